@@ -1,0 +1,243 @@
+//! From an object's bytes to rows ready for COPY.
+//!
+//! Runs on a blocking thread; knows nothing of S3, SQS or Postgres connections.
+//! `open` looks at the content, undoes compression and picks the format; the returned
+//! [`RowReader`] fills [`Batch`]es through a [`Mapping`] until the object ends.
+
+mod mapping;
+mod row;
+pub use mapping::{Mapping, Slot};
+pub use row::RowEncoder;
+
+use crate::encode::PgType;
+use std::{io, sync::Arc};
+
+/// Where an object's bytes come from; implemented by S3 objects, local files and byte slices.
+pub trait Source: Send + Sync {
+    /// Returns the object's length in bytes.
+    fn size(&self) -> u64;
+    /// Returns the object's key, for the format hint its name gives.
+    fn name(&self) -> &str;
+    /// Returns the bytes from the start; read errors of the store are wrapped in [`SourceError`].
+    fn stream(&self) -> io::Result<Box<dyn io::Read + Send>>;
+    /// Returns exactly `len` bytes from `offset`.
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<bytes::Bytes>;
+}
+
+/// A failure of the store under a [`Source`], not of the data; travels inside `io::Error`.
+#[derive(Debug, thiserror::Error)]
+#[error("read object")]
+pub struct SourceError(#[source] pub anyhow::Error);
+
+/// Why an object as a whole cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The store failed; the object may be fine. (Carries the [`SourceError`].)
+    #[error("read object")]
+    Source(#[source] anyhow::Error),
+    /// The bytes are not what they claim to be: `failed(corrupt)`.
+    #[error("corrupt: {0}")]
+    Corrupt(String),
+    /// A limit was passed: `failed(limits)`.
+    #[error("limits: {0}")]
+    Limits(String),
+    /// The file's fields cannot be brought together with the table: `failed(schema)`.
+    #[error("schema: {0}")]
+    Schema(String),
+}
+
+/// `format` of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// By content, then by name.
+    #[default]
+    Auto,
+    /// Apache Parquet.
+    Parquet,
+    /// One JSON value a line.
+    Ndjson,
+    /// One JSON document, or an array of rows.
+    Json,
+    /// Comma-separated values with a header.
+    Csv,
+    /// Avro object container file.
+    Avro,
+}
+
+/// `compression` of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// By content.
+    #[default]
+    Auto,
+    /// gzip, all members.
+    Gzip,
+    /// Zstandard, all frames.
+    Zstd,
+    /// Not compressed.
+    None,
+}
+
+/// Bounds that turn a hostile file into a stated failure or a reject.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// A longer row is a reject, in bytes.
+    pub row_bytes: usize,
+    /// A deeper JSON value is a reject.
+    pub depth: usize,
+    /// Decompressed bytes per compressed byte beyond which (and past `expansion_free_bytes`) the object fails.
+    pub expansion_ratio: u64,
+    /// Decompressed bytes that are never counted against the ratio.
+    pub expansion_free_bytes: u64,
+    /// Memory the reader may use for its own buffers, in bytes; a guide for block sizes.
+    pub buffer_bytes: usize,
+}
+
+/// `[dataset.csv]`.
+#[derive(Debug, Clone)]
+pub struct CsvOptions {
+    /// The first record names the fields; without it fields are the table's columns in order.
+    pub header: bool,
+    /// One byte between fields.
+    pub delimiter: u8,
+    /// One byte around fields.
+    pub quote: u8,
+    /// Unquoted texts that mean NULL, besides the empty field.
+    pub null: Vec<String>,
+    /// A WHATWG encoding label; a BOM wins over it.
+    pub encoding: String,
+}
+
+/// What the dataset says about how to read its objects.
+#[derive(Debug, Clone)]
+pub struct ReadOptions {
+    /// The declared format.
+    pub format: Format,
+    /// The declared compression.
+    pub compression: Compression,
+    /// CSV dialect.
+    pub csv: CsvOptions,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// `on_new_field` of a dataset, for a field no column takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNewField {
+    /// Leave it out.
+    #[default]
+    Ignore,
+    /// Reject the row (formats with a schema: every row).
+    Reject,
+    /// Collect such fields as JSON in the extras column.
+    Extras,
+    /// Add a nullable column (done by the loader before the mapping is made).
+    AddColumn,
+}
+
+/// A column of the target table that rows may fill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Name as in the catalog.
+    pub name: String,
+    /// How its values travel.
+    pub pg_type: PgType,
+    /// NOT NULL without a default that could stand in: a NULL is a reject of class `not_null`.
+    pub not_null: bool,
+    /// The column has a default, which an absent JSON field takes.
+    pub has_default: bool,
+}
+
+/// What is known of the object's fields before its rows are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fields {
+    /// The format has a schema: every row has these fields, in this order.
+    /// The second part is whether the field is nested or textual, for `add_column`.
+    Named(Vec<Field>),
+    /// JSON: each row brings its own.
+    Open,
+}
+
+/// A field of a format with a schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// Name as the file has it.
+    pub name: String,
+    /// A list, struct or map.
+    pub nested: bool,
+}
+
+/// Input to [`Mapping::new`].
+#[derive(Debug, Clone)]
+pub struct MappingSpec<'a> {
+    /// The table's fillable columns, in table order (no generated, no lineage columns).
+    pub columns: &'a [Column],
+    /// Field → column names from `rename`.
+    pub rename: &'a std::collections::BTreeMap<String, String>,
+    /// Captured path segments: field → text (None is NULL); they win over the file's own field of that name.
+    pub captures: &'a [(String, Option<String>)],
+    /// What to do with fields no column takes.
+    pub on_new_field: OnNewField,
+    /// Column that takes extras, when `on_new_field` is `Extras`.
+    pub extras_column: Option<&'a str>,
+    /// Key columns: NULL there is a reject of class `not_null`.
+    pub key: &'a [String],
+}
+
+/// A row that could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// 1-based number of the row in the object.
+    pub row_number: u64,
+    /// Short stable word: `type`, `range`, `length`, `text`, `not_null`, `syntax`, `row_size`, `depth`, `json`, `new_field`.
+    pub class: &'static str,
+    /// The column that refused, when one did.
+    pub column: Option<String>,
+    /// For people; may quote the value.
+    pub message: String,
+    /// The row's raw bytes (columnar formats: as JSON), at most 64 KiB.
+    pub payload: Vec<u8>,
+    /// The payload's length before it was cut, in bytes.
+    pub payload_length: u64,
+}
+
+/// A bounded group of decoded rows, as binary COPY tuples without header or trailer.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Tuples back to back.
+    pub data: Vec<u8>,
+    /// End offset of each tuple in `data`, so that rows can be reordered.
+    pub ends: Vec<usize>,
+    /// Rows refused while this batch was filled.
+    pub rejects: Vec<Reject>,
+    /// Rows read for this batch: encoded + rejected.
+    pub n_read: u64,
+}
+
+/// Reads rows of one object.
+pub trait RowReader: Send {
+    /// Returns what is known of the fields before rows are read.
+    fn fields(&self) -> &Fields;
+    /// Sets the mapping; called once, before the first `fill`.
+    fn set_mapping(&mut self, mapping: Arc<Mapping>);
+    /// Appends rows to `batch` until about `batch_bytes` are in it or the object ends; returns false at the end.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the object as a whole cannot be read on. Rows already in `batch` are void then.
+    fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError>;
+    /// Returns, after the end, which `columns()` of the mapping any row had a field for (JSON), else all true.
+    fn seen_columns(&self) -> Vec<bool>;
+    /// Returns, for JSON and at most 50, the names of fields no column took, with whether each was ever nested.
+    fn new_fields(&self) -> Vec<Field>;
+}
+
+/// Opens an object: sniffs, decompresses, picks the format.
+///
+/// # Errors
+/// [`DecodeError::Corrupt`] when the content is not the declared (or any known) format.
+pub fn open(_source: Arc<dyn Source>, _options: &ReadOptions) -> Result<Box<dyn RowReader>, DecodeError> {
+    Err(DecodeError::Corrupt("no decoder".into()))
+}

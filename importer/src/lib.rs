@@ -1,0 +1,4 @@
+//! The importer: loads S3 objects named by SQS messages into Postgres, exactly once in effect.
+
+pub mod decode;
+pub mod encode;

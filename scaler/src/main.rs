@@ -1,0 +1,2 @@
+//! Scaler.
+fn main() {}
