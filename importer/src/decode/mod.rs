@@ -4,8 +4,14 @@
 //! `open` looks at the content, undoes compression and picks the format; the returned
 //! [`RowReader`] fills [`Batch`]es through a [`Mapping`] until the object ends.
 
+mod contain;
+mod decimal;
+mod failure;
+pub mod json;
 mod mapping;
+mod room;
 mod row;
+mod to_json;
 pub use mapping::{Mapping, Slot};
 pub use row::RowEncoder;
 

@@ -25,7 +25,14 @@ impl RowEncoder {
     }
 
     /// Records a row that could not even be taken apart. `payload_length` is the true length, `payload` may already be cut.
-    pub fn reject(&mut self, class: &'static str, message: String, payload: &[u8], payload_length: u64, batch: &mut Batch) {
+    pub fn reject(
+        &mut self,
+        class: &'static str,
+        message: String,
+        payload: &[u8],
+        payload_length: u64,
+        batch: &mut Batch,
+    ) {
         let _ = (class, message, payload, payload_length, batch);
         self.n_rows += 1;
     }
