@@ -9,11 +9,10 @@ mod decimal;
 mod failure;
 pub mod json;
 mod mapping;
-mod room;
 mod row;
 mod to_json;
-pub use mapping::{Mapping, Slot};
-pub use row::RowEncoder;
+pub use mapping::{EXTRAS_COLUMN, Mapping, Slot};
+pub use row::{MAX_PAYLOAD_BYTES, RowEncoder};
 
 use crate::encode::PgType;
 use std::{io, sync::Arc};
@@ -163,6 +162,8 @@ pub enum Fields {
     /// The format has a schema: every row has these fields, in this order.
     /// The second part is whether the field is nested or textual, for `add_column`.
     Named(Vec<Field>),
+    /// Every row has this many fields, without names: they are the table's columns in order.
+    Positional(usize),
     /// JSON: each row brings its own.
     Open,
 }
@@ -221,6 +222,16 @@ pub struct Batch {
     pub rejects: Vec<Reject>,
     /// Rows read for this batch: encoded + rejected.
     pub n_read: u64,
+    /// Memory the rejects take, in bytes.
+    pub reject_bytes: usize,
+}
+
+impl Batch {
+    /// Returns the memory the batch takes, rejects included; what `fill` measures against `batch_bytes`.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.data.len() + self.reject_bytes
+    }
 }
 
 /// Reads rows of one object.

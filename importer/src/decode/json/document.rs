@@ -1,7 +1,7 @@
 //! Rows in a JSON document: one object, objects one after another, or arrays of them.
 
-use super::{PAYLOAD_BYTES, frame::Frame, next_byte, row::RowParser, window::Window};
-use crate::decode::{Batch, DecodeError, failure};
+use super::{frame::Frame, next_byte, row::RowParser, window::Window};
+use crate::decode::{Batch, DecodeError, MAX_PAYLOAD_BYTES, failure};
 
 /// What may come next in the document.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ fn push_value(
         match &mut oversized {
             Some((_, total)) => *total += length as u64,
             None if length > max_bytes => {
-                oversized = Some((data[..length.min(PAYLOAD_BYTES)].to_vec(), length as u64));
+                oversized = Some((data[..length.min(MAX_PAYLOAD_BYTES)].to_vec(), length as u64));
             }
             None => {
                 if end.is_some() {

@@ -3,9 +3,12 @@
 //! Rows of one object nearly always have the same fields in the same order, so each known field
 //! remembers which one came after it last time: comparing one name replaces hashing it.
 
-use super::scan::{plain_text, unescape};
-use crate::decode::{Field, Mapping, Slot};
-use std::{borrow::Cow, collections::HashMap};
+use super::row::text;
+use crate::{
+    decode::{Field, Mapping, Slot},
+    encode::CellError,
+};
+use std::collections::HashMap;
 
 /// Names beyond this many are looked up afresh each time, so that random names take no memory.
 const MAX_KNOWN: usize = 4096;
@@ -45,7 +48,7 @@ impl FieldTable {
     ///
     /// # Errors
     /// Why the name is not text.
-    pub fn slot(&mut self, raw: &[u8], nested: bool, mapping: &Mapping) -> Result<Slot, &'static str> {
+    pub fn slot(&mut self, raw: &[u8], nested: bool, mapping: &Mapping) -> Result<Slot, CellError> {
         let expected = self.previous.map_or(self.first, |previous| self.known[previous].next);
         let index = match self.known.get(expected) {
             Some(known) if *known.raw == *raw => expected,
@@ -82,11 +85,11 @@ impl FieldTable {
     }
 
     /// Returns the name's index, or its slot when it is not to be remembered.
-    fn find(&mut self, raw: &[u8], mapping: &Mapping) -> Result<Result<usize, Slot>, &'static str> {
+    fn find(&mut self, raw: &[u8], mapping: &Mapping) -> Result<Result<usize, Slot>, CellError> {
         if let Some(&index) = self.by_name.get(raw) {
             return Ok(Ok(index));
         }
-        let name = if raw.contains(&b'\\') { Cow::Owned(unescape(raw)?) } else { plain_text(raw)? };
+        let name = text(raw)?;
         let slot = mapping.slot_of(&name);
         if self.known.len() == MAX_KNOWN || raw.len() > MAX_NAME_BYTES {
             return Ok(Err(slot));

@@ -1,7 +1,7 @@
 //! Rows one a line.
 
-use super::{PAYLOAD_BYTES, row::RowParser, window::Window};
-use crate::decode::Batch;
+use super::{row::RowParser, window::Window};
+use crate::decode::{Batch, MAX_PAYLOAD_BYTES};
 use std::io;
 
 /// Finds the lines of an NDJSON object.
@@ -69,7 +69,7 @@ fn push(line: &[u8], max_bytes: usize, rows: &mut RowParser, batch: &mut Batch) 
 
 /// Lets a line go that does not fit, keeping its start for the reject.
 fn skip_oversized(window: &mut Window, rows: &mut RowParser, batch: &mut Batch) -> io::Result<()> {
-    let start = window.data()[..window.data().len().min(PAYLOAD_BYTES)].to_vec();
+    let start = window.data()[..window.data().len().min(MAX_PAYLOAD_BYTES)].to_vec();
     let mut length = 0;
     loop {
         let data = window.data();

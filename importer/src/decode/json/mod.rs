@@ -8,7 +8,7 @@ mod row;
 mod scan;
 mod window;
 
-use super::{Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, RowReader, failure, room::Room};
+use super::{Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, RowReader, failure};
 use document::Document;
 use frame::Frame;
 use lines::Lines;
@@ -16,8 +16,6 @@ use row::RowParser;
 use std::{io, sync::Arc};
 use window::Window;
 
-/// How much of a row that is never held whole is kept for its reject.
-const PAYLOAD_BYTES: usize = 64 * 1024;
 /// How many blanks after the first line are looked through for the start of a second one.
 const MAX_BLANKS: usize = 1024;
 
@@ -65,8 +63,7 @@ impl RowReader for JsonReader {
 
     fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {
         let Self { window, framing, rows, max_bytes, .. } = self;
-        let mut room = Room::new(batch_bytes);
-        while room.is_left(batch) {
+        while batch.size() < batch_bytes {
             let more = match framing {
                 Framing::Lines(lines) => lines.next(window, *max_bytes, rows, batch).map_err(failure::of_read)?,
                 Framing::Document(document) => document.next(window, *max_bytes, rows, batch)?,

@@ -2,40 +2,37 @@
 
 use super::{
     fields::FieldTable,
-    scan::{Fault, Kind, Scanner, Token, plain_text, unescape},
+    scan::{Fault, Kind, Scanner, Token},
 };
 use crate::{
     decode::{Batch, Field, Mapping, RowEncoder, Slot},
-    encode::{PgType, Value},
+    encode::{CellError, PgType, Value, unescape},
 };
 use std::{borrow::Cow, sync::Arc};
+
+/// How much of a field's name a message quotes.
+const MAX_QUOTED_BYTES: usize = 80;
 
 /// Takes rows apart and hands their cells to the encoder.
 pub struct RowParser {
     encoder: RowEncoder,
     members: Members,
-    /// Memory that rows share.
-    cells: Vec<Value<'static>>,
 }
 
 impl RowParser {
     /// Returns a parser whose first row is number 1.
     pub fn new(mapping: Arc<Mapping>, max_depth: usize) -> Self {
-        Self {
-            encoder: RowEncoder::new(Arc::clone(&mapping)),
-            members: Members::new(mapping, max_depth),
-            cells: Vec::new(),
-        }
+        let encoder = RowEncoder::new(Arc::clone(&mapping)).with_depth(max_depth);
+        Self { encoder, members: Members::new(mapping, max_depth) }
     }
 
     /// Adds one row, given as JSON text, to the batch: as a tuple or as a reject.
     pub fn push(&mut self, row: &[u8], batch: &mut Batch) {
-        let mut cells = recycle(std::mem::take(&mut self.cells));
-        match self.members.find(row).and_then(|()| self.members.fill(&mut cells, row)) {
-            Ok(()) => self.encoder.push(&cells, batch, || Cow::Borrowed(row)),
-            Err(refusal) => self.encoder.reject(refusal.class, refusal.message, row, row.len() as u64, batch),
+        let Self { encoder, members } = self;
+        match members.find(row) {
+            Ok(()) => encoder.push_with(batch, |column| members.cell(column, row), || Cow::Borrowed(row)),
+            Err(refusal) => encoder.reject(refusal.class, refusal.message, row, row.len() as u64, batch),
         }
-        self.cells = recycle(cells);
     }
 
     /// Adds a row that is longer than allowed; `start` is as much of it as is kept.
@@ -45,29 +42,17 @@ impl RowParser {
 
     /// Returns which columns any row had a field for.
     pub fn seen_columns(&self) -> Vec<bool> {
-        self.members.seen.clone()
+        let mut seen = self.encoder.seen_columns().to_vec();
+        if let Some(extras) = self.members.mapping.extras() {
+            // Rows without extras say so: a newer version of the object must be able to clear them.
+            seen[extras] = true;
+        }
+        seen
     }
 
     /// Returns the first fields that no column took.
     pub fn new_fields(&self) -> Vec<Field> {
         self.members.fields.new_fields()
-    }
-}
-
-/// Why a row is a reject before its cells are encoded.
-struct Refusal {
-    class: &'static str,
-    message: String,
-}
-
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Depth => Self { class: "depth", message: "nested too deep".into() },
-            Fault::Syntax { at, expected } => {
-                Self { class: "syntax", message: format!("expected {expected} at byte {}", at + 1) }
-            }
-        }
     }
 }
 
@@ -77,31 +62,19 @@ struct Members {
     max_depth: usize,
     /// Which columns take any JSON value as it was written.
     wants_json: Vec<bool>,
-    /// The column that takes the extras object, and its name as JSON.
-    extras_column: Option<(usize, String)>,
-    seen: Vec<bool>,
     fields: FieldTable,
+    // What follows is memory that rows share.
     tokens: Vec<Token>,
     extras: Vec<u8>,
-    /// The scanner's memory.
     open: Vec<u8>,
 }
 
 impl Members {
     fn new(mapping: Arc<Mapping>, max_depth: usize) -> Self {
         let columns = mapping.columns();
-        let extras_column =
-            extras_column(&mapping).map(|index| (index, serde_json::Value::from(&*columns[index].name).to_string()));
-        let mut seen = vec![false; columns.len()];
-        if let Some((index, _)) = extras_column {
-            // A row without extras says so: a newer version must be able to clear them.
-            seen[index] = true;
-        }
         Self {
             max_depth,
             wants_json: columns.iter().map(|column| matches!(column.pg_type, PgType::Json | PgType::Jsonb)).collect(),
-            extras_column,
-            seen,
             fields: FieldTable::default(),
             tokens: vec![Token::ABSENT; columns.len()],
             extras: Vec::new(),
@@ -111,33 +84,33 @@ impl Members {
     }
 
     /// Finds each column's token; of fields named twice the last one stays.
-    fn find(&mut self, row: &[u8]) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// Why the row is a reject before its cells are looked at.
+    fn find(&mut self, row: &[u8]) -> Result<(), CellError> {
         self.tokens.fill(Token::ABSENT);
         self.extras.clear();
         self.fields.start_row();
         let mut refusal = None;
         let mut scanner = Scanner::new(row, self.max_depth, &mut self.open);
         if !scanner.take(b'{') {
-            return Err(Refusal { class: "syntax", message: "row is not a JSON object".into() });
+            return Err(CellError::new("syntax", "row is not a JSON object"));
         }
         let mut more = !scanner.take(b'}');
         while more {
             let name = scanner.name()?;
             let value = scanner.value(1)?;
             match self.fields.slot(name.quoted(row), value.kind == Kind::Nested, &self.mapping) {
-                Ok(Slot::Column(column)) => {
-                    self.tokens[column] = value;
-                    self.seen[column] = true;
-                }
+                Ok(Slot::Column(column)) => self.tokens[column] = value,
                 Ok(Slot::Ignored) => {}
                 Ok(Slot::Extras) => add_member(&mut self.extras, name.raw(row), value.raw(row)),
                 Ok(Slot::Reject) => {
-                    let message =
-                        format!("no column takes field {}", shortened(&String::from_utf8_lossy(name.raw(row))));
-                    refusal.get_or_insert(Refusal { class: "new_field", message });
+                    let name = name.raw(row);
+                    let name = String::from_utf8_lossy(&name[..name.len().min(MAX_QUOTED_BYTES)]);
+                    refusal.get_or_insert_with(|| CellError::new("new_field", format!("no column takes field {name}")));
                 }
-                Err(problem) => {
-                    refusal.get_or_insert(Refusal { class: "text", message: format!("a field name: {problem}") });
+                Err(error) => {
+                    refusal.get_or_insert(error);
                 }
             }
             more = scanner.take(b',');
@@ -146,42 +119,49 @@ impl Members {
             }
         }
         scanner.finish()?;
-        self.close_extras(row);
+        if !self.extras.is_empty() {
+            self.extras.push(b'}');
+        }
         refusal.map_or(Ok(()), Err)
     }
 
-    /// Completes the extras object; a field named like its column becomes a member of it rather than being lost.
-    fn close_extras(&mut self, row: &[u8]) {
-        let Some((column, name)) = &self.extras_column else { return };
-        if self.extras.is_empty() {
-            return;
-        }
-        let direct = std::mem::replace(&mut self.tokens[*column], Token::ABSENT);
-        if direct.kind != Kind::Absent {
-            add_member(&mut self.extras, name.as_bytes(), direct.raw(row));
-        }
-        self.extras.push(b'}');
+    /// Returns a column's cell of the row that was looked through last.
+    #[inline]
+    fn cell<'a>(&'a self, column: usize, row: &'a [u8]) -> Result<Value<'a>, CellError> {
+        let token = self.tokens[column];
+        let value = match token.kind {
+            Kind::Absent if self.mapping.extras() == Some(column) && !self.extras.is_empty() => {
+                Value::Json(utf8(&self.extras)?.into())
+            }
+            Kind::Absent => Value::Absent,
+            Kind::Null => Value::Null,
+            _ if self.wants_json[column] => Value::Json(utf8(token.raw(row))?.into()),
+            Kind::Bool(value) => Value::Bool(value),
+            Kind::Number => Value::Number(utf8(token.raw(row))?.into()),
+            Kind::Plain => Value::Text(utf8(token.quoted(row))?.into()),
+            Kind::Escaped => Value::Text(text(token.quoted(row))?),
+            Kind::Nested => Value::Json(utf8(token.raw(row))?.into()),
+        };
+        Ok(value)
     }
+}
 
-    /// Brings the tokens found to cells.
-    fn fill<'a>(&'a self, cells: &mut Vec<Value<'a>>, row: &'a [u8]) -> Result<(), Refusal> {
-        for (column, token) in self.tokens.iter().enumerate() {
-            let cell = cell(*token, row, self.wants_json[column]);
-            cells.push(cell.map_err(|problem| self.no_text(column, problem))?);
+impl From<Fault> for CellError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Depth => Self::new("depth", "nested too deep"),
+            Fault::Syntax { at, expected } => Self::new("syntax", format!("expected {expected} at byte {}", at + 1)),
         }
-        if let Some((column, _)) = self.extras_column
-            && !self.extras.is_empty()
-        {
-            let object = plain_text(&self.extras).map_err(|problem| self.no_text(column, problem))?;
-            cells[column] = Value::Json(object);
-        }
-        Ok(())
     }
+}
 
-    #[cold]
-    fn no_text(&self, column: usize, problem: &'static str) -> Refusal {
-        Refusal { class: "text", message: format!("column \"{}\": {problem}", self.mapping.columns()[column].name) }
-    }
+/// Returns the text of what stands between a string's quotes.
+pub fn text(inside: &[u8]) -> Result<Cow<'_, str>, CellError> {
+    unescape(utf8(inside)?)
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, CellError> {
+    std::str::from_utf8(bytes).map_err(|_| CellError::new("text", "not valid UTF-8"))
 }
 
 /// Adds `name: value` to an object under construction.
@@ -190,40 +170,4 @@ fn add_member(object: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     object.extend_from_slice(name);
     object.push(b':');
     object.extend_from_slice(value);
-}
-
-/// Returns the cell for a token; `wants_json` columns take any value as it was written.
-fn cell(token: Token, row: &[u8], wants_json: bool) -> Result<Value<'_>, &'static str> {
-    let written = || plain_text(token.raw(row));
-    let value = match token.kind {
-        Kind::Absent => Value::Absent,
-        Kind::Null => Value::Null,
-        _ if wants_json => Value::Json(written()?),
-        Kind::Bool(value) => Value::Bool(value),
-        Kind::Number => Value::Number(written()?),
-        Kind::Plain => Value::Text(plain_text(token.quoted(row))?),
-        Kind::Escaped => Value::Text(Cow::Owned(unescape(token.quoted(row))?)),
-        Kind::Nested => Value::Json(written()?),
-    };
-    Ok(value)
-}
-
-/// Returns a quoted name fit for a message.
-fn shortened(name: &str) -> Cow<'_, str> {
-    match name.char_indices().nth(80) {
-        Some((end, _)) => Cow::Owned(format!("{}…", &name[..end])),
-        None => Cow::Borrowed(name),
-    }
-}
-
-/// Returns an empty vector for another row's cells, with the memory of `cells`.
-fn recycle<'to>(mut cells: Vec<Value<'_>>) -> Vec<Value<'to>> {
-    cells.clear();
-    // Nothing is left to map; collecting in place keeps the allocation.
-    cells.into_iter().map(|_| Value::Absent).collect()
-}
-
-/// TODO(merge)
-fn extras_column(mapping: &Mapping) -> Option<usize> {
-    mapping.columns().iter().position(|column| column.name == "penstock_extras")
 }

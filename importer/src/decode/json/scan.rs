@@ -2,10 +2,6 @@
 //!
 //! The bytes need not be UTF-8; whoever uses a string or a nested value checks that part.
 
-use std::borrow::Cow;
-
-const NOT_UTF8: &str = "not valid UTF-8";
-
 /// Why a row's bytes are not acceptable JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -197,7 +193,7 @@ impl<'a> Scanner<'a> {
     fn escape(&mut self) -> Result<(), Fault> {
         match self.peek() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
-            Some(b'u') if hex4(&self.bytes[self.at + 1..]).is_some() => self.at += 5,
+            Some(b'u') if self.bytes.get(self.at + 1..self.at + 5).is_some_and(all_hex) => self.at += 5,
             _ => return Err(self.fault("an escape")),
         }
         Ok(())
@@ -255,61 +251,8 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Returns bytes without escapes as text.
-///
-/// # Errors
-/// Why they are not text.
-pub fn plain_text(bytes: &[u8]) -> Result<Cow<'_, str>, &'static str> {
-    std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| NOT_UTF8)
-}
-
-/// Returns the text of a string's inside; fails where it has no Unicode text.
-///
-/// The escapes must have been checked by the scanner.
-pub fn unescape(inside: &[u8]) -> Result<String, &'static str> {
-    let mut text = Vec::with_capacity(inside.len());
-    let mut rest = inside;
-    while let Some(plain) = memchr::memchr(b'\\', rest) {
-        text.extend_from_slice(&rest[..plain]);
-        let escape = rest.get(plain + 1).copied().unwrap_or(b'\\');
-        rest = rest.get(plain + 2..).unwrap_or_default();
-        let byte = match escape {
-            b'b' => 0x08,
-            b'f' => 0x0c,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => {
-                let (character, length) = unicode_escape(rest).ok_or("a surrogate without its other half")?;
-                text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                rest = &rest[length..];
-                continue;
-            }
-            itself => itself,
-        };
-        text.push(byte);
-    }
-    text.extend_from_slice(rest);
-    String::from_utf8(text).map_err(|_| NOT_UTF8)
-}
-
-/// Returns the character that the digits after a `\u` (and a second escape for the other half) mean, and their length.
-fn unicode_escape(rest: &[u8]) -> Option<(char, usize)> {
-    let first = hex4(rest)?;
-    if let Some(character) = char::from_u32(first) {
-        return Some((character, 4));
-    }
-    let second = rest.get(4..)?.strip_prefix(b"\\u").and_then(hex4)?;
-    if !(0xd800..0xdc00).contains(&first) || !(0xdc00..0xe000).contains(&second) {
-        return None;
-    }
-    let character = char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00))?;
-    Some((character, 10))
-}
-
-fn hex4(bytes: &[u8]) -> Option<u32> {
-    let digits = bytes.get(..4)?;
-    digits.iter().try_fold(0, |value, &digit| Some(value << 4 | char::from(digit).to_digit(16)?))
+fn all_hex(digits: &[u8]) -> bool {
+    digits.iter().all(u8::is_ascii_hexdigit)
 }
 
 fn closer_of(opener: u8) -> u8 {
@@ -378,14 +321,6 @@ mod tests {
         assert_eq!(check(&deep(1_000_000), 1_000_000), Ok(()));
     }
 
-    #[test]
-    fn escapes_become_their_characters() {
-        assert_eq!(unescape(br#"a\"\\\/\b\f\n\r\t\u0041\ud83d\ude00z"#), Ok("a\"\\/\u{8}\u{c}\n\r\tA😀z".to_owned()));
-        for half in [&br"\ud83d"[..], br"\ude00", br"\ud83dx", br"\ud83d\u0041", br"\ude00\ud83d"] {
-            assert!(unescape(half).is_err(), "{half:?}");
-        }
-    }
-
     proptest! {
         #[test]
         fn scanner_accepts_exactly_what_serde_json_accepts(text in r#"[\[\]{}",:0-9eE.+\-\\ua-f tlrsn \x01é]{0,24}"#) {
@@ -396,19 +331,12 @@ mod tests {
         #[test]
         fn any_bytes_are_scanned_without_panic(bytes: Vec<u8>) {
             let _ = check(&bytes, 8);
-            let _ = unescape(&bytes);
         }
 
         #[test]
         fn plain_length_finds_the_first_special_byte(bytes: Vec<u8>) {
             let slow = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).unwrap_or(bytes.len());
             prop_assert_eq!(plain_length(&bytes), slow);
-        }
-
-        #[test]
-        fn strings_agree_with_serde_json(text: String) {
-            let written = serde_json::to_string(&text).expect("a string is JSON");
-            prop_assert_eq!(unescape(&written.as_bytes()[1..written.len() - 1]), Ok(text));
         }
     }
 
