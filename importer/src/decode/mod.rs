@@ -9,7 +9,10 @@ mod decimal;
 mod failure;
 pub mod json;
 mod mapping;
+pub mod parquet;
 mod row;
+#[cfg(test)]
+mod testing;
 mod to_json;
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot};
 pub use row::{MAX_PAYLOAD_BYTES, RowEncoder};

@@ -143,3 +143,6 @@ fn next_byte(window: &mut Window) -> io::Result<Option<u8>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
