@@ -4,17 +4,24 @@
 //! `open` looks at the content, undoes compression and picks the format; the returned
 //! [`RowReader`] fills [`Batch`]es through a [`Mapping`] until the object ends.
 
+pub mod avro;
+mod compression;
 mod contain;
+mod csv;
 mod decimal;
+mod encoding;
 mod failure;
 pub mod json;
 mod mapping;
+mod open;
 pub mod parquet;
 mod row;
-#[cfg(test)]
-mod testing;
+mod sniff;
 mod to_json;
+#[cfg(test)]
+mod trial;
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot};
+pub use open::open;
 pub use row::{MAX_PAYLOAD_BYTES, RowEncoder};
 
 use crate::encode::PgType;
@@ -254,10 +261,5 @@ pub trait RowReader: Send {
     fn new_fields(&self) -> Vec<Field>;
 }
 
-/// Opens an object: sniffs, decompresses, picks the format.
-///
-/// # Errors
-/// [`DecodeError::Corrupt`] when the content is not the declared (or any known) format.
-pub fn open(_source: Arc<dyn Source>, _options: &ReadOptions) -> Result<Box<dyn RowReader>, DecodeError> {
-    Err(DecodeError::Corrupt("no decoder".into()))
-}
+#[cfg(test)]
+mod testing;

@@ -1,32 +1,16 @@
-//! What the formats' tests share: objects in memory, and tuples read back as text.
+//! What tests of the decoders share: sources in memory, a table, and rows as text.
 
-use super::{
-    Batch, Column, Compression, CsvOptions, DecodeError, Field, Format, Limits, Mapping, MappingSpec, OnNewField,
-    ReadOptions, RowReader, Source, SourceError,
-};
+use super::*;
 use crate::encode::PgType;
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::collections::BTreeMap;
 
-/// An object in memory that counts its reads and can fail.
+/// An object in memory, whose stream may break.
+#[derive(Default)]
 pub struct Memory {
-    bytes: bytes::Bytes,
-    /// Reads beyond this many fail like a store does.
-    pub fail_after: usize,
-    /// Range reads so far.
-    pub n_reads: AtomicUsize,
-}
-
-impl Memory {
-    pub fn new(bytes: impl Into<bytes::Bytes>) -> Self {
-        Self { bytes: bytes.into(), fail_after: usize::MAX, n_reads: AtomicUsize::new(0) }
-    }
+    pub name: &'static str,
+    pub bytes: Vec<u8>,
+    /// The stream fails at this offset, as a store does.
+    pub breaks_at: Option<usize>,
 }
 
 impl Source for Memory {
@@ -35,149 +19,128 @@ impl Source for Memory {
     }
 
     fn name(&self) -> &str {
-        "object"
+        self.name
     }
 
     fn stream(&self) -> io::Result<Box<dyn io::Read + Send>> {
-        Ok(Box::new(io::Cursor::new(self.bytes.clone())))
+        let end = self.breaks_at.unwrap_or(self.bytes.len());
+        let bytes = io::Cursor::new(self.bytes[..end].to_vec());
+        Ok(Box::new(Breaking { bytes, breaks: self.breaks_at.is_some() }))
     }
 
     fn read_at(&self, offset: u64, len: usize) -> io::Result<bytes::Bytes> {
-        if self.n_reads.fetch_add(1, Relaxed) >= self.fail_after {
-            return Err(store_failure());
-        }
-        let start = usize::try_from(offset).expect("test objects fit into memory");
-        assert!(start + len <= self.bytes.len(), "read beyond the object's end");
-        Ok(self.bytes.slice(start..start + len))
+        Ok(self.bytes[offset as usize..offset as usize + len].to_vec().into())
     }
 }
 
-pub fn store_failure() -> io::Error {
-    io::Error::other(SourceError(anyhow::anyhow!("slow down")))
+/// Hands out odd small pieces, as a network does.
+struct Breaking {
+    bytes: io::Cursor<Vec<u8>>,
+    breaks: bool,
 }
 
-/// Gives its bytes in small pieces and then fails like a store does.
-pub struct BrokenStream(pub io::Cursor<Vec<u8>>);
-
-impl io::Read for BrokenStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = buffer.len().min(7);
-        match self.0.read(&mut buffer[..n])? {
-            0 => Err(store_failure()),
-            n => Ok(n),
+impl io::Read for Breaking {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let piece = into.len().min(1 + self.bytes.position() as usize % 1021);
+        match io::Read::read(&mut self.bytes, &mut into[..piece])? {
+            0 if self.breaks && !into.is_empty() => Err(io::Error::other(SourceError(anyhow::anyhow!("503")))),
+            n_bytes => Ok(n_bytes),
         }
     }
 }
 
+/// Returns the options of a dataset that says nothing, with limits small enough to reach.
 pub fn options() -> ReadOptions {
     ReadOptions {
         format: Format::Auto,
         compression: Compression::Auto,
-        csv: CsvOptions { header: true, delimiter: b',', quote: b'"', null: Vec::new(), encoding: "utf-8".into() },
+        csv: CsvOptions { header: true, delimiter: b',', quote: b'"', null: vec![], encoding: "utf-8".into() },
         limits: Limits {
-            row_bytes: 1024 * 1024,
+            row_bytes: 1 << 20,
             depth: 64,
             expansion_ratio: 200,
-            expansion_free_bytes: 1 << 30,
-            buffer_bytes: 4 * 1024 * 1024,
+            expansion_free_bytes: 1 << 20,
+            buffer_bytes: 1 << 20,
         },
     }
 }
 
-pub fn text_column(name: &str) -> Column {
-    column(name, PgType::Text(None))
+/// Returns nullable text columns.
+pub fn text_columns(names: &[&str]) -> Vec<Column> {
+    let column =
+        |name: &&str| Column { name: (*name).into(), pg_type: PgType::Text(None), not_null: false, has_default: false };
+    names.iter().map(column).collect()
 }
 
-pub fn column(name: &str, pg_type: PgType) -> Column {
-    Column { name: name.into(), pg_type, not_null: false, has_default: false }
+/// Reads all rows into text columns; rows as `a|b`, NULL as `∅`, rejects as `3 syntax: payload`.
+pub fn read_rows(mut reader: Box<dyn RowReader>, columns: &[Column]) -> Result<Vec<String>, DecodeError> {
+    read_rows_with(&mut *reader, columns, OnNewField::Ignore, 4096)
 }
 
-/// What came of an object.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Read {
-    /// Rows as `number | cell | cell`; NULL is `~`, other than text cells are hex.
-    pub rows: Vec<String>,
-    /// Rejects as `number class column`.
-    pub rejects: Vec<String>,
-    pub payloads: Vec<(Vec<u8>, u64)>,
-    pub messages: Vec<String>,
-    pub seen: Vec<bool>,
-    pub new_fields: Vec<Field>,
-}
-
-/// Reads everything into the columns.
-pub fn read(
-    reader: Result<Box<dyn RowReader>, DecodeError>,
+/// Does what [`read_rows`] does, in batches of about `batch_bytes`.
+pub fn read_rows_with(
+    reader: &mut dyn RowReader,
     columns: &[Column],
     on_new_field: OnNewField,
-) -> Result<Read, DecodeError> {
-    let mut reader = reader?;
+    batch_bytes: usize,
+) -> Result<Vec<String>, DecodeError> {
     let spec = MappingSpec {
         columns,
         rename: &BTreeMap::new(),
         captures: &[],
         on_new_field,
-        extras_column: Some("extra").filter(|extra| columns.iter().any(|column| column.name == *extra)),
+        extras_column: columns.iter().find(|column| column.pg_type == PgType::Jsonb).map(|column| column.name.as_str()),
         key: &[],
     };
-    let mapping = Arc::new(Mapping::new(reader.fields(), &spec).map_err(DecodeError::Schema)?);
-    reader.set_mapping(Arc::clone(&mapping));
-    let mut read = Read {
-        rows: Vec::new(),
-        rejects: Vec::new(),
-        payloads: Vec::new(),
-        messages: Vec::new(),
-        seen: Vec::new(),
-        new_fields: Vec::new(),
-    };
+    let mapping = Mapping::new(reader.fields(), &spec).map_err(DecodeError::Schema)?;
+    reader.set_mapping(Arc::new(mapping));
+    let mut rows = Vec::new();
+    let mut n_read = 0;
     loop {
         let mut batch = Batch::default();
-        let more = reader.fill(&mut batch, 4096)?;
-        assert_eq!(batch.n_read, (batch.ends.len() + batch.rejects.len()) as u64);
+        let goes_on = reader.fill(&mut batch, batch_bytes)?;
+        assert_eq!(batch.n_read as usize, batch.ends.len() + batch.rejects.len(), "rows read = encoded + rejected");
+        n_read += batch.n_read;
         let mut start = 0;
-        for &end in &batch.ends {
-            read.rows.push(tuple(&batch.data[start..end], &mapping));
-            start = end;
+        for end in &batch.ends {
+            rows.push(shown(&batch.data[start..*end]));
+            start = *end;
         }
+        assert_eq!(start, batch.data.len(), "nothing is left of rejected rows");
         for reject in batch.rejects {
-            let column = reject.column.unwrap_or_default();
-            read.rejects.push(format!("{} {} {column}", reject.row_number, reject.class).trim_end().to_owned());
-            read.payloads.push((reject.payload, reject.payload_length));
-            read.messages.push(reject.message);
+            let payload = String::from_utf8_lossy(&reject.payload).into_owned();
+            let column = reject.column.map(|column| format!(" {column}")).unwrap_or_default();
+            rows.push((reject.row_number, format!("{} {}{column}: {payload}", reject.row_number, reject.class)));
+            assert!(reject.payload_length >= reject.payload.len() as u64);
         }
-        if !more {
+        if !goes_on {
             break;
         }
     }
-    read.seen = reader.seen_columns();
-    read.new_fields = reader.new_fields();
-    Ok(read)
+    rows.sort();
+    let numbers: Vec<u64> = rows.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, (1..=n_read).collect::<Vec<_>>(), "rows are numbered without gaps");
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
-fn tuple(mut data: &[u8], mapping: &Mapping) -> String {
-    let mut take = |n: usize| {
-        let (head, rest) = data.split_at(n);
-        data = rest;
-        head.to_vec()
-    };
-    let n_fields = u16::from_be_bytes(take(2).try_into().expect("two bytes"));
-    let mut cells = Vec::new();
-    for field in 0..usize::from(n_fields) {
-        let length = i32::from_be_bytes(take(4).try_into().expect("four bytes"));
-        let Ok(length) = usize::try_from(length) else {
-            cells.push("~".to_owned());
-            continue;
-        };
-        let bytes = take(length);
-        let pg_type =
-            field.checked_sub(1).and_then(|column| mapping.columns().get(column)).map(|column| &column.pg_type);
-        cells.push(match pg_type {
-            None if field == 0 => i64::from_be_bytes(bytes.try_into().expect("a row number")).to_string(),
-            Some(PgType::Text(_) | PgType::Json | PgType::Cast) => String::from_utf8(bytes).expect("text"),
-            Some(PgType::Jsonb) => String::from_utf8(bytes[1..].to_vec()).expect("text"),
-            _ => hex::encode(bytes),
-        });
+/// Returns a tuple's row number and its other fields as text.
+fn shown(tuple: &[u8]) -> (u64, String) {
+    let mut rest = &tuple[2..];
+    let mut fields = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let length = i32::from_be_bytes(*length);
+        let (field, after) = after.split_at(length.max(0) as usize);
+        fields.push((length, field));
+        rest = after;
     }
-    assert!(data.is_empty());
-    cells.join(" | ")
+    assert_eq!(fields.len(), usize::from(u16::from_be_bytes([tuple[0], tuple[1]])));
+    let number = u64::from_be_bytes(fields[0].1.try_into().expect("eight bytes"));
+    let texts: Vec<String> = fields[1..]
+        .iter()
+        .map(|(length, field)| match length {
+            -1 => "∅".to_owned(),
+            _ => String::from_utf8(field.to_vec()).expect("text"),
+        })
+        .collect();
+    (number, texts.join("|"))
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     decode::{
         Column, MAX_PAYLOAD_BYTES, OnNewField,
-        testing::{BrokenStream, Read, column, options, read, text_column},
+        trial::{BrokenStream, Read, column, options, read, text_column},
     },
     encode::PgType,
 };

@@ -1,6 +1,6 @@
 //! The object's bytes, by ranges, with the store's failures kept apart from the data's.
 
-use crate::decode::{DecodeError, Source, SourceError, failure};
+use crate::decode::{DecodeError, Source, SourceError, compression, failure};
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 use std::{
@@ -24,7 +24,7 @@ impl Object {
     pub fn open(source: Arc<dyn Source>) -> Result<Self, DecodeError> {
         let size = source.size();
         let whole = match usize::try_from(size) {
-            Ok(length) if size <= WHOLE_BYTES => Some(read_exactly(&*source, 0, length).map_err(failure::of_read)?),
+            Ok(length) if size <= WHOLE_BYTES => Some(read_exactly(&*source, 0, length)?),
             _ => None,
         };
         Ok(Self { source, whole, failure: Mutex::default() })
@@ -60,14 +60,14 @@ impl Object {
     pub fn explain(&self, error: &(dyn std::error::Error + 'static)) -> DecodeError {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         match failure {
-            Some(failure) => failure::of_read(failure),
+            Some(failure) => failure.into(),
             None => failure::of_chain(error),
         }
     }
 }
 
 fn read_exactly(source: &dyn Source, offset: u64, length: usize) -> io::Result<Bytes> {
-    let bytes = source.read_at(offset, length)?;
+    let bytes = source.read_at(offset, length).map_err(compression::from_store)?;
     if bytes.len() == length {
         return Ok(bytes);
     }

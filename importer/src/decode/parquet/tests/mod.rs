@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     decode::{
         Column, OnNewField,
-        testing::{Memory, Read, column, options, read, text_column},
+        trial::{Memory, Read, column, options, read, text_column},
     },
     encode::PgType,
 };
