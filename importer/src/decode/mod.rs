@@ -13,6 +13,7 @@ mod encoding;
 mod failure;
 pub mod json;
 mod mapping;
+mod named;
 mod open;
 pub mod parquet;
 mod row;

@@ -10,7 +10,9 @@ mod rows;
 mod schema;
 mod thrift;
 
-use super::{Batch, DecodeError, Field, Fields, Limits, Mapping, ReadOptions, RowEncoder, RowReader, Slot, Source};
+use super::{
+    Batch, DecodeError, Field, Fields, Limits, Mapping, ReadOptions, RowReader, Slot, Source, named::NamedRows,
+};
 use arrow_array::RecordBatch;
 use groups::RowGroups;
 use object::Object;
@@ -56,7 +58,6 @@ struct ParquetReader {
 struct State {
     groups: RowGroups,
     rows: Rows,
-    n_columns: usize,
     /// The record batch in hand, and its next row.
     current: Option<(RecordBatch, usize)>,
 }
@@ -88,7 +89,8 @@ impl RowReader for ParquetReader {
     }
 
     fn seen_columns(&self) -> Vec<bool> {
-        let n_columns = self.state.as_ref().and_then(|state| state.as_ref().ok()).map_or(0, |state| state.n_columns);
+        let n_columns =
+            self.state.as_ref().and_then(|state| state.as_ref().ok()).map_or(0, |state| state.rows.n_columns());
         vec![true; n_columns]
     }
 
@@ -100,15 +102,12 @@ impl RowReader for ParquetReader {
 impl ParquetReader {
     fn start(&self, mapping: Arc<Mapping>) -> Result<State, DecodeError> {
         let Fields::Named(fields) = &self.fields else { return Err(no_mapping()) };
-        let slots: Vec<Slot> = (0..fields.len()).map(|field| mapping.slot(field)).collect();
-        let wanted: Vec<bool> = slots.iter().map(|slot| *slot != Slot::Ignored).collect();
+        let wanted = (0..fields.len()).map(|field| mapping.slot(field) != Slot::Ignored).collect();
         let (object, metadata) = (Arc::clone(&self.object), Arc::clone(&self.metadata));
         let groups = RowGroups::new(object, metadata, &self.schema, wanted, self.limits.buffer_bytes)?;
-        let encoder = RowEncoder::new(Arc::clone(&mapping)).with_depth(self.limits.depth);
-        let n_columns = mapping.columns().len();
-        let names = fields.iter().map(|field| field.name.as_str());
-        let rows = Rows::new(encoder, &mapping, names, &slots, groups.projection(), self.limits.row_bytes);
-        Ok(State { groups, rows, n_columns, current: None })
+        let rows = NamedRows::new(&mapping, fields.iter().map(|field| field.name.as_str()), self.limits.depth);
+        let rows = Rows::new(rows, fields.len(), groups.projection(), self.limits.row_bytes);
+        Ok(State { groups, rows, current: None })
     }
 }
 
