@@ -2,3 +2,7 @@
 
 pub mod decode;
 pub mod encode;
+pub mod ledger;
+pub mod load;
+pub mod object;
+pub mod order;

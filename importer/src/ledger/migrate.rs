@@ -1,0 +1,55 @@
+//! Bringing the schema `penstock` up to date.
+
+use anyhow::{Context, bail};
+use sqlx::{Executor, PgConnection, migrate::Migrator};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+/// Applies what is missing of `migrations/`, one process at a time (sqlx holds an advisory lock).
+///
+/// A role that may not create is let through when the schema is current already.
+/// Returns how many migrations were applied.
+///
+/// # Errors
+/// When the schema is behind and this role may not change it, or a migration fails.
+pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<usize> {
+    let applied = applied_versions(connection).await?;
+    let missing = MIGRATIONS.iter().filter(|m| !applied.contains(&m.version)).count();
+    if missing == 0 {
+        return Ok(0);
+    }
+    let may_create: bool =
+        sqlx::query_scalar("SELECT CASE WHEN to_regnamespace('penstock') IS NULL \
+             THEN has_database_privilege(current_database(), 'CREATE') \
+             ELSE has_schema_privilege('penstock', 'CREATE') END")
+        .fetch_one(&mut *connection)
+        .await
+        .context("read this role's rights")?;
+    if !may_create {
+        bail!(
+            "schema penstock is {missing} migrations behind and this role lacks the CREATE right {}; \
+             run `importer migrate` once as the owner",
+            if applied.is_empty() { "on the database" } else { "on schema penstock" }
+        );
+    }
+    // sqlx keeps its own table unqualified: with this search_path it lands beside ours.
+    connection.execute("CREATE SCHEMA IF NOT EXISTS penstock; SET search_path = penstock").await.context("create schema penstock")?;
+    let result = MIGRATIONS.run(&mut *connection).await.context("apply migrations");
+    connection.execute("RESET search_path").await.context("reset search_path")?;
+    result?;
+    Ok(missing)
+}
+
+async fn applied_versions(connection: &mut PgConnection) -> anyhow::Result<Vec<i64>> {
+    let exists: bool = sqlx::query_scalar("SELECT to_regclass('penstock._sqlx_migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await
+        .context("look for schema penstock")?;
+    if !exists {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar("SELECT version FROM penstock._sqlx_migrations WHERE success")
+        .fetch_all(connection)
+        .await
+        .context("read applied migrations")
+}
