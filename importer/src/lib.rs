@@ -2,3 +2,5 @@
 
 pub mod decode;
 pub mod encode;
+pub mod message;
+pub mod order;
