@@ -1,6 +1,9 @@
 //! The importer: loads S3 objects named by SQS messages into Postgres, exactly once in effect.
 
+pub mod config;
+pub mod database;
 pub mod decode;
 pub mod encode;
 pub mod message;
 pub mod order;
+pub mod route;
