@@ -9,9 +9,10 @@ pub mod target;
 
 pub use remove::{Removal, remove};
 pub use session::{Session, Sessions};
-pub use target::{MaxRejects, Mode, Target};
+pub use target::Target;
 
 use crate::{
+    config::{MaxRejects, Mode},
     decode::{Batch, DecodeError, Field, Fields, Mapping, MappingSpec, OnNewField, Reject, Source},
     ledger::{self, Candidate, Counts, Imported, Recorded, Verdict},
 };
@@ -257,7 +258,7 @@ async fn stage(
         staged.n_rejected += rejects.rows.len() as u64;
         let limit = &load.target.max_rejects;
         let too_many = if more {
-            limit.surely_exceeded(staged.n_rejected)
+            matches!(limit, MaxRejects::Rows(rows) if staged.n_rejected > *rows)
         } else {
             !limit.allows(staged.n_rejected, staged.n_read)
         };
