@@ -7,7 +7,7 @@ mod session;
 pub mod sql;
 pub mod target;
 
-pub use remove::{Removal, remove};
+pub use remove::{Removal, RemoveError, remove};
 pub use session::{Session, Sessions};
 pub use target::Target;
 
@@ -45,6 +45,8 @@ pub struct Load<'a> {
     pub recorded: Recorded,
     /// When work on the object began.
     pub started: Instant,
+    /// Whether [`Loaded::NeedsColumns`] is an answer; false once columns were added as far as they may be.
+    pub may_add_columns: bool,
 }
 
 /// What became of a load that did not fail.
@@ -128,7 +130,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
             return Err(error);
         }
     };
-    if load.target.on_new_field == OnNewField::AddColumn && !staged.new_fields.is_empty() {
+    if load.may_add_columns && load.target.on_new_field == OnNewField::AddColumn && !staged.new_fields.is_empty() {
         connection.execute("ROLLBACK").await?;
         return Ok(Loaded::NeedsColumns(staged.new_fields));
     }
@@ -187,7 +189,7 @@ fn map_fields(load: &Load<'_>, fields: &Fields) -> Result<Result<Mapping, Vec<Fi
         extras_column: target.extras_column.as_deref(),
         key: &target.key,
     };
-    if let (OnNewField::AddColumn, Fields::Named(named)) = (target.on_new_field, fields) {
+    if let (true, OnNewField::AddColumn, Fields::Named(named)) = (load.may_add_columns, target.on_new_field, fields) {
         let new: Vec<Field> = named.iter().filter(|field| target.lacks(&field.name)).cloned().collect();
         if !new.is_empty() {
             return Ok(Err(new));
