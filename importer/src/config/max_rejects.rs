@@ -34,6 +34,12 @@ impl MaxRejects {
         n_rejected <= self.allowed(n_read)
     }
 
+    /// Returns whether so many rejects are too many however many rows follow.
+    #[must_use]
+    pub fn surely_exceeded(self, n_rejected: u64) -> bool {
+        matches!(self, Self::Rows(n_rows) if n_rejected > n_rows)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let Some(number) = text.strip_suffix('%') else { return text.parse().ok().map(Self::Rows) };
         let (whole, fraction) = number.trim_end().split_once('.').unwrap_or((number.trim_end(), "0"));
