@@ -6,8 +6,8 @@
 
 mod mapping;
 mod row;
-pub use mapping::{Mapping, Slot};
-pub use row::RowEncoder;
+pub use mapping::{EXTRAS_COLUMN, Mapping, Slot};
+pub use row::{MAX_PAYLOAD_BYTES, RowEncoder};
 
 use crate::encode::PgType;
 use std::{io, sync::Arc};
@@ -157,6 +157,8 @@ pub enum Fields {
     /// The format has a schema: every row has these fields, in this order.
     /// The second part is whether the field is nested or textual, for `add_column`.
     Named(Vec<Field>),
+    /// Every row has this many fields, without names: they are the table's columns in order.
+    Positional(usize),
     /// JSON: each row brings its own.
     Open,
 }
@@ -215,6 +217,16 @@ pub struct Batch {
     pub rejects: Vec<Reject>,
     /// Rows read for this batch: encoded + rejected.
     pub n_read: u64,
+    /// Memory the rejects take, in bytes.
+    pub reject_bytes: usize,
+}
+
+impl Batch {
+    /// Returns the memory the batch takes, rejects included; what `fill` measures against `batch_bytes`.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.data.len() + self.reject_bytes
+    }
 }
 
 impl Batch {

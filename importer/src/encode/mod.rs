@@ -48,15 +48,91 @@ pub enum PgType {
     Cast,
 }
 
+mod array;
+mod bytes;
+mod decimal;
+mod json;
+mod scalar;
+mod text;
+mod time;
 mod value;
+pub use json::{DEFAULT_DEPTH, unescape, validate, write_string};
+pub use text::write_text;
 pub use value::{CellError, Value};
+
+/// A field of length -1: NULL.
+const NULL: [u8; 4] = (-1i32).to_be_bytes();
 
 /// Appends one field of a binary COPY tuple (i32 length, then the bytes; -1 for NULL) to `out`.
 ///
+/// JSON may nest [`DEFAULT_DEPTH`] deep; [`encode_within`] takes another bound.
 /// On error `out` may hold a partial field; the caller cuts it back to the row's start.
 ///
 /// # Errors
 /// [`CellError`] when the value cannot be brought to the column's type without loss.
-pub fn encode(_value: &Value<'_>, _to: &PgType, _out: &mut Vec<u8>) -> Result<(), CellError> {
-    Err(CellError { class: "type", message: "no encoder".into() })
+pub fn encode(value: &Value<'_>, to: &PgType, out: &mut Vec<u8>) -> Result<(), CellError> {
+    encode_within(value, to, DEFAULT_DEPTH, out)
 }
+
+/// Does what [`encode`] does with a bound of its own on how deep JSON may nest.
+///
+/// # Errors
+/// [`CellError`] when the value cannot be brought to the column's type without loss.
+pub fn encode_within(value: &Value<'_>, to: &PgType, max_depth: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
+    match value {
+        Value::Null | Value::Absent => {
+            out.extend_from_slice(&NULL);
+            return Ok(());
+        }
+        // A scalar that a reader passed as JSON is that scalar, unless the column keeps JSON.
+        Value::Json(raw) if !matches!(to, PgType::Json | PgType::Jsonb) => {
+            if let Some(scalar) = json::scalar(raw)? {
+                return encode_within(&scalar, to, max_depth, out);
+            }
+        }
+        _ => {}
+    }
+    match to {
+        PgType::Bool => scalar::boolean(value, out),
+        PgType::Int2 => scalar::int2(value, out),
+        PgType::Int4 => scalar::int4(value, out),
+        PgType::Int8 => scalar::int8(value, out),
+        PgType::Float4 => scalar::float4(value, out),
+        PgType::Float8 => scalar::float8(value, out),
+        PgType::Numeric(limit) => decimal::numeric(value, *limit, out),
+        PgType::Text(limit) => text::text(value, *limit, out),
+        PgType::Bytea => bytes::bytea(value, out),
+        PgType::Date => time::date(value, out),
+        PgType::Time => time::time(value, out),
+        PgType::Timestamp => time::timestamp(value, "timestamp", out),
+        PgType::TimestampTz => time::timestamp(value, "timestamptz", out),
+        PgType::Uuid => bytes::uuid(value, out),
+        PgType::Json => json::json(value, false, max_depth, out),
+        PgType::Jsonb => json::json(value, true, max_depth, out),
+        PgType::Array(element, oid) => array::array(value, element, *oid, max_depth, out),
+        PgType::Cast => text::text(value, None, out),
+    }
+}
+
+/// Writes a field whose length is known only once `body` has written it.
+fn sized(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>) -> Result<(), CellError>) -> Result<(), CellError> {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    body(out)?;
+    let length = i32::try_from(out.len() - start - 4)
+        .map_err(|_| CellError::new("range", "longer than a Postgres field can be"))?;
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    Ok(())
+}
+
+/// Writes a field of `N` bytes; one append, because this is what most cells are.
+#[inline]
+fn fixed<const N: usize>(out: &mut Vec<u8>, bytes: [u8; N]) {
+    let mut field = [0u8; 20];
+    field[..4].copy_from_slice(&(N as i32).to_be_bytes());
+    field[4..4 + N].copy_from_slice(&bytes);
+    out.extend_from_slice(&field[..4 + N]);
+}
+
+#[cfg(test)]
+mod tests;

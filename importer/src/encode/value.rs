@@ -52,3 +52,55 @@ pub struct CellError {
     /// For people; may quote the value (cut to a few dozen characters).
     pub message: String,
 }
+
+impl CellError {
+    /// Returns an error of a class, with a message for people.
+    #[must_use]
+    pub fn new(class: &'static str, message: impl Into<String>) -> Self {
+        Self { class, message: message.into() }
+    }
+
+    /// Returns the `type` error for a value that is nothing the column's type could hold.
+    #[cold]
+    pub(super) fn mismatch(value: &Value<'_>, to: &str) -> Self {
+        Self::new("type", format!("{} is not a valid {to}", value.excerpt()))
+    }
+
+    /// Returns the `range` error for a value of the right kind that the column's type cannot hold.
+    #[cold]
+    pub(super) fn out_of_range(value: &Value<'_>, to: &str) -> Self {
+        Self::new("range", format!("{} is out of range for {to}", value.excerpt()))
+    }
+}
+
+impl Value<'_> {
+    /// Returns the value's beginning for a message: enough to recognise it, never a whole document.
+    pub(super) fn excerpt(&self) -> String {
+        match self {
+            Value::Text(text) => quote(text),
+            Value::Number(text) | Value::Json(text) => cut(text).replace(char::is_control, " "),
+            Value::Bytes(bytes) => format!("{} bytes", bytes.len()),
+            Value::Null | Value::Absent => "null".into(),
+            other => {
+                let mut text = Vec::new();
+                super::write_text(other, &mut text);
+                String::from_utf8_lossy(&text).into_owned()
+            }
+        }
+    }
+}
+
+/// Longer texts are cut in messages: rejects are read by people, and the payload holds the whole.
+const EXCERPT_CHARS: usize = 48;
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(EXCERPT_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+pub(super) fn quote(text: &str) -> String {
+    // Debug formatting keeps control characters (U+0000 above all) out of the message.
+    format!("{:?}", cut(text))
+}

@@ -1,0 +1,366 @@
+//! `json` and `jsonb`: checking, never rewriting.
+//!
+//! The server parses JSON too, but an error there would end the whole COPY; so everything it
+//! would refuse is refused here, row by row. Nothing recurses: depth is a number.
+
+use super::decimal::fits_numeric;
+use super::{CellError, Value, bytes::hex_digit, sized, text, write_text};
+use std::borrow::Cow;
+
+/// How deep JSON may nest where nobody says otherwise.
+pub const DEFAULT_DEPTH: usize = 64;
+
+/// jsonb keeps a string's length in 28 bits.
+const MAX_JSONB_STRING: usize = 0x0FFF_FFFF;
+
+/// Encodes a value for a `json` or `jsonb` column.
+pub(super) fn json(value: &Value<'_>, jsonb: bool, max_depth: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
+    sized(out, |out| {
+        if jsonb {
+            out.push(1); // The version of jsonb's binary form; the rest is text.
+        }
+        match value {
+            Value::Json(raw) | Value::Text(raw) | Value::Number(raw) => {
+                validate(raw, jsonb, max_depth)?;
+                out.extend_from_slice(raw.as_bytes());
+            }
+            Value::Bytes(bytes) => {
+                let raw = text::utf8(bytes)?;
+                validate(raw, jsonb, max_depth)?;
+                out.extend_from_slice(raw.as_bytes());
+            }
+            Value::Float32(float) if !float.is_finite() => return Err(CellError::out_of_range(value, "JSON")),
+            Value::Float64(float) if !float.is_finite() => return Err(CellError::out_of_range(value, "JSON")),
+            Value::Date(_) | Value::Time(_) | Value::Timestamp { .. } | Value::Uuid(_) => {
+                out.push(b'"');
+                write_text(value, out);
+                out.push(b'"');
+            }
+            scalar => write_text(scalar, out),
+        }
+        Ok(())
+    })
+}
+
+/// Checks that a text is one JSON value that Postgres takes; with `jsonb` also that its numbers fit `numeric`.
+///
+/// # Errors
+/// Class `json` when it is not JSON, `text` for U+0000 and lone surrogates, `depth`, and `range` for numbers.
+pub fn validate(text: &str, jsonb: bool, max_depth: usize) -> Result<(), CellError> {
+    let bytes = text.as_bytes();
+    let mut scanner = Scanner { bytes, at: 0, jsonb, max_depth };
+    scanner.value()?;
+    scanner.blanks();
+    if scanner.at < bytes.len() {
+        return Err(scanner.unexpected("the end"));
+    }
+    Ok(())
+}
+
+/// Returns the scalar a JSON text is; None for objects and arrays.
+pub(super) fn scalar(raw: &str) -> Result<Option<Value<'_>>, CellError> {
+    let raw = raw.trim_ascii();
+    let value = match raw.as_bytes() {
+        [b'{' | b'[', ..] => return Ok(None),
+        b"null" => Value::Null,
+        b"true" => Value::Bool(true),
+        b"false" => Value::Bool(false),
+        [b'"', ..] => {
+            validate(raw, false, 0)?;
+            Value::Text(unescape(&raw[1..raw.len() - 1])?)
+        }
+        _ => {
+            validate(raw, false, 0)?;
+            Value::Number(raw.into())
+        }
+    };
+    Ok(Some(value))
+}
+
+/// Returns the text a JSON string stands for, given what is between its quotes.
+///
+/// # Errors
+/// Class `text` for U+0000 and lone surrogates, `json` for an escape JSON does not have.
+pub fn unescape(inner: &str) -> Result<Cow<'_, str>, CellError> {
+    let Some(first) = memchr::memchr(b'\\', inner.as_bytes()) else { return Ok(inner.into()) };
+    let mut text = String::with_capacity(inner.len());
+    text.push_str(&inner[..first]);
+    let mut rest = &inner[first..];
+    while !rest.is_empty() {
+        let mut scanner = Scanner { bytes: rest.as_bytes(), at: 1, jsonb: false, max_depth: 0 };
+        text.push(scanner.escape()?);
+        rest = &rest[scanner.at..];
+        let next = memchr::memchr(b'\\', rest.as_bytes()).unwrap_or(rest.len());
+        text.push_str(&rest[..next]);
+        rest = &rest[next..];
+    }
+    Ok(text.into())
+}
+
+/// Appends a text as a JSON string, quotes included.
+pub fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut plain = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escape: &[u8] = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
+            0..0x20 => b"",
+            _ => continue,
+        };
+        out.extend_from_slice(&text.as_bytes()[plain..at]);
+        plain = at + 1;
+        if escape.is_empty() {
+            out.extend_from_slice(b"\\u00");
+            out.push(b'0' + (byte >> 4));
+            out.push(b"0123456789abcdef"[usize::from(byte & 15)]);
+        } else {
+            out.extend_from_slice(escape);
+        }
+    }
+    out.extend_from_slice(&text.as_bytes()[plain..]);
+    out.push(b'"');
+}
+
+/// Walks over JSON.
+pub(super) struct Scanner<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) at: usize,
+    pub(super) jsonb: bool,
+    pub(super) max_depth: usize,
+}
+
+impl Scanner<'_> {
+    /// Walks over one value and the blanks before it.
+    pub(super) fn value(&mut self) -> Result<(), CellError> {
+        let mut open = Containers::default();
+        loop {
+            self.blanks();
+            match self.peek() {
+                Some(container @ (b'{' | b'[')) => {
+                    if open.depth == self.max_depth {
+                        let message = format!("JSON nested deeper than {}", self.max_depth);
+                        return Err(CellError::new("depth", message));
+                    }
+                    let is_object = container == b'{';
+                    open.push(is_object);
+                    self.at += 1;
+                    self.blanks();
+                    if self.peek() != Some(if is_object { b'}' } else { b']' }) {
+                        if is_object {
+                            self.key()?;
+                        }
+                        continue;
+                    }
+                }
+                Some(b'"') => self.string()?,
+                Some(b'-' | b'0'..=b'9') => self.number()?,
+                Some(b't') => self.word("true")?,
+                Some(b'f') => self.word("false")?,
+                Some(b'n') => self.word("null")?,
+                _ => return Err(self.unexpected("a value")),
+            }
+            // A value has ended, or a container may end at once.
+            loop {
+                let Some(is_object) = open.last() else { return Ok(()) };
+                self.blanks();
+                match (self.peek(), is_object) {
+                    (Some(b','), _) => {
+                        self.at += 1;
+                        if is_object {
+                            self.blanks();
+                            self.key()?;
+                        }
+                        break;
+                    }
+                    (Some(b'}'), true) | (Some(b']'), false) => {
+                        self.at += 1;
+                        open.pop();
+                    }
+                    _ => return Err(self.unexpected(if is_object { "',' or '}'" } else { "',' or ']'" })),
+                }
+            }
+        }
+    }
+
+    pub(super) fn blanks(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    #[inline]
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    #[cold]
+    pub(super) fn unexpected(&self, wanted: &str) -> CellError {
+        let message = match self.bytes.get(self.at..).filter(|rest| !rest.is_empty()) {
+            Some(rest) => {
+                let found = String::from_utf8_lossy(&rest[..rest.len().min(12)]).into_owned();
+                format!("not JSON: {found:?} at byte {} where {wanted} should be", self.at)
+            }
+            None => format!("not JSON: ends where {wanted} should be"),
+        };
+        CellError::new("json", message)
+    }
+
+    fn key(&mut self) -> Result<(), CellError> {
+        if self.peek() != Some(b'"') {
+            return Err(self.unexpected("a field's name"));
+        }
+        self.string()?;
+        self.blanks();
+        if self.peek() != Some(b':') {
+            return Err(self.unexpected("':'"));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<(), CellError> {
+        let start = self.at;
+        self.at += 1;
+        loop {
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    self.at += 1;
+                    self.escape()?;
+                }
+                Some(0) => return Err(CellError::new("text", format!("U+0000 at byte {}", self.at))),
+                Some(0..0x20) | None => return Err(self.unexpected("the string's end")),
+                Some(_) => self.at += 1,
+            }
+        }
+        self.at += 1;
+        if self.jsonb && self.at - start > MAX_JSONB_STRING {
+            return Err(CellError::new("range", "a string too long for jsonb"));
+        }
+        Ok(())
+    }
+
+    /// Walks over an escape, after its backslash, and returns what it stands for.
+    fn escape(&mut self) -> Result<char, CellError> {
+        let Some(kind) = self.peek() else { return Err(self.unexpected("an escape")) };
+        let plain = match kind {
+            b'"' | b'\\' | b'/' => char::from(kind),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => return self.unicode_escape(),
+            _ => return Err(self.unexpected("an escape")),
+        };
+        self.at += 1;
+        Ok(plain)
+    }
+
+    fn unicode_escape(&mut self) -> Result<char, CellError> {
+        let start = self.at;
+        let first = self.four_hex_digits()?;
+        let code = match first {
+            0xD800..=0xDBFF if self.bytes.get(self.at..self.at + 2) == Some(b"\\u") => {
+                self.at += 1;
+                let second = self.four_hex_digits()?;
+                if !(0xDC00..=0xDFFF).contains(&second) {
+                    return Err(CellError::new("text", format!("lone surrogate at byte {start}")));
+                }
+                0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00)
+            }
+            0 => return Err(CellError::new("text", format!("U+0000 at byte {start}"))),
+            _ => first,
+        };
+        char::from_u32(code).ok_or_else(|| CellError::new("text", format!("lone surrogate at byte {start}")))
+    }
+
+    /// Walks over `uXXXX`.
+    fn four_hex_digits(&mut self) -> Result<u32, CellError> {
+        let digits = self.bytes.get(self.at + 1..self.at + 5);
+        let code = digits.and_then(|digits| {
+            digits.iter().try_fold(0u32, |code, digit| Some(code << 4 | u32::from(hex_digit(*digit)?)))
+        });
+        let Some(code) = code else { return Err(self.unexpected("an escape")) };
+        self.at += 5;
+        Ok(code)
+    }
+
+    fn number(&mut self) -> Result<(), CellError> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.peek() {
+            Some(b'0') => self.at += 1,
+            _ => self.digits()?,
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        if self.jsonb && !fits_numeric(&self.bytes[start..self.at]) {
+            return Err(CellError::new("range", format!("a number at byte {start} is out of range for jsonb")));
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), CellError> {
+        if !self.peek().is_some_and(|b| b.is_ascii_digit()) {
+            return Err(self.unexpected("a digit"));
+        }
+        while self.peek().is_some_and(|b| b.is_ascii_digit()) {
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    fn word(&mut self, word: &str) -> Result<(), CellError> {
+        if !self.bytes[self.at..].starts_with(word.as_bytes()) {
+            return Err(self.unexpected("a value"));
+        }
+        self.at += word.len();
+        Ok(())
+    }
+}
+
+/// Which containers are open, a bit each: objects are 1. The usual few levels need no memory of their own.
+#[derive(Default)]
+struct Containers {
+    depth: usize,
+    bits: u128,
+    full: Vec<u128>,
+}
+
+impl Containers {
+    fn push(&mut self, is_object: bool) {
+        if self.depth > 0 && self.depth.is_multiple_of(128) {
+            self.full.push(self.bits);
+        }
+        self.depth += 1;
+        self.bits = self.bits << 1 | u128::from(is_object);
+    }
+
+    fn last(&self) -> Option<bool> {
+        (self.depth > 0).then_some(self.bits & 1 == 1)
+    }
+
+    fn pop(&mut self) {
+        self.depth -= 1;
+        self.bits >>= 1;
+        if self.depth > 0 && self.depth.is_multiple_of(128) {
+            self.bits = self.full.pop().unwrap_or_default();
+        }
+    }
+}
