@@ -63,6 +63,10 @@ pub struct Settled {
     pub dataset: Option<String>,
     /// This message's failure was forwarded before; it only needs deleting.
     pub already_forwarded: bool,
+    /// Length of the object where it was read, in bytes.
+    pub bytes: u64,
+    /// How its rows were written, where they were.
+    pub technique: &'static str,
 }
 
 impl Importer {
@@ -341,8 +345,8 @@ impl Job<'_> {
             drop(request);
             let outcome = match loaded {
                 Ok(Loaded::Imported(counts)) => {
-                    debug!(bytes = size, "committed");
-                    return Ok(Step::Settled(self.settled(index, Some(recorded.object_id), Outcome::Imported(counts), false)));
+                    let settled = self.settled(index, Some(recorded.object_id), Outcome::Imported(counts), false);
+                    return Ok(Step::Settled(Settled { bytes: size, technique: "staged", ..settled }));
                 }
                 Ok(Loaded::Refused(Verdict::Superseded)) => Outcome::Superseded,
                 Ok(Loaded::Refused(_)) => {
@@ -538,6 +542,8 @@ impl Job<'_> {
                     object_id: Some(own.object_id),
                     dataset: Some(head.dataset),
                     already_forwarded: true,
+                    bytes: 0,
+                    technique: "",
                 });
             }
         }
@@ -549,6 +555,8 @@ impl Job<'_> {
             object_id: Some(recorded.object_id),
             dataset: Some(head.dataset).filter(|d| !d.is_empty()),
             already_forwarded: false,
+            bytes: 0,
+            technique: "",
         })
     }
 
@@ -578,7 +586,7 @@ impl Job<'_> {
 
     fn settled(&self, index: usize, object_id: Option<i64>, outcome: Outcome, already_forwarded: bool) -> Settled {
         let dataset = Some(self.importer.config.datasets[index].name.clone());
-        Settled { outcome, object_id, dataset, already_forwarded }
+        Settled { outcome, object_id, dataset, already_forwarded, bytes: 0, technique: "" }
     }
 
     fn head_key(&self, index: Option<usize>) -> HeadKey {

@@ -1,6 +1,7 @@
 //! The importer: loads S3 objects named by SQS messages into Postgres, exactly once in effect.
 
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod database;
 pub mod decode;

@@ -3,17 +3,18 @@
 //! One of the two places that read the clock. A message's way: `run` receives it, `Worker::settle`
 //! takes it through [`Importer::import`] as often as it needs, `Acker` deletes it.
 
-mod in_hand;
 mod ack;
-mod beat;
+pub mod beat;
+mod in_hand;
 mod outside;
 
-pub use beat::Beat;
 pub use in_hand::{InHand, Intake};
 
 use crate::{
     config::Config,
+    http::Health,
     import::{Held, Importer, Settled},
+    metrics::{Metrics, ObjectCounts},
     message::{self, Parsed, Record},
     outcome::{Failure, Outcome},
     queue::{Message, Queue},
@@ -70,8 +71,10 @@ pub struct Worker {
     pub in_hand: Arc<InHand>,
     /// What is broken outside.
     pub weather: Arc<Weather>,
-    /// Numbers for heartbeats and metrics.
+    /// Numbers for heartbeats.
     pub progress: Arc<Progress>,
+    /// Numbers for Prometheus.
+    pub metrics: Arc<Metrics>,
     /// Settings.
     pub config: Config,
     slots: Arc<Semaphore>,
@@ -90,7 +93,13 @@ pub enum Until {
 impl Worker {
     /// Puts a worker together. Must be called on a runtime: the acker and the keeper of held messages start at once.
     #[must_use]
-    pub fn new(queue: Arc<dyn Queue>, importer: Arc<Importer>, config: Config) -> Self {
+    pub fn new(
+        queue: Arc<dyn Queue>,
+        importer: Arc<Importer>,
+        config: Config,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let in_hand = Arc::new(InHand::default());
         let slots = Arc::new(Semaphore::new(config.worker.concurrency.max(1) as usize));
         let acker = Acker::start(Arc::clone(&queue), Arc::clone(&in_hand));
@@ -100,8 +109,9 @@ impl Worker {
             queue,
             importer,
             in_hand,
-            weather: Arc::default(),
+            weather: Arc::new(Weather::new(health, Arc::clone(&metrics))),
             progress: Arc::default(),
+            metrics,
             config,
             slots,
             acker,
@@ -188,7 +198,9 @@ async fn receive_loop(
         worker.weather.queue_answered();
         let now_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
         let _ = worker.progress.first_receive_ms.compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+        worker.metrics.receives.inc();
         if messages.is_empty() {
+            worker.metrics.empty_receives.inc();
             let empty_polls = worker.progress.empty_polls.fetch_add(1, Ordering::Relaxed) + 1;
             if worker.in_hand.len() > 0 {
                 worker.progress.empty_polls.store(0, Ordering::Relaxed);
@@ -200,8 +212,10 @@ async fn receive_loop(
         worker.progress.empty_polls.store(0, Ordering::Relaxed);
         for message in messages {
             worker.progress.receives.fetch_add(1, Ordering::Relaxed);
+            worker.metrics.messages_received.inc();
             if message.receive_count > 1 {
                 worker.progress.redeliveries.fetch_add(1, Ordering::Relaxed);
+                worker.metrics.messages_redelivered.inc();
             }
             if !worker.in_hand.take(&message) {
                 debug!(sqs.message_id = message.message_id, "already in hand; keeping the newer receipt handle");
@@ -322,16 +336,17 @@ impl Worker {
                 slot = self.slots.acquire() => slot.expect("the semaphore is never closed"),
             };
             let begun = Instant::now();
-            self.progress.busy.fetch_add(1, Ordering::Relaxed);
-            let busy = Busy(&self.progress);
+            let busy = Busy::new(self);
             let result = self.importer.import(record, None, Some(&message.message_id)).await;
             drop(busy);
             drop(slot);
             let held = match result {
                 Ok(settled) => {
-                    self.weather.improved();
+                    if self.weather.improved() {
+                        info!("what was broken outside works again");
+                    }
                     self.in_hand.intake().measured(begun.elapsed());
-                    crate::metrics::record_settled(&settled, begun.elapsed());
+                    self.count(&settled, begun.elapsed());
                     return Some(settled);
                 }
                 Err(held) => held,
@@ -345,6 +360,30 @@ impl Worker {
                 return None;
             }
         }
+    }
+
+    fn count(&self, settled: &Settled, duration: Duration) {
+        let dataset = settled.dataset.as_deref().unwrap_or_default();
+        let outcome = match &settled.outcome {
+            Outcome::Imported(counts) => {
+                let counts = ObjectCounts {
+                    rows_read: counts.read,
+                    rows_written: counts.written,
+                    rows_merged: counts.merged,
+                    rows_filtered: counts.filtered,
+                    rows_rejected: counts.rejected,
+                    bytes: settled.bytes,
+                    duration_seconds: duration.as_secs_f64(),
+                };
+                return self.metrics.count_imported(dataset, settled.technique, &counts);
+            }
+            Outcome::AlreadyImported => "already_imported",
+            Outcome::Superseded => "superseded",
+            Outcome::Skipped(_) => "skipped",
+            Outcome::Gone | Outcome::Removed(_) => "gone",
+            Outcome::Failed(_) => "failed",
+        };
+        self.metrics.count_finished(dataset, outcome);
     }
 
     /// Waits before another try; false when the worker stops meanwhile.
@@ -382,7 +421,10 @@ impl Worker {
         loop {
             match self.queue.forward(&message.body, &attributes).await {
                 Ok(()) => {
-                    crate::metrics::record_dead_letter(failure.reason);
+                    self.metrics
+                        .messages_dead_lettered
+                        .get_or_create(&crate::metrics::ReasonLabel { reason: failure.reason })
+                        .inc();
                     return Disposition::Delete;
                 }
                 Err(error) => {
@@ -410,11 +452,20 @@ impl Worker {
 }
 
 /// Counts a busy slot for as long as it lives, also when its task is aborted.
-struct Busy<'a>(&'a Progress);
+struct Busy<'a>(&'a Worker);
+
+impl<'a> Busy<'a> {
+    fn new(worker: &'a Worker) -> Self {
+        worker.progress.busy.fetch_add(1, Ordering::Relaxed);
+        worker.metrics.objects_in_progress.inc();
+        Self(worker)
+    }
+}
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+        self.0.progress.busy.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.objects_in_progress.dec();
     }
 }
 

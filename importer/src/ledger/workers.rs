@@ -92,8 +92,8 @@ pub async fn remove(connection: &mut PgConnection, id: &str) -> sqlx::Result<()>
 ///
 /// Called by who waited in vain for a lock: a stopped process (SIGSTOP, a frozen VM) keeps its
 /// transaction open and would block its keys for ever. Its messages are visible to others by then,
-/// and its commit can only fail. A backend counts as the worker's only while it carries the worker's
-/// `application_name`, so a recycled process id is never hit.
+/// and its commit can only fail. Backends are told by the worker's `application_name`, so a recycled
+/// process id is never hit.
 ///
 /// # Errors
 /// Of the database.

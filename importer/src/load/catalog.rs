@@ -49,6 +49,21 @@ pub struct TableColumn {
     pub comparable: bool,
 }
 
+impl TableColumn {
+    /// Returns a column that exists in staging only.
+    #[must_use]
+    pub fn staged_only(column: Column, type_sql: &str) -> Self {
+        Self {
+            column,
+            type_sql: type_sql.to_owned(),
+            collate_sql: String::new(),
+            default_sql: None,
+            identity_always: false,
+            comparable: false,
+        }
+    }
+}
+
 /// Why a table cannot be loaded into.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {

@@ -13,10 +13,11 @@ pub use target::Target;
 
 use crate::{
     config::{MaxRejects, Mode},
-    decode::{Batch, DecodeError, Field, Fields, Mapping, MappingSpec, OnNewField, Reject, Source},
+    decode::{Batch, DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, Reject, Source},
     ledger::{self, Candidate, Counts, Imported, Recorded, Verdict},
 };
 use pipeline::{Decoded, Decoding};
+use catalog::TableColumn;
 use sql::{LoadPlan, StagedColumn};
 use sqlx::{Executor, PgConnection, postgres::PgCopyIn};
 use std::{sync::Arc, time::Instant};
@@ -135,7 +136,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
         return Ok(Loaded::NeedsColumns(staged.new_fields));
     }
     for (column, seen) in columns.iter_mut().zip(&staged.seen_columns) {
-        column.seen = *seen;
+        column.seen = *seen && column.target.column.name != EXTRAS_COLUMN;
     }
 
     // The fence comes after staging, so two importers of one object block each other for the merge
@@ -205,9 +206,14 @@ fn staged_columns(target: &Target, mapping: &Mapping) -> Result<Vec<StagedColumn
         .enumerate()
         .map(|(index, column)| {
             let found = target.table.columns.iter().find(|c| c.column.name == column.name);
-            let table_column = found.ok_or_else(|| LoadError::Schema(format!("no column {}", column.name)))?;
+            let table_column = match found {
+                Some(found) => found.clone(),
+                // Fields of an open format that have no column yet; staged, never merged.
+                None if column.name == EXTRAS_COLUMN => TableColumn::staged_only(column.clone(), "jsonb"),
+                None => return Err(LoadError::Schema(format!("no column {}", column.name))),
+            };
             Ok(StagedColumn {
-                target: table_column.clone(),
+                target: table_column,
                 has_absent_flag: mapping.absent_flags().contains(&index),
                 seen: true,
             })
