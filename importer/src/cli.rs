@@ -371,7 +371,7 @@ impl Command {
         let queue = Needs { queue: true, ..database };
         match self {
             Self::Run(_) => Needs { datasets: true, ..queue },
-            Self::Load(load) => Needs { database: !load.dry_run || load.dataset.is_some(), datasets: true, ..nothing },
+            Self::Load(_) => Needs { datasets: true, ..database },
             Self::Describe(_) => nothing,
             Self::Redrive(_) => Needs { queue: true, ..nothing },
             Self::Replay(_) => queue,

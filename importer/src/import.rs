@@ -131,6 +131,33 @@ impl Importer {
         Ok(())
     }
 
+    /// Decodes an object and reports, writing nothing.
+    ///
+    /// # Errors
+    /// Why the object, its dataset or its table cannot be read.
+    pub async fn dry_run(&self, pointer: &ObjectPointer, dataset: Option<usize>) -> anyhow::Result<load::DryRun> {
+        let (index, captures) = match dataset {
+            Some(index) => (index, self.router.captures_for(index, &pointer.bucket, &pointer.key)),
+            None => match self.router.route(&pointer.bucket, &pointer.key) {
+                Route::Dataset { index, captures } => (index, captures),
+                Route::Skip => return Ok(load::DryRun::default()),
+                Route::Unrouted => anyhow::bail!("no dataset matches"),
+            },
+        };
+        let mut session = self.session().await.map_err(|held| held.error)?;
+        let target = self.target(&mut session, index).await?;
+        self.give_back(session);
+        let read = read_target(pointer);
+        let source = RemoteSource::open(Arc::clone(&self.store), read, !pointer.key.ends_with(".parquet")).await?;
+        Ok(load::dry_run(&target, &captures, Arc::new(source)).await?)
+    }
+
+    /// Returns whether a skip rule matches the key.
+    #[must_use]
+    pub fn skips(&self, key: &str) -> bool {
+        self.router.skips(key)
+    }
+
     /// Returns a session: an idle one, else a new one.
     async fn session(&self) -> Result<Session, Held> {
         let idle = self.idle_sessions.lock().unwrap_or_else(PoisonError::into_inner).pop();

@@ -42,6 +42,7 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     config.require(cli.command.needs(), &cli.global.config.display().to_string())?;
     match &cli.command {
         Command::Run(options) => commands::run::run(config, options).await,
+        Command::Load(options) => commands::load::load(config, options).await,
         _ => anyhow::bail!("not built yet"),
     }
 }

@@ -1,5 +1,6 @@
 //! The commands: each wires the parts it needs and reports on stdout.
 
+pub mod load;
 pub mod run;
 
 use crate::{

@@ -1,12 +1,14 @@
 //! One object's rows into its table: stage, take the fence, merge, record, commit.
 
 pub mod catalog;
+mod dry_run;
 mod pipeline;
 mod remove;
 mod session;
 pub mod sql;
 pub mod target;
 
+pub use dry_run::{DryRun, dry_run};
 pub use remove::{Removal, RemoveError, remove};
 pub use session::{Session, Sessions};
 pub use target::Target;
@@ -182,21 +184,25 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
 /// Returns the mapping, or the columns the table should get first.
 fn map_fields(load: &Load<'_>, fields: &Fields) -> Result<Result<Mapping, Vec<Field>>, LoadError> {
     let target = load.target;
-    let spec = MappingSpec {
-        columns: &target.table.decoder_columns(),
-        rename: &target.rename,
-        captures: load.captures,
-        on_new_field: target.on_new_field,
-        extras_column: target.extras_column.as_deref(),
-        key: &target.key,
-    };
     if let (true, OnNewField::AddColumn, Fields::Named(named)) = (load.may_add_columns, target.on_new_field, fields) {
         let new: Vec<Field> = named.iter().filter(|field| target.lacks(&field.name)).cloned().collect();
         if !new.is_empty() {
             return Ok(Err(new));
         }
     }
-    Mapping::new(fields, &spec).map(Ok).map_err(LoadError::Schema)
+    map(target, load.captures, fields).map(Ok)
+}
+
+fn map(target: &Target, captures: &[(String, Option<String>)], fields: &Fields) -> Result<Mapping, LoadError> {
+    let spec = MappingSpec {
+        columns: &target.table.decoder_columns(),
+        rename: &target.rename,
+        captures,
+        on_new_field: target.on_new_field,
+        extras_column: target.extras_column.as_deref(),
+        key: &target.key,
+    };
+    Mapping::new(fields, &spec).map_err(LoadError::Schema)
 }
 
 fn staged_columns(target: &Target, mapping: &Mapping) -> Result<Vec<StagedColumn>, LoadError> {
