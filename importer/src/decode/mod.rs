@@ -4,8 +4,13 @@
 //! `open` looks at the content, undoes compression and picks the format; the returned
 //! [`RowReader`] fills [`Batch`]es through a [`Mapping`] until the object ends.
 
+mod contain;
+mod decimal;
+mod failure;
+pub mod json;
 mod mapping;
 mod row;
+mod to_json;
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot};
 pub use row::{MAX_PAYLOAD_BYTES, RowEncoder};
 

@@ -1,0 +1,151 @@
+//! Decimals as the binary formats store them: big-endian two's complement of any width.
+
+use crate::encode::Value;
+use std::fmt::Write as _;
+
+/// Longer unscaled values are refused: Postgres's numeric ends at 131072 digits, and converting takes quadratic time.
+const MAX_BYTES: usize = 1024;
+
+/// Returns the decimal `unscaled / 10^scale`, exactly; `None` when it is unreasonably wide.
+pub fn from_big_endian(unscaled: &[u8], scale: i8) -> Option<Value<'static>> {
+    let negative = unscaled.first().is_some_and(|byte| byte & 0x80 != 0);
+    let sign = if negative { 0xff } else { 0 };
+    let significant = &unscaled[unscaled.iter().take_while(|&&byte| byte == sign).count()..];
+    let keeps_sign = significant.first().is_none_or(|byte| (byte & 0x80 != 0) == negative);
+    if significant.len() < 16 || significant.len() == 16 && keeps_sign {
+        let mut bytes = [sign; 16];
+        bytes[16 - significant.len()..].copy_from_slice(significant);
+        return Some(Value::Decimal(i128::from_be_bytes(bytes), scale));
+    }
+    if significant.len() > MAX_BYTES {
+        return None;
+    }
+    let digits = magnitude_digits(significant, negative);
+    let mut text = String::with_capacity(digits.len() + 4);
+    if negative {
+        text.push('-');
+    }
+    push_scaled(&mut text, &digits, scale);
+    Some(Value::Number(text.into()))
+}
+
+/// Writes `unscaled / 10^scale` in plain notation, all its digits kept.
+pub fn write(unscaled: i128, scale: i8, out: &mut String) {
+    if unscaled < 0 {
+        out.push('-');
+    }
+    push_scaled(out, &unscaled.unsigned_abs().to_string(), scale);
+}
+
+/// Writes digits with the point `scale` places from the right.
+fn push_scaled(out: &mut String, digits: &str, scale: i8) {
+    let Ok(n_fraction) = usize::try_from(scale) else {
+        out.push_str(digits);
+        if digits != "0" {
+            out.extend(std::iter::repeat_n('0', usize::from(scale.unsigned_abs())));
+        }
+        return;
+    };
+    if n_fraction == 0 {
+        out.push_str(digits);
+        return;
+    }
+    let n_whole = digits.len().saturating_sub(n_fraction);
+    if n_whole == 0 {
+        out.push('0');
+    } else {
+        out.push_str(&digits[..n_whole]);
+    }
+    out.push('.');
+    out.extend(std::iter::repeat_n('0', n_fraction.saturating_sub(digits.len())));
+    out.push_str(&digits[n_whole..]);
+}
+
+/// Returns the decimal digits of a value's magnitude; its sign bytes are cut off.
+fn magnitude_digits(significant: &[u8], negative: bool) -> String {
+    const GROUP: u64 = 1_000_000_000;
+    // -x is !x + 1, and the one can carry into a byte of its own.
+    let mut magnitude = vec![0; significant.len() + 1];
+    let mut carry = negative;
+    for (to, &from) in magnitude[1..].iter_mut().zip(significant).rev() {
+        let byte = if negative { !from } else { from };
+        (*to, carry) = byte.overflowing_add(u8::from(carry));
+    }
+    magnitude[0] = u8::from(carry);
+    // Little-endian groups of nine digits.
+    let mut groups = vec![0u64];
+    for byte in magnitude {
+        let mut carry = u64::from(byte);
+        for group in &mut groups {
+            let sum = *group * 256 + carry;
+            *group = sum % GROUP;
+            carry = sum / GROUP;
+        }
+        if carry > 0 {
+            groups.push(carry);
+        }
+    }
+    let mut digits = groups.pop().unwrap_or_default().to_string();
+    for group in groups.iter().rev() {
+        let _ = write!(digits, "{group:09}");
+    }
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn wide_values_keep_every_digit() {
+        // 2^128 and -2^128, by hand.
+        let mut two_to_128 = vec![1];
+        two_to_128.extend([0; 16]);
+        check(&two_to_128, 0, "340282366920938463463374607431768211456");
+        let mut minus = vec![0xff];
+        minus.extend([0; 16]);
+        check(&minus, 2, "-3402823669209384634633746074317682114.56");
+        check(&[0x7f; 17], 45, "0.000043385334562092358133808765634594698395519");
+        assert_eq!(from_big_endian(&[0x55; MAX_BYTES + 1], 0), None);
+    }
+
+    #[test]
+    fn thirty_eight_digits_fit_the_narrow_form() {
+        let nines = 10i128.pow(38) - 1;
+        for unscaled in [nines, -nines, i128::MAX, i128::MIN, 0, -1, 128, -129] {
+            let mut bytes = vec![if unscaled < 0 { 0xff } else { 0 }; 3];
+            bytes.extend(unscaled.to_be_bytes());
+            assert_eq!(from_big_endian(&bytes, 7), Some(Value::Decimal(unscaled, 7)));
+        }
+        assert_eq!(from_big_endian(&[], 2), Some(Value::Decimal(0, 2)));
+    }
+
+    #[test]
+    fn written_decimals_keep_their_scale() {
+        let written = |unscaled, scale| {
+            let mut out = String::new();
+            write(unscaled, scale, &mut out);
+            out
+        };
+        assert_eq!(written(110, 2), "1.10");
+        assert_eq!(written(-5, 3), "-0.005");
+        assert_eq!(written(0, 2), "0.00");
+        assert_eq!(written(7, -3), "7000");
+        assert_eq!(written(0, -3), "0");
+        assert_eq!(written(9_007_199_254_740_993, 0), "9007199254740993");
+    }
+
+    proptest! {
+        #[test]
+        fn wide_form_agrees_with_i128(unscaled: i128) {
+            let bytes = unscaled.to_be_bytes();
+            let digits = magnitude_digits(&bytes, unscaled < 0);
+            prop_assert_eq!(digits, unscaled.unsigned_abs().to_string());
+        }
+    }
+
+    fn check(bytes: &[u8], scale: i8, expected: &str) {
+        assert_eq!(from_big_endian(bytes, scale), Some(Value::Number(expected.to_owned().into())));
+    }
+}

@@ -1,0 +1,145 @@
+//! JSON: one object a line, or a document of objects.
+
+mod document;
+mod fields;
+mod frame;
+mod lines;
+mod row;
+mod scan;
+mod window;
+
+use super::{Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, RowReader, failure};
+use document::Document;
+use frame::Frame;
+use lines::Lines;
+use row::RowParser;
+use std::{io, sync::Arc};
+use window::Window;
+
+/// How many blanks after the first line are looked through for the start of a second one.
+const MAX_BLANKS: usize = 1024;
+
+/// Opens JSON text; `declared` as NDJSON it is read by lines, else the content says how.
+///
+/// # Errors
+/// [`DecodeError::Corrupt`] when it is declared a document and is none.
+pub fn open(
+    input: Box<dyn io::BufRead + Send>,
+    declared: Format,
+    options: &ReadOptions,
+) -> Result<Box<dyn RowReader>, DecodeError> {
+    let mut window = Window::new(input);
+    skip_byte_order_mark(&mut window).map_err(failure::of_read)?;
+    let max_bytes = options.limits.row_bytes;
+    let by_lines = declared == Format::Ndjson || is_by_lines(&mut window, max_bytes).map_err(failure::of_read)?;
+    let framing = if by_lines { Framing::Lines(Lines::default()) } else { Framing::Document(Document::default()) };
+    let rows = RowParser::new(Arc::default(), options.limits.depth);
+    let reader = JsonReader { fields: Fields::Open, window, framing, rows, max_bytes, max_depth: options.limits.depth };
+    Ok(Box::new(reader))
+}
+
+struct JsonReader {
+    fields: Fields,
+    window: Window,
+    framing: Framing,
+    rows: RowParser,
+    max_bytes: usize,
+    max_depth: usize,
+}
+
+enum Framing {
+    Lines(Lines),
+    Document(Document),
+}
+
+impl RowReader for JsonReader {
+    fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    fn set_mapping(&mut self, mapping: Arc<Mapping>) {
+        self.rows = RowParser::new(mapping, self.max_depth);
+    }
+
+    fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {
+        let Self { window, framing, rows, max_bytes, .. } = self;
+        while batch.size() < batch_bytes {
+            let more = match framing {
+                Framing::Lines(lines) => lines.next(window, *max_bytes, rows, batch).map_err(failure::of_read)?,
+                Framing::Document(document) => document.next(window, *max_bytes, rows, batch)?,
+            };
+            if !more {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn seen_columns(&self) -> Vec<bool> {
+        self.rows.seen_columns()
+    }
+
+    fn new_fields(&self) -> Vec<Field> {
+        self.rows.new_fields()
+    }
+}
+
+fn skip_byte_order_mark(window: &mut Window) -> io::Result<()> {
+    while window.data().len() < 3 && window.more()? {}
+    if window.data().starts_with(b"\xef\xbb\xbf") {
+        window.consume(3);
+    }
+    Ok(())
+}
+
+/// Decides from the first line whether each line is a row.
+///
+/// A first line that is a whole object is a row (Spark calls such files "json", too), and so is
+/// one that no document could go on from: otherwise one bad line would cost the whole object.
+fn is_by_lines(window: &mut Window, max_bytes: usize) -> io::Result<bool> {
+    let Some(first) = next_byte(window)? else { return Ok(true) };
+    if first != b'{' {
+        return Ok(false);
+    }
+    let mut searched = 0;
+    let line_end = loop {
+        let data = window.data();
+        if let Some(found) = memchr::memchr(b'\n', &data[searched..]) {
+            break searched + found;
+        }
+        if data.len() > max_bytes {
+            // As a document it would be one row that is too long; as a line it is that, too, and more can follow.
+            return Ok(true);
+        }
+        searched = data.len();
+        if !window.more()? {
+            break searched;
+        }
+    };
+    let line = &window.data()[..line_end];
+    let mut frame = Frame::default();
+    match frame.advance(line) {
+        Some(end) => Ok(!matches!(line[end..].trim_ascii_start().first(), Some(b'{' | b'['))),
+        None if frame.in_string() && line_end < window.data().len() => Ok(true),
+        None => {
+            let goes_on = matches!(line.trim_ascii_end().last(), Some(b'{' | b'[' | b',' | b':'));
+            // The line stays in view, so whatever follows must be read behind it; a few blanks are enough to ask.
+            while window.data().len() < line_end + MAX_BLANKS && window.more()? {}
+            let next = window.data()[line_end..].trim_ascii_start().first();
+            Ok(!goes_on && next == Some(&b'{'))
+        }
+    }
+}
+
+/// Steps over blanks; returns the byte after them, which stays in view.
+fn next_byte(window: &mut Window) -> io::Result<Option<u8>> {
+    loop {
+        let data = window.data();
+        let blanks = data.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).count();
+        let next = data.get(blanks).copied();
+        window.consume(blanks);
+        if next.is_some() || !window.more()? {
+            return Ok(next);
+        }
+    }
+}

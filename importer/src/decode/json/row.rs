@@ -1,0 +1,173 @@
+//! From one row's JSON text to its cells.
+
+use super::{
+    fields::FieldTable,
+    scan::{Fault, Kind, Scanner, Token},
+};
+use crate::{
+    decode::{Batch, Field, Mapping, RowEncoder, Slot},
+    encode::{CellError, PgType, Value, unescape},
+};
+use std::{borrow::Cow, sync::Arc};
+
+/// How much of a field's name a message quotes.
+const MAX_QUOTED_BYTES: usize = 80;
+
+/// Takes rows apart and hands their cells to the encoder.
+pub struct RowParser {
+    encoder: RowEncoder,
+    members: Members,
+}
+
+impl RowParser {
+    /// Returns a parser whose first row is number 1.
+    pub fn new(mapping: Arc<Mapping>, max_depth: usize) -> Self {
+        let encoder = RowEncoder::new(Arc::clone(&mapping)).with_depth(max_depth);
+        Self { encoder, members: Members::new(mapping, max_depth) }
+    }
+
+    /// Adds one row, given as JSON text, to the batch: as a tuple or as a reject.
+    pub fn push(&mut self, row: &[u8], batch: &mut Batch) {
+        let Self { encoder, members } = self;
+        match members.find(row) {
+            Ok(()) => encoder.push_with(batch, |column| members.cell(column, row), || Cow::Borrowed(row)),
+            Err(refusal) => encoder.reject(refusal.class, refusal.message, row, row.len() as u64, batch),
+        }
+    }
+
+    /// Adds a row that is longer than allowed; `start` is as much of it as is kept.
+    pub fn push_oversized(&mut self, start: &[u8], length: u64, batch: &mut Batch) {
+        self.encoder.reject("row_size", format!("row of {length} bytes"), start, length, batch);
+    }
+
+    /// Returns which columns any row had a field for.
+    pub fn seen_columns(&self) -> Vec<bool> {
+        let mut seen = self.encoder.seen_columns().to_vec();
+        if let Some(extras) = self.members.mapping.extras() {
+            // Rows without extras say so: a newer version of the object must be able to clear them.
+            seen[extras] = true;
+        }
+        seen
+    }
+
+    /// Returns the first fields that no column took.
+    pub fn new_fields(&self) -> Vec<Field> {
+        self.members.fields.new_fields()
+    }
+}
+
+/// The members of the row in hand, by column.
+struct Members {
+    mapping: Arc<Mapping>,
+    max_depth: usize,
+    /// Which columns take any JSON value as it was written.
+    wants_json: Vec<bool>,
+    fields: FieldTable,
+    // What follows is memory that rows share.
+    tokens: Vec<Token>,
+    extras: Vec<u8>,
+    open: Vec<u8>,
+}
+
+impl Members {
+    fn new(mapping: Arc<Mapping>, max_depth: usize) -> Self {
+        let columns = mapping.columns();
+        Self {
+            max_depth,
+            wants_json: columns.iter().map(|column| matches!(column.pg_type, PgType::Json | PgType::Jsonb)).collect(),
+            fields: FieldTable::default(),
+            tokens: vec![Token::ABSENT; columns.len()],
+            extras: Vec::new(),
+            open: Vec::new(),
+            mapping,
+        }
+    }
+
+    /// Finds each column's token; of fields named twice the last one stays.
+    ///
+    /// # Errors
+    /// Why the row is a reject before its cells are looked at.
+    fn find(&mut self, row: &[u8]) -> Result<(), CellError> {
+        self.tokens.fill(Token::ABSENT);
+        self.extras.clear();
+        self.fields.start_row();
+        let mut refusal = None;
+        let mut scanner = Scanner::new(row, self.max_depth, &mut self.open);
+        if !scanner.take(b'{') {
+            return Err(CellError::new("syntax", "row is not a JSON object"));
+        }
+        let mut more = !scanner.take(b'}');
+        while more {
+            let name = scanner.name()?;
+            let value = scanner.value(1)?;
+            match self.fields.slot(name.quoted(row), value.kind == Kind::Nested, &self.mapping) {
+                Ok(Slot::Column(column)) => self.tokens[column] = value,
+                Ok(Slot::Ignored) => {}
+                Ok(Slot::Extras) => add_member(&mut self.extras, name.raw(row), value.raw(row)),
+                Ok(Slot::Reject) => {
+                    let name = name.raw(row);
+                    let name = String::from_utf8_lossy(&name[..name.len().min(MAX_QUOTED_BYTES)]);
+                    refusal.get_or_insert_with(|| CellError::new("new_field", format!("no column takes field {name}")));
+                }
+                Err(error) => {
+                    refusal.get_or_insert(error);
+                }
+            }
+            more = scanner.take(b',');
+            if !more {
+                scanner.expect(b'}', "a comma or a closing brace")?;
+            }
+        }
+        scanner.finish()?;
+        if !self.extras.is_empty() {
+            self.extras.push(b'}');
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// Returns a column's cell of the row that was looked through last.
+    #[inline]
+    fn cell<'a>(&'a self, column: usize, row: &'a [u8]) -> Result<Value<'a>, CellError> {
+        let token = self.tokens[column];
+        let value = match token.kind {
+            Kind::Absent if self.mapping.extras() == Some(column) && !self.extras.is_empty() => {
+                Value::Json(utf8(&self.extras)?.into())
+            }
+            Kind::Absent => Value::Absent,
+            Kind::Null => Value::Null,
+            _ if self.wants_json[column] => Value::Json(utf8(token.raw(row))?.into()),
+            Kind::Bool(value) => Value::Bool(value),
+            Kind::Number => Value::Number(utf8(token.raw(row))?.into()),
+            Kind::Plain => Value::Text(utf8(token.quoted(row))?.into()),
+            Kind::Escaped => Value::Text(text(token.quoted(row))?),
+            Kind::Nested => Value::Json(utf8(token.raw(row))?.into()),
+        };
+        Ok(value)
+    }
+}
+
+impl From<Fault> for CellError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Depth => Self::new("depth", "nested too deep"),
+            Fault::Syntax { at, expected } => Self::new("syntax", format!("expected {expected} at byte {}", at + 1)),
+        }
+    }
+}
+
+/// Returns the text of what stands between a string's quotes.
+pub fn text(inside: &[u8]) -> Result<Cow<'_, str>, CellError> {
+    unescape(utf8(inside)?)
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, CellError> {
+    std::str::from_utf8(bytes).map_err(|_| CellError::new("text", "not valid UTF-8"))
+}
+
+/// Adds `name: value` to an object under construction.
+fn add_member(object: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    object.push(if object.is_empty() { b'{' } else { b',' });
+    object.extend_from_slice(name);
+    object.push(b':');
+    object.extend_from_slice(value);
+}

@@ -1,0 +1,65 @@
+//! Values written as JSON text: what nested values of the binary formats become.
+
+use crate::encode::{Value, write_string, write_text};
+
+/// Appends `value` as JSON; decimals are numbers with all their digits, bytes are `\x` and hex as a string.
+pub fn write_value(value: &Value<'_>, out: &mut Vec<u8>) {
+    let is_bare = match value {
+        Value::Null | Value::Absent => return out.extend_from_slice(b"null"),
+        Value::Text(text) => return write_string(text, out),
+        Value::Bytes(bytes) => return write_hex(bytes, out),
+        Value::Float32(float) => float.is_finite(),
+        Value::Float64(float) => float.is_finite(),
+        Value::Date(_) | Value::Time(_) | Value::Timestamp { .. } | Value::Uuid(_) => false,
+        _ => true,
+    };
+    if is_bare {
+        return write_text(value, out);
+    }
+    out.push(b'"');
+    write_text(value, out);
+    out.push(b'"');
+}
+
+/// Returns a period of months, days and milliseconds as ISO 8601 text, which Postgres reads as an interval.
+pub fn period(months: u32, days: u32, millis: u32) -> String {
+    format!("P{months}M{days}DT{}.{:03}S", millis / 1000, millis % 1000)
+}
+
+fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
+    // JSON wants the backslash escaped.
+    out.extend_from_slice(br#""\\x"#);
+    out.extend(hex::encode(bytes).bytes());
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_json_that_keeps_what_they_say() {
+        check(Value::Null, "null");
+        check(Value::Bool(true), "true");
+        check(Value::UInt(u64::MAX), "18446744073709551615");
+        check(Value::Decimal(110, 2), "1.10");
+        check(Value::Float64(1e300), "1e+300");
+        check(Value::Float32(0.1), "0.1");
+        check(Value::Float64(f64::NAN), "\"NaN\"");
+        check(Value::Float32(f32::NEG_INFINITY), "\"-Infinity\"");
+        check(Value::Text("a\"\\\n\u{1}é".into()), r#""a\"\\\n\u0001é""#);
+        check(Value::Bytes(vec![0, 0xff].into()), r#""\\x00ff""#);
+        check(Value::Date(-719_162), "\"0001-01-01\"");
+        check(Value::Time(86_399_000_001), "\"23:59:59.000001\"");
+        check(Value::Timestamp { micros: -1, utc: true }, "\"1969-12-31T23:59:59.999999Z\"");
+        check(Value::Timestamp { micros: 0, utc: false }, "\"1970-01-01T00:00:00\"");
+        check(Value::Uuid([0x11; 16]), "\"11111111-1111-1111-1111-111111111111\"");
+        assert_eq!(period(14, 3, 1_005), "P14M3DT1.005S");
+    }
+
+    fn check(value: Value<'_>, expected: &str) {
+        let mut out = Vec::new();
+        write_value(&value, &mut out);
+        assert_eq!(String::from_utf8(out).as_deref(), Ok(expected));
+    }
+}
