@@ -61,7 +61,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     let started = Instant::now();
     let mut summary = Summary::default();
     let mut outcomes = stream::iter(&pointers)
-        .map(|pointer| async { (pointer, loader.load(pointer, dataset).await) })
+        .map(|pointer| { let loader = &loader; async move { (pointer, loader.load(pointer, dataset).await) }})
         .buffer_unordered(concurrency);
     while let Some((pointer, outcome)) = outcomes.next().await {
         if let Outcome::Failed(failure) = &outcome {

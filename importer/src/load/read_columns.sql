@@ -13,7 +13,7 @@ SELECT a.attname::text AS name,
        cn.nspname::text AS collation_schema,
        c.collname::text AS collation_name,
        NOT (coalesce(nullif(base.typelem, 0), base.oid) IN (114, 142) OR base.typcategory = 'G'
-            OR element.typcategory = 'G') AS comparable
+            OR coalesce(element.typcategory = 'G', false)) AS comparable
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 JOIN pg_catalog.pg_type base ON base.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
