@@ -378,8 +378,8 @@ impl Command {
             Self::Reconcile(reconcile) if reconcile.enqueue => Needs { datasets: true, ..queue },
             Self::Reconcile(_) => Needs { datasets: true, ..database },
             Self::Rejects(rejects) => Needs { datasets: rejects.replay, ..database },
-            // `check` reports what is missing itself.
-            Self::Check => nothing,
+            // What it connects to it reports itself.
+            Self::Check => Needs { datasets: true, ..nothing },
             Self::Status(_) | Self::Migrate | Self::Prune(_) => database,
         }
     }

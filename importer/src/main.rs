@@ -9,9 +9,6 @@ use importer::{
 };
 use std::process::ExitCode;
 
-/// A wrong command line or configuration.
-const USAGE: u8 = 2;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::init(cli.global.log_format);
@@ -27,22 +24,20 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     result.unwrap_or_else(|error| {
         eprintln!("importer: {error:#}");
-        if error.is::<ConfigError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        if error.is::<ConfigError>() { ExitCode::from(commands::EXIT_WRONG) } else { ExitCode::FAILURE }
     })
 }
 
 async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
-    let config = match commands::read_config(&cli.global.config) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("importer: {error:#}");
-            return Ok(ExitCode::from(USAGE));
-        }
-    };
-    config.require(cli.command.needs(), &cli.global.config.display().to_string())?;
+    let config = commands::read_config(&cli.global, cli.command.needs())?;
+    let file_name = cli.global.config.display().to_string();
     match &cli.command {
         Command::Run(options) => commands::run::run(config, options).await,
         Command::Load(options) => commands::load::load(config, options).await,
+        Command::Status(options) => commands::status::run(&config, options).await,
+        Command::Rejects(options) if !options.replay => commands::rejects::run(&config, options).await,
+        Command::Check => commands::check::run(&config, &file_name).await,
+        Command::Migrate => commands::migrate::run(&config).await,
         _ => anyhow::bail!("not built yet"),
     }
 }

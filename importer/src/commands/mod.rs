@@ -1,18 +1,23 @@
 //! The commands: each wires the parts it needs and reports on stdout.
 
+pub mod check;
 pub mod load;
+pub mod migrate;
+mod output;
+pub mod rejects;
 pub mod run;
+pub mod status;
 
 use crate::{
-    config::Config,
+    cli::{DEFAULT_CONFIG, Global},
+    config::{Config, ConfigError, Needs},
     database,
     ledger,
     load::Sessions,
 };
-use anyhow::Context;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use std::time::Duration;
+use std::{io::ErrorKind, path::Path, time::Duration};
 use tracing::{info, warn};
 
 /// Returns the AWS configuration of the SDK's own chain: environment, profile, SSO, web identity, ECS, IMDSv2.
@@ -75,13 +80,26 @@ pub fn host() -> String {
     named.map(|text| text.trim().to_owned()).ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
 }
 
-/// Reads the configuration file.
+/// Reads the configuration a command was given and checks that what it needs is there.
+///
+/// A missing `importer.toml` is fine where nobody asked for it and no dataset is needed: the environment may say all.
 ///
 /// # Errors
 /// A file that cannot be read, or the problems in it, with their lines.
-pub fn read_config(path: &std::path::Path) -> anyhow::Result<Config> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).with_context(|| format!("read configuration {name}"))?;
-    let environment = |variable: &str| std::env::var(variable).ok();
-    Ok(Config::parse(&text, &name, environment)?)
+pub fn read_config(global: &Global, needs: Needs) -> Result<Config, ConfigError> {
+    let name = global.config.display().to_string();
+    let may_be_missing = global.config == Path::new(DEFAULT_CONFIG) && !needs.datasets;
+    let text = match std::fs::read_to_string(&global.config) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound && may_be_missing => String::new(),
+        Err(error) => return Err(ConfigError { problems: vec![format!("{name}: {error}")] }),
+    };
+    let config = Config::parse(&text, &name, |variable| std::env::var(variable).ok())?;
+    config.require(needs, &name)?;
+    Ok(config)
 }
+
+/// Exit status: the command line, the configuration or what it names is wrong.
+pub const EXIT_WRONG: u8 = 2;
+/// Exit status: the ledger does not know the object.
+pub const EXIT_UNKNOWN_OBJECT: u8 = 4;

@@ -1,6 +1,7 @@
 //! The queue: what the worker asks of SQS.
 
 pub mod memory;
+pub mod settings;
 pub mod sqs;
 
 use chrono::{DateTime, Utc};
