@@ -7,11 +7,19 @@
 mod contain;
 mod decimal;
 mod failure;
+pub mod avro;
+mod compression;
+mod csv;
+mod encoding;
 pub mod json;
 mod mapping;
+mod open;
+pub mod parquet;
 mod row;
 mod to_json;
+mod sniff;
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot};
+pub use open::open;
 pub use row::{MAX_PAYLOAD_BYTES, RowEncoder};
 
 use crate::encode::PgType;
@@ -261,10 +269,5 @@ pub trait RowReader: Send {
     fn new_fields(&self) -> Vec<Field>;
 }
 
-/// Opens an object: sniffs, decompresses, picks the format.
-///
-/// # Errors
-/// [`DecodeError::Corrupt`] when the content is not the declared (or any known) format.
-pub fn open(_source: Arc<dyn Source>, _options: &ReadOptions) -> Result<Box<dyn RowReader>, DecodeError> {
-    Err(DecodeError::Corrupt("no decoder".into()))
-}
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,149 @@
+use super::super::testing::{Memory, options};
+use super::*;
+use std::io::Write;
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::stream::encode_all(bytes, 3).unwrap()
+}
+
+fn read(bytes: Vec<u8>) -> Result<(Vec<u8>, usize), DecodeError> {
+    read_source(Memory { bytes, ..Memory::default() })
+}
+
+fn read_source(source: Memory) -> Result<(Vec<u8>, usize), DecodeError> {
+    let mut content = unpack(&source, &options().limits)?;
+    let mut bytes = Vec::new();
+    content.input.read_to_end(&mut bytes)?;
+    assert!(bytes.starts_with(&content.head));
+    assert!(content.head.len() == bytes.len() || content.head.len() == HEAD_BYTES);
+    Ok((bytes, content.n_layers))
+}
+
+#[track_caller]
+fn reads(bytes: Vec<u8>, expected: &[u8], n_layers: usize) {
+    let (found, found_layers) = read(bytes).unwrap();
+    assert!(found == expected, "{} bytes instead of {}", found.len(), expected.len());
+    assert_eq!(found_layers, n_layers);
+}
+
+#[track_caller]
+fn fails(bytes: Vec<u8>, expected: &str) {
+    let error = read(bytes).map(|(bytes, _)| bytes.len()).expect_err("a failure");
+    assert_eq!(error.to_string(), expected);
+}
+
+/// Text of realistic entropy, larger than any buffer.
+fn long_text() -> Vec<u8> {
+    let mut state = 1u64;
+    let mut line = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        format!("{:x},{}\n", state >> 20, state >> 60)
+    };
+    (0..40_000).map(&mut line).collect::<String>().into_bytes()
+}
+
+#[test]
+fn content_decides_and_nothing_is_lost_on_the_way() {
+    let text = long_text();
+    reads(text.clone(), &text, 0);
+    reads(gzip(&text), &text, 1);
+    reads(zstd(&text), &text, 1);
+    reads(b"a".to_vec(), b"a", 0);
+    reads(Vec::new(), b"", 0);
+    reads(gzip(b""), b"", 1);
+}
+
+#[test]
+fn all_members_and_all_frames_are_read() {
+    let text = long_text();
+    let (first, second) = text.split_at(100_000);
+    reads([gzip(first), gzip(b""), gzip(second)].concat(), &text, 1);
+    reads([zstd(first), zstd(b""), zstd(second)].concat(), &text, 1);
+    let many: Vec<u8> = text.chunks(500).flat_map(gzip).collect();
+    reads(many, &text, 1);
+    let skippable = [&[0x5A, 0x2A, 0x4D, 0x18, 3, 0, 0, 0][..], b"xyz"].concat();
+    reads([skippable.clone(), zstd(first), skippable.clone(), zstd(second), skippable].concat(), &text, 1);
+}
+
+#[test]
+fn zeros_may_follow_the_last_member_and_nothing_else() {
+    let text = long_text();
+    reads([gzip(&text), vec![0; 200_000]].concat(), &text, 1);
+    let garbage = "corrupt: gzip: something else follows the last member";
+    fails([gzip(&text), b"x".to_vec()].concat(), garbage);
+    fails([gzip(&text), vec![0; 200_000], b"x".to_vec()].concat(), garbage);
+    fails([gzip(&text), vec![0; 10], gzip(&text)].concat(), garbage);
+    fails([gzip(&text), b"\x1F\x8Bx".to_vec()].concat(), "corrupt: gzip: cut short");
+    fails([zstd(&text), b"xxxx".to_vec()].concat(), "corrupt: zstd: Unknown frame descriptor");
+}
+
+#[test]
+fn broken_content_is_corrupt() {
+    let text = long_text();
+    for packed in [gzip(&text), zstd(&text)] {
+        for cut in [5, packed.len() / 2, packed.len() - 1] {
+            let error = read(packed[..cut].to_vec()).map(|_| ()).expect_err("cut short");
+            assert!(matches!(error, DecodeError::Corrupt(_)), "{error}");
+        }
+    }
+    let mut packed = gzip(&text);
+    let crc = packed.len() - 8;
+    packed[crc] ^= 1;
+    fails(packed, "corrupt: gzip: corrupt gzip stream does not have a matching checksum");
+    let mut packed = gzip(&text);
+    packed[50_000] ^= 0xFF;
+    assert!(matches!(read(packed).map(|_| ()), Err(DecodeError::Corrupt(_))));
+}
+
+#[test]
+fn doubly_packed_content_is_unwrapped_up_to_three_layers() {
+    let text = long_text();
+    reads(gzip(&gzip(&text)), &text, 2);
+    reads(zstd(&gzip(&zstd(&text))), &text, 3);
+    fails(gzip(&zstd(&gzip(&zstd(&text)))), "limits: packed more than 3 times");
+}
+
+#[test]
+fn bombs_end_at_the_limits() {
+    let zeros = vec![0u8; 8 << 20];
+    let packed = gzip(&zeros);
+    let message = format!("limits: {} bytes unpack to more than 200 times as many", packed.len());
+    fails(packed, &message);
+    assert!(matches!(read(zstd(&zeros)).map(|_| ()), Err(DecodeError::Limits(_))));
+    // A bomb in a bomb is counted against what the object has.
+    assert!(matches!(read(gzip(&gzip(&zeros))), Err(DecodeError::Limits(_))));
+    // Small content is free to be as dense as it likes.
+    reads(gzip(&zeros[..1 << 20]), &zeros[..1 << 20], 1);
+}
+
+#[test]
+fn a_zstd_window_beyond_the_limit_is_a_limit() {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(27).unwrap();
+    encoder.write_all(b"x").unwrap();
+    let packed = encoder.finish().unwrap();
+    fails(packed, "limits: zstd: a window larger than 64 MiB");
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(26).unwrap();
+    encoder.write_all(b"x").unwrap();
+    reads(encoder.finish().unwrap(), b"x", 1);
+}
+
+#[test]
+fn a_failure_of_the_store_is_never_the_contents() {
+    let text = long_text();
+    for bytes in [text.clone(), gzip(&text), zstd(&text), gzip(&zstd(&text))] {
+        for breaks_at in [0, 3, 100, bytes.len() / 2, bytes.len() - 1, bytes.len()] {
+            let source = Memory { bytes: bytes.clone(), breaks_at: Some(breaks_at), ..Memory::default() };
+            let error = read_source(source).map(|_| ()).expect_err("the store fails");
+            assert!(matches!(&error, DecodeError::Source(_)), "at {breaks_at}: {error}");
+            assert_eq!(format!("{:#}", anyhow::Error::from(error)), "read object: 503");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+use super::super::testing::{options, read_rows_with, text_columns};
+use super::super::{Column, OnNewField};
+use super::*;
+use crate::encode::PgType;
+
+/// What a test says about a file; the table has the text columns a, b, c.
+struct File {
+    options: ReadOptions,
+    columns: Vec<Column>,
+    on_new_field: OnNewField,
+    batch_bytes: usize,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            options: options(),
+            columns: text_columns(&["a", "b", "c"]),
+            on_new_field: OnNewField::Ignore,
+            batch_bytes: 4096,
+        }
+    }
+}
+
+impl File {
+    fn read(&self, content: &[u8]) -> Result<Vec<String>, DecodeError> {
+        let input = std::io::Cursor::new(content.to_vec());
+        let mut reader =
+            open(Box::new(input), &content[..content.len().min(100)], self.options.csv.delimiter, &self.options)?;
+        read_rows_with(&mut *reader, &self.columns, self.on_new_field, self.batch_bytes)
+    }
+
+    #[track_caller]
+    fn check(&self, content: impl AsRef<[u8]>, expected: &[&str]) {
+        let rows = self.read(content.as_ref()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(rows, expected);
+    }
+
+    #[track_caller]
+    fn fails(&self, content: impl AsRef<[u8]>, expected: &str) {
+        assert_eq!(self.read(content.as_ref()).expect_err("a failure").to_string(), expected);
+    }
+}
+
+#[track_caller]
+fn check(content: &str, expected: &[&str]) {
+    File::default().check(content, expected);
+}
+
+#[test]
+fn fields_are_found_by_the_headers_names() {
+    check("c,a,other\n1,2,3\n4,5,6\n", &["2|1", "5|4"]);
+    check("\u{feff}a, b ,\"c\"\n1,2,3", &["1|2|3"]);
+    check("a,b,\n1,2,3\n", &["1|2"]);
+    check("a\n", &[]);
+    check("a", &[]);
+    check("", &[]);
+    check("\n\n", &[]);
+    File::default().fails("a,b,a\n", "schema: the header names \"a\" twice");
+    File::default().fails("x,y\n", "schema: no field matches a column of the table (fields: x, y)");
+    File::default().fails("a,\"b\n1,2\n", "corrupt: the header has a quote that is never closed");
+    File::default().fails(b"a,\xFF\n", "corrupt: field 2 of the header: not text in the file's encoding, from byte 0");
+}
+
+#[test]
+fn quotes_hold_delimiters_newlines_and_quotes() {
+    check("a,b\n\"x,y\",\"1\r\n2\"\n\"say \"\"hi\"\"\",\"\"\"\"\n", &["x,y|1\r\n2", "say \"hi\"|\""]);
+    check("a,b\nx\"y\",z\"\n", &["x\"y\"|z\""]);
+    check("a,b\n \"x\",1\n", &[" \"x\"|1"]);
+}
+
+#[test]
+fn unquoted_empty_is_null_and_quoted_empty_is_not() {
+    check("a,b,c\n,\"\",\n\"\",,x\n", &["∅||∅", "|∅|x"]);
+    let mut file = File::default();
+    file.options.csv.null = vec!["NA".into(), "\\N".into()];
+    file.check("a,b,c\nNA,\"NA\",\\N\nNAN,na,\n", &["∅|NA|∅", "NAN|na|∅"]);
+}
+
+#[test]
+fn any_line_end_ends_a_record_and_blank_lines_are_none() {
+    check("a,b\r\n1,2\r\n3,4", &["1|2", "3|4"]);
+    check("a,b\r1,2\r3,4\r", &["1|2", "3|4"]);
+    check("\n\na,b\n\n1,2\n\r\n\n3,4\n\n", &["1|2", "3|4"]);
+    check("a\n\"\"\n\n1\n", &["", "1"]);
+}
+
+#[test]
+fn ragged_rows_are_rejected_and_their_neighbours_load() {
+    check("a,b\n1,2\n3\n4,5,6\n7,8\n", &["1|2", "2 syntax: 3", "3 syntax: 4,5,6", "7|8"]);
+}
+
+#[test]
+fn a_torn_quote_costs_the_line_it_opened_in() {
+    check("a,b\n1,\"2\n3,4\n5,6\n", &["1 syntax: 1,\"2", "3|4", "5|6"]);
+    check("a,b\n1,\"x\"y\n3,4\n", &["1 syntax: 1,\"x\"y", "3|4"]);
+    // The next quoted field closes the torn quote, and goes on.
+    check("a,b\n1,\"2\n3,4\n5,\"six\"\n7,8\n", &["1 syntax: 1,\"2", "3|4", "5|six", "7|8"]);
+    // The next quoted field begins with a delimiter, so that the torn one seems to end well.
+    check("a,b\n1,\"2\n3,4\n5,\",six\"\n7,8\n", &["1 syntax: 1,\"2", "3|4", "5|,six", "7|8"]);
+    // A field across lines after a torn one is still read.
+    check("a,b\n1,\"2\n3,4\n5,\"s\nix\"\n7,8\n", &["1 syntax: 1,\"2", "3|4", "5|s\nix", "7|8"]);
+    check("a,b\n1,\"", &["1 syntax: 1,\""]);
+    check("a,b\n\"x\ny\",\"2\n3,4\n", &["1 syntax: \"x", "2 syntax: y\",\"2", "3|4"]);
+}
+
+#[test]
+fn torn_quotes_cost_linear_time() {
+    // Lines that leave a quote open whether one was open before or not, in records of many fields;
+    // lines that close no quote; lines whose quotes go on.
+    for line in ["x\",\"\"\"\n", "x,\"\"\n", "\"x\"x,\n", "\"\n", "\",\n", "\"\"\",\n"] {
+        let content = format!("0,\"torn\n{}", line.repeat(50_000));
+        let mut splitter = Splitter::new(content.as_bytes(), b',', b'"', 1 << 20);
+        splitter.expect_fields(5_000);
+        while splitter.advance().unwrap() != Next::End {}
+        let times = splitter.n_scanned as f64 / content.len() as f64;
+        assert!(times < 6.0, "{line:?}: looked at {times} times");
+    }
+}
+
+#[test]
+fn a_record_that_is_too_long_is_rejected_and_the_next_is_read() {
+    let mut file = File::default();
+    file.options.limits.row_bytes = 1000;
+    let long = "x".repeat(2_000_000);
+    let payload = |start: &str, length: usize| format!("{start}{}", &long[..length]);
+    let cut = 64 * 1024 - 2;
+    let first = format!("1 row_size: {}", payload("1,", cut));
+    file.check(format!("a,b\n1,{long}\n2,y\n"), &[&first, "2|y"]);
+    file.check(format!("a,b\n1,{long}"), &[&first]);
+    let quoted = format!("1 row_size: {}", payload("1,\"", cut - 1));
+    file.check(format!("a,b\n1,\"{long}\"\n2,y\n"), &[&quoted, "2|y"]);
+    let short = format!("1 row_size: {}", payload("1,", 999));
+    file.check(format!("a,b\n1,{}\n2,y\n", &long[..999]), &[&short, "2|y"]);
+    file.check(format!("a,b\n1,{}\n", &long[..998]), &[&payload("1|", 998)]);
+    file.fails(&long, "limits: the header is longer than 1000 bytes");
+}
+
+#[test]
+fn a_quote_is_searched_for_no_further_than_a_record_may_reach() {
+    let mut file = File::default();
+    file.options.limits.row_bytes = 1000;
+    let lines = "2,y\n".repeat(200_000);
+    let rows = file.read(format!("a,b\n1,\"torn\n{lines}").as_bytes()).unwrap();
+    assert_eq!((rows[0].as_str(), rows.len()), ("1 syntax: 1,\"torn", 200_001));
+    assert!(rows[1..].iter().all(|row| row == "2|y"));
+}
+
+#[test]
+fn what_is_no_text_is_rejected_where_a_column_takes_it() {
+    let file = File::default();
+    file.check(b"a,b,x\n1,\xFF,z\n3,4,\xFF\n5,a\0b,\n", &["1 text b: 1,\u{FFFD},z", "3|4", "3 text b: 5,a\0b,"]);
+}
+
+#[test]
+fn a_bom_or_the_label_says_the_encoding() {
+    let utf16 = |text: &str| -> Vec<u8> {
+        "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+    };
+    let mut file = File::default();
+    file.check(utf16("a,b\nä,😀\n"), &["ä|😀"]);
+    let big_endian: Vec<u8> = utf16("a,b\n1,2\n").chunks(2).flat_map(|pair| [pair[1], pair[0]]).collect();
+    file.check(big_endian, &["1|2"]);
+    let mut lone = utf16("a,b\nx,y\n3,4\n");
+    lone[10..12].copy_from_slice(&0xD800u16.to_le_bytes());
+    file.check(lone, &["1 text a: \u{FFFD},y", "3|4"]);
+    let long: String = (0..50_000).map(|n| format!("{n},é\n")).collect();
+    let rows = file.read(&utf16(&format!("a,b\n{long}"))).unwrap();
+    assert_eq!((rows.len(), rows[49_999].as_str()), (50_000, "49999|é"));
+    file.options.csv.encoding = "latin1".into();
+    file.check(b"a,b\n\xE4,\x80\n", &["ä|€"]);
+    file.check("\u{feff}a,b\nä,2\n", &["ä|2"]);
+    file.options.csv.encoding = "klingon".into();
+    file.fails("a\n", "schema: \"klingon\" is no encoding the WHATWG standard names");
+}
+
+#[test]
+fn without_a_header_fields_are_the_columns_in_order() {
+    let mut file = File::default();
+    file.options.csv.header = false;
+    file.check("1,2,3\n4,5,6\n", &["1|2|3", "4|5|6"]);
+    file.check("1,2\n3\n", &["1|2", "2 syntax: 3"]);
+    file.check("\"x\"y,1\n1,2\n", &["1 syntax: \"x\"y,1", "1|2"]);
+    file.check("", &[]);
+    file.fails("1,2,3,4\n", "schema: the file has 4 fields and no header, the table 3 columns");
+    file.fails("\"x\"y\n".repeat(101), "corrupt: no record in 100 can be read");
+}
+
+#[test]
+fn new_fields_go_where_the_dataset_says() {
+    let mut file = File { on_new_field: OnNewField::Reject, ..File::default() };
+    file.check("a,new\n1,2\n", &["1 new_field: 1,2"]);
+    file.on_new_field = OnNewField::Extras;
+    file.columns[2].pg_type = PgType::Jsonb;
+    file.check("a,n\"1,n2\n1,\"x\"\"\n\",\n", &["1|\u{1}{\"n\\\"1\":\"x\\\"\\n\",\"n2\":null}"]);
+}
+
+#[test]
+fn small_batches_carry_the_same_rows() {
+    let content: String = (0..3000).map(|n| format!("{n},\"{}\n\"\n{n}\n", "x".repeat(n % 700))).collect();
+    let content = format!("a,b\n{content}");
+    let read = |batch_bytes| File { batch_bytes, ..File::default() }.read(content.as_bytes()).unwrap();
+    let whole = read(usize::MAX);
+    assert_eq!(whole.len(), 6000);
+    assert_eq!(read(1), whole);
+    assert_eq!(read(10_000), whole);
+}

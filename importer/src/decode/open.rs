@@ -1,0 +1,101 @@
+//! Opening an object as what it is.
+
+use super::sniff::{self, Kind};
+use super::{
+    Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, RowReader, Source, avro, compression, csv,
+    encoding, json, parquet,
+};
+use std::{io, sync::Arc};
+
+const PARQUET_MAGIC: &[u8] = b"PAR1";
+
+/// Opens an object: sniffs, decompresses, picks the format.
+///
+/// # Errors
+/// [`DecodeError::Corrupt`] when the content is not the declared (or any known) format.
+pub fn open(source: Arc<dyn Source>, options: &ReadOptions) -> Result<Box<dyn RowReader>, DecodeError> {
+    // Parquet is read from its end: starting a stream of it would be for nothing.
+    if sniff::may_be_parquet(options.format, source.name()) && has_parquet_magic(&*source)? {
+        return parquet::open(source, options);
+    }
+    let content = compression::unpack(&*source, &options.limits)?;
+    let needs_content = matches!(options.format, Format::Parquet | Format::Avro);
+    if content.head.is_empty() && !needs_content {
+        return Ok(Box::new(EmptyReader::default()));
+    }
+    match sniff::kind(&content.head, options.format, source.name())? {
+        Kind::Parquet if content.n_layers > 0 => {
+            // It would have to be unpacked somewhere before it could be read.
+            Err(DecodeError::Corrupt("a compressed Parquet file; Parquet compresses within".into()))
+        }
+        Kind::Parquet => {
+            drop(content);
+            parquet::open(source, options)
+        }
+        Kind::Avro => avro::open(content.input, options),
+        Kind::Json(declared) => {
+            let input = encoding::to_utf8(content.input, &content.head, "utf-8")?;
+            json::open(input, declared, options)
+        }
+        Kind::Csv(by_name) => {
+            let delimiter = match (options.csv.delimiter, by_name) {
+                (b',', Some(delimiter)) => delimiter,
+                (configured, _) => configured,
+            };
+            csv::open(content.input, &content.head, delimiter, options)
+        }
+    }
+}
+
+fn has_parquet_magic(source: &dyn Source) -> Result<bool, DecodeError> {
+    if source.size() < PARQUET_MAGIC.len() as u64 {
+        return Ok(false);
+    }
+    Ok(source.read_at(0, PARQUET_MAGIC.len()).map_err(compression::from_store)? == PARQUET_MAGIC)
+}
+
+/// Reads no rows: content of no bytes, whatever it was to be.
+#[derive(Default)]
+struct EmptyReader {
+    n_columns: usize,
+}
+
+impl RowReader for EmptyReader {
+    fn fields(&self) -> &Fields {
+        // No rows lack no field.
+        &Fields::Open
+    }
+
+    fn set_mapping(&mut self, mapping: Arc<Mapping>) {
+        self.n_columns = mapping.columns().len();
+    }
+
+    fn fill(&mut self, _batch: &mut Batch, _batch_bytes: usize) -> Result<bool, DecodeError> {
+        Ok(false)
+    }
+
+    fn seen_columns(&self) -> Vec<bool> {
+        vec![false; self.n_columns]
+    }
+
+    fn new_fields(&self) -> Vec<Field> {
+        Vec::new()
+    }
+}
+
+/// What a read failed for: the store, a stated limit, or the content.
+impl From<io::Error> for DecodeError {
+    fn from(error: io::Error) -> Self {
+        let error = match error.downcast::<DecodeError>() {
+            Ok(error) => return error,
+            Err(error) => error,
+        };
+        match error.downcast::<super::SourceError>() {
+            Ok(super::SourceError(source)) => Self::Source(source),
+            Err(error) => Self::Corrupt(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

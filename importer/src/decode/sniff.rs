@@ -1,0 +1,154 @@
+//! What an object is, from its first bytes, its declared format and its name.
+
+use super::{DecodeError, Format};
+
+/// What to read an object as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Parquet,
+    Avro,
+    /// With what the JSON reader is told: the declared format, or that of the name.
+    Json(Format),
+    /// With the delimiter, where the name says which.
+    Csv(Option<u8>),
+}
+
+/// Formats that are recognised only to say so.
+const OTHERS: [(&[u8], &str); 8] = [
+    (b"PK\x03\x04", "a zip archive"),
+    (b"BZh91AY&SY", "bzip2"),
+    (b"\xFD7zXZ\0", "xz"),
+    (b"7z\xBC\xAF\x27\x1C", "a 7z archive"),
+    (b"\x04\x22\x4D\x18", "lz4"),
+    (b"ORC\n", "ORC"),
+    (b"%PDF-", "PDF"),
+    (b"SQLite format 3\0", "SQLite"),
+];
+
+/// Decides by magic number, then the declared format, then the name, then the look of the content.
+///
+/// # Errors
+/// [`DecodeError::Corrupt`] when the content is not what is declared, or nothing that is read here.
+pub fn kind(head: &[u8], declared: Format, name: &str) -> Result<Kind, DecodeError> {
+    let magic = match head {
+        [b'P', b'A', b'R', b'1', ..] => Some((Kind::Parquet, Format::Parquet)),
+        [b'O', b'b', b'j', 1, ..] => Some((Kind::Avro, Format::Avro)),
+        _ => None,
+    };
+    if let Some((kind, format)) = magic {
+        return match declared == Format::Auto || declared == format {
+            true => Ok(kind),
+            false => Err(not_declared(declared, &format!("{format:?}"))),
+        };
+    }
+    if let Some((_, other)) = OTHERS.iter().find(|(magic, _)| head.starts_with(magic)) {
+        return Err(DecodeError::Corrupt(format!("{other}, which is not read")));
+    }
+    match declared {
+        Format::Parquet | Format::Avro => Err(not_declared(declared, "something else")),
+        Format::Json | Format::Ndjson => Ok(Kind::Json(declared)),
+        Format::Csv => Ok(Kind::Csv(delimiter_of(name))),
+        Format::Auto => by_name(name).map_or_else(|| by_look(head), Ok),
+    }
+}
+
+/// Returns whether declaration or name say Parquet, so that its magic number is worth a read of its own.
+pub fn may_be_parquet(declared: Format, name: &str) -> bool {
+    match declared {
+        Format::Parquet => true,
+        Format::Auto => matches!(extension(name).as_str(), "parquet" | "pq" | "parq"),
+        _ => false,
+    }
+}
+
+fn by_name(name: &str) -> Option<Kind> {
+    match extension(name).as_str() {
+        "csv" | "tsv" | "tab" => Some(Kind::Csv(delimiter_of(name))),
+        // Spark and others put a value a line into `.json` too: the reader looks.
+        "json" => Some(Kind::Json(Format::Auto)),
+        "ndjson" | "jsonl" | "jsonlines" => Some(Kind::Json(Format::Ndjson)),
+        _ => None,
+    }
+}
+
+fn delimiter_of(name: &str) -> Option<u8> {
+    matches!(extension(name).as_str(), "tsv" | "tab").then_some(b'\t')
+}
+
+/// Returns the last extension that is not a compression's, in lower case.
+fn extension(name: &str) -> String {
+    let file = name.rsplit(['/', '\\']).next().unwrap_or(name).to_ascii_lowercase();
+    let mut extensions = file.rsplit('.');
+    let found = extensions.by_ref().find(|ext| !matches!(*ext, "gz" | "gzip" | "zst" | "zstd"));
+    // The last piece is the name itself: `csv` alone is no extension.
+    match (found, extensions.next()) {
+        (Some(extension), Some(_)) => extension.to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn by_look(head: &[u8]) -> Result<Kind, DecodeError> {
+    if super::encoding::is_utf16(head) {
+        // A bracket and a zero, in either order, after the two bytes of the BOM.
+        let is_json =
+            head.get(2..4).is_some_and(|pair| pair.iter().any(|byte| matches!(byte, b'{' | b'[')) && pair.contains(&0));
+        return Ok(if is_json { Kind::Json(Format::Auto) } else { Kind::Csv(None) });
+    }
+    let text = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head).trim_ascii_start();
+    if matches!(text.first(), Some(b'{' | b'[')) {
+        return Ok(Kind::Json(Format::Auto));
+    }
+    if text.iter().any(|byte| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x0C | 0x1B)) {
+        return Err(DecodeError::Corrupt("binary, and neither Parquet nor Avro".into()));
+    }
+    Ok(Kind::Csv(None))
+}
+
+fn not_declared(declared: Format, found: &str) -> DecodeError {
+    let declared = format!("{declared:?}").to_lowercase();
+    DecodeError::Corrupt(format!("declared as {declared}, but the content is {}", found.to_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn is(head: &[u8], declared: Format, name: &str, expected: &str) {
+        let kind = match kind(head, declared, name) {
+            Ok(kind) => format!("{kind:?}"),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(kind, expected, "{name}");
+    }
+
+    #[test]
+    fn magic_numbers_win_unless_something_else_is_declared() {
+        is(b"PAR1....", Format::Auto, "a.csv", "Parquet");
+        is(b"Obj\x01....", Format::Avro, "a", "Avro");
+        is(b"PAR1", Format::Csv, "a.csv", "corrupt: declared as csv, but the content is parquet");
+        is(b"a,b\n", Format::Parquet, "a.parquet", "corrupt: declared as parquet, but the content is something else");
+        is(b"PK\x03\x04..", Format::Csv, "a.csv", "corrupt: a zip archive, which is not read");
+    }
+
+    #[test]
+    fn declared_formats_win_over_names_and_names_over_looks() {
+        is(b"{}", Format::Csv, "a.json", "Csv(None)");
+        is(b"a\tb", Format::Csv, "a.tsv.gz", "Csv(Some(9))");
+        is(b"a,b", Format::Json, "a.csv", "Json(Json)");
+        is(b"{", Format::Auto, "a.CSV.gz", "Csv(None)");
+        is(b"x", Format::Auto, "dir.csv/a.jsonl.zst", "Json(Ndjson)");
+        is(b"x", Format::Auto, "a.json.gz.gz", "Json(Auto)");
+    }
+
+    #[test]
+    fn nameless_content_is_known_by_its_look() {
+        is(b" \n{\"a\":1}", Format::Auto, "part-0000", "Json(Auto)");
+        is(b"\xEF\xBB\xBF[1]", Format::Auto, "json", "Json(Auto)");
+        is(b"\xFF\xFE{\0", Format::Auto, "a", "Json(Auto)");
+        is(b"\xFE\xFF\0a\0,", Format::Auto, "a", "Csv(None)");
+        is(b"id,n\xE4me\n", Format::Auto, "a.txt", "Csv(None)");
+        is(b"\x7FELF\x02\x01\x01\0", Format::Auto, "a", "corrupt: binary, and neither Parquet nor Avro");
+        is(b"", Format::Auto, ".csv", "Csv(None)");
+    }
+}
