@@ -1,4 +1,21 @@
 //! The importer: loads S3 objects named by SQS messages into Postgres, exactly once in effect.
 
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod database;
 pub mod decode;
 pub mod encode;
+pub mod http;
+pub mod import;
+pub mod ledger;
+pub mod load;
+pub mod logging;
+pub mod message;
+pub mod metrics;
+pub mod object;
+pub mod order;
+pub mod outcome;
+pub mod queue;
+pub mod route;
+pub mod worker;

@@ -1,2 +1,43 @@
-//! Importer.
-fn main() {}
+//! The `importer` binary: reads the command line and the configuration, then runs one command.
+
+use clap::Parser;
+use importer::{
+    cli::{Cli, Command},
+    commands,
+    config::ConfigError,
+    logging,
+};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::init(cli.global.log_format);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("importer: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(command(cli));
+    // A decoder still running on a blocking thread must not keep the process: its work was rolled back.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|error| {
+        eprintln!("importer: {error:#}");
+        if error.is::<ConfigError>() { ExitCode::from(commands::EXIT_WRONG) } else { ExitCode::FAILURE }
+    })
+}
+
+async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
+    let config = commands::read_config(&cli.global, cli.command.needs())?;
+    let file_name = cli.global.config.display().to_string();
+    match &cli.command {
+        Command::Run(options) => commands::run::run(config, options).await,
+        Command::Load(options) => commands::load::load(config, options).await,
+        Command::Status(options) => commands::status::run(&config, options).await,
+        Command::Rejects(options) if !options.replay => commands::rejects::run(&config, options).await,
+        Command::Check => commands::check::run(&config, &file_name).await,
+        Command::Migrate => commands::migrate::run(&config).await,
+        _ => anyhow::bail!("not built yet"),
+    }
+}

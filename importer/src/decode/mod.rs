@@ -246,6 +246,16 @@ impl Batch {
     }
 }
 
+impl Batch {
+    /// Empties the batch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.data.clear();
+        self.ends.clear();
+        self.rejects.clear();
+        self.n_read = 0;
+    }
+}
+
 /// Reads rows of one object.
 pub trait RowReader: Send {
     /// Returns what is known of the fields before rows are read.

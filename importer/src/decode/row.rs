@@ -114,7 +114,7 @@ impl RowEncoder {
 
     #[inline]
     fn cell(&mut self, column: usize, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError> {
-        let is_absent = *value == Value::Absent;
+        let is_absent = matches!(value, Value::Absent);
         self.absent[column] = is_absent;
         self.seen[column] |= !is_absent;
         let start = out.len();

@@ -62,7 +62,7 @@ fn parse_uuid(text: &[u8]) -> Option<[u8; 16]> {
             rest = &rest[1..];
         }
         let [high, low, after @ ..] = rest else { return None };
-        *byte = hex_digit(*high)? << 4 | hex_digit(*low)?;
+        *byte = hex_pair(*high, *low)?;
         rest = after;
     }
     rest.is_empty().then_some(uuid)
@@ -73,17 +73,32 @@ fn write_unhexed(digits: &[u8], out: &mut Vec<u8>) -> Option<()> {
         return None;
     }
     for pair in digits.chunks_exact(2) {
-        out.push(hex_digit(pair[0])? << 4 | hex_digit(pair[1])?);
+        out.push(hex_pair(pair[0], pair[1])?);
     }
     Some(())
 }
 
 /// Returns the value of a hex digit.
+#[inline]
 pub(super) fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+    let value = HEX_VALUES[usize::from(digit)];
+    (value < 16).then_some(value)
 }
+
+#[inline]
+fn hex_pair(high: u8, low: u8) -> Option<u8> {
+    let (high, low) = (HEX_VALUES[usize::from(high)], HEX_VALUES[usize::from(low)]);
+    (high | low < 16).then_some(high << 4 | low)
+}
+
+/// What each byte is worth as a hex digit; 255 for those that are none.
+const HEX_VALUES: [u8; 256] = {
+    let mut values = [255; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        values[b"0123456789abcdef"[digit] as usize] = digit as u8;
+        values[b"0123456789ABCDEF"[digit] as usize] = digit as u8;
+        digit += 1;
+    }
+    values
+};

@@ -125,6 +125,17 @@ fn sized(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>) -> Result<(), CellEr
     Ok(())
 }
 
+/// Writes a field whose bytes are there already.
+#[inline]
+fn whole(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), CellError> {
+    let length =
+        i32::try_from(bytes.len()).map_err(|_| CellError::new("range", "longer than a Postgres field can be"))?;
+    out.reserve(4 + bytes.len());
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(bytes);
+    Ok(())
+}
+
 /// Writes a field of `N` bytes; one append, because this is what most cells are.
 #[inline]
 fn fixed<const N: usize>(out: &mut Vec<u8>, bytes: [u8; N]) {

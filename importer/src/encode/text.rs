@@ -1,7 +1,7 @@
 //! The text form of every value: for text columns, and for types the server casts.
 
 use super::value::quote;
-use super::{CellError, Value, bytes, sized, time};
+use super::{CellError, Value, bytes, sized, time, whole};
 use std::fmt::{self, Write as _};
 
 /// Encodes a value for a `text`, `varchar(n)` or `char(n)` column, or one the server casts.
@@ -9,11 +9,7 @@ pub(super) fn text(value: &Value<'_>, limit: Option<u32>, out: &mut Vec<u8>) -> 
     if let Value::Text(text) | Value::Number(text) | Value::Json(text) = value {
         let text = within_limit(text, limit)?;
         check_nul(text)?;
-        out.reserve(4 + text.len());
-        return sized(out, |out| {
-            out.extend_from_slice(text.as_bytes());
-            Ok(())
-        });
+        return whole(out, text.as_bytes());
     }
     if let Value::Bytes(bytes) = value {
         let text = utf8(bytes)?;

@@ -1,5 +1,6 @@
 use super::super::testing::{Memory, options};
 use super::*;
+use proptest::prelude::*;
 use std::io::Write;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -144,6 +145,23 @@ fn a_failure_of_the_store_is_never_the_contents() {
             let error = read_source(source).map(|_| ()).expect_err("the store fails");
             assert!(matches!(&error, DecodeError::Source(_)), "at {breaks_at}: {error}");
             assert_eq!(format!("{:#}", anyhow::Error::from(error)), "read object: 503");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damage_anywhere_is_found_or_harmless(at in any::<prop::sample::Index>(), flip in 1..=255u8, is_gzip in any::<bool>()) {
+        let text = &long_text()[..20_000];
+        let mut packed = if is_gzip { gzip(text) } else { zstd(text) };
+        let at = at.index(packed.len());
+        packed[at] ^= flip;
+        match read(packed) {
+            // zstd as its command line writes it has a checksum; as this test writes it, it has none.
+            Ok((bytes, n_layers)) => prop_assert!(bytes == text || !is_gzip || n_layers == 0, "at {at}"),
+            Err(error) => prop_assert!(!matches!(error, DecodeError::Source(_)), "{error}"),
         }
     }
 }

@@ -14,8 +14,8 @@ pub const MAX_FIELDS: usize = 10_000;
 /// What is read at once. Larger costs memory per slot, smaller moves more torn ends to the front.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Why a record of the wrong width is not taken for one: more likely it is lines that one torn quote swallowed.
-const ACROSS_LINES: &str = "fields across lines, and not as many as there should be";
+/// Why such a record is not taken for one: more likely it is lines that one torn quote swallowed.
+const ACROSS_LINES: &str = "quoted over lines, and too long or not of as many fields as there should be";
 
 /// Where a field stands in its record, without its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,10 +166,10 @@ impl<R: Read> Splitter<R> {
                 } as u64;
             }
             match scan {
-                Scan::Record { end, .. } if end > self.max_record_bytes => return self.too_long(end),
-                Scan::Record { end, .. } if self.is_ragged() && self.spanning_quote(end).is_some() => {
+                Scan::Record { end, .. } if self.is_unlikely(end) && self.spanning_quote(end).is_some() => {
                     return self.tear(end, end, ACROSS_LINES);
                 }
+                Scan::Record { end, .. } if end > self.max_record_bytes => return self.too_long(end),
                 Scan::Record { end, next } => {
                     let start = self.start;
                     self.start += next;
@@ -180,12 +180,13 @@ impl<R: Read> Splitter<R> {
                 Scan::GoesOn { opened, closed } => {
                     return self.tear(opened, closed, "something follows a closing quote");
                 }
-                Scan::More { opened } if self.end - self.start > self.max_record_bytes => match opened {
-                    None => return self.too_long(self.end - self.start),
-                    Some(opened) => {
-                        return self.tear(opened, self.end - self.start, "a quote that is not closed in time");
-                    }
-                },
+                Scan::More { opened } if self.end - self.start > self.max_record_bytes => {
+                    let known = self.end - self.start;
+                    return match opened.or_else(|| self.spanning_quote(known)) {
+                        Some(opened) => self.tear(opened, known, "a quote that is not closed in time"),
+                        None => self.too_long(known),
+                    };
+                }
                 Scan::More { .. } => self.read_more()?,
             }
         }
@@ -252,8 +253,9 @@ impl<R: Read> Splitter<R> {
         }
     }
 
-    fn is_ragged(&self) -> bool {
-        self.n_fields.is_some_and(|n_fields| n_fields != self.n_spans)
+    /// Returns whether the record that ends at `end` is too long, or not of the expected width.
+    fn is_unlikely(&self, end: usize) -> bool {
+        end > self.max_record_bytes || self.n_fields.is_some_and(|n_fields| n_fields != self.n_spans)
     }
 
     /// Returns the first quote before `end` whose field goes over a line's end.

@@ -2,6 +2,7 @@ use super::super::testing::{options, read_rows_with, text_columns};
 use super::super::{Column, OnNewField};
 use super::*;
 use crate::encode::PgType;
+use proptest::prelude::*;
 
 /// What a test says about a file; the table has the text columns a, b, c.
 struct File {
@@ -204,4 +205,58 @@ fn small_batches_carry_the_same_rows() {
     assert_eq!(whole.len(), 6000);
     assert_eq!(read(1), whole);
     assert_eq!(read(10_000), whole);
+}
+
+/// Bytes that are nearly CSV.
+fn nearly_csv() -> impl Strategy<Value = Vec<u8>> {
+    let pieces = ["a", "b,", "\"", "\"\"", "\"x\"", ",", "\n", "\r\n", "\r", "1,2\n", "x,\"y\nz\"\n", "é", "\u{feff}"];
+    prop::collection::vec(
+        prop_oneof![
+            8 => prop::sample::select(pieces.to_vec()).prop_map(|piece| piece.as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 0..4),
+        ],
+        0..60,
+    )
+    .prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_as_csv_is_read_back(
+        rows in prop::collection::vec((prop::option::of("[^\0]{0,12}"), prop::option::of("[a,\"\r\n]{0,12}")), 0..20),
+        line_end in prop::sample::select(vec!["\n", "\r\n", "\r"]),
+    ) {
+        let field = |field: &Option<String>| match field {
+            Some(text) => format!("\"{}\"", text.replace('"', "\"\"")),
+            None => String::new(),
+        };
+        let shown = |field: &Option<String>| field.clone().unwrap_or_else(|| "∅".into());
+        let lines: String = rows.iter().map(|(a, b)| format!("{},{}{line_end}", field(a), field(b))).collect();
+        let expected: Vec<String> = rows.iter().map(|(a, b)| format!("{}|{}", shown(a), shown(b))).collect();
+        prop_assert_eq!(File::default().read(format!("a,b{line_end}{lines}").as_bytes()).unwrap(), expected);
+    }
+
+    #[test]
+    fn any_bytes_are_rows_and_rejects_without_gaps(content in nearly_csv(), header in any::<bool>(), row_bytes in 1..40usize) {
+        let mut file = File::default();
+        file.options.csv.header = header;
+        let content = if header { [b"a,b\n", &content[..]].concat() } else { content };
+        // Only a file without header can fail as a whole: its first record decides how wide it is.
+        prop_assert!(file.read(&content).is_ok() || !header);
+        file.options.limits.row_bytes = row_bytes;
+        prop_assert!(file.read(&content).is_ok() || !header || row_bytes < 3);
+    }
+
+    #[test]
+    fn good_rows_around_any_torn_line_load(torn in "[a-z,\"]{1,20}") {
+        let mut torn_once = torn;
+        torn_once.retain(|char| char != ',');
+        let content = format!("a,b\n1,2\n3,\"{torn_once}\n5,6\n7,\"eight\"\n9,10\n");
+        let rows = File::default().read(content.as_bytes()).unwrap();
+        for row in ["1|2", "7|eight", "9|10"] {
+            prop_assert!(rows.iter().any(|found| found == row), "{rows:?}");
+        }
+    }
 }

@@ -1,4 +1,6 @@
+use super::super::{Field, OnNewField};
 use super::*;
+use crate::encode::PgType;
 use std::collections::BTreeMap;
 
 /// What a test says about a dataset; everything else is as by default.

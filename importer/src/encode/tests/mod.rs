@@ -2,6 +2,7 @@
 
 mod arrays;
 mod documents;
+mod laws;
 mod numbers;
 mod texts;
 mod times;

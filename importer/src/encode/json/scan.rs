@@ -1,141 +1,23 @@
-//! `json` and `jsonb`: checking, never rewriting.
-//!
-//! The server parses JSON too, but an error there would end the whole COPY; so everything it
-//! would refuse is refused here, row by row. Nothing recurses: depth is a number.
+//! Walking over JSON: what it is, where it ends, and whether Postgres takes it.
 
-use super::decimal::fits_numeric;
-use super::{CellError, Value, bytes::hex_digit, sized, text, write_text};
-use std::borrow::Cow;
-
-/// How deep JSON may nest where nobody says otherwise.
-pub const DEFAULT_DEPTH: usize = 64;
+use super::super::decimal::fits_numeric;
+use super::CellError;
+use crate::encode::bytes::hex_digit;
 
 /// jsonb keeps a string's length in 28 bits.
 const MAX_JSONB_STRING: usize = 0x0FFF_FFFF;
 
-/// Encodes a value for a `json` or `jsonb` column.
-pub(super) fn json(value: &Value<'_>, jsonb: bool, max_depth: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
-    sized(out, |out| {
-        if jsonb {
-            out.push(1); // The version of jsonb's binary form; the rest is text.
-        }
-        match value {
-            Value::Json(raw) | Value::Text(raw) | Value::Number(raw) => {
-                validate(raw, jsonb, max_depth)?;
-                out.extend_from_slice(raw.as_bytes());
-            }
-            Value::Bytes(bytes) => {
-                let raw = text::utf8(bytes)?;
-                validate(raw, jsonb, max_depth)?;
-                out.extend_from_slice(raw.as_bytes());
-            }
-            Value::Float32(float) if !float.is_finite() => return Err(CellError::out_of_range(value, "JSON")),
-            Value::Float64(float) if !float.is_finite() => return Err(CellError::out_of_range(value, "JSON")),
-            Value::Date(_) | Value::Time(_) | Value::Timestamp { .. } | Value::Uuid(_) => {
-                out.push(b'"');
-                write_text(value, out);
-                out.push(b'"');
-            }
-            scalar => write_text(scalar, out),
-        }
-        Ok(())
-    })
-}
-
-/// Checks that a text is one JSON value that Postgres takes; with `jsonb` also that its numbers fit `numeric`.
-///
-/// # Errors
-/// Class `json` when it is not JSON, `text` for U+0000 and lone surrogates, `depth`, and `range` for numbers.
-pub fn validate(text: &str, jsonb: bool, max_depth: usize) -> Result<(), CellError> {
-    let bytes = text.as_bytes();
-    let mut scanner = Scanner { bytes, at: 0, jsonb, max_depth };
-    scanner.value()?;
-    scanner.blanks();
-    if scanner.at < bytes.len() {
-        return Err(scanner.unexpected("the end"));
-    }
-    Ok(())
-}
-
-/// Returns the scalar a JSON text is; None for objects and arrays.
-pub(super) fn scalar(raw: &str) -> Result<Option<Value<'_>>, CellError> {
-    let raw = raw.trim_ascii();
-    let value = match raw.as_bytes() {
-        [b'{' | b'[', ..] => return Ok(None),
-        b"null" => Value::Null,
-        b"true" => Value::Bool(true),
-        b"false" => Value::Bool(false),
-        [b'"', ..] => {
-            validate(raw, false, 0)?;
-            Value::Text(unescape(&raw[1..raw.len() - 1])?)
-        }
-        _ => {
-            validate(raw, false, 0)?;
-            Value::Number(raw.into())
-        }
-    };
-    Ok(Some(value))
-}
-
-/// Returns the text a JSON string stands for, given what is between its quotes.
-///
-/// # Errors
-/// Class `text` for U+0000 and lone surrogates, `json` for an escape JSON does not have.
-pub fn unescape(inner: &str) -> Result<Cow<'_, str>, CellError> {
-    let Some(first) = memchr::memchr(b'\\', inner.as_bytes()) else { return Ok(inner.into()) };
-    let mut text = String::with_capacity(inner.len());
-    text.push_str(&inner[..first]);
-    let mut rest = &inner[first..];
-    while !rest.is_empty() {
-        let mut scanner = Scanner { bytes: rest.as_bytes(), at: 1, jsonb: false, max_depth: 0 };
-        text.push(scanner.escape()?);
-        rest = &rest[scanner.at..];
-        let next = memchr::memchr(b'\\', rest.as_bytes()).unwrap_or(rest.len());
-        text.push_str(&rest[..next]);
-        rest = &rest[next..];
-    }
-    Ok(text.into())
-}
-
-/// Appends a text as a JSON string, quotes included.
-pub fn write_string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    let mut plain = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let escape: &[u8] = match byte {
-            b'"' => b"\\\"",
-            b'\\' => b"\\\\",
-            b'\n' => b"\\n",
-            b'\r' => b"\\r",
-            b'\t' => b"\\t",
-            0..0x20 => b"",
-            _ => continue,
-        };
-        out.extend_from_slice(&text.as_bytes()[plain..at]);
-        plain = at + 1;
-        if escape.is_empty() {
-            out.extend_from_slice(b"\\u00");
-            out.push(b'0' + (byte >> 4));
-            out.push(b"0123456789abcdef"[usize::from(byte & 15)]);
-        } else {
-            out.extend_from_slice(escape);
-        }
-    }
-    out.extend_from_slice(&text.as_bytes()[plain..]);
-    out.push(b'"');
-}
-
 /// Walks over JSON.
-pub(super) struct Scanner<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) at: usize,
-    pub(super) jsonb: bool,
-    pub(super) max_depth: usize,
+pub(in crate::encode) struct Scanner<'a> {
+    pub(in crate::encode) bytes: &'a [u8],
+    pub(in crate::encode) at: usize,
+    pub(in crate::encode) jsonb: bool,
+    pub(in crate::encode) max_depth: usize,
 }
 
 impl Scanner<'_> {
     /// Walks over one value and the blanks before it.
-    pub(super) fn value(&mut self) -> Result<(), CellError> {
+    pub(in crate::encode) fn value(&mut self) -> Result<(), CellError> {
         let mut open = Containers::default();
         loop {
             self.blanks();
@@ -186,19 +68,19 @@ impl Scanner<'_> {
         }
     }
 
-    pub(super) fn blanks(&mut self) {
+    pub(in crate::encode) fn blanks(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
     }
 
     #[inline]
-    pub(super) fn peek(&self) -> Option<u8> {
+    pub(in crate::encode) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
     #[cold]
-    pub(super) fn unexpected(&self, wanted: &str) -> CellError {
+    pub(in crate::encode) fn unexpected(&self, wanted: &str) -> CellError {
         let message = match self.bytes.get(self.at..).filter(|rest| !rest.is_empty()) {
             Some(rest) => {
                 let found = String::from_utf8_lossy(&rest[..rest.len().min(12)]).into_owned();
@@ -245,7 +127,7 @@ impl Scanner<'_> {
     }
 
     /// Walks over an escape, after its backslash, and returns what it stands for.
-    fn escape(&mut self) -> Result<char, CellError> {
+    pub(in crate::encode) fn escape(&mut self) -> Result<char, CellError> {
         let Some(kind) = self.peek() else { return Err(self.unexpected("an escape")) };
         let plain = match kind {
             b'"' | b'\\' | b'/' => char::from(kind),

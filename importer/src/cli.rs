@@ -1,0 +1,501 @@
+//! The command line. Usage errors exit 2 and name the flag.
+
+use crate::{config::Needs, message::LOCAL_BUCKET};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{path::PathBuf, str::FromStr};
+
+/// `importer` and what it was asked to do.
+#[derive(Debug, Parser)]
+#[command(name = "importer", version = VERSION, about = "Loads S3 objects named by SQS messages into Postgres, exactly once in effect.")]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The package's version, with the commit when the build knew it.
+pub const VERSION: &str = match option_env!("PENSTOCK_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
+/// The configuration file that may be missing when nobody asked for it.
+pub const DEFAULT_CONFIG: &str = "importer.toml";
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Configuration file
+    #[arg(long, global = true, value_name = "FILE", env = "IMPORTER_CONFIG", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+    /// How log lines on stderr look
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// `--log-format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line
+    Json,
+    /// For reading
+    Text,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Import what the queue points to, until stopped
+    Run(Run),
+    /// Import objects or local files now, without a queue
+    Load(Load),
+    /// Read a sample and print a table and a dataset to start from
+    Describe(Describe),
+    /// Send pointers of known or existing objects through the queue
+    Replay(Replay),
+    /// Move messages from the dead-letter queue back to the source queue
+    Redrive(Redrive),
+    /// Compare a bucket with the ledger: what never arrived
+    Reconcile(Reconcile),
+    /// Show what the ledger knows
+    Status(Status),
+    /// Show bad rows, or give them a second chance
+    Rejects(Rejects),
+    /// Check the configuration and everything it connects to
+    Check,
+    /// Bring the schema penstock up to date
+    Migrate,
+    /// Delete old ledger entries
+    Prune(Prune),
+}
+
+/// `importer run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// End after three empty polls in a row, when the queue reads empty and nothing is held
+    #[arg(long)]
+    pub until_empty: bool,
+    /// Objects at once, instead of worker.concurrency
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub concurrency: Option<u32>,
+}
+
+/// `importer load`
+#[derive(Debug, Args)]
+pub struct Load {
+    /// s3://bucket/prefix, local files or globs
+    #[arg(required = true, value_name = "URI")]
+    pub uris: Vec<String>,
+    /// Load into this dataset, whatever the match patterns say
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Option<String>,
+    /// Report counts and rejects, write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `importer describe`
+#[derive(Debug, Args)]
+pub struct Describe {
+    /// A local file of any supported format
+    pub file: PathBuf,
+}
+
+/// `importer replay`
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Objects of this dataset
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Option<String>,
+    /// Objects under this prefix
+    #[arg(long, value_name = "S3_URI")]
+    pub prefix: Option<Prefix>,
+    /// Objects in this state
+    #[arg(long)]
+    pub state: Option<State>,
+    /// First seen at or after this time: RFC 3339, a date, or an age such as 2h
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Time>,
+    /// First seen before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<Time>,
+    /// Import also what is imported already (never what is older than the table's version)
+    #[arg(long)]
+    pub force: bool,
+    /// At most this many messages per second (also per minute: 30/m)
+    #[arg(long, value_name = "N/s")]
+    pub rate: Option<Rate>,
+    /// With the pauses that lay between the events
+    #[arg(long, conflicts_with = "rate")]
+    pub as_recorded: bool,
+    /// So many times as fast as recorded
+    #[arg(long, value_name = "X", requires = "as_recorded", value_parser = speed)]
+    pub speed: Option<f64>,
+}
+
+/// `importer redrive`
+#[derive(Debug, Args)]
+pub struct Redrive {
+    /// Only messages forwarded for this reason
+    #[arg(long, value_name = "REASON")]
+    pub reason: Option<String>,
+}
+
+/// `importer reconcile`
+#[derive(Debug, Args)]
+pub struct Reconcile {
+    /// Objects under this prefix
+    #[arg(long, value_name = "S3_URI")]
+    pub prefix: Prefix,
+    /// Send pointers of what is missing to the queue
+    #[arg(long)]
+    pub enqueue: bool,
+}
+
+/// `importer status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// One object: s3://bucket/key, or the path of a local file
+    #[arg(value_name = "OBJECT", conflicts_with_all = ["state", "dataset"])]
+    pub object: Option<ObjectName>,
+    /// Objects in this state
+    #[arg(long)]
+    pub state: Option<State>,
+    /// Objects of this dataset
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Option<String>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `importer rejects`
+#[derive(Debug, Args)]
+pub struct Rejects {
+    /// One object: s3://bucket/key, or the path of a local file
+    #[arg(value_name = "OBJECT")]
+    pub object: Option<ObjectName>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Load the rows that fit by now and mark them resolved
+    #[arg(long, conflicts_with = "json")]
+    pub replay: bool,
+}
+
+/// `importer prune`
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Entries finished longer ago than this, at least 30d
+    #[arg(long, value_name = "AGE", value_parser = prune_age)]
+    pub older_than: TimeDelta,
+}
+
+/// A state of `penstock.object_status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum State {
+    /// A worker is at it
+    Importing,
+    /// Its rows were committed
+    Imported,
+    /// It failed for a reason that may pass
+    Retrying,
+    /// It is none of our business
+    Skipped,
+    /// A newer version stands
+    Superseded,
+    /// It was deleted before it was read
+    Gone,
+    /// It cannot be imported
+    Failed,
+}
+
+impl State {
+    /// Returns the state as the ledger spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Importing => "importing",
+            Self::Imported => "imported",
+            Self::Retrying => "retrying",
+            Self::Skipped => "skipped",
+            Self::Superseded => "superseded",
+            Self::Gone => "gone",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// An object named on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectName {
+    /// Bucket, or `file`.
+    pub bucket: String,
+    /// Key, not decoded: the shell's user sees keys as they are.
+    pub key: String,
+}
+
+impl FromStr for ObjectName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = text.strip_prefix("file://").unwrap_or(text);
+        if path.starts_with('/') {
+            return Ok(Self { bucket: LOCAL_BUCKET.into(), key: path.into() });
+        }
+        let Prefix { bucket, prefix } = text.parse()?;
+        if prefix.is_empty() {
+            return Err("it has no key".into());
+        }
+        Ok(Self { bucket, key: prefix })
+    }
+}
+
+/// `s3://bucket/prefix`; the prefix may be empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix {
+    /// Bucket.
+    pub bucket: String,
+    /// What keys start with.
+    pub prefix: String,
+}
+
+impl FromStr for Prefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rest = text.strip_prefix("s3://").ok_or("it must start with s3://")?;
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        if bucket.is_empty() {
+            return Err("it has no bucket".into());
+        }
+        Ok(Self { bucket: bucket.into(), prefix: prefix.into() })
+    }
+}
+
+/// A point in time, absolute or as an age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Time {
+    /// This instant.
+    At(DateTime<Utc>),
+    /// So long ago.
+    Ago(TimeDelta),
+}
+
+impl Time {
+    /// Returns the instant, given the present one.
+    #[must_use]
+    pub fn at(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self {
+            Self::At(time) => time,
+            Self::Ago(age) => now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC),
+        }
+    }
+}
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+            return Ok(Self::At(time.to_utc()));
+        }
+        if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+            return Ok(Self::At(date.and_time(chrono::NaiveTime::MIN).and_utc()));
+        }
+        age(text)
+            .map(Self::Ago)
+            .map_err(|_| "it must be a time like 2026-01-31T12:00:00Z, a date, or an age like 2h".into())
+    }
+}
+
+/// Messages per second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// More than 0.
+    pub per_second: f64,
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
+        let seconds = match unit {
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err("it must be like 50/s, 30/m or 100/h".into()),
+        };
+        let number = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+        Ok(Self { per_second: number.ok_or("it must be like 50/s, more than 0")? / seconds })
+    }
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.trim_end_matches('x').parse::<f64>().ok().filter(|speed| speed.is_finite() && *speed > 0.0);
+    speed.ok_or_else(|| "it must be a number more than 0".into())
+}
+
+/// Reads `90d`, `12h`, `30m`, `45s`, `2w`.
+fn age(text: &str) -> Result<TimeDelta, String> {
+    let wrong = || "it must be like 90d, 12h, 30m, 45s or 2w".to_owned();
+    let unit = text.chars().last().filter(char::is_ascii).ok_or_else(wrong)?;
+    let number: i64 = text[..text.len() - 1].parse().ok().filter(|number| *number >= 0).ok_or_else(wrong)?;
+    let age = match unit {
+        's' => TimeDelta::try_seconds(number),
+        'm' => TimeDelta::try_minutes(number),
+        'h' => TimeDelta::try_hours(number),
+        'd' => TimeDelta::try_days(number),
+        'w' => TimeDelta::try_weeks(number),
+        _ => None,
+    };
+    age.ok_or_else(wrong)
+}
+
+fn prune_age(text: &str) -> Result<TimeDelta, String> {
+    let age = age(text)?;
+    if age < TimeDelta::days(30) { Err("it must be at least 30d".into()) } else { Ok(age) }
+}
+
+impl Command {
+    /// Returns what the command cannot do without in the configuration.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        let nothing = Needs::default();
+        let database = Needs { database: true, ..nothing };
+        let queue = Needs { queue: true, ..database };
+        match self {
+            Self::Run(_) => Needs { datasets: true, ..queue },
+            Self::Load(_) => Needs { datasets: true, ..database },
+            Self::Describe(_) => nothing,
+            Self::Redrive(_) => Needs { queue: true, ..nothing },
+            Self::Replay(_) => queue,
+            Self::Reconcile(reconcile) if reconcile.enqueue => Needs { datasets: true, ..queue },
+            Self::Reconcile(_) => Needs { datasets: true, ..database },
+            Self::Rejects(rejects) => Needs { datasets: rejects.replay, ..database },
+            // What it connects to it reports itself.
+            Self::Check => Needs { datasets: true, ..nothing },
+            Self::Status(_) | Self::Migrate | Self::Prune(_) => database,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeZone;
+    use clap::CommandFactory;
+
+    /// Returns the exit status and what was said of a command line.
+    fn parse(line: &str) -> Result<Cli, (i32, String)> {
+        let words = std::iter::once("importer").chain(line.split_whitespace());
+        Cli::try_parse_from(words).map_err(|error| (error.exit_code(), error.to_string()))
+    }
+
+    #[test]
+    fn the_parser_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_command_line_is_understood() {
+        for line in [
+            "run",
+            "run --until-empty --concurrency 8",
+            "load s3://b/p /tmp/*.csv --dataset d --dry-run",
+            "describe /tmp/x.csv",
+            "replay --dataset d --prefix s3://b/p --state failed --since 2026-01-01 --until 2h --force --rate 50/s",
+            "replay --as-recorded --speed 2.5",
+            "redrive",
+            "redrive --reason corrupt",
+            "reconcile --prefix s3://b/p --enqueue",
+            "status",
+            "status s3://b/k --json",
+            "status --state failed --dataset d",
+            "rejects s3://b/k --json",
+            "rejects --replay",
+            "check",
+            "migrate --config /etc/importer.toml --log-format json",
+            "--config /etc/importer.toml --log-format text migrate",
+            "prune --older-than 90d",
+        ] {
+            parse(line).expect(line);
+        }
+    }
+
+    #[test]
+    fn usage_errors_exit_2_and_name_the_flag() {
+        for (line, named) in [
+            ("", "Usage"),
+            ("fly", "fly"),
+            ("run --concurrency 0", "--concurrency"),
+            ("run --fast", "--fast"),
+            ("load", "<URI>"),
+            ("replay --rate 0/s", "--rate"),
+            ("replay --speed 2", "--as-recorded"),
+            ("replay --since yesterday", "--since"),
+            ("replay --state lost", "--state"),
+            ("reconcile", "--prefix"),
+            ("reconcile --prefix b/p", "--prefix"),
+            ("status s3://b", "OBJECT"),
+            ("status s3://b/k --state failed", "--state"),
+            ("prune --older-than 29d", "--older-than"),
+            ("migrate --log-format xml", "--log-format"),
+        ] {
+            let (exit, said) = parse(line).expect_err(line);
+            assert_eq!(exit, 2, "{line}");
+            assert!(said.contains(named), "{line}: {said}");
+        }
+    }
+
+    #[test]
+    fn objects_are_named_by_address_or_path_and_not_decoded() {
+        for (text, bucket, key) in [
+            ("s3://b/a+b%20c", "b", "a+b%20c"),
+            ("/tmp/x.csv", "file", "/tmp/x.csv"),
+            ("file:///tmp/x", "file", "/tmp/x"),
+        ] {
+            let name: ObjectName = text.parse().expect(text);
+            assert_eq!((name.bucket.as_str(), name.key.as_str()), (bucket, key));
+        }
+    }
+
+    #[test]
+    fn times_are_instants_dates_or_ages() {
+        let now = Utc.with_ymd_and_hms(2026, 1, 31, 12, 0, 0).unwrap();
+        for (text, expected) in [
+            ("2026-01-01T00:00:00+01:00", "2025-12-31T23:00:00+00:00"),
+            ("2026-01-01", "2026-01-01T00:00:00+00:00"),
+            ("2h", "2026-01-31T10:00:00+00:00"),
+            ("4w", "2026-01-03T12:00:00+00:00"),
+        ] {
+            assert_eq!(text.parse::<Time>().expect(text).at(now).to_rfc3339(), expected, "{text}");
+        }
+        for text in ["", "h", "-1h", "2y", "1€", "99999999999999999w"] {
+            text.parse::<Time>().expect_err(text);
+        }
+        assert_eq!("100000000d".parse::<Time>().expect("an age").at(now), DateTime::<Utc>::MIN_UTC);
+    }
+
+    #[test]
+    fn rates_are_per_second_minute_or_hour() {
+        for (text, per_second) in [("50/s", 50.0), ("50", 50.0), ("30/m", 0.5), ("36/h", 0.01)] {
+            let rate: Rate = text.parse().expect(text);
+            assert!((rate.per_second - per_second).abs() < 1e-9, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_what_talks_to_a_queue_needs_one() {
+        for (line, queue) in
+            [("run", true), ("load x", false), ("status", false), ("redrive", true), ("migrate", false)]
+        {
+            assert_eq!(parse(line).expect(line).command.needs().queue, queue, "{line}");
+        }
+    }
+}

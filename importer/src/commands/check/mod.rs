@@ -1,0 +1,203 @@
+//! `importer check`: connects to everything, shows what would go where, and says what to do about the rest.
+
+mod bucket;
+mod queue;
+mod sample;
+mod server;
+mod table;
+
+use super::{
+    EXIT_WRONG, aws_config,
+    output::{self, printable},
+    path_style,
+};
+use crate::{
+    config::{Config, Dataset},
+    database,
+    object::{ObjectStore, s3::S3Store},
+    route::Router,
+};
+use anyhow::Context;
+use std::{
+    fmt,
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+/// How long each thing that is connected to may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Importing cannot work like this.
+    Wrong,
+    /// It works, but something is slower, less safe or other than one may think.
+    Warning,
+}
+
+/// Something to be told, with what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    level: Level,
+    subject: String,
+    text: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let level = match self.level {
+            Level::Wrong => "wrong",
+            Level::Warning => "warning",
+        };
+        write!(f, "{level}: {}: {}", self.subject, self.text)
+    }
+}
+
+/// What a check has found so far.
+#[derive(Debug, Default)]
+pub struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn wrong(&mut self, subject: impl Into<String>, text: impl Into<String>) {
+        self.0.push(Finding { level: Level::Wrong, subject: subject.into(), text: text.into() });
+    }
+
+    fn warn(&mut self, subject: impl Into<String>, text: impl Into<String>) {
+        self.0.push(Finding { level: Level::Warning, subject: subject.into(), text: text.into() });
+    }
+
+    /// Notes a failure of the check itself, with its chain of causes.
+    fn failed(&mut self, subject: impl Into<String>, error: &anyhow::Error) {
+        self.wrong(subject, format!("{error:#}"));
+    }
+}
+
+/// Checks everything the configuration names. `file_name` is what messages call the configuration.
+///
+/// # Errors
+/// Only when the result cannot be written; what is wrong outside is a finding.
+pub async fn run(config: &Config, file_name: &str) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    output::unless_closed(print(config, file_name, &mut out).await)
+}
+
+async fn print(config: &Config, file_name: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let mut findings = Findings::default();
+    let router = Router::new(config).context("compile the patterns")?;
+    output::line(out, &format!("configuration {file_name}: {}", datasets_named(&config.datasets)))?;
+    check_routing(config, &router, &mut findings);
+    let sdk = aws_config().await;
+    check_queue(config, &sdk, &mut findings, out).await?;
+    let store = S3Store::new(&sdk, path_style(&sdk));
+    check_datasets(config, &router, &Arc::new(store), &mut findings, out).await?;
+
+    findings.0.sort_by_key(|finding| finding.level);
+    for finding in &findings.0 {
+        output::line(out, &printable_line(&finding.to_string()))?;
+    }
+    let n_wrong = findings.0.iter().filter(|finding| finding.level == Level::Wrong).count();
+    output::line(out, &format!("{n_wrong} wrong, {} to consider", findings.0.len() - n_wrong))?;
+    out.flush()?;
+    Ok(if n_wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_WRONG) })
+}
+
+fn datasets_named(datasets: &[Dataset]) -> String {
+    let names: Vec<&str> = datasets.iter().map(|dataset| dataset.name.as_str()).collect();
+    if names.is_empty() { "no datasets".into() } else { format!("datasets {}", names.join(", ")) }
+}
+
+/// Findings are not cut like cells of a table, but they may quote a server.
+fn printable_line(text: &str) -> String {
+    text.split_whitespace()
+        .map(|word| if word.chars().any(char::is_control) { printable(word) } else { word.into() })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn check_routing(config: &Config, router: &Router, findings: &mut Findings) {
+    for overlap in router.overlaps() {
+        let name = |index: usize| &config.datasets[index].name;
+        findings.warn(
+            format!("dataset {}", name(overlap.second)),
+            format!(
+                "its match overlaps with that of {}, which comes first and takes {} and the like; \
+                 narrow one of them if that is not meant",
+                name(overlap.first),
+                overlap.example
+            ),
+        );
+    }
+}
+
+async fn check_queue(
+    config: &Config,
+    sdk: &aws_config::SdkConfig,
+    findings: &mut Findings,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let Some(url) = &config.queue.url else {
+        findings.warn("queue", "queue.url is missing: load works without, run does not; set it or QUEUE_URL");
+        return Ok(());
+    };
+    let read = tokio::time::timeout(PATIENCE, queue::read(sdk, url, config.queue.dead_letter_url.as_deref())).await;
+    match read.map_err(|_| anyhow::anyhow!("SQS did not answer within {PATIENCE:?}")).and_then(|read| read) {
+        Ok(queues) => {
+            output::line(out, &format!("queue {url}, {}", queues.described()))?;
+            queue::judge(&queues, findings);
+        }
+        Err(error) => findings.failed("queue", &error),
+    }
+    Ok(())
+}
+
+async fn check_datasets(
+    config: &Config,
+    router: &Router,
+    store: &Arc<S3Store>,
+    findings: &mut Findings,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let mut connection = match connect(config).await {
+        Ok(connection) => Some(connection),
+        Err(error) => {
+            findings.failed("database", &error);
+            None
+        }
+    };
+    if let Some(connection) = &mut connection {
+        match server::check(connection, config, findings).await {
+            Ok(described) => output::line(out, &format!("database {described}"))?,
+            Err(error) => findings.failed("database", &error),
+        }
+    }
+    for (index, dataset) in config.datasets.iter().enumerate() {
+        let store: Arc<dyn ObjectStore> = Arc::<S3Store>::clone(store);
+        let object = tokio::time::timeout(PATIENCE, bucket::find(&store, router, index, dataset, findings)).await;
+        let object = object.unwrap_or_else(|_| {
+            findings.wrong(format!("dataset {}", dataset.name), format!("S3 did not answer within {PATIENCE:?}"));
+            None
+        });
+        let subject = table::Subject { config, dataset, captures: router.capture_names(index) };
+        if let Some(connection) = &mut connection
+            && let Err(error) = table::check(connection, &subject, object, findings, out).await
+        {
+            if error.downcast_ref::<io::Error>().is_some() {
+                return Err(error);
+            }
+            findings.failed(format!("dataset {}", dataset.name), &error);
+        }
+    }
+    Ok(())
+}
+
+async fn connect(config: &Config) -> anyhow::Result<sqlx::PgConnection> {
+    if config.database.url.is_none() && config.database.url_file.is_none() {
+        anyhow::bail!("database.url is missing; set it, DATABASE_URL or DATABASE_URL_FILE");
+    }
+    tokio::time::timeout(PATIENCE, database::connect(&config.database, "penstock importer check"))
+        .await
+        .map_err(|_| anyhow::anyhow!("Postgres did not answer within {PATIENCE:?}"))?
+}

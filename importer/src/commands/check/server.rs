@@ -1,0 +1,89 @@
+//! What `check` says about the Postgres server and the schema `penstock`.
+
+use super::Findings;
+use crate::{config::Config, database, ledger::migrate};
+use anyhow::Context;
+use sqlx::{PgConnection, Row};
+
+/// Major versions Penstock is tested with.
+const SUPPORTED: std::ops::RangeInclusive<i32> = 13..=18;
+
+/// Looks at the server's settings and the role's rights; returns a description of the server.
+pub async fn check(connection: &mut PgConnection, config: &Config, findings: &mut Findings) -> anyhow::Result<String> {
+    let row =
+        sqlx::query(include_str!("server.sql")).fetch_one(&mut *connection).await.context("read server settings")?;
+    let version: i32 = row.try_get("version_num")?;
+    if !SUPPORTED.contains(&(version / 10_000)) {
+        findings.warn("database", format!("is Postgres {}; 13 to 18 are tested", version / 10_000));
+    }
+    if row.try_get::<String, _>("synchronous_commit")? == "off" {
+        findings.warn(
+            "database",
+            "synchronous_commit = off: a crash of Postgres can lose commits whose messages are deleted already; \
+             set it to on for this role: ALTER ROLE … SET synchronous_commit = on",
+        );
+    }
+    if row.try_get::<bool, _>("read_only")? {
+        findings.wrong("database", "takes no writes: it is a standby or set to read only; connect to the primary");
+    }
+    if !row.try_get::<bool, _>("may_create_temp")? {
+        findings.wrong(
+            "database",
+            format!(
+                "role {} may not create temporary tables; GRANT TEMPORARY ON DATABASE",
+                row.try_get::<String, _>("role")?
+            ),
+        );
+    }
+    check_schema(connection, findings).await?;
+    if is_transaction_pooler(connection, config).await.context("look for a transaction pooler")? {
+        findings.warn(
+            "database",
+            "a transaction pooler stands before Postgres: sessions with temporary tables and prepared statements do not \
+             work through it; connect to Postgres itself or use session pooling",
+        );
+    }
+    Ok(format!(
+        "{} on {} as {}, Postgres {}",
+        row.try_get::<String, _>("database")?,
+        database::place(&database::options(&config.database, "penstock importer check")?),
+        row.try_get::<String, _>("role")?,
+        row.try_get::<String, _>("version")?
+    ))
+}
+
+async fn check_schema(connection: &mut PgConnection, findings: &mut Findings) -> anyhow::Result<()> {
+    let standing = migrate::standing(connection).await?;
+    if standing.missing == 0 {
+        return Ok(());
+    }
+    let text = format!("is {} migrations behind", standing.missing);
+    if standing.may_create {
+        findings.warn("schema penstock", format!("{text}; run and load apply them, or `importer migrate` now"));
+    } else {
+        findings.wrong(
+            "schema penstock",
+            format!("{text} and this role may not apply them; run `importer migrate` as the owner"),
+        );
+    }
+    Ok(())
+}
+
+/// A pooler in transaction mode gives a server session to whoever has a transaction open. So with a second
+/// connection in a transaction, either both see the same backend or the first one's changes; Postgres itself
+/// does neither. Only simple queries are used: prepared ones may already fail behind such a pooler.
+async fn is_transaction_pooler(connection: &mut PgConnection, config: &Config) -> anyhow::Result<bool> {
+    let mut other = database::connect(&config.database, "penstock importer check").await?;
+    let before = backend(connection).await?;
+    sqlx::raw_sql("BEGIN").execute(&mut other).await?;
+    let others = backend(&mut other).await?;
+    let after = backend(connection).await?;
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await?;
+    Ok(before == others || before != after)
+}
+
+async fn backend(connection: &mut PgConnection) -> anyhow::Result<String> {
+    // The simple protocol answers with texts.
+    let row = sqlx::Executor::fetch_one(connection, sqlx::raw_sql("SELECT pg_backend_pid()::text AS pid")).await?;
+    Ok(row.try_get("pid")?)
+}

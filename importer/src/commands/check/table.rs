@@ -1,0 +1,290 @@
+//! What `check` says about a dataset and its table.
+
+use super::{Findings, bucket, sample::Seen};
+use crate::{
+    commands::output::{self, Table as Printed},
+    config::{Config, Dataset, Mode, OnDelete},
+    decode::{Field, Fields, Mapping, OnNewField, Slot},
+    load::{Target, catalog::TableColumn, catalog::TableError},
+};
+use anyhow::Context;
+use sqlx::{PgConnection, Row};
+use std::{io::Write, sync::Arc};
+
+/// What the checks of one dataset share.
+pub struct Subject<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The dataset.
+    pub dataset: &'a Dataset,
+    /// Names of its pattern's captures.
+    pub captures: &'a [String],
+}
+
+impl Subject<'_> {
+    fn name(&self) -> String {
+        format!("dataset {}", self.dataset.name)
+    }
+}
+
+/// Checks the table, prints field → column → type, and judges what the sample showed.
+///
+/// # Errors
+/// When Postgres fails or the result cannot be written.
+pub async fn check(
+    connection: &mut PgConnection,
+    subject: &Subject<'_>,
+    object: Option<bucket::Object>,
+    findings: &mut Findings,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let Subject { config, dataset, .. } = *subject;
+    let read = dataset.read_options(&config.limits, bucket::buffer_bytes(config));
+    let target = match Target::resolve(connection, dataset, read).await {
+        Ok(target) => Arc::new(target),
+        Err(TableError::Unusable(problem)) => {
+            findings.wrong(subject.name(), problem);
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    check_catalog(connection, subject, &target, findings).await?;
+
+    let arrow = format!("{} -> {}, {}", dataset.pattern, target.table.qualified, described_mode(&target));
+    output::line(out, &output::printable(&format!("dataset {}: {arrow}", dataset.name)))?;
+    let seen = match object {
+        Some(object) => {
+            let address = object.address();
+            match Seen::read(object, Arc::clone(&target)).await {
+                Ok(seen) => {
+                    output::line(out, &output::printable(&format!("  fields of {address}")))?;
+                    Some((address, seen))
+                }
+                Err(error) => {
+                    findings.wrong(subject.name(), format!("{address} cannot be read: {error:#}"));
+                    None
+                }
+            }
+        }
+        None => {
+            output::line(out, "  no object to read fields from yet; by name, these would fit")?;
+            None
+        }
+    };
+    let seen = match seen {
+        Some((address, seen)) => {
+            judge_sample(subject, &target, &address, &seen, findings);
+            seen
+        }
+        None => match Seen::nothing(&target, captures(subject)) {
+            Ok(seen) => seen,
+            Err(problem) => {
+                findings.wrong(subject.name(), problem);
+                return Ok(());
+            }
+        },
+    };
+    printed(subject, &target, &seen).write(out, "  ")?;
+    Ok(())
+}
+
+fn captures(subject: &Subject<'_>) -> Vec<(String, Option<String>)> {
+    subject.captures.iter().map(|name| (name.clone(), None)).collect()
+}
+
+fn described_mode(target: &Target) -> String {
+    if target.key.is_empty() {
+        target.mode.to_string()
+    } else {
+        format!("{} by {}", target.mode, target.key.join(", "))
+    }
+}
+
+/// Checks what only the catalog knows: rights and indexes.
+async fn check_catalog(
+    connection: &mut PgConnection,
+    subject: &Subject<'_>,
+    target: &Target,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let dataset = subject.dataset;
+    let row = sqlx::query(include_str!("table.sql"))
+        .bind(target.table.oid)
+        .bind(&target.key)
+        .fetch_one(connection)
+        .await
+        .with_context(|| format!("read indexes and rights of {}", target.table.qualified))?;
+    let has = |right: &str| row.try_get::<bool, _>(right);
+    if target.mode == Mode::Upsert && !has("key_is_unique")? {
+        findings.warn(
+            subject.name(),
+            format!(
+                "no usable unique index on {} for the key, so its objects will fail until there is one (not partial, not \
+                 deferrable, on exactly these columns): CREATE UNIQUE INDEX ON {} ({})",
+                target.table.qualified,
+                target.table.qualified,
+                target.key.join(", ")
+            ),
+        );
+    }
+    if target.table.lineage_object && !has("lineage_is_indexed")? {
+        findings.warn(
+            subject.name(),
+            format!(
+                "no index on penstock_object, so finding an object's rows reads the whole table: CREATE INDEX ON {} (penstock_object)",
+                target.table.qualified
+            ),
+        );
+    }
+    let removes = target.mode == Mode::Replace || dataset.on_delete == OnDelete::Remove;
+    let needed = [
+        ("SELECT", has("may_select")?, true),
+        ("INSERT", has("may_insert")?, true),
+        ("UPDATE", has("may_update")?, target.mode == Mode::Upsert),
+        ("DELETE", has("may_delete")?, removes),
+    ];
+    let lacking: Vec<&str> =
+        needed.iter().filter(|(_, has, needed)| *needed && !has).map(|(right, ..)| *right).collect();
+    if !lacking.is_empty() {
+        findings.wrong(
+            subject.name(),
+            format!("this role lacks {0}: GRANT {0} ON {1}", lacking.join(", "), target.table.qualified),
+        );
+    }
+    if dataset.on_new_field == OnNewField::AddColumn && !has("may_alter")? {
+        findings.wrong(
+            subject.name(),
+            format!("on_new_field = \"add_column\" needs the owner of {}", target.table.qualified),
+        );
+    }
+    Ok(())
+}
+
+/// Says what the sample's rows would meet.
+fn judge_sample(subject: &Subject<'_>, target: &Target, address: &str, seen: &Seen, findings: &mut Findings) {
+    if let Some(reject) = &seen.first_reject {
+        findings.warn(
+            subject.name(),
+            format!(
+                "{} of the first {} rows of {address} would be rejected, the first being row {reject}",
+                seen.n_rejected, seen.n_read
+            ),
+        );
+    }
+    let unmapped: Vec<&TableColumn> = target.table.columns.iter().filter(|column| !seen.fills(column)).collect();
+    let names = |columns: &[&TableColumn]| columns.iter().map(|c| c.column.name.clone()).collect::<Vec<_>>().join(", ");
+    let (stuck, free): (Vec<_>, Vec<_>) =
+        unmapped.into_iter().partition(|column| column.column.not_null && !column.column.has_default);
+    if !free.is_empty() {
+        findings.warn(
+            subject.name(),
+            format!(
+                "unmapped columns: no field of {address} fills {}; they get their default or stay NULL",
+                names(&free)
+            ),
+        );
+    }
+    if !stuck.is_empty() {
+        findings.warn(
+            subject.name(),
+            format!(
+                "unmapped columns: no field of {address} fills {}, NOT NULL without a default, so every row would be \
+                 rejected; rename a field to it or give it a default",
+                names(&stuck)
+            ),
+        );
+    }
+}
+
+/// Returns the table field → column → type.
+fn printed(subject: &Subject<'_>, target: &Target, seen: &Seen) -> Printed {
+    let mut table = Printed::new(&["field", "column", "type", ""]);
+    let type_of = |column: &str| {
+        let found = target.table.columns.iter().find(|c| c.column.name == column);
+        found.map_or("-".to_owned(), |c| c.type_sql.clone())
+    };
+    let mut row = |field: &str, column: Option<&str>, note: &str| {
+        let type_sql = column.map_or("-".to_owned(), type_of);
+        table.push([field.to_owned(), column.unwrap_or("-").to_owned(), type_sql, note.to_owned()]);
+    };
+    for name in subject.captures {
+        let renamed = target.rename.get(name).unwrap_or(name);
+        let column = target.table.column(renamed).map(|c| c.column.name.as_str());
+        row(name, column, if column.is_some() { "from the path" } else { "from the path, no such column" });
+    }
+    for (field, slot) in seen.fields(target) {
+        match slot {
+            Slot::Column(index) => {
+                let column = seen.mapping.columns()[index].name.as_str();
+                row(&field, Some(column), if target.key.iter().any(|key| key == column) { "key" } else { "" });
+            }
+            Slot::Extras => row(&field, target.extras_column.as_deref(), "extra"),
+            Slot::Ignored if target.on_new_field == OnNewField::AddColumn => {
+                row(&field, None, "a column will be added")
+            }
+            Slot::Ignored => row(&field, None, "ignored, no such column"),
+            Slot::Reject => row(&field, None, "no such column, so rows with it are rejected"),
+        }
+    }
+    for column in target.table.columns.iter().filter(|column| !seen.fills(column)) {
+        row("-", Some(&column.column.name), if column.column.has_default { "default" } else { "NULL" });
+    }
+    table
+}
+
+impl Seen {
+    /// Returns the sample's fields and where each goes; without a sample, a field for every column.
+    fn fields(&self, target: &Target) -> Vec<(String, Slot)> {
+        let by_name = |name: &str| (name.to_owned(), self.mapping.slot_of(name));
+        match &self.fields {
+            Fields::Named(fields) => {
+                fields.iter().enumerate().map(|(index, field)| (field.name.clone(), self.mapping.slot(index))).collect()
+            }
+            Fields::Positional(n_fields) => {
+                (0..*n_fields).map(|index| ((index + 1).to_string(), self.mapping.slot(index))).collect()
+            }
+            Fields::Open => {
+                let filled = self.mapping.columns().iter().enumerate();
+                let filled = filled.filter(|(index, column)| {
+                    self.has_field(*index) && Some(&column.name) != target.extras_column.as_ref()
+                });
+                let name_of = |column: &str| {
+                    let renamed = target.rename.iter().find(|(_, to)| to.eq_ignore_ascii_case(column));
+                    renamed.map_or(column.to_owned(), |(field, _)| field.clone())
+                };
+                let known = filled.map(|(index, column)| (name_of(&column.name), Slot::Column(index)));
+                known.chain(self.new_fields.iter().map(|Field { name, .. }| by_name(name))).collect()
+            }
+        }
+    }
+
+    /// Returns whether a field, the path or the extras fill the column.
+    fn fills(&self, column: &TableColumn) -> bool {
+        let index = self.mapping.columns().iter().position(|c| c.name == column.column.name);
+        index.is_some_and(|index| {
+            self.mapping.is_captured(index) || self.has_field(index) || self.mapping.extras() == Some(index)
+        })
+    }
+
+    fn has_field(&self, column: usize) -> bool {
+        !self.mapping.is_captured(column) && self.seen_columns.get(column).copied().unwrap_or(true)
+    }
+}
+
+impl Seen {
+    /// Returns what is known without a sample: every column takes the field of its name.
+    pub fn nothing(target: &Target, captures: Vec<(String, Option<String>)>) -> Result<Self, String> {
+        let fields = Fields::Open;
+        let decoder_columns = target.table.decoder_columns();
+        let mapping = Mapping::new(&fields, &super::sample::spec(target, &decoder_columns, &captures))?;
+        Ok(Self {
+            fields,
+            mapping: Arc::new(mapping),
+            seen_columns: Vec::new(),
+            new_fields: Vec::new(),
+            n_read: 0,
+            n_rejected: 0,
+            first_reject: None,
+        })
+    }
+}

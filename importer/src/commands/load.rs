@@ -1,0 +1,247 @@
+//! `importer load`: objects and files now, without a queue, through the same ledger.
+
+use super::{aws_config, host, path_style, sessions, wait_for_schema, worker_id};
+use crate::{
+    cli,
+    config::Config,
+    import::Importer,
+    message::{LOCAL_BUCKET, ObjectPointer, Record, RecordKind},
+    object::{ObjectStore, file::FileStore, s3::S3Store},
+    outcome::Outcome,
+};
+use anyhow::{Context, bail};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{
+    collections::BTreeMap,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tracing::warn;
+
+/// Nothing to load was found.
+const NOTHING_FOUND: u8 = 2;
+/// Some objects failed.
+const SOME_FAILED: u8 = 3;
+
+/// Loads what the URIs name.
+///
+/// # Errors
+/// A dataset the configuration does not have, a pattern that is none, a listing that fails.
+pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCode> {
+    let dataset = match &options.dataset {
+        None => None,
+        Some(name) => Some(config.dataset(name).with_context(|| format!("--dataset {name}: no such dataset"))?.0),
+    };
+    let concurrency = config.worker.concurrency.max(1) as usize;
+    let sessions = sessions(&config, &worker_id(&host()));
+    let loader = Loader::new(&config, &sessions, &options.uris).await?;
+    let mut pointers = Vec::new();
+    for uri in &options.uris {
+        let found = loader.find(uri).await?;
+        if found.is_empty() {
+            eprintln!("importer: {uri}: nothing found");
+            return Ok(ExitCode::from(NOTHING_FOUND));
+        }
+        pointers.extend(found);
+    }
+    if dataset.is_some() {
+        // A dataset given by name takes every object but those that are noise by their names.
+        pointers.retain(|pointer| !loader.importer(pointer).skips(&pointer.key));
+    }
+    if options.dry_run {
+        return dry_run(&loader, &pointers, dataset).await;
+    }
+    wait_for_schema(&sessions).await?;
+
+    let bar = progress_bar(pointers.len() as u64);
+    let started = Instant::now();
+    let mut summary = Summary::default();
+    let mut outcomes = stream::iter(&pointers)
+        .map(|pointer| { let loader = &loader; async move { (pointer, loader.load(pointer, dataset).await) }})
+        .buffer_unordered(concurrency);
+    while let Some((pointer, outcome)) = outcomes.next().await {
+        if let Outcome::Failed(failure) = &outcome {
+            bar.suspend(|| println!("failed   {pointer}: {} ({})", failure.error, failure.reason));
+        }
+        summary.add(&outcome);
+        bar.set_message(format!("{} rows", summary.rows));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    summary.print(started.elapsed());
+    Ok(if summary.n_failed() > 0 { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
+}
+
+struct Loader {
+    files: Importer,
+    objects: Option<Importer>,
+    s3: Option<Arc<S3Store>>,
+}
+
+impl Loader {
+    async fn new(config: &Config, sessions: &crate::load::Sessions, uris: &[String]) -> anyhow::Result<Self> {
+        let id = worker_id(&host());
+        let importer = |store: Arc<dyn ObjectStore>| {
+            Importer::new(config.clone(), store, sessions.clone(), id.clone(), None)
+        };
+        let files = importer(Arc::new(FileStore::default()))?;
+        if !uris.iter().any(|uri| uri.starts_with("s3://")) {
+            return Ok(Self { files, objects: None, s3: None });
+        }
+        let aws = aws_config().await;
+        let s3 = Arc::new(S3Store::new(&aws, path_style(&aws)));
+        let store: Arc<dyn ObjectStore> = s3.clone();
+        Ok(Self { files, objects: Some(importer(store)?), s3: Some(s3) })
+    }
+
+    fn importer(&self, pointer: &ObjectPointer) -> &Importer {
+        match &self.objects {
+            Some(objects) if !pointer.is_local() => objects,
+            _ => &self.files,
+        }
+    }
+
+    async fn find(&self, uri: &str) -> anyhow::Result<Vec<ObjectPointer>> {
+        let Some(s3) = self.s3.as_ref().filter(|_| uri.starts_with("s3://")) else {
+            return find_files(uri);
+        };
+        let prefix: cli::Prefix = uri.parse().map_err(|error: String| anyhow::anyhow!("{uri}: {error}"))?;
+        let listed = s3.list(&prefix.bucket, &prefix.prefix);
+        let pointers = listed.map_ok(|object| ObjectPointer {
+            etag: Some(object.etag),
+            size: Some(object.size),
+            ..ObjectPointer::new(&prefix.bucket, object.key)
+        });
+        pointers.try_collect().await.with_context(|| format!("list {uri}"))
+    }
+
+    /// Loads one object, trying for as long as something outside is broken.
+    async fn load(&self, pointer: &ObjectPointer, dataset: Option<usize>) -> Outcome {
+        let record = Record { kind: RecordKind::Created, pointer: pointer.clone(), event_time: None, force: false };
+        let importer = self.importer(pointer);
+        loop {
+            let held = match importer.import(&record, dataset, None).await {
+                Ok(settled) => match (&settled.outcome, settled.object_id) {
+                    (Outcome::Failed(failure), Some(object_id)) => {
+                        match importer.record_failure(object_id, failure, None).await {
+                            Ok(()) => return settled.outcome,
+                            Err(held) => held,
+                        }
+                    }
+                    _ => return settled.outcome,
+                },
+                Err(held) => held,
+            };
+            warn!(error = format!("{:#}", held.error), "{pointer} has to wait; trying again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// Returns the files a path, a directory or a glob names, in order.
+fn find_files(uri: &str) -> anyhow::Result<Vec<ObjectPointer>> {
+    let path = uri.strip_prefix("file://").unwrap_or(uri);
+    let mut files = Vec::new();
+    if Path::new(path).exists() {
+        collect(Path::new(path), &mut files)?;
+    } else {
+        for entry in glob::glob(path).with_context(|| format!("{uri} is no path and no glob"))? {
+            collect(&entry.with_context(|| format!("read {uri}"))?, &mut files)?;
+        }
+    }
+    files.sort();
+    files
+        .into_iter()
+        .map(|file| {
+            let absolute = std::path::absolute(&file).with_context(|| format!("find {}", file.display()))?;
+            let Some(key) = absolute.to_str() else { bail!("{} is not UTF-8", absolute.display()) };
+            Ok(ObjectPointer::new(LOCAL_BUCKET, key))
+        })
+        .collect()
+}
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    if !path.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(path).with_context(|| format!("read {}", path.display()))? {
+        collect(&entry.with_context(|| format!("read {}", path.display()))?.path(), files)?;
+    }
+    Ok(())
+}
+
+async fn dry_run(loader: &Loader, pointers: &[ObjectPointer], dataset: Option<usize>) -> anyhow::Result<ExitCode> {
+    let mut n_failed = 0;
+    for pointer in pointers {
+        match loader.importer(pointer).dry_run(pointer, dataset).await {
+            Ok(found) => {
+                n_failed += u32::from(found.too_many);
+                let verdict = if found.too_many { "would fail: too many rejects" } else { "would load" };
+                println!("{pointer}: {} rows, {} rejects, {verdict}", found.n_read, found.n_rejected);
+                for reject in &found.rejects {
+                    let column = reject.column.as_ref().map(|c| format!(" column {c}")).unwrap_or_default();
+                    println!("  row {}{column}: {} ({})", reject.row_number, reject.message, reject.class);
+                }
+            }
+            Err(error) => {
+                n_failed += 1;
+                println!("{pointer}: would fail: {error:#}");
+            }
+        }
+    }
+    println!("nothing was written");
+    Ok(if n_failed > 0 { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn progress_bar(n_objects: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} objects  {msg}  {elapsed}");
+    ProgressBar::new(n_objects).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+#[derive(Default)]
+struct Summary {
+    rows: u64,
+    rejected: u64,
+    by_outcome: BTreeMap<&'static str, u64>,
+}
+
+impl Summary {
+    fn add(&mut self, outcome: &Outcome) {
+        let name = match outcome {
+            Outcome::Imported(counts) => {
+                self.rows += counts.read;
+                self.rejected += counts.rejected;
+                "imported"
+            }
+            Outcome::AlreadyImported => "already imported",
+            Outcome::Superseded => "superseded",
+            Outcome::Skipped(_) => "skipped",
+            Outcome::Gone | Outcome::Removed(_) => "gone",
+            Outcome::Failed(_) => "failed",
+        };
+        *self.by_outcome.entry(name).or_default() += 1;
+    }
+
+    fn n_failed(&self) -> u64 {
+        self.by_outcome.get("failed").copied().unwrap_or(0)
+    }
+
+    fn print(&self, elapsed: Duration) {
+        let outcomes: Vec<String> = self.by_outcome.iter().map(|(name, n)| format!("{n} {name}")).collect();
+        println!(
+            "{}: {} rows ({} rejected) in {:.1} s",
+            outcomes.join(", "),
+            self.rows,
+            self.rejected,
+            elapsed.as_secs_f64()
+        );
+    }
+}

@@ -1,0 +1,21 @@
+//! `importer migrate`
+
+use super::output;
+use crate::{config::Config, database, ledger};
+use std::{io, process::ExitCode};
+
+/// Brings the schema `penstock` up to date and says what was done.
+///
+/// # Errors
+/// When Postgres is out of reach or this role may not change the schema.
+pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
+    let mut connection = database::connect(&config.database, "penstock importer migrate").await?;
+    let n_applied = ledger::migrate::migrate(&mut connection).await?;
+    let text = match n_applied {
+        0 => "schema penstock is up to date".to_owned(),
+        1 => "applied 1 migration".to_owned(),
+        n => format!("applied {n} migrations"),
+    };
+    output::line(&mut io::stdout().lock(), &text)?;
+    Ok(ExitCode::SUCCESS)
+}

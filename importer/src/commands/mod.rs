@@ -1,0 +1,105 @@
+//! The commands: each wires the parts it needs and reports on stdout.
+
+pub mod check;
+pub mod load;
+pub mod migrate;
+mod output;
+pub mod rejects;
+pub mod run;
+pub mod status;
+
+use crate::{
+    cli::{DEFAULT_CONFIG, Global},
+    config::{Config, ConfigError, Needs},
+    database,
+    ledger,
+    load::Sessions,
+};
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use std::{io::ErrorKind, path::Path, time::Duration};
+use tracing::{info, warn};
+
+/// Returns the AWS configuration of the SDK's own chain: environment, profile, SSO, web identity, ECS, IMDSv2.
+pub async fn aws_config() -> SdkConfig {
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http).load().await
+}
+
+/// Returns whether S3 is to be addressed by path: when an endpoint is set, as emulators and most S3-alikes want it.
+#[must_use]
+pub fn path_style(config: &SdkConfig) -> bool {
+    config.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some()
+}
+
+/// Returns a source of database sessions under this worker's name.
+#[must_use]
+pub fn sessions(config: &Config, worker_id: &str) -> Sessions {
+    let database = config.database.clone();
+    let name = database::application_name(worker_id);
+    Sessions::new(move || database::options(&database, &name))
+}
+
+/// Waits for the database and brings the schema up to date.
+///
+/// # Errors
+/// When the schema is behind and this role may not change it.
+pub async fn wait_for_schema(sessions: &Sessions) -> anyhow::Result<()> {
+    let mut waiting = false;
+    loop {
+        match sessions.open().await {
+            Ok(mut session) => {
+                let applied = ledger::migrate::migrate(&mut session.connection).await?;
+                if applied > 0 {
+                    info!(migrations = applied, "schema penstock brought up to date");
+                }
+                return Ok(());
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut waiting, true) {
+                    warn!(error = format!("{error:#}"), "database is out of reach; waiting for it");
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// Returns an id no other worker has, short enough for `application_name`.
+#[must_use]
+pub fn worker_id(host: &str) -> String {
+    let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.')).take(24).collect();
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{host}-{}-{}", std::process::id(), &random[..8])
+}
+
+/// Returns the host's name.
+#[must_use]
+pub fn host() -> String {
+    let named = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    named.map(|text| text.trim().to_owned()).ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
+}
+
+/// Reads the configuration a command was given and checks that what it needs is there.
+///
+/// A missing `importer.toml` is fine where nobody asked for it and no dataset is needed: the environment may say all.
+///
+/// # Errors
+/// A file that cannot be read, or the problems in it, with their lines.
+pub fn read_config(global: &Global, needs: Needs) -> Result<Config, ConfigError> {
+    let name = global.config.display().to_string();
+    let may_be_missing = global.config == Path::new(DEFAULT_CONFIG) && !needs.datasets;
+    let text = match std::fs::read_to_string(&global.config) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound && may_be_missing => String::new(),
+        Err(error) => return Err(ConfigError { problems: vec![format!("{name}: {error}")] }),
+    };
+    let config = Config::parse(&text, &name, |variable| std::env::var(variable).ok())?;
+    config.require(needs, &name)?;
+    Ok(config)
+}
+
+/// Exit status: the command line, the configuration or what it names is wrong.
+pub const EXIT_WRONG: u8 = 2;
+/// Exit status: the ledger does not know the object.
+pub const EXIT_UNKNOWN_OBJECT: u8 = 4;

@@ -1,0 +1,130 @@
+//! `importer run`: the worker.
+
+use super::{aws_config, host, path_style, sessions, wait_for_schema, worker_id};
+use crate::{
+    cli,
+    config::Config,
+    http::{self, Health},
+    import::Importer,
+    metrics::Metrics,
+    object::s3::S3Store,
+    queue::{Queue, sqs::SqsQueue},
+    worker::{self, Until, Worker, beat},
+};
+use anyhow::Context;
+use chrono::Utc;
+use std::{process::ExitCode, sync::Arc, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Runs a worker until a signal or, with `--until-empty`, an empty queue ends it.
+///
+/// # Errors
+/// When the worker cannot start: no schema and no right to make it, a FIFO queue, no such queue.
+pub async fn run(mut config: Config, options: &cli::Run) -> anyhow::Result<ExitCode> {
+    if let Some(concurrency) = options.concurrency {
+        config.worker.concurrency = concurrency;
+    }
+    let started_at = Utc::now();
+    let host = host();
+    let id = worker_id(&host);
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone())?;
+
+    let health = Arc::new(Health::starting(&["postgres", "queue"]));
+    let names: Vec<String> = config.datasets.iter().map(|dataset| dataset.name.clone()).collect();
+    let metrics = Arc::new(Metrics::new(&names));
+    metrics.slots.set(config.worker.concurrency.into());
+    let serving = CancellationToken::new();
+    let listen = http::serve(&config.http.listen, Arc::clone(&health), Arc::clone(&metrics), serving.clone()).await?;
+
+    let sessions = sessions(&config, &id);
+    tokio::select! {
+        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+        ready = wait_for_schema(&sessions) => ready?,
+    }
+    health.set_ready("postgres");
+
+    let url = config.queue.url.clone().context("queue.url is missing")?;
+    let aws = aws_config().await;
+    let queue = tokio::select! {
+        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+        queue = connect_queue(&aws, &config, &url, &health) => queue?,
+    };
+    health.set_ready("queue");
+    let queue: Arc<dyn Queue> = Arc::new(queue);
+    let store = Arc::new(S3Store::new(&aws, path_style(&aws)));
+    let importer = Importer::new(config.clone(), store, sessions.clone(), id.clone(), Some(url.clone()))?;
+    let until = if options.until_empty { Until::Empty } else { Until::Stopped };
+    let concurrency = config.worker.concurrency;
+    let worker = Arc::new(Worker::new(queue, Arc::new(importer), config, health, metrics));
+    info!(worker = id, queue = url, concurrency, version = cli::VERSION, "worker started");
+
+    let beat_stop = CancellationToken::new();
+    let identity = beat::Identity {
+        id: id.clone(),
+        host,
+        instance_id: std::env::var("PENSTOCK_INSTANCE_ID").ok().filter(|id| !id.is_empty()),
+        listen: listen.map(|address| address.to_string()),
+        started_at,
+    };
+    let beating = tokio::spawn(beat::beat(Arc::clone(&worker), sessions, identity, beat_stop.clone()));
+    let drained = worker::run(Arc::clone(&worker), stop, until).await;
+    beat_stop.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(5), beating).await;
+    serving.cancel();
+    info!(worker = id, drained, "worker stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Connects to the queue, waiting while SQS is out of reach.
+async fn connect_queue(
+    aws: &aws_config::SdkConfig,
+    config: &Config,
+    url: &str,
+    health: &Health,
+) -> anyhow::Result<SqsQueue> {
+    let visibility = Duration::from_secs(config.queue.visibility_timeout_secs.into());
+    let mut waiting = false;
+    loop {
+        let connected = SqsQueue::connect(aws, url, config.queue.dead_letter_url.as_deref(), visibility).await;
+        match connected {
+            Ok(queue) => return Ok(queue),
+            Err(error) if is_lasting(&error) => return Err(error),
+            Err(error) => {
+                health.set_missing("queue", format!("{error:#}"));
+                if !std::mem::replace(&mut waiting, true) {
+                    warn!(error = format!("{error:#}"), "queue is out of reach; waiting for it");
+                }
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+        }
+    }
+}
+
+/// Returns whether an error of the queue is one that waiting does not mend: no such queue, a FIFO queue.
+fn is_lasting(error: &anyhow::Error) -> bool {
+    let text = format!("{error:#}");
+    ["NonExistentQueue", "QueueDoesNotExist", "does not exist", "FIFO"].iter().any(|known| text.contains(known))
+}
+
+/// Cancels `stop` on SIGTERM and SIGINT; a second one ends the process at once.
+fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if first {
+                info!("stopping: no more messages are received, what runs is finished");
+                stop.cancel();
+            }
+        }
+        std::process::exit(1);
+    });
+    Ok(())
+}

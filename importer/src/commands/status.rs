@@ -1,0 +1,203 @@
+//! `importer status`: what the ledger knows.
+
+use super::{
+    EXIT_UNKNOWN_OBJECT,
+    output::{self, Table, printable, shown},
+};
+use crate::{
+    cli::{ObjectName, Status},
+    config::Config,
+    database,
+    message::ObjectPointer,
+};
+use anyhow::Context;
+use futures_util::TryStreamExt;
+use serde_json::Value;
+use sqlx::{PgConnection, QueryBuilder};
+use std::{
+    io::{self, BufWriter, Write},
+    process::ExitCode,
+};
+
+/// Objects a table shows; `--json` shows all.
+const MAX_TABLE_ROWS: i64 = 1000;
+
+/// Prints one object's versions, the objects of a state or dataset, or how many there are of each.
+///
+/// # Errors
+/// When Postgres is out of reach or the schema is not there.
+pub async fn run(config: &Config, status: &Status) -> anyhow::Result<ExitCode> {
+    let mut connection = database::connect(&config.database, "penstock importer status").await?;
+    sqlx::query("SET timezone = 'UTC'").execute(&mut connection).await.context("set up the session")?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let printed = print(&mut connection, status, &mut out).await;
+    output::unless_closed(printed.and_then(|exit| {
+        out.flush()?;
+        Ok(exit)
+    }))
+}
+
+async fn print(connection: &mut PgConnection, status: &Status, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    if status.json {
+        let n_rows = print_json(connection, status, out).await?;
+        return Ok(exit_of(status.object.as_ref(), n_rows));
+    }
+    if let Some(object) = &status.object {
+        let n_rows = print_versions(connection, status, out).await?;
+        return Ok(exit_of(Some(object), n_rows));
+    }
+    if status.state.is_none() && status.dataset.is_none() {
+        print_summary(connection, out).await?;
+    } else {
+        print_objects(connection, status, out).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exit_of(object: Option<&ObjectName>, n_rows: u64) -> ExitCode {
+    match object {
+        Some(ObjectName { bucket, key }) if n_rows == 0 => {
+            eprintln!("the ledger does not know {}", ObjectPointer::new(bucket, key));
+            ExitCode::from(EXIT_UNKNOWN_OBJECT)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Returns `SELECT columns FROM penstock.object_status` for what was asked.
+fn query<'q>(columns: &str, status: &'q Status) -> QueryBuilder<'q, sqlx::Postgres> {
+    let mut query = QueryBuilder::new(format!("SELECT {columns} FROM penstock.object_status s WHERE true"));
+    if let Some(object) = &status.object {
+        query.push(" AND bucket = ").push_bind(&object.bucket).push(" AND key = ").push_bind(&object.key);
+    }
+    if let Some(state) = status.state {
+        query.push(" AND state = ").push_bind(state.as_str());
+    }
+    if let Some(dataset) = &status.dataset {
+        query.push(" AND dataset = ").push_bind(dataset);
+    }
+    query
+}
+
+/// Rows come one by one: a ledger has more than fits in memory.
+async fn print_json(connection: &mut PgConnection, status: &Status, out: &mut impl Write) -> anyhow::Result<u64> {
+    let mut query = query("row_to_json(s)::text", status);
+    query.push(" ORDER BY id");
+    let mut rows = query.build_query_scalar::<String>().fetch(connection);
+    let mut n_rows = 0;
+    while let Some(row) = rows.try_next().await.context("read penstock.object_status")? {
+        output::line(out, &row)?;
+        n_rows += 1;
+    }
+    Ok(n_rows)
+}
+
+/// One block a version, with all that is known.
+async fn print_versions(connection: &mut PgConnection, status: &Status, out: &mut impl Write) -> anyhow::Result<u64> {
+    let mut query = query("row_to_json(s)", status);
+    query.push(" ORDER BY id");
+    let rows: Vec<Value> =
+        query.build_query_scalar().fetch_all(connection).await.context("read penstock.object_status")?;
+    for (index, row) in rows.iter().enumerate() {
+        if index > 0 {
+            output::line(out, "")?;
+        }
+        let Value::Object(fields) = row else { continue };
+        for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+            output::line(out, &format!("{name:<16}  {}", printable(&shown(value))))?;
+        }
+    }
+    Ok(rows.len() as u64)
+}
+
+async fn print_objects(connection: &mut PgConnection, status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
+    let columns = "row_to_json(s), count(*) OVER ()";
+    let mut query = query(columns, status);
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(MAX_TABLE_ROWS);
+    let rows: Vec<(Value, i64)> =
+        query.build_query_as().fetch_all(connection).await.context("read penstock.object_status")?;
+    let mut table = Table::new(&[
+        "dataset", "object", "state", "reason", "attempts", "read", "written", "rejected", "seen", "error",
+    ]);
+    for (row, _) in &rows {
+        let field = |name: &str| shown(&row[name]);
+        let pointer = ObjectPointer::new(field("bucket"), field("key"));
+        table.push([
+            field("dataset"),
+            pointer.to_string(),
+            field("state"),
+            field("reason"),
+            field("attempts"),
+            field("rows_read"),
+            field("rows_written"),
+            field("rows_rejected"),
+            to_the_second(&field("first_seen_at")),
+            field("error"),
+        ]);
+    }
+    if !table.is_empty() {
+        table.write(out, "")?;
+    }
+    let n_all = rows.first().map_or(0, |(_, n_all)| *n_all);
+    if n_all > MAX_TABLE_ROWS {
+        output::line(out, &format!("the newest {MAX_TABLE_ROWS} of {n_all}; --json prints all"))?;
+    }
+    Ok(())
+}
+
+async fn print_summary(connection: &mut PgConnection, out: &mut impl Write) -> anyhow::Result<()> {
+    let rows: Vec<(Option<String>, String, Option<String>, i64, i64, Option<String>)> =
+        sqlx::query_as(include_str!("status_summary.sql"))
+            .fetch_all(connection)
+            .await
+            .context("read penstock.object_status")?;
+    let mut table = Table::new(&["dataset", "state", "reason", "objects", "rows written", "last seen"]);
+    for (dataset, state, reason, n_objects, n_rows, last_seen) in rows {
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+        let last_seen = to_the_second(&or_dash(last_seen));
+        table.push([or_dash(dataset), state, or_dash(reason), n_objects.to_string(), n_rows.to_string(), last_seen]);
+    }
+    if table.is_empty() {
+        output::line(out, "the ledger is empty")?;
+        return Ok(());
+    }
+    table.write(out, "")?;
+    Ok(())
+}
+
+/// Cuts an ISO time after its seconds.
+fn to_the_second(time: &str) -> String {
+    time.get(..19).filter(|text| text.as_bytes()[10] == b'T').unwrap_or(time).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::State;
+
+    #[test]
+    fn only_what_was_asked_for_restricts_the_query() {
+        let mut status = Status { object: None, state: None, dataset: None, json: false };
+        assert!(query("*", &status).sql().ends_with("WHERE true"));
+        status.state = Some(State::Failed);
+        status.dataset = Some("d".into());
+        assert!(query("*", &status).sql().ends_with("WHERE true AND state = $1 AND dataset = $2"));
+        let object = ObjectName { bucket: "b".into(), key: "k".into() };
+        let status = Status { object: Some(object), state: None, dataset: None, json: false };
+        assert!(query("*", &status).sql().ends_with("WHERE true AND bucket = $1 AND key = $2"));
+    }
+
+    #[test]
+    fn only_an_unknown_object_exits_4() {
+        let object = ObjectName { bucket: "b".into(), key: "k".into() };
+        assert_eq!(exit_of(Some(&object), 0), ExitCode::from(EXIT_UNKNOWN_OBJECT));
+        assert_eq!(exit_of(Some(&object), 1), ExitCode::SUCCESS);
+        assert_eq!(exit_of(None, 0), ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn times_are_shown_to_the_second() {
+        assert_eq!(to_the_second("2026-01-01T00:00:00.123456+00:00"), "2026-01-01T00:00:00");
+        assert_eq!(to_the_second("-"), "-");
+    }
+}

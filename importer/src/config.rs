@@ -1,0 +1,395 @@
+//! `importer.toml`: what it may say, what it means, and what is wrong with it.
+//!
+//! Pure: the file's text and the environment are arguments. [`Config::parse`] checks everything
+//! at once and names line, field and accepted range; what only one command needs
+//! (a queue, a database, datasets) is asked for by [`Config::require`].
+
+mod check;
+mod locate;
+mod max_rejects;
+mod secret;
+
+pub use check::{CONCURRENCY, Range};
+pub use max_rejects::MaxRejects;
+pub use secret::Secret;
+
+use crate::decode::{self, Compression, Format, OnNewField};
+use serde::Deserialize;
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+/// The whole of `importer.toml`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the rows and the ledger go.
+    #[serde(default)]
+    pub database: Database,
+    /// Where the messages come from.
+    #[serde(default)]
+    pub queue: Queue,
+    /// How much this process does at once.
+    #[serde(default)]
+    pub worker: Worker,
+    /// Bounds that turn a hostile object into a failed one, or a hostile row into a reject.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Health and metrics.
+    #[serde(default)]
+    pub http: Http,
+    /// Which objects go into which table; the first whose `match` fits an object takes it.
+    #[serde(default, rename = "dataset")]
+    pub datasets: Vec<Dataset>,
+}
+
+/// `[database]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`
+    ///
+    /// `DATABASE_URL` overrides it. Unless the URL or `PGSSLMODE` says otherwise, TLS is
+    /// `verify-full` with the system's roots when the host is not this machine.
+    pub url: Option<Secret>,
+    /// A file whose content is the URL, read anew for every connection, so that a password can change
+    /// while the importer runs. Only from the environment: `DATABASE_URL_FILE`, which wins over `DATABASE_URL`.
+    #[serde(skip)]
+    pub url_file: Option<PathBuf>,
+}
+
+/// `[queue]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Queue {
+    /// URL of the SQS queue the notifications arrive in; `QUEUE_URL` overrides it. FIFO queues are refused:
+    /// S3 does not send to them and their order would serialise unrelated objects.
+    pub url: Option<String>,
+    /// How long one receive waits for messages, in seconds (0 to 20). Lower it only in tests: each poll costs.
+    pub wait_secs: u32,
+    /// How long a received message stays hidden from other importers, in seconds (2 to 43200).
+    ///
+    /// Extended at a third of it while an import runs. Shorter: messages of a dead worker come back sooner.
+    /// Longer: fewer extension calls.
+    pub visibility_timeout_secs: u32,
+    /// URL of the dead-letter queue that failed messages are forwarded to; found from the queue's redrive policy when absent.
+    pub dead_letter_url: Option<String>,
+}
+
+/// `[worker]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Worker {
+    /// Objects imported at once (1 to 256). A worker uses this many Postgres connections and two more.
+    pub concurrency: u32,
+    /// Memory for the rows of all objects together, in MiB (16 to 1048576); the process needs a small constant besides.
+    pub memory_mib: u32,
+    /// How long a stopping worker may go on with what it holds, in seconds (0 to 43200). Keep it below what the
+    /// supervisor allows before it kills; what is not finished is released to other workers at once.
+    pub drain_timeout_secs: u32,
+    /// What becomes of an object no dataset matches.
+    pub unrouted: Unrouted,
+    /// Keys that are not data, as globs; such objects end as `skipped(name_rule)`. Setting it replaces the default list.
+    pub skip: Vec<String>,
+}
+
+/// `unrouted`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unrouted {
+    /// The message goes to the dead-letter queue: somebody expected these objects to be loaded.
+    #[default]
+    DeadLetter,
+    /// The object ends as `skipped(unrouted)`.
+    Skip,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// A longer row is a reject, in MiB (1 to 512). At most `worker.memory_mib`.
+    pub row_mib: u32,
+    /// A JSON value nested deeper is a reject (1 to 1000).
+    pub depth: u32,
+    /// Decompressed bytes per compressed byte beyond which, once past `expansion_free_mib`, the object fails (1 to 1000000).
+    pub expansion_ratio: u32,
+    /// Decompressed MiB that are never held against the ratio (0 to 1048576): small files of zeros are no bombs.
+    pub expansion_free_mib: u32,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Address of `/healthz`, `/readyz` and `/metrics`; empty turns them off. When the port is taken a free one is
+    /// used and logged, so several workers can share one configuration on one machine.
+    pub listen: String,
+}
+
+/// `[[dataset]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dataset {
+    /// Name in the ledger, logs and metrics. Renaming a dataset makes its objects unknown, so they would load again.
+    pub name: String,
+    /// Which objects it takes: a glob over `s3://bucket/key`, or over the absolute path of local files.
+    ///
+    /// `*` stays within a path segment, `**` does not, `?` is one character; `{name}` captures one or more
+    /// characters of a segment as a field of every row. After `=` (Hive's `dt={dt}`) the value is percent-decoded,
+    /// and `__HIVE_DEFAULT_PARTITION__` is NULL.
+    #[serde(rename = "match")]
+    pub pattern: String,
+    /// How the objects are read; `auto` looks at the content, then at the name.
+    #[serde(default)]
+    pub format: Format,
+    /// How the objects are packed; `auto` looks at the content.
+    #[serde(default)]
+    pub compression: Compression,
+    /// The target, `schema.table`. The table is the schema: fields go to columns by name, in the column's type.
+    pub table: String,
+    /// How a new version's rows meet those already there.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Columns that identify a row; needed for `mode = "upsert"`, with a unique index on exactly them.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// A column such as `updated_at`: a row only gives way to one that is not older by it.
+    pub newer: Option<String>,
+    /// Field → column, where the names differ.
+    #[serde(default)]
+    pub rename: BTreeMap<String, String>,
+    /// What to do with a field no column takes.
+    #[serde(default)]
+    pub on_new_field: OnNewField,
+    /// The jsonb column that collects such fields with `on_new_field = "extras"`.
+    pub extras_column: Option<String>,
+    /// Bad rows an object may have and still load, as a number or a percentage of its rows (one row is always
+    /// allowed with a percentage). Beyond it the object fails as a whole; 0: any bad row fails it.
+    #[serde(default)]
+    pub max_rejects: MaxRejects,
+    /// What the removal of an object does to its rows.
+    #[serde(default)]
+    pub on_delete: OnDelete,
+    /// The CSV dialect.
+    #[serde(default)]
+    pub csv: Csv,
+}
+
+/// `mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Insert, or update the row with the same key.
+    #[default]
+    Upsert,
+    /// The rows belong to the object: a new version takes away the old one's.
+    Replace,
+    /// Each version once, added to what is there.
+    Append,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Upsert => "upsert",
+            Self::Replace => "replace",
+            Self::Append => "append",
+        })
+    }
+}
+
+/// `on_delete`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDelete {
+    /// The rows stay.
+    #[default]
+    Keep,
+    /// The object's rows are taken away.
+    Remove,
+}
+
+/// `[dataset.csv]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Csv {
+    /// The first record names the fields; without it the fields are the table's columns in order.
+    pub header: bool,
+    /// The character between fields, one byte.
+    pub delimiter: char,
+    /// The character around fields that contain delimiters or line ends, one byte.
+    pub quote: char,
+    /// Unquoted texts that mean NULL, besides the empty field.
+    pub null: Vec<String>,
+    /// A WHATWG label such as `utf-8`, `windows-1252`, `utf-16le`; a byte order mark wins over it.
+    pub encoding: String,
+}
+
+/// What a command cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// A database URL.
+    pub database: bool,
+    /// A queue URL.
+    pub queue: bool,
+    /// At least one `[[dataset]]`.
+    pub datasets: bool,
+}
+
+/// Everything that is wrong with a configuration, a line each: `importer.toml:12: queue.wait_secs: …`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", problems.join("\n"))]
+pub struct ConfigError {
+    /// At least one, in the file's order.
+    pub problems: Vec<String>,
+}
+
+impl Config {
+    /// Reads and checks a configuration. `file_name` is what errors call it; `environment` looks up a variable.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem found.
+    pub fn parse(
+        text: &str,
+        file_name: &str,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let source = locate::Source::new(text, file_name);
+        let mut config: Self = source.deserialize()?;
+        let overridden = config.apply_environment(environment);
+        check::check(&config, &source, &overridden)?;
+        Ok(config)
+    }
+
+    /// Checks that what a command needs is there.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming each missing setting and where it may be given.
+    pub fn require(&self, needs: Needs, file_name: &str) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        if needs.database && self.database.url.is_none() && self.database.url_file.is_none() {
+            problems.push(format!("{file_name}: database.url is missing (or set DATABASE_URL or DATABASE_URL_FILE)"));
+        }
+        if needs.queue && self.queue.url.is_none() {
+            problems.push(format!("{file_name}: queue.url is missing (or set QUEUE_URL)"));
+        }
+        if needs.datasets && self.datasets.is_empty() {
+            problems.push(format!("{file_name}: there is no [[dataset]], so no object would be loaded"));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
+    }
+
+    /// Returns the dataset with this name and its place.
+    #[must_use]
+    pub fn dataset(&self, name: &str) -> Option<(usize, &Dataset)> {
+        self.datasets.iter().enumerate().find(|(_, dataset)| dataset.name == name)
+    }
+
+    /// Puts the environment's values in place and returns the variables that gave one. An empty variable counts as unset.
+    fn apply_environment(&mut self, environment: impl Fn(&str) -> Option<String>) -> Vec<&'static str> {
+        let mut overridden = Vec::new();
+        let mut take = |name: &'static str| {
+            let value = environment(name).filter(|value| !value.trim().is_empty())?;
+            overridden.push(name);
+            Some(value.trim().to_owned())
+        };
+        if let Some(url) = take("DATABASE_URL") {
+            self.database.url = Some(Secret::from(url));
+        }
+        if let Some(file) = take("DATABASE_URL_FILE") {
+            self.database.url_file = Some(file.into());
+        }
+        if let Some(url) = take("QUEUE_URL") {
+            self.queue.url = Some(url);
+        }
+        overridden
+    }
+}
+
+impl Dataset {
+    /// Returns how its objects are to be read. `buffer_bytes` is what one reader may use for itself.
+    #[must_use]
+    pub fn read_options(&self, limits: &Limits, buffer_bytes: usize) -> decode::ReadOptions {
+        decode::ReadOptions {
+            format: self.format,
+            compression: self.compression,
+            csv: self.csv.options(),
+            limits: limits.for_decoding(buffer_bytes),
+        }
+    }
+}
+
+impl Limits {
+    fn for_decoding(&self, buffer_bytes: usize) -> decode::Limits {
+        decode::Limits {
+            row_bytes: self.row_mib as usize * MIB,
+            depth: self.depth as usize,
+            expansion_ratio: u64::from(self.expansion_ratio),
+            expansion_free_bytes: u64::from(self.expansion_free_mib) * MIB as u64,
+            buffer_bytes,
+        }
+    }
+}
+
+impl Csv {
+    fn options(&self) -> decode::CsvOptions {
+        // The check has seen to it that both are ASCII.
+        let byte = |c: char, otherwise| u8::try_from(c).unwrap_or(otherwise);
+        decode::CsvOptions {
+            header: self.header,
+            delimiter: byte(self.delimiter, b','),
+            quote: byte(self.quote, b'"'),
+            null: self.null.clone(),
+            encoding: self.encoding.clone(),
+        }
+    }
+}
+
+impl Worker {
+    /// Returns the memory for rows in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_mib as usize * MIB
+    }
+}
+
+const MIB: usize = 1 << 20;
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { url: None, wait_secs: 20, visibility_timeout_secs: 60, dead_letter_url: None }
+    }
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        let skip = ["**/_SUCCESS", "**/_temporary/**", "**/.*", "**/*.crc", "**/*_$folder$", "**/"];
+        Self {
+            concurrency: 4,
+            memory_mib: 128,
+            drain_timeout_secs: 110,
+            unrouted: Unrouted::default(),
+            skip: skip.map(String::from).to_vec(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { row_mib: 16, depth: 64, expansion_ratio: 200, expansion_free_mib: 1024 }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:9464".into() }
+    }
+}
+
+impl Default for Csv {
+    fn default() -> Self {
+        Self { header: true, delimiter: ',', quote: '"', null: Vec::new(), encoding: "utf-8".into() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

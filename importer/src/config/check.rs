@@ -1,0 +1,188 @@
+//! What must hold between settings, beyond their types.
+
+use super::{
+    Config, ConfigError, Csv, Dataset, Mode,
+    locate::{Part, Source},
+};
+use crate::{database, decode::OnNewField, route::Pattern};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The accepted range of a number.
+#[derive(Debug, Clone, Copy)]
+pub struct Range {
+    /// `table.field`
+    pub field: &'static str,
+    /// Smallest accepted value.
+    pub min: u32,
+    /// Largest accepted value.
+    pub max: u32,
+}
+
+/// Accepted values of `worker.concurrency` and `--concurrency`.
+pub const CONCURRENCY: Range = Range { field: "worker.concurrency", min: 1, max: 256 };
+
+/// SQS's own maximum for a visibility timeout; a worker has no reason to drain longer either.
+const MAX_VISIBILITY_SECS: u32 = 43_200;
+
+/// Longest dataset name in bytes: it is part of a unique index, beside a key of up to 1024.
+const MAX_NAME_BYTES: usize = 200;
+
+/// Checks a configuration that has been read; `overridden` are the variables that replaced a setting.
+pub fn check(config: &Config, source: &Source<'_>, overridden: &[&'static str]) -> Result<(), ConfigError> {
+    let mut problems = Problems { source, overridden, found: Vec::new() };
+    check_ranges(config, &mut problems);
+    check_urls(config, &mut problems);
+    if config.limits.row_mib > config.worker.memory_mib {
+        problems.add("limits.row_mib", "must not exceed worker.memory_mib");
+    }
+    for (index, glob) in config.worker.skip.iter().enumerate() {
+        if let Err(error) = Pattern::for_keys(glob) {
+            problems.add_at(&[Part::Key("worker"), Part::Key("skip"), Part::Index(index)], "worker.skip", error);
+        }
+    }
+    let mut names = BTreeSet::new();
+    for (index, dataset) in config.datasets.iter().enumerate() {
+        check_dataset(index, dataset, &mut names, &mut problems);
+    }
+    if problems.found.is_empty() { Ok(()) } else { Err(ConfigError { problems: problems.found }) }
+}
+
+fn check_ranges(config: &Config, problems: &mut Problems<'_, '_>) {
+    let range = |field, min, max| Range { field, min, max };
+    for (value, range) in [
+        (config.queue.wait_secs, range("queue.wait_secs", 0, 20)),
+        (config.queue.visibility_timeout_secs, range("queue.visibility_timeout_secs", 2, MAX_VISIBILITY_SECS)),
+        (config.worker.concurrency, CONCURRENCY),
+        (config.worker.memory_mib, range("worker.memory_mib", 16, 1 << 20)),
+        (config.worker.drain_timeout_secs, range("worker.drain_timeout_secs", 0, MAX_VISIBILITY_SECS)),
+        (config.limits.row_mib, range("limits.row_mib", 1, 512)),
+        (config.limits.depth, range("limits.depth", 1, 1000)),
+        (config.limits.expansion_ratio, range("limits.expansion_ratio", 1, 1_000_000)),
+        (config.limits.expansion_free_mib, range("limits.expansion_free_mib", 0, 1 << 20)),
+    ] {
+        if !(range.min..=range.max).contains(&value) {
+            problems.add(range.field, format!("{value} is not between {} and {}", range.min, range.max));
+        }
+    }
+}
+
+fn check_urls(config: &Config, problems: &mut Problems<'_, '_>) {
+    if let Some(url) = &config.database.url
+        && let Err(error) = database::connect_options(url.expose())
+    {
+        problems.add("database.url", format!("{error:#}"));
+    }
+    for (field, url) in [("queue.url", &config.queue.url), ("queue.dead_letter_url", &config.queue.dead_letter_url)] {
+        let Some(url) = url else { continue };
+        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        if rest.is_none_or(|rest| rest.split_once('/').is_none_or(|(host, path)| host.is_empty() || path.is_empty())) {
+            problems
+                .add(field, "must be the queue's URL, like https://sqs.eu-west-1.amazonaws.com/123456789012/imports");
+        } else if url.ends_with(".fifo") {
+            problems.add(field, "FIFO queues are refused; use a standard queue");
+        }
+    }
+    let listen = &config.http.listen;
+    let has_port = listen.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if !listen.is_empty() && !has_port {
+        problems.add("http.listen", "must be host:port, like 127.0.0.1:9464, or empty to turn it off");
+    }
+}
+
+fn check_dataset(index: usize, dataset: &Dataset, names: &mut BTreeSet<String>, problems: &mut Problems<'_, '_>) {
+    let name = &dataset.name;
+    let mut add = |field: &str, problem: String| {
+        let path = [Part::Key("dataset"), Part::Index(index)];
+        let within: Vec<Part<'_>> = path.into_iter().chain(field.split('.').map(Part::Key)).collect();
+        problems.add_at(&within, &format!("dataset {name:?}: {field}"), problem);
+    };
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        add("name", format!("must be 1 to {MAX_NAME_BYTES} bytes without control characters"));
+    }
+    if !names.insert(name.clone()) {
+        add("name", "is used by another dataset".into());
+    }
+    if let Err(error) = Pattern::for_addresses(&dataset.pattern) {
+        add("match", error.to_string());
+    }
+    if !is_identifier(&dataset.table) {
+        add("table", "must be a table, like public.events".into());
+    }
+    if dataset.mode == Mode::Upsert && dataset.key.is_empty() {
+        add("key", "is required for mode = \"upsert\": the columns that identify a row".into());
+    }
+    let mut key = BTreeSet::new();
+    for column in &dataset.key {
+        if !is_identifier(column) || !key.insert(column) {
+            add("key", format!("{column:?} is empty or named twice"));
+        }
+    }
+    for (field, column) in [("newer", &dataset.newer), ("extras_column", &dataset.extras_column)] {
+        if column.as_deref().is_some_and(|column| !is_identifier(column)) {
+            add(field, "must be a column's name".into());
+        }
+    }
+    if dataset.on_new_field == OnNewField::Extras && dataset.extras_column.is_none() {
+        add("extras_column", "is required for on_new_field = \"extras\": the jsonb column that takes them".into());
+    }
+    let mut fields_of: BTreeMap<&str, &str> = BTreeMap::new();
+    for (field, column) in &dataset.rename {
+        if field.is_empty() || !is_identifier(column) {
+            add("rename", format!("{field:?} = {column:?}: neither may be empty"));
+        } else if let Some(other) = fields_of.insert(column, field) {
+            add("rename", format!("{other:?} and {field:?} both go to column {column:?}"));
+        }
+    }
+    check_csv(&dataset.csv, &mut add);
+}
+
+fn check_csv(csv: &Csv, add: &mut impl FnMut(&str, String)) {
+    let usable = |c: char| c.is_ascii() && !matches!(c, '\0' | '\r' | '\n');
+    for (field, c) in [("csv.delimiter", csv.delimiter), ("csv.quote", csv.quote)] {
+        if !usable(c) {
+            add(field, format!("{c:?} is not a single byte that can stand within a line"));
+        }
+    }
+    if csv.delimiter == csv.quote {
+        add("csv.quote", "must differ from csv.delimiter".into());
+    }
+    if encoding_rs::Encoding::for_label_no_replacement(csv.encoding.as_bytes()).is_none() {
+        add(
+            "csv.encoding",
+            format!("{:?} is not a WHATWG encoding label, like \"utf-8\" or \"windows-1252\"", csv.encoding),
+        );
+    }
+}
+
+fn is_identifier(name: &str) -> bool {
+    !name.trim().is_empty() && !name.contains('\0')
+}
+
+/// Collects problems with their place.
+struct Problems<'s, 't> {
+    source: &'s Source<'t>,
+    overridden: &'s [&'static str],
+    found: Vec<String>,
+}
+
+impl Problems<'_, '_> {
+    /// Adds a problem of a `table.field`.
+    fn add(&mut self, field: &str, problem: impl Into<String>) {
+        let problem = problem.into();
+        let variable = match field {
+            "database.url" => "DATABASE_URL",
+            "queue.url" => "QUEUE_URL",
+            _ => "",
+        };
+        if self.overridden.contains(&variable) {
+            self.found.push(format!("{variable}: {problem}"));
+            return;
+        }
+        let path: Vec<Part<'_>> = field.split('.').map(Part::Key).collect();
+        self.add_at(&path, field, problem);
+    }
+
+    fn add_at(&mut self, path: &[Part<'_>], shown: &str, problem: impl ToString) {
+        self.found.push(format!("{}: {shown}: {}", self.source.position(path), problem.to_string()));
+    }
+}

@@ -1,0 +1,701 @@
+//! One object's way from a record of a message to an outcome.
+//!
+//! Route, identify, ask the ledger, record the attempt, open, load. What cannot be settled now comes
+//! back as [`Held`]; whoever called keeps the message and calls again.
+
+mod columns;
+
+use crate::{
+    config::{Config, Unrouted},
+    decode::Format,
+    ledger::{self, Attempt, Candidate, Ended, HeadKey, Recorded, Verdict},
+    load::{self, Load, Loaded, Removal, Session, Sessions, Target},
+    message::{ObjectPointer, Record, RecordKind},
+    object::{ObjectInfo, ObjectStore, ReadTarget, RemoteSource},
+    order::{Identity, Stamp},
+    outcome::{self, Failure, Outcome, Outside, Sorted},
+    route::{Captures, Route, Router},
+};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tracing::{debug, info, instrument, warn};
+
+/// How long the catalog's description of a table is trusted, unless a load finds it wrong.
+const TARGET_TTL: Duration = Duration::from_secs(10);
+/// Pause before an object that was not there is looked for again.
+const MISSING_PAUSE: Duration = Duration::from_secs(2);
+/// Times an object may turn out overwritten between looking and reading before it is held.
+const MAX_CHANGES: usize = 5;
+/// Part of a slot's memory the decoder may use for blocks it reads ahead; the rest is batches and libraries.
+const BUFFER_SHARE: usize = 4;
+
+/// Everything an import needs besides the record.
+pub struct Importer {
+    config: Config,
+    router: Router,
+    store: Arc<dyn ObjectStore>,
+    sessions: Sessions,
+    worker_id: String,
+    queue_url: Option<String>,
+    idle_sessions: Mutex<Vec<Session>>,
+    targets: Mutex<Vec<Option<(Instant, Arc<Target>)>>>,
+}
+
+/// An import that has to wait.
+#[derive(Debug)]
+pub struct Held {
+    /// What is broken.
+    pub outside: Outside,
+    /// Why.
+    pub error: anyhow::Error,
+}
+
+/// How a record was settled.
+#[derive(Debug)]
+pub struct Settled {
+    /// What became of the object.
+    pub outcome: Outcome,
+    /// The ledger's row, where there is one.
+    pub object_id: Option<i64>,
+    /// The dataset, where one took it.
+    pub dataset: Option<String>,
+    /// This message's failure was forwarded before; it only needs deleting.
+    pub already_forwarded: bool,
+    /// Length of the object where it was read, in bytes.
+    pub bytes: u64,
+    /// How its rows were written, where they were.
+    pub technique: &'static str,
+}
+
+impl Importer {
+    /// Returns an importer.
+    ///
+    /// # Errors
+    /// When a pattern of the configuration cannot be compiled.
+    pub fn new(
+        config: Config,
+        store: Arc<dyn ObjectStore>,
+        sessions: Sessions,
+        worker_id: String,
+        queue_url: Option<String>,
+    ) -> anyhow::Result<Self> {
+        let router = Router::new(&config)?;
+        let targets = Mutex::new(vec![None; config.datasets.len()]);
+        Ok(Self { config, router, store, sessions, worker_id, queue_url, idle_sessions: Mutex::default(), targets })
+    }
+
+    /// Settles one record: the outcome is in the ledger when this returns `Ok`.
+    /// Failures are left for [`Self::record_failure`], after they were forwarded.
+    ///
+    /// # Errors
+    /// [`Held`] when something outside is broken; call again later.
+    #[instrument(skip_all, fields(s3.bucket = record.pointer.bucket, s3.key = record.pointer.key))]
+    pub async fn import(
+        &self,
+        record: &Record,
+        dataset: Option<usize>,
+        message_id: Option<&str>,
+    ) -> Result<Settled, Held> {
+        let started = Instant::now();
+        let mut session = self.session().await?;
+        let job = Job { importer: self, record, message_id, started };
+        let result = job.run(&mut session, dataset).await;
+        match result {
+            Ok(settled) => {
+                self.give_back(session);
+                log_outcome(&settled, started);
+                Ok(settled)
+            }
+            // The session may be in the middle of anything: it is dropped.
+            Err(held) => Err(held),
+        }
+    }
+
+    /// Records a failure, after it was forwarded as part of message `message_id` (none: there was nowhere to forward to).
+    ///
+    /// # Errors
+    /// [`Held`] when the ledger cannot be written.
+    pub async fn record_failure(&self, object_id: i64, failure: &Failure, forwarded: Option<&str>) -> Result<(), Held> {
+        let mut session = self.session().await?;
+        let ended = Ended {
+            state: "failed",
+            reason: Some(failure.reason),
+            error: Some(&failure.error),
+            forwarded_message_id: forwarded,
+            duration_seconds: 0.0,
+        };
+        ledger::finish_otherwise(&mut session.connection, object_id, &ended).await.map_err(held_by_database)?;
+        self.give_back(session);
+        Ok(())
+    }
+
+    /// Decodes an object and reports, writing nothing.
+    ///
+    /// # Errors
+    /// Why the object, its dataset or its table cannot be read.
+    pub async fn dry_run(&self, pointer: &ObjectPointer, dataset: Option<usize>) -> anyhow::Result<load::DryRun> {
+        let (index, captures) = match dataset {
+            Some(index) => (index, self.router.captures_for(index, &pointer.bucket, &pointer.key)),
+            None => match self.router.route(&pointer.bucket, &pointer.key) {
+                Route::Dataset { index, captures } => (index, captures),
+                Route::Skip => return Ok(load::DryRun::default()),
+                Route::Unrouted => anyhow::bail!("no dataset matches"),
+            },
+        };
+        let mut session = self.session().await.map_err(|held| held.error)?;
+        let target = self.target(&mut session, index).await?;
+        self.give_back(session);
+        let read = read_target(pointer);
+        let source = RemoteSource::open(Arc::clone(&self.store), read, !pointer.key.ends_with(".parquet")).await?;
+        Ok(load::dry_run(&target, &captures, Arc::new(source)).await?)
+    }
+
+    /// Returns whether a skip rule matches the key.
+    #[must_use]
+    pub fn skips(&self, key: &str) -> bool {
+        self.router.skips(key)
+    }
+
+    /// Returns a session: an idle one, else a new one.
+    async fn session(&self) -> Result<Session, Held> {
+        let idle = self.idle_sessions.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(session) => Ok(session),
+            None => {
+                self.sessions.open().await.map_err(|error| Held { outside: Outside::Postgres, error })
+            }
+        }
+    }
+
+    fn give_back(&self, session: Session) {
+        self.idle_sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+    }
+
+    /// Returns the dataset's target, from the catalog when it was not asked lately.
+    async fn target(&self, session: &mut Session, index: usize) -> Result<Arc<Target>, load::catalog::TableError> {
+        let known = self.targets.lock().unwrap_or_else(PoisonError::into_inner)[index].clone();
+        if let Some((_, target)) = known.filter(|(read_at, _)| read_at.elapsed() < TARGET_TTL) {
+            return Ok(target);
+        }
+        let dataset = &self.config.datasets[index];
+        let slots = self.config.worker.concurrency.max(1) as usize;
+        let buffer_bytes = self.config.worker.memory_bytes() / slots / BUFFER_SHARE;
+        let read = dataset.read_options(&self.config.limits, buffer_bytes);
+        let target = Arc::new(Target::resolve(&mut session.connection, dataset, read).await?);
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)[index] =
+            Some((Instant::now(), Arc::clone(&target)));
+        Ok(target)
+    }
+
+    fn forget_target(&self, index: usize) {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)[index] = None;
+    }
+}
+
+/// One record being settled.
+struct Job<'a> {
+    importer: &'a Importer,
+    record: &'a Record,
+    message_id: Option<&'a str>,
+    started: Instant,
+}
+
+/// How far a look at one version got.
+enum Step {
+    Settled(Settled),
+    /// The object has other bytes by now: look at what is there.
+    Changed,
+    Missing(Recorded),
+}
+
+impl Job<'_> {
+    async fn run(&self, session: &mut Session, dataset: Option<usize>) -> Result<Settled, Held> {
+        let pointer = &self.record.pointer;
+        let removed = match &self.record.kind {
+            RecordKind::Created => None,
+            RecordKind::Removed { by_lifecycle: true, .. } | RecordKind::Other(_) => {
+                return self.settle_unread(session, dataset, Outcome::Skipped("event"), true).await;
+            }
+            RecordKind::Removed { delete_marker, .. } => Some(*delete_marker),
+            RecordKind::UnsupportedVersion(version) => {
+                let failure = Failure::new("unsupported_event", format!("S3 event version {version} is not understood"));
+                return self.settle_unread(session, dataset, Outcome::Failed(failure), true).await;
+            }
+        };
+        let (index, captures) = match dataset {
+            Some(index) => (index, self.importer.router.captures_for(index, &pointer.bucket, &pointer.key)),
+            None => match self.importer.router.route(&pointer.bucket, &pointer.key) {
+                Route::Dataset { index, captures } => (index, captures),
+                Route::Skip => {
+                    return self.settle_unread(session, None, Outcome::Skipped("name_rule"), removed.is_some()).await;
+                }
+                Route::Unrouted => {
+                    let outcome = match self.importer.config.worker.unrouted {
+                        Unrouted::Skip => Outcome::Skipped("unrouted"),
+                        Unrouted::DeadLetter => {
+                            Outcome::Failed(Failure::new("unrouted", format!("no dataset matches {pointer}")))
+                        }
+                    };
+                    return self.settle_unread(session, None, outcome, removed.is_some()).await;
+                }
+            },
+        };
+        match removed {
+            Some(delete_marker) => self.remove(session, index, delete_marker).await,
+            None => self.import(session, index, &captures).await,
+        }
+    }
+
+    /// Imports the version the record names or, when it has been overwritten, what is there.
+    async fn import(&self, session: &mut Session, index: usize, captures: &Captures) -> Result<Settled, Held> {
+        let mut pointer = self.record.pointer.clone();
+        let mut missing_before = false;
+        for _ in 0..MAX_CHANGES {
+            match self.import_version(session, index, captures, &pointer).await? {
+                Step::Settled(settled) => return Ok(settled),
+                Step::Changed => {
+                    // The event's sequencer belongs to bytes that are gone; the object as it is now stands on its own.
+                    pointer = ObjectPointer::new(&pointer.bucket, &pointer.key);
+                }
+                Step::Missing(_) if !missing_before => {
+                    missing_before = true;
+                    tokio::time::sleep(MISSING_PAUSE).await;
+                }
+                Step::Missing(recorded) => {
+                    return self.settle(session, index, recorded, Outcome::Gone).await;
+                }
+            }
+        }
+        Err(Held { outside: Outside::Store, error: anyhow::anyhow!("{pointer} keeps changing while it is read") })
+    }
+
+    async fn import_version(
+        &self,
+        session: &mut Session,
+        index: usize,
+        captures: &Captures,
+        pointer: &ObjectPointer,
+    ) -> Result<Step, Held> {
+        let (mut identity, mut stamp) = identify(pointer);
+        let mut read = read_target(pointer);
+        let complete = identity.etag.is_some() && identity.size.is_some();
+        if !complete {
+            match self.importer.store.head(&read).await {
+                Ok(info) => {
+                    complete_identity(&mut identity, &mut stamp, &info);
+                    read.version_id = info.version_id;
+                    read.etag = Some(info.etag);
+                }
+                Err(error) => return self.without_identity(session, index, &identity, &stamp, error).await,
+            }
+        }
+        let head = self.head_key(Some(index));
+        let known = ledger::look_up(&mut session.connection, &head, &identity, false).await.map_err(held_by_database)?;
+        if let Some(own) = &known.own
+            && self.message_id.is_some()
+            && own.forwarded_message_id.as_deref() == self.message_id
+        {
+            let failure = Failure::new("forwarded", "forwarded to the dead-letter queue before");
+            return Ok(Step::Settled(self.settled(index, Some(own.object_id), Outcome::Failed(failure), true)));
+        }
+        let append = self.importer.config.datasets[index].mode == crate::config::Mode::Append;
+        let mut candidate = Candidate {
+            identity,
+            stamp,
+            force: self.record.force,
+            appended_before: append && known.own.as_ref().is_some_and(|own| own.ever_imported),
+        };
+        // Leaving early needs no lock: a head only ever moves on to newer versions.
+        match ledger::judge(known.standing.as_ref(), &candidate) {
+            Verdict::AlreadyImported => {
+                if let Some(settled) = self.seen_again(session, index, &known, &candidate).await? {
+                    return Ok(Step::Settled(settled));
+                }
+            }
+            Verdict::Superseded => {
+                let recorded = self.begin(session, &head, &candidate, false).await?;
+                return self.settle(session, index, recorded, Outcome::Superseded).await.map(Step::Settled);
+            }
+            Verdict::Write => {}
+        }
+        let recorded = self.begin(session, &head, &candidate, false).await?;
+        candidate.appended_before = append && recorded.ever_imported;
+        if candidate.identity.size == Some(0) {
+            return self.settle(session, index, recorded, Outcome::Skipped("empty")).await.map(Step::Settled);
+        }
+        self.read_and_load(session, index, captures, &read, candidate, recorded).await
+    }
+
+    async fn read_and_load(
+        &self,
+        session: &mut Session,
+        index: usize,
+        captures: &Captures,
+        read: &ReadTarget,
+        mut candidate: Candidate,
+        recorded: Recorded,
+    ) -> Result<Step, Held> {
+        let dataset = &self.importer.config.datasets[index];
+        let streamed = dataset.format != Format::Parquet && !read.key.ends_with(".parquet");
+        let mut stale_catalog_once = true;
+        let mut may_add_columns = true;
+        loop {
+            let target = match self.importer.target(session, index).await {
+                Ok(target) => target,
+                Err(error) => return self.sorted(session, index, recorded, outcome::sort_table_error(error)).await,
+            };
+            let opened = RemoteSource::open(Arc::clone(&self.importer.store), read.clone(), streamed).await;
+            let source = match opened {
+                Ok(source) => source,
+                Err(error) => return self.sorted(session, index, recorded, outcome::sort_store_error(error)).await,
+            };
+            let info = source.info().clone();
+            if candidate.identity.size.is_some_and(|size| size != info.size) && candidate.identity.version_id.is_none() {
+                // Same ETag, other length: the event spoke of something else.
+                debug!(size = info.size, "object has another length than the event says");
+                candidate.identity.size = Some(info.size);
+            }
+            complete_identity(&mut candidate.identity, &mut candidate.stamp, &info);
+            let request = Load {
+                target: &target,
+                captures,
+                source: Arc::new(source),
+                candidate: &candidate,
+                recorded,
+                started: self.started,
+                may_add_columns,
+            };
+            let size = request.source.size();
+            let loaded = load::load(session, &request).await;
+            drop(request);
+            let outcome = match loaded {
+                Ok(Loaded::Imported(counts)) => {
+                    let settled = self.settled(index, Some(recorded.object_id), Outcome::Imported(counts), false);
+                    return Ok(Step::Settled(Settled { bytes: size, technique: "staged", ..settled }));
+                }
+                Ok(Loaded::Refused(Verdict::Superseded)) => Outcome::Superseded,
+                Ok(Loaded::Refused(_)) => {
+                    let known = ledger::look_up(
+                        &mut session.connection, &self.head_key(Some(index)), &candidate.identity, false).await
+                        .map_err(held_by_database)?;
+                    if let Some(settled) = self.seen_again(session, index, &known, &candidate).await? {
+                        return Ok(Step::Settled(settled));
+                    }
+                    continue;
+                }
+                Ok(Loaded::NeedsColumns(fields)) => {
+                    columns::add(&mut session.connection, &target, &fields).await.map_err(held_by_database)?;
+                    self.importer.forget_target(index);
+                    may_add_columns = false;
+                    continue;
+                }
+                Err(error) => {
+                    let broken = matches!(error, load::LoadError::Database(_));
+                    let sorted = outcome::sort_load_error(error);
+                    if broken {
+                        // The old session's transaction is over with its connection; a new one takes its place.
+                        *session = self.importer.session_after_error(&sorted).await?;
+                    }
+                    if broken && stale_catalog_once && matches!(&sorted, Sorted::Failed(f) if f.reason == "schema") {
+                        // The table may have changed since the catalog was read.
+                        stale_catalog_once = false;
+                        self.importer.forget_target(index);
+                        continue;
+                    }
+                    return self.sorted(session, index, recorded, sorted).await;
+                }
+            };
+            return self.settle(session, index, recorded, outcome).await.map(Step::Settled);
+        }
+    }
+
+    /// Removes the key's rows, or says why not.
+    async fn remove(&self, session: &mut Session, index: usize, delete_marker: bool) -> Result<Settled, Held> {
+        let target = match self.importer.target(session, index).await {
+            Ok(target) => target,
+            Err(error) => {
+                return match outcome::sort_table_error(error) {
+                    Sorted::Failed(failure) => {
+                        self.settle_unread(session, Some(index), Outcome::Failed(failure), true).await
+                    }
+                    Sorted::Hold(outside, error) => Err(Held { outside, error }),
+                    Sorted::Missing | Sorted::Changed => unreachable!("tables are neither"),
+                };
+            }
+        };
+        if !target.remove_on_delete {
+            return self.settle_unread(session, Some(index), Outcome::Skipped("event"), true).await;
+        }
+        let pointer = &self.record.pointer;
+        let (identity, stamp) = identify(pointer);
+        let candidate = Candidate { identity, stamp, force: false, appended_before: false };
+        let recorded = self.begin(session, &self.head_key(Some(index)), &candidate, true).await?;
+        let of_version = pointer.version_id.is_some() && !delete_marker;
+        let removal = load::remove(session, &*self.importer.store, &target, &read_target(pointer), &candidate, recorded, of_version, self.started).await;
+        let outcome = match removal {
+            Ok(Removal::Removed(n_rows)) => {
+                return Ok(self.settled(index, Some(recorded.object_id), Outcome::Removed(n_rows), false));
+            }
+            Ok(Removal::Superseded) => Outcome::Superseded,
+            Err(error) => match outcome::sort_remove_error(error) {
+                Sorted::Failed(failure) => {
+                    *session = self.importer.session().await?;
+                    Outcome::Failed(failure)
+                }
+                Sorted::Hold(outside, error) => return Err(Held { outside, error }),
+                Sorted::Missing | Sorted::Changed => unreachable!("a missing object is what a removal expects"),
+            },
+        };
+        self.settle(session, index, recorded, outcome).await
+    }
+
+    /// The store would not even say which version there is.
+    async fn without_identity(
+        &self,
+        session: &mut Session,
+        index: usize,
+        identity: &Identity,
+        stamp: &Stamp,
+        error: crate::object::StoreError,
+    ) -> Result<Step, Held> {
+        let sorted = outcome::sort_store_error(error);
+        if let Sorted::Hold(outside, error) = sorted {
+            return Err(Held { outside, error });
+        }
+        let candidate = Candidate {
+            identity: identity.clone(),
+            stamp: stamp.clone(),
+            force: false,
+            appended_before: false,
+        };
+        let recorded = self.begin(session, &self.head_key(Some(index)), &candidate, false).await?;
+        self.sorted(session, index, recorded, sorted).await
+    }
+
+    /// Notes another sighting of the version that stands; None when another one stands by now.
+    async fn seen_again(
+        &self,
+        session: &mut Session,
+        index: usize,
+        known: &ledger::Known,
+        candidate: &Candidate,
+    ) -> Result<Option<Settled>, Held> {
+        let (Some(head_id), Some(standing)) = (known.head_id, &known.standing) else {
+            return Ok(None);
+        };
+        // In append the version seen again need not be the one that stands; then there is nothing to move on.
+        let own_id = known.own.as_ref().map_or(standing.object_id, |own| own.object_id);
+        if own_id == standing.object_id
+            && !ledger::note_seen_again(&mut session.connection, head_id, own_id, &candidate.stamp)
+                .await
+                .map_err(held_by_database)?
+        {
+            return Ok(None);
+        }
+        Ok(Some(self.settled(index, Some(own_id), Outcome::AlreadyImported, false)))
+    }
+
+    async fn begin(
+        &self,
+        session: &mut Session,
+        head: &HeadKey,
+        candidate: &Candidate,
+        is_delete: bool,
+    ) -> Result<Recorded, Held> {
+        let attempt = Attempt {
+            head,
+            identity: &candidate.identity,
+            stamp: &candidate.stamp,
+            is_delete,
+            worker: &self.importer.worker_id,
+            queue_url: self.importer.queue_url.as_deref(),
+            event_time: self.record.event_time,
+        };
+        ledger::begin(&mut session.connection, &attempt).await.map_err(held_by_database)
+    }
+
+    /// Carries out what a failure was sorted into.
+    async fn sorted(
+        &self,
+        session: &mut Session,
+        index: usize,
+        recorded: Recorded,
+        sorted: Sorted,
+    ) -> Result<Step, Held> {
+        match sorted {
+            Sorted::Failed(failure) => {
+                self.settle(session, index, recorded, Outcome::Failed(failure)).await.map(Step::Settled)
+            }
+            Sorted::Missing => Ok(Step::Missing(recorded)),
+            Sorted::Changed => {
+                let ended = ended("superseded", Some("overwritten"), self.started);
+                ledger::finish_otherwise(&mut session.connection, recorded.object_id, &ended)
+                    .await
+                    .map_err(held_by_database)?;
+                Ok(Step::Changed)
+            }
+            Sorted::Hold(outside, error) => {
+                let text = format!("{error:#}");
+                let ended = Ended { error: Some(&text), ..ended("retrying", None, self.started) };
+                // For people only, so a ledger out of reach does not matter.
+                if let Err(error) =
+                    ledger::finish_otherwise(&mut session.connection, recorded.object_id, &ended).await
+                {
+                    debug!(error = format!("{error:#}"), "could not record the retry");
+                }
+                Err(Held { outside, error })
+            }
+        }
+    }
+
+    /// Settles an object that is not read at all: skipped, unrouted, an event of another kind.
+    async fn settle_unread(
+        &self,
+        session: &mut Session,
+        index: Option<usize>,
+        outcome: Outcome,
+        is_event: bool,
+    ) -> Result<Settled, Held> {
+        let (identity, stamp) = identify(&self.record.pointer);
+        let head = self.head_key(index);
+        if let (Some(message_id), Outcome::Failed(_)) = (self.message_id, &outcome) {
+            let known =
+                ledger::look_up(&mut session.connection, &head, &identity, is_event).await.map_err(held_by_database)?;
+            if let Some(own) = known.own.filter(|own| own.forwarded_message_id.as_deref() == Some(message_id)) {
+                return Ok(Settled {
+                    outcome,
+                    object_id: Some(own.object_id),
+                    dataset: Some(head.dataset),
+                    already_forwarded: true,
+                    bytes: 0,
+                    technique: "",
+                });
+            }
+        }
+        let candidate = Candidate { identity, stamp, force: false, appended_before: false };
+        let recorded = self.begin(session, &head, &candidate, is_event).await?;
+        self.record_outcome(session, recorded, &outcome).await?;
+        Ok(Settled {
+            outcome,
+            object_id: Some(recorded.object_id),
+            dataset: Some(head.dataset).filter(|d| !d.is_empty()),
+            already_forwarded: false,
+            bytes: 0,
+            technique: "",
+        })
+    }
+
+    async fn settle(
+        &self,
+        session: &mut Session,
+        index: usize,
+        recorded: Recorded,
+        outcome: Outcome,
+    ) -> Result<Settled, Held> {
+        self.record_outcome(session, recorded, &outcome).await?;
+        Ok(self.settled(index, Some(recorded.object_id), outcome, false))
+    }
+
+    /// Writes an outcome other than imported into the ledger. Failures are written when they are forwarded.
+    async fn record_outcome(&self, session: &mut Session, recorded: Recorded, outcome: &Outcome) -> Result<(), Held> {
+        let (state, reason) = match outcome {
+            Outcome::Superseded => ("superseded", None),
+            Outcome::Skipped(reason) => ("skipped", Some(*reason)),
+            Outcome::Gone => ("gone", None),
+            Outcome::Imported(_) | Outcome::AlreadyImported | Outcome::Removed(_) | Outcome::Failed(_) => return Ok(()),
+        };
+        ledger::finish_otherwise(&mut session.connection, recorded.object_id, &ended(state, reason, self.started))
+            .await
+            .map_err(held_by_database)
+    }
+
+    fn settled(&self, index: usize, object_id: Option<i64>, outcome: Outcome, already_forwarded: bool) -> Settled {
+        let dataset = Some(self.importer.config.datasets[index].name.clone());
+        Settled { outcome, object_id, dataset, already_forwarded, bytes: 0, technique: "" }
+    }
+
+    fn head_key(&self, index: Option<usize>) -> HeadKey {
+        HeadKey {
+            dataset: index.map(|index| self.importer.config.datasets[index].name.clone()).unwrap_or_default(),
+            bucket: self.record.pointer.bucket.clone(),
+            key: self.record.pointer.key.clone(),
+        }
+    }
+}
+
+impl Importer {
+    /// Returns a new session after the old one broke, having ended the backends of stopped workers when a lock was in the way.
+    async fn session_after_error(&self, sorted: &Sorted) -> Result<Session, Held> {
+        let mut session = self.sessions.open().await.map_err(|error| Held { outside: Outside::Postgres, error })?;
+        if matches!(sorted, Sorted::Hold(Outside::Contention, _)) {
+            let ended =
+                ledger::workers::end_stopped_backends(&mut session.connection).await.map_err(held_by_database)?;
+            if ended > 0 {
+                warn!(backends = ended, "ended backends of workers that stopped beating while they held locks");
+            }
+        }
+        Ok(session)
+    }
+}
+
+fn ended<'a>(state: &'a str, reason: Option<&'a str>, started: Instant) -> Ended<'a> {
+    Ended { state, reason, error: None, forwarded_message_id: None, duration_seconds: started.elapsed().as_secs_f64() }
+}
+
+fn identify(pointer: &ObjectPointer) -> (Identity, Stamp) {
+    (
+        Identity { version_id: pointer.version_id.clone(), etag: pointer.etag.clone(), size: pointer.size },
+        Stamp { sequencer: pointer.sequencer.clone(), last_modified: None },
+    )
+}
+
+fn read_target(pointer: &ObjectPointer) -> ReadTarget {
+    ReadTarget {
+        bucket: pointer.bucket.clone(),
+        key: pointer.key.clone(),
+        version_id: pointer.version_id.clone(),
+        etag: pointer.etag.clone(),
+    }
+}
+
+fn complete_identity(identity: &mut Identity, stamp: &mut Stamp, info: &ObjectInfo) {
+    identity.version_id = identity.version_id.take().or_else(|| info.version_id.clone());
+    identity.etag = identity.etag.take().or_else(|| Some(info.etag.clone()));
+    identity.size = identity.size.or(Some(info.size));
+    stamp.last_modified = stamp.last_modified.or(info.last_modified);
+}
+
+fn held_by_database(error: sqlx::Error) -> Held {
+    match outcome::sort_database_error(error) {
+        Sorted::Hold(outside, error) => Held { outside, error },
+        // The ledger's own statements do not depend on the object, so whatever refuses them is broken outside.
+        Sorted::Failed(failure) => Held { outside: Outside::Postgres, error: anyhow::anyhow!(failure.error) },
+        Sorted::Missing | Sorted::Changed => unreachable!("databases are neither"),
+    }
+}
+
+fn log_outcome(settled: &Settled, started: Instant) {
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let dataset = settled.dataset.as_deref().unwrap_or_default();
+    match &settled.outcome {
+        Outcome::Imported(counts) => info!(
+            dataset,
+            rows = counts.read,
+            written = counts.written,
+            merged = counts.merged,
+            rejected = counts.rejected,
+            duration_ms,
+            "object imported"
+        ),
+        Outcome::AlreadyImported => info!(dataset, duration_ms, "object already imported"),
+        Outcome::Superseded => info!(dataset, duration_ms, "object superseded by a newer version"),
+        Outcome::Skipped(reason) => debug!(dataset, reason, "object skipped"),
+        Outcome::Gone => info!(dataset, duration_ms, "object is gone"),
+        Outcome::Removed(rows) => info!(dataset, rows, duration_ms, "object's rows removed"),
+        Outcome::Failed(failure) => {
+            warn!(dataset, reason = failure.reason, error = failure.error, duration_ms, "object failed");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+-- $1 head, $2 is a delete event, $3 version id, $4 etag, $5 size, $6 sequencer, $7 last modified,
+-- $8 worker, $9 queue, $10 event time.
+-- The version's row is found as in look_up.sql, else made. Rows of the version that stands keep their state:
+-- the table holds what it says until this attempt commits.
+WITH known AS (
+    SELECT o.id
+    FROM penstock.object o
+    WHERE o.head_id = $1
+      AND o.is_delete = $2
+      AND CASE WHEN o.version_id IS NOT NULL AND $3::text IS NOT NULL THEN o.version_id = $3
+               ELSE o.etag IS NOT DISTINCT FROM $4 AND o.size IS NOT DISTINCT FROM $5::bigint END
+    ORDER BY o.id DESC
+    LIMIT 1
+),
+-- Seen before: one more attempt.
+updated AS (
+    UPDATE penstock.object o
+    SET attempts = o.attempts + 1,
+        state = CASE WHEN EXISTS (SELECT FROM penstock.head h WHERE h.id = $1 AND h.object_id = o.id)
+                     THEN o.state ELSE 'importing' END,
+        reason = NULL,
+        error = NULL,
+        worker = $8,
+        queue_url = coalesce($9, o.queue_url),
+        started_at = clock_timestamp()
+    FROM known
+    WHERE o.id = known.id
+    RETURNING o.id, o.imported_at IS NOT NULL AS ever_imported
+),
+-- Never seen: two workers may try at once, the second updates.
+inserted AS (
+    INSERT INTO penstock.object AS o
+        (head_id, is_delete, version_id, etag, size, sequencer, last_modified, state, attempts,
+         worker, queue_url, event_time, started_at)
+    SELECT $1, $2, $3, $4, $5, $6, $7, 'importing', 1, $8, $9, $10, clock_timestamp()
+    WHERE NOT EXISTS (SELECT FROM known)
+    ON CONFLICT (head_id, coalesce(version_id, ''), coalesce(etag, ''), coalesce(size, -1), is_delete)
+    DO UPDATE SET attempts = o.attempts + 1, worker = $8, started_at = clock_timestamp()
+    RETURNING o.id, o.imported_at IS NOT NULL AS ever_imported
+)
+SELECT id, ever_imported FROM updated
+UNION ALL
+SELECT id, ever_imported FROM inserted

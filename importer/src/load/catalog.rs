@@ -1,0 +1,263 @@
+//! What Postgres's catalog says about a target table.
+
+use crate::{
+    decode::Column,
+    encode::PgType,
+    load::sql::{quote, quote_pair},
+};
+use anyhow::Context;
+use sqlx::{PgConnection, Row};
+
+/// Lineage columns, filled when the table has them and never taken from a file.
+pub const LINEAGE_OBJECT: &str = "penstock_object";
+/// See [`LINEAGE_OBJECT`].
+pub const LINEAGE_ROW: &str = "penstock_row";
+/// See [`LINEAGE_OBJECT`].
+pub const LINEAGE_LOADED_AT: &str = "penstock_loaded_at";
+
+/// A target table as the catalog describes it.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// `"schema"."name"`, quoted.
+    pub qualified: String,
+    /// Object id, for catalog queries and cache keys.
+    pub oid: i64,
+    /// Columns a file may fill: no generated and no lineage columns, in table order.
+    pub columns: Vec<TableColumn>,
+    /// Has `penstock_object bigint`.
+    pub lineage_object: bool,
+    /// Has `penstock_row bigint`.
+    pub lineage_row: bool,
+    /// Has `penstock_loaded_at`.
+    pub lineage_loaded_at: bool,
+}
+
+/// A fillable column with what the merge must know beyond [`Column`].
+#[derive(Debug, Clone)]
+pub struct TableColumn {
+    /// What the decoder sees.
+    pub column: Column,
+    /// Type with its modifier, as SQL.
+    pub type_sql: String,
+    /// ` COLLATE …` where the column's collation is not its type's own, else empty.
+    pub collate_sql: String,
+    /// The default's expression; an absent JSON field takes it.
+    pub default_sql: Option<String>,
+    /// `GENERATED ALWAYS AS IDENTITY`: inserted with OVERRIDING SYSTEM VALUE, never updated.
+    pub identity_always: bool,
+    /// The type has an `=` that means equal (json, xml and the geometric types have none).
+    pub comparable: bool,
+}
+
+impl TableColumn {
+    /// Returns a column that exists in staging only.
+    #[must_use]
+    pub fn staged_only(column: Column, type_sql: &str) -> Self {
+        Self {
+            column,
+            type_sql: type_sql.to_owned(),
+            collate_sql: String::new(),
+            default_sql: None,
+            identity_always: false,
+            comparable: false,
+        }
+    }
+}
+
+/// Why a table cannot be loaded into.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// Wrong table or columns: nothing a retry mends.
+    #[error("{0}")]
+    Unusable(String),
+    /// The catalog could not be read.
+    #[error("read catalog")]
+    Database(#[from] sqlx::Error),
+}
+
+impl Table {
+    /// Reads the table `name` (`schema.table`, as in the config) from the catalog.
+    ///
+    /// The name is tried as it is written, then as Postgres itself would read it.
+    ///
+    /// # Errors
+    /// [`TableError::Unusable`] when there is no such table, or it is a view or under row-level security.
+    pub async fn read(connection: &mut PgConnection, name: &str) -> Result<Self, TableError> {
+        let (schema, bare) = match name.split_once('.') {
+            Some((schema, bare)) => (Some(schema), bare),
+            None => (None, name),
+        };
+        let found = sqlx::query(include_str!("find_table.sql"))
+            .bind(schema)
+            .bind(bare)
+            .bind(name)
+            .fetch_optional(&mut *connection)
+            .await;
+        let row = match found {
+            Ok(Some(row)) => row,
+            Ok(None) => return Err(TableError::Unusable(format!("table {name} does not exist"))),
+            // to_regclass refuses what is no name at all.
+            Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code.starts_with("42")) => {
+                return Err(TableError::Unusable(format!("table {name}: {}", error.message())));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let kind: String = row.try_get("kind")?;
+        if !matches!(kind.as_str(), "r" | "p") {
+            return Err(TableError::Unusable(format!("{name} is not a table (relkind {kind}); views are not loaded into")));
+        }
+        if row.try_get::<bool, _>("row_security")? {
+            return Err(TableError::Unusable(format!("table {name} is under row-level security for this role")));
+        }
+        let mut table = Self {
+            qualified: quote_pair(row.try_get("schema")?, row.try_get("name")?),
+            oid: row.try_get("oid")?,
+            columns: Vec::new(),
+            lineage_object: false,
+            lineage_row: false,
+            lineage_loaded_at: false,
+        };
+        let rows = sqlx::query(include_str!("read_columns.sql")).bind(table.oid).fetch_all(connection).await?;
+        for row in rows {
+            table.add_column(&row, name)?;
+        }
+        Ok(table)
+    }
+
+    fn add_column(&mut self, row: &sqlx::postgres::PgRow, table: &str) -> Result<(), TableError> {
+        let name: String = row.try_get("name")?;
+        let type_oid: i64 = row.try_get("type_oid")?;
+        match name.as_str() {
+            LINEAGE_OBJECT | LINEAGE_ROW if type_oid != 20 => {
+                return Err(TableError::Unusable(format!("column {name} of {table} must be bigint")));
+            }
+            LINEAGE_OBJECT => self.lineage_object = true,
+            LINEAGE_ROW => self.lineage_row = true,
+            LINEAGE_LOADED_AT => self.lineage_loaded_at = true,
+            _ => {
+                if row.try_get::<String, _>("generated")?.is_empty() {
+                    self.columns.push(table_column(row, name, type_oid, &self.qualified)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the column with this name: exactly, else without regard to case where that is unique.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<&TableColumn> {
+        if let Some(exact) = self.columns.iter().find(|c| c.column.name == name) {
+            return Some(exact);
+        }
+        let folded = name.to_lowercase();
+        let mut alike = self.columns.iter().filter(|c| c.column.name.to_lowercase() == folded);
+        match (alike.next(), alike.next()) {
+            (Some(only), None) => Some(only),
+            _ => None,
+        }
+    }
+
+    /// Returns the columns as the decoder wants them.
+    #[must_use]
+    pub fn decoder_columns(&self) -> Vec<Column> {
+        self.columns.iter().map(|c| c.column.clone()).collect()
+    }
+}
+
+fn table_column(
+    row: &sqlx::postgres::PgRow,
+    name: String,
+    type_oid: i64,
+    qualified_table: &str,
+) -> Result<TableColumn, sqlx::Error> {
+    let typmod: i32 = row.try_get("typmod")?;
+    let element_oid: i64 = row.try_get("element_oid")?;
+    let is_array: bool = row.try_get("is_array")?;
+    let identity: String = row.try_get("identity")?;
+    let mut default_sql: Option<String> = row.try_get("default_sql")?;
+    if !identity.is_empty() {
+        let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+        default_sql =
+            Some(format!("nextval(pg_get_serial_sequence({}, {}))", literal(qualified_table), literal(&name)));
+    }
+    let pg_type = if is_array {
+        match scalar(element_oid, typmod) {
+            PgType::Cast => PgType::Cast,
+            element => PgType::Array(Box::new(element), u32::try_from(element_oid).unwrap_or(0)),
+        }
+    } else {
+        scalar(type_oid, typmod)
+    };
+    let not_null: bool = row.try_get("not_null")?;
+    Ok(TableColumn {
+        column: Column { name, pg_type, not_null, has_default: default_sql.is_some() },
+        type_sql: row.try_get("type_sql")?,
+        collate_sql: row
+            .try_get::<Option<String>, _>("collation_schema")?
+            .zip(row.try_get::<Option<String>, _>("collation_name")?)
+            .map(|(schema, collation)| format!(" COLLATE {}.{}", quote(&schema), quote(&collation)))
+            .unwrap_or_default(),
+        default_sql,
+        identity_always: identity == "a",
+        comparable: row.try_get("comparable")?,
+    })
+}
+
+/// Returns how a scalar type travels. OIDs of built-in types are fixed (`pg_type.dat`).
+fn scalar(oid: i64, typmod: i32) -> PgType {
+    let limit = || u32::try_from(typmod - 4).ok();
+    match oid {
+        16 => PgType::Bool,
+        21 => PgType::Int2,
+        23 => PgType::Int4,
+        20 => PgType::Int8,
+        700 => PgType::Float4,
+        701 => PgType::Float8,
+        1700 => PgType::Numeric(numeric_modifier(typmod)),
+        25 => PgType::Text(None),
+        1043 | 1042 => PgType::Text(limit()),
+        17 => PgType::Bytea,
+        1082 => PgType::Date,
+        1083 => PgType::Time,
+        1114 => PgType::Timestamp,
+        1184 => PgType::TimestampTz,
+        2950 => PgType::Uuid,
+        114 => PgType::Json,
+        3802 => PgType::Jsonb,
+        _ => PgType::Cast,
+    }
+}
+
+/// Returns precision and scale (11 bits, signed since Postgres 15: `numeric.c`, `numeric_typmod_scale`).
+fn numeric_modifier(typmod: i32) -> Option<(u16, i16)> {
+    let packed = typmod.checked_sub(4).filter(|_| typmod >= 4)?;
+    let precision = u16::try_from((packed >> 16) & 0xffff).ok()?;
+    let scale = i16::try_from(((packed & 0x7ff) ^ 1024) - 1024).ok()?;
+    Some((precision, scale))
+}
+
+/// Returns the key's columns as the catalog names them.
+///
+/// # Errors
+/// A sentence naming the key column the table does not have.
+pub fn resolve_key(table: &Table, key: &[String]) -> anyhow::Result<Vec<String>> {
+    key.iter()
+        .map(|name| {
+            let column = table.column(name).with_context(|| format!("key column {name} is not in {}", table.qualified))?;
+            Ok(column.column.name.clone())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numeric_modifiers_are_unpacked() {
+        // numeric(10,2) is ((10 << 16) | 2) + 4.
+        assert_eq!(numeric_modifier(((10 << 16) | 2) + 4), Some((10, 2)));
+        assert_eq!(numeric_modifier(((3 << 16) | (-2i32 & 0x7ff)) + 4), Some((3, -2)));
+        assert_eq!(numeric_modifier(-1), None);
+    }
+}

@@ -1,0 +1,54 @@
+//! What a load would do, found out by decoding alone.
+
+use super::{
+    BATCH_BYTES, LoadError, Target, map,
+    pipeline::{Decoded, Decoding},
+};
+use crate::decode::{Reject, Source};
+use std::sync::Arc;
+
+/// Rejects a dry run shows of one object.
+const SHOWN: usize = 10;
+
+/// What decoding an object brought.
+#[derive(Debug, Default)]
+pub struct DryRun {
+    /// Rows in the object.
+    pub n_read: u64,
+    /// Rows that decoding refuses.
+    pub n_rejected: u64,
+    /// The first few of them.
+    pub rejects: Vec<Reject>,
+    /// Whether the object would fail for having too many.
+    pub too_many: bool,
+}
+
+/// Decodes an object as for `target` and writes nothing.
+///
+/// # Errors
+/// [`LoadError::Decode`] and [`LoadError::Schema`], as a load would.
+pub async fn dry_run(
+    target: &Target,
+    captures: &[(String, Option<String>)],
+    source: Arc<dyn Source>,
+) -> Result<DryRun, LoadError> {
+    let mut decoding = Decoding::start(source, target.read.clone(), BATCH_BYTES);
+    let mut found = DryRun::default();
+    loop {
+        match decoding.next().await {
+            Decoded::Fields(fields) => decoding.set_mapping(Arc::new(map(target, captures, &fields)?)),
+            Decoded::Batch(mut batch) => {
+                found.n_read += batch.n_read;
+                found.n_rejected += batch.rejects.len() as u64;
+                let room = SHOWN.saturating_sub(found.rejects.len());
+                found.rejects.extend(batch.rejects.drain(..).take(room));
+                decoding.recycle(batch);
+            }
+            Decoded::End { .. } => {
+                found.too_many = !target.max_rejects.allows(found.n_rejected, found.n_read);
+                return Ok(found);
+            }
+            Decoded::Failed(error) => return Err(LoadError::Decode(error)),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+-- $1 schema or NULL, $2 bare name, $3 the name as written.
+-- The exact spelling wins; else the name is read as Postgres reads it (folded, search_path, quotes).
+SELECT c.oid::bigint AS oid,
+       n.nspname::text AS schema,
+       c.relname::text AS name,
+       c.relkind::text AS kind,
+       row_security_active(c.oid) AS row_security
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = coalesce(
+    (SELECT e.oid
+     FROM pg_catalog.pg_class e
+     JOIN pg_catalog.pg_namespace s ON s.oid = e.relnamespace
+     WHERE e.relname = $2 AND s.nspname = $1),
+    to_regclass($3)::oid)

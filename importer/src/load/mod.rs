@@ -1,0 +1,372 @@
+//! One object's rows into its table: stage, take the fence, merge, record, commit.
+
+pub mod catalog;
+mod dry_run;
+mod pipeline;
+mod remove;
+mod session;
+pub mod sql;
+pub mod target;
+
+pub use dry_run::{DryRun, dry_run};
+pub use remove::{Removal, RemoveError, remove};
+pub use session::{Session, Sessions};
+pub use target::Target;
+
+use crate::{
+    config::{MaxRejects, Mode},
+    decode::{Batch, DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, Reject, Source},
+    ledger::{self, Candidate, Counts, Imported, Recorded, Verdict},
+};
+use pipeline::{Decoded, Decoding};
+use catalog::TableColumn;
+use sql::{LoadPlan, StagedColumn};
+use sqlx::{Executor, PgConnection, postgres::PgCopyIn};
+use std::{sync::Arc, time::Instant};
+
+/// Bytes of a COPY message. Measured: 256 KiB to 1 MiB are alike, 8 KiB cost 17 %.
+const BATCH_BYTES: usize = 512 * 1024;
+/// Bytes of rejects kept in memory before COPY is interrupted to write them down.
+const REJECTS_BYTES: usize = 1024 * 1024;
+/// Signature, flags and extension length of binary COPY
+/// ([PostgreSQL, COPY, Binary Format](https://www.postgresql.org/docs/current/sql-copy.html)).
+const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// A field count of -1 ends binary COPY.
+const COPY_TRAILER: &[u8] = &(-1i16).to_be_bytes();
+
+/// One object to load.
+pub struct Load<'a> {
+    /// Where to.
+    pub target: &'a Target,
+    /// Captured path segments.
+    pub captures: &'a [(String, Option<String>)],
+    /// The bytes.
+    pub source: Arc<dyn Source>,
+    /// Which version they are, for the fence.
+    pub candidate: &'a Candidate,
+    /// The ledger's rows for it.
+    pub recorded: Recorded,
+    /// When work on the object began.
+    pub started: Instant,
+    /// Whether [`Loaded::NeedsColumns`] is an answer; false once columns were added as far as they may be.
+    pub may_add_columns: bool,
+}
+
+/// What became of a load that did not fail.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Loaded {
+    /// Rows and ledger are committed.
+    Imported(Counts),
+    /// The fence said no; nothing was written.
+    Refused(Verdict),
+    /// The file has fields the table should get columns for first; load again afterwards.
+    NeedsColumns(Vec<Field>),
+}
+
+/// Why a load failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The object cannot be read.
+    #[error("decode")]
+    Decode(#[source] DecodeError),
+    /// The object's fields and the table cannot be brought together.
+    #[error("{0}")]
+    Schema(String),
+    /// More rows were refused than the dataset allows.
+    #[error("{rejected} of {read} rows rejected, more than max_rejects = {limit} allows; the first is row {first_row} ({first_class}{first_column})")]
+    TooManyRejects {
+        /// Rows refused.
+        rejected: u64,
+        /// Rows read.
+        read: u64,
+        /// The dataset's limit as configured.
+        limit: String,
+        /// Number of the first refused row.
+        first_row: u64,
+        /// Its class.
+        first_class: String,
+        /// Its column, as `, column x`, or empty.
+        first_column: String,
+    },
+    /// Append cannot replace what it cannot find.
+    #[error("a forced replay in append mode needs the column penstock_object")]
+    ForceNeedsLineage,
+    /// Postgres refused or was out of reach; `error::classify` says which.
+    #[error("write to Postgres")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Loads one object, in one transaction.
+///
+/// On an error the session must be dropped, except after [`LoadError::Decode`], [`LoadError::Schema`]
+/// and [`LoadError::TooManyRejects`], which leave it clean.
+///
+/// # Errors
+/// [`LoadError`]; nothing was committed then, unless it is [`LoadError::Database`] out of the COMMIT itself:
+/// whether that one happened the head row tells.
+pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, LoadError> {
+    if load.candidate.force && load.target.mode == Mode::Append && !load.target.table.lineage_object {
+        return Err(LoadError::ForceNeedsLineage);
+    }
+    let mut decoding = Decoding::start(Arc::clone(&load.source), load.target.read.clone(), BATCH_BYTES);
+    let fields = match decoding.next().await {
+        Decoded::Fields(fields) => fields,
+        Decoded::Failed(error) => return Err(LoadError::Decode(error)),
+        Decoded::Batch(_) | Decoded::End { .. } => unreachable!("the decoder sends the fields first"),
+    };
+    let mapping = match map_fields(load, &fields)? {
+        Ok(mapping) => Arc::new(mapping),
+        Err(new_columns) => return Ok(Loaded::NeedsColumns(new_columns)),
+    };
+    let mut columns = staged_columns(load.target, &mapping)?;
+    let staging = session.staging(&sql::staging_shape(&columns)).await?;
+    decoding.set_mapping(mapping);
+
+    let connection = &mut session.connection;
+    connection.execute("BEGIN").await?;
+    let staged = stage(connection, &staging, load, decoding).await;
+    let staged = match staged {
+        Ok(staged) => staged,
+        Err(error @ LoadError::Database(_)) => return Err(error),
+        Err(error) => {
+            connection.execute("ROLLBACK").await?;
+            return Err(error);
+        }
+    };
+    if load.may_add_columns && load.target.on_new_field == OnNewField::AddColumn && !staged.new_fields.is_empty() {
+        connection.execute("ROLLBACK").await?;
+        return Ok(Loaded::NeedsColumns(staged.new_fields));
+    }
+    for (column, seen) in columns.iter_mut().zip(&staged.seen_columns) {
+        column.seen = *seen && column.target.column.name != EXTRAS_COLUMN;
+    }
+
+    // The fence comes after staging, so two importers of one object block each other for the merge
+    // only, not for the download.
+    let standing = ledger::lock_head(connection, load.recorded.head_id).await?;
+    let verdict = ledger::judge(standing.as_ref(), load.candidate);
+    if verdict != Verdict::Write {
+        connection.execute("ROLLBACK").await?;
+        return Ok(Loaded::Refused(verdict));
+    }
+    let plan = LoadPlan {
+        table: &load.target.table,
+        columns: &columns,
+        staging: &staging,
+        key: &load.target.key,
+        newer: load.target.newer.as_deref(),
+    };
+    let written = merge(connection, &plan, load, &staged).await?;
+    let counts = Counts {
+        read: staged.n_read,
+        written,
+        merged: staged.n_staged.saturating_sub(written),
+        filtered: 0,
+        rejected: staged.n_rejected,
+    };
+    ledger::finish_imported(
+        connection,
+        &Imported {
+            recorded: load.recorded,
+            identity: &load.candidate.identity,
+            stamp: &load.candidate.stamp,
+            counts,
+            bytes: load.source.size(),
+            technique: "staged",
+            duration_seconds: load.started.elapsed().as_secs_f64(),
+        },
+    )
+    .await?;
+    connection.execute("COMMIT").await?;
+    Ok(Loaded::Imported(counts))
+}
+
+/// Returns the mapping, or the columns the table should get first.
+fn map_fields(load: &Load<'_>, fields: &Fields) -> Result<Result<Mapping, Vec<Field>>, LoadError> {
+    let target = load.target;
+    if let (true, OnNewField::AddColumn, Fields::Named(named)) = (load.may_add_columns, target.on_new_field, fields) {
+        let new: Vec<Field> = named.iter().filter(|field| target.lacks(&field.name)).cloned().collect();
+        if !new.is_empty() {
+            return Ok(Err(new));
+        }
+    }
+    map(target, load.captures, fields).map(Ok)
+}
+
+fn map(target: &Target, captures: &[(String, Option<String>)], fields: &Fields) -> Result<Mapping, LoadError> {
+    let spec = MappingSpec {
+        columns: &target.table.decoder_columns(),
+        rename: &target.rename,
+        captures,
+        on_new_field: target.on_new_field,
+        extras_column: target.extras_column.as_deref(),
+        key: &target.key,
+    };
+    Mapping::new(fields, &spec).map_err(LoadError::Schema)
+}
+
+fn staged_columns(target: &Target, mapping: &Mapping) -> Result<Vec<StagedColumn>, LoadError> {
+    mapping
+        .columns()
+        .iter()
+        .enumerate()
+        .map(|(index, column)| {
+            let found = target.table.columns.iter().find(|c| c.column.name == column.name);
+            let table_column = match found {
+                Some(found) => found.clone(),
+                // Fields of an open format that have no column yet; staged, never merged.
+                None if column.name == EXTRAS_COLUMN => TableColumn::staged_only(column.clone(), "jsonb"),
+                None => return Err(LoadError::Schema(format!("no column {}", column.name))),
+            };
+            Ok(StagedColumn {
+                target: table_column,
+                has_absent_flag: mapping.absent_flags().contains(&index),
+                seen: true,
+            })
+        })
+        .collect()
+}
+
+/// What staging found out.
+struct Staged {
+    n_read: u64,
+    n_staged: u64,
+    n_rejected: u64,
+    seen_columns: Vec<bool>,
+    new_fields: Vec<Field>,
+}
+
+/// Drains the decoder into the staging table; rejects go to the ledger on the way.
+async fn stage(
+    connection: &mut PgConnection,
+    staging: &str,
+    load: &Load<'_>,
+    mut decoding: Decoding,
+) -> Result<Staged, LoadError> {
+    if load.recorded.ever_imported {
+        ledger::clear_rejects(connection, load.recorded.object_id).await?;
+    }
+    let copy_sql = format!("COPY {staging} FROM STDIN (FORMAT binary)");
+    let mut staged =
+        Staged { n_read: 0, n_staged: 0, n_rejected: 0, seen_columns: Vec::new(), new_fields: Vec::new() };
+    let mut rejects = Rejects::default();
+    let mut first_reject: Option<(u64, &'static str, Option<String>)> = None;
+    let mut more = true;
+    while more {
+        let mut copy = connection.copy_in_raw(&copy_sql).await?;
+        copy.send(COPY_HEADER).await?;
+        let interrupted = copy_batches(&mut copy, &mut decoding, &mut staged, &mut rejects).await;
+        match interrupted {
+            Ok(goes_on) => more = goes_on,
+            Err(error @ LoadError::Database(_)) => return Err(error),
+            Err(error) => {
+                copy.abort("the object cannot be read").await?;
+                return Err(error);
+            }
+        }
+        copy.send(COPY_TRAILER).await?;
+        copy.finish().await?;
+        if first_reject.is_none() {
+            first_reject = rejects.rows.first().map(|r| (r.row_number, r.class, r.column.clone()));
+        }
+        staged.n_rejected += rejects.rows.len() as u64;
+        let limit = &load.target.max_rejects;
+        let too_many = if more {
+            matches!(limit, MaxRejects::Rows(rows) if staged.n_rejected > *rows)
+        } else {
+            !limit.allows(staged.n_rejected, staged.n_read)
+        };
+        if let (true, Some((first_row, class, column))) = (too_many, &first_reject) {
+            return Err(LoadError::TooManyRejects {
+                rejected: staged.n_rejected,
+                read: staged.n_read,
+                limit: limit.to_string(),
+                first_row: *first_row,
+                first_class: (*class).to_owned(),
+                first_column: column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default(),
+            });
+        }
+        ledger::insert_rejects(connection, load.recorded.object_id, &rejects.rows).await?;
+        rejects = Rejects::default();
+    }
+    Ok(staged)
+}
+
+#[derive(Default)]
+struct Rejects {
+    rows: Vec<Reject>,
+    bytes: usize,
+}
+
+/// Sends batches until the object ends (false) or the rejects in memory want to be written down (true).
+async fn copy_batches(
+    copy: &mut PgCopyIn<&mut PgConnection>,
+    decoding: &mut Decoding,
+    staged: &mut Staged,
+    rejects: &mut Rejects,
+) -> Result<bool, LoadError> {
+    loop {
+        match decoding.next().await {
+            Decoded::Batch(mut batch) => {
+                staged.n_read += batch.n_read;
+                staged.n_staged += batch.ends.len() as u64;
+                take_rejects(&mut batch, rejects);
+                if !batch.data.is_empty() {
+                    copy.send(batch.data.as_slice()).await?;
+                }
+                decoding.recycle(batch);
+                if rejects.bytes > REJECTS_BYTES {
+                    return Ok(true);
+                }
+            }
+            Decoded::End { seen_columns, new_fields } => {
+                staged.seen_columns = seen_columns;
+                staged.new_fields = new_fields;
+                return Ok(false);
+            }
+            Decoded::Failed(error) => return Err(LoadError::Decode(error)),
+            Decoded::Fields(_) => unreachable!("the decoder sends the fields once"),
+        }
+    }
+}
+
+fn take_rejects(batch: &mut Batch, rejects: &mut Rejects) {
+    for reject in batch.rejects.drain(..) {
+        rejects.bytes += reject.payload.len() + reject.message.len() + std::mem::size_of::<Reject>();
+        rejects.rows.push(reject);
+    }
+}
+
+/// Moves the staged rows into the target as the mode says, and returns how many of them stand there now.
+async fn merge(
+    connection: &mut PgConnection,
+    plan: &LoadPlan<'_>,
+    load: &Load<'_>,
+    staged: &Staged,
+) -> Result<u64, LoadError> {
+    let object_id = load.recorded.object_id;
+    match load.target.mode {
+        // A new version, a forced replay: the rows of every version of this key make room.
+        Mode::Replace => remove::delete_rows_of_key(connection, load.target, load.recorded.head_id).await?,
+        Mode::Append if load.candidate.force => remove::delete_rows_of_version(connection, load.target, object_id).await?,
+        Mode::Append | Mode::Upsert => 0,
+    };
+    if staged.n_staged == 0 {
+        return Ok(0);
+    }
+    if load.target.mode != Mode::Upsert {
+        let sql = plan.insert();
+        let query = sqlx::query(&sql);
+        let query = if plan.table.lineage_object { query.bind(object_id) } else { query };
+        return Ok(query.execute(connection).await?.rows_affected());
+    }
+    let sql = plan.upsert();
+    let query = sqlx::query_scalar::<_, i64>(&sql);
+    let query = if plan.table.lineage_object { query.bind(object_id) } else { query };
+    let distinct = query.fetch_one(&mut *connection).await?;
+    let gave_way: i64 = match plan.count_gave_way() {
+        Some(sql) => sqlx::query_scalar(&sql).fetch_one(connection).await?,
+        None => 0,
+    };
+    Ok(u64::try_from(distinct - gave_way).unwrap_or(0))
+}

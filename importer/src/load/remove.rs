@@ -1,0 +1,89 @@
+//! Taking an object's rows away: replace, forced append, and removal of the key.
+
+use super::{Session, Target};
+use crate::{
+    ledger::{self, Candidate, Recorded, Verdict, judge},
+    object::{ObjectStore, ReadTarget, StoreError},
+};
+use sqlx::{Executor, PgConnection};
+use std::time::Instant;
+
+/// What became of a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// So many rows are gone, and a tombstone is the head.
+    Removed(u64),
+    /// The version removed is not the one that stands, or the object is there again.
+    Superseded,
+}
+
+/// Why a removal failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    /// The store could not say whether the object is there.
+    #[error("look for the object")]
+    Store(#[source] StoreError),
+    /// Postgres refused or was out of reach.
+    #[error("write to Postgres")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Removes a key's rows after its object was deleted (`on_delete = "remove"`), under the head's lock.
+///
+/// # Errors
+/// [`RemoveError`]; the session must be dropped then.
+pub async fn remove(
+    session: &mut Session,
+    store: &dyn ObjectStore,
+    target: &Target,
+    read: &ReadTarget,
+    candidate: &Candidate,
+    recorded: Recorded,
+    of_version: bool,
+    started: Instant,
+) -> Result<Removal, RemoveError> {
+    let connection = &mut session.connection;
+    connection.execute("BEGIN").await?;
+    let standing = ledger::lock_head(connection, recorded.head_id).await?;
+    // The removal of one version of a versioned bucket matters only when that version stands.
+    let stands = standing.as_ref().is_some_and(|s| s.identity.version_id == candidate.identity.version_id);
+    let refused = if of_version { !stands } else { judge(standing.as_ref(), candidate) != Verdict::Write };
+    // Asked under the lock: whoever puts the object again after this answer sends an event that comes after us.
+    let there_again = !refused
+        && match store.head(&ReadTarget { version_id: None, etag: None, ..read.clone() }).await {
+            Ok(_) => true,
+            Err(StoreError::Missing) => false,
+            Err(error) => return Err(RemoveError::Store(error)),
+        };
+    if refused || there_again {
+        connection.execute("ROLLBACK").await?;
+        return Ok(Removal::Superseded);
+    }
+    let removed = delete_rows_of_key(connection, target, recorded.head_id).await?;
+    ledger::finish_removed(connection, recorded, removed, started.elapsed().as_secs_f64()).await?;
+    connection.execute("COMMIT").await?;
+    Ok(Removal::Removed(removed))
+}
+
+/// Deletes the rows of every version of a key. Needs the lineage column.
+pub(super) async fn delete_rows_of_key(
+    connection: &mut PgConnection,
+    target: &Target,
+    head_id: i64,
+) -> sqlx::Result<u64> {
+    let sql = format!(
+        "DELETE FROM {} WHERE penstock_object = ANY (ARRAY(SELECT id FROM penstock.object WHERE head_id = $1))",
+        target.table.qualified
+    );
+    Ok(sqlx::query(&sql).bind(head_id).execute(connection).await?.rows_affected())
+}
+
+/// Deletes the rows of one version. Needs the lineage column.
+pub(super) async fn delete_rows_of_version(
+    connection: &mut PgConnection,
+    target: &Target,
+    object_id: i64,
+) -> sqlx::Result<u64> {
+    let sql = format!("DELETE FROM {} WHERE penstock_object = $1", target.table.qualified);
+    Ok(sqlx::query(&sql).bind(object_id).execute(connection).await?.rows_affected())
+}

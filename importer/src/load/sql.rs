@@ -1,0 +1,222 @@
+//! The statements of one load, as text. Pure; the only place that builds SQL from names.
+
+use super::catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table, TableColumn};
+use crate::encode::PgType;
+use std::fmt::Write;
+
+/// Name of the column that numbers staged rows.
+pub const STAGED_ROW: &str = "penstock_row";
+/// Prefix of staged flags that say a JSON row did not have the field; the suffix is the column's place.
+const ABSENT: &str = "penstock_absent_";
+
+/// Returns an identifier quoted for SQL.
+#[must_use]
+pub fn quote(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+/// Returns `"schema"."name"`.
+#[must_use]
+pub fn quote_pair(schema: &str, name: &str) -> String {
+    format!("{}.{}", quote(schema), quote(name))
+}
+
+/// A column of the staging table.
+#[derive(Debug, Clone)]
+pub struct StagedColumn {
+    /// The target column.
+    pub target: TableColumn,
+    /// An absent flag follows the staged columns.
+    pub has_absent_flag: bool,
+    /// Some row of the object had the field; columns never seen are left out of the merge.
+    pub seen: bool,
+
+
+}
+
+/// What the statements of one load are made from.
+#[derive(Debug)]
+pub struct LoadPlan<'a> {
+    /// The target.
+    pub table: &'a Table,
+    /// Staged columns in COPY order.
+    pub columns: &'a [StagedColumn],
+    /// The staging table's quoted name.
+    pub staging: &'a str,
+    /// Key columns by their catalog names; empty without a key.
+    pub key: &'a [String],
+    /// The `newer` column by its catalog name.
+    pub newer: Option<&'a str>,
+}
+
+/// Returns the body of `CREATE TEMP TABLE` for the staged columns; equal text means an equal shape.
+#[must_use]
+pub fn staging_shape(columns: &[StagedColumn]) -> String {
+    let mut shape = format!("({} bigint", quote(STAGED_ROW));
+    for column in columns {
+        let travels_as = if column.target.column.pg_type == PgType::Cast {
+            "text".to_owned()
+        } else {
+            format!("{}{}", column.target.type_sql, column.target.collate_sql)
+        };
+        let _ = write!(shape, ", {} {travels_as}", quote(&column.target.column.name));
+    }
+    for (index, _) in columns.iter().enumerate().filter(|(_, c)| c.has_absent_flag) {
+        let _ = write!(shape, ", {} boolean", quote(&format!("{ABSENT}{index}")));
+    }
+    shape.push(')');
+    shape
+}
+
+impl LoadPlan<'_> {
+    /// Returns `COPY … FROM STDIN` into the staging table.
+    #[must_use]
+    pub fn copy(&self) -> String {
+        format!("COPY {} FROM STDIN (FORMAT binary)", self.staging)
+    }
+
+    /// Returns the upsert. Parameter $1: the object's id. Yields one row: distinct keys staged.
+    ///
+    /// The source is deduplicated by the key's own equality (`DISTINCT ON`), so numeric 1.0 and 1.00,
+    /// citext and nondeterministic collations count as Postgres counts them, and it comes out in key
+    /// order, which is the order the rows are locked in.
+    #[must_use]
+    pub fn upsert(&self) -> String {
+        let written = self.written();
+        let key = self.key_list("");
+        let newest = self.newer.map(|n| format!(", {} DESC NULLS LAST", quote(n))).unwrap_or_default();
+        let mut sql = format!(
+            "WITH source AS MATERIALIZED (SELECT DISTINCT ON ({key}) * FROM ({}) staged \
+             ORDER BY {key}{newest}, {row} DESC), merged AS (",
+            self.cast_rows(&written),
+            row = quote(STAGED_ROW),
+        );
+        self.insert_from("source", &written, &mut sql);
+        let _ = write!(sql, " ON CONFLICT ({key}) DO ");
+        let updated: Vec<&&StagedColumn> = written
+            .iter()
+            .filter(|c| !self.key.contains(&c.target.column.name) && !c.target.identity_always)
+            .collect();
+        if updated.is_empty() {
+            sql.push_str("NOTHING");
+        } else {
+            sql.push_str("UPDATE SET ");
+            let names: Vec<String> = updated.iter().map(|c| quote(&c.target.column.name)).collect();
+            let lineage: Vec<String> = self.lineage().into_iter().map(|(name, _)| quote(name)).collect();
+            let set: Vec<String> =
+                names.iter().chain(&lineage).map(|name| format!("{name} = excluded.{name}")).collect();
+            let differs: Vec<String> = updated
+                .iter()
+                .map(|c| {
+                    let name = quote(&c.target.column.name);
+                    let text = if c.target.comparable { "" } else { "::text" };
+                    format!("target.{name}{text} IS DISTINCT FROM excluded.{name}{text}")
+                })
+                .collect();
+            let _ = write!(sql, "{} WHERE ({})", set.join(", "), differs.join(" OR "));
+            if let Some(newer) = self.newer.map(quote) {
+                let _ = write!(sql, " AND (target.{newer} IS NULL OR excluded.{newer} >= target.{newer})");
+            }
+        }
+        sql.push_str(") SELECT count(*) FROM source");
+        sql
+    }
+
+    /// Returns the count of staged keys that gave way to a newer row already there; run after [`Self::upsert`].
+    ///
+    /// Exact because ON CONFLICT DO UPDATE locks every row it meets, also those its WHERE leaves alone.
+    #[must_use]
+    pub fn count_gave_way(&self) -> Option<String> {
+        let newer = quote(self.newer?);
+        let written = self.written();
+        let key = self.key_list("");
+        let join: Vec<String> =
+            self.key.iter().map(|k| format!("target.{0} = source.{0}", quote(k))).collect();
+        Some(format!(
+            "SELECT count(*) FROM (SELECT {key}, max({newer}) AS newest FROM ({}) staged GROUP BY {key}) source \
+             JOIN {} target ON {} WHERE target.{newer} IS NOT NULL AND (source.newest IS NULL OR source.newest < target.{newer})",
+            self.cast_rows(&written),
+            self.table.qualified,
+            join.join(" AND "),
+        ))
+    }
+
+    /// Returns the plain insert of every staged row (append, replace). Parameter $1: the object's id.
+    #[must_use]
+    pub fn insert(&self) -> String {
+        let written = self.written();
+        let mut sql = String::new();
+        self.insert_from(&format!("({}) source", self.cast_rows(&written)), &written, &mut sql);
+        let order = if self.key.is_empty() { quote(STAGED_ROW) } else { self.key_list("") };
+        let _ = write!(sql, " ORDER BY {order}");
+        sql
+    }
+
+    /// Columns the statement writes.
+    fn written(&self) -> Vec<&StagedColumn> {
+        self.columns.iter().filter(|c| c.seen).collect()
+    }
+
+    fn key_list(&self, prefix: &str) -> String {
+        self.key.iter().map(|k| format!("{prefix}{}", quote(k))).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Lineage columns the table has and the expression that fills each.
+    fn lineage(&self) -> Vec<(&'static str, String)> {
+        let mut columns = Vec::new();
+        if self.table.lineage_object {
+            columns.push((LINEAGE_OBJECT, "$1::bigint".to_owned()));
+        }
+        if self.table.lineage_row {
+            columns.push((LINEAGE_ROW, format!("source.{}", quote(STAGED_ROW))));
+        }
+        if self.table.lineage_loaded_at {
+            columns.push((LINEAGE_LOADED_AT, "now()".to_owned()));
+        }
+        columns
+    }
+
+    /// Returns a SELECT of the staged rows with every value in its column's type.
+    fn cast_rows(&self, written: &[&StagedColumn]) -> String {
+        let mut sql = format!("SELECT {}", quote(STAGED_ROW));
+        for column in written {
+            let name = quote(&column.target.column.name);
+            let mut value = if column.target.column.pg_type == PgType::Cast {
+                format!("{name}::{}{}", column.target.type_sql, column.target.collate_sql)
+            } else {
+                name.clone()
+            };
+            if let (true, Some(default)) = (column.has_absent_flag, &column.target.default_sql) {
+                let place = self.columns.iter().position(|c| std::ptr::eq(c, *column)).unwrap_or(0);
+                let flag = quote(&format!("{ABSENT}{place}"));
+                value = format!("CASE WHEN {flag} THEN {default} ELSE {value} END");
+            }
+            let _ = write!(sql, ", {value} AS {name}");
+        }
+        let _ = write!(sql, " FROM {}", self.staging);
+        sql
+    }
+
+    fn insert_from(&self, source: &str, written: &[&StagedColumn], sql: &mut String) {
+        let lineage = self.lineage();
+        let names: Vec<String> = written
+            .iter()
+            .map(|c| quote(&c.target.column.name))
+            .chain(lineage.iter().map(|(name, _)| quote(name)))
+            .collect();
+        let values: Vec<String> = written
+            .iter()
+            .map(|c| format!("source.{}", quote(&c.target.column.name)))
+            .chain(lineage.into_iter().map(|(_, value)| value))
+            .collect();
+        let overriding =
+            if written.iter().any(|c| c.target.identity_always) { " OVERRIDING SYSTEM VALUE" } else { "" };
+        let _ = write!(
+            sql,
+            "INSERT INTO {} AS target ({}){overriding} SELECT {} FROM {source}",
+            self.table.qualified,
+            names.join(", "),
+            values.join(", "),
+        );
+    }
+}

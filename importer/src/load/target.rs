@@ -1,0 +1,88 @@
+//! A dataset resolved against the catalog: everything a load needs to know about where rows go.
+
+use super::catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table, TableError, resolve_key};
+use crate::{
+    config::{self, MaxRejects, Mode, OnDelete},
+    decode::{OnNewField, ReadOptions},
+};
+use sqlx::PgConnection;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A dataset and its table.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Name of the dataset.
+    pub dataset: String,
+    /// How rows meet.
+    pub mode: Mode,
+    /// The table, as the catalog described it.
+    pub table: Arc<Table>,
+    /// Key columns by their catalog names.
+    pub key: Vec<String>,
+    /// The column that says which of two rows is newer, by its catalog name.
+    pub newer: Option<String>,
+    /// Field → column.
+    pub rename: BTreeMap<String, String>,
+    /// What to do with fields no column takes.
+    pub on_new_field: OnNewField,
+    /// Where extras go.
+    pub extras_column: Option<String>,
+    /// When bad rows fail the object.
+    pub max_rejects: MaxRejects,
+    /// How to read the objects.
+    pub read: ReadOptions,
+    /// Whether a removed object takes its rows along.
+    pub remove_on_delete: bool,
+}
+
+impl Target {
+    /// Brings a dataset and its table together.
+    ///
+    /// # Errors
+    /// [`TableError::Unusable`] with a sentence naming what does not fit.
+    pub async fn resolve(
+        connection: &mut PgConnection,
+        dataset: &config::Dataset,
+        read: ReadOptions,
+    ) -> Result<Self, TableError> {
+        let table = Table::read(connection, &dataset.table).await?;
+        let unusable = |error: anyhow::Error| TableError::Unusable(format!("{error:#}"));
+        let key = resolve_key(&table, &dataset.key).map_err(unusable)?;
+        let newer = resolve_key(&table, dataset.newer.as_slice()).map_err(unusable)?.pop();
+        let remove_on_delete = dataset.on_delete == OnDelete::Remove;
+        if (dataset.mode == Mode::Replace || remove_on_delete) && !table.lineage_object {
+            return Err(TableError::Unusable(format!(
+                "mode = \"replace\" and on_delete = \"remove\" need a column penstock_object bigint in {}",
+                dataset.table
+            )));
+        }
+        Ok(Self {
+            dataset: dataset.name.clone(),
+            mode: dataset.mode,
+            table: Arc::new(table),
+            key,
+            newer,
+            rename: dataset.rename.clone(),
+            on_new_field: dataset.on_new_field,
+            extras_column: dataset.extras_column.clone(),
+            max_rejects: dataset.max_rejects,
+            read,
+            remove_on_delete,
+        })
+    }
+
+    /// Returns whether no column takes this field and one may be added for it.
+    #[must_use]
+    pub fn lacks(&self, field: &str) -> bool {
+        !self.rename.contains_key(field)
+            && self.table.column(field).is_none()
+            && ![LINEAGE_OBJECT, LINEAGE_ROW, LINEAGE_LOADED_AT].contains(&field)
+            && addable(field)
+    }
+}
+
+/// Returns whether a stranger's field may become a column: at most 63 bytes (NAMEDATALEN - 1), no control characters.
+#[must_use]
+pub fn addable(field: &str) -> bool {
+    !field.is_empty() && field.len() <= 63 && !field.chars().any(char::is_control)
+}

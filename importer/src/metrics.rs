@@ -1,0 +1,263 @@
+//! Everything `/metrics` shows. Labels are bounded: datasets come from the configuration, the rest are fixed words.
+
+use crate::cli::VERSION;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::Registry,
+};
+use std::sync::Arc;
+
+/// The counters of one importer. Cheap to clone a handle of; counted per batch or object, never per row.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Receive calls answered.
+    pub receives: Counter,
+    /// Receive calls answered without a message.
+    pub empty_receives: Counter,
+    /// Messages received, each delivery counted.
+    pub messages_received: Counter,
+    /// Messages received before.
+    pub messages_redelivered: Counter,
+    /// Messages deleted.
+    pub messages_deleted: Counter,
+    /// Messages given back for others.
+    pub messages_released: Counter,
+    /// Messages forwarded to the dead-letter queue, by reason.
+    pub messages_dead_lettered: Family<ReasonLabel, Counter>,
+    /// Messages held now.
+    pub messages_held: Gauge,
+    /// Visibility extensions that failed.
+    pub extend_failures: Counter,
+    /// Objects being imported now.
+    pub objects_in_progress: Gauge,
+    /// Objects that may be imported at once.
+    pub slots: Gauge,
+    /// 1 while intake pauses because something outside is broken.
+    pub intake_paused: Gauge,
+    objects_imported: Family<DatasetLabel, Counter>,
+    objects: Family<OutcomeLabel, Counter>,
+    rows_read: Family<DatasetLabel, Counter>,
+    rows_written: Family<DatasetLabel, Counter>,
+    rows_merged: Family<DatasetLabel, Counter>,
+    rows_filtered: Family<DatasetLabel, Counter>,
+    rows_rejected: Family<DatasetLabel, Counter>,
+    bytes_read: Family<DatasetLabel, Counter>,
+    import_duration: Family<DatasetLabel, Histogram>,
+    loads: Family<TechniqueLabel, Counter>,
+}
+
+/// `dataset`; empty for objects no dataset claims.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DatasetLabel {
+    /// Name from the configuration.
+    pub dataset: Arc<str>,
+}
+
+/// `dataset` and `outcome`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    /// Name from the configuration.
+    pub dataset: Arc<str>,
+    /// `imported`, `already_imported`, `superseded`, `skipped`, `gone`, `failed` or `retrying`.
+    pub outcome: &'static str,
+}
+
+/// `dataset` and `technique`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TechniqueLabel {
+    /// Name from the configuration.
+    pub dataset: Arc<str>,
+    /// How the rows were written.
+    pub technique: &'static str,
+}
+
+/// `reason`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// A failure's short stable word.
+    pub reason: &'static str,
+}
+
+/// One imported object, to be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ObjectCounts {
+    /// Rows in the object.
+    pub rows_read: u64,
+    /// Rows that stand in the table.
+    pub rows_written: u64,
+    /// Rows that gave way to another.
+    pub rows_merged: u64,
+    /// Rows dropped by a transform.
+    pub rows_filtered: u64,
+    /// Rows in `penstock.rejects`.
+    pub rows_rejected: u64,
+    /// Bytes of the object.
+    pub bytes: u64,
+    /// From the message's turn to the commit.
+    pub duration_seconds: f64,
+}
+
+impl Metrics {
+    /// Returns all metrics at zero, each dataset's already listed, so that a rate is right from the first object on.
+    #[must_use]
+    pub fn new(datasets: &[String]) -> Self {
+        let mut metrics = Self {
+            registry: Registry::default(),
+            receives: Counter::default(),
+            empty_receives: Counter::default(),
+            messages_received: Counter::default(),
+            messages_redelivered: Counter::default(),
+            messages_deleted: Counter::default(),
+            messages_released: Counter::default(),
+            messages_dead_lettered: Family::default(),
+            messages_held: Gauge::default(),
+            extend_failures: Counter::default(),
+            objects_in_progress: Gauge::default(),
+            slots: Gauge::default(),
+            intake_paused: Gauge::default(),
+            objects_imported: Family::default(),
+            objects: Family::default(),
+            rows_read: Family::default(),
+            rows_written: Family::default(),
+            rows_merged: Family::default(),
+            rows_filtered: Family::default(),
+            rows_rejected: Family::default(),
+            bytes_read: Family::default(),
+            // 5 ms to about 80 minutes.
+            import_duration: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 20))),
+            loads: Family::default(),
+        };
+        metrics.register();
+        for dataset in datasets {
+            let label = DatasetLabel { dataset: dataset.as_str().into() };
+            for family in [&metrics.objects_imported, &metrics.rows_written, &metrics.rows_rejected] {
+                drop(family.get_or_create(&label));
+            }
+        }
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("importer");
+        registry.register("build", "Version of the program", Info::new(vec![("version", VERSION)]));
+        // The library adds `_total` to counters.
+        registry.register("receives", "Receive calls answered", self.receives.clone());
+        registry.register("empty_receives", "Receive calls answered without a message", self.empty_receives.clone());
+        registry.register("messages_received", "Deliveries of messages", self.messages_received.clone());
+        registry.register(
+            "messages_redelivered",
+            "Deliveries of messages received before",
+            self.messages_redelivered.clone(),
+        );
+        registry.register(
+            "messages_deleted",
+            "Messages deleted after their objects were safe",
+            self.messages_deleted.clone(),
+        );
+        registry.register("messages_released", "Messages given back unfinished", self.messages_released.clone());
+        registry.register(
+            "messages_dead_lettered",
+            "Messages forwarded to the dead-letter queue",
+            self.messages_dead_lettered.clone(),
+        );
+        registry.register("messages_held", "Messages held now", self.messages_held.clone());
+        registry.register("extend_failures", "Visibility extensions that failed", self.extend_failures.clone());
+        registry.register("objects_in_progress", "Objects being imported now", self.objects_in_progress.clone());
+        registry.register("slots", "Objects that may be imported at once", self.slots.clone());
+        registry.register("intake_paused", "1 while something outside is broken", self.intake_paused.clone());
+        registry.register("objects_imported", "Objects whose rows were committed", self.objects_imported.clone());
+        registry.register("objects_finished", "Objects by what became of them", self.objects.clone());
+        registry.register("rows_read", "Rows read from imported objects", self.rows_read.clone());
+        registry.register("rows_written", "Rows that stand in the table", self.rows_written.clone());
+        registry.register("rows_merged", "Rows that gave way to another row with their key", self.rows_merged.clone());
+        registry.register("rows_filtered", "Rows dropped by a transform", self.rows_filtered.clone());
+        registry.register("rows_rejected", "Rows in penstock.rejects", self.rows_rejected.clone());
+        registry.register("read_bytes", "Bytes of imported objects", self.bytes_read.clone());
+        registry.register("import_duration_seconds", "Wall time of an imported object", self.import_duration.clone());
+        registry.register("loads", "Imported objects by how their rows were written", self.loads.clone());
+    }
+
+    /// Counts an imported object, all of it at once.
+    pub fn count_imported(&self, dataset: &str, technique: &'static str, counts: &ObjectCounts) {
+        let dataset: Arc<str> = dataset.into();
+        let label = DatasetLabel { dataset: Arc::clone(&dataset) };
+        self.objects_imported.get_or_create(&label).inc();
+        for (family, n) in [
+            (&self.rows_read, counts.rows_read),
+            (&self.rows_written, counts.rows_written),
+            (&self.rows_merged, counts.rows_merged),
+            (&self.rows_filtered, counts.rows_filtered),
+            (&self.rows_rejected, counts.rows_rejected),
+            (&self.bytes_read, counts.bytes),
+        ] {
+            family.get_or_create(&label).inc_by(n);
+        }
+        self.import_duration.get_or_create(&label).observe(counts.duration_seconds);
+        self.loads.get_or_create(&TechniqueLabel { dataset: Arc::clone(&dataset), technique }).inc();
+        self.objects.get_or_create(&OutcomeLabel { dataset, outcome: "imported" }).inc();
+    }
+
+    /// Counts an object that ended without an import.
+    pub fn count_finished(&self, dataset: &str, outcome: &'static str) {
+        self.objects.get_or_create(&OutcomeLabel { dataset: dataset.into(), outcome }).inc();
+    }
+
+    /// Returns all metrics in the OpenMetrics text format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry).expect("writing to a String cannot fail");
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_imported_object_shows_under_the_documented_names() {
+        let metrics = Metrics::new(&["d".to_owned()]);
+        let counts = ObjectCounts {
+            rows_read: 10,
+            rows_written: 7,
+            rows_merged: 2,
+            rows_rejected: 1,
+            bytes: 100,
+            duration_seconds: 0.5,
+            ..ObjectCounts::default()
+        };
+        metrics.count_imported("d", "staged", &counts);
+        metrics.count_finished("", "skipped");
+        metrics.messages_dead_lettered.get_or_create(&ReasonLabel { reason: "corrupt" }).inc();
+        let text = metrics.text();
+        for line in [
+            "importer_objects_imported_total{dataset=\"d\"} 1",
+            "importer_rows_read_total{dataset=\"d\"} 10",
+            "importer_rows_merged_total{dataset=\"d\"} 2",
+            "importer_rows_rejected_total{dataset=\"d\"} 1",
+            "importer_read_bytes_total{dataset=\"d\"} 100",
+            "importer_import_duration_seconds_count{dataset=\"d\"} 1",
+            "importer_loads_total{dataset=\"d\",technique=\"staged\"} 1",
+            "importer_objects_finished_total{dataset=\"\",outcome=\"skipped\"} 1",
+            "importer_objects_finished_total{dataset=\"d\",outcome=\"imported\"} 1",
+            "importer_messages_dead_lettered_total{reason=\"corrupt\"} 1",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_dataset_is_listed_before_its_first_object() {
+        let text = Metrics::new(&["quiet".to_owned()]).text();
+        assert!(text.contains("importer_objects_imported_total{dataset=\"quiet\"} 0"), "{text}");
+    }
+}

@@ -1,0 +1,170 @@
+//! What becomes of an object, and which failure leads there. Pure: one table, tested whole.
+
+use crate::{
+    decode::DecodeError,
+    ledger::Counts,
+    load::{LoadError, catalog::TableError, RemoveError},
+    object::StoreError,
+};
+
+/// How an object ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its rows are committed.
+    Imported(Counts),
+    /// This very version stood already.
+    AlreadyImported,
+    /// A newer version stands.
+    Superseded,
+    /// Nothing to do, for the reason given.
+    Skipped(&'static str),
+    /// It is not there any more.
+    Gone,
+    /// It was removed and so many of its rows with it.
+    Removed(u64),
+    /// Trying again cannot mend it.
+    Failed(Failure),
+}
+
+/// Why an object failed for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Short stable word for the ledger and the dead-letter queue.
+    pub reason: &'static str,
+    /// For people; holds no row values.
+    pub error: String,
+}
+
+/// What outside is broken when work has to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outside {
+    /// Postgres is out of reach or cannot take writes.
+    Postgres,
+    /// The object store does not answer.
+    Store,
+    /// Nothing is broken: another transaction was in the way.
+    Contention,
+}
+
+/// A failure sorted by what can be done about it.
+#[derive(Debug)]
+pub enum Sorted {
+    /// Hold the message and try again.
+    Hold(Outside, anyhow::Error),
+    /// The object is not there; look again after a pause, then it is gone.
+    Missing,
+    /// The object has other bytes by now; import those under their own identity.
+    Changed,
+    /// Failed for good.
+    Failed(Failure),
+}
+
+impl Failure {
+    /// Returns a failure with this reason and text.
+    #[must_use]
+    pub fn new(reason: &'static str, error: impl Into<String>) -> Self {
+        Self { reason, error: error.into() }
+    }
+}
+
+/// Sorts what a store said.
+#[must_use]
+pub fn sort_store_error(error: StoreError) -> Sorted {
+    match error {
+        StoreError::Missing => Sorted::Missing,
+        StoreError::Changed => Sorted::Changed,
+        StoreError::NoBucket => Sorted::Failed(Failure::new("no_bucket", error.to_string())),
+        StoreError::AccessDenied(_) => Sorted::Failed(Failure::new("access", error.to_string())),
+        StoreError::Archived => {
+            Sorted::Failed(Failure::new("archived", "the object is archived; restore it, then redrive"))
+        }
+        StoreError::Transient(error) => Sorted::Hold(Outside::Store, error),
+    }
+}
+
+/// Sorts why a load failed.
+#[must_use]
+pub fn sort_load_error(error: LoadError) -> Sorted {
+    match error {
+        LoadError::Decode(error) => sort_decode_error(error),
+        LoadError::Schema(text) => Sorted::Failed(Failure::new("schema", text)),
+        LoadError::TooManyRejects { .. } => Sorted::Failed(Failure::new("too_many_rejects", error.to_string())),
+        LoadError::ForceNeedsLineage => Sorted::Failed(Failure::new("force_refused", error.to_string())),
+        LoadError::Database(error) => sort_database_error(error),
+    }
+}
+
+/// Sorts why a table could not be described.
+#[must_use]
+pub fn sort_table_error(error: TableError) -> Sorted {
+    match error {
+        TableError::Unusable(text) => Sorted::Failed(Failure::new("schema", text)),
+        TableError::Database(error) => sort_database_error(error),
+    }
+}
+
+/// Sorts why a removal failed.
+#[must_use]
+pub fn sort_remove_error(error: RemoveError) -> Sorted {
+    match error {
+        RemoveError::Store(error) => sort_store_error(error),
+        RemoveError::Database(error) => sort_database_error(error),
+    }
+}
+
+fn sort_decode_error(error: DecodeError) -> Sorted {
+    match error {
+        DecodeError::Source(error) => sort_source_error(error),
+        DecodeError::Corrupt(text) => Sorted::Failed(Failure::new("corrupt", text)),
+        DecodeError::Limits(text) => Sorted::Failed(Failure::new("limits", text)),
+        DecodeError::Schema(text) => Sorted::Failed(Failure::new("schema", text)),
+    }
+}
+
+/// Sorts a read error that came up through a decoder, where the store's own error is somewhere in the chain.
+fn sort_source_error(error: anyhow::Error) -> Sorted {
+    match error.chain().find_map(|cause| cause.downcast_ref::<StoreError>()) {
+        Some(StoreError::Missing) => Sorted::Missing,
+        Some(StoreError::Changed) => Sorted::Changed,
+        Some(StoreError::NoBucket) => sort_store_error(StoreError::NoBucket),
+        Some(StoreError::AccessDenied(text)) => sort_store_error(StoreError::AccessDenied(text.clone())),
+        Some(StoreError::Archived) => sort_store_error(StoreError::Archived),
+        Some(StoreError::Transient(_)) | None => Sorted::Hold(Outside::Store, error),
+    }
+}
+
+/// Sorts an error of Postgres or of the way to it, by SQLSTATE
+/// ([PostgreSQL, Appendix A](https://www.postgresql.org/docs/current/errcodes-appendix.html)).
+#[must_use]
+pub fn sort_database_error(error: sqlx::Error) -> Sorted {
+    let sqlx::Error::Database(database) = &error else {
+        return Sorted::Hold(Outside::Postgres, anyhow::Error::new(error).context("talk to Postgres"));
+    };
+    let code = database.code().unwrap_or_default().into_owned();
+    // Never the DETAIL: it quotes row values.
+    let mut text = database.message().to_owned();
+    if code.starts_with("22") {
+        // «invalid input syntax for type uuid: "…"»: what follows the colon is a value.
+        text.truncate(text.find(':').unwrap_or(text.len()));
+    }
+    if let Some(constraint) = database.constraint() {
+        text = format!("{text} (constraint {constraint})");
+    }
+    match (code.get(..2).unwrap_or_default(), code.as_str()) {
+        // Lock timeout, deadlock, serialization failure, object in use.
+        (_, "55P03" | "55006") | ("40", _) => {
+            Sorted::Hold(Outside::Contention, anyhow::anyhow!("{text} (SQLSTATE {code})"))
+        }
+        // Connection, resources (disk, memory, connections), operator intervention, system, internal,
+        // authorization, read-only transaction, no such database, idle timeouts.
+        ("08" | "53" | "57" | "58" | "XX" | "28" | "F0" | "25", _) | (_, "3D000") => {
+            Sorted::Hold(Outside::Postgres, anyhow::anyhow!("{text} (SQLSTATE {code})"))
+        }
+        (_, "42501") => Sorted::Failed(Failure::new("access", format!("{text} (SQLSTATE {code})"))),
+        ("22" | "23" | "44" | "P0", _) => {
+            Sorted::Failed(Failure::new("constraint", format!("{text} (SQLSTATE {code})")))
+        }
+        ("54", _) => Sorted::Failed(Failure::new("limits", format!("{text} (SQLSTATE {code})"))),
+        _ => Sorted::Failed(Failure::new("schema", format!("{text} (SQLSTATE {code})"))),
+    }
+}

@@ -1,0 +1,141 @@
+//! The in-memory twin of a queue, for unit tests. Time is tokio's, so a paused clock drives it.
+
+use super::{EntryError, Message, Queue, QueueDepth};
+use futures_util::future::BoxFuture;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// [`Queue`] in memory.
+pub struct MemoryQueue {
+    state: Mutex<State>,
+    visibility_timeout: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    messages: Vec<Stored>,
+    dead_letters: Vec<(String, Vec<(String, String)>)>,
+    n_handles: u64,
+}
+
+struct Stored {
+    message: Message,
+    hidden_until: Option<Instant>,
+}
+
+impl MemoryQueue {
+    /// Returns an empty queue.
+    #[must_use]
+    pub fn new(visibility_timeout: Duration) -> Self {
+        Self { state: Mutex::default(), visibility_timeout }
+    }
+
+    /// Sends a message.
+    pub fn send(&self, message_id: &str, body: &str) {
+        let message = Message {
+            message_id: message_id.to_owned(),
+            receipt_handle: String::new(),
+            body: body.to_owned(),
+            receive_count: 0,
+            sent_at: None,
+        };
+        self.lock().messages.push(Stored { message, hidden_until: None });
+    }
+
+    /// Returns what was forwarded: body and attributes.
+    #[must_use]
+    pub fn dead_letters(&self) -> Vec<(String, Vec<(String, String)>)> {
+        self.lock().dead_letters.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, max: usize) -> Vec<Message> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let State { messages, n_handles, .. } = &mut *state;
+        let visible = messages.iter_mut().filter(|stored| stored.hidden_until.is_none_or(|until| until <= now));
+        visible
+            .take(max)
+            .map(|stored| {
+                *n_handles += 1;
+                stored.hidden_until = Some(now + self.visibility_timeout);
+                stored.message.receive_count += 1;
+                stored.message.receipt_handle = format!("handle-{n_handles}");
+                stored.message.clone()
+            })
+            .collect()
+    }
+}
+
+impl Queue for MemoryQueue {
+    fn receive(&self, max: usize, wait: Duration) -> BoxFuture<'_, anyhow::Result<Vec<Message>>> {
+        Box::pin(async move {
+            let until = Instant::now() + wait;
+            loop {
+                let taken = self.take(max);
+                if !taken.is_empty() || Instant::now() >= until {
+                    return Ok(taken);
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+    }
+
+    fn extend<'a>(&'a self, handles: &'a [String], timeout: Duration) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
+        Box::pin(async move {
+            let now = Instant::now();
+            let mut state = self.lock();
+            let mut extend = |handle: &String| {
+                let found = state.messages.iter_mut().find(|stored| stored.message.receipt_handle == *handle);
+                let stored = found.filter(|s| s.hidden_until.is_some_and(|until| until > now));
+                stored.ok_or(EntryError::Stale)?.hidden_until = Some(now + timeout);
+                Ok(())
+            };
+            handles.iter().map(&mut extend).collect()
+        })
+    }
+
+    fn delete<'a>(&'a self, handles: &'a [String]) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
+        Box::pin(async move {
+            let mut state = self.lock();
+            let mut delete = |handle: &String| {
+                let place = state.messages.iter().position(|stored| stored.message.receipt_handle == *handle);
+                state.messages.remove(place.ok_or(EntryError::Stale)?);
+                Ok(())
+            };
+            handles.iter().map(&mut delete).collect()
+        })
+    }
+
+    fn has_dead_letter_queue(&self) -> bool {
+        true
+    }
+
+    fn forward<'a>(
+        &'a self,
+        body: &'a str,
+        attributes: &'a [(&'a str, String)],
+    ) -> BoxFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            let attributes = attributes.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
+            self.lock().dead_letters.push((body.to_owned(), attributes));
+            Ok(())
+        })
+    }
+
+    fn depth(&self) -> BoxFuture<'_, anyhow::Result<QueueDepth>> {
+        Box::pin(async move {
+            let now = Instant::now();
+            let state = self.lock();
+            let hidden = |stored: &&Stored| stored.hidden_until.is_some_and(|until| until > now);
+            let in_flight = state.messages.iter().filter(hidden).count() as u64;
+            Ok(QueueDepth { visible: state.messages.len() as u64 - in_flight, in_flight, delayed: 0 })
+        })
+    }
+}

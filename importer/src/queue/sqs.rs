@@ -1,0 +1,258 @@
+//! [`Queue`] over SQS.
+
+use super::{EntryError, Message, Queue, QueueDepth};
+use anyhow::{Context, bail};
+use aws_sdk_sqs::{
+    config::retry::RetryConfig,
+    types::{
+        BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
+        MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName,
+    },
+};
+use chrono::DateTime;
+use futures_util::future::BoxFuture;
+use std::{collections::HashMap, time::Duration};
+
+/// Entries of a batch call: SQS's limit.
+const BATCH: usize = 10;
+
+/// A queue of SQS and its dead-letter queue.
+#[derive(Debug, Clone)]
+pub struct SqsQueue {
+    client: aws_sdk_sqs::Client,
+    url: String,
+    dead_letter_url: Option<String>,
+    visibility_timeout: Duration,
+}
+
+impl SqsQueue {
+    /// Returns the queue. Its dead-letter queue is the one given, else that of its redrive policy.
+    ///
+    /// # Errors
+    /// When SQS does not answer, the queue does not exist or is a FIFO queue.
+    pub async fn connect(
+        config: &aws_config::SdkConfig,
+        url: &str,
+        dead_letter_url: Option<&str>,
+        visibility_timeout: Duration,
+    ) -> anyhow::Result<Self> {
+        let client = aws_sdk_sqs::Client::new(config);
+        let attributes = attributes(&client, url, [QueueAttributeName::All]).await?;
+        if attributes.contains_key(&QueueAttributeName::FifoQueue) {
+            bail!("queue {url} is a FIFO queue; Penstock orders by what S3 says and needs a standard queue");
+        }
+        let dead_letter_url = match dead_letter_url {
+            Some(url) => Some(url.to_owned()),
+            None => match attributes.get(&QueueAttributeName::RedrivePolicy) {
+                Some(policy) => Some(url_of_policy(&client, policy).await?),
+                None => None,
+            },
+        };
+        Ok(Self { client, url: url.to_owned(), dead_letter_url, visibility_timeout })
+    }
+
+    /// Returns the dead-letter queue's URL.
+    #[must_use]
+    pub fn dead_letter_url(&self) -> Option<&str> {
+        self.dead_letter_url.as_deref()
+    }
+}
+
+/// Reads queue attributes.
+///
+/// # Errors
+/// When SQS does not answer or the queue does not exist.
+pub async fn attributes(
+    client: &aws_sdk_sqs::Client,
+    url: &str,
+    names: impl IntoIterator<Item = QueueAttributeName>,
+) -> anyhow::Result<HashMap<QueueAttributeName, String>> {
+    let answer = client
+        .get_queue_attributes()
+        .queue_url(url)
+        .set_attribute_names(Some(names.into_iter().collect()))
+        .send()
+        .await
+        .with_context(|| format!("read attributes of queue {url}"))?;
+    Ok(answer.attributes.unwrap_or_default())
+}
+
+/// Returns the URL of the queue a redrive policy names by its ARN (`arn:aws:sqs:region:account:name`).
+///
+/// # Errors
+/// A policy that names no queue, or a queue SQS does not know.
+pub async fn url_of_policy(client: &aws_sdk_sqs::Client, policy: &str) -> anyhow::Result<String> {
+    let policy: serde_json::Value = serde_json::from_str(policy).context("read the redrive policy")?;
+    let arn = policy["deadLetterTargetArn"].as_str().context("the redrive policy names no queue")?;
+    let mut parts = arn.rsplit(':');
+    let (Some(name), Some(account)) = (parts.next(), parts.next()) else {
+        bail!("the redrive policy's {arn} is no queue");
+    };
+    let answer = client
+        .get_queue_url()
+        .queue_name(name)
+        .queue_owner_aws_account_id(account)
+        .send()
+        .await
+        .with_context(|| format!("look up dead-letter queue {arn}"))?;
+    answer.queue_url.with_context(|| format!("look up dead-letter queue {arn}"))
+}
+
+impl Queue for SqsQueue {
+    fn receive(&self, max: usize, wait: Duration) -> BoxFuture<'_, anyhow::Result<Vec<Message>>> {
+        Box::pin(async move {
+            let answer = self
+                .client
+                .receive_message()
+                .queue_url(&self.url)
+                .max_number_of_messages(i32::try_from(max.clamp(1, BATCH)).unwrap_or(1))
+                .wait_time_seconds(seconds(wait))
+                .visibility_timeout(seconds(self.visibility_timeout))
+                .message_system_attribute_names(MessageSystemAttributeName::All)
+                .send()
+                .await
+                .context("receive messages")?;
+            Ok(answer.messages.unwrap_or_default().into_iter().filter_map(message).collect())
+        })
+    }
+
+    fn extend<'a>(&'a self, handles: &'a [String], timeout: Duration) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
+        Box::pin(async move {
+            let mut results = Vec::with_capacity(handles.len());
+            for batch in handles.chunks(BATCH) {
+                let entries = batch.iter().enumerate().map(|(place, handle)| {
+                    ChangeMessageVisibilityBatchRequestEntry::builder()
+                        .id(place.to_string())
+                        .receipt_handle(handle)
+                        .visibility_timeout(seconds(timeout))
+                        .build()
+                        .expect("id and handle are set")
+                });
+                let answer = self
+                    .client
+                    .change_message_visibility_batch()
+                    .queue_url(&self.url)
+                    .set_entries(Some(entries.collect()))
+                    .send()
+                    .await;
+                results.extend(entry_results(batch.len(), answer.map(|answer| answer.failed)));
+            }
+            results
+        })
+    }
+
+    fn delete<'a>(&'a self, handles: &'a [String]) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
+        Box::pin(async move {
+            let mut results = Vec::with_capacity(handles.len());
+            for batch in handles.chunks(BATCH) {
+                let entries = batch.iter().enumerate().map(|(place, handle)| {
+                    DeleteMessageBatchRequestEntry::builder()
+                        .id(place.to_string())
+                        .receipt_handle(handle)
+                        .build()
+                        .expect("id and handle are set")
+                });
+                let answer = self
+                    .client
+                    .delete_message_batch()
+                    .queue_url(&self.url)
+                    .set_entries(Some(entries.collect()))
+                    .customize()
+                    // The acker tries failed entries again itself; what is never deleted comes back and is recognised.
+                    .config_override(
+                        aws_sdk_sqs::config::Builder::default().retry_config(RetryConfig::disabled()),
+                    )
+                    .send()
+                    .await;
+                results.extend(entry_results(batch.len(), answer.map(|answer| answer.failed)));
+            }
+            results
+        })
+    }
+
+    fn has_dead_letter_queue(&self) -> bool {
+        self.dead_letter_url.is_some()
+    }
+
+    fn forward<'a>(
+        &'a self,
+        body: &'a str,
+        attributes: &'a [(&'a str, String)],
+    ) -> BoxFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            let url = self.dead_letter_url.as_ref().context("there is no dead-letter queue")?;
+            let mut request = self.client.send_message().queue_url(url).message_body(body);
+            for (name, text) in attributes {
+                let value = MessageAttributeValue::builder().data_type("String").string_value(text).build();
+                request = request.message_attributes(*name, value.context("build a message attribute")?);
+            }
+            request.send().await.context("send to the dead-letter queue")?;
+            Ok(())
+        })
+    }
+
+    fn depth(&self) -> BoxFuture<'_, anyhow::Result<QueueDepth>> {
+        Box::pin(async move {
+            use QueueAttributeName::{
+                ApproximateNumberOfMessages as Visible, ApproximateNumberOfMessagesDelayed as Delayed,
+                ApproximateNumberOfMessagesNotVisible as InFlight,
+            };
+            let found = attributes(&self.client, &self.url, [Visible, InFlight, Delayed]).await?;
+            let number = |name: QueueAttributeName| {
+                let text = found.get(&name).with_context(|| format!("the answer lacks {name}"))?;
+                text.parse::<u64>().with_context(|| format!("{name} is {text:?}"))
+            };
+            Ok(QueueDepth { visible: number(Visible)?, in_flight: number(InFlight)?, delayed: number(Delayed)? })
+        })
+    }
+}
+
+fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
+    let attributes = message.attributes.unwrap_or_default();
+    let number = |name: MessageSystemAttributeName| attributes.get(&name)?.parse::<i64>().ok();
+    Some(Message {
+        message_id: message.message_id?,
+        receipt_handle: message.receipt_handle?,
+        body: message.body.unwrap_or_default(),
+        receive_count: number(MessageSystemAttributeName::ApproximateReceiveCount)
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(1),
+        sent_at: number(MessageSystemAttributeName::SentTimestamp).and_then(DateTime::from_timestamp_millis),
+    })
+}
+
+/// Returns one result an entry; ids are the entries' places.
+fn entry_results<E>(
+    n_entries: usize,
+    answer: Result<Vec<BatchResultErrorEntry>, aws_sdk_sqs::error::SdkError<E>>,
+) -> Vec<Result<(), EntryError>>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let failed = match answer {
+        Ok(failed) => failed,
+        Err(error) => {
+            let text = format!("{:#}", anyhow::Error::new(error));
+            return vec![Err(EntryError::Failed(text)); n_entries];
+        }
+    };
+    let mut results = vec![Ok(()); n_entries];
+    for entry in failed {
+        let Some(result) = entry.id.parse::<usize>().ok().and_then(|place| results.get_mut(place)) else { continue };
+        // AWS answers a stale handle with success or one of these; emulators differ.
+        let stale = entry.code.contains("ReceiptHandleIsInvalid")
+            || entry.code.contains("MessageNotInflight")
+            || entry.code.contains("InvalidParameterValue")
+            || entry.code.contains("InvalidReceiptHandle");
+        *result = Err(if stale {
+            EntryError::Stale
+        } else {
+            EntryError::Failed(format!("{}: {}", entry.code, entry.message.unwrap_or_default()))
+        });
+    }
+    results
+}
+
+fn seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
+}

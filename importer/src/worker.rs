@@ -1,0 +1,529 @@
+//! The worker: receives, imports, acknowledges, keeps what it holds, and stops when told to.
+//!
+//! One of the two places that read the clock. A message's way: `run` receives it, `Worker::settle`
+//! takes it through [`Importer::import`] as often as it needs, `Acker` deletes it.
+
+mod ack;
+pub mod beat;
+mod in_hand;
+mod outside;
+
+pub use in_hand::{InHand, Intake};
+
+use crate::{
+    config::Config,
+    http::Health,
+    import::{Held, Importer, Settled},
+    metrics::{Metrics, ObjectCounts},
+    message::{self, Parsed, Record},
+    outcome::{Failure, Outcome},
+    queue::{Message, Queue},
+};
+use ack::Acker;
+use outside::Weather;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, info, info_span, warn};
+
+/// A message is given back before SQS's limit of 12 h on one receive
+/// ([SQS, visibility timeout](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html)).
+const HOLD_LIMIT: Duration = Duration::from_secs(11 * 3600);
+/// Empty long polls in a row after which `--until-empty` asks for the counters.
+const EMPTY_POLLS: u32 = 3;
+/// The longest a failed message without a dead-letter queue is hidden.
+const MAX_HIDE: Duration = Duration::from_secs(3600);
+
+/// What the rest of the program may look at while a worker runs.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Objects being imported now.
+    pub busy: AtomicU32,
+    /// Empty long polls in a row.
+    pub empty_polls: AtomicU32,
+    /// Messages received.
+    pub receives: AtomicU64,
+    /// Of them, received before.
+    pub redeliveries: AtomicU64,
+    /// Milliseconds since the epoch of the first answered receive; 0 before.
+    pub first_receive_ms: AtomicU64,
+    /// The worker no longer receives.
+    pub draining: std::sync::atomic::AtomicBool,
+}
+
+/// A worker's parts.
+pub struct Worker {
+    /// The queue.
+    pub queue: Arc<dyn Queue>,
+    /// Settles records.
+    pub importer: Arc<Importer>,
+    /// Messages held.
+    pub in_hand: Arc<InHand>,
+    /// What is broken outside.
+    pub weather: Arc<Weather>,
+    /// Numbers for heartbeats.
+    pub progress: Arc<Progress>,
+    /// Numbers for Prometheus.
+    pub metrics: Arc<Metrics>,
+    /// Settings.
+    pub config: Config,
+    slots: Arc<Semaphore>,
+    acker: Acker,
+}
+
+/// When a run ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Never; a signal ends it.
+    Stopped,
+    /// When the queue is empty.
+    Empty,
+}
+
+impl Worker {
+    /// Puts a worker together. Must be called on a runtime: the acker and the keeper of held messages start at once.
+    #[must_use]
+    pub fn new(
+        queue: Arc<dyn Queue>,
+        importer: Arc<Importer>,
+        config: Config,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let in_hand = Arc::new(InHand::default());
+        let slots = Arc::new(Semaphore::new(config.worker.concurrency.max(1) as usize));
+        let acker = Acker::start(Arc::clone(&queue), Arc::clone(&in_hand));
+        let visibility = Duration::from_secs(config.queue.visibility_timeout_secs.into());
+        tokio::spawn(in_hand::keep(Arc::clone(&queue), Arc::clone(&in_hand), visibility));
+        Self {
+            queue,
+            importer,
+            in_hand,
+            weather: Arc::new(Weather::new(health, Arc::clone(&metrics))),
+            progress: Arc::default(),
+            metrics,
+            config,
+            slots,
+            acker,
+        }
+    }
+}
+
+/// Works until `stop` is cancelled or the queue is empty, then drains: what runs is finished, what was
+/// not begun is given back, and after `drain_timeout_secs` the rest too.
+///
+/// Returns whether everything in hand was settled.
+pub async fn run(worker: Arc<Worker>, stop: CancellationToken, until: Until) -> bool {
+    let mut tasks = JoinSet::new();
+    let begun = CancellationToken::new();
+    receive_loop(&worker, &stop, &begun, until, &mut tasks).await;
+
+    worker.progress.draining.store(true, Ordering::Relaxed);
+    begun.cancel();
+    if !tasks.is_empty() {
+        info!(messages = tasks.len(), "draining");
+    }
+    let drain = Duration::from_secs(worker.config.worker.drain_timeout_secs.into());
+    let drained = tokio::time::timeout(drain, async { while tasks.join_next().await.is_some() {} }).await.is_ok();
+    if !drained {
+        warn!(messages = tasks.len(), "drain timeout: giving the rest back");
+        tasks.shutdown().await;
+    }
+    worker.acker.finish().await;
+    let left = worker.in_hand.take_all();
+    if !left.is_empty() {
+        for (result, id) in worker.queue.extend(&left, Duration::ZERO).await.iter().zip(&left) {
+            if let Err(error) = result {
+                debug!(error = error.to_string(), handle = id, "message not given back");
+            }
+        }
+    }
+    drained
+}
+
+async fn receive_loop(
+    worker: &Arc<Worker>,
+    stop: &CancellationToken,
+    begun: &CancellationToken,
+    until: Until,
+    tasks: &mut JoinSet<()>,
+) {
+    let wait = Duration::from_secs(worker.config.queue.wait_secs.into());
+    let concurrency = worker.config.worker.concurrency.max(1) as usize;
+    let mut failures = 0u32;
+    loop {
+        while tasks.try_join_next().is_some() {}
+        let wanted = worker.in_hand.intake().wanted(worker.in_hand.len(), concurrency);
+        let paused = worker.weather.is_bad() && worker.in_hand.len() > 0;
+        if wanted == 0 || paused {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = worker.in_hand.changed() => {}
+                () = sleep(Duration::from_millis(if paused { 500 } else { 5000 })) => {}
+            }
+            continue;
+        }
+        let received = tokio::select! {
+            () = stop.cancelled() => return,
+            received = worker.queue.receive(wanted, wait) => received,
+        };
+        let messages = match received {
+            Ok(messages) => messages,
+            Err(error) => {
+                failures += 1;
+                let pause = backoff(failures);
+                warn!(error = format!("{error:#}"), retry_in_ms = pause.as_millis() as u64, "receive failed");
+                worker.weather.queue_failed(format!("{error:#}"));
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(pause) => {}
+                }
+                continue;
+            }
+        };
+        if failures > 0 {
+            info!("queue answers again");
+            failures = 0;
+        }
+        worker.weather.queue_answered();
+        let now_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
+        let _ = worker.progress.first_receive_ms.compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+        worker.metrics.receives.inc();
+        if messages.is_empty() {
+            worker.metrics.empty_receives.inc();
+            let empty_polls = worker.progress.empty_polls.fetch_add(1, Ordering::Relaxed) + 1;
+            if worker.in_hand.len() > 0 {
+                worker.progress.empty_polls.store(0, Ordering::Relaxed);
+            } else if until == Until::Empty && empty_polls >= EMPTY_POLLS && queue_is_empty(worker).await {
+                return;
+            }
+            continue;
+        }
+        worker.progress.empty_polls.store(0, Ordering::Relaxed);
+        for message in messages {
+            worker.progress.receives.fetch_add(1, Ordering::Relaxed);
+            worker.metrics.messages_received.inc();
+            if message.receive_count > 1 {
+                worker.progress.redeliveries.fetch_add(1, Ordering::Relaxed);
+                worker.metrics.messages_redelivered.inc();
+            }
+            if !worker.in_hand.take(&message) {
+                debug!(sqs.message_id = message.message_id, "already in hand; keeping the newer receipt handle");
+                continue;
+            }
+            let span = info_span!(
+                "message",
+                sqs.message_id = message.message_id,
+                sqs.receive_count = message.receive_count
+            );
+            let (worker, begun) = (Arc::clone(worker), begun.clone());
+            tasks.spawn(async move { worker.settle(message, begun).await }.instrument(span));
+        }
+    }
+}
+
+async fn queue_is_empty(worker: &Worker) -> bool {
+    match worker.queue.depth().await {
+        Ok(depth) if depth.is_empty() => true,
+        Ok(depth) => {
+            info!(
+                queue.visible = depth.visible,
+                queue.in_flight = depth.in_flight,
+                queue.delayed = depth.delayed,
+                "waiting: no message comes, but the queue is not empty"
+            );
+            false
+        }
+        Err(error) => {
+            warn!(error = format!("{error:#}"), "queue depth is unknown");
+            false
+        }
+    }
+}
+
+/// What is to be done with a message after all its records.
+enum Disposition {
+    /// All records are safe.
+    Delete,
+    /// Stopped before the records were settled, or held for too long.
+    Release,
+}
+
+impl Worker {
+    /// Takes one message to its end.
+    async fn settle(&self, message: Message, no_more: CancellationToken) {
+        let disposition = match message::parse(&message.body) {
+            Parsed::TestEvent => {
+                info!("test event dropped");
+                Disposition::Delete
+            }
+            Parsed::Unreadable(why) => {
+                warn!(error = why, "message cannot be read");
+                let failure = Failure::new("unreadable_message", why);
+                self.forward(&message, None, &failure, None, &no_more).await
+            }
+            Parsed::Records(records) => self.settle_records(&message, &records, &no_more).await,
+        };
+        match disposition {
+            Disposition::Delete => self.acker.delete(&message.message_id).await,
+            Disposition::Release => {
+                if let Some(handle) = self.in_hand.drop_message(&message.message_id) {
+                    let _ = self.queue.extend(&[handle], Duration::ZERO).await;
+                }
+            }
+        }
+    }
+
+    async fn settle_records(&self, message: &Message, records: &[Record], no_more: &CancellationToken) -> Disposition {
+        let all = records.iter().map(|record| self.settle_record(message, record, no_more));
+        let settled: Vec<Option<Settled>> = futures_util::future::join_all(all).await;
+        if settled.iter().any(Option::is_none) {
+            return Disposition::Release;
+        }
+        let failed: Vec<(&Record, &Settled, &Failure)> = records
+            .iter()
+            .zip(settled.iter().flatten())
+            .filter_map(|(record, settled)| match &settled.outcome {
+                Outcome::Failed(failure) if !settled.already_forwarded => Some((record, settled, failure)),
+                _ => None,
+            })
+            .collect();
+        let Some((record, first, failure)) = failed.first() else {
+            return Disposition::Delete;
+        };
+        // The body goes to the dead-letter queue before the ledger says so, and the ledger before the delete:
+        // a crash in between sends it twice, never not at all.
+        let disposition = self.forward(message, Some(record), failure, first.dataset.as_deref(), no_more).await;
+        let forwarded = (self.queue.has_dead_letter_queue() && matches!(disposition, Disposition::Delete))
+            .then_some(message.message_id.as_str());
+        if matches!(disposition, Disposition::Release) && self.queue.has_dead_letter_queue() {
+            return disposition;
+        }
+        for (_, settled, failure) in &failed {
+            let Some(object_id) = settled.object_id else { continue };
+            let mut tries = 0;
+            while let Err(held) = self.importer.record_failure(object_id, failure, forwarded).await {
+                tries += 1;
+                if !self.wait_out(&held, tries, no_more).await {
+                    return Disposition::Release;
+                }
+            }
+        }
+        if forwarded.is_none() {
+            self.hide(message).await;
+        }
+        disposition
+    }
+
+    /// Settles one record, however long it takes; None when the worker stops or the message must be given back first.
+    async fn settle_record(&self, message: &Message, record: &Record, no_more: &CancellationToken) -> Option<Settled> {
+        let deadline = Instant::now() + HOLD_LIMIT;
+        let mut tries = 0;
+        loop {
+            let slot = tokio::select! {
+                biased;
+                () = no_more.cancelled() => return None,
+                slot = self.slots.acquire() => slot.expect("the semaphore is never closed"),
+            };
+            let begun = Instant::now();
+            let busy = Busy::new(self);
+            let result = self.importer.import(record, None, Some(&message.message_id)).await;
+            drop(busy);
+            drop(slot);
+            let held = match result {
+                Ok(settled) => {
+                    if self.weather.improved() {
+                        info!("what was broken outside works again");
+                    }
+                    self.in_hand.intake().measured(begun.elapsed());
+                    self.count(&settled, begun.elapsed());
+                    return Some(settled);
+                }
+                Err(held) => held,
+            };
+            tries += 1;
+            if Instant::now() >= deadline {
+                warn!("held for as long as SQS allows; giving the message back");
+                return None;
+            }
+            if !self.wait_out(&held, tries, no_more).await {
+                return None;
+            }
+        }
+    }
+
+    fn count(&self, settled: &Settled, duration: Duration) {
+        let dataset = settled.dataset.as_deref().unwrap_or_default();
+        let outcome = match &settled.outcome {
+            Outcome::Imported(counts) => {
+                let counts = ObjectCounts {
+                    rows_read: counts.read,
+                    rows_written: counts.written,
+                    rows_merged: counts.merged,
+                    rows_filtered: counts.filtered,
+                    rows_rejected: counts.rejected,
+                    bytes: settled.bytes,
+                    duration_seconds: duration.as_secs_f64(),
+                };
+                return self.metrics.count_imported(dataset, settled.technique, &counts);
+            }
+            Outcome::AlreadyImported => "already_imported",
+            Outcome::Superseded => "superseded",
+            Outcome::Skipped(_) => "skipped",
+            Outcome::Gone | Outcome::Removed(_) => "gone",
+            Outcome::Failed(_) => "failed",
+        };
+        self.metrics.count_finished(dataset, outcome);
+    }
+
+    /// Waits before another try; false when the worker stops meanwhile.
+    async fn wait_out(&self, held: &Held, tries: u32, no_more: &CancellationToken) -> bool {
+        let pause = backoff(tries);
+        let (error, retry_in_ms) = (format!("{:#}", held.error), pause.as_millis() as u64);
+        if self.weather.worsened(held.outside, &error) {
+            warn!(error, retry_in_ms, "held: something outside is broken");
+        } else {
+            debug!(error, retry_in_ms, "held");
+        }
+        tokio::select! {
+            () = no_more.cancelled() => false,
+            () = sleep(pause) => true,
+        }
+    }
+
+    /// Sends the body to the dead-letter queue, trying until it is there.
+    async fn forward(
+        &self,
+        message: &Message,
+        record: Option<&Record>,
+        failure: &Failure,
+        dataset: Option<&str>,
+        no_more: &CancellationToken,
+    ) -> Disposition {
+        if !self.queue.has_dead_letter_queue() {
+            if record.is_none() {
+                self.hide(message).await;
+            }
+            return Disposition::Release;
+        }
+        let attributes = dead_letter_attributes(message, record, failure, dataset);
+        let mut tries = 0;
+        loop {
+            match self.queue.forward(&message.body, &attributes).await {
+                Ok(()) => {
+                    self.metrics
+                        .messages_dead_lettered
+                        .get_or_create(&crate::metrics::ReasonLabel { reason: failure.reason })
+                        .inc();
+                    return Disposition::Delete;
+                }
+                Err(error) => {
+                    tries += 1;
+                    let pause = backoff(tries);
+                    error!(error = format!("{error:#}"), retry_in_ms = pause.as_millis() as u64, "forward failed");
+                    tokio::select! {
+                        () = no_more.cancelled() => return Disposition::Release,
+                        () = sleep(pause) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Without a dead-letter queue a failed message is hidden for growing periods until its retention ends.
+    async fn hide(&self, message: &Message) {
+        let doublings = message.receive_count.saturating_sub(1).min(10);
+        let period = Duration::from_secs(30 << doublings).min(MAX_HIDE);
+        warn!(hidden_secs = period.as_secs(), "there is no dead-letter queue: hiding the failed message");
+        if let Some(handle) = self.in_hand.drop_message(&message.message_id) {
+            let _ = self.queue.extend(&[handle], period).await;
+        }
+    }
+}
+
+/// Counts a busy slot for as long as it lives, also when its task is aborted.
+struct Busy<'a>(&'a Worker);
+
+impl<'a> Busy<'a> {
+    fn new(worker: &'a Worker) -> Self {
+        worker.progress.busy.fetch_add(1, Ordering::Relaxed);
+        worker.metrics.objects_in_progress.inc();
+        Self(worker)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.progress.busy.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.objects_in_progress.dec();
+    }
+}
+
+/// Returns the pause before try `n + 1`: doubling from half a second to 20 s, with jitter of a half.
+fn backoff(n: u32) -> Duration {
+    let full = Duration::from_millis(500 << n.min(6)).min(Duration::from_secs(20));
+    full.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+/// Returns what identifies a failed message in the dead-letter queue; SQS takes ten attributes at most.
+fn dead_letter_attributes(
+    message: &Message,
+    record: Option<&Record>,
+    failure: &Failure,
+    dataset: Option<&str>,
+) -> Vec<(&'static str, String)> {
+    let pointer = record.map(|record| &record.pointer);
+    [
+        ("penstock-reason", Some(failure.reason.to_owned())),
+        ("penstock-error", Some(failure.error.clone())),
+        ("penstock-message-id", Some(message.message_id.clone())),
+        ("penstock-dataset", dataset.map(str::to_owned)),
+        ("penstock-bucket", pointer.map(|p| p.bucket.clone())),
+        ("penstock-key", pointer.map(|p| p.key.clone())),
+        ("penstock-version-id", pointer.and_then(|p| p.version_id.clone())),
+        ("penstock-etag", pointer.and_then(|p| p.etag.clone())),
+    ]
+    .into_iter()
+    .filter_map(|(name, text)| Some((name, attribute_text(&text?)?)))
+    .collect()
+}
+
+/// Returns a text SQS accepts as an attribute: not empty, no characters XML cannot hold, at most 1 KiB.
+fn attribute_text(text: &str) -> Option<String> {
+    let allowed = |c: &char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
+    let mut clean: String = text.chars().filter(allowed).collect();
+    let mut end = clean.len().min(1024);
+    while !clean.is_char_boundary(end) {
+        end -= 1;
+    }
+    clean.truncate(end);
+    Some(clean).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attribute_texts_are_what_sqs_accepts() {
+        assert_eq!(attribute_text("a\0b"), Some("ab".into()));
+        assert_eq!(attribute_text(""), None);
+        assert_eq!(attribute_text(&"é".repeat(600)).map(|t| t.len()), Some(1024));
+    }
+
+    #[test]
+    fn pauses_grow_to_twenty_seconds() {
+        assert!(backoff(1) <= Duration::from_secs(1));
+        assert!(backoff(50) >= Duration::from_secs(10) && backoff(50) <= Duration::from_secs(20));
+    }
+}

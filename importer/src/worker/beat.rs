@@ -1,0 +1,118 @@
+//! The worker's heartbeat in `penstock.workers`.
+
+use super::Worker;
+use crate::{
+    ledger::workers::{self, WorkerRow},
+    load::{Session, Sessions},
+};
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Time between heartbeats, at most; also at most a third of the visibility timeout.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// What the heartbeat says that does not change.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Unique to the process.
+    pub id: String,
+    /// Host name.
+    pub host: String,
+    /// EC2 instance id, task id or pod name, where known.
+    pub instance_id: Option<String>,
+    /// Address of /healthz and /metrics.
+    pub listen: Option<String>,
+    /// When the process started.
+    pub started_at: DateTime<Utc>,
+}
+
+/// Beats until stopped, then removes the worker's row.
+pub async fn beat(worker: Arc<Worker>, sessions: Sessions, identity: Identity, stop: CancellationToken) {
+    let visibility = Duration::from_secs(worker.config.queue.visibility_timeout_secs.into());
+    let mut ticks = tokio::time::interval(BEAT.min(visibility / 3));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut session = None;
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = ticks.tick() => {}
+        }
+        match beat_once(&worker, &sessions, &identity, &mut session).await {
+            Ok(()) => failing = false,
+            Err(error) => {
+                session = None;
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(error = format!("{error:#}"), "heartbeat failed");
+                }
+            }
+        }
+    }
+    if let Some(mut session) = session
+        && let Err(error) = workers::remove(&mut session.connection, &identity.id).await
+    {
+        debug!(error = format!("{error:#}"), "could not remove the worker's row");
+    }
+}
+
+async fn beat_once(
+    worker: &Worker,
+    sessions: &Sessions,
+    identity: &Identity,
+    session: &mut Option<Session>,
+) -> anyhow::Result<()> {
+    let open = match session {
+        Some(open) => open,
+        None => session.insert(sessions.open().await?),
+    };
+    workers::heartbeat(&mut open.connection, &row(worker, sessions, identity)).await.context("write the heartbeat")
+}
+
+fn row(worker: &Worker, sessions: &Sessions, identity: &Identity) -> WorkerRow {
+    let progress = &worker.progress;
+    let first_receive_ms = progress.first_receive_ms.load(Ordering::Relaxed);
+    let in_flight = progress.busy.load(Ordering::Relaxed);
+    let state = if progress.draining.load(Ordering::Relaxed) {
+        "draining"
+    } else if first_receive_ms == 0 {
+        "starting"
+    } else if worker.in_hand.is_empty() {
+        "idle"
+    } else {
+        "busy"
+    };
+    let oldest = worker.in_hand.oldest();
+    worker.metrics.messages_held.set(i64::try_from(worker.in_hand.len()).unwrap_or(i64::MAX));
+    let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    WorkerRow {
+        id: identity.id.clone(),
+        host: identity.host.clone(),
+        pid: number(std::process::id()),
+        instance_id: identity.instance_id.clone(),
+        version: crate::cli::VERSION,
+        state,
+        slots: number(worker.config.worker.concurrency),
+        in_flight: number(in_flight),
+        empty_polls: number(progress.empty_polls.load(Ordering::Relaxed)),
+        listen: identity.listen.clone(),
+        backends: sessions.backends(),
+        queue_url: worker.config.queue.url.clone(),
+        visibility_timeout_secs: number(worker.config.queue.visibility_timeout_secs),
+        started_at: identity.started_at,
+        first_receive_at: i64::try_from(first_receive_ms)
+            .ok()
+            .filter(|ms| *ms > 0)
+            .and_then(DateTime::from_timestamp_millis),
+        receives: count(progress.receives.load(Ordering::Relaxed)),
+        redeliveries: count(progress.redeliveries.load(Ordering::Relaxed)),
+        oldest_sent_at: oldest.map(|(sent_at, _)| sent_at),
+        oldest_receive_count: oldest.map(|(_, count)| number(count)),
+    }
+}

@@ -1,0 +1,220 @@
+//! The messages a worker holds, and how many more it should ask for.
+
+use super::HOLD_LIMIT;
+use crate::queue::{EntryError, Message, Queue};
+use chrono::{DateTime, Utc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::Notify, time::Instant};
+use tracing::{debug, warn};
+
+/// Messages received and not yet deleted, released or hidden.
+#[derive(Debug, Default)]
+pub struct InHand {
+    held: Mutex<HashMap<String, HeldMessage>>,
+    intake: Intake,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct HeldMessage {
+    receipt_handle: String,
+    received_at: Instant,
+    sent_at: Option<DateTime<Utc>>,
+    receive_count: u32,
+    /// The handle turned out stale: somebody else has the message by now, extending it is over.
+    lost: bool,
+}
+
+impl InHand {
+    /// Takes a message in; false when it is in hand already, and then its newer receipt handle replaces the older.
+    pub fn take(&self, message: &Message) -> bool {
+        let mut held = self.lock();
+        if let Some(known) = held.get_mut(&message.message_id) {
+            known.receipt_handle.clone_from(&message.receipt_handle);
+            known.receive_count = message.receive_count;
+            known.lost = false;
+            return false;
+        }
+        held.insert(
+            message.message_id.clone(),
+            HeldMessage {
+                receipt_handle: message.receipt_handle.clone(),
+                received_at: Instant::now(),
+                sent_at: message.sent_at,
+                receive_count: message.receive_count,
+                lost: false,
+            },
+        );
+        true
+    }
+
+    /// Lets a message go and returns its newest receipt handle.
+    pub fn drop_message(&self, message_id: &str) -> Option<String> {
+        let dropped = self.lock().remove(message_id).map(|held| held.receipt_handle);
+        self.changed.notify_one();
+        dropped
+    }
+
+    /// Returns a held message's newest receipt handle.
+    #[must_use]
+    pub fn handle(&self, message_id: &str) -> Option<String> {
+        self.lock().get(message_id).map(|held| held.receipt_handle.clone())
+    }
+
+    /// Lets everything go and returns the receipt handles.
+    pub fn take_all(&self) -> Vec<String> {
+        self.lock().drain().map(|(_, held)| held.receipt_handle).collect()
+    }
+
+    /// Returns how many messages are held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Returns whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until a message was let go.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Returns the measure of how many messages can start soon.
+    #[must_use]
+    pub fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    /// Returns when the oldest message in hand was sent, and how often it was received.
+    #[must_use]
+    pub fn oldest(&self) -> Option<(DateTime<Utc>, u32)> {
+        self.lock().values().filter_map(|held| Some((held.sent_at?, held.receive_count))).min()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, HeldMessage>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn to_extend(&self) -> Vec<(String, String)> {
+        let extendable = |held: &&HeldMessage| !held.lost && held.received_at.elapsed() < HOLD_LIMIT;
+        let held = self.lock();
+        held.iter().filter(|(_, h)| extendable(h)).map(|(id, h)| (id.clone(), h.receipt_handle.clone())).collect()
+    }
+
+    fn lose(&self, message_id: &str, handle: &str) {
+        if let Some(held) = self.lock().get_mut(message_id).filter(|held| held.receipt_handle == handle) {
+            held.lost = true;
+        }
+    }
+}
+
+/// Extends every held message, also those waiting their turn, at a third of the visibility timeout:
+/// two attempts may fail before one becomes visible.
+pub(super) async fn keep(queue: Arc<dyn Queue>, in_hand: Arc<InHand>, visibility_timeout: Duration) {
+    let mut ticks = tokio::time::interval(visibility_timeout / 3);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let (ids, handles): (Vec<_>, Vec<_>) = in_hand.to_extend().into_iter().unzip();
+        let results = queue.extend(&handles, visibility_timeout).await;
+        let mut n_failed = 0;
+        for ((result, id), handle) in results.into_iter().zip(&ids).zip(&handles) {
+            match result {
+                Ok(()) => {}
+                // Deleted a moment ago, or received by another after a pause of ours; the fence sorts it out.
+                Err(EntryError::Stale) => {
+                    debug!(sqs.message_id = id, "message is no longer ours to extend");
+                    in_hand.lose(id, handle);
+                }
+                Err(EntryError::Failed(error)) => {
+                    n_failed += 1;
+                    debug!(sqs.message_id = id, error, "extend failed");
+                }
+            }
+        }
+        if n_failed > 0 {
+            warn!(messages = n_failed, "could not extend messages; trying again");
+        }
+    }
+}
+
+/// How many messages to receive: those that can start soon, judged by how long objects take.
+#[derive(Debug)]
+pub struct Intake {
+    /// Mean wall time of an object, decaying, in seconds; none before the first.
+    mean_secs: Mutex<Option<f64>>,
+}
+
+/// A message may wait in hand so long for a slot. Longer keeps messages from idle workers,
+/// shorter makes a worker with quick objects wait for the queue.
+const SOON_SECS: f64 = 0.5;
+/// Messages in hand beyond the slots, at most: each is extended and would wait for a visibility timeout after a crash.
+const MAX_WAITING: usize = 100;
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self { mean_secs: Mutex::new(None) }
+    }
+}
+
+impl Intake {
+    /// Notes how long an object took.
+    pub fn measured(&self, duration: Duration) {
+        let mut mean = self.mean_secs.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds = duration.as_secs_f64();
+        *mean = Some(mean.map_or(seconds, |mean| mean * 0.8 + seconds * 0.2));
+    }
+
+    /// Returns how many messages to ask for (0 to 10), with `n_held` in hand and so many slots.
+    #[must_use]
+    pub fn wanted(&self, n_held: usize, n_slots: usize) -> usize {
+        let mean = *self.mean_secs.lock().unwrap_or_else(PoisonError::into_inner);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped by MAX_WAITING")]
+        let waiting = mean.map_or(0, |mean| (SOON_SECS * n_slots as f64 / mean.max(0.001)) as usize);
+        (n_slots + waiting.min(MAX_WAITING)).saturating_sub(n_held).min(10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_start_soon_is_received() {
+        let intake = Intake::default();
+        assert_eq!(intake.wanted(0, 4), 4, "nothing measured: the free slots");
+        assert_eq!(intake.wanted(4, 4), 0);
+        intake.measured(Duration::from_secs(600));
+        assert_eq!(intake.wanted(3, 4), 1, "long objects: the free slots");
+        let quick = Intake::default();
+        quick.measured(Duration::from_millis(5));
+        assert_eq!(quick.wanted(4, 4), 10, "quick objects: a full batch ahead");
+        assert_eq!(quick.wanted(4 + MAX_WAITING, 4), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_messages_are_extended_for_as_long_as_they_are_held() {
+        let timeout = Duration::from_secs(60);
+        let queue = Arc::new(crate::queue::memory::MemoryQueue::new(timeout));
+        queue.send("m", "body");
+        let in_hand = Arc::new(InHand::default());
+        for message in queue.receive(10, Duration::ZERO).await.expect("memory") {
+            assert!(in_hand.take(&message));
+        }
+        let keeper = tokio::spawn(keep(Arc::clone(&queue) as Arc<dyn Queue>, Arc::clone(&in_hand), timeout));
+        tokio::time::sleep(timeout * 5).await;
+        assert_eq!(queue.receive(10, Duration::ZERO).await.expect("memory"), vec![], "still ours");
+        in_hand.take_all();
+        tokio::time::sleep(timeout * 2).await;
+        assert_eq!(queue.receive(10, Duration::ZERO).await.expect("memory").len(), 1, "let go");
+        keeper.abort();
+    }
+}

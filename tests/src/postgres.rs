@@ -1,0 +1,437 @@
+//! A private Postgres server.
+
+use crate::{scratch::Scratch, spawn, wait};
+use anyhow::{Context as _, Result, bail, ensure};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+/// A URL in this variable names a running server to share; its role must be a superuser.
+pub const URL_VARIABLE: &str = "PENSTOCK_TEST_DATABASE_URL";
+
+/// How long a server may take to start, recovery after a crash included.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// The superuser of a private cluster.
+const ROLE: &str = "penstock";
+
+/// What a private server should be like.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Keep fsync and its kin on, as in production: for crash tests and measurements.
+    pub durable: bool,
+    /// Further settings, as (name, value).
+    pub settings: Vec<(String, String)>,
+}
+
+/// A running server: a private cluster of ours, or one that a variable named.
+#[derive(Debug)]
+pub struct Postgres {
+    host_and_port: String,
+    password: String,
+    role: String,
+    cluster: Option<Cluster>,
+}
+
+/// The parts of a private cluster.
+#[derive(Debug)]
+struct Cluster {
+    bin: PathBuf,
+    user: Option<String>,
+    port: u16,
+    settings: Vec<(String, String)>,
+    server: Mutex<Option<Child>>,
+    scratch: Scratch,
+}
+
+impl Postgres {
+    /// Returns the server that tests of this process share; starts one unless [`URL_VARIABLE`] names it.
+    ///
+    /// # Errors
+    /// When no server can be started.
+    pub fn shared() -> Result<Arc<Self>> {
+        static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(postgres) = shared.upgrade() {
+            return Ok(postgres);
+        }
+        let postgres = Arc::new(match std::env::var(URL_VARIABLE) {
+            Ok(url) => Self::external(&url).with_context(|| format!("read {URL_VARIABLE}"))?,
+            Err(_) => Self::start(Options::default())?,
+        });
+        *shared = Arc::downgrade(&postgres);
+        Ok(postgres)
+    }
+
+    /// Creates and starts a private cluster.
+    ///
+    /// # Errors
+    /// When Postgres is not installed, or does not start; with the end of its log.
+    pub fn start(options: Options) -> Result<Self> {
+        let bin = find_binaries()?;
+        let scratch = Scratch::traversable("pg")?;
+        let user = server_user()?;
+        let password = format!("{:032x}", fastrand::u128(..));
+
+        // initdb reads the password as the server's user, and so nobody else may.
+        let password_file = scratch.write("password", &password)?;
+        let sockets = scratch.path().join("sockets");
+        fs::DirBuilder::new().mode(0o700).create(&sockets)?;
+        let data = scratch.path().join("data");
+        fs::DirBuilder::new().mode(0o700).create(&data)?;
+        let log = scratch.write("log", "")?;
+        fs::set_permissions(&password_file, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        if let Some(user) = &user {
+            let id = spawn::run(std::process::Command::new("id").args(["-u", user]))?.parse::<u32>()?;
+            for path in [&password_file, &sockets, &data, &log] {
+                chown(path, Some(id), None).with_context(|| format!("give {} to {user}", path.display()))?;
+            }
+        }
+        spawn::run(
+            spawn::tied(bin.join("initdb"), "KILL", user.as_deref())?
+                .current_dir("/")
+                .arg("--pgdata")
+                .arg(&data)
+                .args(["--username", ROLE, "--encoding", "UTF8", "--locale", "C.UTF-8"])
+                .args(["--auth", "scram-sha-256", "--no-sync", "--no-instructions", "--pwfile"])
+                .arg(&password_file),
+        )?;
+        fs::remove_file(&password_file)?;
+
+        let cluster = Cluster { bin, user, port: 0, settings: settings(&options), server: Mutex::new(None), scratch };
+        let cluster = cluster.launch_on_a_free_port()?;
+        Ok(Self {
+            host_and_port: format!("127.0.0.1:{}", cluster.port),
+            password,
+            role: ROLE.to_owned(),
+            cluster: Some(cluster),
+        })
+    }
+
+    /// Takes a running server that others look after.
+    fn external(url: &str) -> Result<Self> {
+        let parts = url.strip_prefix("postgres://").and_then(|rest| {
+            let (login, rest) = rest.split_once('@')?;
+            let (role, password) = login.split_once(':')?;
+            Some((role, password, rest.split('/').next()?))
+        });
+        let Some((role, password, host_and_port)) = parts else {
+            bail!("expected postgres://ROLE:PASSWORD@HOST:PORT/…");
+        };
+        Ok(Self {
+            host_and_port: host_and_port.to_owned(),
+            password: password.to_owned(),
+            role: role.to_owned(),
+            cluster: None,
+        })
+    }
+
+    /// Returns host and port, for a proxy in front of the server.
+    #[must_use]
+    pub fn host_and_port(&self) -> &str {
+        &self.host_and_port
+    }
+
+    /// Returns the superuser's URL of a database.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        url_through(&self.role, &self.password, &self.host_and_port, database)
+    }
+
+    /// Creates an empty database, dropped with its handle.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn create_database(self: &Arc<Self>) -> Result<Database> {
+        let name = format!("t_{:016x}", fastrand::u64(..));
+        self.admin(&format!("CREATE DATABASE {name}")).await?;
+        Ok(Database { postgres: Arc::clone(self), name })
+    }
+
+    /// Ends the server as a power cut would (`immediate`) and starts it again; returns when it takes connections.
+    ///
+    /// # Errors
+    /// When the cluster is not ours, or does not come back.
+    pub fn crash_and_restart(&self) -> Result<()> {
+        self.stop_with("QUIT")?;
+        self.start_again()
+    }
+
+    /// Ends every connection, stops the server in order (`fast`) and starts it again.
+    ///
+    /// # Errors
+    /// As [`Self::crash_and_restart`].
+    pub fn restart(&self) -> Result<()> {
+        self.stop()?;
+        self.start_again()
+    }
+
+    /// Stops the server in order; its data stays for [`Self::start_again`].
+    ///
+    /// # Errors
+    /// When the cluster is not ours, or does not end.
+    pub fn stop(&self) -> Result<()> {
+        self.stop_with("INT")
+    }
+
+    /// Starts a stopped server on the port it had.
+    ///
+    /// # Errors
+    /// When the cluster is not ours, or does not start.
+    pub fn start_again(&self) -> Result<()> {
+        self.cluster()?.launch()
+    }
+
+    /// Returns the directory with this cluster's Postgres programs (`psql`, `pg_dump`, …).
+    ///
+    /// # Errors
+    /// When Postgres is not installed.
+    pub fn binaries(&self) -> Result<PathBuf> {
+        self.cluster.as_ref().map_or_else(find_binaries, |cluster| Ok(cluster.bin.clone()))
+    }
+
+    fn stop_with(&self, signal: &str) -> Result<()> {
+        let cluster = self.cluster()?;
+        let server = cluster.server().take();
+        server.map_or(Ok(()), |server| end(server, signal))
+    }
+
+    fn cluster(&self) -> Result<&Cluster> {
+        self.cluster.as_ref().context("a shared server is not ours to stop; start one for this test")
+    }
+
+    async fn admin(&self, statement: &str) -> Result<()> {
+        let mut connection = PgConnection::connect(&self.url("postgres")).await.context("connect to Postgres")?;
+        connection.execute(statement).await.with_context(|| statement.to_owned())?;
+        connection.close().await?;
+        Ok(())
+    }
+}
+
+impl Cluster {
+    fn server(&self) -> MutexGuard<'_, Option<Child>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the server; another program may take the port between our look and its bind.
+    fn launch_on_a_free_port(mut self) -> Result<Self> {
+        let mut attempt = 1;
+        loop {
+            self.port = spawn::free_port()?;
+            match self.launch() {
+                Ok(()) => return Ok(self),
+                Err(error) if attempt == 3 => return Err(error),
+                Err(_) => attempt += 1,
+            }
+        }
+    }
+
+    fn launch(&self) -> Result<()> {
+        let path = self.scratch.path();
+        let data = path.join("data");
+        let log_path = path.join("log");
+        let log = fs::File::options().append(true).open(&log_path)?;
+        let mut command = spawn::tied(self.bin.join("postgres"), "INT", self.user.as_deref())?;
+        command.current_dir("/").arg("-D").arg(&data);
+        command.arg("-c").arg(format!("unix_socket_directories={}", path.join("sockets").display()));
+        command.arg("-c").arg(format!("port={}", self.port));
+        for (name, value) in &self.settings {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut server = spawn::spawn(command).context("start postgres")?;
+        let pid = server.id();
+        wait::until_blocking("Postgres to take connections", START_LIMIT, || {
+            if let Some(status) = server.try_wait()? {
+                bail!("postgres ended with {status}:\n{}", spawn::tail(&log_path));
+            }
+            Ok(is_ready(&data.join("postmaster.pid"), pid).then_some(()))
+        })?;
+        *self.server() = Some(server);
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(server) = self.server().take() {
+            // Immediate: the data goes away with the directory.
+            let _ = end(server, "QUIT");
+        }
+    }
+}
+
+/// A database of its own, dropped with its handle.
+#[derive(Debug)]
+pub struct Database {
+    postgres: Arc<Postgres>,
+    name: String,
+}
+
+impl Database {
+    /// Returns its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns its URL, for the superuser.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.postgres.url(&self.name)
+    }
+
+    /// Returns its URL through a proxy at `host_and_port`.
+    #[must_use]
+    pub fn url_through(&self, host_and_port: impl ToString) -> String {
+        url_through(&self.postgres.role, &self.postgres.password, &host_and_port.to_string(), &self.name)
+    }
+
+    /// Returns the server.
+    #[must_use]
+    pub fn postgres(&self) -> &Arc<Postgres> {
+        &self.postgres
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// When the server is down.
+    pub async fn connect(&self) -> Result<PgConnection> {
+        PgConnection::connect(&self.url()).await.with_context(|| format!("connect to {}", self.name))
+    }
+
+    /// Runs statements on a connection of their own.
+    ///
+    /// # Errors
+    /// When one fails.
+    pub async fn execute(&self, statements: &str) -> Result<()> {
+        let mut connection = self.connect().await?;
+        connection.execute(statements).await.with_context(|| statements.to_owned())?;
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// Runs a query and returns its rows as text, columns joined by ` | `, NULL as `∅`.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn rows(&self, query: &str) -> Result<Vec<String>> {
+        let mut connection = self.connect().await?;
+        // Postgres itself writes the text, so that a snapshot does not depend on our decoders.
+        let wrapped = format!(
+            "SELECT (SELECT string_agg(coalesce(value, '∅'), ' | ' ORDER BY ordinality) \
+             FROM json_each_text(row_to_json(row)) WITH ORDINALITY) FROM ({query}) row"
+        );
+        let rows = sqlx::query_scalar::<_, Option<String>>(&wrapped)
+            .fetch_all(&mut connection)
+            .await
+            .with_context(|| query.to_owned())?;
+        connection.close().await?;
+        Ok(rows.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    /// Runs a query that returns one value and returns it as text.
+    ///
+    /// # Errors
+    /// When the query fails or does not return exactly one row.
+    pub async fn value(&self, query: &str) -> Result<String> {
+        let mut rows = self.rows(query).await?;
+        ensure!(rows.len() == 1, "{query} returned {} rows", rows.len());
+        Ok(rows.remove(0))
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // A private cluster goes away whole; a shared one must not fill up.
+        if self.postgres.cluster.is_some() {
+            return;
+        }
+        let (postgres, name) = (Arc::clone(&self.postgres), self.name.clone());
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(postgres.admin(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")))
+        });
+        // Best effort: the test has its verdict already.
+        let _ = dropped.join();
+    }
+}
+
+/// Returns the newest installed Postgres's programs.
+///
+/// # Errors
+/// When there is none, saying how to get it.
+pub fn find_binaries() -> Result<PathBuf> {
+    let complete = |directory: &Path| ["postgres", "initdb"].iter().all(|name| directory.join(name).is_file());
+    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().filter_map(|entry| {
+        let version = entry.file_name().to_str()?.parse::<u32>().ok()?;
+        Some((version, entry.path().join("bin")))
+    });
+    if let Some((_, bin)) = debian.filter(|(_, bin)| complete(bin)).max() {
+        return Ok(bin);
+    }
+    let in_path =
+        std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    in_path.into_iter().find(|directory| complete(directory)).context(
+        "no Postgres server is installed: neither /usr/lib/postgresql/*/bin nor PATH has postgres and initdb (package postgresql)",
+    )
+}
+
+/// Returns the user to run the server as: Postgres refuses to be run by root.
+fn server_user() -> Result<Option<String>> {
+    if fs::metadata("/proc/self")?.uid() != 0 {
+        return Ok(None);
+    }
+    let user = "postgres";
+    spawn::run(std::process::Command::new("id").args(["-u", user]))
+        .context("root cannot run Postgres, and there is no user postgres to run it as")?;
+    Ok(Some(user.to_owned()))
+}
+
+fn settings(options: &Options) -> Vec<(String, String)> {
+    let fast: &[(&str, &str)] = &[("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "off")];
+    let always: &[(&str, &str)] = &[
+        ("listen_addresses", "127.0.0.1"),
+        ("unix_socket_permissions", "0700"),
+        // Tests run side by side, each with a few workers and their pools.
+        ("max_connections", "300"),
+        ("max_wal_size", "4GB"),
+        ("timezone", "UTC"),
+        ("log_min_messages", "warning"),
+    ];
+    let chosen = if options.durable { &[] } else { fast };
+    let mut settings: Vec<(String, String)> =
+        always.iter().chain(chosen).map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    settings.extend(options.settings.iter().cloned());
+    settings
+}
+
+/// Reads the server's own word for it: line 1 is its process id, line 8 its state.
+fn is_ready(pid_file: &Path, pid: u32) -> bool {
+    let text = fs::read_to_string(pid_file).unwrap_or_default();
+    let mut lines = text.lines();
+    lines.next().and_then(|line| line.trim().parse().ok()) == Some(pid)
+        && lines.nth(6).is_some_and(|state| state.trim() == "ready")
+}
+
+/// Sends the signal and waits for the end; the last resort is the kernel.
+fn end(mut server: Child, signal: &str) -> Result<()> {
+    spawn::signal(server.id(), signal)?;
+    let ended = wait::until_blocking("Postgres to end", Duration::from_secs(30), || Ok(server.try_wait()?));
+    if ended.is_err() {
+        server.kill()?;
+        server.wait()?;
+    }
+    ended.map(|_| ())
+}
+
+fn url_through(role: &str, password: &str, host_and_port: &str, database: &str) -> String {
+    format!("postgres://{role}:{password}@{host_and_port}/{database}")
+}

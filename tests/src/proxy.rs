@@ -1,0 +1,442 @@
+//! A TCP proxy that holds windows open: put before Postgres, S3 or SQS, it stops, cuts, delays or
+//! answers at the very byte a test names.
+//!
+//! A [`Rule`] watches what clients send. When its pattern passes, its [`Action`] happens to that
+//! connection, a limited number of times; the [`Trigger`] tells the test that it did and lets the
+//! connection go on again.
+
+use anyhow::{Context as _, Result, bail};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
+    sync::watch,
+    task::JoinHandle,
+};
+
+/// What happens to a connection on which the pattern passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// The bytes with the pattern, and all after them, wait; the server does not see the request.
+    HoldRequest,
+    /// The request passes; the server's answer waits.
+    HoldAnswer,
+    /// The connection ends before the server sees the request.
+    CutRequest,
+    /// The request passes; the connection ends when the server answers, of which this many bytes pass.
+    CutAnswer(usize),
+    /// The request waits this long.
+    Delay(Duration),
+    /// The client gets these bytes, and the server nothing; then the connection ends. (HTTP.)
+    Answer(Vec<u8>),
+}
+
+/// When to act, how, and how often.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    pattern: Vec<u8>,
+    skip: usize,
+    times: usize,
+    action: Action,
+}
+
+impl Rule {
+    /// Acts once, the first time a client sends `pattern`.
+    #[must_use]
+    pub fn when_client_sends(pattern: impl AsRef<[u8]>, action: Action) -> Self {
+        Self { pattern: pattern.as_ref().to_vec(), skip: 0, times: 1, action }
+    }
+
+    /// Lets the pattern pass so many times first.
+    #[must_use]
+    pub fn after(mut self, skip: usize) -> Self {
+        self.skip = skip;
+        self
+    }
+
+    /// Acts so many times.
+    #[must_use]
+    pub fn times(mut self, times: usize) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// Acts every time.
+    #[must_use]
+    pub fn always(self) -> Self {
+        self.times(usize::MAX)
+    }
+}
+
+/// Returns an HTTP answer with an empty body, for [`Action::Answer`].
+#[must_use]
+pub fn http_answer(status: u16, reason: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status} {reason}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into_bytes()
+}
+
+/// A handle on a rule at work.
+#[derive(Debug, Clone)]
+pub struct Trigger {
+    rule: Arc<ActiveRule>,
+}
+
+impl Trigger {
+    /// Waits until the rule has acted `count` times.
+    ///
+    /// # Errors
+    /// When that does not happen within `limit`.
+    pub async fn fired(&self, count: usize, limit: Duration) -> Result<()> {
+        let mut acted = self.rule.acted.subscribe();
+        let waited = tokio::time::timeout(limit, acted.wait_for(|acted| *acted >= count)).await;
+        if waited.is_err() {
+            let pattern = String::from_utf8_lossy(&self.rule.rule.pattern).into_owned();
+            bail!("the proxy saw {pattern:?} {} times, not {count}, in {} s", self.count(), limit.as_secs_f64());
+        }
+        Ok(())
+    }
+
+    /// Returns how often the rule has acted.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        *self.rule.acted.borrow()
+    }
+
+    /// Lets the held connections go on, and the rule act no more.
+    pub fn release(&self) {
+        self.rule.released.send_replace(true);
+    }
+}
+
+#[derive(Debug)]
+struct ActiveRule {
+    rule: Rule,
+    seen: AtomicUsize,
+    acted: watch::Sender<usize>,
+    released: watch::Sender<bool>,
+}
+
+impl ActiveRule {
+    /// Counts a sighting; returns whether to act on it.
+    fn is_due(&self) -> bool {
+        let seen = self.seen.fetch_add(1, Ordering::SeqCst);
+        let due = seen >= self.rule.skip && seen - self.rule.skip < self.rule.times && !*self.released.borrow();
+        if due {
+            self.acted.send_modify(|acted| *acted += 1);
+        }
+        due
+    }
+
+    async fn wait_for_release(&self) {
+        // The sender lives in self, so this ends with the release only.
+        let _ = self.released.subscribe().wait_for(|released| *released).await;
+    }
+}
+
+/// Whether connections live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    /// Bytes pass.
+    Open,
+    /// Nothing passes, in either direction; connections are kept.
+    Held,
+    /// Connections are closed, new ones too.
+    Shut,
+}
+
+#[derive(Debug)]
+struct Shared {
+    upstream: String,
+    rules: Mutex<Vec<Arc<ActiveRule>>>,
+    gate: watch::Sender<Gate>,
+    /// Counts cuts; a connection ends when the number is no longer the one it began with.
+    cuts: watch::Sender<u64>,
+    connections: AtomicUsize,
+}
+
+/// A listening proxy; its connections end when it is dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Listens on a free port of 127.0.0.1 and passes connections on to `upstream` (`host:port`).
+    ///
+    /// # Errors
+    /// When there is no free port.
+    pub async fn start(upstream: &str) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("listen")?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            upstream: upstream.to_owned(),
+            rules: Mutex::default(),
+            gate: watch::Sender::new(Gate::Open),
+            cuts: watch::Sender::new(0),
+            connections: AtomicUsize::new(0),
+        });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Ok(Self { address, shared, accepting })
+    }
+
+    /// Returns where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns `http://host:port`, for `AWS_ENDPOINT_URL_SQS` and its kin.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Puts a rule to work, for connections there are and those to come.
+    pub fn add(&self, rule: Rule) -> Trigger {
+        let rule = Arc::new(ActiveRule {
+            rule,
+            seen: AtomicUsize::new(0),
+            acted: watch::Sender::new(0),
+            released: watch::Sender::new(false),
+        });
+        self.shared.rules().push(Arc::clone(&rule));
+        Trigger { rule }
+    }
+
+    /// Lets nothing pass in either direction; connections are kept, new ones accepted.
+    pub fn hold(&self) {
+        self.shared.gate.send_replace(Gate::Held);
+    }
+
+    /// Lets everything pass again.
+    pub fn open(&self) {
+        self.shared.gate.send_replace(Gate::Open);
+    }
+
+    /// Ends every connection; new ones pass.
+    pub fn cut(&self) {
+        self.shared.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Ends every connection, and new ones as they come, until [`Self::open`].
+    pub fn shut(&self) {
+        self.shared.gate.send_replace(Gate::Shut);
+        self.cut();
+    }
+
+    /// Returns how many connections were accepted so far.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.shut();
+    }
+}
+
+impl Shared {
+    fn rules(&self) -> MutexGuard<'_, Vec<Arc<ActiveRule>>> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((client, _)) = listener.accept().await {
+        shared.connections.fetch_add(1, Ordering::SeqCst);
+        if *shared.gate.borrow() == Gate::Shut {
+            continue;
+        }
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let mut cuts = shared.cuts.subscribe();
+            // A client or server that goes away ends the connection, which is all there is to say.
+            tokio::select! {
+                _ = pass(client, Arc::clone(&shared)) => {}
+                _ = cuts.changed() => {}
+            }
+        });
+    }
+}
+
+/// What the request direction tells the answer direction of one connection.
+#[derive(Debug, Clone)]
+enum Answers {
+    Pass,
+    Wait(Arc<ActiveRule>),
+    CutAfter(usize),
+}
+
+async fn pass(client: TcpStream, shared: Arc<Shared>) -> Result<()> {
+    let server = TcpStream::connect(&shared.upstream).await?;
+    // Small packets must not wait for each other, or the proxy would change what it stands before.
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let answers = watch::Sender::new(Answers::Pass);
+    let answering = answers.subscribe();
+    let to_client = Arc::new(tokio::sync::Mutex::new(to_client));
+    let requests = pass_requests(from_client, to_server, Arc::clone(&to_client), &shared, answers);
+    let answers = pass_answers(from_server, to_client, &shared, answering);
+    tokio::try_join!(requests, answers)?;
+    Ok(())
+}
+
+/// The largest piece read at once; a rule holds, cuts or answers with this granularity before its pattern.
+const PIECE_BYTES: usize = 64 * 1024;
+
+async fn pass_requests(
+    mut from_client: OwnedReadHalf,
+    mut to_server: OwnedWriteHalf,
+    to_client: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
+    shared: &Shared,
+    answers: watch::Sender<Answers>,
+) -> Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    // The end of what was passed, so that a pattern on the border of two pieces is seen.
+    let mut before = Vec::new();
+    loop {
+        let read = from_client.read(&mut piece).await?;
+        if read == 0 {
+            to_server.shutdown().await?;
+            return Ok(());
+        }
+        wait_while_held(shared).await;
+        let piece = &piece[..read];
+        let rules: Vec<_> = shared.rules().clone();
+        for rule in rules {
+            for _ in 0..sightings(&rule.rule.pattern, &before, piece) {
+                if !rule.is_due() {
+                    continue;
+                }
+                match &rule.rule.action {
+                    Action::HoldRequest => rule.wait_for_release().await,
+                    Action::HoldAnswer => {
+                        answers.send_replace(Answers::Wait(Arc::clone(&rule)));
+                    }
+                    Action::CutRequest => bail!("cut"),
+                    Action::CutAnswer(bytes) => {
+                        answers.send_replace(Answers::CutAfter(*bytes));
+                    }
+                    Action::Delay(pause) => tokio::time::sleep(*pause).await,
+                    Action::Answer(answer) => {
+                        read_rest_of_request(piece, &mut from_client).await?;
+                        to_client.lock().await.write_all(answer).await?;
+                        to_client.lock().await.shutdown().await?;
+                        bail!("answered");
+                    }
+                }
+            }
+        }
+        before.extend_from_slice(piece);
+        let kept = before.len().min(256);
+        before.drain(..before.len() - kept);
+        to_server.write_all(piece).await?;
+    }
+}
+
+async fn pass_answers(
+    mut from_server: OwnedReadHalf,
+    to_client: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
+    shared: &Shared,
+    answers: watch::Receiver<Answers>,
+) -> Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut passed = 0;
+    loop {
+        let read = from_server.read(&mut piece).await?;
+        if read == 0 {
+            to_client.lock().await.shutdown().await?;
+            return Ok(());
+        }
+        wait_while_held(shared).await;
+        let now = answers.borrow().clone();
+        match now {
+            Answers::Pass => {}
+            Answers::Wait(rule) => rule.wait_for_release().await,
+            Answers::CutAfter(bytes) => {
+                let left = bytes.saturating_sub(passed);
+                passed += read;
+                if left < read {
+                    to_client.lock().await.write_all(&piece[..left]).await?;
+                    bail!("cut");
+                }
+            }
+        }
+        to_client.lock().await.write_all(&piece[..read]).await?;
+    }
+}
+
+async fn wait_while_held(shared: &Shared) {
+    let _ = shared.gate.subscribe().wait_for(|gate| *gate != Gate::Held).await;
+}
+
+/// Counts how often the pattern ends within `piece`, of which `before` is what came just before.
+fn sightings(pattern: &[u8], before: &[u8], piece: &[u8]) -> usize {
+    if pattern.is_empty() {
+        return 0;
+    }
+    let border = before.len().min(pattern.len() - 1);
+    let joined = [&before[before.len() - border..], piece].concat();
+    joined.windows(pattern.len()).filter(|window| *window == pattern).count()
+}
+
+/// Reads an HTTP request to its end, so that closing the connection does not reset it under our answer.
+async fn read_rest_of_request(start: &[u8], from_client: &mut OwnedReadHalf) -> Result<()> {
+    let mut request = start.to_vec();
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        if request_is_complete(&request) {
+            return Ok(());
+        }
+        let read = from_client.read(&mut piece).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        request.extend_from_slice(&piece[..read]);
+    }
+}
+
+fn request_is_complete(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, _)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        if name.eq_ignore_ascii_case("content-length") { value.trim().parse::<usize>().ok() } else { None }
+    });
+    let end_of_head = request.windows(4).position(|window| window == b"\r\n\r\n").map_or(request.len(), |at| at + 4);
+    request.len() >= end_of_head + length.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_on_the_border_of_two_pieces_is_seen_once() {
+        assert_eq!(sightings(b"COMMIT", b"..COM", b"MIT.."), 1);
+        assert_eq!(sightings(b"COMMIT", b"COMMIT", b"...."), 0);
+        assert_eq!(sightings(b"COMMIT", b"", b"COMMIT COMMIT"), 2);
+        assert_eq!(sightings(b"COMMIT", b"C", b"OMMI"), 0);
+    }
+
+    #[test]
+    fn a_request_ends_with_its_body() {
+        assert!(!request_is_complete(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab"));
+        assert!(request_is_complete(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc"));
+        assert!(request_is_complete(b"GET / HTTP/1.1\r\n\r\n"));
+        assert!(!request_is_complete(b"GET / HTTP/1.1\r\n"));
+    }
+}
