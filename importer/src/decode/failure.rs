@@ -3,18 +3,6 @@
 use super::{DecodeError, SourceError};
 use std::{error::Error, io};
 
-/// Returns what a failed read means: a fault of the store stays one, all else is the data's.
-pub fn of_read(error: io::Error) -> DecodeError {
-    let error = match error.downcast::<SourceError>() {
-        Ok(SourceError(source)) => return DecodeError::Source(source),
-        Err(error) => error,
-    };
-    match error.downcast::<DecodeError>() {
-        Ok(error) => error,
-        Err(error) => of_chain(&error),
-    }
-}
-
 /// Returns what an error means that a library may have wrapped around a failed read.
 pub fn of_chain(error: &(dyn Error + 'static)) -> DecodeError {
     let mut link = Some(error);

@@ -4,20 +4,23 @@
 //! `open` looks at the content, undoes compression and picks the format; the returned
 //! [`RowReader`] fills [`Batch`]es through a [`Mapping`] until the object ends.
 
-mod contain;
-mod decimal;
-mod failure;
 pub mod avro;
 mod compression;
+mod contain;
 mod csv;
+mod decimal;
 mod encoding;
+mod failure;
 pub mod json;
 mod mapping;
+mod named;
 mod open;
 pub mod parquet;
 mod row;
-mod to_json;
 mod sniff;
+mod to_json;
+#[cfg(test)]
+mod trial;
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot};
 pub use open::open;
 pub use row::{MAX_PAYLOAD_BYTES, RowEncoder};

@@ -1,7 +1,7 @@
 //! Rows in a JSON document: one object, objects one after another, or arrays of them.
 
 use super::{frame::Frame, next_byte, row::RowParser, window::Window};
-use crate::decode::{Batch, DecodeError, MAX_PAYLOAD_BYTES, failure};
+use crate::decode::{Batch, DecodeError, MAX_PAYLOAD_BYTES};
 
 /// What may come next in the document.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Document {
         batch: &mut Batch,
     ) -> Result<bool, DecodeError> {
         loop {
-            let Some(byte) = next_byte(window).map_err(failure::of_read)? else {
+            let Some(byte) = next_byte(window)? else {
                 return match self.state {
                     State::Outside => Ok(false),
                     _ => Err(DecodeError::Corrupt("JSON array ends early".into())),
@@ -99,7 +99,7 @@ fn push_value(
         if end.is_some() {
             break;
         }
-        if !window.more().map_err(failure::of_read)? {
+        if !window.more()? {
             return Err(DecodeError::Corrupt("JSON value ends early".into()));
         }
     }

@@ -8,7 +8,7 @@ mod row;
 mod scan;
 mod window;
 
-use super::{Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, RowReader, failure};
+use super::{Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, RowReader};
 use document::Document;
 use frame::Frame;
 use lines::Lines;
@@ -29,9 +29,9 @@ pub fn open(
     options: &ReadOptions,
 ) -> Result<Box<dyn RowReader>, DecodeError> {
     let mut window = Window::new(input);
-    skip_byte_order_mark(&mut window).map_err(failure::of_read)?;
+    skip_byte_order_mark(&mut window)?;
     let max_bytes = options.limits.row_bytes;
-    let by_lines = declared == Format::Ndjson || is_by_lines(&mut window, max_bytes).map_err(failure::of_read)?;
+    let by_lines = declared == Format::Ndjson || is_by_lines(&mut window, max_bytes)?;
     let framing = if by_lines { Framing::Lines(Lines::default()) } else { Framing::Document(Document::default()) };
     let rows = RowParser::new(Arc::default(), options.limits.depth);
     let reader = JsonReader { fields: Fields::Open, window, framing, rows, max_bytes, max_depth: options.limits.depth };
@@ -65,7 +65,7 @@ impl RowReader for JsonReader {
         let Self { window, framing, rows, max_bytes, .. } = self;
         while batch.size() < batch_bytes {
             let more = match framing {
-                Framing::Lines(lines) => lines.next(window, *max_bytes, rows, batch).map_err(failure::of_read)?,
+                Framing::Lines(lines) => lines.next(window, *max_bytes, rows, batch)?,
                 Framing::Document(document) => document.next(window, *max_bytes, rows, batch)?,
             };
             if !more {
@@ -143,3 +143,6 @@ fn next_byte(window: &mut Window) -> io::Result<Option<u8>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! The footer of a Parquet file, looked at before the library allocates by it.
+
+use super::{object::Object, thrift::check_schema};
+use crate::decode::{DecodeError, contain::contained, failure};
+use parquet::file::metadata::{
+    ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
+};
+
+/// Length and magic at the file's end.
+const TAIL_BYTES: usize = 8;
+/// What is read at first: most footers fit.
+const FIRST_READ_BYTES: usize = 64 * 1024;
+/// A longer footer is refused: its metadata takes several times its length in memory.
+const MAX_FOOTER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Reads and checks the footer.
+///
+/// # Errors
+/// [`DecodeError::Corrupt`] when it is none, [`DecodeError::Limits`] when it is too long.
+pub fn read(object: &Object, max_schema_depth: usize) -> Result<ParquetMetaData, DecodeError> {
+    let corrupt = |problem: &str| DecodeError::Corrupt(format!("Parquet footer: {problem}"));
+    let explain = |error| object.explain(&error);
+    let size = object.size();
+    let first = size.min(FIRST_READ_BYTES as u64) as usize;
+    if first < TAIL_BYTES {
+        return Err(corrupt("file is too short"));
+    }
+    let end = object.read_at(size - first as u64, first).map_err(explain)?;
+    let (before, tail) = end.split_at(first - TAIL_BYTES);
+    match &tail[4..] {
+        b"PAR1" => {}
+        b"PARE" => return Err(corrupt("file is encrypted")),
+        _ => return Err(corrupt("no magic number at the end")),
+    }
+    let length = u32::from_le_bytes(tail[..4].try_into().expect("four of eight bytes")) as usize;
+    if (length + TAIL_BYTES) as u64 > size {
+        return Err(corrupt("longer than the file"));
+    }
+    if length > MAX_FOOTER_BYTES {
+        return Err(DecodeError::Limits(format!("Parquet footer of {length} bytes, {MAX_FOOTER_BYTES} are allowed")));
+    }
+    let bytes = if length <= before.len() {
+        end.slice(before.len() - length..before.len())
+    } else {
+        object.read_at(size - (length + TAIL_BYTES) as u64, length).map_err(explain)?
+    };
+    check_schema(&bytes, max_schema_depth).map_err(corrupt)?;
+    let options = ParquetMetaDataOptions::new()
+        .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
+        .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll)
+        .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll);
+    contained(|| {
+        ParquetMetaDataReader::decode_metadata_with_options(&bytes, Some(&options))
+            .map_err(|error| failure::of_chain(&error))
+    })
+}

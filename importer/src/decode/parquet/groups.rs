@@ -1,0 +1,163 @@
+//! A file's row groups as record batches of bounded size.
+
+use super::{
+    object::Object,
+    pages::{Meter, RowGroup},
+    schema::{Projection, Schema},
+};
+use crate::decode::{DecodeError, contain::contained, failure};
+use arrow_array::RecordBatch;
+use parquet::{
+    arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection, RowSelector},
+    errors::ParquetError,
+    file::metadata::{ParquetMetaData, RowGroupMetaData},
+};
+use std::sync::Arc;
+
+/// Larger batches save little once a batch has this many rows, and take memory.
+const MAX_BATCH_ROWS: usize = 2048;
+/// A batch that turns out too large is tried again with this fraction of its rows.
+const SHRINK: usize = 8;
+/// Smaller reads cost a request each for nothing, larger ones only memory.
+const READ_AHEAD_BYTES: std::ops::RangeInclusive<usize> = 64 * 1024..=4 * 1024 * 1024;
+/// What a batch of rows is to take.
+const BATCH_BYTES: std::ops::RangeInclusive<usize> = 1024 * 1024..=32 * 1024 * 1024;
+
+/// Reads a file's row groups one after another.
+pub struct RowGroups {
+    object: Arc<Object>,
+    metadata: Arc<ParquetMetaData>,
+    projection: Projection,
+    repeated: Arc<[bool]>,
+    read_ahead_bytes: usize,
+    batch_bytes: usize,
+    /// Width of the widest fixed-length value, which batches reserve for each row.
+    fixed_bytes: usize,
+    meter: Arc<Meter>,
+    next: usize,
+    current: Option<Reading>,
+}
+
+/// The row group in hand.
+struct Reading {
+    reader: ParquetRecordBatchReader,
+    batch_rows: usize,
+    rows_done: usize,
+    n_rows: usize,
+}
+
+impl RowGroups {
+    /// Returns the row groups of a file, of whose root fields the `wanted` ones are read.
+    pub fn new(
+        object: Arc<Object>,
+        metadata: Arc<ParquetMetaData>,
+        schema: &Schema,
+        mut wanted: Vec<bool>,
+        buffer_bytes: usize,
+    ) -> Result<Self, DecodeError> {
+        if !wanted.contains(&true) {
+            // Rows are counted as they are read: the number the file states is not proof of any.
+            wanted.iter_mut().take(1).for_each(|first| *first = true);
+        }
+        let projection = schema.project(&wanted).map_err(|error| failure::of_chain(&error))?;
+        let n_leaves = projection.leaves.len();
+        if n_leaves == 0 && metadata.row_groups().iter().any(|group| group.num_rows() != 0) {
+            return Err(DecodeError::Corrupt("rows without columns".into()));
+        }
+        let batch_bytes = (buffer_bytes / 2).clamp(*BATCH_BYTES.start(), *BATCH_BYTES.end());
+        Ok(Self {
+            read_ahead_bytes: (buffer_bytes / n_leaves.max(1))
+                .clamp(*READ_AHEAD_BYTES.start(), *READ_AHEAD_BYTES.end()),
+            batch_bytes,
+            fixed_bytes: schema.fixed_bytes(&projection.leaves),
+            meter: Arc::new(Meter::new(2 * batch_bytes as u64)),
+            repeated: Arc::clone(&schema.repeated),
+            object,
+            metadata,
+            projection,
+            next: 0,
+            current: None,
+        })
+    }
+
+    /// Returns what the columns of the record batches are.
+    pub fn projection(&self) -> &Projection {
+        &self.projection
+    }
+
+    /// Returns the next record batch, `None` after the last.
+    ///
+    /// # Errors
+    /// [`DecodeError::Corrupt`] where pages are broken or rows are missing.
+    pub fn next(&mut self) -> Result<Option<RecordBatch>, DecodeError> {
+        loop {
+            let Some(reading) = &mut self.current else {
+                if self.next == self.metadata.num_row_groups() {
+                    return Ok(None);
+                }
+                self.current = Some(self.open(0, MAX_BATCH_ROWS)?);
+                continue;
+            };
+            self.meter.start_batch(reading.batch_rows > 1);
+            let result = contained(|| reading.reader.next().transpose().map_err(|error| self.object.explain(&error)));
+            match result {
+                Ok(Some(records)) => {
+                    reading.rows_done += records.num_rows();
+                    return Ok(Some(records));
+                }
+                Ok(None) if reading.rows_done == reading.n_rows => {
+                    self.current = None;
+                    self.next += 1;
+                }
+                Ok(None) => {
+                    let (found, stated) = (reading.rows_done, reading.n_rows);
+                    return Err(DecodeError::Corrupt(format!(
+                        "row group has {found} rows, its metadata says {stated}"
+                    )));
+                }
+                Err(_) if self.meter.has_stopped() => {
+                    let (rows_done, batch_rows) = (reading.rows_done, reading.batch_rows / SHRINK);
+                    self.current = Some(self.open(rows_done, batch_rows)?);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Starts to read the next row group after `rows_done` rows, at most `max_rows` at a time.
+    fn open(&self, rows_done: usize, max_rows: usize) -> Result<Reading, DecodeError> {
+        let group = self.metadata.row_group(self.next);
+        let n_rows = usize::try_from(group.num_rows());
+        let n_rows = n_rows.map_err(|_| DecodeError::Corrupt("row group has a negative row count".into()))?;
+        let batch_rows = self.batch_rows(group, n_rows).min(max_rows).max(1);
+        let pages = RowGroup {
+            object: Arc::clone(&self.object),
+            metadata: Arc::clone(&self.metadata),
+            index: self.next,
+            read_ahead_bytes: self.read_ahead_bytes,
+            meter: Arc::clone(&self.meter),
+            repeated: Arc::clone(&self.repeated),
+        };
+        let selection = (rows_done > 0).then(|| {
+            RowSelection::from(vec![
+                RowSelector::skip(rows_done),
+                RowSelector::select(n_rows.saturating_sub(rows_done)),
+            ])
+        });
+        let reader = contained(|| {
+            let levels = &self.projection.levels;
+            let reader = ParquetRecordBatchReader::try_new_with_row_groups(levels, &pages, batch_rows, selection);
+            reader.map_err(|error: ParquetError| self.object.explain(&error))
+        })?;
+        Ok(Reading { reader, batch_rows, rows_done, n_rows })
+    }
+
+    /// Returns how many rows of average size make a batch.
+    fn batch_rows(&self, group: &RowGroupMetaData, n_rows: usize) -> usize {
+        let chunks = self.projection.leaves.iter().filter_map(|&leaf| group.columns().get(leaf));
+        let group_bytes = chunks.map(|chunk| u64::try_from(chunk.uncompressed_size()).unwrap_or(0));
+        let group_bytes = group_bytes.fold(0, u64::saturating_add);
+        let average = usize::try_from(group_bytes / (n_rows as u64).max(1)).unwrap_or(usize::MAX);
+        (self.batch_bytes / average.max(self.fixed_bytes).max(1)).min(MAX_BATCH_ROWS)
+    }
+}

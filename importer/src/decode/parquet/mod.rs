@@ -1,0 +1,135 @@
+//! Parquet: the needed columns by range reads, a page at a time.
+
+mod column;
+mod footer;
+mod groups;
+mod object;
+mod pages;
+mod read_ahead;
+mod rows;
+mod schema;
+mod thrift;
+
+use super::{
+    Batch, DecodeError, Field, Fields, Limits, Mapping, ReadOptions, RowReader, Slot, Source, named::NamedRows,
+};
+use arrow_array::RecordBatch;
+use groups::RowGroups;
+use object::Object;
+use parquet::file::metadata::ParquetMetaData;
+use rows::Rows;
+use schema::Schema;
+use std::sync::Arc;
+
+/// A list takes three levels of a schema, and its items more.
+const SCHEMA_LEVELS_PER_DEPTH: usize = 3;
+
+/// Opens a Parquet file.
+///
+/// # Errors
+/// [`DecodeError::Corrupt`] when its footer is broken, [`DecodeError::Limits`] when that is too large.
+pub fn open(source: Arc<dyn Source>, options: &ReadOptions) -> Result<Box<dyn RowReader>, DecodeError> {
+    let limits = options.limits.clone();
+    let object = Arc::new(Object::open(source)?);
+    let metadata = footer::read(&object, limits.depth.saturating_mul(SCHEMA_LEVELS_PER_DEPTH).saturating_add(1))?;
+    let (schema, fields) = Schema::new(metadata.file_metadata().schema_descr())?;
+    Ok(Box::new(ParquetReader {
+        fields: Fields::Named(fields),
+        object,
+        metadata: Arc::new(metadata),
+        schema,
+        limits,
+        state: None,
+        output_bytes: 0,
+    }))
+}
+
+struct ParquetReader {
+    fields: Fields,
+    object: Arc<Object>,
+    metadata: Arc<ParquetMetaData>,
+    schema: Schema,
+    limits: Limits,
+    state: Option<Result<State, DecodeError>>,
+    output_bytes: u64,
+}
+
+/// What there is once the mapping is set.
+struct State {
+    groups: RowGroups,
+    rows: Rows,
+    /// The record batch in hand, and its next row.
+    current: Option<(RecordBatch, usize)>,
+}
+
+impl RowReader for ParquetReader {
+    fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    fn set_mapping(&mut self, mapping: Arc<Mapping>) {
+        self.state = Some(self.start(mapping));
+    }
+
+    fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {
+        let state = match &mut self.state {
+            Some(Ok(state)) => state,
+            Some(Err(_)) => return Err(self.state.take().and_then(Result::err).unwrap_or_else(no_mapping)),
+            None => return Err(no_mapping()),
+        };
+        let start = batch.size();
+        let more = state.fill(batch, batch_bytes)?;
+        self.output_bytes += (batch.size() - start) as u64;
+        let allowed = self.object.size().saturating_mul(self.limits.expansion_ratio);
+        if self.output_bytes > allowed.max(self.limits.expansion_free_bytes) {
+            let problem = format!("{} bytes of rows in a file of {}", self.output_bytes, self.object.size());
+            return Err(DecodeError::Limits(problem));
+        }
+        Ok(more)
+    }
+
+    fn seen_columns(&self) -> Vec<bool> {
+        let n_columns =
+            self.state.as_ref().and_then(|state| state.as_ref().ok()).map_or(0, |state| state.rows.n_columns());
+        vec![true; n_columns]
+    }
+
+    fn new_fields(&self) -> Vec<Field> {
+        Vec::new()
+    }
+}
+
+impl ParquetReader {
+    fn start(&self, mapping: Arc<Mapping>) -> Result<State, DecodeError> {
+        let Fields::Named(fields) = &self.fields else { return Err(no_mapping()) };
+        let wanted = (0..fields.len()).map(|field| mapping.slot(field) != Slot::Ignored).collect();
+        let (object, metadata) = (Arc::clone(&self.object), Arc::clone(&self.metadata));
+        let groups = RowGroups::new(object, metadata, &self.schema, wanted, self.limits.buffer_bytes)?;
+        let rows = NamedRows::new(&mapping, fields.iter().map(|field| field.name.as_str()), self.limits.depth);
+        let rows = Rows::new(rows, fields.len(), groups.projection(), self.limits.row_bytes);
+        Ok(State { groups, rows, current: None })
+    }
+}
+
+fn no_mapping() -> DecodeError {
+    DecodeError::Schema("no mapping was set".into())
+}
+
+impl State {
+    fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {
+        while batch.size() < batch_bytes {
+            if self.current.is_none() {
+                self.current = self.groups.next()?.map(|records| (records, 0));
+            }
+            let Some((records, next)) = &mut self.current else { return Ok(false) };
+            *next = self.rows.push(records, *next, batch, batch_bytes)?;
+            if *next == records.num_rows() {
+                self.current = None;
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests;

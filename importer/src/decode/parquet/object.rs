@@ -1,0 +1,76 @@
+//! The object's bytes, by ranges, with the store's failures kept apart from the data's.
+
+use crate::decode::{DecodeError, Source, SourceError, compression, failure};
+use bytes::Bytes;
+use parquet::errors::ParquetError;
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// A smaller object is read at once: one request instead of one per column.
+const WHOLE_BYTES: u64 = 1024 * 1024;
+
+/// Reads ranges of an object.
+pub struct Object {
+    source: Arc<dyn Source>,
+    whole: Option<Bytes>,
+    /// The first failed read: arrow passes errors on as text, which would lose what they are.
+    failure: Mutex<Option<io::Error>>,
+}
+
+impl Object {
+    /// Returns the object behind `source`, already in memory when it is small.
+    pub fn open(source: Arc<dyn Source>) -> Result<Self, DecodeError> {
+        let size = source.size();
+        let whole = match usize::try_from(size) {
+            Ok(length) if size <= WHOLE_BYTES => Some(read_exactly(&*source, 0, length)?),
+            _ => None,
+        };
+        Ok(Self { source, whole, failure: Mutex::default() })
+    }
+
+    /// Returns the object's length in bytes.
+    pub fn size(&self) -> u64 {
+        self.source.size()
+    }
+
+    /// Returns exactly `length` bytes from `offset`.
+    pub fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let end = offset.checked_add(length as u64).filter(|&end| end <= self.size());
+        let Some(end) = end else {
+            return Err(ParquetError::EOF(format!("{length} bytes at {offset} are beyond the object's end")));
+        };
+        if let Some(whole) = &self.whole {
+            // The whole is in memory, so its offsets fit.
+            return Ok(whole.slice(offset as usize..end as usize));
+        }
+        read_exactly(&*self.source, offset, length).map_err(|error| {
+            self.note(error);
+            ParquetError::General("read object".into())
+        })
+    }
+
+    /// Keeps a failure for [`Object::explain`].
+    pub fn note(&self, error: io::Error) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    /// Returns what `error` means, a failed read before it coming first.
+    pub fn explain(&self, error: &(dyn std::error::Error + 'static)) -> DecodeError {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match failure {
+            Some(failure) => failure.into(),
+            None => failure::of_chain(error),
+        }
+    }
+}
+
+fn read_exactly(source: &dyn Source, offset: u64, length: usize) -> io::Result<Bytes> {
+    let bytes = source.read_at(offset, length).map_err(compression::from_store)?;
+    if bytes.len() == length {
+        return Ok(bytes);
+    }
+    let found = bytes.len();
+    Err(io::Error::other(SourceError(anyhow::anyhow!("{found} bytes came for {length} at {offset}"))))
+}

@@ -1,0 +1,210 @@
+//! A row group's pages, counted as they are read.
+
+use super::{object::Object, read_ahead::ChunkBytes};
+use crate::decode::DecodeError;
+use parquet::{
+    arrow::arrow_reader::RowGroups,
+    column::page::{Page, PageIterator, PageMetadata, PageReader},
+    errors::{ParquetError, Result},
+    file::{
+        metadata::{ParquetMetaData, RowGroupMetaData},
+        serialized_reader::SerializedPageReader,
+    },
+};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+/// What one batch of rows may take, all columns together: rows are batched by their average size,
+/// and some are far from the average.
+const MAX_BATCH_VALUES: u64 = 4 * 1024 * 1024;
+
+/// Counts what a batch of rows reads.
+pub struct Meter {
+    /// Page bytes, beyond each column's first page, after which the batch is tried again with fewer rows.
+    max_extra_bytes: u64,
+    /// Off while a batch is a single row: that has to be read.
+    may_stop: AtomicBool,
+    has_stopped: AtomicBool,
+    batch: AtomicU64,
+    extra_bytes: AtomicU64,
+    nested_values: AtomicU64,
+}
+
+impl Meter {
+    /// Returns a meter for batches of about `max_extra_bytes`.
+    pub fn new(max_extra_bytes: u64) -> Self {
+        Self {
+            max_extra_bytes,
+            may_stop: AtomicBool::new(true),
+            has_stopped: AtomicBool::new(false),
+            batch: AtomicU64::new(0),
+            extra_bytes: AtomicU64::new(0),
+            nested_values: AtomicU64::new(0),
+        }
+    }
+
+    /// Starts counting afresh.
+    pub fn start_batch(&self, may_stop: bool) {
+        self.may_stop.store(may_stop, Relaxed);
+        self.has_stopped.store(false, Relaxed);
+        self.batch.fetch_add(1, Relaxed);
+        self.extra_bytes.store(0, Relaxed);
+        self.nested_values.store(0, Relaxed);
+    }
+
+    /// Returns whether the batch was given up because it became too large.
+    pub fn has_stopped(&self) -> bool {
+        self.has_stopped.load(Relaxed)
+    }
+}
+
+/// One row group, as arrow's reader wants it.
+pub struct RowGroup {
+    /// The file's bytes.
+    pub object: Arc<Object>,
+    /// The file's metadata.
+    pub metadata: Arc<ParquetMetaData>,
+    /// Which row group it is.
+    pub index: usize,
+    /// How far to read ahead in each column.
+    pub read_ahead_bytes: usize,
+    /// What counts the pages.
+    pub meter: Arc<Meter>,
+    /// Which leaf columns repeat within a row.
+    pub repeated: Arc<[bool]>,
+}
+
+impl RowGroup {
+    fn pages(&self, column: usize) -> Result<Pages> {
+        let group = self.metadata.row_group(self.index);
+        let chunk = group.columns().get(column).ok_or(ParquetError::IndexOutOfBound(column, group.columns().len()))?;
+        let bytes = Arc::new(ChunkBytes::new(Arc::clone(&self.object), chunk, self.read_ahead_bytes)?);
+        let n_rows = usize::try_from(group.num_rows())?;
+        Ok(Pages {
+            inner: SerializedPageReader::new(bytes, chunk, n_rows, None)?,
+            object: Arc::clone(&self.object),
+            meter: Arc::clone(&self.meter),
+            is_repeated: self.repeated[column],
+            batch: 0,
+        })
+    }
+}
+
+impl RowGroups for RowGroup {
+    fn num_rows(&self) -> usize {
+        usize::try_from(self.metadata.row_group(self.index).num_rows()).unwrap_or(0)
+    }
+
+    fn column_chunks(&self, column: usize) -> Result<Box<dyn PageIterator>> {
+        let pages: Box<dyn PageReader> = Box::new(self.pages(column)?);
+        Ok(Box::new(OneChunk(Some(pages))))
+    }
+
+    fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
+        Box::new(std::iter::once(self.metadata.row_group(self.index)))
+    }
+
+    fn metadata(&self) -> &ParquetMetaData {
+        &self.metadata
+    }
+}
+
+/// The column chunks of one column: one.
+struct OneChunk(Option<Box<dyn PageReader>>);
+
+impl Iterator for OneChunk {
+    type Item = Result<Box<dyn PageReader>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.take().map(Ok)
+    }
+}
+
+impl PageIterator for OneChunk {}
+
+/// A column chunk's pages.
+struct Pages {
+    inner: SerializedPageReader<ChunkBytes>,
+    object: Arc<Object>,
+    meter: Arc<Meter>,
+    is_repeated: bool,
+    /// The batch that read the last page.
+    batch: u64,
+}
+
+impl Pages {
+    fn count(&mut self, page: &Page) -> Result<()> {
+        let meter = &*self.meter;
+        if !page.is_data_page() {
+            return Ok(());
+        }
+        let batch = meter.batch.load(Relaxed);
+        if std::mem::replace(&mut self.batch, batch) == batch {
+            let length = page.buffer().len() as u64;
+            let extra_bytes = meter.extra_bytes.fetch_add(length, Relaxed) + length;
+            if extra_bytes > meter.max_extra_bytes && meter.may_stop.load(Relaxed) {
+                meter.has_stopped.store(true, Relaxed);
+                return Err(ParquetError::General("batch too large".into()));
+            }
+        }
+        if !self.is_repeated {
+            return Ok(());
+        }
+        // A row's repeated values are all read before the row can be looked at, and they can be
+        // packed into next to nothing.
+        let n_values = u64::from(page.num_values());
+        if meter.nested_values.fetch_add(n_values, Relaxed) + n_values > MAX_BATCH_VALUES {
+            if meter.may_stop.load(Relaxed) {
+                meter.has_stopped.store(true, Relaxed);
+            } else {
+                let problem = format!("more than {MAX_BATCH_VALUES} nested values at once");
+                self.object.note(io::Error::other(DecodeError::Limits(problem)));
+            }
+            return Err(ParquetError::General("too many nested values".into()));
+        }
+        Ok(())
+    }
+}
+
+impl PageReader for Pages {
+    fn get_next_page(&mut self) -> Result<Option<Page>> {
+        let page = self.inner.get_next_page()?;
+        if let Some(page) = &page {
+            self.count(page)?;
+        }
+        Ok(page)
+    }
+
+    fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
+        self.inner.peek_next_page()
+    }
+
+    fn skip_next_page(&mut self) -> Result<()> {
+        self.inner.skip_next_page()
+    }
+
+    fn supports_deferred_dictionary(&self) -> bool {
+        self.inner.supports_deferred_dictionary()
+    }
+
+    fn take_deferred_dictionary(&mut self) -> Result<Option<Page>> {
+        self.inner.take_deferred_dictionary()
+    }
+
+    fn at_record_boundary(&mut self) -> Result<bool> {
+        self.inner.at_record_boundary()
+    }
+}
+
+impl Iterator for Pages {
+    type Item = Result<Page>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.get_next_page().transpose()
+    }
+}

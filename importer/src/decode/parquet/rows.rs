@@ -1,0 +1,115 @@
+//! From record batches to rows: the columns are typed once a batch, the cells made one by one.
+
+use super::{
+    column::Column,
+    schema::{Meaning, Projection},
+};
+use crate::{
+    decode::{
+        Batch, DecodeError,
+        named::{NamedRows, RowCells, json},
+    },
+    encode::{CellError, Value},
+};
+use arrow_array::RecordBatch;
+
+/// Hands the rows of record batches on.
+pub struct Rows {
+    rows: NamedRows,
+    /// The record batch's column, by root field.
+    columns: Vec<Option<usize>>,
+    meanings: Vec<Meaning>,
+    max_bytes: usize,
+}
+
+impl Rows {
+    /// Returns what brings record batches of `projection`, of a file with `n_fields`, to rows.
+    pub fn new(rows: NamedRows, n_fields: usize, projection: &Projection, max_bytes: usize) -> Self {
+        let mut columns = vec![None; n_fields];
+        for (column, &root) in projection.roots.iter().enumerate() {
+            columns[root] = Some(column);
+        }
+        Self { rows, columns, meanings: projection.meanings.clone(), max_bytes }
+    }
+
+    /// Returns the number of columns of the mapping.
+    pub fn n_columns(&self) -> usize {
+        self.rows.n_columns()
+    }
+
+    /// Adds rows of `records` from `row` on until the batch is full; returns the next row.
+    pub fn push(
+        &mut self,
+        records: &RecordBatch,
+        mut row: usize,
+        batch: &mut Batch,
+        batch_bytes: usize,
+    ) -> Result<usize, DecodeError> {
+        let mut meanings = self.meanings.iter().copied();
+        let columns: Option<Vec<_>> = records.columns().iter().map(|array| Column::new(array, &mut meanings)).collect();
+        let n_columns = self.columns.iter().flatten().count();
+        let Some(columns) = columns.filter(|columns| columns.len() == n_columns) else {
+            return Err(DecodeError::Corrupt("columns are not of the types the schema says".into()));
+        };
+        let byte_columns: Vec<&Column<'_>> = columns.iter().filter(|column| column.is_bytes()).collect();
+        while row < records.num_rows() && batch.size() < batch_bytes {
+            let cells = Cells { columns: &columns, by_field: &self.columns, row, max_bytes: self.max_bytes };
+            let n_bytes: usize = byte_columns.iter().map(|column| column.length(row)).sum();
+            if n_bytes > self.max_bytes {
+                let refusal = CellError::new("row_size", format!("row of {n_bytes} bytes"));
+                self.rows.reject(refusal, &cells, Some(n_bytes as u64), batch);
+            } else {
+                self.rows.push(&cells, batch);
+            }
+            row += 1;
+        }
+        Ok(row)
+    }
+}
+
+/// One row of a record batch.
+struct Cells<'r, 'b> {
+    columns: &'r [Column<'b>],
+    by_field: &'r [Option<usize>],
+    row: usize,
+    max_bytes: usize,
+}
+
+impl<'b> Cells<'_, 'b> {
+    /// Returns a field's column; there is none for a group without members.
+    fn column(&self, field: usize) -> Option<&Column<'b>> {
+        self.by_field[field].map(|column| &self.columns[column])
+    }
+}
+
+impl<'b> RowCells<'b> for Cells<'_, 'b> {
+    #[inline]
+    fn cell(&self, field: usize) -> Result<Value<'b>, CellError> {
+        let Some(column) = self.column(field) else { return Ok(Value::Null) };
+        if !column.is_nested() {
+            return column.value(self.row);
+        }
+        if column.is_null(self.row) {
+            return Ok(Value::Null);
+        }
+        let mut text = Vec::new();
+        column.write_json(self.row, self.max_bytes, &mut text)?;
+        json(text)
+    }
+
+    fn write_json(&self, field: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
+        match self.column(field) {
+            Some(column) => column.write_json(self.row, self.max_bytes, out),
+            None => {
+                out.extend_from_slice(b"null");
+                Ok(())
+            }
+        }
+    }
+
+    fn write_instead(&self, field: usize, out: &mut Vec<u8>) {
+        if let Some(column) = self.column(field) {
+            column.write_bytes(self.row, out);
+        }
+    }
+}

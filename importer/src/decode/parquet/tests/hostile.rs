@@ -1,0 +1,151 @@
+//! Files that are broken, and files that mean harm.
+
+use super::*;
+use arrow_array::builder::{Int32Builder, ListBuilder};
+use proptest::prelude::*;
+
+#[test]
+fn what_is_no_parquet_is_corrupt() {
+    for bytes in [&b""[..], b"PAR1", b"PAR1PAR1", b"\0\0\0\0PAR1", b"\xff\xff\xff\xffPAR1", b"hello, world"] {
+        assert!(matches!(read_texts(bytes.to_vec(), "a"), Err(DecodeError::Corrupt(_))), "{bytes:?}");
+    }
+    let mut long_footer = vec![0; 17 << 20];
+    long_footer.extend((16u32 << 20 | 1).to_le_bytes());
+    long_footer.extend(b"PAR1");
+    assert!(matches!(read_texts(long_footer, "a"), Err(DecodeError::Limits(_))));
+}
+
+#[test]
+fn a_file_cut_short_is_corrupt() {
+    let file = sample();
+    for length in 0..file.len() {
+        assert!(matches!(read_texts(file[..length].to_vec(), "a"), Err(DecodeError::Corrupt(_))), "{length}");
+    }
+}
+
+#[test]
+fn a_row_count_that_is_a_lie_is_corrupt() {
+    // Spelled out rather than searched for: the footer's last i64 is the group's row count.
+    let file = sample();
+    let metadata =
+        footer::read(&Object::open(Arc::new(Memory::new(file.clone()))).expect("an object"), 200).expect("a footer");
+    let n_rows = metadata.file_metadata().num_rows();
+    let mut n_refused = 0;
+    let start = file.len() - 8 - u32::from_le_bytes(file[file.len() - 8..][..4].try_into().expect("four")) as usize;
+    let needle = zigzag(n_rows);
+    for at in start..file.len() - needle.len() {
+        if file[at..].starts_with(&needle) {
+            let mut changed = file.clone();
+            changed[at..at + needle.len()].copy_from_slice(&zigzag(n_rows + 1));
+            match read_texts(changed, "a b") {
+                Ok(found) => assert_eq!(found.rows.len() as i64, n_rows, "at {at}"),
+                Err(_) => n_refused += 1,
+            }
+        }
+    }
+    assert!(n_refused > 0);
+}
+
+#[test]
+fn a_list_packed_into_nothing_is_a_stated_failure() {
+    let mut list = ListBuilder::new(Int32Builder::new());
+    for _ in 0..5 << 20 {
+        list.values().append_null();
+    }
+    list.append(true);
+    let records = records(vec![("a", Arc::new(list.finish()))]);
+    let file = write(&records, properties().set_compression(Compression::ZSTD(Default::default())));
+    assert!(matches!(read_texts(file, "a"), Err(DecodeError::Limits(_) | DecodeError::Corrupt(_))));
+}
+
+#[test]
+fn a_long_dictionary_value_used_by_many_rows_is_not_copied_for_each() {
+    let long = "z".repeat(900_000);
+    let mut texts = vec![&*long; 60];
+    texts.push("end");
+    let records = records(vec![("a", Arc::new(StringArray::from(texts)))]);
+    let file = write(&records, properties().set_dictionary_page_size_limit(2_000_000));
+    assert!(file.len() < 1_000_000, "the value is there once");
+    let mut limits = options();
+    limits.limits.expansion_free_bytes = 16 << 20;
+    limits.limits.expansion_ratio = 10;
+    let found = read(open(Arc::new(Memory::new(file)), &limits), &[text_column("a")], OnNewField::Ignore);
+    assert!(matches!(found, Err(DecodeError::Limits(_))), "54 MB of rows from a file of 0.9 MB");
+}
+
+#[test]
+fn a_gzip_page_that_is_a_bomb_is_corrupt() {
+    let text: StringArray = (0..4_000).map(|i| Some(format!("{i:1000}"))).collect();
+    let records = records(vec![("a", Arc::new(text))]);
+    let properties =
+        || properties().set_dictionary_enabled(false).set_compression(Compression::GZIP(Default::default()));
+    let file = write(&records, properties().set_data_page_size_limit(8 << 20).set_data_page_row_count_limit(10_000));
+    assert_eq!(read_texts(file, "a").expect("a large page is fine").rows.len(), 4_000);
+}
+
+#[test]
+fn a_store_that_fails_is_not_a_corrupt_object() {
+    let n = 200_000;
+    let file = write(
+        &records(vec![("a", Arc::new(Int64Array::from_iter_values(0..n)))]),
+        properties().set_dictionary_enabled(false),
+    );
+    for fail_after in 0..2 {
+        let mut object = Memory::new(file.clone());
+        object.fail_after = fail_after;
+        let found = read(open(Arc::new(object), &options()), &[text_column("a")], OnNewField::Ignore);
+        assert!(
+            matches!(found, Err(DecodeError::Source(_))),
+            "{fail_after}: {:?}",
+            found.map(|found| found.rows.len())
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn flipped_bytes_never_panic(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+        let mut file = sample();
+        for (index, byte) in flips {
+            let at = index.index(file.len());
+            file[at] = byte;
+        }
+        let _ = read_texts(file, "a b l");
+    }
+
+    #[test]
+    fn any_footer_is_read_without_panic(footer: Vec<u8>) {
+        let mut file = b"PAR1".to_vec();
+        file.extend(&footer);
+        file.extend((footer.len() as u32).to_le_bytes());
+        file.extend(b"PAR1");
+        let _ = read_texts(file, "a");
+    }
+}
+
+fn sample() -> Vec<u8> {
+    let mut list = ListBuilder::new(Int32Builder::new());
+    for row in 0..300 {
+        list.values().append_value(row);
+        list.append(row % 3 > 0);
+    }
+    let records = records(vec![
+        ("a", Arc::new(Int64Array::from_iter_values(1_000..1_300))),
+        ("b", Arc::new((0..300).map(|i| (i % 4 > 0).then(|| format!("text {}", i % 7))).collect::<StringArray>())),
+        ("l", Arc::new(list.finish())),
+    ]);
+    write(&records, properties().set_compression(Compression::SNAPPY))
+}
+
+fn zigzag(value: i64) -> Vec<u8> {
+    let mut value = (value << 1) as u64;
+    let mut out = Vec::new();
+    while value > 0x7f {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}

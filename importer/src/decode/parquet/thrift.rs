@@ -1,0 +1,288 @@
+//! As much of Thrift's compact protocol as it takes to look at lengths before anyone trusts them.
+//!
+//! The library builds the schema by recursion and reserves memory by child counts and page sizes
+//! that the file states; overflowing the stack or the memory ends the process.
+
+/// Deeper structures are refused; Parquet's own go no deeper than a handful.
+const MAX_SKIP_DEPTH: usize = 32;
+
+// Field types of the compact protocol.
+const TRUE: u8 = 1;
+const FALSE: u8 = 2;
+const BYTE: u8 = 3;
+const I16: u8 = 4;
+const I32: u8 = 5;
+const I64: u8 = 6;
+const DOUBLE: u8 = 7;
+const BINARY: u8 = 8;
+const LIST: u8 = 9;
+const SET: u8 = 10;
+const MAP: u8 = 11;
+const STRUCT: u8 = 12;
+const UUID: u8 = 13;
+
+type Checked<T> = Result<T, &'static str>;
+
+/// Checks the schema in a file's metadata: every child is there, and none lies deeper than `max_depth`.
+pub fn check_schema(footer: &[u8], max_depth: usize) -> Checked<()> {
+    const SCHEMA: i16 = 2;
+    let mut input = Compact { bytes: footer };
+    let mut found = false;
+    let mut id = 0;
+    // To the end: of a field that comes twice, the library takes the last.
+    while let Some(field_type) = input.field(&mut id)? {
+        if (id, field_type) != (SCHEMA, LIST) {
+            input.skip(field_type, MAX_SKIP_DEPTH)?;
+            continue;
+        }
+        let (element_type, n_elements) = input.list()?;
+        if element_type != STRUCT {
+            return Err("schema is no list of structures");
+        }
+        check_tree(&mut input, n_elements, max_depth)?;
+        found = true;
+    }
+    if found { Ok(()) } else { Err("no schema") }
+}
+
+fn check_tree(input: &mut Compact<'_>, n_elements: usize, max_depth: usize) -> Checked<()> {
+    // How many children are still to come, of each group around.
+    let mut open: Vec<usize> = Vec::new();
+    for index in 0..n_elements {
+        let n_children = n_children(input)?;
+        if index > 0 {
+            match open.last_mut() {
+                Some(left) => *left -= 1,
+                None => return Err("schema has more than one root"),
+            }
+        }
+        if n_children > n_elements - index - 1 {
+            return Err("schema lacks elements");
+        }
+        open.push(n_children);
+        if open.len() > max_depth {
+            return Err("schema is nested too deep");
+        }
+        while open.last() == Some(&0) {
+            open.pop();
+        }
+    }
+    if open.is_empty() { Ok(()) } else { Err("schema lacks elements") }
+}
+
+/// Reads a SchemaElement for the one field that matters.
+fn n_children(input: &mut Compact<'_>) -> Checked<usize> {
+    const NUM_CHILDREN: i16 = 5;
+    let mut n_children = 0;
+    let mut id = 0;
+    while let Some(field_type) = input.field(&mut id)? {
+        if (id, field_type) == (NUM_CHILDREN, I32) {
+            n_children = usize::try_from(input.zigzag()?).map_err(|_| "schema has a negative child count")?;
+        } else {
+            input.skip(field_type, MAX_SKIP_DEPTH)?;
+        }
+    }
+    Ok(n_children)
+}
+
+/// What a page's header says about its lengths.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PageSizes {
+    /// Decompressed, in bytes.
+    pub uncompressed: u64,
+    /// As it stands in the file, in bytes.
+    pub compressed: u64,
+}
+
+/// Reads a page header for its lengths, and checks that all of it is in `view`.
+pub fn page_sizes(view: &[u8]) -> Checked<PageSizes> {
+    const UNCOMPRESSED: i16 = 2;
+    const COMPRESSED: i16 = 3;
+    let mut input = Compact { bytes: view };
+    let mut sizes = PageSizes::default();
+    let mut id = 0;
+    while let Some(field_type) = input.field(&mut id)? {
+        let length = match (id, field_type) {
+            (UNCOMPRESSED, I32) => &mut sizes.uncompressed,
+            (COMPRESSED, I32) => &mut sizes.compressed,
+            _ => {
+                input.skip(field_type, MAX_SKIP_DEPTH)?;
+                continue;
+            }
+        };
+        *length = u64::try_from(input.zigzag()?).map_err(|_| "page header has a negative length")?;
+    }
+    Ok(sizes)
+}
+
+struct Compact<'a> {
+    bytes: &'a [u8],
+}
+
+impl Compact<'_> {
+    /// Reads a field's header into `id`; returns its type, or `None` at the structure's end.
+    fn field(&mut self, id: &mut i16) -> Checked<Option<u8>> {
+        let byte = self.byte()?;
+        if byte == 0 {
+            return Ok(None);
+        }
+        *id = match byte >> 4 {
+            0 => i16::try_from(self.zigzag()?).map_err(|_| "field number out of range")?,
+            delta => id.checked_add(i16::from(delta)).ok_or("field number out of range")?,
+        };
+        Ok(Some(byte & 15))
+    }
+
+    /// Reads a list's header: its elements' type and number. Each element takes a byte at least.
+    fn list(&mut self) -> Checked<(u8, usize)> {
+        let byte = self.byte()?;
+        let n_elements = match byte >> 4 {
+            15 => usize::try_from(self.varint()?).map_err(|_| "list too long")?,
+            n => usize::from(n),
+        };
+        if n_elements > self.bytes.len() {
+            return Err("list is longer than the file");
+        }
+        Ok((byte & 15, n_elements))
+    }
+
+    fn skip(&mut self, field_type: u8, depth: usize) -> Checked<()> {
+        let Some(depth) = depth.checked_sub(1) else { return Err("nested too deep") };
+        match field_type {
+            TRUE | FALSE => {}
+            BYTE => self.advance(1)?,
+            I16 | I32 | I64 => {
+                self.varint()?;
+            }
+            DOUBLE => self.advance(8)?,
+            UUID => self.advance(16)?,
+            BINARY => {
+                let length = self.varint()?;
+                self.advance(length)?;
+            }
+            LIST | SET => {
+                let (element_type, n_elements) = self.list()?;
+                for _ in 0..n_elements {
+                    self.skip_element(element_type, depth)?;
+                }
+            }
+            MAP => {
+                let n_entries = self.varint()?;
+                if n_entries > 0 {
+                    let types = self.byte()?;
+                    for _ in 0..n_entries {
+                        self.skip_element(types >> 4, depth)?;
+                        self.skip_element(types & 15, depth)?;
+                    }
+                }
+            }
+            STRUCT => {
+                let mut id = 0;
+                while let Some(field_type) = self.field(&mut id)? {
+                    self.skip(field_type, depth)?;
+                }
+            }
+            _ => return Err("unknown type"),
+        }
+        Ok(())
+    }
+
+    /// Steps over a list's element: unlike a field, a boolean there takes a byte.
+    fn skip_element(&mut self, element_type: u8, depth: usize) -> Checked<()> {
+        match element_type {
+            TRUE | FALSE => self.advance(1),
+            _ => self.skip(element_type, depth),
+        }
+    }
+
+    fn zigzag(&mut self) -> Checked<i64> {
+        let value = self.varint()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    fn varint(&mut self) -> Checked<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err("number too long")
+    }
+
+    fn byte(&mut self) -> Checked<u8> {
+        let (&byte, rest) = self.bytes.split_first().ok_or("ends early")?;
+        self.bytes = rest;
+        Ok(byte)
+    }
+
+    fn advance(&mut self, n: u64) -> Checked<()> {
+        let rest = usize::try_from(n).ok().and_then(|n| self.bytes.get(n..));
+        self.bytes = rest.ok_or("ends early")?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn child_counts_must_hold() {
+        // Elements with a name and a child count; the first is the root.
+        assert_eq!(check_schema(&footer(&[2, 0, 0]), 8), Ok(()));
+        assert_eq!(check_schema(&footer(&[1, 1, 1, 0]), 4), Ok(()));
+        assert_eq!(check_schema(&footer(&[1, 1, 1, 0]), 3), Err("schema is nested too deep"));
+        assert_eq!(check_schema(&footer(&[2_000_000, 0]), 8), Err("schema lacks elements"));
+        assert_eq!(check_schema(&footer(&[2, 0]), 8), Err("schema lacks elements"));
+        assert_eq!(check_schema(&footer(&[1, 0, 0]), 8), Err("schema has more than one root"));
+    }
+
+    #[test]
+    fn a_long_chain_of_groups_is_refused_quickly() {
+        let mut chain = vec![1; 100_000];
+        chain.push(0);
+        assert_eq!(check_schema(&footer(&chain), 200), Err("schema is nested too deep"));
+    }
+
+    #[test]
+    fn page_lengths_are_read() {
+        // Type 0, uncompressed 300, compressed 7.
+        let header = [0x15, 0x00, 0x15, 0xd8, 0x04, 0x15, 0x0e, 0x00];
+        assert_eq!(page_sizes(&header), Ok(PageSizes { uncompressed: 300, compressed: 7 }));
+        assert!(page_sizes(&[0x15, 0x00, 0x15, 0x01, 0x15, 0x0e, 0x00]).is_err(), "negative");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_looked_at_without_panic(bytes: Vec<u8>) {
+            let _ = check_schema(&bytes, 8);
+            let _ = page_sizes(&bytes);
+        }
+    }
+
+    fn footer(child_counts: &[u32]) -> Vec<u8> {
+        // Field 1 (version), then field 2: a list of structures of unknown length up front.
+        let mut out = vec![0x15, 0x02, 0x19, 0xfc];
+        varint(child_counts.len() as u64, &mut out);
+        for &count in child_counts {
+            // Field 4 (name) is "a", field 5 the count.
+            out.extend([0x48, 1, b'a', 0x15]);
+            varint(u64::from(count) << 1, &mut out);
+            out.push(0);
+        }
+        out.push(0);
+        out
+    }
+
+    fn varint(mut value: u64, out: &mut Vec<u8>) {
+        while value > 0x7f {
+            out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        out.push(value as u8);
+    }
+}
