@@ -2,7 +2,7 @@
 
 use crate::postgres::Postgres;
 use anyhow::{Context as _, Result, ensure};
-use sqlx::{Connection as _, Executor as _, PgConnection};
+use sqlx::{Column as _, Connection as _, Executor as _, PgConnection};
 use std::sync::Arc;
 
 /// A database of its own, dropped with its handle.
@@ -65,18 +65,38 @@ impl Database {
     /// # Errors
     /// When the query fails.
     pub async fn rows(&self, query: &str) -> Result<Vec<String>> {
+        let rows = self.cells(query).await?;
+        let line = |row: Vec<Option<String>>| {
+            row.into_iter().map(|cell| cell.unwrap_or_else(|| "∅".into())).collect::<Vec<_>>().join(" | ")
+        };
+        Ok(rows.into_iter().map(line).collect())
+    }
+
+    /// Runs a query and returns its rows, each value as Postgres writes it in JSON; None is NULL.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn cells(&self, query: &str) -> Result<Vec<Vec<Option<String>>>> {
         let mut connection = self.connect().await?;
-        // Postgres itself writes the text, so that a snapshot does not depend on our decoders.
+        // Postgres itself writes the text, so that a comparison does not depend on decoders of ours.
         let wrapped = format!(
-            "SELECT (SELECT string_agg(coalesce(value, '∅'), ' | ' ORDER BY ordinality) \
+            "SELECT (SELECT coalesce(array_agg(value ORDER BY ordinality), '{{}}') \
              FROM json_each_text(row_to_json(row)) WITH ORDINALITY) FROM ({query}) row"
         );
-        let rows = sqlx::query_scalar::<_, Option<String>>(&wrapped)
-            .fetch_all(&mut connection)
-            .await
-            .with_context(|| query.to_owned())?;
+        let rows = sqlx::query_scalar(&wrapped).fetch_all(&mut connection).await;
+        let rows = rows.with_context(|| query.to_owned())?;
         connection.close().await?;
-        Ok(rows.into_iter().map(Option::unwrap_or_default).collect())
+        Ok(rows)
+    }
+
+    /// Returns the names of a query's columns.
+    ///
+    /// # Errors
+    /// When the query is wrong.
+    pub async fn columns(&self, query: &str) -> Result<Vec<String>> {
+        let mut connection = self.connect().await?;
+        let described = connection.describe(query).await.with_context(|| query.to_owned())?;
+        Ok(described.columns.iter().map(|column| column.name().to_owned()).collect())
     }
 
     /// Runs a query that returns one value and returns it as text.
