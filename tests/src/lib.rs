@@ -10,6 +10,7 @@
 //! instead of starting their own; tests keep apart by a fresh database and a fresh account each.
 
 pub mod aws;
+pub mod database;
 pub mod http;
 pub mod postgres;
 pub mod process;

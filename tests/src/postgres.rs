@@ -1,7 +1,7 @@
 //! A private Postgres server.
 
-use crate::{scratch::Scratch, spawn, wait};
-use anyhow::{Context as _, Result, bail, ensure};
+use crate::{database::Database, scratch::Scratch, spawn, wait};
+use anyhow::{Context as _, Result, bail};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use std::{
     fs,
@@ -141,7 +141,7 @@ impl Postgres {
     /// Returns the superuser's URL of a database.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        url_through(&self.role, &self.password, &self.host_and_port, database)
+        self.url_through(&self.host_and_port, database)
     }
 
     /// Creates an empty database, dropped with its handle.
@@ -151,7 +151,7 @@ impl Postgres {
     pub async fn create_database(self: &Arc<Self>) -> Result<Database> {
         let name = format!("t_{:016x}", fastrand::u64(..));
         self.admin(&format!("CREATE DATABASE {name}")).await?;
-        Ok(Database { postgres: Arc::clone(self), name })
+        Ok(Database::new(Arc::clone(self), name))
     }
 
     /// Ends the server as a power cut would (`immediate`) and starts it again; returns when it takes connections.
@@ -206,7 +206,20 @@ impl Postgres {
         self.cluster.as_ref().context("a shared server is not ours to stop; start one for this test")
     }
 
-    async fn admin(&self, statement: &str) -> Result<()> {
+    /// Returns the superuser's URL of a database through a proxy.
+    #[must_use]
+    pub fn url_through(&self, host_and_port: &str, database: &str) -> String {
+        format!("postgres://{}:{}@{host_and_port}/{database}", self.role, self.password)
+    }
+
+    /// Returns whether the cluster goes away with this handle.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// Runs a statement in the database `postgres`.
+    pub(crate) async fn admin(&self, statement: &str) -> Result<()> {
         let mut connection = PgConnection::connect(&self.url("postgres")).await.context("connect to Postgres")?;
         connection.execute(statement).await.with_context(|| statement.to_owned())?;
         connection.close().await?;
@@ -264,103 +277,6 @@ impl Drop for Cluster {
             // Immediate: the data goes away with the directory.
             let _ = end(server, "QUIT");
         }
-    }
-}
-
-/// A database of its own, dropped with its handle.
-#[derive(Debug)]
-pub struct Database {
-    postgres: Arc<Postgres>,
-    name: String,
-}
-
-impl Database {
-    /// Returns its name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Returns its URL, for the superuser.
-    #[must_use]
-    pub fn url(&self) -> String {
-        self.postgres.url(&self.name)
-    }
-
-    /// Returns its URL through a proxy at `host_and_port`.
-    #[must_use]
-    pub fn url_through(&self, host_and_port: impl ToString) -> String {
-        url_through(&self.postgres.role, &self.postgres.password, &host_and_port.to_string(), &self.name)
-    }
-
-    /// Returns the server.
-    #[must_use]
-    pub fn postgres(&self) -> &Arc<Postgres> {
-        &self.postgres
-    }
-
-    /// Opens a connection.
-    ///
-    /// # Errors
-    /// When the server is down.
-    pub async fn connect(&self) -> Result<PgConnection> {
-        PgConnection::connect(&self.url()).await.with_context(|| format!("connect to {}", self.name))
-    }
-
-    /// Runs statements on a connection of their own.
-    ///
-    /// # Errors
-    /// When one fails.
-    pub async fn execute(&self, statements: &str) -> Result<()> {
-        let mut connection = self.connect().await?;
-        connection.execute(statements).await.with_context(|| statements.to_owned())?;
-        connection.close().await?;
-        Ok(())
-    }
-
-    /// Runs a query and returns its rows as text, columns joined by ` | `, NULL as `∅`.
-    ///
-    /// # Errors
-    /// When the query fails.
-    pub async fn rows(&self, query: &str) -> Result<Vec<String>> {
-        let mut connection = self.connect().await?;
-        // Postgres itself writes the text, so that a snapshot does not depend on our decoders.
-        let wrapped = format!(
-            "SELECT (SELECT string_agg(coalesce(value, '∅'), ' | ' ORDER BY ordinality) \
-             FROM json_each_text(row_to_json(row)) WITH ORDINALITY) FROM ({query}) row"
-        );
-        let rows = sqlx::query_scalar::<_, Option<String>>(&wrapped)
-            .fetch_all(&mut connection)
-            .await
-            .with_context(|| query.to_owned())?;
-        connection.close().await?;
-        Ok(rows.into_iter().map(Option::unwrap_or_default).collect())
-    }
-
-    /// Runs a query that returns one value and returns it as text.
-    ///
-    /// # Errors
-    /// When the query fails or does not return exactly one row.
-    pub async fn value(&self, query: &str) -> Result<String> {
-        let mut rows = self.rows(query).await?;
-        ensure!(rows.len() == 1, "{query} returned {} rows", rows.len());
-        Ok(rows.remove(0))
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        // A private cluster goes away whole; a shared one must not fill up.
-        if self.postgres.cluster.is_some() {
-            return;
-        }
-        let (postgres, name) = (Arc::clone(&self.postgres), self.name.clone());
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(postgres.admin(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")))
-        });
-        // Best effort: the test has its verdict already.
-        let _ = dropped.join();
     }
 }
 
@@ -430,8 +346,4 @@ fn end(mut server: Child, signal: &str) -> Result<()> {
         server.wait()?;
     }
     ended.map(|_| ())
-}
-
-fn url_through(role: &str, password: &str, host_and_port: &str, database: &str) -> String {
-    format!("postgres://{role}:{password}@{host_and_port}/{database}")
 }

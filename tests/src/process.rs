@@ -213,6 +213,19 @@ impl Process {
         ended.await.with_context(|| self.transcript())
     }
 
+    /// Waits for the process to end, however long that takes; looks every `interval`.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn wait_exit_forever(&self, interval: Duration) -> Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.try_wait()? {
+                return Ok(status);
+            }
+            tokio::time::sleep(interval).await;
+        }
+    }
+
     /// Waits for an exit with status 0, and judges the log lines.
     ///
     /// # Errors

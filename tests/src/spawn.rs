@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use std::{
     ffi::OsStr,
     io,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{OnceLock, mpsc},
@@ -48,6 +49,8 @@ pub fn spawn(command: Command) -> io::Result<Child> {
             .name("spawner".into())
             .spawn(move || {
                 for (mut command, answer) in incoming {
+                    // A Ctrl-C is for us alone: we end our children, in order.
+                    command.process_group(0);
                     // Who asked may have given up meanwhile; the child is dropped then.
                     let _ = answer.send(command.spawn());
                 }

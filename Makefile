@@ -1,0 +1,35 @@
+# make demo            the whole pipeline on this machine: private Postgres, emulated AWS, real importers
+# make demo DATA=path  the same with your own files
+# make test            format, lints, all tests
+
+# Goes ahead without asking: make demo YES=1
+export YES
+
+# Files of the outside world that some tests read when they are there.
+shared_data := $(wildcard $(CURDIR)/../shared/data)
+ifneq ($(shared_data),)
+export PENSTOCK_DATA ?= $(abspath $(shared_data))
+endif
+
+# cargo-nextest runs each test in a process of its own and is much faster; cargo test will do.
+ifeq ($(shell cargo nextest --version 2>/dev/null),)
+run_tests := cargo test --workspace --no-fail-fast
+else
+run_tests := cargo nextest run --workspace --no-fail-fast
+endif
+
+.PHONY: demo test prepare
+
+demo: prepare
+	cargo build --release --workspace --bins
+	./target/release/demo $(if $(DATA),--data '$(DATA)')
+
+test: prepare
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo build --workspace --all-targets
+	./target/debug/stack run -- $(run_tests)
+	cargo test --workspace --doc
+
+prepare:
+	@./infra/local/prepare.sh

@@ -1,0 +1,64 @@
+#!/bin/sh
+# Finds out what the local stack needs and this machine lacks, lists it, asks, installs it.
+# YES=1, or no terminal to ask on, goes ahead. Never creates or starts a Postgres cluster of the system.
+set -eu
+
+packages=
+
+# The servers run from their own directories; only their programs are needed.
+has_postgres() {
+    for program in /usr/lib/postgresql/*/bin/initdb; do
+        [ -x "$program" ] && return 0
+    done
+    command -v initdb >/dev/null && command -v postgres >/dev/null
+}
+
+has_postgres || packages="$packages postgresql"
+command -v setpriv >/dev/null || packages="$packages util-linux"
+# ensurepip is what Debian keeps in a package of its own.
+python3 -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv"
+# Some crates hold a little C (zstd, ring).
+command -v cc >/dev/null || packages="$packages gcc libc6-dev"
+
+if ! command -v cargo >/dev/null; then
+    echo "Rust is missing: https://rustup.rs says how to get it" >&2
+    exit 1
+fi
+[ -n "$packages" ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+    echo "This machine lacks (by Debian's names):$packages" >&2
+    echo "Install them and try again." >&2
+    exit 1
+fi
+
+as_root=
+if [ "$(id -u)" != 0 ]; then
+    as_root=sudo
+    if ! command -v sudo >/dev/null; then
+        echo "This machine lacks:$packages" >&2
+        echo "Installing them needs root, and there is no sudo: run as root 'apt-get install$packages'" >&2
+        exit 1
+    fi
+fi
+
+echo "To be installed with ${as_root:+$as_root }apt-get:$packages"
+if [ "${YES:-}" != 1 ] && [ -t 0 ] && [ -t 1 ]; then
+    printf 'Go ahead? [Y/n] '
+    read -r answer
+    case "$answer" in
+        '' | [Yy]*) ;;
+        *) exit 1 ;;
+    esac
+fi
+
+# Debian's postgresql package makes a cluster and starts it, unless this says otherwise while it is installed.
+quiet=/etc/postgresql-common/createcluster.d/penstock.conf
+trap '$as_root rm -f "$quiet"' EXIT
+trap 'exit 130' INT TERM
+$as_root mkdir -p "$(dirname "$quiet")"
+echo 'create_main_cluster = false' | $as_root tee "$quiet" >/dev/null
+
+$as_root apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages
