@@ -3,7 +3,7 @@
 use crate::{
     decode::DecodeError,
     ledger::Counts,
-    load::{LoadError, catalog::TableError, RemoveError},
+    load::{LoadError, RemoveError, catalog::TableError},
     object::StoreError,
 };
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     decode::{
         Column, MAX_PAYLOAD_BYTES, OnNewField,
-        trial::{BrokenStream, Read, column, options, read, text_column},
+        trial::{BrokenStream, Memory, Read, column, options, read, text_column},
     },
     encode::PgType,
 };
@@ -186,6 +186,37 @@ fn lines_called_json_stay_lines_when_one_is_bad() {
     let long = format!("{{\"a\":\"{}", "x".repeat(2 << 20));
     let found = document(&format!("{long}\n{{\"a\":2}}"), "a").expect("lines");
     assert_eq!((found.rows, found.rejects), (vec!["2 | 2".into()], vec!["1 row_size".into()]));
+}
+
+#[test]
+fn an_object_with_bytes_that_are_no_text_loses_one_row() {
+    let bytes = b"{\"a\":1}\n{\"a\":\"\xff\"}\n{\"a\":3}\n".to_vec();
+    for format in [Format::Auto, Format::Json, Format::Ndjson] {
+        let options = ReadOptions { format, ..options() };
+        let reader = crate::decode::open(Arc::new(Memory::new(bytes.clone())), &options);
+        let found = read(reader, &[text_column("a")], OnNewField::Ignore).expect("lines");
+        assert_eq!((found.rows.len(), found.rejects), (2, vec!["2 text a".to_owned()]), "{format:?}");
+    }
+}
+
+/// Spark's own file, where it is at hand.
+#[test]
+fn sparks_lines_are_read() {
+    let Some(data) = std::env::var_os("PENSTOCK_DATA") else { return };
+    let folder = std::path::Path::new(&data).join("spark/json_gz");
+    let mut n_rows = 0;
+    for file in std::fs::read_dir(folder).expect("the folder").flatten() {
+        if file.path().extension().is_some_and(|extension| extension == "gz") {
+            let bytes = std::fs::read(file.path()).expect("a file");
+            let options = ReadOptions { format: Format::Json, ..options() };
+            let columns = [column("event_id", PgType::Int8), column("meta", PgType::Jsonb), text_column("observed_at")];
+            let reader = crate::decode::open(Arc::new(Memory::new(bytes)), &options);
+            let found = read(reader, &columns, OnNewField::Ignore).expect("a file of Spark's");
+            assert_eq!((found.rejects, found.seen), (Vec::<String>::new(), vec![true; 3]));
+            n_rows += found.rows.len();
+        }
+    }
+    assert!(n_rows > 0);
 }
 
 #[test]

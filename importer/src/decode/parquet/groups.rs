@@ -28,7 +28,6 @@ pub struct RowGroups {
     object: Arc<Object>,
     metadata: Arc<ParquetMetaData>,
     projection: Projection,
-    repeated: Arc<[bool]>,
     read_ahead_bytes: usize,
     batch_bytes: usize,
     /// Width of the widest fixed-length value, which batches reserve for each row.
@@ -71,7 +70,6 @@ impl RowGroups {
             batch_bytes,
             fixed_bytes: schema.fixed_bytes(&projection.leaves),
             meter: Arc::new(Meter::new(2 * batch_bytes as u64)),
-            repeated: Arc::clone(&schema.repeated),
             object,
             metadata,
             projection,
@@ -136,7 +134,6 @@ impl RowGroups {
             index: self.next,
             read_ahead_bytes: self.read_ahead_bytes,
             meter: Arc::clone(&self.meter),
-            repeated: Arc::clone(&self.repeated),
         };
         let selection = (rows_done > 0).then(|| {
             RowSelection::from(vec![

@@ -1,6 +1,7 @@
 //! Parquet: the needed columns by range reads, a page at a time.
 
 mod column;
+mod delta;
 mod footer;
 mod groups;
 mod object;

@@ -1,6 +1,10 @@
 //! A row group's pages, counted as they are read.
 
-use super::{object::Object, read_ahead::ChunkBytes};
+use super::{
+    delta::unfolded_bytes,
+    object::Object,
+    read_ahead::{ChunkBytes, MAX_PAGE_BYTES},
+};
 use crate::decode::DecodeError;
 use parquet::{
     arrow::arrow_reader::RowGroups,
@@ -10,6 +14,7 @@ use parquet::{
         metadata::{ParquetMetaData, RowGroupMetaData},
         serialized_reader::SerializedPageReader,
     },
+    schema::types::ColumnDescPtr,
 };
 use std::{
     io,
@@ -75,8 +80,6 @@ pub struct RowGroup {
     pub read_ahead_bytes: usize,
     /// What counts the pages.
     pub meter: Arc<Meter>,
-    /// Which leaf columns repeat within a row.
-    pub repeated: Arc<[bool]>,
 }
 
 impl RowGroup {
@@ -89,7 +92,7 @@ impl RowGroup {
             inner: SerializedPageReader::new(bytes, chunk, n_rows, None)?,
             object: Arc::clone(&self.object),
             meter: Arc::clone(&self.meter),
-            is_repeated: self.repeated[column],
+            column: self.metadata.file_metadata().schema_descr().column(column),
             batch: 0,
         })
     }
@@ -132,7 +135,7 @@ struct Pages {
     inner: SerializedPageReader<ChunkBytes>,
     object: Arc<Object>,
     meter: Arc<Meter>,
-    is_repeated: bool,
+    column: ColumnDescPtr,
     /// The batch that read the last page.
     batch: u64,
 }
@@ -140,19 +143,29 @@ struct Pages {
 impl Pages {
     fn count(&mut self, page: &Page) -> Result<()> {
         let meter = &*self.meter;
-        if !page.is_data_page() {
-            return Ok(());
+        if page.is_dictionary_page() {
+            // Memory for them is reserved before they are read. Each takes a byte at least.
+            return match page.num_values() as usize > page.buffer().len() {
+                true => Err(ParquetError::General("dictionary has more values than bytes".into())),
+                false => Ok(()),
+            };
+        }
+        let unfolded_bytes = unfolded_bytes(page, &self.column)?;
+        if unfolded_bytes > MAX_PAGE_BYTES {
+            let problem = format!("Parquet page that unfolds to {unfolded_bytes} bytes, {MAX_PAGE_BYTES} are allowed");
+            self.object.note(io::Error::other(DecodeError::Limits(problem)));
+            return Err(ParquetError::General("page too large".into()));
         }
         let batch = meter.batch.load(Relaxed);
         if std::mem::replace(&mut self.batch, batch) == batch {
-            let length = page.buffer().len() as u64;
+            let length = unfolded_bytes.max(page.buffer().len() as u64);
             let extra_bytes = meter.extra_bytes.fetch_add(length, Relaxed) + length;
             if extra_bytes > meter.max_extra_bytes && meter.may_stop.load(Relaxed) {
                 meter.has_stopped.store(true, Relaxed);
                 return Err(ParquetError::General("batch too large".into()));
             }
         }
-        if !self.is_repeated {
+        if self.column.max_rep_level() == 0 {
             return Ok(());
         }
         // A row's repeated values are all read before the row can be looked at, and they can be

@@ -21,7 +21,7 @@ use std::{
 };
 
 /// A page that takes more when decompressed is refused; writers aim for one mebibyte.
-const MAX_PAGE_BYTES: u64 = 128 * 1024 * 1024;
+pub const MAX_PAGE_BYTES: u64 = 128 * 1024 * 1024;
 /// What is in view when a page header is read; longer headers are refused.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// What deflate can make of one byte.
@@ -163,5 +163,88 @@ impl Read for HeaderBytes {
         let n = self.bytes.len().min(buffer.len());
         buffer[..n].copy_from_slice(&self.bytes.split_to(n));
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::trial::Memory;
+    use parquet::schema::{parser::parse_message_type, types::SchemaDescriptor};
+    use std::{io::Write as _, sync::atomic::Ordering::Relaxed};
+
+    #[test]
+    fn a_gzip_page_that_holds_more_than_its_header_says_is_refused_before_it_is_unpacked() {
+        let noise = (0..300_000u64)
+            .map(|i| (i.wrapping_mul(i).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as u8)
+            .collect::<Vec<_>>();
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&noise).expect("memory");
+        let data = encoder.finish().expect("memory");
+        assert!(data.len() as u64 * MAX_DEFLATE_RATIO > MAX_PAGE_BYTES, "shorter pages are not looked at");
+        for (stated, fits) in [(noise.len(), true), (noise.len() - 1, false)] {
+            let header = header(stated, data.len());
+            let (_, chunk) = chunk([&header[..], &data].concat(), Compression::GZIP(Default::default()), 1 << 20);
+            assert_eq!(chunk.get_read(0).expect("a header").read(&mut [0]).expect("a header"), 1);
+            assert_eq!(chunk.get_bytes(header.len() as u64, data.len()).is_ok(), fits);
+        }
+    }
+
+    #[test]
+    fn a_page_too_large_for_memory_is_a_limit_and_one_beyond_the_chunk_is_corrupt() {
+        let (object, chunk) = chunk(header(1 << 30, 10), Compression::SNAPPY, 1 << 20);
+        assert!(chunk.get_read(0).expect("a header").read(&mut [0]).is_err());
+        let error = object.explain(&ParquetError::General("broken".into()));
+        assert!(matches!(error, DecodeError::Limits(_)), "{error}");
+        assert!(chunk.get_bytes(0, 1 << 20).is_err());
+    }
+
+    #[test]
+    fn bytes_are_right_however_they_are_asked_for() {
+        let content: Vec<u8> = (0..2_000_000u32).map(|i| (i % 251) as u8).collect();
+        let memory = Arc::new(Memory::new(content.clone()));
+        let object = Arc::new(Object::open(Arc::clone(&memory) as Arc<dyn crate::decode::Source>).expect("an object"));
+        let chunk = chunk_of(&object, Compression::SNAPPY, 200_000);
+        let mut at = 0;
+        for length in (0..).map(|i| i * 7_919 % 90_000) {
+            let end = content.len().min(at + length);
+            let view = chunk.shared.view(&mut chunk.shared.state(), at as u64, 20).expect("bytes");
+            assert_eq!(view, content[at..at + view.len()]);
+            assert_eq!(chunk.get_bytes(at as u64, end - at).expect("bytes"), content[at..end]);
+            at = end;
+            if at == content.len() {
+                break;
+            }
+        }
+        assert!(memory.n_reads.load(Relaxed) < 20, "{} reads", memory.n_reads.load(Relaxed));
+    }
+
+    fn header(uncompressed: usize, compressed: usize) -> Vec<u8> {
+        let mut out = vec![0x15, 0x00];
+        for length in [uncompressed, compressed] {
+            out.push(0x15);
+            let mut value = length << 1;
+            while value > 0x7f {
+                out.push(value as u8 | 0x80);
+                value >>= 7;
+            }
+            out.push(value as u8);
+        }
+        out.push(0);
+        out
+    }
+
+    fn chunk(content: Vec<u8>, codec: Compression, read_ahead_bytes: usize) -> (Arc<Object>, ChunkBytes) {
+        let object = Arc::new(Object::open(Arc::new(Memory::new(content))).expect("an object"));
+        let chunk = chunk_of(&object, codec, read_ahead_bytes);
+        (object, chunk)
+    }
+
+    fn chunk_of(object: &Arc<Object>, codec: Compression, read_ahead_bytes: usize) -> ChunkBytes {
+        let schema = parse_message_type("message m { required int32 a; }").expect("a schema");
+        let column = SchemaDescriptor::new(Arc::new(schema)).column(0);
+        let builder = ColumnChunkMetaData::builder(column).set_compression(codec).set_data_page_offset(0);
+        let metadata = builder.set_total_compressed_size(object.size() as i64).build().expect("metadata");
+        ChunkBytes::new(Arc::clone(object), &metadata, read_ahead_bytes).expect("a chunk")
     }
 }

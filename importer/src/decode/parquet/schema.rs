@@ -53,8 +53,6 @@ pub struct Schema {
     meanings: Vec<Meaning>,
     /// The root field that each leaf belongs to.
     roots: Vec<usize>,
-    /// Which leaves repeat within a row.
-    pub repeated: Arc<[bool]>,
 }
 
 impl Schema {
@@ -68,10 +66,9 @@ impl Schema {
         let n_leaves = file.num_columns();
         let meanings = file.columns().iter().map(|leaf| meaning(leaf)).collect::<std::result::Result<_, _>>()?;
         let roots = (0..n_leaves).map(|leaf| file.get_column_root_idx(leaf)).collect();
-        let repeated = file.columns().iter().map(|leaf| leaf.max_rep_level() > 0).collect();
         let fields = file.root_schema().get_fields().iter();
         let fields = fields.map(|field| Field { name: field.name().to_owned(), nested: is_nested(field) }).collect();
-        Ok((Self { physical, meanings, roots, repeated }, fields))
+        Ok((Self { physical, meanings, roots }, fields))
     }
 
     /// Returns how to read the given root fields.

@@ -12,8 +12,8 @@ use crate::{
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use parquet::{
     arrow::ArrowWriter,
-    basic::Compression,
-    file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder},
+    basic::{Compression, Encoding},
+    file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion},
 };
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -54,6 +54,21 @@ fn every_codec_is_read() {
     ] {
         let found = read_texts(write(&records, properties().set_compression(codec)), "a").expect("a file");
         assert_eq!(found.rows[999], "1000 | value 9", "{codec}");
+    }
+}
+
+#[test]
+fn delta_encodings_are_read_in_both_page_versions() {
+    let text = |i: i64| (i % 4 > 0).then(|| format!("a long common beginning {i:08}"));
+    let records = records(vec![("a", Arc::new((0..5_000).map(text).collect::<StringArray>()))]);
+    for encoding in [Encoding::DELTA_BYTE_ARRAY, Encoding::DELTA_LENGTH_BYTE_ARRAY] {
+        for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+            let properties =
+                properties().set_dictionary_enabled(false).set_encoding(encoding).set_writer_version(version);
+            let found = read_texts(write(&records, properties), "a").expect("a file");
+            assert_eq!(found.rows.len(), 5_000);
+            assert_eq!(found.rows[4_999], format!("5000 | {}", text(4_999).expect("a text")), "{encoding} {version:?}");
+        }
     }
 }
 
