@@ -3,7 +3,7 @@
 use crate::{
     decode::DecodeError,
     ledger::Counts,
-    load::{LoadError, RemoveError, catalog::TableError},
+    load::{LoadError, catalog::TableError, RemoveError},
     object::StoreError,
 };
 

@@ -14,8 +14,8 @@ use crate::{
     config::Config,
     http::Health,
     import::{Held, Importer, Settled},
-    message::{self, Parsed, Record},
     metrics::{Metrics, ObjectCounts},
+    message::{self, Parsed, Record},
     outcome::{Failure, Outcome},
     queue::{Message, Queue},
 };
@@ -221,8 +221,11 @@ async fn receive_loop(
                 debug!(sqs.message_id = message.message_id, "already in hand; keeping the newer receipt handle");
                 continue;
             }
-            let span =
-                info_span!("message", sqs.message_id = message.message_id, sqs.receive_count = message.receive_count);
+            let span = info_span!(
+                "message",
+                sqs.message_id = message.message_id,
+                sqs.receive_count = message.receive_count
+            );
             let (worker, begun) = (Arc::clone(worker), begun.clone());
             tasks.spawn(async move { worker.settle(message, begun).await }.instrument(span));
         }

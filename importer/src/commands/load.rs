@@ -61,10 +61,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     let started = Instant::now();
     let mut summary = Summary::default();
     let mut outcomes = stream::iter(&pointers)
-        .map(|pointer| {
-            let loader = &loader;
-            async move { (pointer, loader.load(pointer, dataset).await) }
-        })
+        .map(|pointer| { let loader = &loader; async move { (pointer, loader.load(pointer, dataset).await) }})
         .buffer_unordered(concurrency);
     while let Some((pointer, outcome)) = outcomes.next().await {
         if let Outcome::Failed(failure) = &outcome {
@@ -88,8 +85,9 @@ struct Loader {
 impl Loader {
     async fn new(config: &Config, sessions: &crate::load::Sessions, uris: &[String]) -> anyhow::Result<Self> {
         let id = worker_id(&host());
-        let importer =
-            |store: Arc<dyn ObjectStore>| Importer::new(config.clone(), store, sessions.clone(), id.clone(), None);
+        let importer = |store: Arc<dyn ObjectStore>| {
+            Importer::new(config.clone(), store, sessions.clone(), id.clone(), None)
+        };
         let files = importer(Arc::new(FileStore::default()))?;
         if !uris.iter().any(|uri| uri.starts_with("s3://")) {
             return Ok(Self { files, objects: None, s3: None });

@@ -18,8 +18,8 @@ use crate::{
     decode::{Batch, DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, Reject, Source},
     ledger::{self, Candidate, Counts, Imported, Recorded, Verdict},
 };
-use catalog::TableColumn;
 use pipeline::{Decoded, Decoding};
+use catalog::TableColumn;
 use sql::{LoadPlan, StagedColumn};
 use sqlx::{Executor, PgConnection, postgres::PgCopyIn};
 use std::{sync::Arc, time::Instant};
@@ -73,9 +73,7 @@ pub enum LoadError {
     #[error("{0}")]
     Schema(String),
     /// More rows were refused than the dataset allows.
-    #[error(
-        "{rejected} of {read} rows rejected, more than max_rejects = {limit} allows; the first is row {first_row} ({first_class}{first_column})"
-    )]
+    #[error("{rejected} of {read} rows rejected, more than max_rejects = {limit} allows; the first is row {first_row} ({first_class}{first_column})")]
     TooManyRejects {
         /// Rows refused.
         rejected: u64,
@@ -249,7 +247,8 @@ async fn stage(
         ledger::clear_rejects(connection, load.recorded.object_id).await?;
     }
     let copy_sql = format!("COPY {staging} FROM STDIN (FORMAT binary)");
-    let mut staged = Staged { n_read: 0, n_staged: 0, n_rejected: 0, seen_columns: Vec::new(), new_fields: Vec::new() };
+    let mut staged =
+        Staged { n_read: 0, n_staged: 0, n_rejected: 0, seen_columns: Vec::new(), new_fields: Vec::new() };
     let mut rejects = Rejects::default();
     let mut first_reject: Option<(u64, &'static str, Option<String>)> = None;
     let mut more = true;
@@ -349,9 +348,7 @@ async fn merge(
     match load.target.mode {
         // A new version, a forced replay: the rows of every version of this key make room.
         Mode::Replace => remove::delete_rows_of_key(connection, load.target, load.recorded.head_id).await?,
-        Mode::Append if load.candidate.force => {
-            remove::delete_rows_of_version(connection, load.target, object_id).await?
-        }
+        Mode::Append if load.candidate.force => remove::delete_rows_of_version(connection, load.target, object_id).await?,
         Mode::Append | Mode::Upsert => 0,
     };
     if staged.n_staged == 0 {

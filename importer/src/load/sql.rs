@@ -30,6 +30,8 @@ pub struct StagedColumn {
     pub has_absent_flag: bool,
     /// Some row of the object had the field; columns never seen are left out of the merge.
     pub seen: bool,
+
+
 }
 
 /// What the statements of one load are made from.
@@ -91,8 +93,10 @@ impl LoadPlan<'_> {
         );
         self.insert_from("source", &written, &mut sql);
         let _ = write!(sql, " ON CONFLICT ({key}) DO ");
-        let updated: Vec<&&StagedColumn> =
-            written.iter().filter(|c| !self.key.contains(&c.target.column.name) && !c.target.identity_always).collect();
+        let updated: Vec<&&StagedColumn> = written
+            .iter()
+            .filter(|c| !self.key.contains(&c.target.column.name) && !c.target.identity_always)
+            .collect();
         if updated.is_empty() {
             sql.push_str("NOTHING");
         } else {
@@ -126,7 +130,8 @@ impl LoadPlan<'_> {
         let newer = quote(self.newer?);
         let written = self.written();
         let key = self.key_list("");
-        let join: Vec<String> = self.key.iter().map(|k| format!("target.{0} = source.{0}", quote(k))).collect();
+        let join: Vec<String> =
+            self.key.iter().map(|k| format!("target.{0} = source.{0}", quote(k))).collect();
         Some(format!(
             "SELECT count(*) FROM (SELECT {key}, max({newer}) AS newest FROM ({}) staged GROUP BY {key}) source \
              JOIN {} target ON {} WHERE target.{newer} IS NOT NULL AND (source.newest IS NULL OR source.newest < target.{newer})",
@@ -204,7 +209,8 @@ impl LoadPlan<'_> {
             .map(|c| format!("source.{}", quote(&c.target.column.name)))
             .chain(lineage.into_iter().map(|(_, value)| value))
             .collect();
-        let overriding = if written.iter().any(|c| c.target.identity_always) { " OVERRIDING SYSTEM VALUE" } else { "" };
+        let overriding =
+            if written.iter().any(|c| c.target.identity_always) { " OVERRIDING SYSTEM VALUE" } else { "" };
         let _ = write!(
             sql,
             "INSERT INTO {} AS target ({}){overriding} SELECT {} FROM {source}",

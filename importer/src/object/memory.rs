@@ -41,7 +41,8 @@ impl MemoryStore {
         if target.etag.as_ref().is_some_and(|wanted| *wanted != etag) {
             return Err(StoreError::Changed);
         }
-        let info = ObjectInfo { version_id: None, etag, size: bytes.len() as u64, last_modified: Some(*last_modified) };
+        let info =
+            ObjectInfo { version_id: None, etag, size: bytes.len() as u64, last_modified: Some(*last_modified) };
         Ok((info, bytes.clone()))
     }
 }

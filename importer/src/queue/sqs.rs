@@ -159,7 +159,9 @@ impl Queue for SqsQueue {
                     .set_entries(Some(entries.collect()))
                     .customize()
                     // The acker tries failed entries again itself; what is never deleted comes back and is recognised.
-                    .config_override(aws_sdk_sqs::config::Builder::default().retry_config(RetryConfig::disabled()))
+                    .config_override(
+                        aws_sdk_sqs::config::Builder::default().retry_config(RetryConfig::disabled()),
+                    )
                     .send()
                     .await;
                 results.extend(entry_results(batch.len(), answer.map(|answer| answer.failed)));
@@ -172,7 +174,11 @@ impl Queue for SqsQueue {
         self.dead_letter_url.is_some()
     }
 
-    fn forward<'a>(&'a self, body: &'a str, attributes: &'a [(&'a str, String)]) -> BoxFuture<'a, anyhow::Result<()>> {
+    fn forward<'a>(
+        &'a self,
+        body: &'a str,
+        attributes: &'a [(&'a str, String)],
+    ) -> BoxFuture<'a, anyhow::Result<()>> {
         Box::pin(async move {
             let url = self.dead_letter_url.as_ref().context("there is no dead-letter queue")?;
             let mut request = self.client.send_message().queue_url(url).message_body(body);
