@@ -108,8 +108,13 @@ impl Importer {
                 log_outcome(&settled, started);
                 Ok(settled)
             }
-            // The session may be in the middle of anything: it is dropped.
-            Err(held) => Err(held),
+            // The session may be in the middle of anything: it is dropped, and after an outage so are the idle ones.
+            Err(held) => {
+                if held.outside == Outside::Postgres {
+                    self.idle_sessions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                }
+                Err(held)
+            }
         }
     }
 
