@@ -1,8 +1,11 @@
 -- $1 object, $2 state, $3 reason, $4 error, $5 forwarded message, $6 seconds.
 -- A version whose rows were once committed stays `imported`, with the reason of its latest sighting;
--- a failure shows unless its rows stand in the table.
+-- a failure shows unless its rows stand in the table. A tombstone that stands keeps what it says.
 UPDATE penstock.object
-SET state = CASE WHEN imported_at IS NOT NULL AND ($2 <> 'failed' OR EXISTS (
+SET state = CASE WHEN is_delete AND EXISTS (
+                     SELECT FROM penstock.head h WHERE h.id = head_id AND h.object_id = object.id)
+                 THEN state
+                 WHEN imported_at IS NOT NULL AND ($2 <> 'failed' OR EXISTS (
                      SELECT FROM penstock.head h WHERE h.id = head_id AND h.object_id = object.id))
                  THEN 'imported' ELSE $2 END,
     reason = $3,

@@ -16,7 +16,9 @@ pub use target::Target;
 use crate::{
     config::{MaxRejects, Mode},
     decode::{Batch, DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, Reject, Source},
-    ledger::{self, Candidate, Counts, Imported, Recorded, Verdict},
+    ledger::{self, Candidate, Counts, Imported, Recorded, Verdict, judge},
+    object::{ObjectStore, ReadTarget, StoreError},
+    order::same_version,
 };
 use pipeline::{Decoded, Decoding};
 use catalog::TableColumn;
@@ -44,6 +46,10 @@ pub struct Load<'a> {
     pub source: Arc<dyn Source>,
     /// Which version they are, for the fence.
     pub candidate: &'a Candidate,
+    /// Where the object lies: asked which version is current when nothing else says.
+    pub store: &'a dyn ObjectStore,
+    /// The object there.
+    pub object: &'a ReadTarget,
     /// The ledger's rows for it.
     pub recorded: Recorded,
     /// When work on the object began.
@@ -59,6 +65,8 @@ pub enum Loaded {
     Imported(Counts),
     /// The fence said no; nothing was written.
     Refused(Verdict),
+    /// Nothing told this version from the one that stands, but the store has yet another by now; nothing was written.
+    Changed,
     /// The file has fields the table should get columns for first; load again afterwards.
     NeedsColumns(Vec<Field>),
 }
@@ -91,15 +99,17 @@ pub enum LoadError {
     /// Append cannot replace what it cannot find.
     #[error("a forced replay in append mode needs the column penstock_object")]
     ForceNeedsLineage,
-    /// Postgres refused or was out of reach; `error::classify` says which.
+    /// The store could not say which version is current.
+    #[error("look for the current version")]
+    Store(#[source] StoreError),
+    /// Postgres refused or was out of reach; `outcome::sort_database_error` says which.
     #[error("write to Postgres")]
     Database(#[from] sqlx::Error),
 }
 
 /// Loads one object, in one transaction.
 ///
-/// On an error the session must be dropped, except after [`LoadError::Decode`], [`LoadError::Schema`]
-/// and [`LoadError::TooManyRejects`], which leave it clean.
+/// After [`LoadError::Database`] and [`LoadError::Store`] the session must be dropped; any other error leaves it clean.
 ///
 /// # Errors
 /// [`LoadError`]; nothing was committed then, unless it is [`LoadError::Database`] out of the COMMIT itself:
@@ -133,21 +143,24 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
             return Err(error);
         }
     };
-    if load.may_add_columns && load.target.on_new_field == OnNewField::AddColumn && !staged.new_fields.is_empty() {
-        connection.execute("ROLLBACK").await?;
-        return Ok(Loaded::NeedsColumns(staged.new_fields));
+    if load.may_add_columns && load.target.on_new_field == OnNewField::AddColumn {
+        let new: Vec<Field> = staged.new_fields.iter().filter(|field| load.target.lacks(&field.name)).cloned().collect();
+        if !new.is_empty() {
+            connection.execute("ROLLBACK").await?;
+            return Ok(Loaded::NeedsColumns(new));
+        }
     }
+    // Rows without any known field are rows of defaults; a statement has to name some column all the same.
+    let nothing_seen = !staged.seen_columns.contains(&true);
     for (column, seen) in columns.iter_mut().zip(&staged.seen_columns) {
-        column.seen = *seen && column.target.column.name != EXTRAS_COLUMN;
+        column.seen = (*seen || nothing_seen) && column.target.column.name != EXTRAS_COLUMN;
     }
 
     // The fence comes after staging, so two importers of one object block each other for the merge
     // only, not for the download.
-    let standing = ledger::lock_head(connection, load.recorded.head_id).await?;
-    let verdict = ledger::judge(standing.as_ref(), load.candidate);
-    if verdict != Verdict::Write {
+    if let Some(refused) = fence(connection, load).await? {
         connection.execute("ROLLBACK").await?;
-        return Ok(Loaded::Refused(verdict));
+        return Ok(refused);
     }
     let plan = LoadPlan {
         table: &load.target.table,
@@ -179,6 +192,30 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
     .await?;
     connection.execute("COMMIT").await?;
     Ok(Loaded::Imported(counts))
+}
+
+/// Takes the fence, and returns why it does not let this version through.
+async fn fence(connection: &mut PgConnection, load: &Load<'_>) -> Result<Option<Loaded>, LoadError> {
+    let fenced = ledger::lock_head(connection, load.recorded.head_id, &load.candidate.identity).await?;
+    // Asked again under the lock: another worker may have appended this version since the attempt was recorded.
+    let appended_before = load.target.mode == Mode::Append && fenced.ever_imported;
+    let candidate = Candidate { appended_before, ..load.candidate.clone() };
+    match judge(fenced.standing.as_ref(), &candidate) {
+        Verdict::Write => return Ok(None),
+        Verdict::Tied => {}
+        verdict => return Ok(Some(Loaded::Refused(verdict))),
+    }
+    // Under the lock, so whoever puts the object after this answer sends an event that comes after us.
+    let current = ReadTarget { version_id: None, etag: None, ..load.object.clone() };
+    let tombstone = fenced.standing.is_some_and(|standing| standing.is_delete);
+    match load.store.head(&current).await {
+        Ok(info) if same_version(&info.identity(), &candidate.identity) => Ok(None),
+        Ok(_) => Ok(Some(Loaded::Changed)),
+        Err(StoreError::Missing) if tombstone => Ok(Some(Loaded::Refused(Verdict::Superseded))),
+        // Gone without an event we act on: the later commit wins.
+        Err(StoreError::Missing) => Ok(None),
+        Err(error) => Err(LoadError::Store(error)),
+    }
 }
 
 /// Returns the mapping, or the columns the table should get first.
@@ -243,9 +280,6 @@ async fn stage(
     load: &Load<'_>,
     mut decoding: Decoding,
 ) -> Result<Staged, LoadError> {
-    if load.recorded.ever_imported {
-        ledger::clear_rejects(connection, load.recorded.object_id).await?;
-    }
     let copy_sql = format!("COPY {staging} FROM STDIN (FORMAT binary)");
     let mut staged =
         Staged { n_read: 0, n_staged: 0, n_rejected: 0, seen_columns: Vec::new(), new_fields: Vec::new() };

@@ -84,7 +84,8 @@ impl LoadPlan<'_> {
     pub fn upsert(&self) -> String {
         let written = self.written();
         let key = self.key_list("");
-        let newest = self.newer.map(|n| format!(", {} DESC NULLS LAST", quote(n))).unwrap_or_default();
+        let newer = self.newer.filter(|newer| written.iter().any(|c| c.target.column.name == **newer));
+        let newest = newer.map(|n| format!(", {} DESC NULLS LAST", quote(n))).unwrap_or_default();
         let mut sql = format!(
             "WITH source AS MATERIALIZED (SELECT DISTINCT ON ({key}) * FROM ({}) staged \
              ORDER BY {key}{newest}, {row} DESC), merged AS (",
@@ -114,8 +115,15 @@ impl LoadPlan<'_> {
                 })
                 .collect();
             let _ = write!(sql, "{} WHERE ({})", set.join(", "), differs.join(" OR "));
-            if let Some(newer) = self.newer.map(quote) {
-                let _ = write!(sql, " AND (target.{newer} IS NULL OR excluded.{newer} >= target.{newer})");
+            // A file that does not say how new its rows are counts as NULL, which is older than anything.
+            match (self.newer.map(quote), newer) {
+                (Some(column), Some(_)) => {
+                    let _ = write!(sql, " AND (target.{column} IS NULL OR excluded.{column} >= target.{column})");
+                }
+                (Some(column), None) => {
+                    let _ = write!(sql, " AND target.{column} IS NULL");
+                }
+                (None, _) => {}
             }
         }
         sql.push_str(") SELECT count(*) FROM source");
@@ -130,14 +138,22 @@ impl LoadPlan<'_> {
         let newer = quote(self.newer?);
         let written = self.written();
         let key = self.key_list("");
-        let join: Vec<String> =
-            self.key.iter().map(|k| format!("target.{0} = source.{0}", quote(k))).collect();
+        if !written.iter().any(|c| Some(c.target.column.name.as_str()) == self.newer) {
+            // Rows inserted just now may have the column's default; those there before are of other transactions.
+            return Some(format!(
+                "SELECT count(*) FROM (SELECT DISTINCT {key} FROM ({}) staged) source \
+                 JOIN {} target ON {} WHERE target.{newer} IS NOT NULL AND target.xmin <> pg_current_xact_id()::xid",
+                self.cast_rows(&written),
+                self.table.qualified,
+                self.key_join(),
+            ));
+        }
         Some(format!(
             "SELECT count(*) FROM (SELECT {key}, max({newer}) AS newest FROM ({}) staged GROUP BY {key}) source \
              JOIN {} target ON {} WHERE target.{newer} IS NOT NULL AND (source.newest IS NULL OR source.newest < target.{newer})",
             self.cast_rows(&written),
             self.table.qualified,
-            join.join(" AND "),
+            self.key_join(),
         ))
     }
 
@@ -155,6 +171,11 @@ impl LoadPlan<'_> {
     /// Columns the statement writes.
     fn written(&self) -> Vec<&StagedColumn> {
         self.columns.iter().filter(|c| c.seen).collect()
+    }
+
+    fn key_join(&self) -> String {
+        let pairs: Vec<String> = self.key.iter().map(|k| format!("target.{0} = source.{0}", quote(k))).collect();
+        pairs.join(" AND ")
     }
 
     fn key_list(&self, prefix: &str) -> String {
