@@ -18,6 +18,7 @@ mod open;
 pub mod parquet;
 mod row;
 mod sniff;
+mod times;
 mod to_json;
 #[cfg(test)]
 mod trial;

@@ -21,11 +21,6 @@ pub fn write_value(value: &Value<'_>, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Returns a period of months, days and milliseconds as ISO 8601 text, which Postgres reads as an interval.
-pub fn period(months: u32, days: u32, millis: u32) -> String {
-    format!("P{months}M{days}DT{}.{:03}S", millis / 1000, millis % 1000)
-}
-
 fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
     // JSON wants the backslash escaped.
     out.extend_from_slice(br#""\\x"#);
@@ -54,7 +49,6 @@ mod tests {
         check(Value::Timestamp { micros: -1, utc: true }, "\"1969-12-31T23:59:59.999999Z\"");
         check(Value::Timestamp { micros: 0, utc: false }, "\"1970-01-01T00:00:00\"");
         check(Value::Uuid([0x11; 16]), "\"11111111-1111-1111-1111-111111111111\"");
-        assert_eq!(period(14, 3, 1_005), "P14M3DT1.005S");
     }
 
     fn check(value: Value<'_>, expected: &str) {

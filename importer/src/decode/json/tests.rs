@@ -47,7 +47,7 @@ fn a_bad_line_is_a_reject_and_the_rows_around_it_load() {
 #[test]
 fn a_line_that_is_too_long_is_a_reject_with_its_start_and_true_length() {
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(3 << 20));
-    let found = lines(&format!("{{\"a\":1}}\n{long}\n{{\"a\":2}}\n{long}"), "a");
+    let found = lines(format!("{{\"a\":1}}\n{long}\n{{\"a\":2}}\n{long}"), "a");
     assert_eq!(found.rows, ["1 | 1", "3 | 2"]);
     assert_eq!(found.rejects, ["2 row_size", "4 row_size"]);
     for (payload, length) in &found.payloads {
@@ -60,7 +60,7 @@ fn a_line_that_is_too_long_is_a_reject_with_its_start_and_true_length() {
 #[test]
 fn deep_nesting_is_a_reject_wherever_it_stands() {
     let nested = |depth: usize| format!("{{\"a\":1,\"b\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
-    let found = lines(&[nested(63), nested(64), nested(200_000), nested(1)].join("\n"), "a");
+    let found = lines([nested(63), nested(64), nested(200_000), nested(1)].join("\n"), "a");
     assert_eq!(found.rows, ["1 | 1", "4 | 1"]);
     assert_eq!(found.rejects, ["2 depth", "3 depth"]);
 }

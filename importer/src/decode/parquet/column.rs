@@ -2,7 +2,11 @@
 
 use super::schema::Meaning;
 use crate::{
-    decode::{decimal, to_json},
+    decode::{
+        decimal,
+        times::{self, micros},
+        to_json,
+    },
     encode::{CellError, Value, write_string},
 };
 use arrow_array::{
@@ -236,15 +240,6 @@ fn int64(value: i64, meaning: Meaning) -> Result<Value<'static>, CellError> {
 }
 
 #[inline]
-fn micros(value: i64, per_second: i64) -> Result<i64, CellError> {
-    match per_second {
-        1_000_000 => Ok(value),
-        1_000 => value.checked_mul(1_000).ok_or_else(|| CellError::new("range", format!("{value} milliseconds"))),
-        _ => Ok(value.div_euclid(1_000)),
-    }
-}
-
-#[inline]
 fn bytes(bytes: &[u8], meaning: Meaning) -> Result<Value<'_>, CellError> {
     let value = match meaning {
         Meaning::Text => Value::Text(text(bytes)?),
@@ -267,7 +262,7 @@ fn bytes(bytes: &[u8], meaning: Meaning) -> Result<Value<'_>, CellError> {
                 let part = bytes.get(index * 4..index * 4 + 4).and_then(|part| part.try_into().ok());
                 part.map_or(0, u32::from_le_bytes)
             };
-            Value::Text(Cow::Owned(to_json::period(part(0), part(1), part(2))))
+            Value::Text(Cow::Owned(times::period(part(0), part(1), part(2))))
         }
         _ => Value::Bytes(Cow::Borrowed(bytes)),
     };
@@ -338,13 +333,5 @@ mod tests {
         assert_eq!(at(0, 1_721_426), timestamp(-62_135_596_800_000_000));
         assert_eq!(at(86_399_999_999_000, 5_373_484), timestamp(253_402_300_799_999_999));
         assert_eq!(at(0, i32::MAX), Err("range"));
-    }
-
-    #[test]
-    fn units_are_brought_to_microseconds_without_wrapping() {
-        assert_eq!(micros(-1, 1_000_000_000), Ok(-1));
-        assert_eq!(micros(-1_001, 1_000_000_000), Ok(-2));
-        assert_eq!(micros(1_999, 1_000_000_000), Ok(1));
-        assert_eq!(micros(i64::MAX, 1_000).map_err(|fault| fault.class), Err("range"));
     }
 }

@@ -1,0 +1,156 @@
+//! Avro object container files.
+
+mod container;
+mod datum;
+mod schema;
+
+use super::{
+    Batch, DecodeError, Field, Fields, Limits, Mapping, ReadOptions, RowReader,
+    named::{NamedRows, RowCells},
+};
+use crate::encode::{CellError, Value};
+use container::Container;
+use datum::{Input, Reader, StepError, Stepper};
+use schema::{Schema, SchemaError, Type};
+use std::{io, sync::Arc};
+
+/// Opens an Avro file.
+///
+/// # Errors
+/// [`DecodeError::Corrupt`] when its header is broken, [`DecodeError::Schema`] when it is not of records.
+pub fn open(input: Box<dyn io::BufRead + Send>, options: &ReadOptions) -> Result<Box<dyn RowReader>, DecodeError> {
+    let (container, schema) = Container::open(input)?;
+    let schema = Schema::parse(&schema).map_err(|error| match error {
+        SchemaError::Broken(problem) => DecodeError::Corrupt(format!("Avro: {problem}")),
+        SchemaError::NoRecord => DecodeError::Schema("the Avro file's values are not records".into()),
+    })?;
+    let fields = schema.fields.iter();
+    let fields = fields.map(|(name, field)| Field { name: name.clone(), nested: schema.is_nested(field) }).collect();
+    Ok(Box::new(AvroReader {
+        fields: Fields::Named(fields),
+        container,
+        schema,
+        limits: options.limits.clone(),
+        rows: None,
+        block: Vec::new(),
+        at: 0,
+        rows_left: 0,
+        output_bytes: 0,
+    }))
+}
+
+struct AvroReader {
+    fields: Fields,
+    container: Container,
+    schema: Schema,
+    limits: Limits,
+    rows: Option<NamedRows>,
+    /// The block in hand, how far it is read, and the rows left in it.
+    block: Vec<u8>,
+    at: usize,
+    rows_left: u64,
+    output_bytes: u64,
+}
+
+impl RowReader for AvroReader {
+    fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    fn set_mapping(&mut self, mapping: Arc<Mapping>) {
+        let names = self.schema.fields.iter().map(|(name, _)| name.as_str());
+        self.rows = Some(NamedRows::new(&mapping, names, self.limits.depth));
+    }
+
+    fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {
+        while batch.size() < batch_bytes {
+            if self.rows_left == 0 {
+                if self.at < self.block.len() {
+                    return Err(DecodeError::Corrupt("Avro: a block has more bytes than rows".into()));
+                }
+                let Some(n_rows) = self.container.next_block(&mut self.block)? else { return Ok(false) };
+                (self.at, self.rows_left) = (0, n_rows);
+                continue;
+            }
+            let start = batch.size();
+            self.push_rows(batch, batch_bytes)?;
+            self.output_bytes += (batch.size() - start) as u64;
+            let allowed = self.container.n_bytes.saturating_mul(self.limits.expansion_ratio);
+            if self.output_bytes > allowed.max(self.limits.expansion_free_bytes) {
+                let problem = format!("{} bytes of rows in {} of Avro", self.output_bytes, self.container.n_bytes);
+                return Err(DecodeError::Limits(problem));
+            }
+        }
+        Ok(true)
+    }
+
+    fn seen_columns(&self) -> Vec<bool> {
+        vec![true; self.rows.as_ref().map_or(0, NamedRows::n_columns)]
+    }
+
+    fn new_fields(&self) -> Vec<Field> {
+        Vec::new()
+    }
+}
+
+impl AvroReader {
+    /// Adds rows of the block in hand until it ends or the batch is full.
+    fn push_rows(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<(), DecodeError> {
+        let Some(rows) = &mut self.rows else { return Err(DecodeError::Schema("no mapping was set".into())) };
+        let max_bytes = self.limits.row_bytes;
+        let reader = Reader { schema: &self.schema, max_bytes, max_depth: self.limits.depth };
+        let mut cells = Cells { reader, types: Vec::new(), inputs: Vec::new() };
+        cells.types.extend(self.schema.fields.iter().map(|(_, field)| field));
+        let mut input = Input::new(&self.block[self.at..]);
+        while self.rows_left > 0 && batch.size() < batch_bytes {
+            let before = input.left();
+            let mut stepper = Stepper::new(&self.schema, max_bytes as u64);
+            cells.inputs.clear();
+            for &field in &cells.types {
+                cells.inputs.push(input);
+                stepper.step(field, &mut input).map_err(|error| match error {
+                    StepError::Corrupt(problem) => DecodeError::Corrupt(format!("Avro: {problem}")),
+                    StepError::TooMany => DecodeError::Limits(format!("an Avro row of more than {max_bytes} values")),
+                })?;
+            }
+            let n_bytes = before - input.left();
+            if n_bytes > max_bytes {
+                let refusal = CellError::new("row_size", format!("row of {n_bytes} bytes"));
+                rows.reject(refusal, &cells, Some(n_bytes as u64), batch);
+            } else if stepper.depth > self.limits.depth {
+                rows.reject(CellError::new("depth", "nested too deep"), &cells, Some(n_bytes as u64), batch);
+            } else {
+                rows.push(&cells, batch);
+            }
+            self.rows_left -= 1;
+        }
+        self.at = self.block.len() - input.left();
+        Ok(())
+    }
+}
+
+/// One row: where each field starts.
+struct Cells<'s, 'b> {
+    reader: Reader<'s>,
+    types: Vec<&'s Type>,
+    inputs: Vec<Input<'b>>,
+}
+
+impl<'b> RowCells<'b> for Cells<'_, 'b> {
+    #[inline]
+    fn cell(&self, field: usize) -> Result<Value<'b>, CellError> {
+        self.reader.cell(self.types[field], self.inputs[field])
+    }
+
+    fn write_json(&self, field: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
+        let mut input = self.inputs[field];
+        self.reader.write_json(self.types[field], &mut input, self.reader.max_depth, out)
+    }
+
+    fn write_instead(&self, _field: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"null");
+    }
+}
+
+#[cfg(test)]
+mod tests;
