@@ -135,7 +135,7 @@ pub fn run(load: &Load, rule: &mut dyn Rule, seed: u64) -> Outcome {
             let seen = observe(load, &workers, queue, &mut seen_since);
             let answer = rule.size(&seen, second);
             if answer.desired != desired {
-                if desired == 0 && workers.backlog() == 0 {
+                if desired == 0 && workers.backlog() == 0 && rule.floor() == 0 {
                     outcome.false_wakes += 1;
                 }
                 outcome.unexplained += u64::from(answer.explain.is_empty());
@@ -161,7 +161,7 @@ pub fn run(load: &Load, rule: &mut dyn Rule, seed: u64) -> Outcome {
             });
         }
         second += 1.0;
-        let over = second >= end && workers.backlog() == 0 && workers.paid() <= rule.floor();
+        let over = second >= end && workers.backlog() == 0 && workers.paid() <= rule.floor().max(rule.may_keep());
         if over || second >= end + LONGEST_TAIL_SECS {
             break;
         }

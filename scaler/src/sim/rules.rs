@@ -22,6 +22,11 @@ pub trait Rule {
     fn floor(&self) -> u32 {
         0
     }
+
+    /// Returns the workers that may stay when there is nothing left to do.
+    fn may_keep(&self) -> u32 {
+        0
+    }
 }
 
 /// What a rule answers.
@@ -128,8 +133,16 @@ impl Rule for Ours {
     }
 
     fn floor(&self) -> u32 {
+        self.policy.min
+    }
+
+    fn may_keep(&self) -> u32 {
         // A promise too short for a cold start keeps one worker.
-        self.policy.min.max(1)
+        let cold_start_fits = match self.policy.target {
+            Target::Deadline { drain_within_secs } => drain_within_secs > 300.0,
+            Target::Backlog { .. } => true,
+        };
+        u32::from(!cold_start_fits)
     }
 }
 
