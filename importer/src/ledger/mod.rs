@@ -209,13 +209,14 @@ async fn ensure_head(connection: &mut PgConnection, head: &HeadKey) -> sqlx::Res
     }
 }
 
-/// Takes the fence: locks the head row until the transaction ends, then reads, in a statement of
+/// Takes the fence: locks the head row until the transaction ends (NO KEY, so that recording an attempt,
+/// whose foreign key shares the row, does not wait for a merge), then reads, in a statement of
 /// its own (so with a snapshot taken after the lock was granted), which version stands.
 ///
 /// # Errors
 /// Of the database; 55P03 when the lock was not granted within `lock_timeout`.
 pub async fn lock_head(connection: &mut PgConnection, head_id: i64) -> sqlx::Result<Option<Standing>> {
-    sqlx::query("SELECT 1 FROM penstock.head WHERE id = $1 FOR UPDATE")
+    sqlx::query("SELECT 1 FROM penstock.head WHERE id = $1 FOR NO KEY UPDATE")
         .bind(head_id)
         .fetch_one(&mut *connection)
         .await?;

@@ -1,7 +1,7 @@
 -- $1 head, $2 object that stands, $3 sequencer, $4 last modified of the sighting.
 -- The head is locked as every writer locks it; no row comes out when another version stands by now.
 WITH head AS (
-    SELECT id FROM penstock.head WHERE id = $1 AND object_id = $2 FOR UPDATE
+    SELECT id FROM penstock.head WHERE id = $1 AND object_id = $2 FOR NO KEY UPDATE
 )
 UPDATE penstock.object o
 SET reason = 'already_imported',
