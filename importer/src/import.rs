@@ -129,7 +129,7 @@ impl Importer {
             reason: Some(failure.reason),
             error: Some(&failure.error),
             forwarded_message_id: forwarded,
-            duration_seconds: 0.0,
+            duration_seconds: None,
         };
         ledger::finish_otherwise(&mut session.connection, object_id, &ended).await.map_err(held_by_database)?;
         self.give_back(session);
@@ -675,7 +675,7 @@ impl Job<'_> {
 }
 
 fn ended<'a>(state: &'a str, reason: Option<&'a str>, started: Instant) -> Ended<'a> {
-    Ended { state, reason, error: None, forwarded_message_id: None, duration_seconds: started.elapsed().as_secs_f64() }
+    Ended { state, reason, error: None, forwarded_message_id: None, duration_seconds: Some(started.elapsed().as_secs_f64()) }
 }
 
 fn identify(pointer: &ObjectPointer) -> (Identity, Stamp) {

@@ -11,6 +11,8 @@ SET state = CASE WHEN is_delete AND EXISTS (
     reason = $3,
     error = $4,
     forwarded_message_id = coalesce($5, forwarded_message_id),
-    duration_seconds = CASE WHEN imported_at IS NULL THEN $6 ELSE duration_seconds END,
+    duration_seconds = CASE WHEN imported_at IS NULL
+                            THEN coalesce($6, extract(epoch FROM clock_timestamp() - started_at)::float8)
+                            ELSE duration_seconds END,
     finished_at = CASE WHEN $2 = 'retrying' THEN finished_at ELSE clock_timestamp() END
 WHERE id = $1

@@ -338,8 +338,8 @@ pub struct Ended<'a> {
     pub error: Option<&'a str>,
     /// The message that was forwarded to the dead-letter queue.
     pub forwarded_message_id: Option<&'a str>,
-    /// Wall time, in seconds.
-    pub duration_seconds: f64,
+    /// Wall time, in seconds; none: since the attempt began.
+    pub duration_seconds: Option<f64>,
 }
 
 /// Records how an object ended. A version whose rows were committed keeps saying `imported`.
