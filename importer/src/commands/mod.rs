@@ -1,6 +1,7 @@
 //! The commands: each wires the parts it needs and reports on stdout.
 
 pub mod check;
+pub mod instance;
 pub mod load;
 pub mod migrate;
 mod output;
@@ -16,14 +17,19 @@ use crate::{
     load::Sessions,
 };
 use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_sqs::config::SharedHttpClient;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use std::{io::ErrorKind, path::Path, time::Duration};
 use tracing::{info, warn};
 
 /// Returns the AWS configuration of the SDK's own chain: environment, profile, SSO, web identity, ECS, IMDSv2.
 pub async fn aws_config() -> SdkConfig {
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http).load().await
+    aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http_client()).load().await
+}
+
+/// Returns the HTTP client of everything that speaks to AWS.
+fn http_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
 /// Returns whether S3 is to be addressed by path: when an endpoint is set, as emulators and most S3-alikes want it.
