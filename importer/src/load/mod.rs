@@ -3,6 +3,7 @@
 pub mod catalog;
 mod dry_run;
 mod pipeline;
+mod refused;
 mod remove;
 mod session;
 pub mod sql;
@@ -96,6 +97,9 @@ pub enum LoadError {
         /// Its column, as `, column x`, or empty.
         first_column: String,
     },
+    /// Postgres itself refuses more rows than the dataset allows.
+    #[error("{0}")]
+    TooManyRefused(String),
     /// Append cannot replace what it cannot find.
     #[error("a forced replay in append mode needs the column penstock_object")]
     ForceNeedsLineage,
@@ -133,9 +137,10 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
     decoding.set_mapping(mapping);
 
     let connection = &mut session.connection;
-    connection.execute("BEGIN").await?;
+    // Constraints are checked by the statement that breaks them, so that a row can be blamed.
+    connection.execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
     let staged = stage(connection, &staging, load, decoding).await;
-    let staged = match staged {
+    let mut staged = match staged {
         Ok(staged) => staged,
         Err(error @ LoadError::Database(_)) => return Err(error),
         Err(error) => {
@@ -169,7 +174,14 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
         key: &load.target.key,
         newer: load.target.newer.as_deref(),
     };
-    let written = merge(connection, &plan, load, &staged).await?;
+    let written = match merge_all(connection, &plan, load, &mut staged).await {
+        Ok(written) => written,
+        Err(error @ LoadError::TooManyRefused(_)) => {
+            connection.execute("ROLLBACK").await?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
     let counts = Counts {
         read: staged.n_read,
         written,
@@ -371,6 +383,45 @@ fn take_rejects(batch: &mut Batch, rejects: &mut Rejects) {
     }
 }
 
+/// Merges the staged rows; those Postgres refuses become rejects. Returns how many stand in the table now.
+async fn merge_all(
+    connection: &mut PgConnection,
+    plan: &LoadPlan<'_>,
+    load: &Load<'_>,
+    staged: &mut Staged,
+) -> Result<u64, LoadError> {
+    connection.execute("SAVEPOINT penstock_merge").await?;
+    match merge(connection, plan, load, staged).await {
+        Err(LoadError::Database(error)) if refused::is_refusal(&error) => {}
+        settled => return settled,
+    }
+    connection.execute("ROLLBACK TO SAVEPOINT penstock_merge").await?;
+    make_room(connection, load).await?;
+    let (mode, object_id) = (load.target.mode, load.recorded.object_id);
+    let allowed = load.target.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
+    let one_range = if mode == Mode::Upsert { plan.upsert_range() } else { plan.insert_range() };
+    let left = refused::merge_without_refused_rows(connection, plan, &one_range, object_id, allowed).await?;
+    staged.n_rejected += staged.n_staged.saturating_sub(left);
+    staged.n_staged = left;
+    match mode {
+        Mode::Append | Mode::Replace => Ok(left),
+        // What is left went in by ranges; once more as a whole settles rows with the same key in different ranges.
+        Mode::Upsert => merge(connection, plan, load, staged).await,
+    }
+}
+
+/// Takes away the rows that a new version, or a forced replay, replaces.
+async fn make_room(connection: &mut PgConnection, load: &Load<'_>) -> Result<(), LoadError> {
+    match load.target.mode {
+        Mode::Replace => remove::delete_rows_of_key(connection, load.target, load.recorded.head_id).await?,
+        Mode::Append if load.candidate.force => {
+            remove::delete_rows_of_version(connection, load.target, load.recorded.object_id).await?
+        }
+        Mode::Append | Mode::Upsert => 0,
+    };
+    Ok(())
+}
+
 /// Moves the staged rows into the target as the mode says, and returns how many of them stand there now.
 async fn merge(
     connection: &mut PgConnection,
@@ -379,12 +430,7 @@ async fn merge(
     staged: &Staged,
 ) -> Result<u64, LoadError> {
     let object_id = load.recorded.object_id;
-    match load.target.mode {
-        // A new version, a forced replay: the rows of every version of this key make room.
-        Mode::Replace => remove::delete_rows_of_key(connection, load.target, load.recorded.head_id).await?,
-        Mode::Append if load.candidate.force => remove::delete_rows_of_version(connection, load.target, object_id).await?,
-        Mode::Append | Mode::Upsert => 0,
-    };
+    make_room(connection, load).await?;
     if staged.n_staged == 0 {
         return Ok(0);
     }

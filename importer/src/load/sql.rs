@@ -9,6 +9,9 @@ pub const STAGED_ROW: &str = "penstock_row";
 /// Prefix of staged flags that say a JSON row did not have the field; the suffix is the column's place.
 const ABSENT: &str = "penstock_absent_";
 
+/// Keeps a statement to a range of staged rows.
+const RANGE: &str = " WHERE penstock_row BETWEEN $2 AND $3";
+
 /// Returns an identifier quoted for SQL.
 #[must_use]
 pub fn quote(identifier: &str) -> String {
@@ -82,12 +85,22 @@ impl LoadPlan<'_> {
     /// order, which is the order the rows are locked in.
     #[must_use]
     pub fn upsert(&self) -> String {
+        self.upsert_rows("")
+    }
+
+    /// Returns [`Self::upsert`] of the staged rows $2 to $3 only.
+    #[must_use]
+    pub fn upsert_range(&self) -> String {
+        self.upsert_rows(RANGE)
+    }
+
+    fn upsert_rows(&self, range: &str) -> String {
         let written = self.written();
         let key = self.key_list("");
         let newer = self.newer.filter(|newer| written.iter().any(|c| c.target.column.name == **newer));
         let newest = newer.map(|n| format!(", {} DESC NULLS LAST", quote(n))).unwrap_or_default();
         let mut sql = format!(
-            "WITH source AS MATERIALIZED (SELECT DISTINCT ON ({key}) * FROM ({}) staged \
+            "WITH source AS MATERIALIZED (SELECT DISTINCT ON ({key}) * FROM ({}{range}) staged \
              ORDER BY {key}{newest}, {row} DESC), merged AS (",
             self.cast_rows(&written),
             row = quote(STAGED_ROW),
@@ -160,9 +173,19 @@ impl LoadPlan<'_> {
     /// Returns the plain insert of every staged row (append, replace). Parameter $1: the object's id.
     #[must_use]
     pub fn insert(&self) -> String {
+        self.insert_rows("")
+    }
+
+    /// Returns [`Self::insert`] of the staged rows $2 to $3 only.
+    #[must_use]
+    pub fn insert_range(&self) -> String {
+        self.insert_rows(RANGE)
+    }
+
+    fn insert_rows(&self, range: &str) -> String {
         let written = self.written();
         let mut sql = String::new();
-        self.insert_from(&format!("({}) source", self.cast_rows(&written)), &written, &mut sql);
+        self.insert_from(&format!("({}{range}) source", self.cast_rows(&written)), &written, &mut sql);
         let order = if self.key.is_empty() { quote(STAGED_ROW) } else { self.key_list("") };
         let _ = write!(sql, " ORDER BY {order}");
         sql
