@@ -1,6 +1,6 @@
 //! `importer load`: objects and files now, without a queue, through the same ledger.
 
-use super::{aws_config, host, path_style, sessions, wait_for_schema, worker_id};
+use super::{EXIT_INCOMPLETE, aws_config, host, path_style, progress, sessions, wait_for_schema, worker_id};
 use crate::{
     cli,
     config::Config,
@@ -11,10 +11,8 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     collections::BTreeMap,
-    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -24,8 +22,6 @@ use tracing::warn;
 
 /// Nothing to load was found.
 const NOTHING_FOUND: u8 = 2;
-/// Some objects failed.
-const SOME_FAILED: u8 = 3;
 
 /// Loads what the URIs name.
 ///
@@ -57,7 +53,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     }
     wait_for_schema(&sessions).await?;
 
-    let bar = progress_bar(pointers.len() as u64);
+    let bar = progress(Some(pointers.len() as u64), "objects");
     let started = Instant::now();
     let mut summary = Summary::default();
     let mut outcomes = stream::iter(&pointers)
@@ -73,7 +69,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     }
     bar.finish_and_clear();
     summary.print(started.elapsed());
-    Ok(if summary.n_failed() > 0 { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
+    Ok(if summary.n_failed() > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
 }
 
 struct Loader {
@@ -195,15 +191,7 @@ async fn dry_run(loader: &Loader, pointers: &[ObjectPointer], dataset: Option<us
         }
     }
     println!("nothing was written");
-    Ok(if n_failed > 0 { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
-}
-
-fn progress_bar(n_objects: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} objects  {msg}  {elapsed}");
-    ProgressBar::new(n_objects).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    Ok(if n_failed > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
 }
 
 #[derive(Default)]

@@ -5,7 +5,11 @@ pub mod instance;
 pub mod load;
 pub mod migrate;
 mod output;
+pub mod prune;
+pub mod reconcile;
+pub mod redrive;
 pub mod rejects;
+pub mod replay;
 pub mod run;
 pub mod status;
 
@@ -15,11 +19,18 @@ use crate::{
     database,
     ledger,
     load::Sessions,
+    queue::sqs::SqsQueue,
 };
+use anyhow::Context;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_sqs::config::SharedHttpClient;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use std::{io::ErrorKind, path::Path, time::Duration};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{
+    io::{ErrorKind, IsTerminal},
+    path::Path,
+    time::Duration,
+};
 use tracing::{info, warn};
 
 /// Returns the AWS configuration of the SDK's own chain: environment, profile, SSO, web identity, ECS, IMDSv2.
@@ -36,6 +47,29 @@ fn http_client() -> SharedHttpClient {
 #[must_use]
 pub fn path_style(config: &SdkConfig) -> bool {
     config.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some()
+}
+
+/// Connects to the configured queue.
+///
+/// # Errors
+/// When it does not exist, is a FIFO queue or SQS does not answer.
+async fn connect_queue(config: &Config) -> anyhow::Result<SqsQueue> {
+    let url = config.queue.url.as_deref().context("queue.url is missing")?;
+    let visibility = Duration::from_secs(config.queue.visibility_timeout_secs.into());
+    SqsQueue::connect(&aws_config().await, url, config.queue.dead_letter_url.as_deref(), visibility).await
+}
+
+/// Returns a progress bar on a terminal, and none elsewhere.
+fn progress(n: Option<u64>, what: &'static str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = match n {
+        Some(_) => format!("{{bar:30}} {{pos}}/{{len}} {what}  {{msg}}  {{elapsed}}"),
+        None => format!("{{spinner}} {{pos}} {what}  {{msg}}  {{elapsed}}"),
+    };
+    let bar = n.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    bar.with_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Returns a source of database sessions under this worker's name.
@@ -109,3 +143,5 @@ pub fn read_config(global: &Global, needs: Needs) -> Result<Config, ConfigError>
 pub const EXIT_WRONG: u8 = 2;
 /// Exit status: the ledger does not know the object.
 pub const EXIT_UNKNOWN_OBJECT: u8 = 4;
+/// Some objects failed, are missing or could not be sent.
+pub const EXIT_INCOMPLETE: u8 = 3;

@@ -41,6 +41,7 @@ impl MemoryQueue {
             body: body.to_owned(),
             receive_count: 0,
             sent_at: None,
+            reason: None,
         };
         self.lock().messages.push(Stored { message, hidden_until: None });
     }

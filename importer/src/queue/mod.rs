@@ -21,6 +21,8 @@ pub struct Message {
     pub receive_count: u32,
     /// When it was sent.
     pub sent_at: Option<DateTime<Utc>>,
+    /// `penstock-reason`, on messages of a dead-letter queue that were forwarded by an importer.
+    pub reason: Option<String>,
 }
 
 /// The three depths of a queue; SQS's are approximate.
