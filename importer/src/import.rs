@@ -41,8 +41,11 @@ pub struct Importer {
     worker_id: String,
     queue_url: Option<String>,
     idle_sessions: Mutex<Vec<Session>>,
-    targets: Mutex<Vec<Option<(Instant, Arc<Target>)>>>,
+    targets: Mutex<Vec<Option<Resolved>>>,
 }
+
+/// A dataset's target and when the catalog was asked for it.
+type Resolved = (Instant, Arc<Target>);
 
 /// An import that has to wait.
 #[derive(Debug)]
@@ -168,9 +171,7 @@ impl Importer {
         let idle = self.idle_sessions.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {
             Some(session) => Ok(session),
-            None => {
-                self.sessions.open().await.map_err(|error| Held { outside: Outside::Postgres, error })
-            }
+            None => self.sessions.open().await.map_err(|error| Held { outside: Outside::Postgres, error }),
         }
     }
 
@@ -245,7 +246,8 @@ impl Job<'_> {
             }
             RecordKind::Removed { delete_marker, .. } => Some(*delete_marker),
             RecordKind::UnsupportedVersion(version) => {
-                let failure = Failure::new("unsupported_event", format!("S3 event version {version} is not understood"));
+                let failure =
+                    Failure::new("unsupported_event", format!("S3 event version {version} is not understood"));
                 return self.settle_unread(session, dataset, Outcome::Failed(failure), true).await;
             }
         };
@@ -318,7 +320,8 @@ impl Job<'_> {
             }
         }
         let head = self.head_key(Some(index));
-        let known = ledger::look_up(&mut session.connection, &head, &identity, false).await.map_err(held_by_database)?;
+        let known =
+            ledger::look_up(&mut session.connection, &head, &identity, false).await.map_err(held_by_database)?;
         if let Some(settled) = self.forwarded_before(index, &known) {
             return Ok(Step::Settled(settled));
         }
@@ -373,7 +376,8 @@ impl Job<'_> {
                 Err(error) => return self.sorted(session, index, recorded, outcome::sort_store_error(error)).await,
             };
             let info = source.info().clone();
-            if candidate.identity.size.is_some_and(|size| size != info.size) && candidate.identity.version_id.is_none() {
+            if candidate.identity.size.is_some_and(|size| size != info.size) && candidate.identity.version_id.is_none()
+            {
                 // Same ETag, other length: the event spoke of something else.
                 debug!(size = info.size, "object has another length than the event says");
                 candidate.identity.size = Some(info.size);
@@ -402,8 +406,13 @@ impl Job<'_> {
                 Ok(Loaded::Changed) => return self.sorted(session, index, recorded, Sorted::Changed).await,
                 Ok(Loaded::Refused(_)) => {
                     let known = ledger::look_up(
-                        &mut session.connection, &self.head_key(Some(index)), &candidate.identity, false).await
-                        .map_err(held_by_database)?;
+                        &mut session.connection,
+                        &self.head_key(Some(index)),
+                        &candidate.identity,
+                        false,
+                    )
+                    .await
+                    .map_err(held_by_database)?;
                     if let Some(settled) = self.seen_again(session, index, &known, &candidate).await? {
                         return Ok(Step::Settled(settled));
                     }
@@ -461,7 +470,16 @@ impl Job<'_> {
         let candidate = Candidate { identity, stamp, force: false, appended_before: false };
         let recorded = self.begin(session, &self.head_key(Some(index)), &candidate, true).await?;
         let of_version = pointer.version_id.is_some() && !delete_marker;
-        let removal = load::remove(session, &*self.importer.store, &target, &read_target(pointer), &candidate, recorded, of_version, self.started).await;
+        let request = load::Remove {
+            store: &*self.importer.store,
+            target: &target,
+            read: &read_target(pointer),
+            candidate: &candidate,
+            recorded,
+            of_version,
+            started: self.started,
+        };
+        let removal = load::remove(session, &request).await;
         let outcome = match removal {
             Ok(Removal::Removed(n_rows)) => {
                 return Ok(self.settled(index, Some(recorded.object_id), Outcome::Removed(n_rows), false));
@@ -497,12 +515,8 @@ impl Job<'_> {
         if let Some(settled) = self.forwarded_before(index, &known) {
             return Ok(Step::Settled(settled));
         }
-        let candidate = Candidate {
-            identity: identity.clone(),
-            stamp: stamp.clone(),
-            force: false,
-            appended_before: false,
-        };
+        let candidate =
+            Candidate { identity: identity.clone(), stamp: stamp.clone(), force: false, appended_before: false };
         let recorded = self.begin(session, &head, &candidate, false).await?;
         self.sorted(session, index, recorded, sorted).await
     }
@@ -589,8 +603,7 @@ impl Job<'_> {
                 let text = format!("{error:#}");
                 let ended = Ended { error: Some(&text), ..ended("retrying", None, self.started) };
                 // For people only, so a ledger out of reach does not matter.
-                if let Err(error) =
-                    ledger::finish_otherwise(&mut session.connection, recorded.object_id, &ended).await
+                if let Err(error) = ledger::finish_otherwise(&mut session.connection, recorded.object_id, &ended).await
                 {
                     debug!(error = format!("{error:#}"), "could not record the retry");
                 }
@@ -675,7 +688,13 @@ impl Job<'_> {
 }
 
 fn ended<'a>(state: &'a str, reason: Option<&'a str>, started: Instant) -> Ended<'a> {
-    Ended { state, reason, error: None, forwarded_message_id: None, duration_seconds: Some(started.elapsed().as_secs_f64()) }
+    Ended {
+        state,
+        reason,
+        error: None,
+        forwarded_message_id: None,
+        duration_seconds: Some(started.elapsed().as_secs_f64()),
+    }
 }
 
 fn identify(pointer: &ObjectPointer) -> (Identity, Stamp) {

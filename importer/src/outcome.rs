@@ -3,7 +3,7 @@
 use crate::{
     decode::DecodeError,
     ledger::Counts,
-    load::{LoadError, catalog::TableError, RemoveError},
+    load::{LoadError, RemoveError, catalog::TableError},
     object::StoreError,
 };
 
@@ -88,7 +88,9 @@ pub fn sort_load_error(error: LoadError) -> Sorted {
     match error {
         LoadError::Decode(error) => sort_decode_error(error),
         LoadError::Schema(text) => Sorted::Failed(Failure::new("schema", text)),
-        LoadError::TooManyRejects { .. } | LoadError::TooManyRefused(_) => Sorted::Failed(Failure::new("too_many_rejects", error.to_string())),
+        LoadError::TooManyRejects { .. } | LoadError::TooManyRefused(_) => {
+            Sorted::Failed(Failure::new("too_many_rejects", error.to_string()))
+        }
         LoadError::Store(error) => sort_store_error(error),
         LoadError::ForceNeedsLineage => Sorted::Failed(Failure::new("force_refused", error.to_string())),
         LoadError::Database(error) => sort_database_error(error),

@@ -30,7 +30,8 @@ fn start(cli: &Cli) -> Result<ExitCode, Failure> {
         }
         Command::Simulate(args) => {
             // Without a configuration the built-in workloads bring their own limits.
-            let config = if cli.config.exists() || args.pool.is_some() { Some(Config::load(&cli.config)?) } else { None };
+            let config =
+                if cli.config.exists() || args.pool.is_some() { Some(Config::load(&cli.config)?) } else { None };
             let pool = config.as_ref().map(|config| config.pool(args.pool.as_deref())).transpose()?;
             let report = command::simulate::simulate(args, pool)?;
             print(&report.text);

@@ -1,6 +1,8 @@
 //! `importer load`: objects and files now, without a queue, through the same ledger.
 
-use super::{EXIT_INCOMPLETE, aws_config, host, path_style, progress, sessions, wait_for_schema, worker_id};
+use super::{
+    EXIT_INCOMPLETE, EXIT_WRONG, aws_config, host, path_style, progress, sessions, wait_for_schema, worker_id,
+};
 use crate::{
     cli,
     config::Config,
@@ -30,7 +32,13 @@ const NOTHING_FOUND: u8 = 2;
 pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCode> {
     let dataset = match &options.dataset {
         None => None,
-        Some(name) => Some(config.dataset(name).with_context(|| format!("--dataset {name}: no such dataset"))?.0),
+        Some(name) => match config.dataset(name) {
+            Some((index, _)) => Some(index),
+            None => {
+                eprintln!("importer: --dataset {name}: the configuration has no such dataset");
+                return Ok(ExitCode::from(EXIT_WRONG));
+            }
+        },
     };
     let concurrency = config.worker.concurrency.max(1) as usize;
     let sessions = sessions(&config, &worker_id(&host()));
@@ -57,7 +65,10 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     let started = Instant::now();
     let mut summary = Summary::default();
     let mut outcomes = stream::iter(&pointers)
-        .map(|pointer| { let loader = &loader; async move { (pointer, loader.load(pointer, dataset).await) }})
+        .map(|pointer| {
+            let loader = &loader;
+            async move { (pointer, loader.load(pointer, dataset).await) }
+        })
         .buffer_unordered(concurrency);
     while let Some((pointer, outcome)) = outcomes.next().await {
         if let Outcome::Failed(failure) = &outcome {
@@ -81,9 +92,8 @@ struct Loader {
 impl Loader {
     async fn new(config: &Config, sessions: &crate::load::Sessions, uris: &[String]) -> anyhow::Result<Self> {
         let id = worker_id(&host());
-        let importer = |store: Arc<dyn ObjectStore>| {
-            Importer::new(config.clone(), store, sessions.clone(), id.clone(), None)
-        };
+        let importer =
+            |store: Arc<dyn ObjectStore>| Importer::new(config.clone(), store, sessions.clone(), id.clone(), None);
         let files = importer(Arc::new(FileStore::default()))?;
         if !uris.iter().any(|uri| uri.starts_with("s3://")) {
             return Ok(Self { files, objects: None, s3: None });

@@ -16,8 +16,7 @@ pub mod status;
 use crate::{
     cli::{DEFAULT_CONFIG, Global},
     config::{Config, ConfigError, Needs},
-    database,
-    ledger,
+    database, ledger,
     load::Sessions,
     queue::sqs::SqsQueue,
 };
@@ -116,7 +115,8 @@ pub fn worker_id(host: &str) -> String {
 /// Returns the host's name.
 #[must_use]
 pub fn host() -> String {
-    let named = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    let named =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
     named.map(|text| text.trim().to_owned()).ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
 }
 

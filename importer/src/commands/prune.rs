@@ -25,7 +25,9 @@ pub async fn run(config: &Config, options: &Prune) -> anyhow::Result<ExitCode> {
     let removable: Vec<&str> = config
         .datasets
         .iter()
-        .filter(|dataset| dataset.mode == Mode::Replace || (dataset.mode == Mode::Upsert && dataset.on_delete == OnDelete::Keep))
+        .filter(|dataset| {
+            dataset.mode == Mode::Replace || (dataset.mode == Mode::Upsert && dataset.on_delete == OnDelete::Keep)
+        })
         .map(|dataset| dataset.name.as_str())
         .collect();
     let before = chrono::Utc::now() - options.older_than;

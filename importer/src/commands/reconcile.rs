@@ -37,9 +37,9 @@ pub async fn run(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCod
     loop {
         let next = listing.try_next().await.with_context(|| format!("list s3://{bucket}/{prefix}"))?;
         let ended = next.is_none();
-        batch.extend(next.filter(|object| {
-            object.size > 0 && matches!(router.route(bucket, &object.key), Route::Dataset { .. })
-        }));
+        batch.extend(
+            next.filter(|object| object.size > 0 && matches!(router.route(bucket, &object.key), Route::Dataset { .. })),
+        );
         if batch.len() == BATCH || ended {
             n_compared += batch.len();
             bar.inc(batch.len() as u64);
@@ -77,11 +77,8 @@ async fn missing(connection: &mut PgConnection, bucket: &str, listed: Vec<Listed
 }
 
 async fn report(bucket: &str, object: Listed, queue: Option<&SqsQueue>) -> anyhow::Result<()> {
-    let pointer = ObjectPointer {
-        etag: Some(object.etag),
-        size: Some(object.size),
-        ..ObjectPointer::new(bucket, object.key)
-    };
+    let pointer =
+        ObjectPointer { etag: Some(object.etag), size: Some(object.size), ..ObjectPointer::new(bucket, object.key) };
     println!("{pointer}");
     if let Some(queue) = queue {
         let record = Record { kind: RecordKind::Created, pointer, event_time: None, force: false };

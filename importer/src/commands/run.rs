@@ -1,6 +1,6 @@
 //! `importer run`: the worker.
 
-use super::{aws_config, instance, host, path_style, sessions, wait_for_schema, worker_id};
+use super::{aws_config, host, instance, path_style, sessions, wait_for_schema, worker_id};
 use crate::{
     cli,
     config::Config,

@@ -10,7 +10,7 @@ pub mod sql;
 pub mod target;
 
 pub use dry_run::{DryRun, dry_run};
-pub use remove::{Removal, RemoveError, remove};
+pub use remove::{Removal, Remove, RemoveError, remove};
 pub use session::{Session, Sessions};
 pub use target::Target;
 
@@ -21,8 +21,8 @@ use crate::{
     object::{ObjectStore, ReadTarget, StoreError},
     order::same_version,
 };
-use pipeline::{Decoded, Decoding};
 use catalog::TableColumn;
+use pipeline::{Decoded, Decoding};
 use sql::{LoadPlan, StagedColumn};
 use sqlx::{Executor, PgConnection, postgres::PgCopyIn};
 use std::{sync::Arc, time::Instant};
@@ -82,7 +82,9 @@ pub enum LoadError {
     #[error("{0}")]
     Schema(String),
     /// More rows were refused than the dataset allows.
-    #[error("{rejected} of {read} rows rejected, more than max_rejects = {limit} allows; the first is row {first_row} ({first_class}{first_column})")]
+    #[error(
+        "{rejected} of {read} rows rejected, more than max_rejects = {limit} allows; the first is row {first_row} ({first_class}{first_column})"
+    )]
     TooManyRejects {
         /// Rows refused.
         rejected: u64,
@@ -149,7 +151,8 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
         }
     };
     if load.may_add_columns && load.target.on_new_field == OnNewField::AddColumn {
-        let new: Vec<Field> = staged.new_fields.iter().filter(|field| load.target.lacks(&field.name)).cloned().collect();
+        let new: Vec<Field> =
+            staged.new_fields.iter().filter(|field| load.target.lacks(&field.name)).cloned().collect();
         if !new.is_empty() {
             connection.execute("ROLLBACK").await?;
             return Ok(Loaded::NeedsColumns(new));
@@ -293,8 +296,7 @@ async fn stage(
     mut decoding: Decoding,
 ) -> Result<Staged, LoadError> {
     let copy_sql = format!("COPY {staging} FROM STDIN (FORMAT binary)");
-    let mut staged =
-        Staged { n_read: 0, n_staged: 0, n_rejected: 0, seen_columns: Vec::new(), new_fields: Vec::new() };
+    let mut staged = Staged { n_read: 0, n_staged: 0, n_rejected: 0, seen_columns: Vec::new(), new_fields: Vec::new() };
     let mut rejects = Rejects::default();
     let mut first_reject: Option<(u64, &'static str, Option<String>)> = None;
     let mut more = true;

@@ -28,20 +28,30 @@ pub enum RemoveError {
     Database(#[from] sqlx::Error),
 }
 
+/// A key whose object was deleted.
+pub struct Remove<'a> {
+    /// Where the object lay.
+    pub store: &'a dyn ObjectStore,
+    /// The dataset and its table.
+    pub target: &'a Target,
+    /// The object.
+    pub read: &'a ReadTarget,
+    /// The removal, for the fence.
+    pub candidate: &'a Candidate,
+    /// The ledger's rows for it.
+    pub recorded: Recorded,
+    /// One version was deleted for good, rather than the key's current one.
+    pub of_version: bool,
+    /// When work on it began.
+    pub started: Instant,
+}
+
 /// Removes a key's rows after its object was deleted (`on_delete = "remove"`), under the head's lock.
 ///
 /// # Errors
 /// [`RemoveError`]; the session must be dropped then.
-pub async fn remove(
-    session: &mut Session,
-    store: &dyn ObjectStore,
-    target: &Target,
-    read: &ReadTarget,
-    candidate: &Candidate,
-    recorded: Recorded,
-    of_version: bool,
-    started: Instant,
-) -> Result<Removal, RemoveError> {
+pub async fn remove(session: &mut Session, remove: &Remove<'_>) -> Result<Removal, RemoveError> {
+    let Remove { store, target, read, candidate, recorded, of_version, started } = *remove;
     let connection = &mut session.connection;
     connection.execute("BEGIN").await?;
     let standing = ledger::lock_head(connection, recorded.head_id, &candidate.identity).await?.standing;

@@ -33,8 +33,6 @@ pub struct StagedColumn {
     pub has_absent_flag: bool,
     /// Some row of the object had the field; columns never seen are left out of the merge.
     pub seen: bool,
-
-
 }
 
 /// What the statements of one load are made from.
@@ -107,10 +105,8 @@ impl LoadPlan<'_> {
         );
         self.insert_from("source", &written, &mut sql);
         let _ = write!(sql, " ON CONFLICT ({key}) DO ");
-        let updated: Vec<&&StagedColumn> = written
-            .iter()
-            .filter(|c| !self.key.contains(&c.target.column.name) && !c.target.identity_always)
-            .collect();
+        let updated: Vec<&&StagedColumn> =
+            written.iter().filter(|c| !self.key.contains(&c.target.column.name) && !c.target.identity_always).collect();
         if updated.is_empty() {
             sql.push_str("NOTHING");
         } else {
@@ -253,8 +249,7 @@ impl LoadPlan<'_> {
             .map(|c| format!("source.{}", quote(&c.target.column.name)))
             .chain(lineage.into_iter().map(|(_, value)| value))
             .collect();
-        let overriding =
-            if written.iter().any(|c| c.target.identity_always) { " OVERRIDING SYSTEM VALUE" } else { "" };
+        let overriding = if written.iter().any(|c| c.target.identity_always) { " OVERRIDING SYSTEM VALUE" } else { "" };
         let _ = write!(
             sql,
             "INSERT INTO {} AS target ({}){overriding} SELECT {} FROM {source}",

@@ -58,7 +58,12 @@ impl SqsQueue {
     #[must_use]
     pub fn dead_letters(&self) -> Option<Self> {
         let url = self.dead_letter_url.clone()?;
-        Some(Self { client: self.client.clone(), url, dead_letter_url: None, visibility_timeout: self.visibility_timeout })
+        Some(Self {
+            client: self.client.clone(),
+            url,
+            dead_letter_url: None,
+            visibility_timeout: self.visibility_timeout,
+        })
     }
 
     /// Sends a message. `Ok` means it is stored.
@@ -180,9 +185,7 @@ impl Queue for SqsQueue {
                     .set_entries(Some(entries.collect()))
                     .customize()
                     // The acker tries failed entries again itself; what is never deleted comes back and is recognised.
-                    .config_override(
-                        aws_sdk_sqs::config::Builder::default().retry_config(RetryConfig::disabled()),
-                    )
+                    .config_override(aws_sdk_sqs::config::Builder::default().retry_config(RetryConfig::disabled()))
                     .send()
                     .await;
                 results.extend(entry_results(batch.len(), answer.map(|answer| answer.failed)));
@@ -195,11 +198,7 @@ impl Queue for SqsQueue {
         self.dead_letter_url.is_some()
     }
 
-    fn forward<'a>(
-        &'a self,
-        body: &'a str,
-        attributes: &'a [(&'a str, String)],
-    ) -> BoxFuture<'a, anyhow::Result<()>> {
+    fn forward<'a>(&'a self, body: &'a str, attributes: &'a [(&'a str, String)]) -> BoxFuture<'a, anyhow::Result<()>> {
         Box::pin(async move {
             let url = self.dead_letter_url.as_ref().context("there is no dead-letter queue")?;
             let mut request = self.client.send_message().queue_url(url).message_body(body);
