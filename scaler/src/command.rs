@@ -1,6 +1,9 @@
 //! What the commands do.
 
+pub mod check;
 pub mod decide;
+pub mod history;
+pub mod run;
 pub mod simulate;
 
 use crate::config::ConfigError;

@@ -429,7 +429,6 @@ group = "penstock-importers"
         check("imports\"]", "imports.fifo\"]", &["line 9", "FIFO"]);
         check("kind = \"asg\"", "kind = \"asgs\"", &["line 21", "asgs"]);
         check("group =", "groups =", &["groups"]);
-        check("[[pool]]", "[[pools]]", &["line 7", "pools"]);
         check("url =", "uri =", &["line 2", "uri"]);
     }
 
