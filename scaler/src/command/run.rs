@@ -54,7 +54,13 @@ pub async fn run(config: Config) -> Result<(), Failure> {
             leadership.check().await;
             keepers.spawn(Arc::clone(leadership).keep(keeping.clone()));
         }
-        info!(pool = pool.name, queues = pool.queue_urls.len(), pool.min = pool.min, pool.max = pool.max, "pool started");
+        info!(
+            pool = pool.name,
+            queues = pool.queue_urls.len(),
+            pool.min = pool.min,
+            pool.max = pool.max,
+            "pool started"
+        );
         let store = config.database.clone().map(|database| Store::new(database, APPLICATION_NAME));
         let shared = Shared { store, leadership, metrics: Arc::clone(&metrics), readiness: Arc::clone(&readiness) };
         spawn(&mut loops, pool, kind, &aws, shared, stop.clone());
@@ -194,7 +200,8 @@ async fn wait_for_schema(database: &Database, readiness: &Readiness) -> Result<(
 /// Whether waiting does not mend an error: a URL that is none, a schema this role may not change.
 fn is_lasting(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}");
-    error.is::<ConfigError>() || ["database.url", "migrations behind", "apply migrations"].iter().any(|known| text.contains(known))
+    error.is::<ConfigError>()
+        || ["database.url", "migrations behind", "apply migrations"].iter().any(|known| text.contains(known))
 }
 
 /// Cancels `stop` on SIGTERM and SIGINT; a second one ends the process at once and leaves the workers draining.
