@@ -158,6 +158,16 @@ impl World {
             .await
     }
 
+    /// Returns each object's state and rows, without the reason, which also says what the last delivery met.
+    pub async fn states(&self) -> Result<Vec<String>> {
+        self.database
+            .rows(
+                "SELECT key, state, coalesce(rows_written, 0) AS rows \
+                 FROM penstock.object_status ORDER BY key COLLATE \"C\", id",
+            )
+            .await
+    }
+
     /// Returns every row of a table with where and by which transaction it was written.
     pub async fn versions_of_rows(&self, table: &str) -> Result<Vec<String>> {
         self.database.rows(&format!("SELECT xmin, ctid, t.* FROM {table} t ORDER BY ctid")).await
