@@ -4,5 +4,12 @@
 //! under one stack: `cargo run --bin stack -- run -- cargo nextest run -p penstock-tests`.
 
 mod check;
+mod envelopes;
+mod heartbeat;
+mod imports;
+mod kills;
 mod ledger;
+mod redelivery;
 mod stack;
+mod stopped;
+mod world;
