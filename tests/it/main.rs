@@ -5,4 +5,5 @@
 
 mod check;
 mod ledger;
+mod protocol;
 mod stack;
