@@ -105,3 +105,17 @@ async fn a_bad_row_is_one_bad_row_up_to_the_limit() -> Result<()> {
     assert_eq!(bench.rows(rejects).await?, ["2", "3"], "a failed object leaves nothing");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejects_of_the_server_are_those_of_the_last_import() -> Result<()> {
+    let dataset = format!("{KEYED}\nmax_rejects = 5");
+    let bench = Bench::new("CREATE TABLE t (id int PRIMARY KEY, v int CHECK (v > 0))", &dataset).await?;
+    let lines = |ok: i32| format!("{{\"id\": 1, \"v\": {ok}}}\n{{\"id\": 2, \"v\": -1}}\n{{\"id\": 1, \"v\": 9}}\n");
+    let put = bench.shelf.put("k", &lines(3));
+    assert_eq!(bench.settle(&event(&put, "01")).await?, "imported 3 = 1 + 1 + 1");
+    assert_eq!(bench.rows("SELECT * FROM t").await?, ["1 | 9"]);
+    assert_eq!(bench.settle(&event(&put, "01")).await?, "already imported");
+    assert_eq!(bench.settle(&forced(event(&put, "01"))).await?, "imported 3 = 1 + 1 + 1");
+    assert_eq!(bench.rows("SELECT row_number, class FROM penstock.rejects").await?, ["2 | check"]);
+    Ok(())
+}
