@@ -9,6 +9,7 @@ mod heartbeat;
 mod imports;
 mod kills;
 mod ledger;
+mod protocol;
 mod redelivery;
 mod stack;
 mod stopped;

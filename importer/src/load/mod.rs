@@ -445,10 +445,15 @@ async fn merge(
     let sql = plan.upsert();
     let query = sqlx::query_scalar::<_, i64>(&sql);
     let query = if plan.table.lineage_object { query.bind(object_id) } else { query };
+    let gave_way_before = if plan.newer_is_absent() { count_gave_way(connection, plan).await? } else { 0 };
     let distinct = query.fetch_one(&mut *connection).await?;
-    let gave_way: i64 = match plan.count_gave_way() {
-        Some(sql) => sqlx::query_scalar(&sql).fetch_one(connection).await?,
-        None => 0,
-    };
+    let gave_way = if plan.newer_is_absent() { gave_way_before } else { count_gave_way(connection, plan).await? };
     Ok(u64::try_from(distinct - gave_way).unwrap_or(0))
+}
+
+async fn count_gave_way(connection: &mut PgConnection, plan: &LoadPlan<'_>) -> Result<i64, LoadError> {
+    match plan.count_gave_way() {
+        Some(sql) => Ok(sqlx::query_scalar(&sql).fetch_one(connection).await?),
+        None => Ok(0),
+    }
 }

@@ -95,7 +95,7 @@ impl LoadPlan<'_> {
     fn upsert_rows(&self, range: &str) -> String {
         let written = self.written();
         let key = self.key_list("");
-        let newer = self.newer.filter(|newer| written.iter().any(|c| c.target.column.name == **newer));
+        let newer = self.newer.filter(|_| !self.newer_is_absent());
         let newest = newer.map(|n| format!(", {} DESC NULLS LAST", quote(n))).unwrap_or_default();
         let mut sql = format!(
             "WITH source AS MATERIALIZED (SELECT DISTINCT ON ({key}) * FROM ({}{range}) staged \
@@ -139,19 +139,25 @@ impl LoadPlan<'_> {
         sql
     }
 
-    /// Returns the count of staged keys that gave way to a newer row already there; run after [`Self::upsert`].
+    /// Returns whether the dataset has a `newer` column that the file does not say anything about.
+    #[must_use]
+    pub fn newer_is_absent(&self) -> bool {
+        self.newer.is_some_and(|newer| !self.written().iter().any(|c| c.target.column.name == newer))
+    }
+
+    /// Returns the count of staged keys that gave way to a newer row already there; run after [`Self::upsert`],
+    /// but before it when [`Self::newer_is_absent`], for a row inserted with the column's default has not given way.
     ///
-    /// Exact because ON CONFLICT DO UPDATE locks every row it meets, also those its WHERE leaves alone.
+    /// Exact after it because ON CONFLICT DO UPDATE locks every row it meets, also those its WHERE leaves alone.
     #[must_use]
     pub fn count_gave_way(&self) -> Option<String> {
         let newer = quote(self.newer?);
         let written = self.written();
         let key = self.key_list("");
-        if !written.iter().any(|c| Some(c.target.column.name.as_str()) == self.newer) {
-            // Rows inserted just now may have the column's default; those there before are of other transactions.
+        if self.newer_is_absent() {
             return Some(format!(
                 "SELECT count(*) FROM (SELECT DISTINCT {key} FROM ({}) staged) source \
-                 JOIN {} target ON {} WHERE target.{newer} IS NOT NULL AND target.xmin <> pg_current_xact_id()::xid",
+                 JOIN {} target ON {} WHERE target.{newer} IS NOT NULL",
                 self.cast_rows(&written),
                 self.table.qualified,
                 self.key_join(),
