@@ -1,6 +1,9 @@
 //! The command line. Usage errors exit 2 and name the flag.
 
-use crate::{config::Needs, message::LOCAL_BUCKET};
+use crate::{
+    config::{CONCURRENCY, Needs},
+    message::LOCAL_BUCKET,
+};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, str::FromStr};
@@ -80,7 +83,7 @@ pub struct Run {
     #[arg(long)]
     pub until_empty: bool,
     /// Objects at once, instead of worker.concurrency
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(CONCURRENCY.min)..=i64::from(CONCURRENCY.max)))]
     pub concurrency: Option<u32>,
 }
 

@@ -12,11 +12,12 @@ use crate::{
     load::{self, Load, Loaded, Removal, Session, Sessions, Target},
     message::{ObjectPointer, Record, RecordKind},
     object::{ObjectInfo, ObjectStore, ReadTarget, RemoteSource},
-    order::{Identity, Stamp},
+    order::{Identity, Stamp, order, same_version},
     outcome::{self, Failure, Outcome, Outside, Sorted},
     route::{Captures, Route, Router},
 };
 use std::{
+    cmp::Ordering,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -40,8 +41,11 @@ pub struct Importer {
     worker_id: String,
     queue_url: Option<String>,
     idle_sessions: Mutex<Vec<Session>>,
-    targets: Mutex<Vec<Option<(Instant, Arc<Target>)>>>,
+    targets: Mutex<Vec<Option<Resolved>>>,
 }
+
+/// A dataset's target and when the catalog was asked for it.
+type Resolved = (Instant, Arc<Target>);
 
 /// An import that has to wait.
 #[derive(Debug)]
@@ -108,8 +112,12 @@ impl Importer {
                 log_outcome(&settled, started);
                 Ok(settled)
             }
-            // The session may be in the middle of anything: it is dropped.
-            Err(held) => Err(held),
+            Err(held) => {
+                // The session may be in the middle of anything: it is dropped.
+                drop(session);
+                self.after_holding(&held).await;
+                Err(held)
+            }
         }
     }
 
@@ -124,7 +132,7 @@ impl Importer {
             reason: Some(failure.reason),
             error: Some(&failure.error),
             forwarded_message_id: forwarded,
-            duration_seconds: 0.0,
+            duration_seconds: None,
         };
         ledger::finish_otherwise(&mut session.connection, object_id, &ended).await.map_err(held_by_database)?;
         self.give_back(session);
@@ -163,9 +171,27 @@ impl Importer {
         let idle = self.idle_sessions.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {
             Some(session) => Ok(session),
-            None => {
-                self.sessions.open().await.map_err(|error| Held { outside: Outside::Postgres, error })
+            None => self.sessions.open().await.map_err(|error| Held { outside: Outside::Postgres, error }),
+        }
+    }
+
+    /// Does what makes the next try likelier to go through.
+    async fn after_holding(&self, held: &Held) {
+        match held.outside {
+            // Connections break together: those that are idle would fail one by one.
+            Outside::Postgres => self.idle_sessions.lock().unwrap_or_else(PoisonError::into_inner).clear(),
+            Outside::Contention => {
+                let Ok(mut session) = self.session().await else { return };
+                match ledger::workers::end_stopped_backends(&mut session.connection).await {
+                    Ok(0) => self.give_back(session),
+                    Ok(n) => {
+                        warn!(backends = n, "ended backends of workers that stopped beating while they held locks");
+                        self.give_back(session);
+                    }
+                    Err(error) => debug!(error = format!("{error:#}"), "could not end backends of stopped workers"),
+                }
             }
+            Outside::Store => {}
         }
     }
 
@@ -220,7 +246,8 @@ impl Job<'_> {
             }
             RecordKind::Removed { delete_marker, .. } => Some(*delete_marker),
             RecordKind::UnsupportedVersion(version) => {
-                let failure = Failure::new("unsupported_event", format!("S3 event version {version} is not understood"));
+                let failure =
+                    Failure::new("unsupported_event", format!("S3 event version {version} is not understood"));
                 return self.settle_unread(session, dataset, Outcome::Failed(failure), true).await;
             }
         };
@@ -268,7 +295,8 @@ impl Job<'_> {
                 }
             }
         }
-        Err(Held { outside: Outside::Store, error: anyhow::anyhow!("{pointer} keeps changing while it is read") })
+        // Nothing is broken, so the others need not wait for it.
+        Err(Held { outside: Outside::Contention, error: anyhow::anyhow!("{pointer} keeps changing while it is read") })
     }
 
     async fn import_version(
@@ -292,16 +320,13 @@ impl Job<'_> {
             }
         }
         let head = self.head_key(Some(index));
-        let known = ledger::look_up(&mut session.connection, &head, &identity, false).await.map_err(held_by_database)?;
-        if let Some(own) = &known.own
-            && self.message_id.is_some()
-            && own.forwarded_message_id.as_deref() == self.message_id
-        {
-            let failure = Failure::new("forwarded", "forwarded to the dead-letter queue before");
-            return Ok(Step::Settled(self.settled(index, Some(own.object_id), Outcome::Failed(failure), true)));
+        let known =
+            ledger::look_up(&mut session.connection, &head, &identity, false).await.map_err(held_by_database)?;
+        if let Some(settled) = self.forwarded_before(index, &known) {
+            return Ok(Step::Settled(settled));
         }
         let append = self.importer.config.datasets[index].mode == crate::config::Mode::Append;
-        let mut candidate = Candidate {
+        let candidate = Candidate {
             identity,
             stamp,
             force: self.record.force,
@@ -318,10 +343,9 @@ impl Job<'_> {
                 let recorded = self.begin(session, &head, &candidate, false).await?;
                 return self.settle(session, index, recorded, Outcome::Superseded).await.map(Step::Settled);
             }
-            Verdict::Write => {}
+            Verdict::Write | Verdict::Tied => {}
         }
         let recorded = self.begin(session, &head, &candidate, false).await?;
-        candidate.appended_before = append && recorded.ever_imported;
         if candidate.identity.size == Some(0) {
             return self.settle(session, index, recorded, Outcome::Skipped("empty")).await.map(Step::Settled);
         }
@@ -352,7 +376,8 @@ impl Job<'_> {
                 Err(error) => return self.sorted(session, index, recorded, outcome::sort_store_error(error)).await,
             };
             let info = source.info().clone();
-            if candidate.identity.size.is_some_and(|size| size != info.size) && candidate.identity.version_id.is_none() {
+            if candidate.identity.size.is_some_and(|size| size != info.size) && candidate.identity.version_id.is_none()
+            {
                 // Same ETag, other length: the event spoke of something else.
                 debug!(size = info.size, "object has another length than the event says");
                 candidate.identity.size = Some(info.size);
@@ -363,6 +388,8 @@ impl Job<'_> {
                 captures,
                 source: Arc::new(source),
                 candidate: &candidate,
+                store: &*self.importer.store,
+                object: read,
                 recorded,
                 started: self.started,
                 may_add_columns,
@@ -376,27 +403,37 @@ impl Job<'_> {
                     return Ok(Step::Settled(Settled { bytes: size, technique: "staged", ..settled }));
                 }
                 Ok(Loaded::Refused(Verdict::Superseded)) => Outcome::Superseded,
+                Ok(Loaded::Changed) => return self.sorted(session, index, recorded, Sorted::Changed).await,
                 Ok(Loaded::Refused(_)) => {
                     let known = ledger::look_up(
-                        &mut session.connection, &self.head_key(Some(index)), &candidate.identity, false).await
-                        .map_err(held_by_database)?;
+                        &mut session.connection,
+                        &self.head_key(Some(index)),
+                        &candidate.identity,
+                        false,
+                    )
+                    .await
+                    .map_err(held_by_database)?;
                     if let Some(settled) = self.seen_again(session, index, &known, &candidate).await? {
                         return Ok(Step::Settled(settled));
                     }
                     continue;
                 }
                 Ok(Loaded::NeedsColumns(fields)) => {
-                    columns::add(&mut session.connection, &target, &fields).await.map_err(held_by_database)?;
+                    if let Err(error) = columns::add(&mut session.connection, &target, &fields).await {
+                        let sorted = outcome::sort_database_error(error);
+                        *session = self.importer.session().await?;
+                        return self.sorted(session, index, recorded, sorted).await;
+                    }
                     self.importer.forget_target(index);
                     may_add_columns = false;
                     continue;
                 }
                 Err(error) => {
-                    let broken = matches!(error, load::LoadError::Database(_));
+                    let broken = matches!(error, load::LoadError::Database(_) | load::LoadError::Store(_));
                     let sorted = outcome::sort_load_error(error);
                     if broken {
                         // The old session's transaction is over with its connection; a new one takes its place.
-                        *session = self.importer.session_after_error(&sorted).await?;
+                        *session = self.importer.session().await?;
                     }
                     if broken && stale_catalog_once && matches!(&sorted, Sorted::Failed(f) if f.reason == "schema") {
                         // The table may have changed since the catalog was read.
@@ -433,7 +470,16 @@ impl Job<'_> {
         let candidate = Candidate { identity, stamp, force: false, appended_before: false };
         let recorded = self.begin(session, &self.head_key(Some(index)), &candidate, true).await?;
         let of_version = pointer.version_id.is_some() && !delete_marker;
-        let removal = load::remove(session, &*self.importer.store, &target, &read_target(pointer), &candidate, recorded, of_version, self.started).await;
+        let request = load::Remove {
+            store: &*self.importer.store,
+            target: &target,
+            read: &read_target(pointer),
+            candidate: &candidate,
+            recorded,
+            of_version,
+            started: self.started,
+        };
+        let removal = load::remove(session, &request).await;
         let outcome = match removal {
             Ok(Removal::Removed(n_rows)) => {
                 return Ok(self.settled(index, Some(recorded.object_id), Outcome::Removed(n_rows), false));
@@ -464,13 +510,14 @@ impl Job<'_> {
         if let Sorted::Hold(outside, error) = sorted {
             return Err(Held { outside, error });
         }
-        let candidate = Candidate {
-            identity: identity.clone(),
-            stamp: stamp.clone(),
-            force: false,
-            appended_before: false,
-        };
-        let recorded = self.begin(session, &self.head_key(Some(index)), &candidate, false).await?;
+        let head = self.head_key(Some(index));
+        let known = ledger::look_up(&mut session.connection, &head, identity, false).await.map_err(held_by_database)?;
+        if let Some(settled) = self.forwarded_before(index, &known) {
+            return Ok(Step::Settled(settled));
+        }
+        let candidate =
+            Candidate { identity: identity.clone(), stamp: stamp.clone(), force: false, appended_before: false };
+        let recorded = self.begin(session, &head, &candidate, false).await?;
         self.sorted(session, index, recorded, sorted).await
     }
 
@@ -485,16 +532,32 @@ impl Job<'_> {
         let (Some(head_id), Some(standing)) = (known.head_id, &known.standing) else {
             return Ok(None);
         };
-        // In append the version seen again need not be the one that stands; then there is nothing to move on.
-        let own_id = known.own.as_ref().map_or(standing.object_id, |own| own.object_id);
-        if own_id == standing.object_id
-            && !ledger::note_seen_again(&mut session.connection, head_id, own_id, &candidate.stamp)
+        // Two rows may be sightings of one version, one with and one without its version id: the one that stands counts.
+        let own_id = match &known.own {
+            Some(own) if !same_version(&standing.identity, &candidate.identity) => {
+                if order(&candidate.stamp, &standing.stamp) == Ordering::Equal {
+                    // Appended before, and nothing says it is newer than the one that stands.
+                    return Ok(Some(self.settled(index, Some(own.object_id), Outcome::AlreadyImported, false)));
+                }
+                own.object_id
+            }
+            _ => standing.object_id,
+        };
+        let noted =
+            ledger::note_seen_again(&mut session.connection, head_id, standing.object_id, own_id, &candidate.stamp)
                 .await
-                .map_err(held_by_database)?
-        {
-            return Ok(None);
+                .map_err(held_by_database)?;
+        Ok(noted.then(|| self.settled(index, Some(own_id), Outcome::AlreadyImported, false)))
+    }
+
+    /// Returns how to settle a failure of this very message that the dead-letter queue has already.
+    fn forwarded_before(&self, index: usize, known: &ledger::Known) -> Option<Settled> {
+        let own = known.own.as_ref()?;
+        if self.message_id.is_none() || own.forwarded_message_id.as_deref() != self.message_id {
+            return None;
         }
-        Ok(Some(self.settled(index, Some(own_id), Outcome::AlreadyImported, false)))
+        let failure = Failure::new("forwarded", "forwarded to the dead-letter queue before");
+        Some(self.settled(index, Some(own.object_id), Outcome::Failed(failure), true))
     }
 
     async fn begin(
@@ -540,8 +603,7 @@ impl Job<'_> {
                 let text = format!("{error:#}");
                 let ended = Ended { error: Some(&text), ..ended("retrying", None, self.started) };
                 // For people only, so a ledger out of reach does not matter.
-                if let Err(error) =
-                    ledger::finish_otherwise(&mut session.connection, recorded.object_id, &ended).await
+                if let Err(error) = ledger::finish_otherwise(&mut session.connection, recorded.object_id, &ended).await
                 {
                     debug!(error = format!("{error:#}"), "could not record the retry");
                 }
@@ -625,23 +687,14 @@ impl Job<'_> {
     }
 }
 
-impl Importer {
-    /// Returns a new session after the old one broke, having ended the backends of stopped workers when a lock was in the way.
-    async fn session_after_error(&self, sorted: &Sorted) -> Result<Session, Held> {
-        let mut session = self.sessions.open().await.map_err(|error| Held { outside: Outside::Postgres, error })?;
-        if matches!(sorted, Sorted::Hold(Outside::Contention, _)) {
-            let ended =
-                ledger::workers::end_stopped_backends(&mut session.connection).await.map_err(held_by_database)?;
-            if ended > 0 {
-                warn!(backends = ended, "ended backends of workers that stopped beating while they held locks");
-            }
-        }
-        Ok(session)
-    }
-}
-
 fn ended<'a>(state: &'a str, reason: Option<&'a str>, started: Instant) -> Ended<'a> {
-    Ended { state, reason, error: None, forwarded_message_id: None, duration_seconds: started.elapsed().as_secs_f64() }
+    Ended {
+        state,
+        reason,
+        error: None,
+        forwarded_message_id: None,
+        duration_seconds: Some(started.elapsed().as_secs_f64()),
+    }
 }
 
 fn identify(pointer: &ObjectPointer) -> (Identity, Stamp) {

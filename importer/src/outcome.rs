@@ -3,7 +3,7 @@
 use crate::{
     decode::DecodeError,
     ledger::Counts,
-    load::{LoadError, catalog::TableError, RemoveError},
+    load::{LoadError, RemoveError, catalog::TableError},
     object::StoreError,
 };
 
@@ -88,7 +88,10 @@ pub fn sort_load_error(error: LoadError) -> Sorted {
     match error {
         LoadError::Decode(error) => sort_decode_error(error),
         LoadError::Schema(text) => Sorted::Failed(Failure::new("schema", text)),
-        LoadError::TooManyRejects { .. } => Sorted::Failed(Failure::new("too_many_rejects", error.to_string())),
+        LoadError::TooManyRejects { .. } | LoadError::TooManyRefused(_) => {
+            Sorted::Failed(Failure::new("too_many_rejects", error.to_string()))
+        }
+        LoadError::Store(error) => sort_store_error(error),
         LoadError::ForceNeedsLineage => Sorted::Failed(Failure::new("force_refused", error.to_string())),
         LoadError::Database(error) => sort_database_error(error),
     }
@@ -151,6 +154,10 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
         text = format!("{text} (constraint {constraint})");
     }
     match (code.get(..2).unwrap_or_default(), code.as_str()) {
+        // Two sightings of one version recorded at the same moment; the next try finds the other's row.
+        (_, "23505") if database.constraint() == Some("object_identity") => {
+            Sorted::Hold(Outside::Contention, anyhow::anyhow!("{text} (SQLSTATE {code})"))
+        }
         // Lock timeout, deadlock, serialization failure, object in use.
         (_, "55P03" | "55006") | ("40", _) => {
             Sorted::Hold(Outside::Contention, anyhow::anyhow!("{text} (SQLSTATE {code})"))

@@ -14,8 +14,8 @@ use crate::{
     config::Config,
     http::Health,
     import::{Held, Importer, Settled},
-    metrics::{Metrics, ObjectCounts},
     message::{self, Parsed, Record},
+    metrics::{Metrics, ObjectCounts},
     outcome::{Failure, Outcome},
     queue::{Message, Queue},
 };
@@ -164,7 +164,7 @@ async fn receive_loop(
     loop {
         while tasks.try_join_next().is_some() {}
         let wanted = worker.in_hand.intake().wanted(worker.in_hand.len(), concurrency);
-        let paused = worker.weather.is_bad() && worker.in_hand.len() > 0;
+        let paused = worker.weather.is_bad() && !worker.in_hand.is_empty();
         if wanted == 0 || paused {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -202,7 +202,7 @@ async fn receive_loop(
         if messages.is_empty() {
             worker.metrics.empty_receives.inc();
             let empty_polls = worker.progress.empty_polls.fetch_add(1, Ordering::Relaxed) + 1;
-            if worker.in_hand.len() > 0 {
+            if !worker.in_hand.is_empty() {
                 worker.progress.empty_polls.store(0, Ordering::Relaxed);
             } else if until == Until::Empty && empty_polls >= EMPTY_POLLS && queue_is_empty(worker).await {
                 return;
@@ -221,11 +221,8 @@ async fn receive_loop(
                 debug!(sqs.message_id = message.message_id, "already in hand; keeping the newer receipt handle");
                 continue;
             }
-            let span = info_span!(
-                "message",
-                sqs.message_id = message.message_id,
-                sqs.receive_count = message.receive_count
-            );
+            let span =
+                info_span!("message", sqs.message_id = message.message_id, sqs.receive_count = message.receive_count);
             let (worker, begun) = (Arc::clone(worker), begun.clone());
             tasks.spawn(async move { worker.settle(message, begun).await }.instrument(span));
         }

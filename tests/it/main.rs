@@ -3,4 +3,14 @@
 //! One module a story. They need the binaries (`cargo build`), and run much faster side by side
 //! under one stack: `cargo run --bin stack -- run -- cargo nextest run -p penstock-tests`.
 
+mod check;
+mod envelopes;
+mod heartbeat;
+mod imports;
+mod kills;
+mod ledger;
+mod protocol;
+mod redelivery;
 mod stack;
+mod stopped;
+mod world;

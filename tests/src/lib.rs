@@ -12,6 +12,7 @@
 pub mod aws;
 pub mod database;
 pub mod http;
+pub mod pooler;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -7,7 +7,9 @@
 
 use anyhow::{Context as _, Result, bail};
 use std::{
+    mem,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -304,25 +306,31 @@ async fn pass_requests(
     shared: &Shared,
     answers: watch::Sender<Answers>,
 ) -> Result<()> {
-    let mut piece = vec![0; PIECE_BYTES];
+    let mut buffer = vec![0; PIECE_BYTES];
     // The end of what was passed, so that a pattern on the border of two pieces is seen.
     let mut before = Vec::new();
+    // What came in while a rule held the connection.
+    let mut waiting = Vec::new();
     loop {
-        let read = from_client.read(&mut piece).await?;
-        if read == 0 {
+        let piece = if waiting.is_empty() {
+            let read = from_client.read(&mut buffer).await?;
+            buffer[..read].to_vec()
+        } else {
+            mem::take(&mut waiting)
+        };
+        if piece.is_empty() {
             to_server.shutdown().await?;
             return Ok(());
         }
         wait_while_held(shared).await;
-        let piece = &piece[..read];
         let rules: Vec<_> = shared.rules().clone();
         for rule in rules {
-            for _ in 0..sightings(&rule.rule.pattern, &before, piece) {
+            for _ in 0..sightings(&rule.rule.pattern, &before, &piece) {
                 if !rule.is_due() {
                     continue;
                 }
                 match &rule.rule.action {
-                    Action::HoldRequest => rule.wait_for_release().await,
+                    Action::HoldRequest => hold(&rule, &mut from_client, &mut waiting).await?,
                     Action::HoldAnswer => {
                         answers.send_replace(Answers::Wait(Arc::clone(&rule)));
                     }
@@ -332,7 +340,7 @@ async fn pass_requests(
                     }
                     Action::Delay(pause) => tokio::time::sleep(*pause).await,
                     Action::Answer(answer) => {
-                        read_rest_of_request(piece, &mut from_client).await?;
+                        read_rest_of_request(&piece, &mut from_client).await?;
                         to_client.lock().await.write_all(answer).await?;
                         to_client.lock().await.shutdown().await?;
                         bail!("answered");
@@ -340,10 +348,25 @@ async fn pass_requests(
                 }
             }
         }
-        before.extend_from_slice(piece);
+        before.extend_from_slice(&piece);
         let kept = before.len().min(256);
         before.drain(..before.len() - kept);
-        to_server.write_all(piece).await?;
+        to_server.write_all(&piece).await?;
+    }
+}
+
+/// Waits for the release. A client that goes away meanwhile takes its connection with it, as without us.
+async fn hold(rule: &ActiveRule, from_client: &mut OwnedReadHalf, waiting: &mut Vec<u8>) -> Result<()> {
+    let mut buffer = vec![0; PIECE_BYTES];
+    let mut released = pin!(rule.wait_for_release());
+    loop {
+        tokio::select! {
+            () = &mut released => return Ok(()),
+            read = from_client.read(&mut buffer), if waiting.len() < 4 * PIECE_BYTES => match read? {
+                0 => bail!("the client went away"),
+                read => waiting.extend_from_slice(&buffer[..read]),
+            },
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 mod write;
 
-pub use write::{Format, write};
+pub use write::{Format, insert, write};
 
 use std::ops::Range;
 

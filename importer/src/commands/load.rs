@@ -1,6 +1,8 @@
 //! `importer load`: objects and files now, without a queue, through the same ledger.
 
-use super::{aws_config, host, path_style, sessions, wait_for_schema, worker_id};
+use super::{
+    EXIT_INCOMPLETE, EXIT_WRONG, aws_config, host, path_style, progress, sessions, wait_for_schema, worker_id,
+};
 use crate::{
     cli,
     config::Config,
@@ -11,10 +13,8 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     collections::BTreeMap,
-    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -24,8 +24,6 @@ use tracing::warn;
 
 /// Nothing to load was found.
 const NOTHING_FOUND: u8 = 2;
-/// Some objects failed.
-const SOME_FAILED: u8 = 3;
 
 /// Loads what the URIs name.
 ///
@@ -34,7 +32,13 @@ const SOME_FAILED: u8 = 3;
 pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCode> {
     let dataset = match &options.dataset {
         None => None,
-        Some(name) => Some(config.dataset(name).with_context(|| format!("--dataset {name}: no such dataset"))?.0),
+        Some(name) => match config.dataset(name) {
+            Some((index, _)) => Some(index),
+            None => {
+                eprintln!("importer: --dataset {name}: the configuration has no such dataset");
+                return Ok(ExitCode::from(EXIT_WRONG));
+            }
+        },
     };
     let concurrency = config.worker.concurrency.max(1) as usize;
     let sessions = sessions(&config, &worker_id(&host()));
@@ -57,11 +61,14 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     }
     wait_for_schema(&sessions).await?;
 
-    let bar = progress_bar(pointers.len() as u64);
+    let bar = progress(Some(pointers.len() as u64), "objects");
     let started = Instant::now();
     let mut summary = Summary::default();
     let mut outcomes = stream::iter(&pointers)
-        .map(|pointer| { let loader = &loader; async move { (pointer, loader.load(pointer, dataset).await) }})
+        .map(|pointer| {
+            let loader = &loader;
+            async move { (pointer, loader.load(pointer, dataset).await) }
+        })
         .buffer_unordered(concurrency);
     while let Some((pointer, outcome)) = outcomes.next().await {
         if let Outcome::Failed(failure) = &outcome {
@@ -73,7 +80,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     }
     bar.finish_and_clear();
     summary.print(started.elapsed());
-    Ok(if summary.n_failed() > 0 { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
+    Ok(if summary.n_failed() > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
 }
 
 struct Loader {
@@ -85,9 +92,8 @@ struct Loader {
 impl Loader {
     async fn new(config: &Config, sessions: &crate::load::Sessions, uris: &[String]) -> anyhow::Result<Self> {
         let id = worker_id(&host());
-        let importer = |store: Arc<dyn ObjectStore>| {
-            Importer::new(config.clone(), store, sessions.clone(), id.clone(), None)
-        };
+        let importer =
+            |store: Arc<dyn ObjectStore>| Importer::new(config.clone(), store, sessions.clone(), id.clone(), None);
         let files = importer(Arc::new(FileStore::default()))?;
         if !uris.iter().any(|uri| uri.starts_with("s3://")) {
             return Ok(Self { files, objects: None, s3: None });
@@ -195,15 +201,7 @@ async fn dry_run(loader: &Loader, pointers: &[ObjectPointer], dataset: Option<us
         }
     }
     println!("nothing was written");
-    Ok(if n_failed > 0 { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
-}
-
-fn progress_bar(n_objects: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} objects  {msg}  {elapsed}");
-    ProgressBar::new(n_objects).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    Ok(if n_failed > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
 }
 
 #[derive(Default)]

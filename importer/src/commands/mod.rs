@@ -1,35 +1,74 @@
 //! The commands: each wires the parts it needs and reports on stdout.
 
 pub mod check;
+pub mod instance;
 pub mod load;
 pub mod migrate;
 mod output;
+pub mod prune;
+pub mod reconcile;
+pub mod redrive;
 pub mod rejects;
+pub mod replay;
 pub mod run;
 pub mod status;
 
 use crate::{
     cli::{DEFAULT_CONFIG, Global},
     config::{Config, ConfigError, Needs},
-    database,
-    ledger,
+    database, ledger,
     load::Sessions,
+    queue::sqs::SqsQueue,
 };
+use anyhow::Context;
 use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_sqs::config::SharedHttpClient;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use std::{io::ErrorKind, path::Path, time::Duration};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{
+    io::{ErrorKind, IsTerminal},
+    path::Path,
+    time::Duration,
+};
 use tracing::{info, warn};
 
 /// Returns the AWS configuration of the SDK's own chain: environment, profile, SSO, web identity, ECS, IMDSv2.
 pub async fn aws_config() -> SdkConfig {
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http).load().await
+    aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http_client()).load().await
+}
+
+/// Returns the HTTP client of everything that speaks to AWS.
+fn http_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
 /// Returns whether S3 is to be addressed by path: when an endpoint is set, as emulators and most S3-alikes want it.
 #[must_use]
 pub fn path_style(config: &SdkConfig) -> bool {
     config.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some()
+}
+
+/// Connects to the configured queue.
+///
+/// # Errors
+/// When it does not exist, is a FIFO queue or SQS does not answer.
+async fn connect_queue(config: &Config) -> anyhow::Result<SqsQueue> {
+    let url = config.queue.url.as_deref().context("queue.url is missing")?;
+    let visibility = Duration::from_secs(config.queue.visibility_timeout_secs.into());
+    SqsQueue::connect(&aws_config().await, url, config.queue.dead_letter_url.as_deref(), visibility).await
+}
+
+/// Returns a progress bar on a terminal, and none elsewhere.
+fn progress(n: Option<u64>, what: &'static str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = match n {
+        Some(_) => format!("{{bar:30}} {{pos}}/{{len}} {what}  {{msg}}  {{elapsed}}"),
+        None => format!("{{spinner}} {{pos}} {what}  {{msg}}  {{elapsed}}"),
+    };
+    let bar = n.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    bar.with_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Returns a source of database sessions under this worker's name.
@@ -76,7 +115,8 @@ pub fn worker_id(host: &str) -> String {
 /// Returns the host's name.
 #[must_use]
 pub fn host() -> String {
-    let named = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    let named =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
     named.map(|text| text.trim().to_owned()).ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
 }
 
@@ -103,3 +143,5 @@ pub fn read_config(global: &Global, needs: Needs) -> Result<Config, ConfigError>
 pub const EXIT_WRONG: u8 = 2;
 /// Exit status: the ledger does not know the object.
 pub const EXIT_UNKNOWN_OBJECT: u8 = 4;
+/// Some objects failed, are missing or could not be sent.
+pub const EXIT_INCOMPLETE: u8 = 3;

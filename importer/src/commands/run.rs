@@ -1,6 +1,6 @@
 //! `importer run`: the worker.
 
-use super::{aws_config, host, path_style, sessions, wait_for_schema, worker_id};
+use super::{aws_config, host, instance, path_style, sessions, wait_for_schema, worker_id};
 use crate::{
     cli,
     config::Config,
@@ -13,7 +13,11 @@ use crate::{
 };
 use anyhow::Context;
 use chrono::Utc;
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -61,11 +65,14 @@ pub async fn run(mut config: Config, options: &cli::Run) -> anyhow::Result<ExitC
     let worker = Arc::new(Worker::new(queue, Arc::new(importer), config, health, metrics));
     info!(worker = id, queue = url, concurrency, version = cli::VERSION, "worker started");
 
+    let instance_id = Arc::new(OnceLock::new());
+    let finding = Arc::clone(&instance_id);
+    tokio::spawn(async move { instance::find(&finding).await });
     let beat_stop = CancellationToken::new();
     let identity = beat::Identity {
         id: id.clone(),
         host,
-        instance_id: std::env::var("PENSTOCK_INSTANCE_ID").ok().filter(|id| !id.is_empty()),
+        instance_id: Arc::clone(&instance_id),
         listen: listen.map(|address| address.to_string()),
         started_at,
     };

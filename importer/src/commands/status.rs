@@ -19,6 +19,34 @@ use std::{
     process::ExitCode,
 };
 
+/// The view's columns in its order; a JSON value has lost it.
+const NAMES: [&str; 24] = [
+    "id",
+    "dataset",
+    "bucket",
+    "key",
+    "version_id",
+    "etag",
+    "size",
+    "sequencer",
+    "state",
+    "reason",
+    "attempts",
+    "worker",
+    "rows_read",
+    "rows_written",
+    "rows_merged",
+    "rows_filtered",
+    "rows_rejected",
+    "bytes",
+    "event_time",
+    "first_seen_at",
+    "started_at",
+    "imported_at",
+    "duration_seconds",
+    "error",
+];
+
 /// Objects a table shows; `--json` shows all.
 const MAX_TABLE_ROWS: i64 = 1000;
 
@@ -102,8 +130,7 @@ async fn print_versions(connection: &mut PgConnection, status: &Status, out: &mu
         if index > 0 {
             output::line(out, "")?;
         }
-        let Value::Object(fields) = row else { continue };
-        for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+        for (name, value) in NAMES.map(|name| (name, &row[name])).iter().filter(|(_, value)| !value.is_null()) {
             output::line(out, &format!("{name:<16}  {}", printable(&shown(value))))?;
         }
     }
@@ -145,17 +172,33 @@ async fn print_objects(connection: &mut PgConnection, status: &Status, out: &mut
     Ok(())
 }
 
+/// A line of the summary.
+#[derive(sqlx::FromRow)]
+struct Group {
+    dataset: Option<String>,
+    state: String,
+    reason: Option<String>,
+    n_objects: i64,
+    n_rows: i64,
+    last_seen: Option<String>,
+}
+
 async fn print_summary(connection: &mut PgConnection, out: &mut impl Write) -> anyhow::Result<()> {
-    let rows: Vec<(Option<String>, String, Option<String>, i64, i64, Option<String>)> =
-        sqlx::query_as(include_str!("status_summary.sql"))
-            .fetch_all(connection)
-            .await
-            .context("read penstock.object_status")?;
+    let groups: Vec<Group> = sqlx::query_as(include_str!("status_summary.sql"))
+        .fetch_all(connection)
+        .await
+        .context("read penstock.object_status")?;
     let mut table = Table::new(&["dataset", "state", "reason", "objects", "rows written", "last seen"]);
-    for (dataset, state, reason, n_objects, n_rows, last_seen) in rows {
-        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
-        let last_seen = to_the_second(&or_dash(last_seen));
-        table.push([or_dash(dataset), state, or_dash(reason), n_objects.to_string(), n_rows.to_string(), last_seen]);
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    for group in groups {
+        table.push([
+            or_dash(group.dataset),
+            group.state,
+            or_dash(group.reason),
+            group.n_objects.to_string(),
+            group.n_rows.to_string(),
+            to_the_second(&or_dash(group.last_seen)),
+        ]);
     }
     if table.is_empty() {
         output::line(out, "the ledger is empty")?;

@@ -1,25 +1,24 @@
 -- $1 head, $2 is a delete event, $3 version id, $4 etag, $5 size, $6 sequencer, $7 last modified,
 -- $8 worker, $9 queue, $10 event time.
--- The version's row is found as in look_up.sql, else made. Rows of the version that stands keep their state:
--- the table holds what it says until this attempt commits.
+-- The version's row is found as in look_up.sql, else made. The row of the version that stands keeps what it says:
+-- the table holds it until this attempt commits.
 WITH known AS (
-    SELECT o.id
+    SELECT o.id, EXISTS (SELECT FROM penstock.head h WHERE h.id = $1 AND h.object_id = o.id) AS stands
     FROM penstock.object o
     WHERE o.head_id = $1
       AND o.is_delete = $2
       AND CASE WHEN o.version_id IS NOT NULL AND $3::text IS NOT NULL THEN o.version_id = $3
                ELSE o.etag IS NOT DISTINCT FROM $4 AND o.size IS NOT DISTINCT FROM $5::bigint END
-    ORDER BY o.id DESC
+    ORDER BY o.version_id IS NOT DISTINCT FROM $3::text DESC, o.id DESC
     LIMIT 1
 ),
 -- Seen before: one more attempt.
 updated AS (
     UPDATE penstock.object o
     SET attempts = o.attempts + 1,
-        state = CASE WHEN EXISTS (SELECT FROM penstock.head h WHERE h.id = $1 AND h.object_id = o.id)
-                     THEN o.state ELSE 'importing' END,
-        reason = NULL,
-        error = NULL,
+        state = CASE WHEN known.stands THEN o.state ELSE 'importing' END,
+        reason = CASE WHEN known.stands THEN o.reason END,
+        error = CASE WHEN known.stands THEN o.error END,
         worker = $8,
         queue_url = coalesce($9, o.queue_url),
         started_at = clock_timestamp()

@@ -1,15 +1,14 @@
--- $1 tombstone, $2 head, $3 what was removed, $4 seconds.
--- The version that stood is gone from the table, and its row says so.
-WITH head AS (
-    SELECT object_id FROM penstock.head WHERE id = $2
-), stood AS (
+-- $1 tombstone, $2 head, $3 sequencer and $4 last modified of the removal, $5 what was removed, $6 seconds.
+-- The rows of every version of the key are gone from the table, and their ledger rows say so: put back, a version
+-- counts as never imported. An unversioned key has one tombstone row, which takes the newest removal's stamp.
+WITH gone AS (
     UPDATE penstock.object o
-    SET state = 'gone', reason = 'removed', finished_at = clock_timestamp()
-    FROM head
-    WHERE o.id = head.object_id AND o.id <> $1
+    SET state = 'gone', reason = 'removed', imported_at = NULL, finished_at = clock_timestamp()
+    WHERE o.head_id = $2 AND NOT o.is_delete AND o.imported_at IS NOT NULL
 ), moved AS (
     UPDATE penstock.head SET object_id = $1 WHERE id = $2
 )
 UPDATE penstock.object
-SET state = 'gone', reason = 'removed', error = NULL, duration_seconds = $4, finished_at = clock_timestamp()
+SET state = 'gone', reason = 'removed', sequencer = $3, last_modified = $4, error = $5, duration_seconds = $6,
+    finished_at = clock_timestamp()
 WHERE id = $1

@@ -45,6 +45,9 @@ pub struct Candidate {
 pub enum Verdict {
     /// Write, and become the head.
     Write,
+    /// Nothing tells this version from the other one that stands: the one the store has now is the newer,
+    /// and when it has neither, the later commit wins.
+    Tied,
     /// This very version stands (append: was written once).
     AlreadyImported,
     /// A newer version stands.
@@ -63,9 +66,9 @@ pub fn judge(standing: Option<&Standing>, candidate: &Candidate) -> Verdict {
     }
     match order(&candidate.stamp, &standing.stamp) {
         Ordering::Less => Verdict::Superseded,
-        // Nothing tells the two apart: the later commit wins.
         Ordering::Equal | Ordering::Greater if candidate.appended_before => already(),
-        Ordering::Equal | Ordering::Greater => Verdict::Write,
+        Ordering::Equal => Verdict::Tied,
+        Ordering::Greater => Verdict::Write,
     }
 }
 
@@ -209,19 +212,36 @@ async fn ensure_head(connection: &mut PgConnection, head: &HeadKey) -> sqlx::Res
     }
 }
 
-/// Takes the fence: locks the head row until the transaction ends (NO KEY, so that recording an attempt,
-/// whose foreign key shares the row, does not wait for a merge), then reads, in a statement of
+/// What the fence found, true until the transaction ends.
+#[derive(Debug, Clone)]
+pub struct Fenced {
+    /// The version that stands.
+    pub standing: Option<Standing>,
+    /// Rows of the version that asks were committed once, and not removed since.
+    pub ever_imported: bool,
+}
+
+/// Takes the fence: locks the head row until the transaction ends, then reads, in a statement of
 /// its own (so with a snapshot taken after the lock was granted), which version stands.
+///
+/// The lock is the one an update of the head takes. It lets others insert rows that refer to the head,
+/// so recording an attempt never waits for an import.
 ///
 /// # Errors
 /// Of the database; 55P03 when the lock was not granted within `lock_timeout`.
-pub async fn lock_head(connection: &mut PgConnection, head_id: i64) -> sqlx::Result<Option<Standing>> {
+pub async fn lock_head(connection: &mut PgConnection, head_id: i64, identity: &Identity) -> sqlx::Result<Fenced> {
     sqlx::query("SELECT 1 FROM penstock.head WHERE id = $1 FOR NO KEY UPDATE")
         .bind(head_id)
         .fetch_one(&mut *connection)
         .await?;
-    let row = sqlx::query(include_str!("standing.sql")).bind(head_id).fetch_one(connection).await?;
-    standing(&row)
+    let row = sqlx::query(include_str!("standing.sql"))
+        .bind(head_id)
+        .bind(&identity.version_id)
+        .bind(&identity.etag)
+        .bind(size(identity))
+        .fetch_one(connection)
+        .await?;
+    Ok(Fenced { standing: standing(&row)?, ever_imported: row.try_get("ever_imported")? })
 }
 
 /// Row counts of an import; `read = written + merged + filtered + rejected`.
@@ -258,7 +278,8 @@ pub struct Imported<'a> {
     pub duration_seconds: f64,
 }
 
-/// Records the import and makes its version the head. Runs inside the transaction of the rows, under the head's lock.
+/// Records the import, makes its version the head, and drops the unresolved rejects of its earlier imports.
+/// Runs inside the transaction of the rows, under the head's lock.
 ///
 /// # Errors
 /// Of the database.
@@ -306,18 +327,6 @@ pub async fn insert_rejects(connection: &mut PgConnection, object_id: i64, rejec
     Ok(())
 }
 
-/// Drops the unresolved rejects of an earlier import of the same version.
-///
-/// # Errors
-/// Of the database.
-pub async fn clear_rejects(connection: &mut PgConnection, object_id: i64) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM penstock.reject WHERE object_id = $1 AND resolved_at IS NULL")
-        .bind(object_id)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
 /// How an object ended other than by being imported, as the ledger keeps it.
 #[derive(Debug, Clone)]
 pub struct Ended<'a> {
@@ -329,8 +338,8 @@ pub struct Ended<'a> {
     pub error: Option<&'a str>,
     /// The message that was forwarded to the dead-letter queue.
     pub forwarded_message_id: Option<&'a str>,
-    /// Wall time, in seconds.
-    pub duration_seconds: f64,
+    /// Wall time, in seconds; none: since the attempt began.
+    pub duration_seconds: Option<f64>,
 }
 
 /// Records how an object ended. A version whose rows were committed keeps saying `imported`.
@@ -350,21 +359,24 @@ pub async fn finish_otherwise(connection: &mut PgConnection, object_id: i64, end
     Ok(())
 }
 
-/// Notes that a version was seen again while it stands, and how new that sighting was.
+/// Notes that a version was seen again while `standing_id` stands, and how new that sighting was.
 ///
 /// The sighting's stamp must reach the head before the message goes: A (put again after B) is newer
-/// than B, so a late B has to find that out. Returns false when another version stands by now.
+/// than B, so a late B has to find that out. In append A's rows stand beside B's; then A becomes the
+/// head again. Returns false when another version stands by now.
 ///
 /// # Errors
 /// Of the database.
 pub async fn note_seen_again(
     connection: &mut PgConnection,
     head_id: i64,
+    standing_id: i64,
     object_id: i64,
     stamp: &Stamp,
 ) -> sqlx::Result<bool> {
     let done = sqlx::query(include_str!("note_seen_again.sql"))
         .bind(head_id)
+        .bind(standing_id)
         .bind(object_id)
         .bind(&stamp.sequencer)
         .bind(stamp.last_modified)
@@ -380,12 +392,15 @@ pub async fn note_seen_again(
 pub async fn finish_removed(
     connection: &mut PgConnection,
     recorded: Recorded,
+    stamp: &Stamp,
     removed_rows: u64,
     duration_seconds: f64,
 ) -> sqlx::Result<()> {
     sqlx::query(include_str!("finish_removed.sql"))
         .bind(recorded.object_id)
         .bind(recorded.head_id)
+        .bind(&stamp.sequencer)
+        .bind(stamp.last_modified)
         .bind(format!("{removed_rows} rows removed"))
         .bind(duration_seconds)
         .execute(connection)
@@ -435,7 +450,7 @@ mod tests {
 
     #[test]
     fn the_fence_lets_only_newer_versions_through() {
-        use Verdict::{AlreadyImported, Superseded, Write};
+        use Verdict::{AlreadyImported, Superseded, Tied, Write};
         for (stands, candidate, force, appended, expected) in [
             (None, ("a", "1"), false, false, Write),
             (Some(("a", "1", false)), ("a", "1"), false, false, AlreadyImported),
@@ -448,8 +463,9 @@ mod tests {
             // A tombstone stops what is older and nothing else.
             (Some(("", "2", true)), ("a", "1"), false, false, Superseded),
             (Some(("", "2", true)), ("a", "3"), false, false, Write),
-            // Nothing tells them apart: the later commit wins.
-            (Some(("b", "2", false)), ("a", "2"), false, false, Write),
+            // Nothing tells them apart.
+            (Some(("b", "2", false)), ("a", "2"), false, false, Tied),
+            (Some(("b", "2", false)), ("a", "2"), false, true, AlreadyImported),
         ] {
             assert_eq!(check(stands, candidate, force, appended), expected, "{stands:?} {candidate:?}");
         }

@@ -1,15 +1,24 @@
--- $1 head, $2 object that stands, $3 sequencer, $4 last modified of the sighting.
+-- $1 head, $2 object that stands, $3 object that was seen, $4 sequencer and $5 last modified of the sighting.
 -- The head is locked as every writer locks it; no row comes out when another version stands by now.
+-- The stamp only ever grows, and as a whole: a sighting of later Last-Modified takes the sequencer away when it
+-- brings none, for the old one belongs to an earlier put of the same bytes.
 WITH head AS (
     SELECT id FROM penstock.head WHERE id = $1 AND object_id = $2 FOR NO KEY UPDATE
+), moved AS (
+    UPDATE penstock.head h SET object_id = $3 FROM head WHERE h.id = head.id AND $2 <> $3::bigint
 )
 UPDATE penstock.object o
-SET reason = 'already_imported',
-    sequencer = CASE WHEN sequencer IS NULL OR $3::text IS NULL THEN coalesce($3, sequencer)
-                     WHEN rpad(sequencer, greatest(length(sequencer), length($3)), '0') COLLATE "C"
-                        > rpad($3, greatest(length(sequencer), length($3)), '0') COLLATE "C" THEN sequencer
-                     ELSE $3 END,
-    last_modified = coalesce(greatest(last_modified, $4), last_modified),
+SET state = CASE WHEN o.imported_at IS NULL THEN o.state ELSE 'imported' END,
+    reason = 'already_imported',
+    error = NULL,
+    sequencer = CASE WHEN o.sequencer IS NOT NULL AND $4::text IS NOT NULL THEN
+                        CASE WHEN rpad(o.sequencer, greatest(length(o.sequencer), length($4)), '0') COLLATE "C"
+                                > rpad($4, greatest(length(o.sequencer), length($4)), '0') COLLATE "C"
+                             THEN o.sequencer ELSE $4 END
+                    WHEN $5::timestamptz > o.last_modified THEN $4
+                    WHEN $5::timestamptz < o.last_modified THEN o.sequencer
+                    ELSE coalesce(o.sequencer, $4) END,
+    last_modified = greatest(o.last_modified, $5),
     finished_at = clock_timestamp()
 FROM head
-WHERE o.id = $2
+WHERE o.id = $3

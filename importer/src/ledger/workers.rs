@@ -46,7 +46,8 @@ pub struct WorkerRow {
     pub oldest_receive_count: Option<i32>,
 }
 
-/// Writes the heartbeat, and sweeps out rows nobody has beaten for an hour.
+/// Writes the heartbeat, and sweeps out rows nobody has beaten for an hour, unless backends of theirs are left:
+/// those may hold locks, and are only ended by the row.
 ///
 /// # Errors
 /// Of the database.
@@ -73,9 +74,7 @@ pub async fn heartbeat(connection: &mut PgConnection, row: &WorkerRow) -> sqlx::
         .bind(row.oldest_receive_count)
         .execute(&mut *connection)
         .await?;
-    sqlx::query("DELETE FROM penstock.workers WHERE heartbeat_at < now() - interval '1 hour'")
-        .execute(connection)
-        .await?;
+    sqlx::query(include_str!("sweep_workers.sql")).execute(connection).await?;
     Ok(())
 }
 

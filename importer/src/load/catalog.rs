@@ -104,7 +104,9 @@ impl Table {
         };
         let kind: String = row.try_get("kind")?;
         if !matches!(kind.as_str(), "r" | "p") {
-            return Err(TableError::Unusable(format!("{name} is not a table (relkind {kind}); views are not loaded into")));
+            return Err(TableError::Unusable(format!(
+                "{name} is not a table (relkind {kind}); views are not loaded into"
+            )));
         }
         if row.try_get::<bool, _>("row_security")? {
             return Err(TableError::Unusable(format!("table {name} is under row-level security for this role")));
@@ -243,7 +245,8 @@ fn numeric_modifier(typmod: i32) -> Option<(u16, i16)> {
 pub fn resolve_key(table: &Table, key: &[String]) -> anyhow::Result<Vec<String>> {
     key.iter()
         .map(|name| {
-            let column = table.column(name).with_context(|| format!("key column {name} is not in {}", table.qualified))?;
+            let column =
+                table.column(name).with_context(|| format!("key column {name} is not in {}", table.qualified))?;
             Ok(column.column.name.clone())
         })
         .collect()

@@ -3,23 +3,26 @@
 pub mod catalog;
 mod dry_run;
 mod pipeline;
+mod refused;
 mod remove;
 mod session;
 pub mod sql;
 pub mod target;
 
 pub use dry_run::{DryRun, dry_run};
-pub use remove::{Removal, RemoveError, remove};
+pub use remove::{Removal, Remove, RemoveError, remove};
 pub use session::{Session, Sessions};
 pub use target::Target;
 
 use crate::{
     config::{MaxRejects, Mode},
     decode::{Batch, DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, Reject, Source},
-    ledger::{self, Candidate, Counts, Imported, Recorded, Verdict},
+    ledger::{self, Candidate, Counts, Imported, Recorded, Verdict, judge},
+    object::{ObjectStore, ReadTarget, StoreError},
+    order::same_version,
 };
-use pipeline::{Decoded, Decoding};
 use catalog::TableColumn;
+use pipeline::{Decoded, Decoding};
 use sql::{LoadPlan, StagedColumn};
 use sqlx::{Executor, PgConnection, postgres::PgCopyIn};
 use std::{sync::Arc, time::Instant};
@@ -44,6 +47,10 @@ pub struct Load<'a> {
     pub source: Arc<dyn Source>,
     /// Which version they are, for the fence.
     pub candidate: &'a Candidate,
+    /// Where the object lies: asked which version is current when nothing else says.
+    pub store: &'a dyn ObjectStore,
+    /// The object there.
+    pub object: &'a ReadTarget,
     /// The ledger's rows for it.
     pub recorded: Recorded,
     /// When work on the object began.
@@ -59,6 +66,8 @@ pub enum Loaded {
     Imported(Counts),
     /// The fence said no; nothing was written.
     Refused(Verdict),
+    /// Nothing told this version from the one that stands, but the store has yet another by now; nothing was written.
+    Changed,
     /// The file has fields the table should get columns for first; load again afterwards.
     NeedsColumns(Vec<Field>),
 }
@@ -73,7 +82,9 @@ pub enum LoadError {
     #[error("{0}")]
     Schema(String),
     /// More rows were refused than the dataset allows.
-    #[error("{rejected} of {read} rows rejected, more than max_rejects = {limit} allows; the first is row {first_row} ({first_class}{first_column})")]
+    #[error(
+        "{rejected} of {read} rows rejected, more than max_rejects = {limit} allows; the first is row {first_row} ({first_class}{first_column})"
+    )]
     TooManyRejects {
         /// Rows refused.
         rejected: u64,
@@ -88,18 +99,23 @@ pub enum LoadError {
         /// Its column, as `, column x`, or empty.
         first_column: String,
     },
+    /// Postgres itself refuses more rows than the dataset allows.
+    #[error("{0}")]
+    TooManyRefused(String),
     /// Append cannot replace what it cannot find.
     #[error("a forced replay in append mode needs the column penstock_object")]
     ForceNeedsLineage,
-    /// Postgres refused or was out of reach; `error::classify` says which.
+    /// The store could not say which version is current.
+    #[error("look for the current version")]
+    Store(#[source] StoreError),
+    /// Postgres refused or was out of reach; `outcome::sort_database_error` says which.
     #[error("write to Postgres")]
     Database(#[from] sqlx::Error),
 }
 
 /// Loads one object, in one transaction.
 ///
-/// On an error the session must be dropped, except after [`LoadError::Decode`], [`LoadError::Schema`]
-/// and [`LoadError::TooManyRejects`], which leave it clean.
+/// After [`LoadError::Database`] and [`LoadError::Store`] the session must be dropped; any other error leaves it clean.
 ///
 /// # Errors
 /// [`LoadError`]; nothing was committed then, unless it is [`LoadError::Database`] out of the COMMIT itself:
@@ -123,9 +139,10 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
     decoding.set_mapping(mapping);
 
     let connection = &mut session.connection;
-    connection.execute("BEGIN").await?;
+    // Constraints are checked by the statement that breaks them, so that a row can be blamed.
+    connection.execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
     let staged = stage(connection, &staging, load, decoding).await;
-    let staged = match staged {
+    let mut staged = match staged {
         Ok(staged) => staged,
         Err(error @ LoadError::Database(_)) => return Err(error),
         Err(error) => {
@@ -133,21 +150,25 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
             return Err(error);
         }
     };
-    if load.may_add_columns && load.target.on_new_field == OnNewField::AddColumn && !staged.new_fields.is_empty() {
-        connection.execute("ROLLBACK").await?;
-        return Ok(Loaded::NeedsColumns(staged.new_fields));
+    if load.may_add_columns && load.target.on_new_field == OnNewField::AddColumn {
+        let new: Vec<Field> =
+            staged.new_fields.iter().filter(|field| load.target.lacks(&field.name)).cloned().collect();
+        if !new.is_empty() {
+            connection.execute("ROLLBACK").await?;
+            return Ok(Loaded::NeedsColumns(new));
+        }
     }
+    // Rows without any known field are rows of defaults; a statement has to name some column all the same.
+    let nothing_seen = !staged.seen_columns.contains(&true);
     for (column, seen) in columns.iter_mut().zip(&staged.seen_columns) {
-        column.seen = *seen && column.target.column.name != EXTRAS_COLUMN;
+        column.seen = (*seen || nothing_seen) && column.target.column.name != EXTRAS_COLUMN;
     }
 
     // The fence comes after staging, so two importers of one object block each other for the merge
     // only, not for the download.
-    let standing = ledger::lock_head(connection, load.recorded.head_id).await?;
-    let verdict = ledger::judge(standing.as_ref(), load.candidate);
-    if verdict != Verdict::Write {
+    if let Some(refused) = fence(connection, load).await? {
         connection.execute("ROLLBACK").await?;
-        return Ok(Loaded::Refused(verdict));
+        return Ok(refused);
     }
     let plan = LoadPlan {
         table: &load.target.table,
@@ -156,7 +177,14 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
         key: &load.target.key,
         newer: load.target.newer.as_deref(),
     };
-    let written = merge(connection, &plan, load, &staged).await?;
+    let written = match merge_all(connection, &plan, load, &mut staged).await {
+        Ok(written) => written,
+        Err(error @ LoadError::TooManyRefused(_)) => {
+            connection.execute("ROLLBACK").await?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
     let counts = Counts {
         read: staged.n_read,
         written,
@@ -179,6 +207,30 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
     .await?;
     connection.execute("COMMIT").await?;
     Ok(Loaded::Imported(counts))
+}
+
+/// Takes the fence, and returns why it does not let this version through.
+async fn fence(connection: &mut PgConnection, load: &Load<'_>) -> Result<Option<Loaded>, LoadError> {
+    let fenced = ledger::lock_head(connection, load.recorded.head_id, &load.candidate.identity).await?;
+    // Asked again under the lock: another worker may have appended this version since the attempt was recorded.
+    let appended_before = load.target.mode == Mode::Append && fenced.ever_imported;
+    let candidate = Candidate { appended_before, ..load.candidate.clone() };
+    match judge(fenced.standing.as_ref(), &candidate) {
+        Verdict::Write => return Ok(None),
+        Verdict::Tied => {}
+        verdict => return Ok(Some(Loaded::Refused(verdict))),
+    }
+    // Under the lock, so whoever puts the object after this answer sends an event that comes after us.
+    let current = ReadTarget { version_id: None, etag: None, ..load.object.clone() };
+    let tombstone = fenced.standing.is_some_and(|standing| standing.is_delete);
+    match load.store.head(&current).await {
+        Ok(info) if same_version(&info.identity(), &candidate.identity) => Ok(None),
+        Ok(_) => Ok(Some(Loaded::Changed)),
+        Err(StoreError::Missing) if tombstone => Ok(Some(Loaded::Refused(Verdict::Superseded))),
+        // Gone without an event we act on: the later commit wins.
+        Err(StoreError::Missing) => Ok(None),
+        Err(error) => Err(LoadError::Store(error)),
+    }
 }
 
 /// Returns the mapping, or the columns the table should get first.
@@ -243,12 +295,8 @@ async fn stage(
     load: &Load<'_>,
     mut decoding: Decoding,
 ) -> Result<Staged, LoadError> {
-    if load.recorded.ever_imported {
-        ledger::clear_rejects(connection, load.recorded.object_id).await?;
-    }
     let copy_sql = format!("COPY {staging} FROM STDIN (FORMAT binary)");
-    let mut staged =
-        Staged { n_read: 0, n_staged: 0, n_rejected: 0, seen_columns: Vec::new(), new_fields: Vec::new() };
+    let mut staged = Staged { n_read: 0, n_staged: 0, n_rejected: 0, seen_columns: Vec::new(), new_fields: Vec::new() };
     let mut rejects = Rejects::default();
     let mut first_reject: Option<(u64, &'static str, Option<String>)> = None;
     let mut more = true;
@@ -337,6 +385,45 @@ fn take_rejects(batch: &mut Batch, rejects: &mut Rejects) {
     }
 }
 
+/// Merges the staged rows; those Postgres refuses become rejects. Returns how many stand in the table now.
+async fn merge_all(
+    connection: &mut PgConnection,
+    plan: &LoadPlan<'_>,
+    load: &Load<'_>,
+    staged: &mut Staged,
+) -> Result<u64, LoadError> {
+    connection.execute("SAVEPOINT penstock_merge").await?;
+    match merge(connection, plan, load, staged).await {
+        Err(LoadError::Database(error)) if refused::is_refusal(&error) => {}
+        settled => return settled,
+    }
+    connection.execute("ROLLBACK TO SAVEPOINT penstock_merge").await?;
+    make_room(connection, load).await?;
+    let (mode, object_id) = (load.target.mode, load.recorded.object_id);
+    let allowed = load.target.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
+    let one_range = if mode == Mode::Upsert { plan.upsert_range() } else { plan.insert_range() };
+    let left = refused::merge_without_refused_rows(connection, plan, &one_range, object_id, allowed).await?;
+    staged.n_rejected += staged.n_staged.saturating_sub(left);
+    staged.n_staged = left;
+    match mode {
+        Mode::Append | Mode::Replace => Ok(left),
+        // What is left went in by ranges; once more as a whole settles rows with the same key in different ranges.
+        Mode::Upsert => merge(connection, plan, load, staged).await,
+    }
+}
+
+/// Takes away the rows that a new version, or a forced replay, replaces.
+async fn make_room(connection: &mut PgConnection, load: &Load<'_>) -> Result<(), LoadError> {
+    match load.target.mode {
+        Mode::Replace => remove::delete_rows_of_key(connection, load.target, load.recorded.head_id).await?,
+        Mode::Append if load.candidate.force => {
+            remove::delete_rows_of_version(connection, load.target, load.recorded.object_id).await?
+        }
+        Mode::Append | Mode::Upsert => 0,
+    };
+    Ok(())
+}
+
 /// Moves the staged rows into the target as the mode says, and returns how many of them stand there now.
 async fn merge(
     connection: &mut PgConnection,
@@ -345,12 +432,7 @@ async fn merge(
     staged: &Staged,
 ) -> Result<u64, LoadError> {
     let object_id = load.recorded.object_id;
-    match load.target.mode {
-        // A new version, a forced replay: the rows of every version of this key make room.
-        Mode::Replace => remove::delete_rows_of_key(connection, load.target, load.recorded.head_id).await?,
-        Mode::Append if load.candidate.force => remove::delete_rows_of_version(connection, load.target, object_id).await?,
-        Mode::Append | Mode::Upsert => 0,
-    };
+    make_room(connection, load).await?;
     if staged.n_staged == 0 {
         return Ok(0);
     }
@@ -363,10 +445,15 @@ async fn merge(
     let sql = plan.upsert();
     let query = sqlx::query_scalar::<_, i64>(&sql);
     let query = if plan.table.lineage_object { query.bind(object_id) } else { query };
+    let gave_way_before = if plan.newer_is_absent() { count_gave_way(connection, plan).await? } else { 0 };
     let distinct = query.fetch_one(&mut *connection).await?;
-    let gave_way: i64 = match plan.count_gave_way() {
-        Some(sql) => sqlx::query_scalar(&sql).fetch_one(connection).await?,
-        None => 0,
-    };
+    let gave_way = if plan.newer_is_absent() { gave_way_before } else { count_gave_way(connection, plan).await? };
     Ok(u64::try_from(distinct - gave_way).unwrap_or(0))
+}
+
+async fn count_gave_way(connection: &mut PgConnection, plan: &LoadPlan<'_>) -> Result<i64, LoadError> {
+    match plan.count_gave_way() {
+        Some(sql) => Ok(sqlx::query_scalar(&sql).fetch_one(connection).await?),
+        None => Ok(0),
+    }
 }

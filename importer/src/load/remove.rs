@@ -28,26 +28,43 @@ pub enum RemoveError {
     Database(#[from] sqlx::Error),
 }
 
+/// A key whose object was deleted.
+pub struct Remove<'a> {
+    /// Where the object lay.
+    pub store: &'a dyn ObjectStore,
+    /// The dataset and its table.
+    pub target: &'a Target,
+    /// The object.
+    pub read: &'a ReadTarget,
+    /// The removal, for the fence.
+    pub candidate: &'a Candidate,
+    /// The ledger's rows for it.
+    pub recorded: Recorded,
+    /// One version was deleted for good, rather than the key's current one.
+    pub of_version: bool,
+    /// When work on it began.
+    pub started: Instant,
+}
+
 /// Removes a key's rows after its object was deleted (`on_delete = "remove"`), under the head's lock.
 ///
 /// # Errors
 /// [`RemoveError`]; the session must be dropped then.
-pub async fn remove(
-    session: &mut Session,
-    store: &dyn ObjectStore,
-    target: &Target,
-    read: &ReadTarget,
-    candidate: &Candidate,
-    recorded: Recorded,
-    of_version: bool,
-    started: Instant,
-) -> Result<Removal, RemoveError> {
+pub async fn remove(session: &mut Session, remove: &Remove<'_>) -> Result<Removal, RemoveError> {
+    let Remove { store, target, read, candidate, recorded, of_version, started } = *remove;
     let connection = &mut session.connection;
     connection.execute("BEGIN").await?;
-    let standing = ledger::lock_head(connection, recorded.head_id).await?;
+    let standing = ledger::lock_head(connection, recorded.head_id, &candidate.identity).await?.standing;
     // The removal of one version of a versioned bucket matters only when that version stands.
     let stands = standing.as_ref().is_some_and(|s| s.identity.version_id == candidate.identity.version_id);
-    let refused = if of_version { !stands } else { judge(standing.as_ref(), candidate) != Verdict::Write };
+    let refused = if of_version { !stands } else { judge(standing.as_ref(), candidate) == Verdict::Superseded };
+    let removed_before = standing.as_ref().is_some_and(|standing| {
+        standing.object_id == recorded.object_id && standing.stamp.sequencer == candidate.stamp.sequencer
+    });
+    if removed_before {
+        connection.execute("ROLLBACK").await?;
+        return Ok(Removal::Removed(0));
+    }
     // Asked under the lock: whoever puts the object again after this answer sends an event that comes after us.
     let there_again = !refused
         && match store.head(&ReadTarget { version_id: None, etag: None, ..read.clone() }).await {
@@ -60,7 +77,8 @@ pub async fn remove(
         return Ok(Removal::Superseded);
     }
     let removed = delete_rows_of_key(connection, target, recorded.head_id).await?;
-    ledger::finish_removed(connection, recorded, removed, started.elapsed().as_secs_f64()).await?;
+    let duration_seconds = started.elapsed().as_secs_f64();
+    ledger::finish_removed(connection, recorded, &candidate.stamp, removed, duration_seconds).await?;
     connection.execute("COMMIT").await?;
     Ok(Removal::Removed(removed))
 }

@@ -9,6 +9,9 @@ pub const STAGED_ROW: &str = "penstock_row";
 /// Prefix of staged flags that say a JSON row did not have the field; the suffix is the column's place.
 const ABSENT: &str = "penstock_absent_";
 
+/// Keeps a statement to a range of staged rows.
+const RANGE: &str = " WHERE penstock_row BETWEEN $2 AND $3";
+
 /// Returns an identifier quoted for SQL.
 #[must_use]
 pub fn quote(identifier: &str) -> String {
@@ -30,8 +33,6 @@ pub struct StagedColumn {
     pub has_absent_flag: bool,
     /// Some row of the object had the field; columns never seen are left out of the merge.
     pub seen: bool,
-
-
 }
 
 /// What the statements of one load are made from.
@@ -82,21 +83,30 @@ impl LoadPlan<'_> {
     /// order, which is the order the rows are locked in.
     #[must_use]
     pub fn upsert(&self) -> String {
+        self.upsert_rows("")
+    }
+
+    /// Returns [`Self::upsert`] of the staged rows $2 to $3 only.
+    #[must_use]
+    pub fn upsert_range(&self) -> String {
+        self.upsert_rows(RANGE)
+    }
+
+    fn upsert_rows(&self, range: &str) -> String {
         let written = self.written();
         let key = self.key_list("");
-        let newest = self.newer.map(|n| format!(", {} DESC NULLS LAST", quote(n))).unwrap_or_default();
+        let newer = self.newer.filter(|_| !self.newer_is_absent());
+        let newest = newer.map(|n| format!(", {} DESC NULLS LAST", quote(n))).unwrap_or_default();
         let mut sql = format!(
-            "WITH source AS MATERIALIZED (SELECT DISTINCT ON ({key}) * FROM ({}) staged \
+            "WITH source AS MATERIALIZED (SELECT DISTINCT ON ({key}) * FROM ({}{range}) staged \
              ORDER BY {key}{newest}, {row} DESC), merged AS (",
             self.cast_rows(&written),
             row = quote(STAGED_ROW),
         );
         self.insert_from("source", &written, &mut sql);
         let _ = write!(sql, " ON CONFLICT ({key}) DO ");
-        let updated: Vec<&&StagedColumn> = written
-            .iter()
-            .filter(|c| !self.key.contains(&c.target.column.name) && !c.target.identity_always)
-            .collect();
+        let updated: Vec<&&StagedColumn> =
+            written.iter().filter(|c| !self.key.contains(&c.target.column.name) && !c.target.identity_always).collect();
         if updated.is_empty() {
             sql.push_str("NOTHING");
         } else {
@@ -114,39 +124,70 @@ impl LoadPlan<'_> {
                 })
                 .collect();
             let _ = write!(sql, "{} WHERE ({})", set.join(", "), differs.join(" OR "));
-            if let Some(newer) = self.newer.map(quote) {
-                let _ = write!(sql, " AND (target.{newer} IS NULL OR excluded.{newer} >= target.{newer})");
+            // A file that does not say how new its rows are counts as NULL, which is older than anything.
+            match (self.newer.map(quote), newer) {
+                (Some(column), Some(_)) => {
+                    let _ = write!(sql, " AND (target.{column} IS NULL OR excluded.{column} >= target.{column})");
+                }
+                (Some(column), None) => {
+                    let _ = write!(sql, " AND target.{column} IS NULL");
+                }
+                (None, _) => {}
             }
         }
         sql.push_str(") SELECT count(*) FROM source");
         sql
     }
 
-    /// Returns the count of staged keys that gave way to a newer row already there; run after [`Self::upsert`].
+    /// Returns whether the dataset has a `newer` column that the file does not say anything about.
+    #[must_use]
+    pub fn newer_is_absent(&self) -> bool {
+        self.newer.is_some_and(|newer| !self.written().iter().any(|c| c.target.column.name == newer))
+    }
+
+    /// Returns the count of staged keys that gave way to a newer row already there; run after [`Self::upsert`],
+    /// but before it when [`Self::newer_is_absent`], for a row inserted with the column's default has not given way.
     ///
-    /// Exact because ON CONFLICT DO UPDATE locks every row it meets, also those its WHERE leaves alone.
+    /// Exact after it because ON CONFLICT DO UPDATE locks every row it meets, also those its WHERE leaves alone.
     #[must_use]
     pub fn count_gave_way(&self) -> Option<String> {
         let newer = quote(self.newer?);
         let written = self.written();
         let key = self.key_list("");
-        let join: Vec<String> =
-            self.key.iter().map(|k| format!("target.{0} = source.{0}", quote(k))).collect();
+        if self.newer_is_absent() {
+            return Some(format!(
+                "SELECT count(*) FROM (SELECT DISTINCT {key} FROM ({}) staged) source \
+                 JOIN {} target ON {} WHERE target.{newer} IS NOT NULL",
+                self.cast_rows(&written),
+                self.table.qualified,
+                self.key_join(),
+            ));
+        }
         Some(format!(
             "SELECT count(*) FROM (SELECT {key}, max({newer}) AS newest FROM ({}) staged GROUP BY {key}) source \
              JOIN {} target ON {} WHERE target.{newer} IS NOT NULL AND (source.newest IS NULL OR source.newest < target.{newer})",
             self.cast_rows(&written),
             self.table.qualified,
-            join.join(" AND "),
+            self.key_join(),
         ))
     }
 
     /// Returns the plain insert of every staged row (append, replace). Parameter $1: the object's id.
     #[must_use]
     pub fn insert(&self) -> String {
+        self.insert_rows("")
+    }
+
+    /// Returns [`Self::insert`] of the staged rows $2 to $3 only.
+    #[must_use]
+    pub fn insert_range(&self) -> String {
+        self.insert_rows(RANGE)
+    }
+
+    fn insert_rows(&self, range: &str) -> String {
         let written = self.written();
         let mut sql = String::new();
-        self.insert_from(&format!("({}) source", self.cast_rows(&written)), &written, &mut sql);
+        self.insert_from(&format!("({}{range}) source", self.cast_rows(&written)), &written, &mut sql);
         let order = if self.key.is_empty() { quote(STAGED_ROW) } else { self.key_list("") };
         let _ = write!(sql, " ORDER BY {order}");
         sql
@@ -155,6 +196,11 @@ impl LoadPlan<'_> {
     /// Columns the statement writes.
     fn written(&self) -> Vec<&StagedColumn> {
         self.columns.iter().filter(|c| c.seen).collect()
+    }
+
+    fn key_join(&self) -> String {
+        let pairs: Vec<String> = self.key.iter().map(|k| format!("target.{0} = source.{0}", quote(k))).collect();
+        pairs.join(" AND ")
     }
 
     fn key_list(&self, prefix: &str) -> String {
@@ -209,8 +255,7 @@ impl LoadPlan<'_> {
             .map(|c| format!("source.{}", quote(&c.target.column.name)))
             .chain(lineage.into_iter().map(|(_, value)| value))
             .collect();
-        let overriding =
-            if written.iter().any(|c| c.target.identity_always) { " OVERRIDING SYSTEM VALUE" } else { "" };
+        let overriding = if written.iter().any(|c| c.target.identity_always) { " OVERRIDING SYSTEM VALUE" } else { "" };
         let _ = write!(
             sql,
             "INSERT INTO {} AS target ({}){overriding} SELECT {} FROM {source}",

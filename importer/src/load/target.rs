@@ -81,8 +81,10 @@ impl Target {
     }
 }
 
-/// Returns whether a stranger's field may become a column: at most 63 bytes (NAMEDATALEN - 1), no control characters.
+/// Returns whether a stranger's field may become a column: at most 63 bytes (NAMEDATALEN - 1), no control
+/// characters, none of the names every table has taken already.
 #[must_use]
 pub fn addable(field: &str) -> bool {
-    !field.is_empty() && field.len() <= 63 && !field.chars().any(char::is_control)
+    const SYSTEM: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
+    !field.is_empty() && field.len() <= 63 && !field.chars().any(char::is_control) && !SYSTEM.contains(&field)
 }

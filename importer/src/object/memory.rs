@@ -14,10 +14,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+/// Bucket and key → bytes and when they were put.
+type Objects = BTreeMap<(String, String), (Bytes, DateTime<Utc>)>;
+
 /// [`ObjectStore`] in memory, unversioned; can be told to cut bodies short.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    objects: Mutex<BTreeMap<(String, String), (Bytes, DateTime<Utc>)>>,
+    objects: Mutex<Objects>,
     cuts: Mutex<Vec<usize>>,
 }
 
@@ -41,8 +44,7 @@ impl MemoryStore {
         if target.etag.as_ref().is_some_and(|wanted| *wanted != etag) {
             return Err(StoreError::Changed);
         }
-        let info =
-            ObjectInfo { version_id: None, etag, size: bytes.len() as u64, last_modified: Some(*last_modified) };
+        let info = ObjectInfo { version_id: None, etag, size: bytes.len() as u64, last_modified: Some(*last_modified) };
         Ok((info, bytes.clone()))
     }
 }

@@ -7,6 +7,7 @@ mod source;
 
 pub use source::RemoteSource;
 
+use crate::order::Identity;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::{future::BoxFuture, stream::BoxStream};
@@ -60,6 +61,14 @@ pub struct ObjectInfo {
     pub size: u64,
     /// When the version was written, to the second.
     pub last_modified: Option<DateTime<Utc>>,
+}
+
+impl ObjectInfo {
+    /// Returns which version this is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity { version_id: self.version_id.clone(), etag: Some(self.etag.clone()), size: Some(self.size) }
+    }
 }
 
 /// An open object.

@@ -150,10 +150,17 @@ where
         (404 | 405, _) | (_, "NoSuchKey" | "NoSuchVersion") => StoreError::Missing,
         (412, _) => StoreError::Changed,
         // Credentials that are wrong or out of date are an outage of ours, not a property of the object.
-        (_, "ExpiredToken" | "InvalidToken" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "TokenRefreshRequired"
-            | "RequestTimeTooSkewed" | "ExpiredTokenException" | "InvalidClientTokenId") => {
-            StoreError::Transient(anyhow::Error::new(error).context("ask S3"))
-        }
+        (
+            _,
+            "ExpiredToken"
+            | "InvalidToken"
+            | "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "TokenRefreshRequired"
+            | "RequestTimeTooSkewed"
+            | "ExpiredTokenException"
+            | "InvalidClientTokenId",
+        ) => StoreError::Transient(anyhow::Error::new(error).context("ask S3")),
         (403, _) => StoreError::AccessDenied(if text.is_empty() { "no reason given".into() } else { text }),
         _ => StoreError::Transient(anyhow::Error::new(error).context("ask S3")),
     }

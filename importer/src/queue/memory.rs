@@ -41,6 +41,7 @@ impl MemoryQueue {
             body: body.to_owned(),
             receive_count: 0,
             sent_at: None,
+            reason: None,
         };
         self.lock().messages.push(Stored { message, hidden_until: None });
     }
@@ -117,11 +118,7 @@ impl Queue for MemoryQueue {
         true
     }
 
-    fn forward<'a>(
-        &'a self,
-        body: &'a str,
-        attributes: &'a [(&'a str, String)],
-    ) -> BoxFuture<'a, anyhow::Result<()>> {
+    fn forward<'a>(&'a self, body: &'a str, attributes: &'a [(&'a str, String)]) -> BoxFuture<'a, anyhow::Result<()>> {
         Box::pin(async move {
             let attributes = attributes.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
             self.lock().dead_letters.push((body.to_owned(), attributes));

@@ -21,6 +21,8 @@ pub struct Message {
     pub receive_count: u32,
     /// When it was sent.
     pub sent_at: Option<DateTime<Utc>>,
+    /// `penstock-reason`, on messages of a dead-letter queue that were forwarded by an importer.
+    pub reason: Option<String>,
 }
 
 /// The three depths of a queue; SQS's are approximate.
@@ -68,8 +70,7 @@ pub trait Queue: Send + Sync {
     fn has_dead_letter_queue(&self) -> bool;
 
     /// Sends a body with message attributes (name, text) to the dead-letter queue. `Ok` means it is stored there.
-    fn forward<'a>(&'a self, body: &'a str, attributes: &'a [(&'a str, String)])
-    -> BoxFuture<'a, anyhow::Result<()>>;
+    fn forward<'a>(&'a self, body: &'a str, attributes: &'a [(&'a str, String)]) -> BoxFuture<'a, anyhow::Result<()>>;
 
     /// Returns the queue's depth.
     fn depth(&self) -> BoxFuture<'_, anyhow::Result<QueueDepth>>;

@@ -16,6 +16,9 @@ use std::{collections::HashMap, time::Duration};
 /// Entries of a batch call: SQS's limit.
 const BATCH: usize = 10;
 
+/// Message attribute that says why a message was forwarded.
+pub const REASON_ATTRIBUTE: &str = "penstock-reason";
+
 /// A queue of SQS and its dead-letter queue.
 #[derive(Debug, Clone)]
 pub struct SqsQueue {
@@ -49,6 +52,28 @@ impl SqsQueue {
             },
         };
         Ok(Self { client, url: url.to_owned(), dead_letter_url, visibility_timeout })
+    }
+
+    /// Returns the dead-letter queue as a queue of its own, to take messages out of; None when there is none.
+    #[must_use]
+    pub fn dead_letters(&self) -> Option<Self> {
+        let url = self.dead_letter_url.clone()?;
+        Some(Self {
+            client: self.client.clone(),
+            url,
+            dead_letter_url: None,
+            visibility_timeout: self.visibility_timeout,
+        })
+    }
+
+    /// Sends a message. `Ok` means it is stored.
+    ///
+    /// # Errors
+    /// When SQS does not take it.
+    pub async fn send(&self, body: &str) -> anyhow::Result<()> {
+        let sent = self.client.send_message().queue_url(&self.url).message_body(body).send().await;
+        sent.with_context(|| format!("send to queue {}", self.url))?;
+        Ok(())
     }
 
     /// Returns the dead-letter queue's URL.
@@ -109,6 +134,7 @@ impl Queue for SqsQueue {
                 .wait_time_seconds(seconds(wait))
                 .visibility_timeout(seconds(self.visibility_timeout))
                 .message_system_attribute_names(MessageSystemAttributeName::All)
+                .message_attribute_names(REASON_ATTRIBUTE)
                 .send()
                 .await
                 .context("receive messages")?;
@@ -159,9 +185,7 @@ impl Queue for SqsQueue {
                     .set_entries(Some(entries.collect()))
                     .customize()
                     // The acker tries failed entries again itself; what is never deleted comes back and is recognised.
-                    .config_override(
-                        aws_sdk_sqs::config::Builder::default().retry_config(RetryConfig::disabled()),
-                    )
+                    .config_override(aws_sdk_sqs::config::Builder::default().retry_config(RetryConfig::disabled()))
                     .send()
                     .await;
                 results.extend(entry_results(batch.len(), answer.map(|answer| answer.failed)));
@@ -174,11 +198,7 @@ impl Queue for SqsQueue {
         self.dead_letter_url.is_some()
     }
 
-    fn forward<'a>(
-        &'a self,
-        body: &'a str,
-        attributes: &'a [(&'a str, String)],
-    ) -> BoxFuture<'a, anyhow::Result<()>> {
+    fn forward<'a>(&'a self, body: &'a str, attributes: &'a [(&'a str, String)]) -> BoxFuture<'a, anyhow::Result<()>> {
         Box::pin(async move {
             let url = self.dead_letter_url.as_ref().context("there is no dead-letter queue")?;
             let mut request = self.client.send_message().queue_url(url).message_body(body);
@@ -218,6 +238,7 @@ fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
             .and_then(|count| u32::try_from(count).ok())
             .unwrap_or(1),
         sent_at: number(MessageSystemAttributeName::SentTimestamp).and_then(DateTime::from_timestamp_millis),
+        reason: message.message_attributes.and_then(|mut named| named.remove(REASON_ATTRIBUTE)?.string_value),
     })
 }
 

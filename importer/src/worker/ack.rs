@@ -77,7 +77,10 @@ async fn delete(queue: &dyn Queue, in_hand: &InHand, mut message_ids: Vec<String
                     in_hand.drop_message(&id);
                 }
                 Err(EntryError::Stale) => {
-                    debug!(sqs.message_id = id, "delete with a stale handle; if the message comes back it is recognised");
+                    debug!(
+                        sqs.message_id = id,
+                        "delete with a stale handle; if the message comes back it is recognised"
+                    );
                     in_hand.drop_message(&id);
                 }
                 Err(EntryError::Failed(error)) => {

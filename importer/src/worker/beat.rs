@@ -8,7 +8,7 @@ use crate::{
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
@@ -24,8 +24,8 @@ pub struct Identity {
     pub id: String,
     /// Host name.
     pub host: String,
-    /// EC2 instance id, task id or pod name, where known.
-    pub instance_id: Option<String>,
+    /// EC2 instance id, task id or pod name, once known.
+    pub instance_id: Arc<OnceLock<String>>,
     /// Address of /healthz and /metrics.
     pub listen: Option<String>,
     /// When the process started.
@@ -95,7 +95,7 @@ fn row(worker: &Worker, sessions: &Sessions, identity: &Identity) -> WorkerRow {
         id: identity.id.clone(),
         host: identity.host.clone(),
         pid: number(std::process::id()),
-        instance_id: identity.instance_id.clone(),
+        instance_id: identity.instance_id.get().cloned(),
         version: crate::cli::VERSION,
         state,
         slots: number(worker.config.worker.concurrency),

@@ -53,6 +53,33 @@ pub fn write(format: Format, events: impl Iterator<Item = Event>, to: impl Write
     }
 }
 
+/// Returns the SQL that inserts the events into a table, for a model to compare with.
+pub fn insert(table: &str, events: impl Iterator<Item = Event>) -> String {
+    let tuples: Vec<String> = events
+        .map(|event| {
+            let tags: Vec<String> = event.tags.iter().map(|tag| format!("'{tag}'")).collect();
+            format!(
+                "({},'{}','{}','{}','{}','{}','{}','{}',{},{},{},ARRAY[{}]::text[],'{}')",
+                event.event_id,
+                observed_at(&event),
+                event.sender_domain,
+                event.source_ip,
+                event.spf,
+                event.dkim,
+                event.dmarc,
+                event.disposition,
+                event.message_count,
+                spend(&event).unwrap_or_else(|| "NULL".into()),
+                event.score,
+                tags.join(","),
+                event.meta,
+            )
+        })
+        .collect();
+    // A statement of a thousand rows is quick to parse.
+    tuples.chunks(1000).map(|some| format!("INSERT INTO {table} VALUES {};", some.join(","))).collect()
+}
+
 fn text(
     to: impl Write,
     events: impl Iterator<Item = Event>,

@@ -53,7 +53,7 @@ pub async fn find(
                 _ => {}
             },
             Err(error) => {
-                report(&error, &bucket, subject, findings);
+                report(error, &bucket, subject, findings);
                 return None;
             }
         }
@@ -61,7 +61,7 @@ pub async fn find(
     None
 }
 
-fn report(error: &StoreError, bucket: &str, subject: String, findings: &mut Findings) {
+fn report(error: StoreError, bucket: &str, subject: String, findings: &mut Findings) {
     match error {
         StoreError::AccessDenied(_) => findings.warn(
             subject,
@@ -71,10 +71,7 @@ fn report(error: &StoreError, bucket: &str, subject: String, findings: &mut Find
             ),
         ),
         StoreError::NoBucket => findings.wrong(subject, format!("bucket {bucket} does not exist")),
-        other => {
-            let cause = std::error::Error::source(other).map(|cause| format!(": {cause:#}")).unwrap_or_default();
-            findings.wrong(subject, format!("bucket {bucket} cannot be listed: {other}{cause}"));
-        }
+        other => findings.failed(subject, &anyhow::Error::new(other).context(format!("list bucket {bucket}"))),
     }
 }
 
@@ -118,8 +115,8 @@ mod tests {
     #[test]
     fn a_bucket_that_cannot_be_listed_is_a_warning_and_a_missing_one_is_wrong() {
         let mut findings = Findings::default();
-        report(&StoreError::AccessDenied("no".into()), "b", "dataset d".into(), &mut findings);
-        report(&StoreError::NoBucket, "b", "dataset d".into(), &mut findings);
+        report(StoreError::AccessDenied("no".into()), "b", "dataset d".into(), &mut findings);
+        report(StoreError::NoBucket, "b", "dataset d".into(), &mut findings);
         let levels: Vec<_> = findings.0.iter().map(|finding| finding.level).collect();
         assert_eq!(levels, [super::super::Level::Warning, super::super::Level::Wrong]);
         assert!(findings.0[0].text.contains("s3:ListBucket"));

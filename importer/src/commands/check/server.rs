@@ -57,7 +57,10 @@ async fn check_schema(connection: &mut PgConnection, findings: &mut Findings) ->
     if standing.missing == 0 {
         return Ok(());
     }
-    let text = format!("is {} migrations behind", standing.missing);
+    let text = match standing.missing {
+        1 => "is 1 migration behind".to_owned(),
+        n => format!("is {n} migrations behind"),
+    };
     if standing.may_create {
         findings.warn("schema penstock", format!("{text}; run and load apply them, or `importer migrate` now"));
     } else {

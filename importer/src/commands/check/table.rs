@@ -227,7 +227,12 @@ fn printed(subject: &Subject<'_>, target: &Target, seen: &Seen) -> Printed {
         }
     }
     for column in target.table.columns.iter().filter(|column| !seen.fills(column)) {
-        row("-", Some(&column.column.name), if column.column.has_default { "default" } else { "NULL" });
+        let note = match (column.column.has_default, column.column.not_null) {
+            (true, _) => "default",
+            (false, true) => "required",
+            (false, false) => "NULL",
+        };
+        row("-", Some(&column.column.name), note);
     }
     table
 }

@@ -2,6 +2,7 @@
 //!
 //! A private Postgres and an emulated AWS; everything else is what runs in production.
 
+mod chart;
 mod own_files;
 mod plan;
 mod pool;
@@ -17,7 +18,15 @@ use penstock_tests::{
     scratch::Scratch,
 };
 use plan::Plan;
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use pool::Pool;
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// Runs Penstock on this machine and shows what it does.
 #[derive(Debug, Parser)]
@@ -31,9 +40,9 @@ struct Arguments {
     /// Objects to spread them over, in three formats
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     objects: u64,
-    /// Importers at once
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
-    importers: u32,
+    /// Where the chart goes
+    #[arg(long, default_value = "demo.svg", value_name = "FILE")]
+    chart: PathBuf,
 }
 
 #[tokio::main]
@@ -77,19 +86,29 @@ async fn demo(arguments: &Arguments) -> Result<ExitCode> {
     report::indented(&plan.create_table);
     report::indented(&plan.dataset.replace("{bucket}", &stage.pipeline.bucket));
 
-    report::step(&format!("uploading {} objects to s3://{}", plan.n_objects(), stage.pipeline.bucket));
-    let uploaded_bytes = plan.upload(&stage.pipeline).await?;
-    println!("  {}", report::mebibytes(uploaded_bytes));
+    let scaler_config = stage.scratch.write(
+        "scaler.toml",
+        pool::config(&stage.database.url(), &stage.pipeline.queue_url, &config, stage.scratch.path())?,
+    )?;
+    report::step("starting the scaler: the queue is empty, so there is no importer at all");
+    let pool = Pool::start(&scaler_config, &stage.pipeline)?;
 
-    report::step(&format!("importing with {} importers", arguments.importers));
-    let drained = {
-        let pool = pool::drain(arguments.importers, &config, &stage.pipeline);
-        let watch = watch::print_progress(&stage, plan.n_objects());
-        tokio::select! { drained = pool => drained, failed = watch => failed.and(Ok(())) }
-    };
-    drained?;
+    report::step(&format!(
+        "uploading {} objects to s3://{}; the pool goes 0 → N → 0, which takes about two minutes",
+        plan.n_objects(),
+        stage.pipeline.bucket
+    ));
+    let sent = AtomicU64::new(0);
+    let upload = plan.upload(&stage.pipeline, &sent);
+    let so_far = || sent.load(Ordering::Relaxed);
+    let watch = watch::until_drained(&stage, &pool, &so_far, plan.n_objects());
+    let (uploaded_bytes, samples) = tokio::try_join!(upload, watch)?;
+    pool.stop().await?;
 
-    let all_imported = report::summary(&stage, &plan).await?;
+    report::decisions(&stage).await?;
+    let all_imported = report::summary(&stage, &plan, uploaded_bytes, &samples).await?;
+    std::fs::write(&arguments.chart, chart::svg(&samples)).context("write the chart")?;
+    println!("  chart         {}", arguments.chart.display());
     Ok(if all_imported { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

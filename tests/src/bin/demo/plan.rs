@@ -6,7 +6,11 @@ use penstock_tests::{
     aws::Pipeline,
     telemetry::{self, Format, Load},
 };
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// Objects of one dataset, and where their rows go.
 pub struct Plan {
@@ -70,15 +74,15 @@ key = ["event_id"]
     pub fn importer_config(&self, stage: &Stage) -> Result<PathBuf> {
         let dataset = self.dataset.replace("{bucket}", &stage.pipeline.bucket);
         let config = format!(
-            "[database]\nurl = \"{}\"\n\n[queue]\nurl = \"{}\"\nwait_secs = 1\n\n[http]\nlisten = \"\"\n\n{dataset}",
+            "[database]\nurl = \"{}\"\n\n[queue]\nurl = \"{}\"\nwait_secs = 1\n\n[worker]\nconcurrency = 2\n\n[http]\nlisten = \"\"\n\n{dataset}",
             stage.database.url(),
             stage.pipeline.queue_url
         );
         stage.scratch.write("importer.toml", config)
     }
 
-    /// Puts the objects into the bucket; returns how many bytes they have.
-    pub async fn upload(&self, pipeline: &Pipeline) -> Result<u64> {
+    /// Puts the objects into the bucket, counting them in `sent`; returns how many bytes they have.
+    pub async fn upload(&self, pipeline: &Pipeline, sent: &AtomicU64) -> Result<u64> {
         match &self.source {
             Source::Telemetry(load, n_objects) => {
                 let mut n_bytes = 0;
@@ -94,6 +98,7 @@ key = ["event_id"]
                     let body = body.await??;
                     n_bytes += body.len() as u64;
                     pipeline.put(&format!("telemetry/part-{index:05}.{}", format.extension()), body).await?;
+                    sent.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(n_bytes)
             }
@@ -102,6 +107,7 @@ key = ["event_id"]
                 for (key, path) in files {
                     n_bytes += fs::metadata(path)?.len();
                     pipeline.put_file(key, path).await.with_context(|| format!("upload {}", path.display()))?;
+                    sent.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(n_bytes)
             }

@@ -1,6 +1,6 @@
 //! What the demo prints.
 
-use crate::{Stage, plan::Plan};
+use crate::{Stage, plan::Plan, watch::Sample};
 use anyhow::Result;
 
 /// Prints a heading.
@@ -16,7 +16,7 @@ pub fn indented(text: &str) {
 }
 
 /// Prints what arrived; returns whether every object was imported.
-pub async fn summary(stage: &Stage, plan: &Plan) -> Result<bool> {
+pub async fn summary(stage: &Stage, plan: &Plan, uploaded_bytes: u64, samples: &[Sample]) -> Result<bool> {
     println!();
     step("what the ledger says (penstock.object_status)");
     print_table(
@@ -45,11 +45,25 @@ pub async fn summary(stage: &Stage, plan: &Plan) -> Result<bool> {
     let dead_letters = stage.pipeline.dead_letter_depth().await?;
     step("summary");
     println!("  objects       {imported} of {}", plan.n_objects());
+    println!("  uploaded      {}", mebibytes(uploaded_bytes));
     println!("  rows          {}", thousands(rows));
+    println!("  peak workers  {}", samples.iter().map(|sample| sample.workers).max().unwrap_or(0));
     println!("  time          {took:.1} s from the first receive to the last commit");
     println!("  rows/s        {}", thousands((rows as f64 / took.max(0.001)) as u64));
     println!("  queue         empty, {} dead letters", dead_letters.visible);
     Ok(imported == plan.n_objects())
+}
+
+/// Prints the decisions that changed the number of workers, and why they were made.
+pub async fn decisions(stage: &Stage) -> Result<()> {
+    step("what the scaler decided (penstock.decisions)");
+    print_table(
+        stage,
+        "SELECT to_char(at, 'HH24:MI:SS') AS at, desired, reason, explain FROM (
+             SELECT *, lag(desired, 1, 0) OVER (ORDER BY at) AS before FROM penstock.decisions
+         ) decisions WHERE desired <> before ORDER BY at",
+    )
+    .await
 }
 
 async fn number(stage: &Stage, query: &str) -> Result<u64> {
@@ -65,7 +79,7 @@ async fn print_table(stage: &Stage, query: &str) -> Result<()> {
     }
     let widths: Vec<usize> = (0..lines[0].len())
         .map(|column| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max())
-        .map(|width| width.unwrap_or_default().min(48))
+        .map(|width| width.unwrap_or_default().min(90))
         .collect();
     for (index, line) in lines.iter().enumerate() {
         let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, &width)| padded(cell, width)).collect();

@@ -1,6 +1,6 @@
 //! Progress, while it happens.
 
-use crate::{Stage, report};
+use crate::{Stage, pool::Pool, report};
 use anyhow::Result;
 use sqlx::Row as _;
 use std::{
@@ -8,32 +8,54 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often the line on a terminal is written anew.
-const ON_TERMINAL: Duration = Duration::from_millis(500);
+/// How often a sample is taken.
+const INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often a line is printed elsewhere.
-const IN_LOG: Duration = Duration::from_secs(5);
+/// Samples between two lines where there is no terminal.
+const SAMPLES_A_LINE: usize = 10;
 
 /// What the ledger and the workers say at one moment.
 const PROGRESS: &str = "SELECT
-    (SELECT count(*) FROM penstock.object_status WHERE state = 'imported'),
+    (SELECT count(*) FROM penstock.object_status WHERE state NOT IN ('importing', 'retrying')),
     (SELECT coalesce(sum(rows_written), 0)::bigint FROM penstock.object_status WHERE state = 'imported'),
     (SELECT count(*) FROM penstock.workers)";
 
-/// Prints queue, workers and ledger until it is dropped.
-pub async fn print_progress(stage: &Stage, n_objects: u64) -> Result<()> {
+/// One moment of the run.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// Since the watch began, in seconds.
+    pub at_secs: f64,
+    /// Objects whose messages were sent so far.
+    pub sent: u64,
+    /// Messages waiting or in flight.
+    pub depth: u64,
+    /// Importers alive.
+    pub workers: u64,
+}
+
+/// Watches until every object is settled and no importer is left; returns the samples.
+pub async fn until_drained(stage: &Stage, pool: &Pool, sent: &dyn Fn() -> u64, n_objects: u64) -> Result<Vec<Sample>> {
     let on_terminal = std::io::stdout().is_terminal();
     let began = Instant::now();
     let mut connection = stage.database.connect().await?;
+    let mut samples = Vec::new();
     loop {
-        tokio::time::sleep(if on_terminal { ON_TERMINAL } else { IN_LOG }).await;
-        // The first importer makes the ledger; until then there is nothing to see.
+        tokio::time::sleep(INTERVAL).await;
+        pool.check()?;
+        let depth = stage.pipeline.depth().await?;
+        // The scaler makes the schema; until then there is nothing to see.
         let Ok(row) = sqlx::query(PROGRESS).fetch_one(&mut connection).await else { continue };
         let (objects, rows, workers): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let depth = stage.pipeline.depth().await?;
+        let sample = Sample {
+            at_secs: began.elapsed().as_secs_f64(),
+            sent: sent(),
+            depth: depth.visible + depth.in_flight,
+            workers: workers.unsigned_abs(),
+        };
+        samples.push(sample);
         let line = format!(
             "  {:5.1} s  queue {:4} waiting {:3} in flight  workers {workers:2}  objects {objects}/{n_objects}  rows {}",
-            began.elapsed().as_secs_f64(),
+            sample.at_secs,
             depth.visible,
             depth.in_flight,
             report::thousands(rows.unsigned_abs()),
@@ -41,8 +63,12 @@ pub async fn print_progress(stage: &Stage, n_objects: u64) -> Result<()> {
         if on_terminal {
             print!("\r\x1b[K{line}");
             std::io::stdout().flush()?;
-        } else {
+        } else if samples.len() % SAMPLES_A_LINE == 1 {
             println!("{line}");
+        }
+        if objects.unsigned_abs() >= n_objects && workers == 0 && sample.depth == 0 {
+            println!("{}{line}", if on_terminal { "\r" } else { "" });
+            return Ok(samples);
         }
     }
 }

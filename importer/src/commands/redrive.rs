@@ -1,0 +1,58 @@
+//! `importer redrive`: the dead-letter queue back to the source.
+//!
+//! Receive, send, delete, in this order: interrupted anywhere, a message is in at least one of the
+//! queues, and one that is in both is imported once.
+
+use super::{connect_queue, progress};
+use crate::{cli::Redrive, config::Config, queue::Queue};
+use anyhow::{Context, bail};
+use std::{collections::HashSet, process::ExitCode, time::Duration};
+use tracing::warn;
+
+/// Empty polls in a row that end the redrive.
+const EMPTY_POLLS: u32 = 2;
+
+/// Moves messages from the dead-letter queue back to the queue.
+///
+/// # Errors
+/// When there is no dead-letter queue, or a queue does not answer.
+pub async fn run(config: &Config, options: &Redrive) -> anyhow::Result<ExitCode> {
+    let queue = connect_queue(config).await?;
+    let Some(dead_letters) = queue.dead_letters() else {
+        bail!("queue {} has no dead-letter queue", config.queue.url.as_deref().unwrap_or_default());
+    };
+    let bar = progress(None, "messages sent back");
+    let (mut n_sent, mut empty_polls) = (0u64, 0);
+    // Messages of other reasons stay hidden while we look at the rest, and are given back at the end.
+    let mut others = Vec::new();
+    let mut seen = HashSet::new();
+    while empty_polls < EMPTY_POLLS {
+        let messages = dead_letters.receive(10, Duration::from_secs(1)).await.context("read the dead-letter queue")?;
+        let n_before = seen.len();
+        let mut done = Vec::new();
+        for message in messages {
+            let wanted = options.reason.is_none() || options.reason == message.reason;
+            let news = seen.insert(message.message_id);
+            if !wanted {
+                others.push(message.receipt_handle);
+                continue;
+            }
+            if news {
+                queue.send(&message.body).await?;
+                n_sent += 1;
+                bar.inc(1);
+            }
+            done.push(message.receipt_handle);
+        }
+        // A poll that only brings what was seen before counts as empty: nothing new is left.
+        empty_polls = if seen.len() == n_before { empty_polls + 1 } else { 0 };
+        let failed = dead_letters.delete(&done).await.into_iter().filter(Result::is_err).count();
+        if failed > 0 {
+            warn!(messages = failed, "sent back but not deleted; they will be sent back once more by the next redrive");
+        }
+    }
+    bar.finish_and_clear();
+    dead_letters.extend(&others, Duration::ZERO).await;
+    println!("{n_sent} messages sent back, {} left", others.len());
+    Ok(ExitCode::SUCCESS)
+}

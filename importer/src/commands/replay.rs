@@ -1,0 +1,153 @@
+//! `importer replay`: pointers of known or existing objects through the queue.
+
+use super::{EXIT_INCOMPLETE, aws_config, connect_queue, path_style, progress};
+use crate::{
+    cli::Replay,
+    config::Config,
+    database,
+    message::{ObjectPointer, Record, RecordKind, pointer_body},
+    object::{ObjectStore, s3::S3Store},
+};
+use anyhow::{Context, bail};
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
+use sqlx::{QueryBuilder, Row};
+use std::{process::ExitCode, time::Duration};
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+/// Sends a pointer for every object the options select: from the ledger, or, with nothing but a
+/// prefix, everything that lies under it.
+///
+/// # Errors
+/// When nothing limits the selection, or the ledger, the bucket or the queue is out of reach.
+pub async fn run(config: &Config, options: &Replay) -> anyhow::Result<ExitCode> {
+    let from_ledger = options.dataset.is_some()
+        || options.state.is_some()
+        || options.since.is_some()
+        || options.until.is_some()
+        || options.as_recorded;
+    if !from_ledger && options.prefix.is_none() {
+        bail!("say what to replay: --prefix, --dataset, --state, --since or --until");
+    }
+    let selected = if from_ledger { known(config, options).await? } else { existing(options).await? };
+    if selected.is_empty() {
+        println!("nothing to replay");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let queue = connect_queue(config).await?;
+    let bar = progress(Some(selected.len() as u64), "pointers sent");
+    let mut pace = Pace::new(options);
+    let (mut n_sent, mut n_failed) = (0u64, 0u64);
+    for (pointer, event_time) in selected {
+        pace.wait(event_time).await;
+        let record = Record { kind: RecordKind::Created, pointer, event_time: None, force: options.force };
+        match queue.send(&pointer_body(&record)).await {
+            Ok(()) => n_sent += 1,
+            Err(error) => {
+                n_failed += 1;
+                warn!(error = format!("{error:#}"), "{} not sent", record.pointer);
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    println!("{n_sent} pointers sent, {n_failed} not");
+    Ok(if n_failed > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
+}
+
+type Selected = Vec<(ObjectPointer, Option<DateTime<Utc>>)>;
+
+/// Returns the versions the ledger knows, in the order they were first seen.
+async fn known(config: &Config, options: &Replay) -> anyhow::Result<Selected> {
+    let mut connection = database::connect(&config.database, "penstock importer replay").await?;
+    let now = Utc::now();
+    let mut query = QueryBuilder::new(
+        "SELECT bucket, key, version_id, etag, size, sequencer, coalesce(event_time, first_seen_at) AS at \
+         FROM penstock.object_status WHERE bucket <> 'file' AND etag IS NOT NULL",
+    );
+    if let Some(dataset) = &options.dataset {
+        query.push(" AND dataset = ").push_bind(dataset);
+    }
+    if let Some(prefix) = &options.prefix {
+        query.push(" AND bucket = ").push_bind(&prefix.bucket);
+        query.push(" AND starts_with(key, ").push_bind(&prefix.prefix).push(")");
+    }
+    if let Some(state) = options.state {
+        query.push(" AND state = ").push_bind(state.as_str());
+    }
+    if let Some(since) = options.since {
+        query.push(" AND first_seen_at >= ").push_bind(since.at(now));
+    }
+    if let Some(until) = options.until {
+        query.push(" AND first_seen_at < ").push_bind(until.at(now));
+    }
+    query.push(" ORDER BY at, id");
+    let rows = query.build().fetch_all(&mut connection).await.context("read penstock.object_status")?;
+    rows.into_iter()
+        .map(|row| {
+            let size: Option<i64> = row.try_get("size")?;
+            let pointer = ObjectPointer {
+                bucket: row.try_get("bucket")?,
+                key: row.try_get("key")?,
+                version_id: row.try_get("version_id")?,
+                etag: row.try_get("etag")?,
+                size: size.and_then(|size| u64::try_from(size).ok()),
+                sequencer: row.try_get("sequencer")?,
+            };
+            Ok((pointer, row.try_get("at")?))
+        })
+        .collect::<Result<_, sqlx::Error>>()
+        .context("read penstock.object_status")
+}
+
+/// Returns the objects that lie under the prefix now.
+async fn existing(options: &Replay) -> anyhow::Result<Selected> {
+    let Some(prefix) = &options.prefix else { return Ok(Vec::new()) };
+    let aws = aws_config().await;
+    let store = S3Store::new(&aws, path_style(&aws));
+    let listed = store.list(&prefix.bucket, &prefix.prefix).map_ok(|object| {
+        let etag = Some(object.etag);
+        let size = Some(object.size);
+        (ObjectPointer { etag, size, ..ObjectPointer::new(&prefix.bucket, object.key) }, object.last_modified)
+    });
+    listed.try_collect().await.with_context(|| format!("list s3://{}/{}", prefix.bucket, prefix.prefix))
+}
+
+/// When the next pointer may go.
+struct Pace {
+    started: Instant,
+    n_sent: u32,
+    per_second: Option<f64>,
+    speed: Option<f64>,
+    first: Option<DateTime<Utc>>,
+}
+
+impl Pace {
+    fn new(options: &Replay) -> Self {
+        Self {
+            started: Instant::now(),
+            n_sent: 0,
+            per_second: options.rate.map(|rate| rate.per_second),
+            speed: options.as_recorded.then(|| options.speed.unwrap_or(1.0)),
+            first: None,
+        }
+    }
+
+    async fn wait(&mut self, recorded: Option<DateTime<Utc>>) {
+        let after = match (self.per_second, self.speed, recorded) {
+            (Some(per_second), ..) => f64::from(self.n_sent) / per_second,
+            (None, Some(speed), Some(at)) => {
+                let first = *self.first.get_or_insert(at);
+                #[expect(clippy::cast_precision_loss, reason = "pauses need no more than milliseconds")]
+                let gap_ms = (at - first).num_milliseconds().max(0) as f64;
+                gap_ms / 1000.0 / speed
+            }
+            _ => 0.0,
+        };
+        self.n_sent += 1;
+        if let Ok(after) = Duration::try_from_secs_f64(after) {
+            sleep_until(self.started + after).await;
+        }
+    }
+}

@@ -1,0 +1,70 @@
+-- Placeholders: {staging} table, {statement} literal of the merge of rows $2 to $3 for object $1, {object_id},
+-- {allowed} rejects. Ranges are taken in row order and stay merged when they go through, so of two rows that
+-- exclude each other the first one stands.
+DECLARE
+    merge_range constant text := {statement};
+    from_row bigint[];
+    to_row bigint[];
+    lo bigint;
+    hi bigint;
+    middle bigint;
+    n_rows bigint;
+    n_found bigint := 0;
+    code text;
+    said text;
+    in_column text;
+    in_constraint text;
+    word text;
+BEGIN
+    SELECT ARRAY[min(penstock_row)], ARRAY[max(penstock_row)] INTO from_row, to_row FROM {staging};
+    WHILE cardinality(from_row) > 0 LOOP
+        lo := from_row[cardinality(from_row)];
+        hi := to_row[cardinality(to_row)];
+        from_row := from_row[1:cardinality(from_row) - 1];
+        to_row := to_row[1:cardinality(to_row) - 1];
+        BEGIN
+            EXECUTE merge_range USING {object_id}::bigint, lo, hi;
+        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR with_check_option_violation OR raise_exception THEN
+            GET STACKED DIAGNOSTICS
+                code = RETURNED_SQLSTATE, said = MESSAGE_TEXT, in_column = COLUMN_NAME, in_constraint = CONSTRAINT_NAME;
+            SELECT count(*) INTO n_rows
+            FROM (SELECT FROM {staging} WHERE penstock_row BETWEEN lo AND hi LIMIT 2) some_rows;
+            IF n_rows > 1 THEN
+                middle := (lo + hi) / 2;
+                from_row := from_row || ARRAY[middle + 1, lo];
+                to_row := to_row || ARRAY[hi, middle];
+                CONTINUE;
+            END IF;
+            n_found := n_found + 1;
+            word := CASE code
+                WHEN '23502' THEN 'not_null'
+                WHEN '23503' THEN 'foreign_key'
+                WHEN '23505' THEN 'unique'
+                WHEN '23P01' THEN 'exclusion'
+                WHEN '23514' THEN CASE WHEN in_constraint = '' THEN 'partition' ELSE 'check' END
+                WHEN '44000' THEN 'check'
+                WHEN 'P0001' THEN 'trigger'
+                WHEN '22003' THEN 'range'
+                WHEN '22008' THEN 'range'
+                WHEN '22001' THEN 'length'
+                ELSE 'type'
+            END;
+            IF n_found > {allowed} THEN
+                -- No message of the server's here: it may quote the row's values.
+                RAISE EXCEPTION USING ERRCODE = 'PN001', MESSAGE = format(
+                    'Postgres refuses more rows than max_rejects allows; the latest found is row %s (%s%s)',
+                    lo, word, CASE WHEN in_constraint = '' THEN '' ELSE ', constraint ' || in_constraint END);
+            END IF;
+            INSERT INTO penstock.reject
+                (object_id, row_number, class, column_name, message, payload, payload_length)
+            SELECT {object_id}, staged.penstock_row, word, nullif(in_column, ''), said,
+                   substring(whole.bytes FOR 65536), octet_length(whole.bytes)
+            FROM {staging} staged
+            CROSS JOIN LATERAL (
+                SELECT convert_to((to_jsonb(staged) - 'penstock_row')::text, 'UTF8') AS bytes
+            ) whole
+            WHERE staged.penstock_row BETWEEN lo AND hi;
+            DELETE FROM {staging} WHERE penstock_row BETWEEN lo AND hi;
+        END;
+    END LOOP;
+END

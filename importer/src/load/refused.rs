@@ -1,0 +1,70 @@
+//! Rows only the server can refuse: CHECK, NOT NULL, foreign key, another unique index, exclusion,
+//! domain, enum, trigger, a partition that is not there.
+//!
+//! The merge runs behind a savepoint. When Postgres refuses it for a row's sake, the staged rows are
+//! merged again in halves, down to the single rows that are in the way; those go to the rejects, the
+//! others load, all in the object's one transaction. The halving runs inside the server, so it takes
+//! one round trip however many rows are bad.
+
+use super::{LoadError, sql::LoadPlan};
+use sqlx::{Executor, PgConnection};
+
+/// SQLSTATE the halving raises when it has found more bad rows than the dataset allows.
+const TOO_MANY: &str = "PN001";
+
+/// Returns whether Postgres refused a statement for the sake of some row: data exception, integrity
+/// constraint, WITH CHECK OPTION, or a trigger's RAISE
+/// ([PostgreSQL, Appendix A](https://www.postgresql.org/docs/current/errcodes-appendix.html)).
+#[must_use]
+pub fn is_refusal(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| matches!(code.get(..2), Some("22" | "23" | "44")) || code == "P0001")
+}
+
+/// Merges what can be merged and turns the rest, at most `allowed` rows, into rejects of the object.
+/// Returns how many rows stay in staging; they are in the target then.
+///
+/// # Errors
+/// [`LoadError::TooManyRefused`], or of the database; the transaction is void then.
+pub async fn merge_without_refused_rows(
+    connection: &mut PgConnection,
+    plan: &LoadPlan<'_>,
+    statement: &str,
+    object_id: i64,
+    allowed: u64,
+) -> Result<u64, LoadError> {
+    let staging = plan.staging;
+    let index = format!("CREATE INDEX penstock_staged_row ON {staging} (penstock_row)");
+    connection.execute(index.as_str()).await?;
+    let body = include_str!("refused.plpgsql.sql")
+        .replace("{staging}", staging)
+        .replace("{statement}", &literal(statement))
+        .replace("{object_id}", &object_id.to_string())
+        .replace("{allowed}", &allowed.to_string());
+    let halving = format!("DO LANGUAGE plpgsql {}", literal(&body));
+    if let Err(error) = connection.execute(halving.as_str()).await {
+        let database = error.as_database_error();
+        return Err(match database.filter(|error| error.code().is_some_and(|code| code == TOO_MANY)) {
+            Some(error) => LoadError::TooManyRefused(error.message().to_owned()),
+            None => LoadError::Database(error),
+        });
+    }
+    connection.execute("DROP INDEX pg_temp.penstock_staged_row").await?;
+    let left: i64 = sqlx::query_scalar(&format!("SELECT count(*) FROM {staging}")).fetch_one(connection).await?;
+    Ok(u64::try_from(left).unwrap_or(0))
+}
+
+/// Returns a text as an SQL literal; `standard_conforming_strings` is on for every session of ours.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_close_where_they_should() {
+        assert_eq!(literal("a'b\\"), "'a''b\\'");
+    }
+}

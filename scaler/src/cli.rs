@@ -1,0 +1,160 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Sizes a pool of importers to the depth of its queues.
+#[derive(Debug, Parser)]
+#[command(name = "scaler", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// The configuration file.
+    #[arg(long, global = true, env = "SCALER_CONFIG", default_value = "scaler.toml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// How log lines are written, on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Observes, decides and applies, every tick, for every pool.
+    Run,
+    /// Does one tick for every pool and ends; for cron.
+    Once,
+    /// Answers observations on standard input with decisions on standard output; touches nothing.
+    Decide(Decide),
+    /// Runs the real decision against a simulated queue, pool and database.
+    Simulate(Simulate),
+    /// Prints past decisions and why they were made.
+    History(History),
+    /// Checks the configuration, permissions and reachability, and does one dry tick.
+    Check,
+}
+
+/// Arguments of `decide`.
+#[derive(Args, Debug)]
+pub struct Decide {
+    /// One observation a line, one decision a line, state carried from line to line.
+    #[arg(long)]
+    pub stream: bool,
+    /// The pool whose policy decides; may be left out when there is one.
+    #[arg(long, value_name = "NAME")]
+    pub pool: Option<String>,
+}
+
+/// Arguments of `simulate`.
+#[derive(Args, Debug)]
+pub struct Simulate {
+    /// A built-in workload's name, or a file that describes one; all built-in ones when absent.
+    #[arg(long, value_name = "FILE", conflicts_with = "trace")]
+    pub workload: Option<String>,
+    /// A history to play again, as `scaler history --json` prints it.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// deadline, backlog, keda or aws; all of them when absent.
+    #[arg(long, value_name = "NAME")]
+    pub policy: Option<String>,
+    /// The same seed gives the same run.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Writes a chart of the first run.
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+    /// Prints every change of the number and its explanation.
+    #[arg(long)]
+    pub explain: bool,
+    /// Measures the deadline policy on twenty seeds of every built-in workload, from --seed on; exit 1 when a bar
+    /// is missed.
+    #[arg(long, conflicts_with_all = ["workload", "trace", "policy", "plot"])]
+    pub bars: bool,
+    /// The pool of the configuration whose limits are used.
+    #[arg(long, value_name = "NAME")]
+    pub pool: Option<String>,
+}
+
+/// Arguments of `history`.
+#[derive(Args, Debug)]
+pub struct History {
+    /// Only this pool's decisions.
+    #[arg(long, value_name = "P")]
+    pub pool: Option<String>,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+    /// What was decided at this time: the last decision before it and what followed within a minute.
+    #[arg(long, value_name = "T", value_parser = time, conflicts_with_all = ["since", "until"])]
+    pub at: Option<DateTime<Utc>>,
+    /// From this time on: RFC 3339, or a duration back from now such as 2h.
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub since: Option<DateTime<Utc>>,
+    /// Up to this time.
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub until: Option<DateTime<Utc>>,
+    /// Only decisions that changed the pool, or were not applied.
+    #[arg(long)]
+    pub changes: bool,
+    /// At most so many, the newest ones.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub limit: u32,
+}
+
+/// Reads a time: RFC 3339, or a duration back from now.
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(time.with_timezone(&Utc));
+    }
+    let secs = crate::config::duration::parse(text)
+        .map_err(|_| "expected a time like 2026-01-01T12:00:00Z, or a duration back from now like 2h".to_owned())?;
+    Ok(Utc::now() - chrono::Duration::milliseconds((secs * 1000.0) as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_of_the_contract_are_read() {
+        for line in [
+            "run",
+            "once",
+            "decide",
+            "decide --stream --pool importers",
+            "simulate --workload burst --policy keda --seed 3 --plot a.svg",
+            "simulate --trace t.jsonl",
+            "history --pool importers --json --at 2026-01-01T00:00:00Z",
+            "history --since 2h",
+            "check --config other.toml --log-format json",
+        ] {
+            let args = std::iter::once("scaler").chain(line.split(' '));
+            Cli::try_parse_from(args).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+    }
+
+    #[test]
+    fn wrong_time_is_refused() {
+        let error = Cli::try_parse_from(["scaler", "history", "--at", "yesterday"]).unwrap_err();
+        assert!(error.to_string().contains("--at"), "{error}");
+    }
+}

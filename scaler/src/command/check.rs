@@ -1,0 +1,204 @@
+//! `scaler check`: configuration, permissions, reachability, and one dry tick, each line saying what to do next.
+
+use std::fmt::Write as _;
+
+use aws_config::SdkConfig;
+use chrono::Utc;
+
+use crate::config::{Config, Pool, WorkersKind};
+use crate::observation::{Observation, PoolSize, QueueDepth, Sink};
+use crate::policy::{self, State, Target};
+use crate::pool::WorkerPool;
+use crate::pool::asg::AutoScalingGroup;
+use crate::pool::dry_run::DryRun;
+use crate::pool::processes::{Processes, Settings};
+use crate::queue_depth::{DepthSource, SqsQueues};
+use crate::store::Store;
+
+use super::run::mark;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// A line each.
+    pub text: String,
+    /// Whether something must be mended before the scaler can run.
+    pub is_wrong: bool,
+}
+
+impl Findings {
+    fn ok(&mut self, line: impl AsRef<str>) {
+        let _ = writeln!(self.text, "ok      {}", line.as_ref());
+    }
+
+    fn warning(&mut self, line: impl AsRef<str>) {
+        let _ = writeln!(self.text, "warning {}", line.as_ref());
+    }
+
+    fn wrong(&mut self, line: impl AsRef<str>) {
+        self.is_wrong = true;
+        let _ = writeln!(self.text, "wrong   {}", line.as_ref());
+    }
+}
+
+/// Checks everything a run would need; changes nothing.
+pub async fn check(config: Config) -> Findings {
+    let mut found = Findings::default();
+    let mut store = match &config.database {
+        Some(database) => {
+            let mut store = Store::new(database.clone(), "penstock scaler check");
+            check_database(&mut store, &mut found).await.then_some(store)
+        }
+        None => {
+            found.warning("no [database]: rates are not measured, decisions are not kept, and only one scaler may run");
+            None
+        }
+    };
+    let aws = crate::aws::config().await;
+    for pool in &config.pools {
+        check_pool(pool, &aws, store.as_mut(), &mut found).await;
+    }
+    found
+}
+
+/// Returns whether the ledger can be read.
+async fn check_database(store: &mut Store, found: &mut Findings) -> bool {
+    match store.missing_migrations().await {
+        Err(error) => {
+            found.wrong(format!("database: {error:#}"));
+            return false;
+        }
+        Ok(0) => {}
+        Ok(missing) => {
+            found.warning(format!(
+                "database: schema penstock is {missing} migrations behind; `scaler run` applies them where its role may, \
+                 else run `importer migrate` as the owner"
+            ));
+            return false;
+        }
+    }
+    match store.read(&[], Some(Utc::now())).await {
+        Ok(_) => {
+            found.ok("database: the ledger can be read");
+            true
+        }
+        Err(error) => {
+            found.wrong(format!("database: {error:#}; grant this role SELECT on schema penstock's tables"));
+            false
+        }
+    }
+}
+
+async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&mut Store>, found: &mut Findings) {
+    let name = &pool.name;
+    let kind = match pool.check_runnable() {
+        Ok(kind) => kind.clone(),
+        Err(error) => return found.wrong(error.to_string()),
+    };
+    let depth = SqsQueues::new(aws, pool.queue_urls.clone()).depth(pool.start_up).await;
+    match &depth {
+        Ok(depth) => found.ok(format!(
+            "pool {name}: {} visible, {} in flight, {} delayed on {} queues",
+            depth.visible,
+            depth.in_flight,
+            depth.delayed,
+            pool.queue_urls.len()
+        )),
+        Err(error) => found.wrong(format!("pool {name}: {error:#}; it needs sqs:GetQueueAttributes")),
+    }
+    let backend = match kind {
+        WorkersKind::Asg { group } => AutoScalingGroup::new(aws, group).check().await,
+        WorkersKind::Processes { command, env, directory, log_directory } => {
+            Processes::new(Settings { command, env, directory, log_directory }, mark(pool)).check().await
+        }
+        _ => DryRun::default().check().await,
+    };
+    match backend {
+        Ok(lines) => lines.iter().for_each(|line| found.ok(format!("pool {name}: {line}"))),
+        Err(error) => found.wrong(format!("pool {name}: {error:#}")),
+    }
+    for warning in doubts(pool) {
+        found.warning(format!("pool {name}: {warning}"));
+    }
+    let mut workers = PoolSize::default();
+    if let Some(store) = store
+        && let Ok(reading) = store.read(&pool.queue_urls, None).await
+    {
+        for heartbeat in &reading.heartbeats {
+            match heartbeat.state.as_str() {
+                "starting" => workers.starting += 1,
+                "idle" => workers.idle += 1,
+                "draining" => workers.draining += 1,
+                _ => workers.busy += 1,
+            }
+        }
+    }
+    found.ok(format!(
+        "pool {name}: a first tick would say: {}",
+        dry_tick(pool, depth.map_err(|e| format!("{e:#}")), workers)
+    ));
+}
+
+/// Returns what is allowed and probably not meant.
+fn doubts(pool: &Pool) -> Vec<String> {
+    let policy = pool.policy();
+    let mut doubts = Vec::new();
+    if let Target::Deadline { drain_within_secs } = policy.target {
+        let cold_start = policy.start_up_secs + 40.0 + policy.job_secs;
+        if pool.min == 0 && cold_start > 0.8 * drain_within_secs {
+            doubts.push(format!(
+                "`drain_within` leaves no room for a cold start ({cold_start:.0} s), so one worker will stay; \
+                 set min = 1 to say so, or allow more time"
+            ));
+        }
+        if policy.job_secs > drain_within_secs {
+            doubts.push("`job` is longer than `drain_within`: no message can be done in time".to_owned());
+        }
+    }
+    if pool.min > pool.initial_proven {
+        doubts.push("`min` is above `initial_proven`".to_owned());
+    }
+    doubts
+}
+
+fn dry_tick(pool: &Pool, queue: Result<QueueDepth, String>, workers: PoolSize) -> String {
+    let seen = Observation {
+        pool: workers,
+        queue,
+        completions: None,
+        receives: None,
+        redeliveries: None,
+        last_worker_empty_polls: None,
+        sink: Sink::default(),
+        slots_per_worker: None,
+        objects_per_message: None,
+        start_ups: Vec::new(),
+        failed_starts: None,
+    };
+    let (decision, _) = policy::decide(&pool.policy(), &seen, &State::default(), Utc::now());
+    format!("{} ({}) {}", decision.desired, decision.reason, decision.explain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(text: &str) -> Pool {
+        Config::parse(&format!("[[pool]]\nname = \"a\"\n{text}\n")).expect("a config").pools.remove(0)
+    }
+
+    #[test]
+    fn promise_without_room_for_a_cold_start_is_doubted() {
+        assert_eq!(doubts(&pool("drain_within = \"15m\"")).len(), 0);
+        assert!(doubts(&pool("drain_within = \"90s\""))[0].contains("min = 1"));
+        assert_eq!(doubts(&pool("drain_within = \"90s\"\nmin = 1")).len(), 0);
+        assert!(doubts(&pool("drain_within = \"15m\"\njob = \"1h\"")).concat().contains("no message"));
+    }
+
+    #[test]
+    fn dry_tick_is_a_sentence() {
+        let depth = QueueDepth { visible: 50, delayed_due: Some(0), ..QueueDepth::default() };
+        let said = dry_tick(&pool("backlog_per_worker = 10"), Ok(depth), PoolSize::default());
+        assert!(said.starts_with("5 (backlog) 50 visible"), "{said}");
+    }
+}

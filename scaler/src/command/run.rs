@@ -1,0 +1,223 @@
+//! `scaler run` and `scaler once`: the loops of all pools, or one tick of each.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use aws_config::SdkConfig;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Failure;
+use crate::config::{Config, ConfigError, Database, Pool, WorkersKind};
+use crate::controller::{self, Controller, Identity, Parts, Tick};
+use crate::http::{self, Readiness};
+use crate::leader::Leadership;
+use crate::metrics::Metrics;
+use crate::pool::asg::AutoScalingGroup;
+use crate::pool::dry_run::DryRun;
+use crate::pool::processes::{self, Processes, Settings};
+use crate::queue_depth::SqsQueues;
+use crate::store::Store;
+
+/// How the scaler's connections are called in `pg_stat_activity`.
+const APPLICATION_NAME: &str = "penstock scaler";
+
+/// Runs every pool's loop until a signal.
+pub async fn run(config: Config) -> Result<(), Failure> {
+    let pools = runnable(&config)?;
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone())?;
+    let readiness = Arc::new(Readiness::default());
+    let metrics = Arc::new(Metrics::default());
+    let serving = CancellationToken::new();
+    http::serve(&config.http.listen, Arc::clone(&readiness), Arc::clone(&metrics), serving.clone()).await?;
+    if let Some(database) = &config.database {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            ready = wait_for_schema(database, &readiness) => ready?,
+        }
+    } else {
+        info!("no [database]: no measured rate, no history and no leader among several scalers");
+    }
+    let aws = crate::aws::config().await;
+    let mut loops = JoinSet::new();
+    let keeping = CancellationToken::new();
+    let mut keepers = JoinSet::new();
+    for (pool, kind) in pools {
+        let leadership = leadership(&pool, config.database.as_ref());
+        if let Some(leadership) = &leadership {
+            // The first look decides who leads; it must not wait for the keeper's beat.
+            leadership.check().await;
+            keepers.spawn(Arc::clone(leadership).keep(keeping.clone()));
+        }
+        info!(
+            pool = pool.name,
+            queues = pool.queue_urls.len(),
+            pool.min = pool.min,
+            pool.max = pool.max,
+            "pool started"
+        );
+        let store = config.database.clone().map(|database| Store::new(database, APPLICATION_NAME));
+        let shared = Shared { store, leadership, metrics: Arc::clone(&metrics), readiness: Arc::clone(&readiness) };
+        spawn(&mut loops, pool, kind, &aws, shared, stop.clone());
+    }
+    while let Some(ended) = loops.join_next().await {
+        ended.context("a pool's loop ended")?;
+    }
+    // The locks go last: until here the workers were ours to end.
+    keeping.cancel();
+    while keepers.join_next().await.is_some() {}
+    serving.cancel();
+    info!("scaler stopped");
+    Ok(())
+}
+
+/// Does one tick of every pool; returns a line for each.
+pub async fn once(config: Config) -> Result<String, Failure> {
+    let pools = runnable(&config)?;
+    let Some(database) = &config.database else {
+        return Err(Failure::Argument("`once` needs [database]: what it learns is kept there".to_owned()));
+    };
+    for (pool, kind) in &pools {
+        if matches!(kind, WorkersKind::Processes { .. }) {
+            let why = format!("pool \"{}\": `once` cannot look after processes, use `run`", pool.name);
+            return Err(Failure::Argument(why));
+        }
+    }
+    Store::new(database.clone(), APPLICATION_NAME).migrate().await?;
+    let aws = crate::aws::config().await;
+    let mut text = String::new();
+    for (pool, kind) in pools {
+        let name = pool.name.clone();
+        let shared = Shared {
+            store: Some(Store::new(database.clone(), APPLICATION_NAME)),
+            leadership: leadership(&pool, Some(database)),
+            metrics: Arc::default(),
+            readiness: Arc::default(),
+        };
+        let tick = match kind {
+            WorkersKind::Asg { group } => {
+                controller::once(parts(pool, AutoScalingGroup::new(&aws, group), &aws, shared)).await?
+            }
+            _ => controller::once(parts(pool, DryRun::default(), &aws, shared)).await?,
+        };
+        let line = match tick {
+            Tick::Following => format!("{name}: another scaler leads, nothing done"),
+            Tick::Decided(decided) => {
+                let outcome = decided.outcome.map(|outcome| format!(" [{outcome}]")).unwrap_or_default();
+                let decision = decided.decision;
+                format!("{name}: {} ({}) {}{outcome}", decision.desired, decision.reason, decision.explain)
+            }
+        };
+        let _ = writeln!(text, "{line}");
+    }
+    Ok(text)
+}
+
+/// What a pool's loop shares with the others, or has of its own beside workers and queues.
+struct Shared {
+    store: Option<Store>,
+    leadership: Option<Arc<Leadership>>,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+}
+
+fn spawn(
+    loops: &mut JoinSet<()>,
+    pool: Pool,
+    kind: WorkersKind,
+    aws: &SdkConfig,
+    shared: Shared,
+    stop: CancellationToken,
+) {
+    match kind {
+        WorkersKind::Asg { group } => {
+            loops.spawn(Controller::new(parts(pool, AutoScalingGroup::new(aws, group), aws, shared)).run(stop));
+        }
+        WorkersKind::Processes { command, env, directory, log_directory } => {
+            let workers = Processes::new(Settings { command, env, directory, log_directory }, mark(&pool));
+            loops.spawn(Controller::new(parts(pool, workers, aws, shared)).run(stop));
+        }
+        _ => {
+            loops.spawn(Controller::new(parts(pool, DryRun::default(), aws, shared)).run(stop));
+        }
+    }
+}
+
+fn parts<P>(pool: Pool, workers: P, aws: &SdkConfig, shared: Shared) -> Parts<P, SqsQueues> {
+    Parts {
+        queue: SqsQueues::new(aws, pool.queue_urls.clone()),
+        pool,
+        workers,
+        store: shared.store,
+        leadership: shared.leadership,
+        metrics: shared.metrics,
+        readiness: shared.readiness,
+        identity: Identity { host: processes::host(), pid: std::process::id() },
+    }
+}
+
+fn leadership(pool: &Pool, database: Option<&Database>) -> Option<Arc<Leadership>> {
+    database.map(|database| Arc::new(Leadership::new(&pool.name, &processes::host(), database.clone())))
+}
+
+/// Returns what tells a pool's processes from those of another stack on the same machine.
+pub fn mark(pool: &Pool) -> String {
+    format!("{} {}", pool.name, pool.queue_urls.join(" "))
+}
+
+/// Returns the pools and what their workers are.
+pub fn runnable(config: &Config) -> Result<Vec<(Pool, WorkersKind)>, ConfigError> {
+    config.pools.iter().map(|pool| Ok((pool.clone(), pool.check_runnable()?.clone()))).collect()
+}
+
+/// Waits for the database and brings the schema up to date.
+async fn wait_for_schema(database: &Database, readiness: &Readiness) -> Result<(), Failure> {
+    let mut store = Store::new(database.clone(), APPLICATION_NAME);
+    let mut waiting = false;
+    loop {
+        match store.migrate().await {
+            Ok(()) => {
+                readiness.note("database", Ok(()));
+                return Ok(());
+            }
+            Err(error) if is_lasting(&error) => return Err(error.into()),
+            Err(error) => {
+                readiness.note("database", Err(format!("{error:#}")));
+                if !std::mem::replace(&mut waiting, true) {
+                    warn!(error = format!("{error:#}"), "the database is out of reach, waiting for it");
+                }
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+        }
+    }
+}
+
+/// Whether waiting does not mend an error: a URL that is none, a schema this role may not change.
+fn is_lasting(error: &anyhow::Error) -> bool {
+    let text = format!("{error:#}");
+    error.is::<ConfigError>()
+        || ["database.url", "migrations behind", "apply migrations"].iter().any(|known| text.contains(known))
+}
+
+/// Cancels `stop` on SIGTERM and SIGINT; a second one ends the process at once and leaves the workers draining.
+fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
+            if !first {
+                warn!("ended by a second signal");
+                std::process::exit(1);
+            }
+            info!("stopping");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! `scaler simulate`: the real decision against a simulated world, as a table and a chart.
+
+use std::fmt::Write as _;
+
+use anyhow::Context;
+
+use super::Failure;
+use crate::cli::Simulate;
+use crate::config::Pool;
+use crate::policy::Policy;
+use crate::sim::optimum::optimum;
+use crate::sim::rules::Kind;
+use crate::sim::workload::{Load, Workload, built_in};
+use crate::sim::{Outcome, bars, chart, run, table, trace};
+
+/// What is printed, and whether every bar was cleared.
+pub struct Report {
+    /// The tables.
+    pub text: String,
+    /// Whether a bar was missed.
+    pub missed: bool,
+}
+
+/// Runs what was asked for; a pool of the configuration gives its own limits and promise.
+pub fn simulate(args: &Simulate, pool: Option<&Pool>) -> Result<Report, Failure> {
+    if args.bars {
+        let rows = bars::all(args.seed..args.seed.saturating_add(bars::SEEDS));
+        let missed = rows.iter().any(|row| !row.missed().is_empty());
+        return Ok(Report { text: table::bars(&rows), missed });
+    }
+    let kinds = kinds(args.policy.as_deref())?;
+    let mut loads = loads(args, pool)?;
+    let policy = pool.map(Pool::policy);
+    if let (Some(pool), None) = (pool, &args.trace) {
+        loads.iter_mut().for_each(|load| fit(load, pool));
+    }
+    let mut runs: Vec<(&Load, Kind, Outcome)> = Vec::new();
+    for load in &loads {
+        for kind in &kinds {
+            let outcome = run(load, kind.rule(load, policy.as_ref()).as_mut(), args.seed);
+            runs.push((load, *kind, outcome));
+        }
+    }
+    let mut text = String::new();
+    if let Some(pool) = pool {
+        let _ = writeln!(text, "Limits and promise of pool \"{}\".\n", pool.name);
+    }
+    let entries: Vec<_> = runs
+        .iter()
+        .map(|(load, kind, outcome)| table::Entry { load, rule: kind.name(), outcome, optimum: optimum(load) })
+        .collect();
+    text.push_str(&table::runs(&entries));
+    if args.explain {
+        for (load, kind, outcome) in &runs {
+            let _ = writeln!(text, "\n{}, {}:", load.name, kind.name());
+            explain(&mut text, outcome);
+        }
+    }
+    if let (Some(path), Some((load, kind, outcome))) = (&args.plot, runs.first()) {
+        let title = format!("{} under {}, seed {}", load.name, kind.name(), args.seed);
+        std::fs::write(path, chart::svg(&title, outcome, load.drain_within_secs))
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(Report { text, missed: false })
+}
+
+fn kinds(name: Option<&str>) -> Result<Vec<Kind>, Failure> {
+    let Some(name) = name else { return Ok(Kind::ALL.to_vec()) };
+    match Kind::ALL.into_iter().find(|kind| kind.name() == name) {
+        Some(kind) => Ok(vec![kind]),
+        None => Err(Failure::Argument(format!("--policy: \"{name}\" is none of deadline, backlog, keda, aws"))),
+    }
+}
+
+fn loads(args: &Simulate, pool: Option<&Pool>) -> Result<Vec<Load>, Failure> {
+    if let Some(path) = &args.trace {
+        let wrong = |why: String| Failure::Argument(format!("--trace: {}: {why}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+        let mut base = Workload::default().draw(args.seed);
+        if let Some(pool) = pool {
+            fit(&mut base, pool);
+        }
+        return Ok(vec![trace::load(&text, &base).map_err(wrong)?]);
+    }
+    let built_in = built_in();
+    let chosen = match (&args.workload, &args.plot) {
+        (Some(name), _) => match built_in.iter().find(|workload| workload.name == *name) {
+            Some(workload) => vec![workload.clone()],
+            None => vec![read(name, &built_in)?],
+        },
+        // A chart shows one run, so one workload is enough for it.
+        (None, Some(_)) => built_in.into_iter().take(1).collect(),
+        (None, None) => built_in,
+    };
+    Ok(chosen.iter().map(|workload| workload.draw(args.seed)).collect())
+}
+
+fn read(name: &str, built_in: &[Workload]) -> Result<Workload, Failure> {
+    let text = std::fs::read_to_string(name).map_err(|e| {
+        let names: Vec<_> = built_in.iter().map(|workload| workload.name.as_str()).collect();
+        Failure::Argument(format!("--workload: {name} is neither a file ({e}) nor one of {}", names.join(", ")))
+    })?;
+    Workload::parse(&text).map_err(|e| Failure::Argument(format!("--workload: {name}: {e}")))
+}
+
+/// Gives a load the limits and the promise of a pool.
+fn fit(load: &mut Load, pool: &Pool) {
+    if let Some(secs) = pool.drain_within {
+        load.drain_within_secs = secs;
+    }
+    let policy: Policy = pool.policy();
+    load.guess_secs = policy.job_secs;
+    load.start_up_secs = policy.start_up_secs;
+    load.slots_per_worker = policy.slots_per_worker;
+    load.max = policy.max;
+}
+
+fn explain(text: &mut String, outcome: &Outcome) {
+    for change in &outcome.changes {
+        let secs = change.at as u64;
+        let _ = writeln!(
+            text,
+            "{:02}:{:02}:{:02}  {:>3} -> {:<3}  {:<16} {}",
+            secs / 3600,
+            secs / 60 % 60,
+            secs % 60,
+            change.from,
+            change.to,
+            change.reason,
+            change.explain
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn args() -> Simulate {
+        Simulate {
+            workload: Some("burst".to_owned()),
+            trace: None,
+            policy: Some("deadline".to_owned()),
+            seed: 1,
+            plot: None,
+            explain: true,
+            bars: false,
+            pool: None,
+        }
+    }
+
+    #[test]
+    fn run_is_a_table_and_its_explanations() {
+        let report = simulate(&args(), None).map_err(|e| e.to_string()).unwrap();
+        assert!(report.text.contains("| burst "), "{}", report.text);
+        assert!(report.text.contains("so the pool grows from 0 to"), "{}", report.text);
+    }
+
+    #[test]
+    fn limits_of_a_pool_hold_in_the_simulation() {
+        let config = Config::parse("[[pool]]\nname = \"a\"\ndrain_within = \"1h\"\nmax = 7\n").unwrap();
+        let report = simulate(&args(), Some(&config.pools[0])).map_err(|e| e.to_string()).unwrap();
+        assert!(report.text.contains("max is 7"), "{}", report.text);
+    }
+
+    #[test]
+    fn wrong_arguments_are_named() {
+        for (change, expected) in [
+            (Simulate { policy: Some("best".into()), ..args() }, "--policy"),
+            (Simulate { workload: Some("/nonexistent".into()), ..args() }, "--workload"),
+            (Simulate { workload: None, trace: Some("/nonexistent".into()), ..args() }, "--trace"),
+        ] {
+            let failure = simulate(&change, None).err().expect(expected);
+            assert!(failure.to_string().contains(expected), "{failure}");
+            assert_eq!(failure.exit_code(), 2);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Connecting to Postgres as the configuration says, and the schema's migrations.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{ConnectOptions, Executor, PgConnection};
+
+use crate::config::Database;
+
+/// How long the server may take to take a connection, or to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The URL's parameters that libpq knows and that change nothing here.
+const IGNORED: [&str; 7] = [
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "gssencmode",
+    "keepalives",
+    "keepalives_idle",
+    "tcp_user_timeout",
+];
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+/// Opens a connection that gives up on statements that take too long.
+pub async fn connect(database: &Database, application_name: &str) -> anyhow::Result<PgConnection> {
+    let options = connect_options(&database.url()?)?.application_name(application_name);
+    let place = match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    let connected = tokio::time::timeout(PATIENCE, options.connect()).await;
+    let mut connection = connected
+        .with_context(|| format!("connect to Postgres at {place}: no answer in {} s", PATIENCE.as_secs()))?
+        .with_context(|| format!("connect to Postgres at {place}"))?;
+    connection.execute("SET statement_timeout = '10s'").await.context("set statement_timeout")?;
+    Ok(connection)
+}
+
+/// Reads a URL. The server's certificate is verified unless the URL says otherwise or the host is this machine.
+///
+/// The error names what is wrong and never quotes the URL, which may hold a password.
+fn connect_options(url: &str) -> anyhow::Result<PgConnectOptions> {
+    if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+        bail!("`database.url` must start with postgres://");
+    }
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let name = |parameter: &&str| parameter.split('=').next().unwrap_or_default().to_owned();
+    let kept: Vec<&str> = query
+        .split('&')
+        .filter(|parameter| !parameter.is_empty() && !IGNORED.contains(&name(parameter).as_str()))
+        .filter(|parameter| *parameter != "sslrootcert=system")
+        .collect();
+    let chosen = std::env::var_os("PGSSLMODE").is_some() || kept.iter().any(|parameter| name(parameter) == "sslmode");
+    let Ok(options) = PgConnectOptions::from_str(&format!("{base}?{}", kept.join("&"))) else {
+        bail!("`database.url` is not a URL this program can read");
+    };
+    if chosen || is_this_machine(&options) { Ok(options) } else { Ok(options.ssl_mode(PgSslMode::VerifyFull)) }
+}
+
+fn is_this_machine(options: &PgConnectOptions) -> bool {
+    let host = options.get_host();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    options.get_socket().is_some()
+        || host.starts_with('/')
+        || host.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// Applies what is missing of `migrations/`, as the importer does, so it does not matter who comes first.
+///
+/// A role that may not create is let through when the schema is current.
+pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
+    let missing = missing_migrations(connection).await?;
+    if missing == 0 {
+        return Ok(());
+    }
+    let may_create: bool = sqlx::query_scalar(
+        "SELECT CASE WHEN to_regnamespace('penstock') IS NULL \
+         THEN has_database_privilege(current_database(), 'CREATE') \
+         ELSE has_schema_privilege('penstock', 'CREATE') END",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .context("read this role's rights")?;
+    if !may_create {
+        bail!(
+            "schema penstock is {missing} migrations behind and this role lacks the CREATE right; \
+             run `importer migrate` once as the owner"
+        );
+    }
+    // sqlx keeps its own table unqualified: with this search_path it lands in our schema.
+    connection
+        .execute("CREATE SCHEMA IF NOT EXISTS penstock; SET search_path = penstock; SET statement_timeout = 0")
+        .await
+        .context("create schema penstock")?;
+    let applied = MIGRATIONS.run(&mut *connection).await;
+    connection.execute("RESET search_path; SET statement_timeout = '10s'").await.context("reset search_path")?;
+    applied.context("apply migrations")
+}
+
+/// Returns how many migrations have yet to be applied; changes nothing.
+pub async fn missing_migrations(connection: &mut PgConnection) -> anyhow::Result<usize> {
+    let exists: bool = sqlx::query_scalar("SELECT to_regclass('penstock._sqlx_migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await
+        .context("look for schema penstock")?;
+    let mut applied: Vec<i64> = Vec::new();
+    if exists {
+        applied = sqlx::query_scalar("SELECT version FROM penstock._sqlx_migrations WHERE success")
+            .fetch_all(connection)
+            .await
+            .context("read applied migrations")?;
+    }
+    Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remote_servers_are_verified_unless_the_url_says_otherwise() {
+        for (url, mode) in [
+            ("postgres://u@db.example.com/d", "VerifyFull"),
+            ("postgres://u@db.example.com/d?connect_timeout=3&sslrootcert=system", "VerifyFull"),
+            ("postgres://u@db.example.com/d?sslmode=require", "Require"),
+            ("postgres://u@127.0.0.1/d", "Prefer"),
+            ("postgres://u@localhost/d", "Prefer"),
+            ("postgres:///d?host=/run/postgresql", "Prefer"),
+        ] {
+            assert_eq!(format!("{:?}", connect_options(url).expect(url).get_ssl_mode()), mode, "{url}");
+        }
+    }
+
+    #[test]
+    fn wrong_url_is_not_quoted() {
+        for url in ["mysql://u:secret@h/d", "postgres://u:secret@h:port/d"] {
+            let error = format!("{:#}", connect_options(url).unwrap_err());
+            assert!(error.contains("database.url") && !error.contains("secret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What the policy answers: a number, the guard that bound it, and one sentence for people.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::observation::{Observation, PoolSize, QueueDepth, Sink};
+
+/// How many workers there should be, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Decision {
+    /// Workers wanted, not counting draining ones.
+    pub desired: u32,
+    /// What bound the number.
+    pub reason: Reason,
+    /// One sentence with the numbers.
+    pub explain: String,
+    /// What the decision was made from.
+    pub inputs: Inputs,
+}
+
+/// The rule or guard that bound a decision's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The deadline policy's own number.
+    Deadline,
+    /// The backlog policy's own number.
+    Backlog,
+    /// The pool is already as large as it should be.
+    Steady,
+    /// The configured minimum.
+    Min,
+    /// The configured maximum.
+    Max,
+    /// The first worker after none.
+    Wake,
+    /// One or two messages seen once, which may be phantoms.
+    WakeUnconfirmed,
+    /// No larger size has been proven yet.
+    GrowthGate,
+    /// The database takes no more.
+    SinkCap,
+    /// The counters could not be read.
+    StaleMetrics,
+    /// More was wanted a short while ago.
+    ShrinkWindow,
+    /// A worker is busy.
+    Busy,
+    /// The last workers stay until the queue is known to be empty.
+    KeepWarm,
+    /// Messages are received and nothing gets done.
+    NoProgress,
+    /// Workers without a heartbeat are replaced, or starts keep failing.
+    DeadWorker,
+    /// The promised time leaves no room for a cold start.
+    Budget,
+}
+
+impl Reason {
+    /// All reasons, in the order of the contract.
+    pub const ALL: [Self; 16] = [
+        Self::Deadline,
+        Self::Backlog,
+        Self::Steady,
+        Self::Min,
+        Self::Max,
+        Self::Wake,
+        Self::WakeUnconfirmed,
+        Self::GrowthGate,
+        Self::SinkCap,
+        Self::StaleMetrics,
+        Self::ShrinkWindow,
+        Self::Busy,
+        Self::KeepWarm,
+        Self::NoProgress,
+        Self::DeadWorker,
+        Self::Budget,
+    ];
+
+    /// Returns the word used in JSON, tables and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deadline => "deadline",
+            Self::Backlog => "backlog",
+            Self::Steady => "steady",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Wake => "wake",
+            Self::WakeUnconfirmed => "wake_unconfirmed",
+            Self::GrowthGate => "growth_gate",
+            Self::SinkCap => "sink_cap",
+            Self::StaleMetrics => "stale_metrics",
+            Self::ShrinkWindow => "shrink_window",
+            Self::Busy => "busy",
+            Self::KeepWarm => "keep_warm",
+            Self::NoProgress => "no_progress",
+            Self::DeadWorker => "dead_worker",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a decision was made from: the observation, and what the policy made of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Inputs {
+    /// When it was made.
+    pub now: DateTime<Utc>,
+    /// The workers.
+    pub pool: PoolSize,
+    /// The counters; null when they could not be read.
+    pub queue: Option<QueueDepth>,
+    /// Why they could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_error: Option<String>,
+    /// Objects finished since the decision before.
+    pub completed: Option<u32>,
+    /// Those of them that failed.
+    pub completed_failed: Option<u32>,
+    /// The slot time of all of them.
+    pub completed_secs: Option<f64>,
+    /// Messages received since the decision before.
+    pub receives: Option<u64>,
+    /// Consecutive empty long polls.
+    pub last_worker_empty_polls: Option<u32>,
+    /// The database's health.
+    pub sink: Sink,
+    /// Workers the policy alone would have; null when the counters could not be read.
+    pub want: Option<u32>,
+    /// The largest such number of the shrink window.
+    pub want_window_max: Option<u32>,
+    /// One object's time in one slot, as believed now.
+    pub job_secs: f64,
+    /// Objects arriving per second, as believed now.
+    pub arrivals_per_sec: f64,
+    /// Age of the oldest message that counts.
+    pub age_secs: Option<f64>,
+    /// Time left to finish everything in, with the safety margin taken off.
+    pub slack_secs: Option<f64>,
+    /// Work waiting and expected in that time, in slot-seconds.
+    pub work_secs: Option<f64>,
+    /// Objects at once in one worker.
+    pub slots_per_worker: u32,
+    /// Time from request to first receive, as believed now.
+    pub start_up_secs: f64,
+    /// The largest size that has proven itself.
+    pub proven: u32,
+    /// The size the database was found to take.
+    pub sink_cap: Option<u32>,
+    /// For how long the counters could not be read.
+    pub stale_secs: f64,
+}
+
+impl Inputs {
+    /// Starts from the observation; the policy fills in the rest.
+    pub(crate) fn new(seen: &Observation, now: DateTime<Utc>) -> Self {
+        let completions = seen.completions.as_deref();
+        Self {
+            now,
+            pool: seen.pool,
+            queue: seen.queue.as_ref().ok().copied(),
+            queue_error: seen.queue.as_ref().err().cloned(),
+            completed: completions.map(|done| u32::try_from(done.len()).unwrap_or(u32::MAX)),
+            completed_failed: completions
+                .map(|done| u32::try_from(done.iter().filter(|c| !c.ok).count()).unwrap_or(u32::MAX)),
+            completed_secs: completions.map(|done| done.iter().map(|c| c.duration_secs).sum()),
+            receives: seen.receives,
+            last_worker_empty_polls: seen.last_worker_empty_polls,
+            sink: seen.sink,
+            want: None,
+            want_window_max: None,
+            job_secs: 0.0,
+            arrivals_per_sec: 0.0,
+            age_secs: None,
+            slack_secs: None,
+            work_secs: None,
+            slots_per_worker: 1,
+            start_up_secs: 0.0,
+            proven: 0,
+            sink_cap: None,
+            stale_secs: 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_reads_the_same_in_json_and_text() {
+        for reason in Reason::ALL {
+            assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{reason}\""));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The decision: how many workers there should be, as a pure function of what was seen.
+//!
+//! Every rule and guard is here and in the modules below, one idea each, so that
+//! `reason` always names what bound the number. A pool backend applies the
+//! number and never second-guesses it.
+
+mod arrivals;
+mod demand;
+mod gate;
+mod progress;
+mod rate;
+mod round;
+mod sink;
+mod stale;
+mod starts;
+mod wake;
+mod window;
+pub(crate) mod words;
+mod zero;
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod stories;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::decision::Decision;
+use crate::observation::Observation;
+
+/// What a pool is asked to achieve, and its limits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// The rule that sizes the pool.
+    pub target: Target,
+    /// Fewest workers, whatever else.
+    pub min: u32,
+    /// Most workers, whatever else.
+    pub max: u32,
+    /// Objects at once in one worker, until it is measured.
+    pub slots_per_worker: u32,
+    /// First guess of the time from requesting a worker to its first receive.
+    pub start_up_secs: f64,
+    /// First guess of one object's time in one slot.
+    pub job_secs: f64,
+    /// Workers the pool may jump to before a larger size has proven itself.
+    pub initial_proven: u32,
+    /// Database connections kept for others.
+    pub connection_reserve: u32,
+}
+
+/// The rule that sizes a pool.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// Every message done so long after it was sent, for the fewest worker-hours.
+    Deadline {
+        /// The promised time.
+        drain_within_secs: f64,
+    },
+    /// So many messages per worker.
+    Backlog {
+        /// Messages, waiting or in flight, that one worker is for.
+        messages_per_worker: u64,
+    },
+}
+
+/// What the policy carries from one decision to the next: small, and kept as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    seen_at: Option<DateTime<Utc>>,
+    job_time: rate::JobTime,
+    start_up: rate::StartUp,
+    arrivals: arrivals::Arrivals,
+    window: window::WantWindow,
+    wake: wake::Wake,
+    gate: gate::GrowthGate,
+    sink: sink::SinkState,
+    stale: stale::Stale,
+    progress: progress::Progress,
+    starts: starts::Starts,
+    quiet: zero::Quiet,
+}
+
+/// Returns how many workers there should be, why, and what to remember for the next time.
+///
+/// Reads no clock, no network and no environment: the same arguments give the same answer.
+pub fn decide(policy: &Policy, seen: &Observation, state: &State, now: DateTime<Utc>) -> (Decision, State) {
+    let mut next = state.clone();
+    let decision = round::Round::open(policy, seen, &mut next, now).decide();
+    (decision, next)
+}
+
+/// Returns the seconds from one time to another, 0 when they are the wrong way round.
+fn elapsed_secs(from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
+    ((to - from).num_milliseconds() as f64 / 1000.0).max(0.0)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::observation::{PoolSize, Sink};
+
+    /// Returns a time so many seconds after the start of the stories.
+    pub fn at(secs: f64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(1_767_225_600_000 + (secs * 1000.0).round() as i64).expect("a time in range")
+    }
+
+    /// Returns an observation that knows nothing.
+    pub fn blind() -> Observation {
+        Observation {
+            pool: PoolSize::default(),
+            queue: Err("the counters could not be read".to_owned()),
+            completions: None,
+            receives: None,
+            redeliveries: None,
+            last_worker_empty_polls: None,
+            sink: Sink::default(),
+            slots_per_worker: None,
+            objects_per_message: None,
+            start_ups: Vec::new(),
+            failed_starts: None,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The shrink window: a pool gives up workers only when none of its recent readings wanted them.
+
+use std::collections::VecDeque;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::elapsed_secs;
+
+/// How long a want is remembered. Longer: idle workers are paid for; shorter: the pool flaps with the counters.
+pub const WINDOW_SECS: f64 = 120.0;
+
+/// What was wanted in the last `WINDOW_SECS`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WantWindow {
+    /// Times and wants; only those that may still become the maximum, so each is larger than all after it.
+    wants: VecDeque<(DateTime<Utc>, u32)>,
+    /// Since when readings have come without a gap as long as the window.
+    covered_since: Option<DateTime<Utc>>,
+    read_at: Option<DateTime<Utc>>,
+}
+
+impl WantWindow {
+    /// Takes in a new want.
+    pub fn push(&mut self, want: u32, now: DateTime<Utc>) {
+        let gap = self.read_at.is_none_or(|before| elapsed_secs(before, now) > WINDOW_SECS);
+        if gap {
+            self.covered_since = Some(now);
+        }
+        self.read_at = Some(now);
+        while self.wants.back().is_some_and(|(_, last)| *last <= want) {
+            self.wants.pop_back();
+        }
+        self.wants.push_back((now, want));
+        self.forget(now);
+    }
+
+    /// Returns the largest want remembered.
+    pub fn max(&self) -> u32 {
+        self.wants.front().map_or(0, |(_, want)| *want)
+    }
+
+    /// Returns for how many seconds there have been readings, at most the window's length.
+    pub fn covered_secs(&self, now: DateTime<Utc>) -> f64 {
+        self.covered_since.map_or(0.0, |since| elapsed_secs(since, now).min(WINDOW_SECS))
+    }
+
+    fn forget(&mut self, now: DateTime<Utc>) {
+        while self.wants.front().is_some_and(|(at, _)| elapsed_secs(*at, now) >= WINDOW_SECS) {
+            self.wants.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::at;
+    use super::*;
+
+    #[test]
+    fn largest_want_is_kept_for_the_window() {
+        let mut window = WantWindow::default();
+        for (secs, want, max) in [(0.0, 80, 80), (10.0, 90, 90), (40.0, 72, 90), (59.0, 64, 90), (125.0, 70, 90)] {
+            window.push(want, at(secs));
+            assert_eq!(window.max(), max, "at {secs} s");
+        }
+        window.push(60, at(131.0));
+        assert_eq!(window.max(), 72);
+    }
+
+    #[test]
+    fn gap_starts_the_cover_anew() {
+        let mut window = WantWindow::default();
+        window.push(1, at(0.0));
+        window.push(1, at(100.0));
+        assert_eq!(window.covered_secs(at(100.0)), 100.0);
+        window.push(1, at(221.0));
+        assert_eq!(window.covered_secs(at(221.0)), 0.0);
+    }
+
+    #[test]
+    fn window_stays_small() {
+        let mut window = WantWindow::default();
+        for tick in 0..10_000_u32 {
+            window.push(tick % 7, at(f64::from(tick)));
+        }
+        assert!(window.wants.len() <= 7);
+    }
+}

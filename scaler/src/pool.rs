@@ -1,0 +1,141 @@
+//! Pools of workers: who is in them, and bringing them to a size.
+//!
+//! A backend only lists and acts. Who is busy is found by the census, which
+//! joins its members with their heartbeats; what to do about a number is the
+//! plan's, a pure function.
+
+pub mod asg;
+pub mod census;
+pub mod dry_run;
+pub mod plan;
+pub mod processes;
+pub mod track;
+
+use std::future::Future;
+
+use chrono::{DateTime, Utc};
+
+pub use plan::Plan;
+
+/// Workers that can be listed, started and ended.
+///
+/// Calls are level-triggered: a plan made from an older list is harmless,
+/// since starting is bounded by the pool's own limit and ending a member that
+/// is gone, or ending it twice, does nothing.
+pub trait WorkerPool: Send {
+    /// Returns every member that exists or has been asked for. An error means that nobody knows, never that there are none.
+    fn members(&mut self) -> impl Future<Output = anyhow::Result<Members>> + Send;
+
+    /// Carries out a plan as far as it goes, and says how far that was. A step that fails does not keep the others back.
+    fn apply(&mut self, plan: &Plan) -> impl Future<Output = Applied> + Send;
+
+    /// What the backend can do.
+    fn abilities(&self) -> Abilities;
+
+    /// Lets go of what only this scaler could look after, because another one leads from another host.
+    fn hand_over(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// Ends what only this scaler could look after, because it stops for good. Returns when that is done.
+    fn close(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// Checks that the backend can be reached and may do what it has to; returns what is worth knowing.
+    fn check(&mut self) -> impl Future<Output = anyhow::Result<Vec<String>>> + Send;
+}
+
+/// What a backend can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// A draining worker can be told to go on.
+    pub take_back: bool,
+    /// A busy worker that is ended finishes what it has.
+    pub drain_busy: bool,
+    /// Its members are the machines or processes themselves, so a member nobody hears of can be ended.
+    pub end_silent: bool,
+}
+
+/// The members of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Those that exist.
+    pub members: Vec<Member>,
+    /// Those asked for that cannot be seen yet.
+    pub requested: u32,
+    /// The most the backend allows.
+    pub most: Option<u32>,
+    /// The fewest the backend allows.
+    pub fewest: u32,
+    /// What the next decision's outcome should mention, such as another writer's change.
+    pub note: Option<String>,
+}
+
+/// One member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id in the backend.
+    pub id: String,
+    /// Where its heartbeats come from.
+    pub key: Key,
+    /// How far it is.
+    pub phase: Phase,
+    /// Whether it must not be ended.
+    pub protected: bool,
+    /// When it was asked for, where the backend knows.
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// What a heartbeat is recognised by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// The instance's id.
+    Instance(String),
+    /// The process's host and id.
+    Process(String, i32),
+    /// The worker's own id.
+    Worker(String),
+}
+
+/// How far a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not up yet.
+    Pending,
+    /// Up.
+    Running,
+    /// On its way out.
+    Leaving,
+}
+
+/// What came of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Members started whose ids are known.
+    pub started_ids: Vec<String>,
+    /// Members started or asked for.
+    pub started: u32,
+    /// Members taken back from draining.
+    pub taken_back: u32,
+    /// Members told to go.
+    pub ended: Vec<String>,
+    /// What could not be done, and why.
+    pub problems: Vec<String>,
+}
+
+impl Applied {
+    /// Returns what was done in words; `None` when there was nothing to do.
+    pub fn outcome(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        for (n, verb) in
+            [(self.taken_back as usize, "took back"), (self.started as usize, "started"), (self.ended.len(), "ended")]
+        {
+            if n > 0 {
+                parts.push(format!("{verb} {n}"));
+            }
+        }
+        parts.extend(self.problems.iter().cloned());
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+}

@@ -1,0 +1,30 @@
+//! A pool that is only watched: decisions are made and kept, nobody is started or ended.
+
+use super::{Abilities, Applied, Members, Plan, WorkerPool};
+
+/// A pool nobody acts on. Its workers are whoever's hearts beat on its queues.
+#[derive(Debug, Default)]
+pub struct DryRun {}
+
+impl WorkerPool for DryRun {
+    async fn members(&mut self) -> anyhow::Result<Members> {
+        Ok(Members::default())
+    }
+
+    async fn apply(&mut self, plan: &Plan) -> Applied {
+        let change = match (plan.start, plan.fewer) {
+            (0, 0) => return Applied::default(),
+            (0, fewer) => format!("dry run: would end {fewer}"),
+            (more, _) => format!("dry run: would start {more}"),
+        };
+        Applied { problems: vec![change], ..Applied::default() }
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { take_back: false, drain_busy: false, end_silent: false }
+    }
+
+    async fn check(&mut self) -> anyhow::Result<Vec<String>> {
+        Ok(vec!["dry run: decisions are kept and nothing is started or ended".to_owned()])
+    }
+}

@@ -1,0 +1,251 @@
+//! Workers as child processes on this machine.
+//!
+//! Who is in the pool is asked of the system, not remembered: every child
+//! carries the pool's mark in its environment. So a scaler that takes over finds
+//! the children of the one before, also one that was started a moment before
+//! its parent was killed, and nobody is counted twice.
+
+mod proc;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::process::{Child, Command};
+use tracing::{info, warn};
+
+use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, WorkerPool};
+use proc::{Proc, ProcessId};
+
+/// The variable that marks a child with its pool.
+pub const MARK_VARIABLE: &str = "PENSTOCK_POOL";
+
+/// How long a stopping scaler waits for its children; an importer's own limit is 110 s.
+const CLOSE_LIMIT: Duration = Duration::from_secs(150);
+
+/// Workers of one pool on this machine.
+pub struct Processes {
+    command: Vec<String>,
+    env: BTreeMap<String, String>,
+    directory: Option<PathBuf>,
+    log_directory: Option<PathBuf>,
+    mark: String,
+    host: String,
+    /// Children this process started itself and has to reap.
+    children: HashMap<ProcessId, Child>,
+    /// Everyone seen at the last look.
+    known: BTreeSet<ProcessId>,
+    /// Those told to go.
+    leaving: BTreeSet<ProcessId>,
+}
+
+/// What the children are.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Variables added to the scaler's own.
+    pub env: BTreeMap<String, String>,
+    /// Where they run.
+    pub directory: Option<PathBuf>,
+    /// Where their output goes.
+    pub log_directory: Option<PathBuf>,
+}
+
+impl Processes {
+    /// Prepares a pool; `mark` tells its children from all other processes of this machine.
+    pub fn new(settings: Settings, mark: String) -> Self {
+        Self {
+            command: settings.command,
+            env: settings.env,
+            directory: settings.directory,
+            log_directory: settings.log_directory,
+            mark,
+            host: host(),
+            children: HashMap::new(),
+            known: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+        }
+    }
+
+    /// Returns the processes that carry the mark.
+    ///
+    /// A wrapper that did not replace itself by its program carries it too; the program is its child, and the worker.
+    fn look(&mut self) -> anyhow::Result<Vec<Proc>> {
+        let marked = proc::marked(MARK_VARIABLE, &self.mark)?;
+        let parents: BTreeSet<i32> = marked.iter().map(|process| process.parent).collect();
+        Ok(marked.into_iter().filter(|process| !parents.contains(&process.id.pid)).collect())
+    }
+
+    fn reap(&mut self) {
+        let leaving = &self.leaving;
+        self.children.retain(|id, child| match child.try_wait() {
+            Ok(None) => true,
+            Ok(Some(status)) => {
+                if status.success() {
+                    info!(worker.pid = id.pid, "worker process ended");
+                } else if leaving.contains(id) {
+                    warn!(worker.pid = id.pid, status = %status, "worker process did not end in order");
+                } else {
+                    warn!(worker.pid = id.pid, status = %status, "worker process ended by itself");
+                }
+                false
+            }
+            Err(_) => false,
+        });
+    }
+
+    fn start(&mut self) -> anyhow::Result<ProcessId> {
+        let Some((program, arguments)) = self.command.split_first() else { bail!("`command` names no program") };
+        let mut command = Command::new(resolve(program));
+        command
+            .args(arguments)
+            .envs(&self.env)
+            .env(MARK_VARIABLE, &self.mark)
+            // A Ctrl-C is for the scaler, which ends its children in order.
+            .process_group(0)
+            .stdin(Stdio::null());
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
+        if let Some(directory) = &self.log_directory {
+            std::fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+            let name = format!("worker-{}.log", chrono::Utc::now().format("%Y%m%dT%H%M%S%.3f"));
+            let path = directory.join(name);
+            let file = std::fs::File::options().create(true).append(true).open(&path);
+            let file = file.with_context(|| format!("open {}", path.display()))?;
+            command.stdout(file.try_clone().context("share the log file")?).stderr(file);
+        }
+        let child = command.spawn().with_context(|| format!("start {program}"))?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).context("the worker ended at once")?;
+        let id = proc::id_of(pid).context("the worker ended at once")?;
+        self.children.insert(id, child);
+        self.known.insert(id);
+        Ok(id)
+    }
+
+    /// Asks a process to finish what it has and go; once, since a second signal ends it at once.
+    async fn drain(&mut self, id: ProcessId) -> anyhow::Result<()> {
+        if self.leaving.insert(id) {
+            proc::signal(id, "TERM").await?;
+        }
+        Ok(())
+    }
+
+    async fn drain_all(&mut self) {
+        let Ok(processes) = self.look() else { return };
+        for process in processes {
+            if let Err(error) = self.drain(process.id).await {
+                warn!(worker.pid = process.id.pid, error = format!("{error:#}"), "could not drain a worker process");
+            }
+        }
+    }
+}
+
+impl WorkerPool for Processes {
+    async fn members(&mut self) -> anyhow::Result<Members> {
+        self.reap();
+        let seen = self.look()?;
+        let alive: BTreeSet<ProcessId> = seen.iter().map(|process| process.id).collect();
+        self.leaving.retain(|id| alive.contains(id));
+        self.known = alive;
+        let member = |process: &Proc| Member {
+            id: process.id.to_string(),
+            key: Key::Process(self.host.clone(), process.id.pid),
+            phase: if self.leaving.contains(&process.id) { Phase::Leaving } else { Phase::Running },
+            protected: false,
+            since: process.started_at,
+        };
+        Ok(Members { members: seen.iter().map(member).collect(), ..Members::default() })
+    }
+
+    async fn apply(&mut self, plan: &Plan) -> Applied {
+        let mut applied = Applied::default();
+        for (ids, name) in [(&plan.replace, "KILL"), (&plan.end, "TERM")] {
+            for text in ids {
+                let Some(id) = self.known.iter().copied().find(|id| id.to_string() == *text) else { continue };
+                let done = if name == "TERM" { self.drain(id).await } else { proc::signal(id, name).await };
+                match done {
+                    Ok(()) => applied.ended.push(text.clone()),
+                    Err(error) => applied.problems.push(format!("{error:#}")),
+                }
+            }
+        }
+        for _ in 0..plan.start {
+            match self.start() {
+                Ok(id) => {
+                    applied.started += 1;
+                    applied.started_ids.push(id.to_string());
+                }
+                Err(error) => {
+                    // The next one would fail alike.
+                    applied.problems.push(format!("{error:#}"));
+                    break;
+                }
+            }
+        }
+        applied
+    }
+
+    fn abilities(&self) -> Abilities {
+        // An importer that was told to drain cannot be told to go on.
+        Abilities { take_back: false, drain_busy: true, end_silent: true }
+    }
+
+    async fn hand_over(&mut self) {
+        self.reap();
+        self.drain_all().await;
+    }
+
+    async fn close(&mut self) {
+        self.drain_all().await;
+        let deadline = tokio::time::Instant::now() + CLOSE_LIMIT;
+        while self.look().is_ok_and(|left| !left.is_empty()) && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.reap();
+        }
+        self.reap();
+    }
+
+    async fn check(&mut self) -> anyhow::Result<Vec<String>> {
+        let Some(program) = self.command.first() else { bail!("`command` names no program") };
+        let path = resolve(program);
+        let found = if path.components().count() > 1 { path.is_file() } else { in_path(program).is_some() };
+        if !found {
+            bail!("the program {program} is neither in PATH nor beside the scaler");
+        }
+        if let Some(directory) = self.directory.as_ref().filter(|directory| !directory.is_dir()) {
+            bail!("`directory` {} is no directory", directory.display());
+        }
+        let running = self.look()?.len();
+        Ok(vec![format!("processes: {} on {}, {running} running", self.command.join(" "), self.host)])
+    }
+}
+
+/// Returns the program's path: as it is, from PATH, or beside the scaler's own binary.
+fn resolve(program: &str) -> PathBuf {
+    let given = PathBuf::from(program);
+    if given.components().count() > 1 || in_path(program).is_some() {
+        return given;
+    }
+    let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(program)));
+    beside.filter(|path| path.is_file()).unwrap_or(given)
+}
+
+fn in_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| Path::is_file(path))
+}
+
+/// Returns this machine's name, as importers put it into their heartbeats.
+pub fn host() -> String {
+    let named =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    named
+        .map(|text| text.trim().to_owned())
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}

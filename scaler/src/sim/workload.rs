@@ -1,0 +1,333 @@
+//! What is sent in a simulation: the built-in workloads, and those of a file.
+
+use serde::Deserialize;
+
+use super::counters::gauss;
+use crate::config::duration;
+
+/// How much jobs differ: the sigma of a log-normal distribution with the right mean.
+const JOB_SIGMA: f64 = 0.47;
+
+/// A load, drawn: every message with its time and its work.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Load {
+    /// The workload's name.
+    pub name: String,
+    /// Every message, in the order sent.
+    pub arrivals: Vec<Arrival>,
+    /// The promised time.
+    pub drain_within_secs: f64,
+    /// What the policy is told one job takes.
+    pub guess_secs: f64,
+    /// Mean time from request to first receive.
+    pub start_up_secs: f64,
+    /// Jobs at once in one worker.
+    pub slots_per_worker: u32,
+    /// Most workers.
+    pub max: u32,
+    /// Share of starts that fail.
+    pub start_failures: f64,
+    /// Jobs at once the database takes before it becomes slower.
+    pub sink_slots: Option<u32>,
+    /// From when to when the counters cannot be read.
+    pub blackout: Option<(f64, f64)>,
+    /// How long the run lasts at least.
+    pub horizon_secs: f64,
+}
+
+/// One message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Arrival {
+    /// When it is sent.
+    pub at: f64,
+    /// How long it takes a worker that is not disturbed.
+    pub work_secs: f64,
+    /// Whether it can never be imported.
+    pub poison: bool,
+}
+
+/// A workload as it is written down.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Its name in the table.
+    pub name: String,
+    /// The promised time.
+    #[serde(default = "default_drain_within", deserialize_with = "duration::secs")]
+    pub drain_within: f64,
+    /// Mean time of one job in one slot.
+    #[serde(default = "default_job", deserialize_with = "duration::secs")]
+    pub job: f64,
+    /// What the policy is told; twice the truth when absent.
+    #[serde(default, deserialize_with = "duration::optional_secs")]
+    pub guess: Option<f64>,
+    /// Mean time from request to first receive.
+    #[serde(default = "default_start_up", deserialize_with = "duration::secs")]
+    pub start_up: f64,
+    /// Jobs at once in one worker.
+    #[serde(default = "default_slots")]
+    pub slots_per_worker: u32,
+    /// Most workers.
+    #[serde(default = "default_max")]
+    pub max: u32,
+    /// Share of starts that fail.
+    #[serde(default)]
+    pub start_failures: f64,
+    /// Share of messages that can never be imported.
+    #[serde(default)]
+    pub poison: f64,
+    /// Jobs at once the database takes before it becomes slower.
+    #[serde(default)]
+    pub sink_slots: Option<u32>,
+    /// When the counters cannot be read.
+    #[serde(default)]
+    pub blackout: Option<Blackout>,
+    /// How long the run lasts at least.
+    #[serde(default = "default_horizon", deserialize_with = "duration::secs")]
+    pub horizon: f64,
+    /// What is sent.
+    #[serde(default)]
+    pub send: Vec<Send>,
+}
+
+/// A time without counters.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Blackout {
+    /// When it begins.
+    #[serde(deserialize_with = "duration::secs")]
+    pub at: f64,
+    /// How long it lasts.
+    #[serde(deserialize_with = "duration::secs")]
+    pub lasts: f64,
+}
+
+/// Messages sent in a stretch of time: a number of them, or a rate that may rise or fall.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Send {
+    /// When it begins.
+    #[serde(default, deserialize_with = "duration::secs")]
+    pub at: f64,
+    /// How long it lasts.
+    #[serde(default, deserialize_with = "duration::secs")]
+    pub lasts: f64,
+    /// Messages altogether, evenly spread.
+    #[serde(default)]
+    pub messages: u64,
+    /// Messages per second at its beginning, at random intervals.
+    #[serde(default)]
+    pub per_sec: f64,
+    /// Messages per second at its end; as at its beginning when absent.
+    #[serde(default)]
+    pub per_sec_end: Option<f64>,
+    /// Again after so long, until the horizon.
+    #[serde(default, deserialize_with = "duration::optional_secs")]
+    pub every: Option<f64>,
+}
+
+fn default_drain_within() -> f64 {
+    900.0
+}
+fn default_job() -> f64 {
+    1.0
+}
+fn default_start_up() -> f64 {
+    45.0
+}
+fn default_slots() -> u32 {
+    1
+}
+fn default_max() -> u32 {
+    200
+}
+fn default_horizon() -> f64 {
+    3600.0
+}
+
+impl Default for Workload {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            drain_within: default_drain_within(),
+            job: default_job(),
+            guess: None,
+            start_up: default_start_up(),
+            slots_per_worker: default_slots(),
+            max: default_max(),
+            start_failures: 0.0,
+            poison: 0.0,
+            sink_slots: None,
+            blackout: None,
+            horizon: default_horizon(),
+            send: Vec::new(),
+        }
+    }
+}
+
+const MINUTE: f64 = 60.0;
+const HOUR: f64 = 3600.0;
+
+/// Returns the built-in workloads.
+pub fn built_in() -> Vec<Workload> {
+    let of = |name: &str, horizon: f64, send: Vec<Send>| Workload {
+        name: name.to_owned(),
+        horizon,
+        send,
+        ..Workload::default()
+    };
+    let burst = |messages| Send { at: 2.0 * MINUTE, lasts: 10.0, messages, ..Send::default() };
+    let rate = |at, lasts, per_sec| Send { at, lasts, per_sec, ..Send::default() };
+    vec![
+        of("burst", HOUR, vec![burst(20_000)]),
+        of("steady", 4.0 * HOUR, vec![rate(2.0 * MINUTE, 4.0 * HOUR - 2.0 * MINUTE, 20.0)]),
+        of("periodic", 3.0 * HOUR, vec![Send { every: Some(10.0 * MINUTE), ..burst(1000) }]),
+        of("trickle", 6.0 * HOUR, vec![Send { every: Some(3.0 * MINUTE), ..burst(1) }]),
+        Workload { job: 5.0 * MINUTE, drain_within: 30.0 * MINUTE, ..of("long-jobs", 2.0 * HOUR, vec![burst(200)]) },
+        Workload {
+            sink_slots: Some(40),
+            drain_within: 30.0 * MINUTE,
+            ..of("saturated-sink", HOUR, vec![burst(50_000)])
+        },
+        of(
+            "ramp",
+            4.0 * HOUR,
+            vec![
+                Send { per_sec_end: Some(40.0), ..rate(2.0 * MINUTE, 2.0 * HOUR, 0.0) },
+                Send { per_sec: 40.0, per_sec_end: Some(0.0), ..rate(2.0 * MINUTE + 2.0 * HOUR, 1.9 * HOUR, 40.0) },
+            ],
+        ),
+        Workload {
+            blackout: Some(Blackout { at: 30.0 * MINUTE, lasts: 15.0 * MINUTE }),
+            drain_within: 30.0 * MINUTE,
+            ..of(
+                "blackout",
+                2.0 * HOUR,
+                vec![
+                    rate(2.0 * MINUTE, 2.0 * HOUR - 2.0 * MINUTE, 2.0),
+                    Send { at: 32.0 * MINUTE, lasts: 10.0, messages: 5_000, ..Send::default() },
+                ],
+            )
+        },
+        of("empty-day", 24.0 * HOUR, Vec::new()),
+        of("on-off", 4.0 * HOUR, vec![Send { every: Some(HOUR), ..rate(2.0 * MINUTE, 20.0 * MINUTE, 20.0) }]),
+        Workload { job: 5.0, guess: Some(1.0), ..of("wrong-guess", HOUR, vec![burst(5_000)]) },
+        Workload { start_failures: 0.3, ..of("failing-starts", HOUR, vec![burst(20_000)]) },
+        Workload { poison: 0.01, ..of("poison", 2.0 * HOUR, vec![rate(2.0 * MINUTE, 1.5 * HOUR, 10.0)]) },
+    ]
+}
+
+impl Workload {
+    /// Reads a workload file.
+    pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    /// Draws every message.
+    pub fn draw(&self, seed: u64) -> Load {
+        let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.name.len() as u64);
+        let mut times = Vec::new();
+        for send in &self.send {
+            let mut at = send.at;
+            loop {
+                send.times(at, self.horizon, &mut rng, &mut times);
+                match send.every {
+                    Some(every) if every > 0.0 && at + every < self.horizon => at += every,
+                    _ => break,
+                }
+            }
+        }
+        times.sort_by(f64::total_cmp);
+        let arrivals = times
+            .into_iter()
+            .map(|at| Arrival {
+                at,
+                work_secs: self.job * (JOB_SIGMA * gauss(&mut rng) - JOB_SIGMA * JOB_SIGMA / 2.0).exp(),
+                poison: rng.f64() < self.poison,
+            })
+            .collect();
+        Load {
+            name: self.name.clone(),
+            arrivals,
+            drain_within_secs: self.drain_within,
+            guess_secs: self.guess.unwrap_or(2.0 * self.job),
+            start_up_secs: self.start_up,
+            slots_per_worker: self.slots_per_worker.max(1),
+            max: self.max,
+            start_failures: self.start_failures,
+            sink_slots: self.sink_slots,
+            blackout: self.blackout.map(|blackout| (blackout.at, blackout.at + blackout.lasts)),
+            horizon_secs: self.horizon,
+        }
+    }
+}
+
+impl Send {
+    fn times(&self, at: f64, horizon: f64, rng: &mut fastrand::Rng, times: &mut Vec<f64>) {
+        for i in 0..self.messages {
+            times.push(at + self.lasts * i as f64 / self.messages as f64);
+        }
+        let (from, to) = (self.per_sec, self.per_sec_end.unwrap_or(self.per_sec));
+        let most = from.max(to);
+        if most <= 0.0 {
+            return;
+        }
+        // Thinning: candidates at the highest rate, kept with the present one's share.
+        let mut offset = 0.0;
+        loop {
+            offset -= rng.f64().max(f64::MIN_POSITIVE).ln() / most;
+            if offset >= self.lasts || at + offset >= horizon {
+                return;
+            }
+            let rate = from + (to - from) * offset / self.lasts;
+            if rng.f64() * most < rate {
+                times.push(at + offset);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_workloads_send_what_they_say() {
+        let sent: Vec<_> =
+            built_in().iter().map(|workload| (workload.name.clone(), workload.draw(1).arrivals.len())).collect();
+        for (name, least, most) in [
+            ("burst", 20_000, 20_000),
+            ("steady", 280_000, 291_000),
+            ("periodic", 18_000, 18_000),
+            ("trickle", 120, 120),
+            ("empty-day", 0, 0),
+            ("on-off", 94_000, 98_000),
+        ] {
+            let (_, n) = sent.iter().find(|(has, _)| has == name).expect(name);
+            assert!((least..=most).contains(n), "{name}: {n}");
+        }
+    }
+
+    #[test]
+    fn same_seed_draws_the_same_load() {
+        let workload = &built_in()[1];
+        assert_eq!(workload.draw(3), workload.draw(3));
+        assert_ne!(workload.draw(3), workload.draw(4));
+    }
+
+    #[test]
+    fn mean_job_is_the_one_asked_for() {
+        let load = built_in()[0].draw(1);
+        let mean = load.arrivals.iter().map(|job| job.work_secs).sum::<f64>() / load.arrivals.len() as f64;
+        assert!((mean - 1.0).abs() < 0.02, "{mean}");
+    }
+
+    #[test]
+    fn workload_file_is_read_and_its_mistakes_are_named() {
+        let text = "name = \"evening\"\njob = \"500ms\"\n[[send]]\nat = \"1m\"\nlasts = \"10s\"\nmessages = 30\n";
+        let workload = Workload::parse(text).unwrap();
+        assert_eq!((workload.job, workload.draw(1).arrivals.len()), (0.5, 30));
+        let error = Workload::parse("name = \"x\"\nspeed = 3\n").unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("speed"), "{error}");
+    }
+}

@@ -1,0 +1,393 @@
+//! What the scaler keeps in Postgres and reads from it: its state and decisions, the importers' ledger and heartbeats.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{Connection, PgConnection, Row};
+
+use crate::config::Database;
+use crate::database;
+use crate::observation::Completion;
+
+/// How long anything may take: a tick must not wait for a database that hangs.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Objects of one look at the ledger, at most.
+const MOST_COMPLETIONS: i64 = 200_000;
+
+/// What the ledger shows less recently than this is complete: rows are stamped shortly before they are committed.
+const SETTLED_SECS: f64 = 2.0;
+
+/// The database, connected again whenever it was lost.
+pub struct Store {
+    database: Database,
+    application_name: String,
+    connection: Option<PgConnection>,
+}
+
+/// A worker's heartbeat.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heartbeat {
+    /// Unique to the process.
+    pub id: String,
+    /// Where it runs.
+    pub host: String,
+    /// Its process there.
+    pub pid: i32,
+    /// Its instance, where it knows.
+    pub instance_id: Option<String>,
+    /// `starting`, `idle`, `busy` or `draining`.
+    pub state: String,
+    /// Objects at once.
+    pub slots: u32,
+    /// Objects being imported.
+    pub in_flight: u32,
+    /// Empty long polls in a row.
+    pub empty_polls: u32,
+    /// How long ago it was heard of, by the server's clock.
+    pub silent_secs: f64,
+    /// When its first receive was answered.
+    pub first_receive_at: Option<DateTime<Utc>>,
+    /// Messages received since it started.
+    pub receives: u64,
+    /// Those of them received before.
+    pub redeliveries: u64,
+    /// How long ago the oldest message in hand was sent.
+    pub oldest_age_secs: Option<f64>,
+    /// How often that message was received.
+    pub oldest_receive_count: Option<u64>,
+}
+
+/// How busy the server is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ServerLoad {
+    /// Its connection limit.
+    pub max_connections: u32,
+    /// Connections that are still free for us.
+    pub free_connections: u32,
+    /// Backends of importers.
+    pub importer_backends: u32,
+    /// Those of them that wait for a lock.
+    pub waiting_for_locks: u32,
+}
+
+/// What a tick reads.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// Everyone heard of within the hour on the pool's queues.
+    pub heartbeats: Vec<Heartbeat>,
+    /// What was finished since the reading before; `None` at the first one.
+    pub completions: Option<Vec<Completion>>,
+    /// How busy the server is.
+    pub load: ServerLoad,
+    /// Up to when the ledger was read.
+    pub read_to: Option<DateTime<Utc>>,
+}
+
+/// A decision as it is kept.
+#[derive(Clone, Debug)]
+pub struct Record<'a> {
+    /// The pool.
+    pub pool: &'a str,
+    /// When it was made.
+    pub at: DateTime<Utc>,
+    /// The number.
+    pub desired: u32,
+    /// The reason's word.
+    pub reason: &'a str,
+    /// The sentence.
+    pub explain: &'a str,
+    /// What it was made from.
+    pub inputs: Value,
+    /// Whether the pool was brought to the number.
+    pub applied: bool,
+    /// What was done, or why not.
+    pub outcome: Option<&'a str>,
+}
+
+/// A decision of the past.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct PastDecision {
+    /// The pool.
+    pub pool: String,
+    /// When it was made.
+    pub at: DateTime<Utc>,
+    /// The number.
+    pub desired: i32,
+    /// The reason's word.
+    pub reason: String,
+    /// The sentence.
+    pub explain: String,
+    /// What it was made from.
+    pub inputs: Value,
+    /// Whether the pool was brought to the number.
+    pub applied: bool,
+    /// What was done, or why not.
+    pub outcome: Option<String>,
+}
+
+/// Which decisions of the past are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct PastQuery {
+    /// Only this pool's.
+    pub pool: Option<String>,
+    /// From then on.
+    pub since: Option<DateTime<Utc>>,
+    /// Until then.
+    pub until: Option<DateTime<Utc>>,
+    /// At most so many, the newest.
+    pub limit: u32,
+}
+
+impl Store {
+    /// Names the database; nothing is connected yet.
+    pub fn new(database: Database, application_name: impl Into<String>) -> Self {
+        Self { database, application_name: application_name.into(), connection: None }
+    }
+
+    /// Brings the schema up to date where this role may.
+    pub async fn migrate(&mut self) -> anyhow::Result<()> {
+        // Another process may be applying a long migration under the lock, so this has no deadline.
+        let connection = self.connection().await?;
+        let done = database::migrate(connection).await;
+        self.keep_if(done)
+    }
+
+    /// Reads heartbeats, what was finished after `read_to`, and the server's load.
+    pub async fn read(&mut self, queues: &[String], read_to: Option<DateTime<Utc>>) -> anyhow::Result<Reading> {
+        self.run("read the ledger", async |connection| {
+            let heartbeats = heartbeats(connection, queues).await?;
+            let load = server_load(connection).await?;
+            let now: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp() - make_interval(secs => $1)")
+                .bind(SETTLED_SECS)
+                .fetch_one(&mut *connection)
+                .await?;
+            let completions = match read_to {
+                Some(from) => Some(completions(connection, queues, from, now).await?),
+                None => None,
+            };
+            Ok(Reading { heartbeats, completions, load, read_to: Some(read_to.map_or(now, |from| from.max(now))) })
+        })
+        .await
+    }
+
+    /// Returns a pool's state as it was kept last, and who kept it.
+    pub async fn load_state(&mut self, pool: &str) -> anyhow::Result<Option<(Value, Option<String>)>> {
+        self.run("read the pool's state", async |connection| {
+            sqlx::query_as("SELECT state, leader FROM penstock.pool_state WHERE pool = $1")
+                .bind(pool)
+                .fetch_optional(connection)
+                .await
+        })
+        .await
+    }
+
+    /// Keeps a pool's state and, where given, a decision, in one transaction; returns how long the commit took.
+    pub async fn keep(
+        &mut self,
+        pool: &str,
+        state: &Value,
+        leader: &str,
+        record: Option<&Record<'_>>,
+    ) -> anyhow::Result<Duration> {
+        self.run("keep the decision", async |connection| {
+            let mut transaction = connection.begin().await?;
+            sqlx::query(
+                "INSERT INTO penstock.pool_state (pool, state, leader, updated_at) VALUES ($1, $2, $3, clock_timestamp()) \
+                 ON CONFLICT (pool) DO UPDATE SET state = excluded.state, leader = excluded.leader, \
+                 updated_at = excluded.updated_at",
+            )
+            .bind(pool)
+            .bind(state)
+            .bind(leader)
+            .execute(&mut *transaction)
+            .await?;
+            if let Some(record) = record {
+                sqlx::query(
+                    "INSERT INTO penstock.decisions (pool, at, desired, reason, explain, inputs, applied, outcome) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                )
+                .bind(record.pool)
+                .bind(record.at)
+                .bind(i32::try_from(record.desired).unwrap_or(i32::MAX))
+                .bind(record.reason)
+                .bind(record.explain)
+                .bind(&record.inputs)
+                .bind(record.applied)
+                .bind(record.outcome)
+                .execute(&mut *transaction)
+                .await?;
+            }
+            let begun = Instant::now();
+            transaction.commit().await?;
+            Ok(begun.elapsed())
+        })
+        .await
+    }
+
+    /// Returns past decisions, oldest first.
+    pub async fn past(&mut self, query: &PastQuery) -> anyhow::Result<Vec<PastDecision>> {
+        self.run("read past decisions", async |connection| {
+            let rows = sqlx::query(include_str!("store/past.sql"))
+                .bind(&query.pool)
+                .bind(query.since)
+                .bind(query.until)
+                .bind(i64::from(query.limit))
+                .fetch_all(connection)
+                .await?;
+            rows.iter()
+                .map(|row| {
+                    Ok(PastDecision {
+                        pool: row.try_get("pool")?,
+                        at: row.try_get("at")?,
+                        desired: row.try_get("desired")?,
+                        reason: row.try_get("reason")?,
+                        explain: row.try_get("explain")?,
+                        inputs: row.try_get("inputs")?,
+                        applied: row.try_get("applied")?,
+                        outcome: row.try_get("outcome")?,
+                    })
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// Returns when the last decision before a time was made, of one pool or of any.
+    pub async fn last_before(
+        &mut self,
+        pool: Option<&str>,
+        at: DateTime<Utc>,
+    ) -> anyhow::Result<Option<DateTime<Utc>>> {
+        self.run("read past decisions", async |connection| {
+            sqlx::query_scalar(
+                "SELECT max(at) FROM penstock.decisions WHERE at <= $2 AND ($1::text IS NULL OR pool = $1)",
+            )
+            .bind(pool)
+            .bind(at)
+            .fetch_one(connection)
+            .await
+        })
+        .await
+    }
+
+    /// Forgets decisions older than this; returns how many.
+    pub async fn forget(&mut self, pool: &str, days: i32) -> anyhow::Result<u64> {
+        self.run("forget old decisions", async |connection| {
+            let done = sqlx::query(
+                "DELETE FROM penstock.decisions WHERE pool = $1 AND at < now() - make_interval(days => $2)",
+            )
+            .bind(pool)
+            .bind(days)
+            .execute(connection)
+            .await?;
+            Ok(done.rows_affected())
+        })
+        .await
+    }
+
+    /// Returns how many migrations are missing; changes nothing.
+    pub async fn missing_migrations(&mut self) -> anyhow::Result<usize> {
+        let connection = self.connection().await?;
+        let missing = database::missing_migrations(connection).await;
+        self.keep_if(missing)
+    }
+
+    /// Runs statements; a connection that failed is not used again.
+    async fn run<T>(
+        &mut self,
+        what: &'static str,
+        statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> anyhow::Result<T> {
+        let connection = self.connection().await?;
+        let done = within(PATIENCE, statements(connection)).await.context(what);
+        self.keep_if(done)
+    }
+
+    async fn connection(&mut self) -> anyhow::Result<&mut PgConnection> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => database::connect(&self.database, &self.application_name).await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    fn keep_if<T>(&mut self, done: anyhow::Result<T>) -> anyhow::Result<T> {
+        if done.is_err() {
+            self.connection = None;
+        }
+        done
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, sqlx::Error>>) -> anyhow::Result<T> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => anyhow::bail!("Postgres did not answer in {} s", limit.as_secs()),
+    }
+}
+
+async fn heartbeats(connection: &mut PgConnection, queues: &[String]) -> Result<Vec<Heartbeat>, sqlx::Error> {
+    let rows = sqlx::query(include_str!("store/heartbeats.sql")).bind(queues).fetch_all(connection).await?;
+    let natural = |n: i64| u64::try_from(n).unwrap_or(0);
+    rows.iter()
+        .map(|row| {
+            Ok(Heartbeat {
+                id: row.try_get("id")?,
+                host: row.try_get("host")?,
+                pid: row.try_get("pid")?,
+                instance_id: row.try_get("instance_id")?,
+                state: row.try_get("state")?,
+                slots: u32::try_from(row.try_get::<i32, _>("slots")?).unwrap_or(1),
+                in_flight: u32::try_from(row.try_get::<i32, _>("in_flight")?).unwrap_or(0),
+                empty_polls: u32::try_from(row.try_get::<i32, _>("empty_polls")?).unwrap_or(0),
+                silent_secs: row.try_get("silent_secs")?,
+                first_receive_at: row.try_get("first_receive_at")?,
+                receives: natural(row.try_get("receives")?),
+                redeliveries: natural(row.try_get("redeliveries")?),
+                oldest_age_secs: row.try_get("oldest_age_secs")?,
+                oldest_receive_count: row
+                    .try_get::<Option<i32>, _>("oldest_receive_count")?
+                    .map(|count| natural(count.into())),
+            })
+        })
+        .collect()
+}
+
+async fn completions(
+    connection: &mut PgConnection,
+    queues: &[String],
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Result<Vec<Completion>, sqlx::Error> {
+    let rows = sqlx::query(include_str!("store/completions.sql"))
+        .bind(queues)
+        .bind(from)
+        .bind(to)
+        .bind(MOST_COMPLETIONS)
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Completion {
+                ended_at: row.try_get("finished_at")?,
+                duration_secs: row.try_get("duration_secs")?,
+                ok: row.try_get("ok")?,
+            })
+        })
+        .collect()
+}
+
+async fn server_load(connection: &mut PgConnection) -> Result<ServerLoad, sqlx::Error> {
+    let row = sqlx::query(include_str!("store/server_load.sql")).fetch_one(connection).await?;
+    let natural = |n: i64| u32::try_from(n).unwrap_or(0);
+    Ok(ServerLoad {
+        max_connections: natural(row.try_get("max_connections")?),
+        free_connections: natural(row.try_get("free_connections")?),
+        importer_backends: natural(row.try_get("importer_backends")?),
+        waiting_for_locks: natural(row.try_get("waiting_for_locks")?),
+    })
+}

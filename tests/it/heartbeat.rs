@@ -1,0 +1,40 @@
+//! A message in hand stays ours for as long as its import takes.
+
+use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs};
+use anyhow::Result;
+use penstock_tests::{
+    aws::{Depth, Options},
+    proxy::{Action, Rule},
+};
+use std::time::Duration;
+
+/// Of the queue.
+const VISIBILITY_SECS: u32 = 2;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_five_times_longer_than_the_visibility_timeout_is_delivered_once_and_so_are_nine_behind_it()
+-> Result<()> {
+    // One receive is all a message has: a second one would make it a dead letter.
+    let options =
+        Options { visibility_timeout_secs: VISIBILITY_SECS, max_receive_count: Some(1), ..Options::default() };
+    let world = World::new(options, PAIRS_TABLE, PAIRS).await?;
+    for id in 0..10 {
+        world.pipeline.put(&format!("pairs/{id}"), pairs(&[(id, "x")])).await?;
+    }
+    world.pipeline.wait_for_visible(10, LIMIT).await?;
+    let proxy = world.aws_proxy().await?;
+    let pause = Duration::from_secs((5 * VISIBILITY_SECS).into());
+    let get = format!("GET /{}/pairs/", world.pipeline.bucket);
+    let slow = proxy.add(Rule::when_client_sends(get, Action::Delay(pause)));
+    let worker = world.through_aws(world.drainer().args(["--concurrency", "1"]), "S3", &proxy).start()?;
+    slow.fired(1, LIMIT).await?;
+    worker.finish(LIMIT).await?;
+    let imported: Vec<_> = (0..10).map(|id| format!("{id}=x")).collect();
+    assert_eq!(world.pairs().await?, imported);
+    assert_eq!(world.database.value("SELECT max(attempts) FROM penstock.object_status").await?, "1");
+    assert_eq!(world.pipeline.depth().await?, Depth::default());
+    assert_eq!(world.pipeline.dead_letter_depth().await?, Depth::default());
+    let slowest = world.database.value("SELECT max(duration_seconds) >= 10 FROM penstock.object_status").await?;
+    assert_eq!(slowest, "true");
+    Ok(())
+}
