@@ -52,6 +52,14 @@ impl Bench {
         importer(&self.database, &self.shelf, &self.config, id, lock_timeout)
     }
 
+    /// Returns a worker that logs in as `role` with the password `role`.
+    pub fn worker_as(&self, role: &str) -> Result<Importer> {
+        let options: PgConnectOptions = self.database.url().parse()?;
+        let options = options.username(role).password(role);
+        let sessions = Sessions::new(move || Ok(options.clone()));
+        Importer::new(self.config.clone(), Arc::clone(&self.shelf) as _, sessions, role.to_owned(), None)
+    }
+
     /// Returns the first worker.
     pub fn importer(&self) -> &Importer {
         &self.importer

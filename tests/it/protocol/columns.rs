@@ -1,6 +1,6 @@
 //! What columns get: defaults, casts, lineage, columns the file does not have, columns the table does not have.
 
-use super::bench::Bench;
+use super::bench::{Bench, event, settle};
 use anyhow::Result;
 
 const KEYED: &str = "table = \"public.t\"\nkey = [\"id\"]";
@@ -80,11 +80,31 @@ async fn lineage_is_filled_and_ignored_when_rows_are_compared() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn views_and_tables_under_row_security_are_refused() -> Result<()> {
+async fn views_are_refused() -> Result<()> {
     let view = "CREATE TABLE u (id int PRIMARY KEY); CREATE VIEW t AS SELECT * FROM u";
     let bench = Bench::new(view, KEYED).await?;
     let said = bench.put("k", "{\"id\": 1}\n", "01").await?;
     assert!(said.starts_with("failed(schema)") && said.contains("not a table"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_under_row_security_are_refused_and_rights_to_change_rows_suffice_for_others() -> Result<()> {
+    let bench = Bench::new("CREATE TABLE t (id int PRIMARY KEY)", KEYED).await?;
+    let role = format!("role_of_{}", bench.database.name());
+    let setup = format!(
+        "CREATE ROLE {role} LOGIN PASSWORD '{role}'; GRANT USAGE ON SCHEMA penstock, public TO {role}; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA penstock, public TO {role}"
+    );
+    bench.database.execute(&setup).await?;
+    let record = event(&bench.shelf.put("k", "{\"id\": 1}\n"), "01");
+    assert_eq!(settle(&bench.worker_as(&role)?, &record).await?, "imported 1 = 1 + 0 + 0");
+    bench.database.execute("ALTER TABLE public.t ENABLE ROW LEVEL SECURITY").await?;
+    let record = event(&bench.shelf.put("k", "{\"id\": 2}\n"), "02");
+    let said = settle(&bench.worker_as(&role)?, &record).await?;
+    assert!(said.starts_with("failed(schema)") && said.contains("row-level security"), "{said}");
+    bench.database.execute(&format!("DROP OWNED BY {role}")).await?;
+    bench.database.execute(&format!("DROP ROLE {role}")).await?;
     Ok(())
 }
 

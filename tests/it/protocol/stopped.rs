@@ -88,3 +88,22 @@ async fn an_attempt_is_recorded_while_another_import_holds_the_head() -> Result<
     assert_eq!(next.await??, "imported 1 = 1 + 0 + 0");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fence_does_not_depend_on_the_roles_default_isolation() -> Result<()> {
+    let bench = Bench::new(TABLE, DATASET).await?;
+    let name = bench.database.name();
+    let strict = format!("ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'");
+    bench.database.execute(&strict).await?;
+    let body = |v: &str| format!("{{\"id\": 1, \"v\": \"{v}\"}}\n");
+    bench.put("k", &body("a"), "01").await?;
+    let b = bench.shelf.put("k", &body("b"));
+    let gate = bench.shelf.gate(&b);
+    let worker = bench.worker("late", Duration::from_secs(10))?;
+    let late = tokio::spawn(async move { settle(&worker, &event(&b, "02")).await });
+    gate.reached().await;
+    assert_eq!(bench.put("k", &body("a"), "03").await?, "already imported");
+    gate.open();
+    assert_eq!(late.await??, "superseded");
+    Ok(())
+}
