@@ -129,7 +129,7 @@ pub fn run(load: &Load, rule: &mut dyn Rule, seed: u64) -> Outcome {
     loop {
         workers.advance(load, second);
         counters.sample(second, workers.visible(), workers.in_flight());
-        if second as u64 % u64::from(TICK_SECS) == 0 {
+        if (second as u64).is_multiple_of(u64::from(TICK_SECS)) {
             seen_since.gather(&mut workers);
             let queue = counters.read(second, load, workers.oldest_in_hand(second));
             let seen = observe(load, &workers, queue, &mut seen_since);

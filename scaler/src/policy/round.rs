@@ -159,7 +159,7 @@ impl<'a> Round<'a> {
         self.inputs.work_secs = demand.work_secs;
 
         if self.live == 0 {
-            return self.from_none(depth, &demand);
+            return self.waking(depth, &demand);
         }
         let want = demand.workers;
         if want > self.live {
@@ -174,7 +174,7 @@ impl<'a> Round<'a> {
     }
 
     /// Decides for a pool without workers.
-    fn from_none(&mut self, depth: &QueueDepth, demand: &Demand) -> Verdict {
+    fn waking(&mut self, depth: &QueueDepth, demand: &Demand) -> Verdict {
         let visible = words::count(depth.visible, "message");
         match self.state.wake.call(&self.policy.target, depth, self.start_up_secs, self.now) {
             Call::Nothing if depth.in_flight > 0 => Verdict::new(
