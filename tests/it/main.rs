@@ -10,6 +10,7 @@ mod imports;
 mod kills;
 mod ledger;
 mod redelivery;
+mod samples;
 mod stack;
 mod stopped;
 mod world;
