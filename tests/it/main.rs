@@ -9,6 +9,7 @@ mod heartbeat;
 mod imports;
 mod kills;
 mod ledger;
+mod memory;
 mod redelivery;
 mod samples;
 mod stack;
