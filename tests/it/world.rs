@@ -14,7 +14,7 @@ use penstock_tests::{
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 /// How long a story waits for what should take seconds, on a busy machine.
-pub const LIMIT: Duration = Duration::from_secs(90);
+pub const LIMIT: Duration = Duration::from_secs(180);
 
 /// The dataset of generated telemetry.
 pub const TELEMETRY: &str = r#"
