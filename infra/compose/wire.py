@@ -1,0 +1,28 @@
+"""Wires bucket -> SNS -> SQS with a dead-letter queue. Running it again changes nothing."""
+
+import json
+
+import boto3
+
+BUCKET = "landing"
+
+sqs, sns, s3 = (boto3.client(name) for name in ("sqs", "sns", "s3"))
+
+
+def queue(name, attributes):
+    url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    return url, found["Attributes"]["QueueArn"]
+
+
+# The dead-letter queue keeps longer than the queue: a message keeps its age when it moves.
+_, dead_letter_arn = queue("imports-dead", {"MessageRetentionPeriod": "1209600"})
+redrive = json.dumps({"deadLetterTargetArn": dead_letter_arn, "maxReceiveCount": "10"})
+url, arn = queue("imports", {"RedrivePolicy": redrive, "VisibilityTimeout": "60"})
+topic = sns.create_topic(Name="landing-events")["TopicArn"]
+sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+if BUCKET not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+configuration = {"TopicConfigurations": [{"TopicArn": topic, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}]}
+s3.put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration=configuration)
+print(f"s3://{BUCKET} -> {topic} -> {url}")

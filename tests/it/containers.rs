@@ -1,0 +1,167 @@
+//! The container files say only what the repository and the binaries can keep.
+
+use penstock_tests::process;
+use serde_norway::Value;
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// Variables of the environment the programs read; everything else in the compose file would be ignored in silence.
+const VARIABLES: [&str; 9] = [
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_EC2_METADATA_DISABLED",
+    "DATABASE_URL",
+    "IMPORTER_CONFIG",
+    "SCALER_CONFIG",
+    "QUEUE_URL",
+];
+
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(top().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn compose() -> Value {
+    let mut compose: Value = serde_norway::from_str(&read("docker-compose.yml")).expect("docker-compose.yml is YAML");
+    compose.apply_merge().expect("its anchors resolve");
+    compose
+}
+
+fn services() -> Vec<(String, Value)> {
+    let compose = compose();
+    let services = compose["services"].as_mapping().expect("services");
+    services.iter().map(|(name, service)| (name.as_str().expect("a name").to_owned(), service.clone())).collect()
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    let items = value.as_sequence().map(Vec::as_slice).unwrap_or_default();
+    items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// Returns whether a program of ours understands a command line.
+fn understands(words: &[String]) -> bool {
+    let binary = process::binary(&words[0]).expect("the binary is built");
+    let output = Command::new(binary).args(&words[1..]).arg("--help").output().expect("it starts");
+    output.status.success()
+}
+
+#[test]
+fn every_published_port_is_on_loopback() {
+    let ports: Vec<String> = services().iter().flat_map(|(_, service)| texts(&service["ports"])).collect();
+    assert!(!ports.is_empty());
+    for port in ports {
+        assert!(port.starts_with("127.0.0.1:"), "{port}");
+    }
+}
+
+#[test]
+fn every_file_the_container_files_name_exists() {
+    let mut named = Vec::new();
+    for (name, service) in services() {
+        for volume in texts(&service["volumes"]) {
+            named.push((name.clone(), volume.split(':').next().unwrap_or_default().to_owned()));
+        }
+        match &service["build"] {
+            Value::String(context) => named.push((name, format!("{context}/Dockerfile"))),
+            Value::Mapping(_) => {
+                let part = |key: &str| service["build"][key].as_str().unwrap_or_default().to_owned();
+                named.push((name, format!("{}/{}", part("context"), part("dockerfile"))));
+            }
+            _ => assert!(service["image"].is_string(), "{name} has neither image nor build"),
+        }
+    }
+    for (dockerfile, context) in [("Dockerfile", "."), ("infra/compose/emulator.Dockerfile", "infra/compose")] {
+        for line in read(dockerfile).lines().filter(|line| line.starts_with("COPY ") && !line.contains("--from=")) {
+            let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+            let sources = &words[..words.len() - 1];
+            named.extend(sources.iter().map(|source| (dockerfile.to_owned(), format!("{context}/{source}"))));
+        }
+    }
+    assert!(named.len() > 10);
+    for (by, path) in named {
+        assert!(top().join(&path).exists(), "{by} names {path}");
+    }
+}
+
+#[test]
+fn every_command_line_is_one_the_binaries_understand() {
+    let mut n_checked = 0;
+    for (name, service) in services() {
+        let words: Vec<String> = texts(&service["entrypoint"]).into_iter().chain(texts(&service["command"])).collect();
+        if words.first().is_some_and(|word| word == "importer" || word == "scaler") {
+            assert!(understands(&words), "{name}: {words:?}");
+            n_checked += 1;
+        }
+    }
+    // The examples in the file's comments, too.
+    for line in read("docker-compose.yml").lines().filter(|line| line.contains("run --rm importer")) {
+        let arguments = line.split("run --rm ").nth(1).expect("arguments").split("  #").next().unwrap_or_default();
+        let words: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
+        assert!(understands(&words), "{words:?}");
+        n_checked += 1;
+    }
+    let default = read("Dockerfile").lines().find_map(|line| line.strip_prefix("CMD ").map(str::to_owned));
+    let words: Vec<String> = serde_json::from_str(&default.expect("a CMD")).expect("CMD is a JSON list");
+    assert!(understands(&words), "{words:?}");
+    assert!(n_checked >= 4, "{n_checked}");
+}
+
+#[test]
+fn a_flag_that_does_not_exist_would_be_found() {
+    assert!(!understands(&["importer".to_owned(), "run".to_owned(), "--faster".to_owned()]));
+}
+
+#[test]
+fn every_variable_is_one_that_is_read() {
+    for (name, service) in services() {
+        if !["scaler", "importer"].contains(&name.as_str()) {
+            continue;
+        }
+        let environment = service["environment"].as_mapping().expect("an environment");
+        for variable in environment.keys().filter_map(Value::as_str) {
+            assert!(VARIABLES.contains(&variable), "{name}: {variable}");
+        }
+    }
+}
+
+#[test]
+fn the_containers_configurations_are_valid() {
+    let text = read("infra/compose/importer.toml");
+    let environment =
+        |name: &str| (name == "DATABASE_URL").then(|| "postgres://penstock@postgres/warehouse".to_owned());
+    let config = importer::config::Config::parse(&text, "importer.toml", environment).expect("importer.toml");
+    assert_eq!(config.datasets.len(), 1);
+
+    let mut decide = Command::new(process::binary("scaler").expect("the binary is built"))
+        .args(["decide", "--config"])
+        .arg(top().join("infra/compose/scaler.toml"))
+        .env("DATABASE_URL", "postgres://penstock@postgres/warehouse")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let observation = r#"{"now": "2026-01-01T00:00:00Z", "pool": {"starting": 0, "idle": 0, "busy": 0, "draining": 0}, "queue": {"visible": 100, "in_flight": 0, "delayed": 0}}"#;
+    decide.stdin.take().expect("piped").write_all(observation.as_bytes()).expect("it reads");
+    let output = decide.wait_with_output().expect("it ends");
+    let decision: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a decision");
+    assert!(decision["desired"].as_u64().is_some_and(|desired| desired >= 1), "{decision}");
+}
+
+#[test]
+fn the_compose_table_is_the_demos() {
+    let columns = |sql: &str| -> Vec<String> {
+        sql.lines()
+            .filter(|line| line.starts_with("    "))
+            .map(|line| line.trim().trim_end_matches(',').to_owned())
+            .collect()
+    };
+    assert_eq!(columns(&read("infra/compose/tables.sql")), columns(penstock_tests::telemetry::TABLE));
+}
