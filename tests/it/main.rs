@@ -14,6 +14,7 @@ mod memory;
 mod protocol;
 mod redelivery;
 mod samples;
+mod scaler;
 mod stack;
 mod stopped;
 mod world;

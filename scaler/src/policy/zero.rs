@@ -92,7 +92,7 @@ impl Quiet {
             Some(polls) if polls < EMPTY_POLLS => {
                 return Some((
                     Reason::KeepWarm,
-                    format!("{polls} of {EMPTY_POLLS} long polls in a row came back empty"),
+                    format!("only {polls} of {EMPTY_POLLS} long polls in a row came back empty"),
                 ));
             }
             Some(_) => {}

@@ -1,0 +1,8 @@
+//! The scaler with real importers, a real queue and a real database.
+
+mod commands;
+mod group;
+mod leader;
+mod outage;
+mod pool;
+mod stand;

@@ -1,0 +1,129 @@
+//! `once`, `history`, `check`, and what they refuse.
+
+use super::stand::{LIMIT, POOL, Stand};
+use anyhow::Result;
+use penstock_tests::process::Program;
+use std::time::Duration;
+
+const DRY_RUN: &str = "[pool.workers]\nkind = \"dry_run\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_keeps_its_state_between_runs() -> Result<()> {
+    let stand = Stand::new("max = 3\nbacklog_per_worker = 50").await?;
+    stand.configure_with("max = 3\nbacklog_per_worker = 50", DRY_RUN)?;
+    let once = || stand.scaler("once").run(LIMIT);
+    let ended = once().await?;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert!(ended.stdout.starts_with("importers: 0 (steady) "), "{}", ended.stdout);
+    stand.pipeline.send("one").await?;
+    let ended = once().await?;
+    assert!(ended.stdout.starts_with("importers: 0 (wake_unconfirmed) "), "{}", ended.stdout);
+    // The phantom's minute has passed, as the kept state believes.
+    stand
+        .database
+        .execute(
+            "UPDATE penstock.pool_state SET state = jsonb_set(state, '{policy,wake,since}', to_jsonb(now() - interval '2 minutes'))",
+        )
+        .await?;
+    let ended = once().await?;
+    assert!(ended.stdout.starts_with("importers: 1 (wake) "), "{}", ended.stdout);
+    assert!(ended.stdout.contains("dry run: would start 1"), "{}", ended.stdout);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_answers_for_any_past_minute() -> Result<()> {
+    let stand = Stand::new("max = 3\nbacklog_per_worker = 50").await?;
+    stand.configure_with("max = 3\nbacklog_per_worker = 50", DRY_RUN)?;
+    stand.send(0..120).await?;
+    let ended = stand.scaler("once").run(LIMIT).await?;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    stand.database.execute("UPDATE penstock.decisions SET at = '2026-01-01T12:00:30Z'").await?;
+    stand.scaler("once").run(LIMIT).await?;
+    assert_eq!(stand.history(&[]).await?.len(), 2);
+    for (at, n) in [("2026-01-01T12:00:00Z", 1), ("2026-01-01T12:00:59Z", 1), ("2026-01-01T11:58:00Z", 0)] {
+        let found = stand.history(&["--at", at]).await?;
+        assert_eq!(found.len(), n, "at {at}");
+    }
+    let found = &stand.history(&["--at", "2026-01-01T12:00:30Z", "--pool", POOL]).await?[0];
+    assert_eq!((&found["desired"], &found["reason"], &found["pool"]), (&3.into(), &"max".into(), &POOL.into()));
+    assert_eq!(found["inputs"]["queue"]["visible"], 120);
+    assert!(found["outcome"].as_str().is_some_and(|text| text.contains("would start 3")), "{found}");
+
+    let shown = stand.scaler("history").args(["--at", "2026-01-01T12:00:30Z"]).run(LIMIT).await?.stdout;
+    assert!(shown.contains("0 -> 3  max  (120 visible, 0 in flight)"), "{shown}");
+
+    // The history can be played again.
+    let trace = stand.path("trace.jsonl");
+    std::fs::write(&trace, stand.scaler("history").arg("--json").run(LIMIT).await?.stdout)?;
+    let played = stand.scaler("simulate").arg("--trace").arg(&trace).run(LIMIT).await?;
+    assert!(played.status.success() && played.stdout.contains("| trace "), "{}{}", played.stdout, played.stderr);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_refuses_what_it_cannot_do() -> Result<()> {
+    let stand = Stand::new("max = 3\nbacklog_per_worker = 50").await?;
+    let ended = stand.scaler("once").run(LIMIT).await?;
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(ended.stderr.contains("processes"), "{}", ended.stderr);
+
+    let text = std::fs::read_to_string(stand.path("scaler.toml"))?;
+    std::fs::write(stand.path("alone.toml"), text.replace("[database]", "").replacen("url =", "#", 1))?;
+    for command in ["once", "history"] {
+        let alone = Program::new("scaler").arg(command).arg("--config").arg(stand.path("alone.toml"));
+        let ended = alone.envs(stand.pipeline.account.variables()).run(LIMIT).await?;
+        assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_finds_what_a_run_would_stumble_over() -> Result<()> {
+    let stand = Stand::new("max = 3\ndrain_within = \"15m\"").await?;
+    let ended = stand.scaler("check").run(LIMIT).await?;
+    assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains("1 migrations behind") && ended.stdout.contains("0 visible"), "{}", ended.stdout);
+
+    let text = std::fs::read_to_string(stand.path("scaler.toml"))?;
+    std::fs::write(stand.path("scaler.toml"), text.replace("/imports\"", "/exports\""))?;
+    let ended = stand.scaler("check").run(LIMIT).await?;
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(ended.stdout.contains("wrong   pool importers: read the depth of queue"), "{}", ended.stdout);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schema_is_the_same_whoever_comes_first() -> Result<()> {
+    let stand = Stand::new("max = 3\nbacklog_per_worker = 50").await?;
+    stand.configure_with("max = 3\nbacklog_per_worker = 50", DRY_RUN)?;
+    assert!(stand.scaler("once").run(LIMIT).await?.status.success());
+    let migrate = || {
+        Program::new("importer").args(["migrate", "--config"]).arg(stand.path("importer.toml")).run(LIMIT)
+    };
+    let ended = migrate().await?;
+    assert!(ended.stdout.contains("up to date"), "{}{}", ended.stdout, ended.stderr);
+
+    let other = Stand::new("max = 3\nbacklog_per_worker = 50").await?;
+    other.configure_with("max = 3\nbacklog_per_worker = 50", DRY_RUN)?;
+    let ended =
+        Program::new("importer").args(["migrate", "--config"]).arg(other.path("importer.toml")).run(LIMIT).await?;
+    assert!(ended.stdout.contains("applied"), "{}{}", ended.stdout, ended.stderr);
+    assert!(other.scaler("once").run(LIMIT).await?.status.success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pool_without_a_database_works_from_the_counters() -> Result<()> {
+    let stand = Stand::new("max = 2\nbacklog_per_worker = 50").await?;
+    let text = std::fs::read_to_string(stand.path("scaler.toml"))?;
+    std::fs::write(stand.path("scaler.toml"), text.replace("[database]", "").replacen("url =", "#", 1))?;
+    let scaler = stand.scaler("run").start()?;
+    scaler.wait_for_line("no [database]", LIMIT).await?;
+    stand.send(0..100).await?;
+    stand.wait_for_importers(2, 2, LIMIT).await?;
+    stand.wait_for_imports(100, LIMIT).await?;
+    scaler.terminate(Duration::from_secs(60)).await?;
+    assert_eq!(stand.importers()?.len(), 0);
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! From none to many and back, with real importers.
+
+use super::stand::{AWAY_LIMIT, LIMIT, Peak, Stand, timed};
+use anyhow::Result;
+use std::{sync::Arc, time::Duration};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pool_comes_with_the_work_and_goes_with_it() -> Result<()> {
+    let stand = Arc::new(Stand::new("max = 3\nbacklog_per_worker = 50").await?);
+    let scaler = stand.scaler("run").start()?;
+    scaler.wait_for_line("pool started", LIMIT).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(stand.importers()?.len(), 0, "an empty queue has no importer");
+
+    let peak = Peak::watch(&stand);
+    stand.send(0..300).await?;
+    let ((), first) = timed(async {
+        penstock_tests::wait::until("the first import", LIMIT, || async {
+            Ok((stand.imported().await? > 0).then_some(()))
+        })
+        .await
+    })
+    .await?;
+    assert!(first < Duration::from_secs(15), "the first import took {first:?}");
+    stand.wait_for_imports(300, LIMIT).await?;
+    assert!(peak.most() > 1 && peak.most() <= 3, "{} importers at most", peak.most());
+
+    stand.wait_for_importers(0, 3, AWAY_LIMIT).await?;
+    stand.check_nobody_was_ended_busy(300).await?;
+    assert_eq!(stand.pipeline.dead_letter_depth().await?.visible, 0);
+
+    let history = stand.history(&[]).await?;
+    let desired: Vec<_> = history.iter().map(|decision| decision["desired"].as_u64().unwrap_or(99)).collect();
+    assert_eq!((desired.first(), desired.iter().max(), desired.last()), (Some(&0), Some(&3), Some(&0)));
+    assert!(history.iter().all(|decision| decision["explain"].as_str().is_some_and(|text| text.ends_with('.'))));
+    scaler.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_scaler_drains_the_workers_nobody_else_looks_after() -> Result<()> {
+    let stand = Stand::new("min = 2\nmax = 3\nbacklog_per_worker = 50").await?;
+    let scaler = stand.scaler("run").start()?;
+    stand.wait_for_importers(2, 3, LIMIT).await?;
+    scaler.terminate(LIMIT).await?;
+    assert_eq!(stand.importers()?.len(), 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_worker_is_replaced() -> Result<()> {
+    let stand = Stand::new("min = 2\nmax = 3\nbacklog_per_worker = 50").await?;
+    let scaler = stand.scaler("run").expect_line("worker process ended by itself").start()?;
+    stand.wait_for_importers(2, 3, LIMIT).await?;
+    let victim = stand.importers()?[0];
+    penstock_tests::spawn::signal(u32::try_from(victim)?, "KILL")?;
+    penstock_tests::wait::until("another worker", LIMIT, || async {
+        let alive = stand.importers()?;
+        Ok((alive.len() == 2 && !alive.contains(&victim)).then_some(()))
+    })
+    .await?;
+    scaler.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_never_come_up_are_started_less_and_less_often() -> Result<()> {
+    let stand = Stand::new("max = 3\nbacklog_per_worker = 50").await?;
+    let broken = format!(
+        "[pool.workers]\nkind = \"processes\"\ncommand = [\"sh\", \"-c\", \"exit 7\"]\nlog_directory = \"{}\"\n",
+        stand.path("logs").display()
+    );
+    stand.configure_with("max = 3\nbacklog_per_worker = 50", &broken)?;
+    stand.send(0..200).await?;
+    let scaler = stand.scaler("run").expect_line("worker process ended by itself").start()?;
+    scaler.wait_for(
+        "a pause between starts",
+        LIMIT,
+        |line| line.contains("\"reason\":\"dead_worker\"") && line.contains("starts in a row failed"),
+    )
+    .await?;
+    scaler.terminate(LIMIT).await?;
+    let history = stand.history(&[]).await?;
+    let paused = |decision: &&serde_json::Value| decision["reason"] == "dead_worker";
+    assert!(history.iter().filter(paused).count() > 0);
+    Ok(())
+}
