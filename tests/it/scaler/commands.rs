@@ -98,9 +98,7 @@ async fn schema_is_the_same_whoever_comes_first() -> Result<()> {
     let stand = Stand::new("max = 3\nbacklog_per_worker = 50").await?;
     stand.configure_with("max = 3\nbacklog_per_worker = 50", DRY_RUN)?;
     assert!(stand.scaler("once").run(LIMIT).await?.status.success());
-    let migrate = || {
-        Program::new("importer").args(["migrate", "--config"]).arg(stand.path("importer.toml")).run(LIMIT)
-    };
+    let migrate = || Program::new("importer").args(["migrate", "--config"]).arg(stand.path("importer.toml")).run(LIMIT);
     let ended = migrate().await?;
     assert!(ended.stdout.contains("up to date"), "{}{}", ended.stdout, ended.stderr);
 

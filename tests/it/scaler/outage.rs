@@ -60,11 +60,7 @@ async fn database_that_is_down_at_the_start_is_waited_for() -> Result<()> {
 async fn database_that_restarts_costs_no_worker() -> Result<()> {
     let postgres = Arc::new(Postgres::start(Default::default())?);
     let stand = Stand::on(&postgres, "min = 2\nmax = 3\nbacklog_per_worker = 50").await?;
-    let scaler = stand
-        .scaler("run")
-        .expect_line("no longer leading")
-        .expect_line("part of a tick failed")
-        .start()?;
+    let scaler = stand.scaler("run").expect_line("no longer leading").expect_line("part of a tick failed").start()?;
     stand.wait_for_importers(2, 3, LIMIT).await?;
     let workers = stand.importers()?;
     tokio::task::block_in_place(|| postgres.stop())?;
