@@ -48,7 +48,7 @@ async fn conforms(place: &impl Place) {
 
     let victim = ids(&three)[1].clone();
     let plan = Plan { end: vec![victim.clone()], fewer: 1, ..Plan::default() };
-    assert_eq!(successor.apply(&plan).await.ended, [victim.clone()]);
+    assert_eq!(successor.apply(&plan).await.ended, std::slice::from_ref(&victim));
     let two = wait(&mut successor, |seen| size(seen) == 2).await;
     let staying: Vec<String> = ids(&three).into_iter().filter(|id| *id != victim).collect();
     assert!(staying.iter().all(|id| ids(&two).contains(id)), "nobody but the victim goes");
@@ -63,7 +63,7 @@ async fn conforms(place: &impl Place) {
     assert_eq!(size(&members(&mut successor).await), 2, "an unknown id ends nobody");
 
     let replaced = Plan { replace: vec![staying[0].clone()], start: 1, ..Plan::default() };
-    assert_eq!(successor.apply(&replaced).await.ended, [staying[0].clone()]);
+    assert_eq!(successor.apply(&replaced).await.ended, std::slice::from_ref(&staying[0]));
     place.settle();
     let replaced = wait(&mut successor, |seen| size(seen) == 2 && !ids(seen).contains(&staying[0])).await;
 
