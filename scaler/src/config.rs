@@ -225,10 +225,7 @@ impl Config {
             });
             if let Err((key, problem)) = check {
                 let line = line_of(text, pool.span(), key);
-                return Err(ConfigError(format!(
-                    "line {line}: pool \"{}\": `{key}` {problem}",
-                    pool.get_ref().name
-                )));
+                return Err(ConfigError(format!("line {line}: pool \"{}\": `{key}` {problem}", pool.get_ref().name)));
             }
         }
         Ok(Self {
@@ -306,7 +303,9 @@ impl Pool {
             (Some(_), Some(_)) => {
                 return wrong("backlog_per_worker", "stands beside `drain_within`: give exactly one of the two".into());
             }
-            (None, None) => return wrong("drain_within", "or `backlog_per_worker` is missing: give one of the two".into()),
+            (None, None) => {
+                return wrong("drain_within", "or `backlog_per_worker` is missing: give one of the two".into());
+            }
             (None, Some(0)) => return wrong("backlog_per_worker", "must be at least 1".to_owned()),
             _ => {}
         }

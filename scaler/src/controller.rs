@@ -37,7 +37,7 @@ const JITTER: f64 = 0.1;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
 /// How long decisions are kept.
-const KEEP_DAYS: i32 = 30;
+const KEEP_DAYS: i32 = 90;
 
 /// How often an unchanged, idle pool's decision is kept.
 const KEEP_QUIET_SECS: i64 = 55;
@@ -251,16 +251,13 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         let urls = &self.parts.pool.queue_urls;
         let read_to = self.carried.read_to;
         let store = &mut self.parts.store;
-        let (depth, members, reading) = tokio::join!(
-            self.parts.queue.depth(horizon_secs),
-            self.parts.workers.members(),
-            async {
+        let (depth, members, reading) =
+            tokio::join!(self.parts.queue.depth(horizon_secs), self.parts.workers.members(), async {
                 match store {
                     Some(store) => Some(store.read(urls, read_to).await),
                     None => None,
                 }
-            }
-        );
+            });
         let depth = depth.map_err(|error| {
             self.fail("queue", &error);
             format!("the counters could not be read ({error:#})")
@@ -567,7 +564,8 @@ fn measured_slots(heartbeats: &[Heartbeat]) -> Option<u32> {
 
 /// Returns the age and the receive count of the oldest message in anybody's hands.
 fn oldest(heartbeats: &[Heartbeat]) -> (Option<f64>, Option<u64>) {
-    let ages = heartbeats.iter().filter_map(|heartbeat| Some((heartbeat.oldest_age_secs?, heartbeat.oldest_receive_count)));
+    let ages =
+        heartbeats.iter().filter_map(|heartbeat| Some((heartbeat.oldest_age_secs?, heartbeat.oldest_receive_count)));
     match ages.max_by(|a, b| a.0.total_cmp(&b.0)) {
         Some((age, count)) => (Some(age), count),
         None => (None, None),

@@ -100,10 +100,7 @@ pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
         .await
         .context("create schema penstock")?;
     let applied = MIGRATIONS.run(&mut *connection).await;
-    connection
-        .execute("RESET search_path; SET statement_timeout = '10s'")
-        .await
-        .context("reset search_path")?;
+    connection.execute("RESET search_path; SET statement_timeout = '10s'").await.context("reset search_path")?;
     applied.context("apply migrations")
 }
 

@@ -16,7 +16,8 @@ const DEFAULT_FILTER: &str = "info,sqlx=error,aws_config=warn,aws_smithy_runtime
 pub fn start(format: LogFormat) {
     let filter = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
     // A bad RUST_LOG must not keep the scaler from starting.
-    let filter = filter.and_then(|text| EnvFilter::try_new(text).ok()).unwrap_or_else(|| EnvFilter::new(DEFAULT_FILTER));
+    let filter =
+        filter.and_then(|text| EnvFilter::try_new(text).ok()).unwrap_or_else(|| EnvFilter::new(DEFAULT_FILTER));
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     match format {

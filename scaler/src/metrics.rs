@@ -119,11 +119,7 @@ impl Default for Metrics {
             metrics.oldest_age.clone(),
         );
         registry.register("job_seconds", "One object's time in one slot, as believed", metrics.job.clone());
-        registry.register(
-            "arrivals_per_second",
-            "Objects arriving per second, as believed",
-            metrics.arrivals.clone(),
-        );
+        registry.register("arrivals_per_second", "Objects arriving per second, as believed", metrics.arrivals.clone());
         registry.register(
             "start_up_seconds",
             "Time from request to first receive, as believed",

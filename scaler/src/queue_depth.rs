@@ -40,7 +40,8 @@ impl SqsQueues {
             .send()
             .await
             .with_context(|| format!("read the depth of queue {url}"))?;
-        depth(&answer.attributes.unwrap_or_default(), horizon_secs).with_context(|| format!("read the depth of queue {url}"))
+        depth(&answer.attributes.unwrap_or_default(), horizon_secs)
+            .with_context(|| format!("read the depth of queue {url}"))
     }
 }
 

@@ -10,8 +10,8 @@ pub mod optimum;
 pub mod rules;
 pub mod table;
 pub mod trace;
-pub mod workload;
 mod workers;
+pub mod workload;
 
 use chrono::{DateTime, Utc};
 

@@ -161,8 +161,10 @@ impl Store {
         self.run("read the ledger", async |connection| {
             let heartbeats = heartbeats(connection, queues).await?;
             let load = server_load(connection).await?;
-            let now: DateTime<Utc> =
-                sqlx::query_scalar("SELECT clock_timestamp() - make_interval(secs => $1)").bind(SETTLED_SECS).fetch_one(&mut *connection).await?;
+            let now: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp() - make_interval(secs => $1)")
+                .bind(SETTLED_SECS)
+                .fetch_one(&mut *connection)
+                .await?;
             let completions = match read_to {
                 Some(from) => Some(completions(connection, queues, from, now).await?),
                 None => None,
@@ -261,11 +263,13 @@ impl Store {
         at: DateTime<Utc>,
     ) -> anyhow::Result<Option<DateTime<Utc>>> {
         self.run("read past decisions", async |connection| {
-            sqlx::query_scalar("SELECT max(at) FROM penstock.decisions WHERE at <= $2 AND ($1::text IS NULL OR pool = $1)")
-                .bind(pool)
-                .bind(at)
-                .fetch_one(connection)
-                .await
+            sqlx::query_scalar(
+                "SELECT max(at) FROM penstock.decisions WHERE at <= $2 AND ($1::text IS NULL OR pool = $1)",
+            )
+            .bind(pool)
+            .bind(at)
+            .fetch_one(connection)
+            .await
         })
         .await
     }
@@ -273,11 +277,13 @@ impl Store {
     /// Forgets decisions older than this; returns how many.
     pub async fn forget(&mut self, pool: &str, days: i32) -> anyhow::Result<u64> {
         self.run("forget old decisions", async |connection| {
-            let done = sqlx::query("DELETE FROM penstock.decisions WHERE pool = $1 AND at < now() - make_interval(days => $2)")
-                .bind(pool)
-                .bind(days)
-                .execute(connection)
-                .await?;
+            let done = sqlx::query(
+                "DELETE FROM penstock.decisions WHERE pool = $1 AND at < now() - make_interval(days => $2)",
+            )
+            .bind(pool)
+            .bind(days)
+            .execute(connection)
+            .await?;
             Ok(done.rows_affected())
         })
         .await

@@ -133,7 +133,10 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&mut Store>, fou
             }
         }
     }
-    found.ok(format!("pool {name}: a first tick would say: {}", dry_tick(pool, depth.map_err(|e| format!("{e:#}")), workers)));
+    found.ok(format!(
+        "pool {name}: a first tick would say: {}",
+        dry_tick(pool, depth.map_err(|e| format!("{e:#}")), workers)
+    ));
 }
 
 /// Returns what is allowed and probably not meant.

@@ -18,9 +18,11 @@ pub async fn history(config: Config, args: &History) -> Result<String, Failure> 
         return Err(Failure::Argument("`history` needs [database]: decisions are kept there".to_owned()));
     };
     if let Some(name) = &args.pool {
-        config.pools.iter().find(|pool| pool.name == *name).ok_or_else(|| {
-            Failure::Argument(format!("--pool: there is no pool \"{name}\" in the configuration"))
-        })?;
+        config
+            .pools
+            .iter()
+            .find(|pool| pool.name == *name)
+            .ok_or_else(|| Failure::Argument(format!("--pool: there is no pool \"{name}\" in the configuration")))?;
     }
     let mut store = Store::new(database, "penstock scaler history");
     let mut query =

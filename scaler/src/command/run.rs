@@ -54,7 +54,13 @@ pub async fn run(config: Config) -> Result<(), Failure> {
             leadership.check().await;
             keepers.spawn(Arc::clone(leadership).keep(keeping.clone()));
         }
-        info!(pool = pool.name, queues = pool.queue_urls.len(), pool.min = pool.min, pool.max = pool.max, "pool started");
+        info!(
+            pool = pool.name,
+            queues = pool.queue_urls.len(),
+            pool.min = pool.min,
+            pool.max = pool.max,
+            "pool started"
+        );
         let store = config.database.clone().map(|database| Store::new(database, APPLICATION_NAME));
         let shared = Shared { store, leadership, metrics: Arc::clone(&metrics), readiness: Arc::clone(&readiness) };
         spawn(&mut loops, pool, kind, &aws, shared, stop.clone());
@@ -87,9 +93,10 @@ pub async fn once(config: Config) -> Result<String, Failure> {
     let mut text = String::new();
     for (pool, kind) in pools {
         let name = pool.name.clone();
+        let leadership = leadership(&pool, Some(database));
         let shared = Shared {
             store: Some(Store::new(database.clone(), APPLICATION_NAME)),
-            leadership: leadership(&pool, Some(database)),
+            leadership: leadership.clone(),
             metrics: Arc::default(),
             readiness: Arc::default(),
         };
@@ -99,6 +106,9 @@ pub async fn once(config: Config) -> Result<String, Failure> {
             }
             _ => controller::once(parts(pool, DryRun::default(), &aws, shared)).await?,
         };
+        if let Some(leadership) = leadership {
+            leadership.release().await;
+        }
         let line = match tick {
             Tick::Following => format!("{name}: another scaler leads, nothing done"),
             Tick::Decided(decided) => {
@@ -194,7 +204,8 @@ async fn wait_for_schema(database: &Database, readiness: &Readiness) -> Result<(
 /// Whether waiting does not mend an error: a URL that is none, a schema this role may not change.
 fn is_lasting(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}");
-    error.is::<ConfigError>() || ["database.url", "migrations behind", "apply migrations"].iter().any(|known| text.contains(known))
+    error.is::<ConfigError>()
+        || ["database.url", "migrations behind", "apply migrations"].iter().any(|known| text.contains(known))
 }
 
 /// Cancels `stop` on SIGTERM and SIGINT; a second one ends the process at once and leaves the workers draining.

@@ -18,15 +18,14 @@ pub fn parse(text: &str) -> Result<f64, String> {
         let n: f64 = rest[..digits].parse().map_err(|_| bad())?;
         rest = &rest[digits..];
         let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-        secs += n
-            * match &rest[..letters] {
-                "ms" => 0.001,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                "d" => 86_400.0,
-                _ => return Err(bad()),
-            };
+        secs += n * match &rest[..letters] {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            _ => return Err(bad()),
+        };
         rest = rest[letters..].trim_start();
     }
     checked(secs)
@@ -85,9 +84,15 @@ mod tests {
 
     #[test]
     fn durations_are_read() {
-        for (text, secs) in
-            [("45s", 45.0), ("15m", 900.0), ("1h30m", 5400.0), ("250ms", 0.25), ("1.5h", 5400.0), ("2d", 172_800.0), ("0s", 0.0)]
-        {
+        for (text, secs) in [
+            ("45s", 45.0),
+            ("15m", 900.0),
+            ("1h30m", 5400.0),
+            ("250ms", 0.25),
+            ("1.5h", 5400.0),
+            ("2d", 172_800.0),
+            ("0s", 0.0),
+        ] {
             assert_eq!(parse(text), Ok(secs), "{text}");
         }
     }

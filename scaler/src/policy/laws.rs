@@ -198,10 +198,7 @@ fn constant_load(policy: &Policy, per_sec: f64, job_secs: f64) -> Vec<u32> {
                 delayed_due: Some(0),
                 ..QueueDepth::default()
             }),
-            completions: Some(vec![
-                Completion { ended_at: now, duration_secs: job_secs, ok: true };
-                n_done as usize
-            ]),
+            completions: Some(vec![Completion { ended_at: now, duration_secs: job_secs, ok: true }; n_done as usize]),
             receives: Some(n_done as u64),
             last_worker_empty_polls: Some(0),
             ..blind()

@@ -285,7 +285,11 @@ impl<'a> Round<'a> {
             match &refusal {
                 None if max == 0 => {
                     let polls = self.seen.last_worker_empty_polls.unwrap_or(0);
-                    return Verdict::new(0, self.own_reason(), format!("{need} and {polls} long polls came back empty"));
+                    return Verdict::new(
+                        0,
+                        self.own_reason(),
+                        format!("{need} and {polls} long polls came back empty"),
+                    );
                 }
                 None => {}
                 // The workers know better than the counters that there is work.
@@ -407,7 +411,10 @@ impl<'a> Round<'a> {
                 } else {
                     String::new()
                 };
-                let age = demand.age_secs.filter(|age| *age >= 1.0).map(|age| format!(", the oldest {} old,", words::secs(age)));
+                let age = demand
+                    .age_secs
+                    .filter(|age| *age >= 1.0)
+                    .map(|age| format!(", the oldest {} old,", words::secs(age)));
                 format!(
                     "{counters} at {} each{arriving}{} need {want} to be done within {}",
                     words::secs(self.job_secs),

@@ -171,7 +171,8 @@ impl SinkState {
     pub fn drain_to(&mut self, live: u32, settle_secs: f64, now: DateTime<Utc>) -> Option<u32> {
         let since = self.unhealthy_since?;
         let best = self.best.filter(|best| *best > 0.0)?;
-        if self.unhealthy_readings < AGREEING || elapsed_secs(since, now) < UNHEALTHY_SECS || self.recent_per_sec <= 0.0 {
+        if self.unhealthy_readings < AGREEING || elapsed_secs(since, now) < UNHEALTHY_SECS || self.recent_per_sec <= 0.0
+        {
             return None;
         }
         let takes = (1.1 * self.recent_per_sec / best).ceil().max(1.0) as u32;
@@ -353,11 +354,7 @@ mod tests {
 
     #[test]
     fn cap_relaxes_by_a_quarter_every_five_minutes() {
-        assert_eq!(caps(&[(6, 10, 94), (6, 20, 98), (33, 20, 98), (30, 20, 98)])[1..], [
-            Some(10),
-            Some(13),
-            Some(17)
-        ]);
+        assert_eq!(caps(&[(6, 10, 94), (6, 20, 98), (33, 20, 98), (30, 20, 98)])[1..], [Some(10), Some(13), Some(17)]);
     }
 
     #[test]

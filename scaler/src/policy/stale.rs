@@ -44,9 +44,8 @@ impl Stale {
         let granted = self.grown.map_or(live, |(size, _)| size.max(live));
         let Some(read_at) = self.read_at else { return live };
         let since = self.grown.map_or(read_at, |(_, at)| at);
-        let all_have_work = seen.last_worker_empty_polls == Some(0)
-            && seen.pool.busy > seen.pool.idle
-            && seen.pool.starting == 0;
+        let all_have_work =
+            seen.last_worker_empty_polls == Some(0) && seen.pool.busy > seen.pool.idle && seen.pool.starting == 0;
         if self.secs(now) < HOLD_SECS || !all_have_work || elapsed_secs(since, now) < settle_secs {
             return granted;
         }

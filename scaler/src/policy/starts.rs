@@ -25,7 +25,8 @@ impl Starts {
     /// Returns how many workers may be added, when starts in a row have failed, and for how long that stands.
     pub fn allowance(&mut self, failed_in_a_row: u32, starting: u32, now: DateTime<Utc>) -> Option<(u32, f64)> {
         let too_many = failed_in_a_row.checked_sub(TOLERATED + 1)?;
-        let pause = (FIRST_PAUSE_SECS * 2.0_f64.powi(i32::try_from(too_many.min(16)).unwrap_or(16))).min(LONGEST_PAUSE_SECS);
+        let pause =
+            (FIRST_PAUSE_SECS * 2.0_f64.powi(i32::try_from(too_many.min(16)).unwrap_or(16))).min(LONGEST_PAUSE_SECS);
         let since = self.tried_at.map_or(f64::INFINITY, |at| elapsed_secs(at, now));
         if starting == 0 && since >= pause {
             self.tried_at = Some(now);

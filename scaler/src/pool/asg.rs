@@ -53,7 +53,12 @@ impl AutoScalingGroup {
     /// Notices a capacity that is neither what we set nor what was there when we came.
     fn notice(&mut self, desired: i32) -> Option<String> {
         if let Some(expected) = self.expected.filter(|expected| *expected != desired) {
-            warn!(group = self.group, pool.expected = expected, pool.found = desired, "somebody else changed the group's desired capacity");
+            warn!(
+                group = self.group,
+                pool.expected = expected,
+                pool.found = desired,
+                "somebody else changed the group's desired capacity"
+            );
             self.foreign = Some(Foreign { at: Instant::now(), from: expected, to: desired });
         }
         self.expected = Some(desired);

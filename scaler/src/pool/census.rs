@@ -159,7 +159,8 @@ impl Census {
             self.roll[place].standing = standing;
             self.roll[place].given_up = false;
             // While all of them are idle it does not matter which one goes.
-            self.roll[place].may_end &= standing == Standing::Idle && unmatched.iter().all(|other| other.state == "idle");
+            self.roll[place].may_end &=
+                standing == Standing::Idle && unmatched.iter().all(|other| other.state == "idle");
         }
     }
 }
@@ -252,11 +253,15 @@ mod tests {
     }
 
     /// Takes the census of members seen `waited` seconds ago and returns their standings.
-    fn standings(members: Vec<Member>, heartbeats: Option<&[Heartbeat]>, waited: i64, readable_secs: f64) -> (Vec<Standing>, Census) {
+    fn standings(
+        members: Vec<Member>,
+        heartbeats: Option<&[Heartbeat]>,
+        waited: i64,
+        readable_secs: f64,
+    ) -> (Vec<Standing>, Census) {
         let now = Utc::now();
         let since = move |_: &Member| now - chrono::Duration::seconds(waited);
-        let means =
-            Means { heartbeats, readable_secs, in_flight: Some(3), start_up_secs: 45.0, since: &since, now };
+        let means = Means { heartbeats, readable_secs, in_flight: Some(3), start_up_secs: 45.0, since: &since, now };
         let census = Census::take(&Members { members, ..Members::default() }, &means);
         (census.roll.iter().map(|entry| entry.standing).collect(), census)
     }
@@ -307,7 +312,8 @@ mod tests {
 
     #[test]
     fn strangers_are_capacity() {
-        let (_, census) = standings(vec![member("a")], Some(&[heartbeat("a", "idle", 1.0), heartbeat("z", "busy", 1.0)]), 99, 99.0);
+        let (_, census) =
+            standings(vec![member("a")], Some(&[heartbeat("a", "idle", 1.0), heartbeat("z", "busy", 1.0)]), 99, 99.0);
         assert_eq!(census.strangers.busy, 1);
         assert_eq!(census.size().live(), 2);
     }

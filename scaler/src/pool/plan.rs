@@ -46,7 +46,11 @@ impl Plan {
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.take_back.is_empty() && self.start == 0 && self.cancel == 0 && self.end.is_empty() && self.replace.is_empty()
+        self.take_back.is_empty()
+            && self.start == 0
+            && self.cancel == 0
+            && self.end.is_empty()
+            && self.replace.is_empty()
     }
 
     /// Chooses who goes: those still starting, then the idle, the longest idle first, then those with the least in hand.
@@ -111,8 +115,13 @@ mod tests {
 
     #[test]
     fn victims_are_starting_then_idle_then_least_busy() {
-        let census =
-            census(&[("busy-much", Busy), ("busy", Busy), ("idle", Idle), ("idle-longest", Idle), ("starting", Starting)]);
+        let census = census(&[
+            ("busy-much", Busy),
+            ("busy", Busy),
+            ("idle", Idle),
+            ("idle-longest", Idle),
+            ("starting", Starting),
+        ]);
         assert_eq!(Plan::new(1, &census, ALL).end, ["starting", "idle-longest", "idle", "busy"]);
         let plan = Plan::new(0, &census, Abilities { drain_busy: false, ..ALL });
         assert_eq!(plan.end, ["starting", "idle-longest", "idle"]);

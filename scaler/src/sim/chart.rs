@@ -61,10 +61,7 @@ pub fn svg(title: &str, outcome: &Outcome, promised_secs: f64) -> String {
         ),
         (
             "seconds from sent to done",
-            vec![
-                line("promised", "#d62728", true, &promised),
-                line("slowest", "#9467bd", false, &latency),
-            ],
+            vec![line("promised", "#d62728", true, &promised), line("slowest", "#9467bd", false, &latency)],
         ),
     ];
     for (i, (label, lines)) in panels.iter().enumerate() {
@@ -139,11 +136,7 @@ fn nice_ceiling(value: f64) -> f64 {
 }
 
 fn tick_label(value: f64) -> String {
-    if value >= 10_000.0 {
-        format!("{}k", value / 1000.0)
-    } else {
-        format!("{value}")
-    }
+    if value >= 10_000.0 { format!("{}k", value / 1000.0) } else { format!("{value}") }
 }
 
 fn escaped(text: &str) -> String {

@@ -240,8 +240,8 @@ impl Rule for AwsTracking {
             let last = self.points.back().copied().unwrap_or(0.0);
             let high = self.points.len() >= Self::OUT_POINTS
                 && self.points.iter().rev().take(Self::OUT_POINTS).all(|point| *point > self.per_worker);
-            let low = self.points.len() >= Self::IN_POINTS
-                && self.points.iter().all(|point| *point < 0.9 * self.per_worker);
+            let low =
+                self.points.len() >= Self::IN_POINTS && self.points.iter().all(|point| *point < 0.9 * self.per_worker);
             let wanted = (in_service * last / self.per_worker).ceil().max(1.0) as u32;
             if high && secs - self.scaled_out_at >= self.warm_up_secs {
                 self.desired = self.desired.max(wanted.min(self.max));

@@ -45,7 +45,8 @@ pub fn runs(entries: &[Entry<'_>]) -> String {
         };
         let mut late = format!("{:.2} %", outcome.miss_share() * 100.0);
         if entry.optimum.misses > 0 {
-            let _ = write!(late, " ({:.2} % unavoidable)", entry.optimum.misses as f64 * 100.0 / outcome.messages as f64);
+            let _ =
+                write!(late, " ({:.2} % unavoidable)", entry.optimum.misses as f64 * 100.0 / outcome.messages as f64);
         }
         rows.push(vec![
             entry.load.name.clone(),

@@ -105,7 +105,13 @@ mod tests {
 
     #[test]
     fn what_arrived_is_what_was_finished_and_what_the_queue_grew_by() {
-        let text = [line(0, Some(0), 0), line(10, Some(100), 0), line(20, Some(70), 30), line(30, None, 30), line(40, Some(20), 20)];
+        let text = [
+            line(0, Some(0), 0),
+            line(10, Some(100), 0),
+            line(20, Some(70), 30),
+            line(30, None, 30),
+            line(40, Some(20), 20),
+        ];
         let load = load(&text.join("\n"), &Workload::default().draw(1)).unwrap();
         assert_eq!(load.arrivals.len(), 100);
         assert!(load.arrivals.iter().all(|job| job.at <= 10.0 && job.work_secs == 1.5));

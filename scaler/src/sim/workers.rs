@@ -428,9 +428,7 @@ impl Workers {
     fn hand_out(&mut self, load: &Load) {
         while !self.waiting.is_empty() && !self.free.is_empty() {
             let i = self.free.swap_remove(self.rng.usize(..self.free.len()));
-            if self.workers[i].stage != Stage::Up
-                || self.workers[i].in_hand.len() >= load.slots_per_worker as usize
-            {
+            if self.workers[i].stage != Stage::Up || self.workers[i].in_hand.len() >= load.slots_per_worker as usize {
                 continue;
             }
             let Some(mut message) = self.waiting.pop_front() else { return };

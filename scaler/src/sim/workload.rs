@@ -210,11 +210,7 @@ pub fn built_in() -> Vec<Workload> {
             )
         },
         of("empty-day", 24.0 * HOUR, Vec::new()),
-        of(
-            "on-off",
-            4.0 * HOUR,
-            vec![Send { every: Some(HOUR), ..rate(2.0 * MINUTE, 20.0 * MINUTE, 20.0) }],
-        ),
+        of("on-off", 4.0 * HOUR, vec![Send { every: Some(HOUR), ..rate(2.0 * MINUTE, 20.0 * MINUTE, 20.0) }]),
         Workload { job: 5.0, guess: Some(1.0), ..of("wrong-guess", HOUR, vec![burst(5_000)]) },
         Workload { start_failures: 0.3, ..of("failing-starts", HOUR, vec![burst(20_000)]) },
         Workload { poison: 0.01, ..of("poison", 2.0 * HOUR, vec![rate(2.0 * MINUTE, 1.5 * HOUR, 10.0)]) },

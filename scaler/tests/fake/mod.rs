@@ -77,7 +77,8 @@ impl FakeAutoScaling {
     }
 
     pub fn config(&self) -> SdkConfig {
-        let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let http =
+            aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new("eu-west-1"))
@@ -90,7 +91,9 @@ impl FakeAutoScaling {
 
 impl Group {
     fn launch(&mut self) {
-        while self.launches && i32::try_from(self.instances.iter().filter(|i| i.state != "Terminating").count()).unwrap() < self.desired {
+        while self.launches
+            && i32::try_from(self.instances.iter().filter(|i| i.state != "Terminating").count()).unwrap() < self.desired
+        {
             self.next += 1;
             self.instances.push(Instance { id: format!("i-{:04}", self.next), state: "InService", protected: false });
         }

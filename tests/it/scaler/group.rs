@@ -36,7 +36,9 @@ impl Group {
     }
 
     async fn call(&self, action: &str) -> Result<String> {
-        let scope = format!("AWS4-HMAC-SHA256 Credential=123456789012/20260101/{REGION}/autoscaling/aws4_request, SignedHeaders=host, Signature=x");
+        let scope = format!(
+            "AWS4-HMAC-SHA256 Credential=123456789012/20260101/{REGION}/autoscaling/aws4_request, SignedHeaders=host, Signature=x"
+        );
         let headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Authorization", scope.as_str())];
         let body = format!("Version=2011-01-01&Action={action}");
         let answer = http::request("POST", &format!("{}/", self.emulator.endpoint()), &headers, &body).await?;
@@ -184,9 +186,8 @@ async fn capacity_set_by_hand_is_reported_in_the_history() -> Result<()> {
     assert_eq!(group.look().await?.0, 3, "and it is not fought");
     scaler.terminate(LIMIT).await?;
     let history = stand.history(&[]).await?;
-    let noted = |decision: &serde_json::Value| {
-        decision["outcome"].as_str().is_some_and(|text| text.contains("from 0 to 3"))
-    };
+    let noted =
+        |decision: &serde_json::Value| decision["outcome"].as_str().is_some_and(|text| text.contains("from 0 to 3"));
     assert!(history.iter().any(noted));
     Ok(())
 }

@@ -71,12 +71,11 @@ async fn workers_that_never_come_up_are_started_less_and_less_often() -> Result<
     stand.configure_with("max = 3\nbacklog_per_worker = 50", &broken)?;
     stand.send(0..200).await?;
     let scaler = stand.scaler("run").expect_line("worker process ended by itself").start()?;
-    scaler.wait_for(
-        "a pause between starts",
-        LIMIT,
-        |line| line.contains("\"reason\":\"dead_worker\"") && line.contains("starts in a row failed"),
-    )
-    .await?;
+    scaler
+        .wait_for("a pause between starts", LIMIT, |line| {
+            line.contains("\"reason\":\"dead_worker\"") && line.contains("starts in a row failed")
+        })
+        .await?;
     scaler.terminate(LIMIT).await?;
     let history = stand.history(&[]).await?;
     let paused = |decision: &&serde_json::Value| decision["reason"] == "dead_worker";
