@@ -37,7 +37,7 @@ const JITTER: f64 = 0.1;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
 /// How long decisions are kept.
-const KEEP_DAYS: i32 = 30;
+const KEEP_DAYS: i32 = 90;
 
 /// How often an unchanged, idle pool's decision is kept.
 const KEEP_QUIET_SECS: i64 = 55;

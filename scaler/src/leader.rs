@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use sqlx::{Executor, PgConnection};
+use sqlx::{Connection, Executor, PgConnection};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -100,8 +100,15 @@ impl Leadership {
             }
             self.check().await;
         }
+        self.release().await;
+    }
+
+    /// Gives the lock back at once, rather than when the server notices that the session is gone.
+    pub async fn release(&self) {
         self.leading.store(false, Ordering::Release);
-        *self.session.lock().await = None;
+        if let Some(session) = self.session.lock().await.take() {
+            drop(tokio::time::timeout(BEAT, session.close()).await);
+        }
     }
 
     async fn hold(&self, session: &mut Option<PgConnection>) -> anyhow::Result<bool> {

@@ -93,9 +93,10 @@ pub async fn once(config: Config) -> Result<String, Failure> {
     let mut text = String::new();
     for (pool, kind) in pools {
         let name = pool.name.clone();
+        let leadership = leadership(&pool, Some(database));
         let shared = Shared {
             store: Some(Store::new(database.clone(), APPLICATION_NAME)),
-            leadership: leadership(&pool, Some(database)),
+            leadership: leadership.clone(),
             metrics: Arc::default(),
             readiness: Arc::default(),
         };
@@ -105,6 +106,9 @@ pub async fn once(config: Config) -> Result<String, Failure> {
             }
             _ => controller::once(parts(pool, DryRun::default(), &aws, shared)).await?,
         };
+        if let Some(leadership) = leadership {
+            leadership.release().await;
+        }
         let line = match tick {
             Tick::Following => format!("{name}: another scaler leads, nothing done"),
             Tick::Decided(decided) => {

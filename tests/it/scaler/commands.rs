@@ -38,20 +38,22 @@ async fn history_answers_for_any_past_minute() -> Result<()> {
     stand.send(0..120).await?;
     let ended = stand.scaler("once").run(LIMIT).await?;
     assert!(ended.status.success(), "{}", ended.stderr);
-    stand.database.execute("UPDATE penstock.decisions SET at = '2026-01-01T12:00:30Z'").await?;
+    let then = chrono::Utc::now() - chrono::Duration::days(2);
+    stand.database.execute(&format!("UPDATE penstock.decisions SET at = '{}'", then.to_rfc3339())).await?;
     stand.scaler("once").run(LIMIT).await?;
     assert_eq!(stand.history(&[]).await?.len(), 2);
-    for (at, n) in [("2026-01-01T12:00:00Z", 1), ("2026-01-01T12:00:59Z", 1), ("2026-01-01T11:58:00Z", 0)] {
-        let found = stand.history(&["--at", at]).await?;
-        assert_eq!(found.len(), n, "at {at}");
+    let at = |secs: i64| (then + chrono::Duration::seconds(secs)).to_rfc3339();
+    for (secs, n) in [(-30, 1), (30, 1), (-200, 0)] {
+        let found = stand.history(&["--at", &at(secs)]).await?;
+        assert_eq!(found.len(), n, "{secs} s from it");
     }
-    let found = &stand.history(&["--at", "2026-01-01T12:00:30Z", "--pool", POOL]).await?[0];
-    assert_eq!((&found["desired"], &found["reason"], &found["pool"]), (&3.into(), &"max".into(), &POOL.into()));
+    let found = &stand.history(&["--at", &at(0), "--pool", POOL]).await?[0];
+    assert_eq!((&found["desired"], &found["reason"], &found["pool"]), (&3.into(), &"backlog".into(), &POOL.into()));
     assert_eq!(found["inputs"]["queue"]["visible"], 120);
     assert!(found["outcome"].as_str().is_some_and(|text| text.contains("would start 3")), "{found}");
 
-    let shown = stand.scaler("history").args(["--at", "2026-01-01T12:00:30Z"]).run(LIMIT).await?.stdout;
-    assert!(shown.contains("0 -> 3  max  (120 visible, 0 in flight)"), "{shown}");
+    let shown = stand.scaler("history").args(["--at", &at(0)]).run(LIMIT).await?.stdout;
+    assert!(shown.contains("0 -> 3  backlog  (120 visible, 0 in flight)"), "{shown}");
 
     // The history can be played again.
     let trace = stand.path("trace.jsonl");

@@ -61,12 +61,16 @@ async fn database_that_restarts_costs_no_worker() -> Result<()> {
     let postgres = Arc::new(Postgres::start(Default::default())?);
     let stand = Stand::on(&postgres, "min = 2\nmax = 3\nbacklog_per_worker = 50").await?;
     let scaler = stand.scaler("run").expect_line("no longer leading").expect_line("part of a tick failed").start()?;
-    stand.wait_for_importers(2, 3, LIMIT).await?;
+    penstock_tests::wait::until("two idle workers", LIMIT, || async {
+        let idle = stand.database.value("SELECT count(*) FROM penstock.workers WHERE state = 'idle'").await;
+        Ok((idle.is_ok_and(|n| n == "2")).then_some(()))
+    })
+    .await?;
     let workers = stand.importers()?;
     tokio::task::block_in_place(|| postgres.stop())?;
     scaler.wait_for_line("no longer leading", LIMIT).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(stand.importers()?, workers, "nobody is ended or started while nobody leads");
+    assert_eq!(stand.importers()?, workers, "nobody is ended or started while nobody leads\n{}", stand.worker_logs());
     tokio::task::block_in_place(|| postgres.start_again())?;
     stand.send(0..20).await?;
     stand.wait_for_imports(20, LIMIT).await?;

@@ -108,6 +108,12 @@ impl Stand {
         self.scratch.path().join(name)
     }
 
+    /// Returns what the importers logged, for error messages.
+    pub fn worker_logs(&self) -> String {
+        let logs = std::fs::read_dir(self.path("logs")).into_iter().flatten().flatten();
+        logs.map(|log| spawn::tail(&log.path())).collect()
+    }
+
     /// Puts objects of ten rows into the bucket and sends a pointer to each.
     pub async fn send(&self, objects: std::ops::Range<u32>) -> Result<()> {
         let mut pointers = Vec::new();
