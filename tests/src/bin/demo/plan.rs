@@ -85,7 +85,8 @@ key = ["event_id"]
     pub async fn upload(&self, pipeline: &Pipeline, sent: &AtomicU64) -> Result<u64> {
         match &self.source {
             Source::Telemetry(load, n_objects) => {
-                let mut n_bytes = 0;
+                // Made first, so that they arrive in a burst, as a Spark job leaves them.
+                let mut bodies = Vec::new();
                 for index in 0..*n_objects {
                     // Three formats by turns: what they are is found out from their content.
                     let format = [Format::Parquet, Format::Ndjson, Format::Csv][(index % 3) as usize];
@@ -95,9 +96,12 @@ key = ["event_id"]
                         let mut body = Vec::new();
                         telemetry::write(format, load.events(events), &mut body).map(|_| body)
                     });
-                    let body = body.await??;
+                    bodies.push((format!("telemetry/part-{index:05}.{}", format.extension()), body.await??));
+                }
+                let mut n_bytes = 0;
+                for (key, body) in bodies {
                     n_bytes += body.len() as u64;
-                    pipeline.put(&format!("telemetry/part-{index:05}.{}", format.extension()), body).await?;
+                    pipeline.put(&key, body).await?;
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(n_bytes)
