@@ -6,10 +6,11 @@ use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
     primitives::DateTime as AwsDateTime,
 };
+use bytes::{Buf, Bytes};
 use chrono::{DateTime, Utc};
 use futures_util::{
-    StreamExt,
-    future::BoxFuture,
+    Stream, StreamExt,
+    future::{self, BoxFuture},
     stream::{self, BoxStream},
 };
 
@@ -67,7 +68,7 @@ impl ObjectStore for S3Store {
                 .key(&target.key)
                 .set_version_id(target.version_id.clone())
                 .set_if_match(if_match)
-                .set_range(range.filter(|r| !r.is_empty()).map(|r| format!("bytes={}-{}", r.start, r.end - 1)))
+                .set_range(range.clone().filter(|r| !r.is_empty()).map(|r| format!("bytes={}-{}", r.start, r.end - 1)))
                 .send()
                 .await
                 .map_err(store_error)?;
@@ -78,7 +79,13 @@ impl ObjectStore for S3Store {
                 let chunk = body.next().await?;
                 Some((chunk.context("read body"), body))
             });
-            Ok(Body { info, chunks: chunks.boxed() })
+            let chunks = match range {
+                // A server may ignore Range and answer with the whole (RFC 9110, section 14.2); some stores do for
+                // versions other than the current one.
+                Some(range) if answer.content_range.is_none() => cut_out(chunks, range).boxed(),
+                _ => chunks.boxed(),
+            };
+            Ok(Body { info, chunks })
         })
     }
 
@@ -95,6 +102,28 @@ impl ObjectStore for S3Store {
         .flatten()
         .boxed()
     }
+}
+
+/// Keeps of a whole body the bytes of `range`.
+fn cut_out(
+    chunks: impl Stream<Item = anyhow::Result<Bytes>> + Send,
+    range: std::ops::Range<u64>,
+) -> impl Stream<Item = anyhow::Result<Bytes>> + Send {
+    let mut offset = 0;
+    chunks.filter_map(move |chunk| {
+        let kept = chunk.map(|mut chunk| {
+            let length = chunk.len() as u64;
+            // No larger than a chunk's length, which is a usize.
+            let start = range.start.saturating_sub(offset).min(length) as usize;
+            let end = range.end.saturating_sub(offset).min(length) as usize;
+            offset += length;
+            chunk.truncate(end);
+            chunk.advance(start.min(end));
+            chunk
+        });
+        // An empty chunk says nothing, and counts as progress where bodies are resumed.
+        future::ready(Some(kept).filter(|kept| !kept.as_ref().is_ok_and(Bytes::is_empty)))
+    })
 }
 
 fn listed(object: aws_sdk_s3::types::Object) -> Option<Listed> {
@@ -163,5 +192,21 @@ where
         ) => StoreError::Transient(anyhow::Error::new(error).context("ask S3")),
         (403, _) => StoreError::AccessDenied(if text.is_empty() { "no reason given".into() } else { text }),
         _ => StoreError::Transient(anyhow::Error::new(error).context("ask S3")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_a_whole_body_only_the_range_is_kept() {
+        for (range, expected) in [(0..9, "abcdefghi"), (2..7, "cdefg"), (3..6, "def"), (4..5, "e"), (8..9, "i")] {
+            let chunks = ["abc", "def", "ghi"].map(|chunk| Ok(Bytes::from(chunk)));
+            let kept: Vec<Bytes> =
+                cut_out(stream::iter(chunks), range).map(|chunk| chunk.expect("no error")).collect().await;
+            assert!(kept.iter().all(|chunk| !chunk.is_empty()), "{expected}: {kept:?}");
+            assert_eq!(kept.concat(), expected.as_bytes());
+        }
     }
 }
