@@ -3,8 +3,9 @@
 use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs};
 use anyhow::Result;
 use penstock_tests::{
-    aws::{Depth, Options},
+    aws::{Depth, Options, Route},
     proxy::{Action, Rule},
+    wait,
 };
 use std::time::Duration;
 
@@ -36,5 +37,42 @@ async fn an_import_five_times_longer_than_the_visibility_timeout_is_delivered_on
     assert_eq!(world.pipeline.dead_letter_depth().await?, Depth::default());
     let slowest = world.database.value("SELECT max(duration_seconds) >= 10 FROM penstock.object_status").await?;
     assert_eq!(slowest, "true");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_wait_for_a_slot_stay_ours() -> Result<()> {
+    let options = Options {
+        route: Route::Nowhere,
+        visibility_timeout_secs: VISIBILITY_SECS,
+        max_receive_count: Some(1),
+        ..Options::default()
+    };
+    let world = World::new(options, PAIRS_TABLE, PAIRS).await?;
+    let mut messages = Vec::new();
+    for id in 0..30 {
+        world.pipeline.put(&format!("pairs/{id}"), pairs(&[(id, "x")])).await?;
+        messages.push(format!("s3://{}/pairs/{id}", world.pipeline.bucket));
+    }
+    let proxy = world.aws_proxy().await?;
+    let worker = world.through_aws(world.drainer().args(["--concurrency", "1"]), "S3", &proxy).start()?;
+    // Quick ones first: a worker receives no more than it expects to start soon.
+    let (quick, behind_a_slow_one) = messages.split_at(20);
+    world.pipeline.send_all(quick).await?;
+    world.pipeline.wait_until_empty(LIMIT).await?;
+
+    let pause = Duration::from_secs((5 * VISIBILITY_SECS).into());
+    let get = format!("GET /{}/pairs/", world.pipeline.bucket);
+    let slow = proxy.add(Rule::when_client_sends(get, Action::Delay(pause)));
+    world.pipeline.send_all(behind_a_slow_one).await?;
+    slow.fired(1, LIMIT).await?;
+    wait::until("messages waiting behind the slow one", pause, || async {
+        Ok((world.pipeline.depth().await?.in_flight > 2).then_some(()))
+    })
+    .await?;
+    worker.finish(LIMIT).await?;
+    assert_eq!(world.database.value("SELECT count(*) FROM pairs").await?, "30");
+    assert_eq!(world.pipeline.depth().await?, Depth::default());
+    assert_eq!(world.pipeline.dead_letter_depth().await?, Depth::default());
     Ok(())
 }

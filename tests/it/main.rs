@@ -5,16 +5,19 @@
 
 mod check;
 mod containers;
+mod dead_letters;
 mod envelopes;
 mod heartbeat;
 mod imports;
 mod kills;
 mod ledger;
 mod memory;
+mod overwritten;
 mod protocol;
 mod redelivery;
 mod samples;
 mod scaler;
 mod stack;
 mod stopped;
+mod torture;
 mod world;

@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod scratch;
 pub mod spawn;
 pub mod telemetry;
+pub mod torture;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

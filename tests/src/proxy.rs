@@ -135,6 +135,12 @@ impl ActiveRule {
         due
     }
 
+    /// Returns whether it will not act again; connections it holds have handles of their own.
+    fn is_spent(&self) -> bool {
+        let all_seen = self.seen.load(Ordering::SeqCst) >= self.rule.skip.saturating_add(self.rule.times);
+        all_seen || *self.released.borrow()
+    }
+
     async fn wait_for_release(&self) {
         // The sender lives in self, so this ends with the release only.
         let _ = self.released.subscribe().wait_for(|released| *released).await;
@@ -209,7 +215,10 @@ impl Proxy {
             acted: watch::Sender::new(0),
             released: watch::Sender::new(false),
         });
-        self.shared.rules().push(Arc::clone(&rule));
+        let mut rules = self.shared.rules();
+        // Rules that act no more would only slow the traffic down.
+        rules.retain(|rule| !rule.is_spent());
+        rules.push(Arc::clone(&rule));
         Trigger { rule }
     }
 

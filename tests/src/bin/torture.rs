@@ -1,0 +1,44 @@
+//! `torture --seeds 20`, `torture --objects 10000 --seed 7`: the torture test by hand; prints a Markdown table.
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use penstock_tests::torture::{self, report::Report};
+
+/// Tortures the built importer and prints what it withstood.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds, one after the other.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// Objects put in each run.
+    #[arg(long, default_value_t = 300)]
+    objects: usize,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let Arguments { seed, seeds, objects } = Arguments::parse();
+    println!("{}", Report::header());
+    let (mut reports, mut broken) = (Vec::new(), Vec::new());
+    for seed in seed..seed.saturating_add(seeds) {
+        match torture::run(seed, objects).await {
+            Ok(report) => {
+                println!("{}", report.line());
+                reports.push(report);
+            }
+            Err(error) => {
+                println!("| {seed} | FAILED |");
+                eprintln!("{error:#}");
+                broken.push(seed);
+            }
+        }
+    }
+    println!("\n{}", Report::sum(&reports));
+    if !broken.is_empty() {
+        bail!("seeds {broken:?} failed; torture --seed N --objects {objects} replays one");
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The torture test: a model of what must be so in the end, and everything that can go wrong on the way.
+//!
+//! [`run`] draws a [`Plan`] from a seed: thousands of objects in four datasets and four formats, put,
+//! overwritten, put back and deleted, their messages duplicated and shuffled, and the faults that
+//! happen meanwhile. It carries the plan out against built importers, a Postgres of its own and an
+//! emulated AWS, waits until the queue is empty, and has the outcome judged: tables, ledger, rejects,
+//! queue and dead-letter queue.
+//!
+//! The plan is the same for the same seed. What processes do in between is theirs, as it must be.
+
+pub mod content;
+pub mod events;
+pub mod faults;
+mod feed;
+pub mod judge;
+pub mod ledger;
+pub mod plan;
+pub mod report;
+pub mod stand;
+
+use crate::{aws::Depth, wait};
+use anyhow::{Context as _, Result, bail};
+use faults::{Fault, Injected, KINDS};
+use plan::Plan;
+use report::Report;
+use stand::Stand;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::task::JoinSet;
+
+/// How long the workers may take over what is left when the last fault is over.
+const CALM_LIMIT: Duration = Duration::from_secs(300);
+
+/// Runs one seed and returns its numbers.
+///
+/// # Errors
+/// When a promise was broken, saying which key differs and what the ledger knows of it; or the run could not be made.
+pub async fn run(seed: u64, n_objects: usize) -> Result<Report> {
+    let plan = Arc::new(Plan::draw(seed, n_objects));
+    let stand = Stand::start(plan.versioned).await?;
+    let told = run_on(&plan, &stand).await;
+    told.with_context(|| format!("torture --seed {seed} --objects {n_objects}"))
+}
+
+async fn run_on(plan: &Arc<Plan>, stand: &Arc<Stand>) -> Result<Report> {
+    let begun = Instant::now();
+    let progress = Arc::new(AtomicUsize::new(0));
+    let injecting = tokio::spawn(inject(plan.faults.clone(), Arc::clone(stand), Arc::clone(&progress)));
+    let fed = feed::feed(plan, stand, &progress).await;
+    // The injector waits for deeds; none will come any more, whatever became of the feeder.
+    progress.store(usize::MAX, Ordering::Relaxed);
+    let injected = injecting.await??;
+    let fed = match fed {
+        Ok(fed) => fed,
+        Err(error) => return Err(error.context(stand.last_words().await)),
+    };
+    let emptied = wait::until("the queue to be empty", CALM_LIMIT, || async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok((stand.pipeline.depth().await? == Depth::default()).then_some(()))
+    });
+    if let Err(error) = emptied.await {
+        return Err(error.context(stand.last_words().await));
+    }
+    let duration = begun.elapsed();
+    stand.stop_workers().await?;
+    let verdict = judge::judge(plan, &fed, stand).await?;
+    if !verdict.violations.is_empty() {
+        bail!("{} promises broken:\n{}", verdict.violations.len(), verdict.complaint());
+    }
+    let objects = (0..plan.acts.len()).filter(|act| plan.content(*act).is_some()).count();
+    Ok(Report {
+        seed: plan.seed,
+        versioned: plan.versioned,
+        objects,
+        keys: plan.keys.len(),
+        deletes: plan.acts.len() - objects,
+        messages: fed.sent.len(),
+        imported: verdict.imported,
+        rows: verdict.rows,
+        rejects: verdict.rejects,
+        dead_letters: verdict.dead_letters,
+        faults: injected,
+        duration,
+    })
+}
+
+/// Lets each fault happen when its time has come, and returns how many of each kind did.
+async fn inject(
+    faults: Vec<(usize, Fault)>,
+    stand: Arc<Stand>,
+    progress: Arc<AtomicUsize>,
+) -> Result<[usize; KINDS.len()]> {
+    let mut happening = JoinSet::new();
+    for (at, fault) in faults {
+        while progress.load(Ordering::Relaxed) < at {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let stand = Arc::clone(&stand);
+        happening.spawn(async move {
+            let kind = fault.kind();
+            let injected = fault.happen(&stand).await?;
+            if let Injected::InWait(trigger) = &injected {
+                // What does not find its moment while messages are about is called off.
+                let _ = trigger.fired(1, Duration::from_secs(20)).await;
+            }
+            Ok::<_, anyhow::Error>((kind, injected))
+        });
+    }
+    let mut counts = [0; KINDS.len()];
+    while let Some(ended) = happening.join_next().await {
+        let (kind, injected) = ended??;
+        counts[kind] += injected.finish();
+    }
+    Ok(counts)
+}
