@@ -1,9 +1,10 @@
 -- $1 head, $2 is a delete event, $3 version id, $4 etag, $5 size, $6 sequencer, $7 last modified,
 -- $8 worker, $9 queue, $10 event time.
--- The version's row is found as in look_up.sql, else made. The row of the version that stands keeps what it says:
--- the table holds it until this attempt commits.
+-- The version's row is found as in look_up.sql, else made. A settled row keeps what it says until another outcome
+-- is known: this attempt may be that of a worker that stood still while another settled the message, and then end
+-- without a word.
 WITH known AS (
-    SELECT o.id, EXISTS (SELECT FROM penstock.head h WHERE h.id = $1 AND h.object_id = o.id) AS stands
+    SELECT o.id, o.state NOT IN ('importing', 'retrying') AS settled
     FROM penstock.object o
     WHERE o.head_id = $1
       AND o.is_delete = $2
@@ -16,9 +17,9 @@ WITH known AS (
 updated AS (
     UPDATE penstock.object o
     SET attempts = o.attempts + 1,
-        state = CASE WHEN known.stands THEN o.state ELSE 'importing' END,
-        reason = CASE WHEN known.stands THEN o.reason END,
-        error = CASE WHEN known.stands THEN o.error END,
+        state = CASE WHEN known.settled THEN o.state ELSE 'importing' END,
+        reason = CASE WHEN known.settled THEN o.reason END,
+        error = CASE WHEN known.settled THEN o.error END,
         worker = $8,
         queue_url = coalesce($9, o.queue_url),
         started_at = clock_timestamp()

@@ -1,6 +1,7 @@
 -- $1 object, $2 state, $3 reason, $4 error, $5 forwarded message, $6 seconds.
 -- A version whose rows were once committed stays `imported`, with the reason of its latest sighting;
 -- a failure shows unless its rows stand in the table. A tombstone that stands keeps what it says.
+-- That it is tried again says nothing about a version that is settled.
 UPDATE penstock.object
 SET state = CASE WHEN is_delete AND EXISTS (
                      SELECT FROM penstock.head h WHERE h.id = head_id AND h.object_id = object.id)
@@ -16,3 +17,4 @@ SET state = CASE WHEN is_delete AND EXISTS (
                             ELSE duration_seconds END,
     finished_at = CASE WHEN $2 = 'retrying' THEN finished_at ELSE clock_timestamp() END
 WHERE id = $1
+  AND ($2 <> 'retrying' OR state IN ('importing', 'retrying'))

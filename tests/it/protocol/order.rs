@@ -5,7 +5,11 @@ use super::{
     shelf::{BUCKET, Shelf},
 };
 use anyhow::Result;
-use importer::message::ObjectPointer;
+use importer::{
+    ledger::{self, Attempt, Ended, HeadKey},
+    message::ObjectPointer,
+    order::{Identity, Stamp},
+};
 use std::time::Duration;
 
 const IMPORTED: &str = "imported 1 = 1 + 0 + 0";
@@ -182,5 +186,48 @@ async fn an_object_that_is_not_there_is_gone() -> Result<()> {
     assert_eq!(bench.settle(&event(&a, "01")).await?, "gone");
     assert_eq!(bench.settle(&pointing(ObjectPointer::new(BUCKET, "other"))).await?, "gone");
     assert_eq!(bench.ledger().await?, ["gone | ∅", "gone | ∅"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_never_ends_leaves_what_was_settled() -> Result<()> {
+    // Found by the torture test: a worker that stood still while another settled its message began, and was killed.
+    let bench = bench(Shelf::versioned()).await?;
+    let (older, newer) = (bench.shelf.put("k", &row("older")), bench.shelf.put("k", &row("newer")));
+    let late = bench.shelf.put_at("k", &row("late"), 900);
+    let broken = bench.shelf.put("broken", &row("broken"));
+    for (pointer, sequencer, expected) in
+        [(&older, "02", IMPORTED), (&newer, "03", IMPORTED), (&late, "01", "superseded")]
+    {
+        assert_eq!(bench.settle(&event(pointer, sequencer)).await?, expected);
+    }
+    begin_and_end(&bench, &broken, "failed").await?;
+
+    let settled = ["imported | ∅", "imported | ∅", "superseded | ∅", "failed | ∅"];
+    assert_eq!(bench.ledger().await?, settled);
+    for pointer in [&older, &newer, &late, &broken] {
+        begin_and_end(&bench, pointer, "retrying").await?;
+    }
+    assert_eq!(bench.ledger().await?, settled);
+    assert_eq!(bench.rows("SELECT DISTINCT attempts, worker FROM penstock.object").await?, ["2 | other"]);
+    Ok(())
+}
+
+/// Records an attempt and how it ended, as a worker does around an import.
+async fn begin_and_end(bench: &Bench, pointer: &ObjectPointer, state: &str) -> Result<()> {
+    let mut connection = bench.database.connect().await?;
+    let ObjectPointer { bucket, key, version_id, etag, size, .. } = pointer.clone();
+    let attempt = Attempt {
+        head: &HeadKey { dataset: "d".into(), bucket, key },
+        identity: &Identity { version_id, etag, size },
+        stamp: &Stamp { sequencer: None, last_modified: None },
+        is_delete: false,
+        worker: "other",
+        queue_url: None,
+        event_time: None,
+    };
+    let recorded = ledger::begin(&mut connection, &attempt).await?;
+    let ended = Ended { state, reason: None, error: None, forwarded_message_id: None, duration_seconds: None };
+    ledger::finish_otherwise(&mut connection, recorded.object_id, &ended).await?;
     Ok(())
 }
