@@ -7,6 +7,7 @@ mod check;
 mod containers;
 mod dead_letters;
 mod envelopes;
+mod guards;
 mod heartbeat;
 mod imports;
 mod kills;
