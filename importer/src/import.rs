@@ -286,12 +286,13 @@ impl Job<'_> {
                     // The event's sequencer belongs to bytes that are gone; the object as it is now stands on its own.
                     pointer = ObjectPointer::new(&pointer.bucket, &pointer.key);
                 }
-                Step::Missing(_) if !missing_before => {
-                    missing_before = true;
-                    tokio::time::sleep(MISSING_PAUSE).await;
-                }
                 Step::Missing(recorded) => {
-                    return self.settle(session, index, recorded, Outcome::Gone).await;
+                    // Noted before the second look, which may find another version and be about that one only.
+                    let settled = self.settle(session, index, recorded, Outcome::Gone).await?;
+                    if std::mem::replace(&mut missing_before, true) {
+                        return Ok(settled);
+                    }
+                    tokio::time::sleep(MISSING_PAUSE).await;
                 }
             }
         }

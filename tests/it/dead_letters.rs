@@ -6,6 +6,7 @@ use penstock_tests::{
     aws::{Depth, Options},
     proxy::{Action, Rule},
 };
+use std::time::Duration;
 
 /// Of the queue, so that a killed worker's message comes back soon.
 const VISIBILITY_SECS: u32 = 3;
@@ -21,6 +22,9 @@ async fn a_failed_object_whose_worker_is_killed_before_forwarding_is_forwarded_b
     let forward = proxy.add(Rule::when_client_sends("AmazonSQS.SendMessage", Action::HoldRequest));
     let worker = world.through_aws(world.worker(), "SQS", &proxy).start()?;
     forward.fired(1, LIMIT).await?;
+    // Still ours, and not about to be deleted.
+    let extend = proxy.add(Rule::when_client_sends("AmazonSQS.ChangeMessageVisibility", Action::Delay(Duration::ZERO)));
+    extend.fired(1, Duration::from_secs(30)).await?;
     assert_eq!(world.pipeline.depth().await?, Depth { in_flight: 1, ..Depth::default() });
     worker.kill()?;
     assert_eq!(world.pipeline.dead_letter_depth().await?, Depth::default());

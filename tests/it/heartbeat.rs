@@ -5,9 +5,8 @@ use anyhow::Result;
 use penstock_tests::{
     aws::{Depth, Options, Route},
     proxy::{Action, Rule},
-    wait,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Of the queue.
 const VISIBILITY_SECS: u32 = 2;
@@ -66,12 +65,18 @@ async fn messages_that_wait_for_a_slot_stay_ours() -> Result<()> {
     let slow = proxy.add(Rule::when_client_sends(get, Action::Delay(pause)));
     world.pipeline.send_all(behind_a_slow_one).await?;
     slow.fired(1, LIMIT).await?;
-    wait::until("messages waiting behind the slow one", pause, || async {
-        Ok((world.pipeline.depth().await?.in_flight > 2).then_some(()))
-    })
-    .await?;
+    // A stranger takes what the worker left, and then finds nothing for as long as the slow one takes.
+    let left = world.pipeline.take_all().await?;
+    let held = Depth { in_flight: (messages.len() - quick.len() - left.len()) as u64, ..Depth::default() };
+    assert!(held.in_flight > 2, "too few wait behind the slow one");
+    let watched_until = Instant::now() + pause / 2;
+    while Instant::now() < watched_until {
+        assert_eq!(world.pipeline.depth().await?, held);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     worker.finish(LIMIT).await?;
-    assert_eq!(world.database.value("SELECT count(*) FROM pairs").await?, "30");
+    let imported = messages.len() - left.len();
+    assert_eq!(world.database.value("SELECT count(*) FROM pairs").await?, imported.to_string());
     assert_eq!(world.pipeline.depth().await?, Depth::default());
     assert_eq!(world.pipeline.dead_letter_depth().await?, Depth::default());
     Ok(())

@@ -10,6 +10,7 @@ use importer::{
     message::ObjectPointer,
     order::{Identity, Stamp},
 };
+use penstock_tests::wait;
 use std::time::Duration;
 
 const IMPORTED: &str = "imported 1 = 1 + 0 + 0";
@@ -186,6 +187,27 @@ async fn an_object_that_is_not_there_is_gone() -> Result<()> {
     assert_eq!(bench.settle(&event(&a, "01")).await?, "gone");
     assert_eq!(bench.settle(&pointing(ObjectPointer::new(BUCKET, "other"))).await?, "gone");
     assert_eq!(bench.ledger().await?, ["gone | ∅", "gone | ∅"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_put_between_two_looks_leaves_nothing_unsettled() -> Result<()> {
+    // Found by the torture test: the first look found nothing and was left as «importing».
+    let bench = bench(Shelf::default()).await?;
+    let pointer = pointing(ObjectPointer::new(BUCKET, "k"));
+    let put_meanwhile = async {
+        let first_look = "SELECT count(*) FROM penstock.object";
+        wait::until("the first look", Duration::from_secs(30), || async {
+            Ok((bench.database.value(first_look).await? == "1").then_some(()))
+        })
+        .await?;
+        bench.shelf.put("k", &row("a"));
+        anyhow::Ok(())
+    };
+    let (settled, put) = tokio::join!(bench.settle(&pointer), put_meanwhile);
+    put?;
+    assert_eq!(settled?, IMPORTED);
+    assert_eq!(bench.ledger().await?, ["gone | ∅", "imported | ∅"]);
     Ok(())
 }
 
