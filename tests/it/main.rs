@@ -5,6 +5,7 @@
 
 mod check;
 mod containers;
+mod desk;
 mod envelopes;
 mod heartbeat;
 mod imports;
@@ -13,8 +14,10 @@ mod ledger;
 mod memory;
 mod protocol;
 mod redelivery;
+mod refused;
 mod samples;
 mod scaler;
+mod second_chance;
 mod stack;
 mod stopped;
 mod world;
