@@ -42,7 +42,7 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Reconcile(options) => commands::reconcile::run(&config, options).await,
         Command::Replay(options) => commands::replay::run(&config, options).await,
         Command::Prune(options) => commands::prune::run(&config, options).await,
-        Command::Rejects(_) => anyhow::bail!("rejects --replay is not there yet; mend the source and load it again"),
+        Command::Rejects(options) => commands::replay_rejects::run(&config, options).await,
         Command::Describe(_) => anyhow::bail!("describe is not there yet; see the README's configuration reference"),
     }
 }

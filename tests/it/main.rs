@@ -6,6 +6,7 @@
 mod check;
 mod containers;
 mod dead_letters;
+mod desk;
 mod envelopes;
 mod guards;
 mod heartbeat;
@@ -16,8 +17,10 @@ mod memory;
 mod overwritten;
 mod protocol;
 mod redelivery;
+mod refused;
 mod samples;
 mod scaler;
+mod second_chance;
 mod stack;
 mod stopped;
 mod torture;

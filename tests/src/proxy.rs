@@ -12,7 +12,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -166,6 +166,7 @@ struct Shared {
     /// Counts cuts; a connection ends when the number is no longer the one it began with.
     cuts: watch::Sender<u64>,
     connections: AtomicUsize,
+    round_trips: AtomicUsize,
 }
 
 /// A listening proxy; its connections end when it is dropped.
@@ -190,6 +191,7 @@ impl Proxy {
             gate: watch::Sender::new(Gate::Open),
             cuts: watch::Sender::new(0),
             connections: AtomicUsize::new(0),
+            round_trips: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self { address, shared, accepting })
@@ -248,6 +250,12 @@ impl Proxy {
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
+
+    /// Returns how often, over all connections, a client spoke and then waited for the server's answer.
+    #[must_use]
+    pub fn round_trips(&self) -> usize {
+        self.shared.round_trips.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for Proxy {
@@ -289,6 +297,25 @@ enum Answers {
     CutAfter(usize),
 }
 
+/// Whose turn it is to speak on one connection.
+#[derive(Debug, Default)]
+struct Turn {
+    asked: AtomicBool,
+}
+
+impl Turn {
+    /// The client spoke; pieces of one request, or requests sent ahead, are one round trip.
+    fn asked(&self, shared: &Shared) {
+        if !self.asked.swap(true, Ordering::SeqCst) {
+            shared.round_trips.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn answered(&self) {
+        self.asked.store(false, Ordering::SeqCst);
+    }
+}
+
 async fn pass(client: TcpStream, shared: Arc<Shared>) -> Result<()> {
     let server = TcpStream::connect(&shared.upstream).await?;
     // Small packets must not wait for each other, or the proxy would change what it stands before.
@@ -299,8 +326,9 @@ async fn pass(client: TcpStream, shared: Arc<Shared>) -> Result<()> {
     let answers = watch::Sender::new(Answers::Pass);
     let answering = answers.subscribe();
     let to_client = Arc::new(tokio::sync::Mutex::new(to_client));
-    let requests = pass_requests(from_client, to_server, Arc::clone(&to_client), &shared, answers);
-    let answers = pass_answers(from_server, to_client, &shared, answering);
+    let turn = Turn::default();
+    let requests = pass_requests(from_client, to_server, Arc::clone(&to_client), &shared, answers, &turn);
+    let answers = pass_answers(from_server, to_client, &shared, answering, &turn);
     tokio::try_join!(requests, answers)?;
     Ok(())
 }
@@ -314,6 +342,7 @@ async fn pass_requests(
     to_client: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
     shared: &Shared,
     answers: watch::Sender<Answers>,
+    turn: &Turn,
 ) -> Result<()> {
     let mut buffer = vec![0; PIECE_BYTES];
     // The end of what was passed, so that a pattern on the border of two pieces is seen.
@@ -331,6 +360,7 @@ async fn pass_requests(
             to_server.shutdown().await?;
             return Ok(());
         }
+        turn.asked(shared);
         wait_while_held(shared).await;
         let rules: Vec<_> = shared.rules().clone();
         for rule in rules {
@@ -384,6 +414,7 @@ async fn pass_answers(
     to_client: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
     shared: &Shared,
     answers: watch::Receiver<Answers>,
+    turn: &Turn,
 ) -> Result<()> {
     let mut piece = vec![0; PIECE_BYTES];
     let mut passed = 0;
@@ -393,6 +424,7 @@ async fn pass_answers(
             to_client.lock().await.shutdown().await?;
             return Ok(());
         }
+        turn.answered();
         wait_while_held(shared).await;
         let now = answers.borrow().clone();
         match now {

@@ -10,6 +10,7 @@ pub mod reconcile;
 pub mod redrive;
 pub mod rejects;
 pub mod replay;
+pub mod replay_rejects;
 pub mod run;
 pub mod status;
 

@@ -1,4 +1,4 @@
-//! `importer rejects`: bad rows. (Their second chance, `--replay`, is a load and lives with the loads.)
+//! `importer rejects`: bad rows. (Their second chance, `--replay`, is a command of its own inside.)
 
 use super::output::{self, printable, shown};
 use crate::{cli::Rejects, config::Config, database, message::ObjectPointer};

@@ -12,6 +12,7 @@ mod decimal;
 mod encoding;
 mod failure;
 pub mod json;
+mod kept;
 mod mapping;
 mod named;
 mod open;
@@ -22,6 +23,7 @@ mod times;
 mod to_json;
 #[cfg(test)]
 mod trial;
+pub use kept::{KeptRows, PayloadForm, Refusal};
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot};
 pub use open::open;
 pub use row::{MAX_PAYLOAD_BYTES, RowEncoder};
@@ -260,6 +262,10 @@ impl Batch {
 pub trait RowReader: Send {
     /// Returns what is known of the fields before rows are read.
     fn fields(&self) -> &Fields;
+    /// Returns how the payloads of its rejects are written.
+    fn payload_form(&self) -> PayloadForm {
+        PayloadForm::Json
+    }
     /// Sets the mapping; called once, before the first `fill`.
     fn set_mapping(&mut self, mapping: Arc<Mapping>);
     /// Appends rows to `batch` until about `batch_bytes` are in it or the object ends; returns false at the end.

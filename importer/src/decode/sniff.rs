@@ -71,7 +71,8 @@ fn by_name(name: &str) -> Option<Kind> {
     }
 }
 
-fn delimiter_of(name: &str) -> Option<u8> {
+/// Returns the delimiter that the object's name says, if it says one.
+pub fn delimiter_of(name: &str) -> Option<u8> {
     matches!(extension(name).as_str(), "tsv" | "tab").then_some(b'\t')
 }
 

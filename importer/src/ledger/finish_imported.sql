@@ -1,4 +1,5 @@
--- $1 object, $2 head, $3 sequencer, $4 last modified, $5..$9 counts, $10 bytes, $11 technique, $12 seconds, $13 version id.
+-- $1 object, $2 head, $3 sequencer, $4 last modified, $5..$9 counts, $10 bytes, $11 technique, $12 seconds, $13 version id,
+-- $14 fields of a CSV object with rejects.
 -- The stamp only ever grows, and as a whole: a sighting of later Last-Modified takes the sequencer away when it
 -- brings none, for the old one belongs to an earlier put of the same bytes.
 -- The version id is filled in where the event had none, unless another row has that identity already.
@@ -29,6 +30,7 @@ SET state = 'imported',
     rows_filtered = $8,
     rows_rejected = $9,
     bytes = $10,
+    csv_fields = $14,
     technique = $11,
     duration_seconds = $12,
     imported_at = clock_timestamp(),

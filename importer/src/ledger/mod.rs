@@ -4,10 +4,11 @@
 //! exactly once in effect stands in ARCHITECTURE.md, «The protocol».
 
 pub mod migrate;
+pub mod rejects;
 pub mod workers;
 
 use crate::{
-    decode::Reject,
+    decode::{PayloadForm, Reject},
     order::{Identity, Stamp, order, same_version},
 };
 use chrono::{DateTime, Utc};
@@ -276,6 +277,8 @@ pub struct Imported<'a> {
     pub technique: &'a str,
     /// Wall time of the import so far, in seconds.
     pub duration_seconds: f64,
+    /// Names of the fields of a CSV object with rejects, None for each without a header.
+    pub csv_fields: Option<Vec<Option<String>>>,
 }
 
 /// Records the import, makes its version the head, and drops the unresolved rejects of its earlier imports.
@@ -299,6 +302,7 @@ pub async fn finish_imported(connection: &mut PgConnection, imported: &Imported<
         .bind(imported.technique)
         .bind(imported.duration_seconds)
         .bind(&imported.identity.version_id)
+        .bind(&imported.csv_fields)
         .execute(connection)
         .await?;
     Ok(())
@@ -308,7 +312,12 @@ pub async fn finish_imported(connection: &mut PgConnection, imported: &Imported<
 ///
 /// # Errors
 /// Of the database.
-pub async fn insert_rejects(connection: &mut PgConnection, object_id: i64, rejects: &[Reject]) -> sqlx::Result<()> {
+pub async fn insert_rejects(
+    connection: &mut PgConnection,
+    object_id: i64,
+    form: PayloadForm,
+    rejects: &[Reject],
+) -> sqlx::Result<()> {
     if rejects.is_empty() {
         return Ok(());
     }
@@ -322,6 +331,7 @@ pub async fn insert_rejects(connection: &mut PgConnection, object_id: i64, rejec
         .bind(rejects.iter().map(|r| r.message.replace('\0', "\u{fffd}")).collect::<Vec<_>>())
         .bind(rejects.iter().map(|r| r.payload.as_slice()).collect::<Vec<_>>())
         .bind(rejects.iter().map(|r| number(r.payload_length)).collect::<Vec<_>>())
+        .bind(form.as_str())
         .execute(connection)
         .await?;
     Ok(())

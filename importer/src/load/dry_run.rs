@@ -36,7 +36,7 @@ pub async fn dry_run(
     let mut found = DryRun::default();
     loop {
         match decoding.next().await {
-            Decoded::Fields(fields) => decoding.set_mapping(Arc::new(map(target, captures, &fields)?)),
+            Decoded::Fields(fields, _) => decoding.set_mapping(Arc::new(map(target, captures, &fields)?)),
             Decoded::Batch(mut batch) => {
                 found.n_read += batch.n_read;
                 found.n_rejected += batch.rejects.len() as u64;

@@ -5,18 +5,22 @@ mod dry_run;
 mod pipeline;
 mod refused;
 mod remove;
+mod replay;
 mod session;
 pub mod sql;
 pub mod target;
 
 pub use dry_run::{DryRun, dry_run};
 pub use remove::{Removal, Remove, RemoveError, remove};
+pub use replay::{ReplayRejects, Replayed, replay_rejects};
 pub use session::{Session, Sessions};
 pub use target::Target;
 
 use crate::{
     config::{MaxRejects, Mode},
-    decode::{Batch, DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, Reject, Source},
+    decode::{
+        Batch, DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, PayloadForm, Reject, Source,
+    },
     ledger::{self, Candidate, Counts, Imported, Recorded, Verdict, judge},
     object::{ObjectStore, ReadTarget, StoreError},
     order::same_version,
@@ -125,8 +129,8 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
         return Err(LoadError::ForceNeedsLineage);
     }
     let mut decoding = Decoding::start(Arc::clone(&load.source), load.target.read.clone(), BATCH_BYTES);
-    let fields = match decoding.next().await {
-        Decoded::Fields(fields) => fields,
+    let (fields, form) = match decoding.next().await {
+        Decoded::Fields(fields, form) => (fields, form),
         Decoded::Failed(error) => return Err(LoadError::Decode(error)),
         Decoded::Batch(_) | Decoded::End { .. } => unreachable!("the decoder sends the fields first"),
     };
@@ -141,7 +145,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
     let connection = &mut session.connection;
     // Constraints are checked by the statement that breaks them, so that a row can be blamed.
     connection.execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
-    let staged = stage(connection, &staging, load, decoding).await;
+    let staged = stage(connection, &staging, load, form, decoding).await;
     let mut staged = match staged {
         Ok(staged) => staged,
         Err(error @ LoadError::Database(_)) => return Err(error),
@@ -202,6 +206,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
             bytes: load.source.size(),
             technique: "staged",
             duration_seconds: load.started.elapsed().as_secs_f64(),
+            csv_fields: csv_fields(form, &fields, staged.n_rejected),
         },
     )
     .await?;
@@ -279,6 +284,16 @@ fn staged_columns(target: &Target, mapping: &Mapping) -> Result<Vec<StagedColumn
         .collect()
 }
 
+/// Returns what it takes to read a CSV object's rejects again: the names of its fields.
+fn csv_fields(form: PayloadForm, fields: &Fields, n_rejected: u64) -> Option<Vec<Option<String>>> {
+    match fields {
+        _ if form != PayloadForm::Csv || n_rejected == 0 => None,
+        Fields::Named(fields) => Some(fields.iter().map(|field| Some(field.name.clone())).collect()),
+        Fields::Positional(n_fields) => Some(vec![None; *n_fields]),
+        Fields::Open => None,
+    }
+}
+
 /// What staging found out.
 struct Staged {
     n_read: u64,
@@ -293,6 +308,7 @@ async fn stage(
     connection: &mut PgConnection,
     staging: &str,
     load: &Load<'_>,
+    form: PayloadForm,
     mut decoding: Decoding,
 ) -> Result<Staged, LoadError> {
     let copy_sql = format!("COPY {staging} FROM STDIN (FORMAT binary)");
@@ -334,7 +350,7 @@ async fn stage(
                 first_column: column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default(),
             });
         }
-        ledger::insert_rejects(connection, load.recorded.object_id, &rejects.rows).await?;
+        ledger::insert_rejects(connection, load.recorded.object_id, form, &rejects.rows).await?;
         rejects = Rejects::default();
     }
     Ok(staged)
@@ -373,7 +389,7 @@ async fn copy_batches(
                 return Ok(false);
             }
             Decoded::Failed(error) => return Err(LoadError::Decode(error)),
-            Decoded::Fields(_) => unreachable!("the decoder sends the fields once"),
+            Decoded::Fields(..) => unreachable!("the decoder sends the fields once"),
         }
     }
 }
@@ -431,12 +447,21 @@ async fn merge(
     load: &Load<'_>,
     staged: &Staged,
 ) -> Result<u64, LoadError> {
-    let object_id = load.recorded.object_id;
     make_room(connection, load).await?;
     if staged.n_staged == 0 {
         return Ok(0);
     }
-    if load.target.mode != Mode::Upsert {
+    write_staged(connection, plan, load.target.mode, load.recorded.object_id).await
+}
+
+/// Writes the staged rows, of which there are some, and returns how many of them stand in the target then.
+async fn write_staged(
+    connection: &mut PgConnection,
+    plan: &LoadPlan<'_>,
+    mode: Mode,
+    object_id: i64,
+) -> Result<u64, LoadError> {
+    if mode != Mode::Upsert {
         let sql = plan.insert();
         let query = sqlx::query(&sql);
         let query = if plan.table.lineage_object { query.bind(object_id) } else { query };

@@ -1,6 +1,6 @@
 //! Decoding on a thread of its own while COPY drains on the runtime.
 
-use crate::decode::{self, Batch, DecodeError, Field, Fields, Mapping, ReadOptions, Source};
+use crate::decode::{self, Batch, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, Source};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -10,8 +10,8 @@ const BATCHES_AHEAD: usize = 2;
 /// What the decoding thread says, in this order.
 #[derive(Debug)]
 pub enum Decoded {
-    /// The object is open; decoding waits for the mapping.
-    Fields(Fields),
+    /// The object is open, its rejects will be written so; decoding waits for the mapping.
+    Fields(Fields, PayloadForm),
     /// Rows.
     Batch(Batch),
     /// All rows were read.
@@ -82,7 +82,7 @@ fn decode_all(
     spare: &std::sync::mpsc::Receiver<Batch>,
 ) -> Result<(), DecodeError> {
     let mut reader = decode::open(source, options)?;
-    if sender.blocking_send(Decoded::Fields(reader.fields().clone())).is_err() {
+    if sender.blocking_send(Decoded::Fields(reader.fields().clone(), reader.payload_form())).is_err() {
         return Ok(());
     }
     let Ok(mapping) = mapping.blocking_recv() else {

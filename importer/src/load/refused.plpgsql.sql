@@ -1,5 +1,5 @@
 -- Placeholders: {staging} table, {statement} literal of the merge of rows $2 to $3 for object $1, {object_id},
--- {allowed} rejects. Ranges are taken in row order and stay merged when they go through, so of two rows that
+-- {allowed} rejects, {row} what is kept of a staged row, as jsonb. Ranges are taken in row order and stay merged when they go through, so of two rows that
 -- exclude each other the first one stands.
 DECLARE
     merge_range constant text := {statement};
@@ -14,6 +14,7 @@ DECLARE
     said text;
     in_column text;
     in_constraint text;
+    in_table text;
     word text;
 BEGIN
     SELECT ARRAY[min(penstock_row)], ARRAY[max(penstock_row)] INTO from_row, to_row FROM {staging};
@@ -24,9 +25,15 @@ BEGIN
         to_row := to_row[1:cardinality(to_row) - 1];
         BEGIN
             EXECUTE merge_range USING {object_id}::bigint, lo, hi;
-        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR with_check_option_violation OR raise_exception THEN
+        EXCEPTION WHEN OTHERS THEN
             GET STACKED DIAGNOSTICS
-                code = RETURNED_SQLSTATE, said = MESSAGE_TEXT, in_column = COLUMN_NAME, in_constraint = CONSTRAINT_NAME;
+                code = RETURNED_SQLSTATE, said = MESSAGE_TEXT, in_column = COLUMN_NAME, in_constraint = CONSTRAINT_NAME,
+                in_table = TABLE_NAME;
+            -- As in is_refusal; anything else is not the row's fault.
+            IF NOT (left(code, 2) IN ('22', '23', '44', '45') OR code = 'P0001' OR
+                    code ~ '^[5-9I-Z]' AND left(code, 2) NOT IN ('53', '54', '55', '57', '58', '72', 'P0', 'XX')) THEN
+                RAISE;
+            END IF;
             SELECT count(*) INTO n_rows
             FROM (SELECT FROM {staging} WHERE penstock_row BETWEEN lo AND hi LIMIT 2) some_rows;
             IF n_rows > 1 THEN
@@ -41,13 +48,14 @@ BEGIN
                 WHEN '23503' THEN 'foreign_key'
                 WHEN '23505' THEN 'unique'
                 WHEN '23P01' THEN 'exclusion'
-                WHEN '23514' THEN CASE WHEN in_constraint = '' THEN 'partition' ELSE 'check' END
+                -- A missing partition names the table; a trigger that raises this code names nothing.
+                WHEN '23514' THEN CASE WHEN in_constraint = '' AND in_table <> '' THEN 'partition' ELSE 'check' END
                 WHEN '44000' THEN 'check'
                 WHEN 'P0001' THEN 'trigger'
                 WHEN '22003' THEN 'range'
                 WHEN '22008' THEN 'range'
                 WHEN '22001' THEN 'length'
-                ELSE 'type'
+                ELSE CASE WHEN left(code, 2) IN ('22', '23') THEN 'type' ELSE 'trigger' END
             END;
             IF n_found > {allowed} THEN
                 -- No message of the server's here: it may quote the row's values.
@@ -56,12 +64,12 @@ BEGIN
                     lo, word, CASE WHEN in_constraint = '' THEN '' ELSE ', constraint ' || in_constraint END);
             END IF;
             INSERT INTO penstock.reject
-                (object_id, row_number, class, column_name, message, payload, payload_length)
+                (object_id, row_number, class, column_name, message, payload, payload_length, payload_form)
             SELECT {object_id}, staged.penstock_row, word, nullif(in_column, ''), said,
-                   substring(whole.bytes FOR 65536), octet_length(whole.bytes)
+                   substring(whole.bytes FOR 65536), octet_length(whole.bytes), 'columns'
             FROM {staging} staged
             CROSS JOIN LATERAL (
-                SELECT convert_to((to_jsonb(staged) - 'penstock_row')::text, 'UTF8') AS bytes
+                SELECT convert_to(({row})::text, 'UTF8') AS bytes
             ) whole
             WHERE staged.penstock_row BETWEEN lo AND hi;
             DELETE FROM {staging} WHERE penstock_row BETWEEN lo AND hi;

@@ -6,19 +6,32 @@
 //! others load, all in the object's one transaction. The halving runs inside the server, so it takes
 //! one round trip however many rows are bad.
 
-use super::{LoadError, sql::LoadPlan};
+use super::{
+    LoadError,
+    sql::{LoadPlan, literal},
+};
 use sqlx::{Executor, PgConnection};
 
 /// SQLSTATE the halving raises when it has found more bad rows than the dataset allows.
 const TOO_MANY: &str = "PN001";
 
 /// Returns whether Postgres refused a statement for the sake of some row: data exception, integrity
-/// constraint, WITH CHECK OPTION, or a trigger's RAISE
+/// constraint, WITH CHECK OPTION, or a trigger's RAISE, also one with a code of its own
 /// ([PostgreSQL, Appendix A](https://www.postgresql.org/docs/current/errcodes-appendix.html)).
 #[must_use]
 pub fn is_refusal(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| matches!(code.get(..2), Some("22" | "23" | "44")) || code == "P0001")
+    code.is_some_and(|code| blames_a_row(&code))
+}
+
+/// Classes that begin with 5 to 9 or I to Z are nobody's in the SQL standard; those Postgres uses are not the row's fault.
+fn blames_a_row(code: &str) -> bool {
+    match code.get(..2) {
+        Some("22" | "23" | "44" | "45") => true,
+        Some("P0") => code == "P0001",
+        Some("53" | "54" | "55" | "57" | "58" | "72" | "XX") | None => false,
+        Some(class) => class.starts_with(|first: char| matches!(first, '5'..='9' | 'I'..='Z')),
+    }
 }
 
 /// Merges what can be merged and turns the rest, at most `allowed` rows, into rejects of the object.
@@ -37,6 +50,7 @@ pub async fn merge_without_refused_rows(
     let index = format!("CREATE INDEX penstock_staged_row ON {staging} (penstock_row)");
     connection.execute(index.as_str()).await?;
     let body = include_str!("refused.plpgsql.sql")
+        .replace("{row}", &plan.kept_row())
         .replace("{staging}", staging)
         .replace("{statement}", &literal(statement))
         .replace("{object_id}", &object_id.to_string())
@@ -54,14 +68,21 @@ pub async fn merge_without_refused_rows(
     Ok(u64::try_from(left).unwrap_or(0))
 }
 
-/// Returns a text as an SQL literal; `standard_conforming_strings` is on for every session of ours.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn codes_of_rows_are_told_from_codes_of_everything_else() {
+        for code in ["22003", "23505", "23P01", "44000", "45000", "P0001", "X0001", "U1234", "99999"] {
+            assert!(blames_a_row(code), "{code}");
+        }
+        for code in
+            ["", "40P01", "42703", "53100", "55P03", "57014", "58030", "72000", "P0002", "P0004", "XX000", "F0001"]
+        {
+            assert!(!blames_a_row(code), "{code}");
+        }
+    }
 
     #[test]
     fn literals_close_where_they_should() {

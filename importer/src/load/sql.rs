@@ -18,6 +18,12 @@ pub fn quote(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
+/// Returns a text as an SQL literal; `standard_conforming_strings` is on for every session of ours.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 /// Returns `"schema"."name"`.
 #[must_use]
 pub fn quote_pair(schema: &str, name: &str) -> String {
@@ -191,6 +197,53 @@ impl LoadPlan<'_> {
         let order = if self.key.is_empty() { quote(STAGED_ROW) } else { self.key_list("") };
         let _ = write!(sql, " ORDER BY {order}");
         sql
+    }
+
+    /// Returns a staged row (alias `staged`) as the jsonb object its reject keeps: what the merge would write, by column.
+    ///
+    /// A field that the row did not have is left out, so that the column's default applies when the row is read again.
+    #[must_use]
+    pub fn kept_row(&self) -> String {
+        let mut sql = format!("to_jsonb(staged) - {}", literal(STAGED_ROW));
+        for (place, column) in self.columns.iter().enumerate() {
+            let name = literal(&column.target.column.name);
+            let flag = format!("{ABSENT}{place}");
+            match (column.seen, column.has_absent_flag) {
+                (false, _) => {
+                    let _ = write!(sql, " - {name}");
+                }
+                (true, true) => {
+                    let _ = write!(sql, " - CASE WHEN staged.{} THEN {name} ELSE '' END", quote(&flag));
+                }
+                (true, false) => {}
+            }
+            if column.has_absent_flag {
+                let _ = write!(sql, " - {}", literal(&flag));
+            }
+        }
+        sql
+    }
+
+    /// Returns the removal of staged rows that give way to a later row of the same object, which stands already;
+    /// None where the table does not say which row came from where. Parameter $1: the object's id.
+    #[must_use]
+    pub fn drop_older_of_object(&self) -> Option<String> {
+        if self.key.is_empty() || !self.table.lineage_object || !self.table.lineage_row {
+            return None;
+        }
+        let newer = self.newer.filter(|_| !self.newer_is_absent()).map(quote);
+        let is_newer = newer.map(|n| {
+            format!(" AND (source.{n} > target.{n} OR (target.{n} IS NULL AND source.{n} IS NOT NULL)) IS NOT TRUE")
+        });
+        Some(format!(
+            "DELETE FROM {} WHERE penstock_row IN (SELECT source.penstock_row FROM ({}) source JOIN {} target ON {} \
+             WHERE target.penstock_object = $1 AND target.penstock_row > source.penstock_row{})",
+            self.staging,
+            self.cast_rows(&self.written()),
+            self.table.qualified,
+            self.key_join(),
+            is_newer.unwrap_or_default(),
+        ))
     }
 
     /// Columns the statement writes.

@@ -2,7 +2,9 @@
 
 mod splitter;
 
-use super::{Batch, DecodeError, Field, Fields, Mapping, ReadOptions, RowEncoder, RowReader, Slot, encoding};
+use super::{
+    Batch, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, RowEncoder, RowReader, Slot, encoding,
+};
 use crate::encode::{CellError, Value, write_string};
 use splitter::{MAX_FIELDS, Next, Span, Splitter};
 use std::{borrow::Cow, io::BufRead, io::Read, sync::Arc};
@@ -129,6 +131,10 @@ impl<R: Read> CsvReader<R> {
 impl<R: Read + Send> RowReader for CsvReader<R> {
     fn fields(&self) -> &Fields {
         &self.fields
+    }
+
+    fn payload_form(&self) -> PayloadForm {
+        PayloadForm::Csv
     }
 
     fn set_mapping(&mut self, mapping: Arc<Mapping>) {

@@ -1,0 +1,134 @@
+//! `importer rejects --replay`: bad rows get their second chance.
+
+use super::{host, output::printable, progress, sessions, worker_id};
+use crate::{
+    cli::Rejects,
+    config::Config,
+    ledger::{
+        self,
+        rejects::{Second, Waiting},
+    },
+    load::{ReplayRejects, Replayed, Session, Sessions, Target, replay_rejects},
+    message::ObjectPointer,
+    outcome::{self, Failure, Sorted},
+    route::Router,
+};
+use anyhow::Context;
+use std::{process::ExitCode, time::Duration};
+use tracing::warn;
+
+/// Numbers of rows a line names.
+const SHOWN: usize = 20;
+
+/// Loads the rows of every object, or of one, that fit by now; each object in a transaction of its own, so that a
+/// run that is interrupted has done the objects it said, and another run does the rest.
+///
+/// # Errors
+/// When Postgres is out of reach or the schema is behind.
+pub async fn run(config: &Config, options: &Rejects) -> anyhow::Result<ExitCode> {
+    let sessions = sessions(config, &worker_id(&host()));
+    let mut session = sessions.open().await?;
+    ledger::migrate::migrate(&mut session.connection).await?;
+    let object = options.object.as_ref().map(|object| (object.bucket.as_str(), object.key.as_str()));
+    let waiting = ledger::rejects::waiting(&mut session.connection, object).await.context("read penstock.rejects")?;
+    let replay = Replay { config, router: Router::new(config)?, sessions };
+    let bar = progress(Some(waiting.len() as u64), "objects");
+    let (mut n_loaded, mut n_left) = (0, 0);
+    for object in &waiting {
+        let said = replay.object(&mut session, object).await?;
+        n_loaded += said.n_loaded;
+        n_left += object.n_rejects.saturating_sub(said.n_loaded);
+        bar.suspend(|| println!("{}: {}", printable(&pointer(object).to_string()), said.text));
+        bar.set_message(format!("{n_loaded} rows"));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    println!("{n_loaded} rejects resolved, {n_left} left");
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Replay<'a> {
+    config: &'a Config,
+    router: Router,
+    sessions: Sessions,
+}
+
+struct Said {
+    n_loaded: u64,
+    text: String,
+}
+
+impl Replay<'_> {
+    /// Replays one object's rejects, trying for as long as something outside is broken.
+    async fn object(&self, session: &mut Session, object: &Waiting) -> anyhow::Result<Said> {
+        loop {
+            let sorted = match self.once(session, object).await {
+                Ok(replayed) => return Ok(said(object, &replayed)),
+                Err(sorted) => sorted,
+            };
+            // After an error the session may be in the middle of anything.
+            match sorted {
+                Sorted::Hold(_, error) => {
+                    warn!(error = format!("{error:#}"), "{} has to wait; trying again", pointer(object));
+                    *session = self.reconnect().await;
+                }
+                Sorted::Failed(Failure { error, .. }) => {
+                    *session = self.reconnect().await;
+                    return Ok(Said { n_loaded: 0, text: format!("cannot be replayed: {error}") });
+                }
+                Sorted::Missing | Sorted::Changed => unreachable!("the store is not asked"),
+            }
+        }
+    }
+
+    async fn once(&self, session: &mut Session, object: &Waiting) -> Result<Replayed, Sorted> {
+        let Some((index, dataset)) = self.config.dataset(&object.dataset) else {
+            let problem = format!("the configuration has no dataset {:?}", object.dataset);
+            return Err(Sorted::Failed(Failure::new("schema", problem)));
+        };
+        let read = dataset.read_options(&self.config.limits, 0);
+        let target = Target::resolve(&mut session.connection, dataset, read).await;
+        let target = target.map_err(outcome::sort_table_error)?;
+        let captures = self.router.captures_for(index, &object.bucket, &object.key);
+        let replay = ReplayRejects { waiting: object, target: &target, captures: &captures };
+        replay_rejects(session, &replay).await.map_err(outcome::sort_load_error)
+    }
+
+    async fn reconnect(&self) -> Session {
+        loop {
+            match self.sessions.open().await {
+                Ok(session) => return session,
+                Err(error) => warn!(error = format!("{error:#}"), "database is out of reach; waiting for it"),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+fn pointer(object: &Waiting) -> ObjectPointer {
+    ObjectPointer::new(&object.bucket, &object.key)
+}
+
+fn said(object: &Waiting, replayed: &Replayed) -> Said {
+    let Replayed::Done { second, cut } = replayed else {
+        return Said { n_loaded: 0, text: "refused: another version of the object stands by now".into() };
+    };
+    let Second { resolved, n_written, refused } = second;
+    let n_loaded = resolved.len() as u64;
+    let mut text = format!("{n_loaded} resolved ({n_written} written, {} merged)", n_loaded - n_written.min(&n_loaded));
+    let mut add = |rows: &[u64], what: &str| {
+        if !rows.is_empty() {
+            let shown: Vec<String> = rows.iter().take(SHOWN).map(ToString::to_string).collect();
+            let more = if rows.len() > SHOWN { ", …" } else { "" };
+            text.push_str(&format!("; {} {what}: row {}{more}", rows.len(), shown.join(", ")));
+        }
+    };
+    let refused: Vec<u64> = refused.iter().map(|(row, _)| row.unsigned_abs()).collect();
+    add(&refused, "still refused");
+    add(cut, "kept only in part and not to be replayed");
+    let n_unknown = object.n_rejects.saturating_sub(n_loaded + refused.len() as u64 + cut.len() as u64);
+    if n_unknown > 0 {
+        text.push_str(&format!("; {n_unknown} of an earlier release, which did not keep how they are written"));
+    }
+    Said { n_loaded, text }
+}

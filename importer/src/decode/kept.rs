@@ -1,0 +1,243 @@
+//! Rows of rejects, read again from what was kept of them.
+
+use super::{
+    Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, RowReader, csv, json, sniff::delimiter_of,
+};
+use std::{io::Cursor, sync::Arc};
+
+/// Where a tuple's row number stands: after the number of fields and the number's own length.
+const ROW_NUMBER: std::ops::Range<usize> = 6..14;
+
+/// How the payloads of an object's rejects are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PayloadForm {
+    /// An object by field: JSON rows as they were, rows of columnar files as JSON.
+    #[default]
+    Json,
+    /// A record; the fields' names are kept beside it.
+    Csv,
+    /// An object by column, of a row that was decoded and that Postgres refused.
+    Columns,
+}
+
+impl PayloadForm {
+    /// Returns the word the ledger keeps.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Csv => "csv",
+            Self::Columns => "columns",
+        }
+    }
+
+    /// Reads the ledger's word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Json, Self::Csv, Self::Columns].into_iter().find(|form| form.as_str() == word)
+    }
+}
+
+/// Why a row is still a reject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Short stable word.
+    pub class: String,
+    /// The column that refused, when one did.
+    pub column: Option<String>,
+    /// For people; may quote the value.
+    pub message: String,
+}
+
+/// Reads kept rows, one at a time: one that is broken must not take its neighbours along.
+pub struct KeptRows {
+    fields: Fields,
+    mapping: Arc<Mapping>,
+    delimiter: u8,
+    /// The line that names the fields, where the records need one.
+    header: Vec<u8>,
+    options: ReadOptions,
+    seen: Vec<bool>,
+}
+
+impl KeptRows {
+    /// Returns a reader of rows in this form of an object of this name. `csv_fields` are the names in the order
+    /// of a record's fields, None for each where the file had no header.
+    #[must_use]
+    pub fn new(form: PayloadForm, name: &str, csv_fields: &[Option<String>], options: &ReadOptions) -> Self {
+        let mut options = options.clone();
+        // The payload is the row after whatever encoding the file was in.
+        options.csv.encoding = "utf-8".into();
+        let names: Option<Vec<String>> = csv_fields.iter().cloned().collect();
+        let delimiter = match (options.csv.delimiter, delimiter_of(name)) {
+            (b',', Some(delimiter)) => delimiter,
+            (configured, _) => configured,
+        };
+        let mut header = Vec::new();
+        let fields = match (form, names) {
+            (PayloadForm::Json | PayloadForm::Columns, _) => Fields::Open,
+            (PayloadForm::Csv, None) => Fields::Positional(csv_fields.len()),
+            (PayloadForm::Csv, Some(names)) => {
+                header = header_line(&names, delimiter, options.csv.quote);
+                Fields::Named(names.into_iter().map(|name| Field { name, nested: false }).collect())
+            }
+        };
+        options.csv.header = !header.is_empty();
+        Self { fields, mapping: Arc::default(), delimiter, header, options, seen: Vec::new() }
+    }
+
+    /// Returns what is known of the rows' fields.
+    #[must_use]
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// Sets the mapping; called once, before the first row.
+    pub fn set_mapping(&mut self, mapping: Arc<Mapping>) {
+        self.seen = vec![false; mapping.columns().len()];
+        self.mapping = mapping;
+    }
+
+    /// Adds a row to the batch under its number in the object.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it still does not fit; the batch is as it was.
+    pub fn push(&mut self, row_number: u64, payload: &[u8], batch: &mut Batch) -> Result<(), Refusal> {
+        let mut row = Batch::default();
+        let read = self.read(payload, &mut row).map_err(|error| refusal("syntax", error.to_string()))?;
+        if let Some(reject) = row.rejects.pop() {
+            return Err(Refusal { class: reject.class.into(), column: reject.column, message: reject.message });
+        }
+        let [_] = row.ends[..] else {
+            return Err(refusal("syntax", format!("{} rows where one was kept", row.ends.len())));
+        };
+        row.data[ROW_NUMBER].copy_from_slice(&row_number.to_be_bytes());
+        batch.data.append(&mut row.data);
+        batch.ends.push(batch.data.len());
+        batch.n_read += 1;
+        for (seen, now) in self.seen.iter_mut().zip(read) {
+            *seen |= now;
+        }
+        Ok(())
+    }
+
+    /// Returns which columns of the mapping any row had a field for.
+    #[must_use]
+    pub fn seen_columns(&self) -> &[bool] {
+        &self.seen
+    }
+
+    /// Reads one payload to its end; returns which columns it had a field for.
+    fn read(&self, payload: &[u8], row: &mut Batch) -> Result<Vec<bool>, DecodeError> {
+        let mut reader = self.reader(payload)?;
+        if *reader.fields() != self.fields {
+            return Err(DecodeError::Corrupt("not as many fields as the object's rows have".into()));
+        }
+        reader.set_mapping(Arc::clone(&self.mapping));
+        while reader.fill(row, usize::MAX)? {}
+        Ok(reader.seen_columns())
+    }
+
+    fn reader(&self, payload: &[u8]) -> Result<Box<dyn RowReader>, DecodeError> {
+        if matches!(self.fields, Fields::Open) {
+            // An array would be taken for a document of rows, which one row of a document can be no more.
+            if payload.trim_ascii_start().first() != Some(&b'{') {
+                return Err(DecodeError::Corrupt("row is not a JSON object".into()));
+            }
+            let declared = if payload.contains(&b'\n') { Format::Json } else { Format::Ndjson };
+            return json::open(Box::new(Cursor::new(payload.to_vec())), declared, &self.options);
+        }
+        let content = [self.header.as_slice(), payload].concat();
+        csv::open(Box::new(Cursor::new(content)), &[], self.delimiter, &self.options)
+    }
+}
+
+fn refusal(class: &str, message: String) -> Refusal {
+    Refusal { class: class.into(), column: None, message }
+}
+
+/// Returns the names as a record, each in quotes.
+fn header_line(names: &[String], delimiter: u8, quote: u8) -> Vec<u8> {
+    let mut line = Vec::new();
+    for name in names {
+        if !line.is_empty() {
+            line.push(delimiter);
+        }
+        line.push(quote);
+        for byte in name.bytes() {
+            line.push(byte);
+            if byte == quote {
+                line.push(quote);
+            }
+        }
+        line.push(quote);
+    }
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::testing::{options, text_columns};
+    use crate::decode::{MappingSpec, OnNewField};
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_kept_row_is_read_under_its_own_number() {
+        let names = [Some("a".to_owned()), Some("b \"x\"".to_owned())];
+        let mut rows = kept(PayloadForm::Csv, "k.tsv.gz", &names);
+        let mut batch = Batch::default();
+        rows.push(9, b"1\t\"two\nlines\"\r\n", &mut batch).expect("a row");
+        rows.push(12, b"2\tx", &mut batch).expect("a row");
+        assert_eq!(batch.ends.len(), 2);
+        assert_eq!(batch.data[ROW_NUMBER], 9u64.to_be_bytes());
+        assert!(batch.data.windows(9).any(|window| window == b"two\nlines"));
+        assert_eq!(rows.seen_columns(), [true, true]);
+    }
+
+    #[test]
+    fn records_without_names_go_by_their_place() {
+        let mut rows = kept(PayloadForm::Csv, "k", &[None, None]);
+        let mut batch = Batch::default();
+        rows.push(1, b"1,2\n", &mut batch).expect("a row");
+        assert_eq!(rows.push(2, b"1,2,3\n", &mut batch).expect_err("too wide").class, "syntax");
+        assert_eq!(batch.n_read, 1);
+    }
+
+    #[test]
+    fn what_is_not_one_row_stays_a_reject() {
+        let mut rows = kept(PayloadForm::Json, "k", &[]);
+        let mut batch = Batch::default();
+        for payload in [
+            &b""[..],
+            b"[{\"a\":1}]",
+            b"{\"a\":1}\n{\"a\":2}",
+            b"{\"a\":",
+            b"{\"a\":1} x",
+            b"{\"a\":\"\\u0000\"}",
+            b"\xff",
+        ] {
+            rows.push(3, payload, &mut batch).expect_err(&String::from_utf8_lossy(payload));
+        }
+        assert!(batch.data.is_empty() && batch.ends.is_empty() && batch.n_read == 0);
+        rows.push(3, b"{\n \"a\": 1\n}", &mut batch).expect("a row of a document");
+        assert_eq!(rows.seen_columns(), [true, false]);
+    }
+
+    fn kept(form: PayloadForm, name: &str, csv_fields: &[Option<String>]) -> KeptRows {
+        let mut rows = KeptRows::new(form, name, csv_fields, &options());
+        let columns = text_columns(&["a", "b \"x\""]);
+        let spec = MappingSpec {
+            columns: &columns,
+            rename: &BTreeMap::new(),
+            captures: &[],
+            on_new_field: OnNewField::Ignore,
+            extras_column: None,
+            key: &[],
+        };
+        let mapping = Mapping::new(rows.fields(), &spec).expect("a mapping");
+        rows.set_mapping(Arc::new(mapping));
+        rows
+    }
+}

@@ -1,0 +1,148 @@
+//! Rejects and their second chance, as the ledger keeps them.
+
+use crate::decode::{PayloadForm, Refusal};
+use sqlx::{PgConnection, Row};
+
+/// An object with rejects that wait.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// `object_status.id`.
+    pub object_id: i64,
+    /// Row of `penstock.head`.
+    pub head_id: i64,
+    /// Dataset.
+    pub dataset: String,
+    /// Bucket.
+    pub bucket: String,
+    /// Key.
+    pub key: String,
+    /// Rejects that wait.
+    pub n_rejects: u64,
+    /// How their payloads are written, as far as that is known.
+    pub forms: Vec<PayloadForm>,
+    /// The fields of a CSV object's records, None for each without a header.
+    pub csv_fields: Vec<Option<String>>,
+}
+
+/// A reject's row as it was kept.
+#[derive(Debug, Clone)]
+pub struct KeptReject {
+    /// 1-based number of the row in the object.
+    pub row_number: u64,
+    /// What is kept; None when that is not the whole row.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// What a replay of an object's rejects did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Second {
+    /// Numbers of the rows that loaded, or gave way to another.
+    pub resolved: Vec<i64>,
+    /// Of them, those that stand in the table.
+    pub n_written: u64,
+    /// Numbers of the rows that still do not fit, and why.
+    pub refused: Vec<(i64, Refusal)>,
+}
+
+/// Returns the objects with rejects that wait, all or those of one key, oldest first.
+///
+/// # Errors
+/// Of the database.
+pub async fn waiting(connection: &mut PgConnection, object: Option<(&str, &str)>) -> sqlx::Result<Vec<Waiting>> {
+    let rows = sqlx::query(include_str!("waiting_rejects.sql"))
+        .bind(object.map(|(bucket, _)| bucket))
+        .bind(object.map(|(_, key)| key))
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let forms: Vec<String> = row.try_get("forms")?;
+            Ok(Waiting {
+                object_id: row.try_get("object_id")?,
+                head_id: row.try_get("head_id")?,
+                dataset: row.try_get("dataset")?,
+                bucket: row.try_get("bucket")?,
+                key: row.try_get("key")?,
+                n_rejects: u64::try_from(row.try_get::<i64, _>("n_rejects")?).unwrap_or(0),
+                forms: forms.iter().filter_map(|word| PayloadForm::from_word(word)).collect(),
+                csv_fields: row.try_get::<Option<Vec<Option<String>>>, _>("csv_fields")?.unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+/// Returns the next rejects of one form behind row number `after`, at most `limit`. Under the head's lock they stay.
+///
+/// # Errors
+/// Of the database.
+pub async fn page(
+    connection: &mut PgConnection,
+    object_id: i64,
+    form: PayloadForm,
+    after: u64,
+    limit: i64,
+) -> sqlx::Result<Vec<KeptReject>> {
+    let rows = sqlx::query(
+        "SELECT row_number, CASE WHEN octet_length(payload) = payload_length THEN payload END AS payload \
+         FROM penstock.reject \
+         WHERE object_id = $1 AND resolved_at IS NULL AND payload_form = $2 AND row_number > $3 \
+         ORDER BY row_number LIMIT $4",
+    )
+    .bind(object_id)
+    .bind(form.as_str())
+    .bind(i64::try_from(after).unwrap_or(i64::MAX))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let row_number: i64 = row.try_get("row_number")?;
+            Ok(KeptReject { row_number: row_number.unsigned_abs(), payload: row.try_get("payload")? })
+        })
+        .collect()
+}
+
+/// Returns the rows that Postgres refused in this transaction, whose rejects it made anew, and removes those
+/// rejects again: the ones that wait stand for the rows already.
+///
+/// # Errors
+/// Of the database.
+pub async fn take_new(connection: &mut PgConnection, object_id: i64) -> sqlx::Result<Vec<(i64, Refusal)>> {
+    // Rejects of this transaction are told by their time, which is the transaction's.
+    let rows = sqlx::query(
+        "DELETE FROM penstock.reject WHERE object_id = $1 AND created_at = now() AND resolved_at IS NULL \
+         RETURNING row_number, class, column_name, message",
+    )
+    .bind(object_id)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let refusal = Refusal {
+                class: row.try_get("class")?,
+                column: row.try_get("column_name")?,
+                message: row.try_get("message")?,
+            };
+            Ok((row.try_get("row_number")?, refusal))
+        })
+        .collect()
+}
+
+/// Records a replay: rejects that loaded are resolved, the others say why they still wait, and the object's
+/// counts add up again. Runs in the transaction of the rows, under the head's lock.
+///
+/// # Errors
+/// Of the database.
+pub async fn settle(connection: &mut PgConnection, object_id: i64, second: &Second) -> sqlx::Result<()> {
+    sqlx::query(include_str!("settle_rejects.sql"))
+        .bind(object_id)
+        .bind(&second.resolved)
+        .bind(i64::try_from(second.n_written).unwrap_or(i64::MAX))
+        .bind(second.refused.iter().map(|(row, _)| *row).collect::<Vec<_>>())
+        .bind(second.refused.iter().map(|(_, r)| r.class.as_str()).collect::<Vec<_>>())
+        .bind(second.refused.iter().map(|(_, r)| r.column.as_deref()).collect::<Vec<_>>())
+        .bind(second.refused.iter().map(|(_, r)| r.message.replace('\0', "\u{fffd}")).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

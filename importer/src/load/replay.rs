@@ -1,0 +1,206 @@
+//! The second chance of an object's rejects: what fits by now loads beside the object's other rows.
+
+use super::{LoadError, Session, StagedColumn, Target, refused, sql, staged_columns, write_staged};
+use crate::{
+    config::Mode,
+    decode::{Batch, EXTRAS_COLUMN, KeptRows, Mapping, MappingSpec, OnNewField, PayloadForm},
+    ledger::{
+        self,
+        rejects::{self, Second, Waiting},
+    },
+    order::Identity,
+};
+use sql::LoadPlan;
+use sqlx::{Executor, PgConnection};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+/// Rejects read at once: with payloads of 64 KiB they take 8 MiB at most.
+const PAGE: i64 = 128;
+
+/// An object's rejects to load again.
+pub struct ReplayRejects<'a> {
+    /// The object.
+    pub waiting: &'a Waiting,
+    /// The dataset and its table, as they are now.
+    pub target: &'a Target,
+    /// Captured path segments.
+    pub captures: &'a [(String, Option<String>)],
+}
+
+/// What became of an object's rejects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replayed {
+    /// What fits is in the table.
+    Done {
+        /// Rows resolved, and those that still do not fit.
+        second: Second,
+        /// Numbers of rows that were kept only in part.
+        cut: Vec<u64>,
+    },
+    /// Another version stands by now; nothing was written.
+    NotHead,
+}
+
+/// One form's way into staging, made ready before the transaction.
+struct Lane {
+    form: PayloadForm,
+    rows: KeptRows,
+    columns: Vec<StagedColumn>,
+    staging: String,
+}
+
+/// Loads the rejects of one object that fit by now, and marks them resolved, in one transaction under the head's lock.
+///
+/// After [`LoadError::Database`] the session must be dropped.
+///
+/// # Errors
+/// [`LoadError::Schema`] when the rows and the table cannot be brought together; [`LoadError::Database`].
+pub async fn replay_rejects(session: &mut Session, replay: &ReplayRejects<'_>) -> Result<Replayed, LoadError> {
+    let mut lanes = Vec::new();
+    for form in &replay.waiting.forms {
+        lanes.push(lane(session, replay, *form).await?);
+    }
+    let connection = &mut session.connection;
+    connection.execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
+    // The fence: whoever imports another version of this key waits, or has been here before.
+    let fenced = ledger::lock_head(connection, replay.waiting.head_id, &Identity::default()).await?;
+    if fenced.standing.is_none_or(|standing| standing.object_id != replay.waiting.object_id) {
+        connection.execute("ROLLBACK").await?;
+        return Ok(Replayed::NotHead);
+    }
+    let (mut second, mut cut) = (Second::default(), Vec::new());
+    for mut lane in lanes {
+        run(connection, replay, &mut lane, &mut second, &mut cut).await?;
+    }
+    rejects::settle(connection, replay.waiting.object_id, &second).await?;
+    connection.execute("COMMIT").await?;
+    Ok(Replayed::Done { second, cut })
+}
+
+async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadForm) -> Result<Lane, LoadError> {
+    let ReplayRejects { waiting, target, captures } = *replay;
+    let mut rows = KeptRows::new(form, &waiting.key, &waiting.csv_fields, &target.read);
+    let unchanged = BTreeMap::new();
+    let columns = target.table.decoder_columns();
+    // A row kept by column has been through renames, captures and extras already. Columns are not added here:
+    // the table has those that the object's other rows asked for.
+    let by_column = form == PayloadForm::Columns;
+    let ignores = by_column || target.on_new_field == OnNewField::AddColumn;
+    let spec = MappingSpec {
+        columns: &columns,
+        rename: if by_column { &unchanged } else { &target.rename },
+        captures: if by_column { &[] } else { captures },
+        on_new_field: if ignores { OnNewField::Ignore } else { target.on_new_field },
+        extras_column: target.extras_column.as_deref(),
+        key: &target.key,
+    };
+    let mapping = Mapping::new(rows.fields(), &spec).map_err(LoadError::Schema)?;
+    let columns = staged_columns(target, &mapping)?;
+    rows.set_mapping(Arc::new(mapping));
+    let staging = session.staging(&sql::staging_shape(&columns)).await?;
+    Ok(Lane { form, rows, columns, staging })
+}
+
+/// Stages the rejects of one form and writes what goes through.
+async fn run(
+    connection: &mut PgConnection,
+    replay: &ReplayRejects<'_>,
+    lane: &mut Lane,
+    second: &mut Second,
+    cut: &mut Vec<u64>,
+) -> Result<(), LoadError> {
+    let object_id = replay.waiting.object_id;
+    // Two forms may have one shape, and so one table.
+    connection.execute(format!("DELETE FROM {}", lane.staging).as_str()).await?;
+    let n_staged = stage(connection, object_id, lane, second, cut).await?;
+    if n_staged == 0 {
+        return Ok(());
+    }
+    for (column, seen) in lane.columns.iter_mut().zip(lane.rows.seen_columns()) {
+        column.seen = *seen && column.target.column.name != EXTRAS_COLUMN;
+    }
+    let plan = LoadPlan {
+        table: &replay.target.table,
+        columns: &lane.columns,
+        staging: &lane.staging,
+        key: &replay.target.key,
+        newer: replay.target.newer.as_deref(),
+    };
+    let staged = row_numbers(connection, &lane.staging).await?;
+    second.n_written += write(connection, &plan, replay.target.mode, object_id).await?;
+    let refused = rejects::take_new(connection, object_id).await?;
+    let still_refused: HashSet<i64> = refused.iter().map(|(row, _)| *row).collect();
+    second.resolved.extend(staged.into_iter().filter(|row| !still_refused.contains(row)));
+    second.refused.extend(refused);
+    Ok(())
+}
+
+/// Copies the rows that can be decoded by now into staging; returns how many.
+async fn stage(
+    connection: &mut PgConnection,
+    object_id: i64,
+    lane: &mut Lane,
+    second: &mut Second,
+    cut: &mut Vec<u64>,
+) -> Result<usize, LoadError> {
+    let copy_sql = format!("COPY {} FROM STDIN (FORMAT binary)", lane.staging);
+    let (mut after, mut n_staged) = (0, 0);
+    loop {
+        let page = rejects::page(connection, object_id, lane.form, after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(n_staged) };
+        after = last.row_number;
+        let mut batch = Batch::default();
+        for reject in page {
+            let Some(payload) = reject.payload else {
+                cut.push(reject.row_number);
+                continue;
+            };
+            if let Err(refusal) = lane.rows.push(reject.row_number, &payload, &mut batch) {
+                second.refused.push((i64::try_from(reject.row_number).unwrap_or(i64::MAX), refusal));
+            }
+        }
+        if batch.ends.is_empty() {
+            continue;
+        }
+        n_staged += batch.ends.len();
+        let mut copy = connection.copy_in_raw(&copy_sql).await?;
+        copy.send(super::COPY_HEADER).await?;
+        copy.send(batch.data).await?;
+        copy.send(super::COPY_TRAILER).await?;
+        copy.finish().await?;
+    }
+}
+
+/// Writes the staged rows as the mode says and returns how many stand; those Postgres refuses become rejects.
+async fn write(
+    connection: &mut PgConnection,
+    plan: &LoadPlan<'_>,
+    mode: Mode,
+    object_id: i64,
+) -> Result<u64, LoadError> {
+    if let (Mode::Upsert, Some(sql)) = (mode, plan.drop_older_of_object()) {
+        sqlx::query(&sql).bind(object_id).execute(&mut *connection).await?;
+    }
+    if row_numbers(connection, plan.staging).await?.is_empty() {
+        return Ok(0);
+    }
+    connection.execute("SAVEPOINT penstock_merge").await?;
+    match write_staged(connection, plan, mode, object_id).await {
+        Err(LoadError::Database(error)) if refused::is_refusal(&error) => {}
+        settled => return settled,
+    }
+    connection.execute("ROLLBACK TO SAVEPOINT penstock_merge").await?;
+    let one_range = if mode == Mode::Upsert { plan.upsert_range() } else { plan.insert_range() };
+    let left = refused::merge_without_refused_rows(connection, plan, &one_range, object_id, i64::MAX as u64).await?;
+    match mode {
+        Mode::Upsert if left > 0 => write_staged(connection, plan, mode, object_id).await,
+        _ => Ok(left),
+    }
+}
+
+async fn row_numbers(connection: &mut PgConnection, staging: &str) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar(&format!("SELECT penstock_row FROM {staging} ORDER BY 1")).fetch_all(connection).await
+}
