@@ -17,4 +17,5 @@ mod samples;
 mod scaler;
 mod stack;
 mod stopped;
+mod surroundings;
 mod world;
