@@ -30,6 +30,9 @@ pub struct Config {
     /// How much this process does at once.
     #[serde(default)]
     pub worker: Worker,
+    /// What this process may ask and tell the machine it runs on.
+    #[serde(default)]
+    pub instance: Instance,
     /// Bounds that turn a hostile object into a failed one, or a hostile row into a reject.
     #[serde(default)]
     pub limits: Limits,
@@ -89,6 +92,25 @@ pub struct Worker {
     pub unrouted: Unrouted,
     /// Keys that are not data, as globs; such objects end as `skipped(name_rule)`. Setting it replaces the default list.
     pub skip: Vec<String>,
+}
+
+/// `[instance]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Instance {
+    /// Whether the worker heeds and speaks for the EC2 instance or ECS task it finds itself on.
+    pub manage: Manage,
+}
+
+/// `manage`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manage {
+    /// Protected against scale-in while busy, drained when the instance is about to go, and its group told when it may.
+    #[default]
+    Auto,
+    /// Only SIGTERM drains. For several workers on one instance, which no single one may speak for.
+    Off,
 }
 
 /// `unrouted`

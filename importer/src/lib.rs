@@ -8,6 +8,7 @@ pub mod decode;
 pub mod encode;
 pub mod http;
 pub mod import;
+pub mod instance;
 pub mod ledger;
 pub mod load;
 pub mod logging;

@@ -14,14 +14,17 @@ use crate::{
     config::Config,
     http::Health,
     import::{Held, Importer, Settled},
+    instance::Surroundings,
     message::{self, Parsed, Record},
     metrics::{Metrics, ObjectCounts},
     outcome::{Failure, Outcome},
     queue::{Message, Queue},
 };
 use ack::Acker;
+use futures_util::FutureExt;
 use outside::Weather;
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -31,7 +34,7 @@ use std::{
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
@@ -41,6 +44,12 @@ use tracing::{Instrument, debug, error, info, info_span, warn};
 const HOLD_LIMIT: Duration = Duration::from_secs(11 * 3600);
 /// Empty long polls in a row after which `--until-empty` asks for the counters.
 const EMPTY_POLLS: u32 = 3;
+/// How long a receive waits at most while messages are in hand. A receive that a stop leaves behind may
+/// take the messages that are given back; so it is short then, and a stop waits for its end.
+const WAIT_WHILE_HOLDING: Duration = Duration::from_secs(1);
+/// How long a stop waits for the answer of a receive: what it brings would stay hidden from others for a
+/// visibility timeout. Longer than [`WAIT_WHILE_HOLDING`].
+const LAST_ANSWER: Duration = Duration::from_millis(1500);
 /// The longest a failed message without a dead-letter queue is hidden.
 const MAX_HIDE: Duration = Duration::from_secs(3600);
 
@@ -75,6 +84,8 @@ pub struct Worker {
     pub progress: Arc<Progress>,
     /// Numbers for Prometheus.
     pub metrics: Arc<Metrics>,
+    /// The machine it runs on.
+    pub surroundings: Surroundings,
     /// Settings.
     pub config: Config,
     slots: Arc<Semaphore>,
@@ -99,6 +110,7 @@ impl Worker {
         config: Config,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
+        surroundings: Surroundings,
     ) -> Self {
         let in_hand = Arc::new(InHand::default());
         let slots = Arc::new(Semaphore::new(config.worker.concurrency.max(1) as usize));
@@ -112,6 +124,7 @@ impl Worker {
             weather: Arc::new(Weather::new(health, Arc::clone(&metrics))),
             progress: Arc::default(),
             metrics,
+            surroundings,
             config,
             slots,
             acker,
@@ -120,7 +133,7 @@ impl Worker {
 }
 
 /// Works until `stop` is cancelled or the queue is empty, then drains: what runs is finished, what was
-/// not begun is given back, and after `drain_timeout_secs` the rest too.
+/// not begun is given back, and after `drain_timeout_secs`, or when the instance is about to go, the rest too.
 ///
 /// Returns whether everything in hand was settled.
 pub async fn run(worker: Arc<Worker>, stop: CancellationToken, until: Until) -> bool {
@@ -133,21 +146,17 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken, until: Until) -> 
     if !tasks.is_empty() {
         info!(messages = tasks.len(), "draining");
     }
-    let drain = Duration::from_secs(worker.config.worker.drain_timeout_secs.into());
-    let drained = tokio::time::timeout(drain, async { while tasks.join_next().await.is_some() {} }).await.is_ok();
+    let drained = tokio::select! {
+        () = worker.settle_all(&mut tasks) => true,
+        () = worker.end_of_drain() => false,
+    };
     if !drained {
         warn!(messages = tasks.len(), "drain timeout: giving the rest back");
         tasks.shutdown().await;
     }
     worker.acker.finish().await;
-    let left = worker.in_hand.take_all();
-    if !left.is_empty() {
-        for (result, id) in worker.queue.extend(&left, Duration::ZERO).await.iter().zip(&left) {
-            if let Err(error) = result {
-                debug!(error = error.to_string(), handle = id, "message not given back");
-            }
-        }
-    }
+    worker.release(&worker.in_hand.take_all()).await;
+    worker.surroundings.guard.work_ended();
     drained
 }
 
@@ -156,13 +165,13 @@ async fn receive_loop(
     stop: &CancellationToken,
     begun: &CancellationToken,
     until: Until,
-    tasks: &mut JoinSet<()>,
+    tasks: &mut JoinSet<Ended>,
 ) {
     let wait = Duration::from_secs(worker.config.queue.wait_secs.into());
     let concurrency = worker.config.worker.concurrency.max(1) as usize;
     let mut failures = 0u32;
     loop {
-        while tasks.try_join_next().is_some() {}
+        worker.release_ended(tasks).await;
         let wanted = worker.in_hand.intake().wanted(worker.in_hand.len(), concurrency);
         let paused = worker.weather.is_bad() && !worker.in_hand.is_empty();
         if wanted == 0 || paused {
@@ -173,9 +182,17 @@ async fn receive_loop(
             }
             continue;
         }
+        let wait = if worker.in_hand.is_empty() { wait } else { wait.min(WAIT_WHILE_HOLDING) };
+        let mut receiving = worker.queue.receive(wanted, wait);
         let received = tokio::select! {
-            () = stop.cancelled() => return,
-            received = worker.queue.receive(wanted, wait) => received,
+            () = stop.cancelled() => {
+                begun.cancel();
+                if let Ok(Ok(messages)) = timeout(LAST_ANSWER, receiving).await {
+                    worker.release_unbegun(&messages).await;
+                }
+                return;
+            }
+            received = &mut receiving => received,
         };
         let messages = match received {
             Ok(messages) => messages,
@@ -184,6 +201,7 @@ async fn receive_loop(
                 let pause = backoff(failures);
                 warn!(error = format!("{error:#}"), retry_in_ms = pause.as_millis() as u64, "receive failed");
                 worker.weather.queue_failed(format!("{error:#}"));
+                worker.rest_when_idle();
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = sleep(pause) => {}
@@ -201,6 +219,7 @@ async fn receive_loop(
         worker.metrics.receives.inc();
         if messages.is_empty() {
             worker.metrics.empty_receives.inc();
+            worker.rest_when_idle();
             let empty_polls = worker.progress.empty_polls.fetch_add(1, Ordering::Relaxed) + 1;
             if !worker.in_hand.is_empty() {
                 worker.progress.empty_polls.store(0, Ordering::Relaxed);
@@ -210,6 +229,7 @@ async fn receive_loop(
             continue;
         }
         worker.progress.empty_polls.store(0, Ordering::Relaxed);
+        worker.surroundings.guard.work_begins().await;
         for message in messages {
             worker.progress.receives.fetch_add(1, Ordering::Relaxed);
             worker.metrics.messages_received.inc();
@@ -224,7 +244,7 @@ async fn receive_loop(
             let span =
                 info_span!("message", sqs.message_id = message.message_id, sqs.receive_count = message.receive_count);
             let (worker, begun) = (Arc::clone(worker), begun.clone());
-            tasks.spawn(async move { worker.settle(message, begun).await }.instrument(span));
+            tasks.spawn(async move { worker.settle_contained(message, begun).await }.instrument(span));
         }
     }
 }
@@ -256,9 +276,98 @@ enum Disposition {
     Release,
 }
 
+/// What is left to do about a message whose task has ended: nothing, or give it back.
+type Ended = Option<String>;
+
+/// Entries of a batch call: SQS's limit.
+const BATCH: usize = 10;
+
 impl Worker {
-    /// Takes one message to its end.
-    async fn settle(&self, message: Message, no_more: CancellationToken) {
+    /// Settles what is in hand, and gives back at once, in batches, what was not begun.
+    async fn settle_all(&self, tasks: &mut JoinSet<Ended>) {
+        while let Some(ended) = tasks.join_next().await {
+            let mut unbegun: Vec<String> = ended.ok().flatten().into_iter().collect();
+            while unbegun.len() < BATCH
+                && let Some(ended) = tasks.try_join_next()
+            {
+                unbegun.extend(ended.ok().flatten());
+            }
+            self.release_held(unbegun).await;
+        }
+    }
+
+    /// Returns when a drain has taken as long as it may.
+    async fn end_of_drain(&self) {
+        let timeout_at = Instant::now() + Duration::from_secs(self.config.worker.drain_timeout_secs.into());
+        let mut end_by = self.surroundings.end_by.subscribe();
+        loop {
+            let end = end_by.borrow_and_update().map_or(timeout_at, |at| at.min(timeout_at));
+            tokio::select! {
+                () = sleep_until(end) => return,
+                changed = end_by.changed() => if changed.is_err() { return sleep_until(end).await },
+            }
+        }
+    }
+
+    /// Gives back the messages of tasks that ended without settling them.
+    async fn release_ended(&self, tasks: &mut JoinSet<Ended>) {
+        let mut unsettled = Vec::new();
+        while let Some(ended) = tasks.try_join_next() {
+            unsettled.extend(ended.ok().flatten());
+        }
+        self.release_held(unsettled).await;
+    }
+
+    async fn release_held(&self, message_ids: Vec<String>) {
+        let handles: Vec<String> = message_ids.iter().filter_map(|id| self.in_hand.drop_message(id)).collect();
+        self.release(&handles).await;
+    }
+
+    /// Gives back messages that came with the last answer; those already in hand only have a newer handle now.
+    async fn release_unbegun(&self, messages: &[Message]) {
+        let unbegun: Vec<String> =
+            messages.iter().filter(|m| self.in_hand.take(m)).map(|m| m.message_id.clone()).collect();
+        self.release_held(unbegun).await;
+    }
+
+    /// Makes messages visible to others at once.
+    async fn release(&self, handles: &[String]) {
+        if handles.is_empty() {
+            return;
+        }
+        for (result, handle) in self.queue.extend(handles, Duration::ZERO).await.iter().zip(handles) {
+            match result {
+                Ok(()) => {
+                    self.metrics.messages_released.inc();
+                }
+                Err(error) => debug!(error = error.to_string(), handle, "message not given back"),
+            }
+        }
+    }
+
+    /// Tells the surroundings when nothing is left to do for now.
+    fn rest_when_idle(&self) {
+        if self.in_hand.is_empty() {
+            self.surroundings.guard.work_ended();
+        }
+    }
+
+    /// As [`Self::settle`]; a message that makes us panic is left to itself, so that it comes back after its
+    /// visibility timeout and its receives are counted.
+    async fn settle_contained(&self, message: Message, no_more: CancellationToken) -> Ended {
+        let message_id = message.message_id.clone();
+        match AssertUnwindSafe(self.settle(message, no_more)).catch_unwind().await {
+            Ok(ended) => ended,
+            Err(_) => {
+                error!("settling the message panicked; it comes back after its visibility timeout");
+                self.in_hand.drop_message(&message_id);
+                None
+            }
+        }
+    }
+
+    /// Takes one message to its end; returns it when it is to be given back.
+    async fn settle(&self, message: Message, no_more: CancellationToken) -> Ended {
         let disposition = match message::parse(&message.body) {
             Parsed::TestEvent => {
                 info!("test event dropped");
@@ -272,12 +381,11 @@ impl Worker {
             Parsed::Records(records) => self.settle_records(&message, &records, &no_more).await,
         };
         match disposition {
-            Disposition::Delete => self.acker.delete(&message.message_id).await,
-            Disposition::Release => {
-                if let Some(handle) = self.in_hand.drop_message(&message.message_id) {
-                    let _ = self.queue.extend(&[handle], Duration::ZERO).await;
-                }
+            Disposition::Delete => {
+                self.acker.delete(&message.message_id).await;
+                None
             }
+            Disposition::Release => Some(message.message_id),
         }
     }
 

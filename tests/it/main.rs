@@ -24,4 +24,5 @@ mod second_chance;
 mod stack;
 mod stopped;
 mod torture;
+mod surroundings;
 mod world;

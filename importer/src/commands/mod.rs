@@ -1,7 +1,6 @@
 //! The commands: each wires the parts it needs and reports on stdout.
 
 pub mod check;
-pub mod instance;
 pub mod load;
 pub mod migrate;
 mod output;

@@ -1,11 +1,12 @@
 //! `importer run`: the worker.
 
-use super::{aws_config, host, instance, path_style, sessions, wait_for_schema, worker_id};
+use super::{aws_config, host, http_client, path_style, sessions, wait_for_schema, worker_id};
 use crate::{
     cli,
     config::Config,
     http::{self, Health},
     import::Importer,
+    instance::{Attendant, Surroundings},
     metrics::Metrics,
     object::s3::S3Store,
     queue::{Queue, sqs::SqsQueue},
@@ -13,11 +14,7 @@ use crate::{
 };
 use anyhow::Context;
 use chrono::Utc;
-use std::{
-    process::ExitCode,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -30,12 +27,29 @@ pub async fn run(mut config: Config, options: &cli::Run) -> anyhow::Result<ExitC
     if let Some(concurrency) = options.concurrency {
         config.worker.concurrency = concurrency;
     }
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone())?;
+    let aws = aws_config().await;
+    let surroundings = Surroundings::default();
+    let attendant = Attendant::start(&aws, http_client(), config.instance.manage, &surroundings, stop.clone());
+    let until = if options.until_empty { Until::Empty } else { Until::Stopped };
+    let result = work(config, &aws, until, &attendant, surroundings, stop).await;
+    attendant.end().await;
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Works until the end, and leaves nothing in hand.
+async fn work(
+    config: Config,
+    aws: &aws_config::SdkConfig,
+    until: Until,
+    attendant: &Attendant,
+    surroundings: Surroundings,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let started_at = Utc::now();
     let host = host();
     let id = worker_id(&host);
-    let stop = CancellationToken::new();
-    stop_on_signals(stop.clone())?;
-
     let health = Arc::new(Health::starting(&["postgres", "queue"]));
     let names: Vec<String> = config.datasets.iter().map(|dataset| dataset.name.clone()).collect();
     let metrics = Arc::new(Metrics::new(&names));
@@ -45,44 +59,41 @@ pub async fn run(mut config: Config, options: &cli::Run) -> anyhow::Result<ExitC
 
     let sessions = sessions(&config, &id);
     tokio::select! {
-        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+        () = stop.cancelled() => return Ok(()),
         ready = wait_for_schema(&sessions) => ready?,
     }
     health.set_ready("postgres");
 
     let url = config.queue.url.clone().context("queue.url is missing")?;
-    let aws = aws_config().await;
     let queue = tokio::select! {
-        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
-        queue = connect_queue(&aws, &config, &url, &health) => queue?,
+        () = stop.cancelled() => return Ok(()),
+        queue = connect_queue(aws, &config, &url, &health) => queue?,
     };
     health.set_ready("queue");
     let queue: Arc<dyn Queue> = Arc::new(queue);
-    let store = Arc::new(S3Store::new(&aws, path_style(&aws)));
+    let store = Arc::new(S3Store::new(aws, path_style(aws)));
     let importer = Importer::new(config.clone(), store, sessions.clone(), id.clone(), Some(url.clone()))?;
-    let until = if options.until_empty { Until::Empty } else { Until::Stopped };
     let concurrency = config.worker.concurrency;
-    let worker = Arc::new(Worker::new(queue, Arc::new(importer), config, health, metrics));
+    let instance_id = Arc::clone(&surroundings.id);
+    let worker = Arc::new(Worker::new(queue, Arc::new(importer), config, health, metrics, surroundings));
     info!(worker = id, queue = url, concurrency, version = cli::VERSION, "worker started");
 
-    let instance_id = Arc::new(OnceLock::new());
-    let finding = Arc::clone(&instance_id);
-    tokio::spawn(async move { instance::find(&finding).await });
     let beat_stop = CancellationToken::new();
     let identity = beat::Identity {
         id: id.clone(),
         host,
-        instance_id: Arc::clone(&instance_id),
+        instance_id,
         listen: listen.map(|address| address.to_string()),
         started_at,
     };
     let beating = tokio::spawn(beat::beat(Arc::clone(&worker), sessions, identity, beat_stop.clone()));
+    attendant.looked().await;
     let drained = worker::run(Arc::clone(&worker), stop, until).await;
     beat_stop.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(5), beating).await;
     serving.cancel();
     info!(worker = id, drained, "worker stopped");
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Connects to the queue, waiting while SQS is out of reach.
