@@ -4,6 +4,7 @@
 //! back as [`Held`]; whoever called keeps the message and calls again.
 
 mod columns;
+mod group;
 
 use crate::{
     config::{Config, Unrouted},
@@ -33,6 +34,10 @@ const MAX_CHANGES: usize = 5;
 const BUFFER_SHARE: usize = 4;
 /// Part of a slot's memory for one of its two sorted runs; the rest is their order, messages and libraries.
 const RUN_SHARE: usize = 4;
+
+/// Objects up to this many bytes are loaded together with others.
+/// Larger ones are worth a transaction of their own, and would make the others wait.
+const GROUP_OBJECT_BYTES: u64 = 256 * 1024;
 
 /// Everything an import needs besides the record.
 pub struct Importer {
@@ -220,6 +225,11 @@ impl Importer {
         Ok(target)
     }
 
+    /// Returns the memory for one run of sorted rows.
+    fn run_bytes(&self) -> usize {
+        self.slot_bytes() / RUN_SHARE
+    }
+
     /// Returns one slot's share of the memory.
     fn slot_bytes(&self) -> usize {
         self.config.worker.memory_bytes() / self.config.worker.concurrency.max(1) as usize
@@ -228,6 +238,16 @@ impl Importer {
     fn forget_target(&self, index: usize) {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)[index] = None;
     }
+}
+
+/// What the ledger says of a version before anything is locked.
+enum AlreadyDone {
+    /// It stands, and the sighting brings nothing new.
+    Standing { head_id: i64, object_id: i64 },
+    /// Neither it nor another version of the key was ever seen.
+    Never,
+    /// Anything else.
+    Unclear,
 }
 
 /// One record being settled.
@@ -406,7 +426,7 @@ impl Job<'_> {
                 started: self.started,
                 may_add_columns,
                 known,
-                run_bytes: self.importer.slot_bytes() / RUN_SHARE,
+                run_bytes: self.importer.run_bytes(),
                 recent: &self.importer.recent[index],
             };
             let size = request.source.size();

@@ -6,7 +6,9 @@
 //! finds the head locked for too long is held.
 
 use super::{
-    Load, LoadError, Loaded, REJECTS_BYTES, Staged, check_rejects, copy_rows, fence, make_room,
+    Load, LoadError, Loaded, REJECTS_BYTES, Staged,
+    catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table},
+    check_rejects, copy_rows, fence, make_room,
     pipeline::{Decoded, Decoding},
     refused::is_refusal,
     run::{Projection, RowOrder, Run, count_flags},
@@ -25,8 +27,7 @@ const PROBED_ROWS: usize = 256;
 
 /// Returns whether rows of this shape mean the same to COPY as they do to INSERT.
 #[must_use]
-pub fn suits(load: &Load<'_>, columns: &[StagedColumn]) -> bool {
-    let table = &load.target.table;
+pub fn suits(table: &Table, columns: &[StagedColumn]) -> bool {
     // COPY passes rules by; texts that the server casts have no binary form here; fields of an open format
     // that have no column yet are only staged.
     !table.has_rules
@@ -55,6 +56,58 @@ pub async fn any_key_is_known(
     // The staged rows go with the transaction.
     connection.execute("COMMIT").await?;
     Ok(known)
+}
+
+/// Returns the columns no row of the run has, which take their default when they are not named. None when some rows
+/// have such a column and some do not: only a statement of its own can tell them apart. None when nothing is left.
+#[must_use]
+pub fn absent_columns(columns: &[StagedColumn], run: &Run) -> Option<Vec<usize>> {
+    let flagged: Vec<usize> = (0..columns.len()).filter(|index| columns[*index].has_absent_flag).collect();
+    let mut without = Vec::new();
+    for (column, n_absent) in flagged.iter().zip(count_flags(run, flagged.len())) {
+        match n_absent {
+            0 => {}
+            n if n == run.n_rows() => without.push(*column),
+            _ => return None,
+        }
+    }
+    (without.len() < columns.len()).then_some(without)
+}
+
+/// Returns COPY into the target, the columns `without` left out, the lineage columns included.
+#[must_use]
+pub fn copy_sql(table: &Table, columns: &[StagedColumn], without: &[usize]) -> String {
+    let row = table.lineage_row.then_some(LINEAGE_ROW);
+    let columns = columns.iter().enumerate().filter(|(index, _)| !without.contains(index));
+    let names: Vec<String> = row
+        .into_iter()
+        .chain(columns.map(|(_, column)| column.target.column.name.as_str()))
+        .chain(table.lineage_object.then_some(LINEAGE_OBJECT))
+        .chain(table.lineage_loaded_at.then_some(LINEAGE_LOADED_AT))
+        .map(quote)
+        .collect();
+    format!("COPY {} ({}) FROM STDIN (FORMAT binary)", table.qualified, names.join(", "))
+}
+
+/// Returns how staged tuples become those of [`copy_sql`].
+#[must_use]
+pub fn projection(table: &Table, columns: &[StagedColumn], without: Vec<usize>, constants: &[i64]) -> Projection {
+    let n_flags = columns.iter().filter(|column| column.has_absent_flag).count();
+    Projection::new(table.lineage_row, columns.len(), n_flags, without, constants)
+}
+
+/// Returns the lineage columns' values that are the same for every row of an object, in [`copy_sql`]'s order.
+#[must_use]
+pub fn constants(table: &Table, object_id: i64, loaded_at: Option<i64>) -> Vec<i64> {
+    table.lineage_object.then_some(object_id).into_iter().chain(loaded_at).collect()
+}
+
+/// Returns the transaction's `now()` as Postgres keeps it, in microseconds since 2000.
+///
+/// # Errors
+/// Of the database.
+pub async fn loaded_at(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar("SELECT ((extract(epoch FROM now()) - 946684800) * 1000000)::bigint").fetch_one(connection).await
 }
 
 /// How an attempt ended.
@@ -172,32 +225,19 @@ impl Straight<'_> {
         run: &mut Run,
         staged: &mut Staged,
     ) -> Result<bool, LoadError> {
-        let n_flags = self.columns.iter().filter(|c| c.has_absent_flag).count();
-        let mut without = Vec::new();
-        for (flag, n_absent) in count_flags(run, n_flags).into_iter().enumerate() {
-            let column = self.columns.iter().enumerate().filter(|(_, c)| c.has_absent_flag).nth(flag);
-            match column {
-                // Rows that take the default beside rows that do not: only a statement of its own can do that.
-                _ if n_absent > 0 && n_absent < run.n_rows() => return Ok(false),
-                Some((column, _)) if n_absent > 0 => without.push(column),
-                _ => {}
-            }
-        }
-        if without.len() == self.columns.len() {
-            return Ok(false);
-        }
+        let Some(without) = absent_columns(self.columns, run) else { return Ok(false) };
         let n_rows = run.n_rows() as u64;
         let dropped = match self.order.filter(|_| self.load.target.mode == Mode::Upsert) {
-            Some(order) => match run.settle_duplicates(order) {
-                Some(dropped) => dropped,
+            Some(order) => match run.settle_duplicates(order, |_, _| true) {
+                Some(dropped) => dropped.len() as u64,
                 None => return Ok(false),
             },
             None => 0,
         };
         let constants = self.constants(connection).await?;
-        let lineage_row = self.load.target.table.lineage_row;
-        let copy_sql = self.copy_sql(&without);
-        let projection = Projection::new(lineage_row, self.columns.len(), n_flags, without, &constants);
+        let table = &self.load.target.table;
+        let copy_sql = copy_sql(table, self.columns, &without);
+        let projection = projection(table, self.columns, without, &constants);
         if run.n_ordered() > 0 {
             let mut copy = connection.copy_in_raw(&copy_sql).await?;
             let rows = (0..run.n_ordered()).map(|index| run.row(index));
@@ -214,42 +254,13 @@ impl Straight<'_> {
         Ok(true)
     }
 
-    fn copy_sql(&self, without: &[usize]) -> String {
-        let table = &self.load.target.table;
-        let row = table.lineage_row.then_some(super::catalog::LINEAGE_ROW);
-        let columns = self.columns.iter().enumerate().filter(|(index, _)| !without.contains(index));
-        let object = table.lineage_object.then_some(super::catalog::LINEAGE_OBJECT);
-        let loaded_at = table.lineage_loaded_at.then_some(super::catalog::LINEAGE_LOADED_AT);
-        let names: Vec<String> = row
-            .into_iter()
-            .chain(columns.map(|(_, column)| column.target.column.name.as_str()))
-            .chain(object)
-            .chain(loaded_at)
-            .map(quote)
-            .collect();
-        format!("COPY {} ({}) FROM STDIN (FORMAT binary)", table.qualified, names.join(", "))
-    }
-
     /// Returns the values of the lineage columns that are the same for every row.
     async fn constants(&mut self, connection: &mut PgConnection) -> Result<Vec<i64>, LoadError> {
         let table = &self.load.target.table;
-        let mut constants = Vec::new();
-        if table.lineage_object {
-            constants.push(self.load.recorded.object_id);
+        if table.lineage_loaded_at && self.loaded_at.is_none() {
+            self.loaded_at = Some(loaded_at(connection).await?);
         }
-        if table.lineage_loaded_at {
-            let loaded_at = match self.loaded_at {
-                Some(loaded_at) => loaded_at,
-                None => {
-                    sqlx::query_scalar("SELECT ((extract(epoch FROM now()) - 946684800) * 1000000)::bigint")
-                        .fetch_one(connection)
-                        .await?
-                }
-            };
-            self.loaded_at = Some(loaded_at);
-            constants.push(loaded_at);
-        }
-        Ok(constants)
+        Ok(constants(table, self.load.recorded.object_id, self.loaded_at))
     }
 
     /// Takes over a run's rejects; writes them down when they are many.

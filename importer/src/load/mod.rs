@@ -3,6 +3,7 @@
 pub mod catalog;
 mod direct;
 mod dry_run;
+mod group;
 mod pipeline;
 mod refused;
 mod remove;
@@ -13,13 +14,14 @@ pub mod target;
 pub mod technique;
 
 pub use dry_run::{DryRun, dry_run};
+pub use group::{GROUPED, Group, Member, load_group};
 pub use remove::{Removal, Remove, RemoveError, remove};
 pub use session::{Session, Sessions};
 pub use target::Target;
 
 use crate::{
     config::{MaxRejects, Mode},
-    decode::{DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, Reject, Source},
+    decode::{Column, DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, Reject, Source},
     ledger::{self, Candidate, Counts, Imported, Recorded, Verdict, judge},
     object::{ObjectStore, ReadTarget, StoreError},
     order::same_version,
@@ -140,7 +142,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
         Ok(mapping) => Arc::new(mapping),
         Err(new_columns) => return Ok(Loaded::NeedsColumns(new_columns)),
     };
-    let mut columns = staged_columns(load.target, &mapping)?;
+    let mut columns = staged_columns(load.target, mapping.columns(), mapping.absent_flags())?;
     let staging = session.staging(&sql::staging_shape(&columns)).await?;
     let order = RowOrder::new(mapping.columns(), &load.target.key, load.target.newer.as_deref());
     decoding.set_shape(Shape { mapping: Arc::clone(&mapping), order: order.clone() });
@@ -263,7 +265,7 @@ async fn goes_straight(
     first: &Decoded,
 ) -> Result<bool, LoadError> {
     let target = load.target;
-    if !direct::suits(load, columns) {
+    if !direct::suits(&target.table, columns) {
         return Ok(false);
     }
     let keyed = target.mode == Mode::Upsert;
@@ -318,6 +320,7 @@ fn map_fields(load: &Load<'_>, fields: &Fields) -> Result<Result<Mapping, Vec<Fi
     map(target, load.captures, fields).map(Ok)
 }
 
+/// Brings fields and columns together.
 fn map(target: &Target, captures: &[(String, Option<String>)], fields: &Fields) -> Result<Mapping, LoadError> {
     let spec = MappingSpec {
         columns: &target.table.decoder_columns(),
@@ -330,9 +333,8 @@ fn map(target: &Target, captures: &[(String, Option<String>)], fields: &Fields) 
     Mapping::new(fields, &spec).map_err(LoadError::Schema)
 }
 
-fn staged_columns(target: &Target, mapping: &Mapping) -> Result<Vec<StagedColumn>, LoadError> {
-    mapping
-        .columns()
+fn staged_columns(target: &Target, columns: &[Column], flags: &[usize]) -> Result<Vec<StagedColumn>, LoadError> {
+    columns
         .iter()
         .enumerate()
         .map(|(index, column)| {
@@ -343,11 +345,7 @@ fn staged_columns(target: &Target, mapping: &Mapping) -> Result<Vec<StagedColumn
                 None if column.name == EXTRAS_COLUMN => TableColumn::staged_only(column.clone(), "jsonb"),
                 None => return Err(LoadError::Schema(format!("no column {}", column.name))),
             };
-            Ok(StagedColumn {
-                target: table_column,
-                has_absent_flag: mapping.absent_flags().contains(&index),
-                seen: true,
-            })
+            Ok(StagedColumn { target: table_column, has_absent_flag: flags.contains(&index), seen: true })
         })
         .collect()
 }
@@ -477,7 +475,7 @@ async fn copy_runs(
 async fn copy_rows<'r>(
     copy: &mut PgCopyIn<&mut PgConnection>,
     rows: impl Iterator<Item = &'r [u8]>,
-    write: impl Fn(&[u8], &mut Vec<u8>),
+    mut write: impl FnMut(&[u8], &mut Vec<u8>),
 ) -> sqlx::Result<()> {
     let mut message = Vec::with_capacity(MESSAGE_BYTES);
     message.extend_from_slice(COPY_HEADER);

@@ -246,39 +246,54 @@ impl Run {
     /// Returns the `index`th row in the run's order.
     #[must_use]
     pub fn row(&self, index: usize) -> &[u8] {
-        let row = if self.sorted { self.entries[index].row } else { u32::try_from(index).unwrap_or(u32::MAX) };
-        tuple(&self.batch, row)
+        tuple(&self.batch, u32::try_from(self.place(index)).unwrap_or(u32::MAX))
     }
 
-    /// Keeps one row of each key, where keys are equal byte by byte. Returns how many were dropped; none, and
-    /// nothing dropped, when only the server can tell which one to keep.
+    /// Returns the place, in decoding order, of the `index`th row of the run's order.
+    #[must_use]
+    pub fn place(&self, index: usize) -> usize {
+        if self.sorted { self.entries[index].row as usize } else { index }
+    }
+
+    /// Keeps one row of each key, where keys are equal byte by byte. Returns the places of those dropped; none, and
+    /// nothing dropped, when only the server can tell which one to keep, or when `together` says of two rows
+    /// with one key that they are not to be settled here.
     ///
     /// Keys that are equal in other bytes (numeric 1.0 and 1.00) stay, and the index refuses the second.
-    pub fn settle_duplicates(&mut self, order: &RowOrder) -> Option<u64> {
+    pub fn settle_duplicates(
+        &mut self,
+        order: &RowOrder,
+        together: impl Fn(usize, usize) -> bool,
+    ) -> Option<Vec<usize>> {
         if !self.sorted {
-            return Some(0);
+            return Some(Vec::new());
         }
         let batch = &self.batch;
         let same = |a: &Entry, b: &Entry| {
             a.prefix == b.prefix && order.compare(tuple(batch, a.row), tuple(batch, b.row)) == Ordering::Equal
         };
         if self.entries.windows(2).all(|pair| !same(&pair[0], &pair[1])) {
-            return Some(0);
+            return Some(Vec::new());
         }
         let mut kept: Vec<Entry> = Vec::with_capacity(self.entries.len());
+        let mut dropped = Vec::new();
         for entry in &self.entries {
             match kept.last_mut() {
                 Some(last) if same(last, entry) => {
-                    if order.gives_way(tuple(batch, last.row), tuple(batch, entry.row))? {
-                        *last = *entry;
+                    if !together(last.row as usize, entry.row as usize) {
+                        return None;
                     }
+                    let mut loser = *entry;
+                    if order.gives_way(tuple(batch, last.row), tuple(batch, entry.row))? {
+                        std::mem::swap(last, &mut loser);
+                    }
+                    dropped.push(loser.row as usize);
                 }
                 _ => kept.push(*entry),
             }
         }
-        let dropped = self.entries.len() - kept.len();
         self.entries = kept;
-        Some(dropped as u64)
+        Some(dropped)
     }
 
     /// Returns how many rows are left in the order: those decoded, less the duplicates settled.

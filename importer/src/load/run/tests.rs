@@ -88,8 +88,8 @@ fn check_duplicates(newer: Option<&str>, newer_type: PgType, rows: &[&[&str]], e
     let order = RowOrder::new(&columns, &["id".into()], newer).expect("an order");
     let mut run = run_of(&columns, rows);
     run.sort(&order);
-    let dropped = run.settle_duplicates(&order);
-    assert_eq!(dropped, expected.map(|(dropped, _)| dropped));
+    let dropped = run.settle_duplicates(&order, |_, _| true);
+    assert_eq!(dropped.map(|dropped| dropped.len() as u64), expected.map(|(dropped, _)| dropped));
     if let Some((_, left)) = expected {
         assert_eq!(numbers(&run), left);
     }
@@ -104,6 +104,17 @@ fn of_equal_keys_the_last_row_stays_or_the_newest() {
     check_duplicates(Some("elsewhere"), PgType::Int8, rows, Some((4, &[7, 5, 6])));
     check_duplicates(Some("at"), PgType::Text(None), rows, None);
     check_duplicates(Some("at"), PgType::Text(None), &[&["1", "a"], &["2", "b"]], Some((0, &[1, 2])));
+}
+
+#[test]
+fn rows_that_are_not_settled_together_are_left_to_others() {
+    let columns = [column("id", PgType::Int8)];
+    let order = RowOrder::new(&columns, &["id".into()], None).expect("an order");
+    let mut run = run_of(&columns, &[&["2"], &["1"], &["1"], &["2"]]);
+    run.sort(&order);
+    let halves = |a: usize, b: usize| (a < 2) == (b < 2);
+    assert_eq!(run.settle_duplicates(&order, halves), None);
+    assert_eq!(numbers(&run), [2, 3, 1, 4]);
 }
 
 #[test]
