@@ -13,7 +13,10 @@ pub use check::{CONCURRENCY, Range};
 pub use max_rejects::MaxRejects;
 pub use secret::Secret;
 
-use crate::decode::{self, Compression, Format, OnNewField};
+use crate::{
+    decode::{self, Compression, Format, OnNewField},
+    load::technique::Technique,
+};
 use serde::Deserialize;
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
@@ -191,6 +194,9 @@ pub struct Dataset {
     /// What the removal of an object does to its rows.
     #[serde(default)]
     pub on_delete: OnDelete,
+    /// How rows get into the table: `auto`, `staged` or `direct`. Worth setting only to find out what it is worth.
+    #[serde(default)]
+    pub technique: Technique,
     /// The CSV dialect.
     #[serde(default)]
     pub csv: Csv,

@@ -4,12 +4,13 @@
 //! back as [`Held`]; whoever called keeps the message and calls again.
 
 mod columns;
+mod group;
 
 use crate::{
     config::{Config, Unrouted},
     decode::Format,
     ledger::{self, Attempt, Candidate, Ended, HeadKey, Recorded, Verdict},
-    load::{self, Load, Loaded, Removal, Session, Sessions, Target},
+    load::{self, Load, Loaded, Removal, Session, Sessions, Target, technique::Recent},
     message::{ObjectPointer, Record, RecordKind},
     object::{ObjectInfo, ObjectStore, ReadTarget, RemoteSource},
     order::{Identity, Stamp, order, same_version},
@@ -29,8 +30,14 @@ const TARGET_TTL: Duration = Duration::from_secs(10);
 const MISSING_PAUSE: Duration = Duration::from_secs(2);
 /// Times an object may turn out overwritten between looking and reading before it is held.
 const MAX_CHANGES: usize = 5;
-/// Part of a slot's memory the decoder may use for blocks it reads ahead; the rest is batches and libraries.
+/// Part of a slot's memory the decoder may use for blocks it reads ahead, in quarters of it.
 const BUFFER_SHARE: usize = 4;
+/// Part of a slot's memory for one of its two sorted runs; the rest is their order, messages and libraries.
+const RUN_SHARE: usize = 4;
+
+/// Objects up to this many bytes are loaded together with others.
+/// Larger ones are worth a transaction of their own, and would make the others wait.
+const GROUP_OBJECT_BYTES: u64 = 256 * 1024;
 
 /// Everything an import needs besides the record.
 pub struct Importer {
@@ -42,6 +49,8 @@ pub struct Importer {
     queue_url: Option<String>,
     idle_sessions: Mutex<Vec<Session>>,
     targets: Mutex<Vec<Option<Resolved>>>,
+    /// What happened last, by dataset.
+    recent: Vec<Recent>,
 }
 
 /// A dataset's target and when the catalog was asked for it.
@@ -87,7 +96,9 @@ impl Importer {
     ) -> anyhow::Result<Self> {
         let router = Router::new(&config)?;
         let targets = Mutex::new(vec![None; config.datasets.len()]);
-        Ok(Self { config, router, store, sessions, worker_id, queue_url, idle_sessions: Mutex::default(), targets })
+        let recent = config.datasets.iter().map(|_| Recent::default()).collect();
+        let idle_sessions = Mutex::default();
+        Ok(Self { config, router, store, sessions, worker_id, queue_url, idle_sessions, targets, recent })
     }
 
     /// Settles one record: the outcome is in the ledger when this returns `Ok`.
@@ -206,8 +217,7 @@ impl Importer {
             return Ok(target);
         }
         let dataset = &self.config.datasets[index];
-        let slots = self.config.worker.concurrency.max(1) as usize;
-        let buffer_bytes = self.config.worker.memory_bytes() / slots / BUFFER_SHARE;
+        let buffer_bytes = self.slot_bytes() / BUFFER_SHARE;
         let read = dataset.read_options(&self.config.limits, buffer_bytes);
         let target = Arc::new(Target::resolve(&mut session.connection, dataset, read).await?);
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)[index] =
@@ -215,9 +225,29 @@ impl Importer {
         Ok(target)
     }
 
+    /// Returns the memory for one run of sorted rows.
+    fn run_bytes(&self) -> usize {
+        self.slot_bytes() / RUN_SHARE
+    }
+
+    /// Returns one slot's share of the memory.
+    fn slot_bytes(&self) -> usize {
+        self.config.worker.memory_bytes() / self.config.worker.concurrency.max(1) as usize
+    }
+
     fn forget_target(&self, index: usize) {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)[index] = None;
     }
+}
+
+/// What the ledger says of a version before anything is locked.
+enum AlreadyDone {
+    /// It stands, and the sighting brings nothing new.
+    Standing { head_id: i64, object_id: i64 },
+    /// Neither it nor another version of the key was ever seen.
+    Never,
+    /// Anything else.
+    Unclear,
 }
 
 /// One record being settled.
@@ -350,7 +380,8 @@ impl Job<'_> {
         if candidate.identity.size == Some(0) {
             return self.settle(session, index, recorded, Outcome::Skipped("empty")).await.map(Step::Settled);
         }
-        self.read_and_load(session, index, captures, &read, candidate, recorded).await
+        let known = known.standing.is_some_and(|standing| !standing.is_delete);
+        self.read_and_load(session, index, captures, &read, candidate, recorded, known).await
     }
 
     async fn read_and_load(
@@ -361,6 +392,7 @@ impl Job<'_> {
         read: &ReadTarget,
         mut candidate: Candidate,
         recorded: Recorded,
+        known: bool,
     ) -> Result<Step, Held> {
         let dataset = &self.importer.config.datasets[index];
         let streamed = dataset.format != Format::Parquet && !read.key.ends_with(".parquet");
@@ -394,14 +426,17 @@ impl Job<'_> {
                 recorded,
                 started: self.started,
                 may_add_columns,
+                known,
+                run_bytes: self.importer.run_bytes(),
+                recent: &self.importer.recent[index],
             };
             let size = request.source.size();
             let loaded = load::load(session, &request).await;
             drop(request);
             let outcome = match loaded {
-                Ok(Loaded::Imported(counts)) => {
+                Ok(Loaded::Imported(counts, technique)) => {
                     let settled = self.settled(index, Some(recorded.object_id), Outcome::Imported(counts), false);
-                    return Ok(Step::Settled(Settled { bytes: size, technique: "staged", ..settled }));
+                    return Ok(Step::Settled(Settled { bytes: size, technique, ..settled }));
                 }
                 Ok(Loaded::Refused(Verdict::Superseded)) => Outcome::Superseded,
                 Ok(Loaded::Changed) => return self.sorted(session, index, recorded, Sorted::Changed).await,

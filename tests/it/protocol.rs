@@ -4,9 +4,11 @@
 mod bench;
 mod columns;
 mod counts;
+mod groups;
 mod modes;
 mod order;
 mod races;
 mod removal;
 mod shelf;
 mod stopped;
+mod techniques;

@@ -132,6 +132,12 @@ impl Postgres {
         })
     }
 
+    /// Returns the process id of a private server that runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.cluster.as_ref()?.server().as_ref().map(Child::id)
+    }
+
     /// Returns host and port, for a proxy in front of the server.
     #[must_use]
     pub fn host_and_port(&self) -> &str {

@@ -6,7 +6,7 @@
 
 mod write;
 
-pub use write::{Format, insert, write};
+pub use write::{Format, insert, write, write_lean};
 
 use std::ops::Range;
 
@@ -43,6 +43,24 @@ pub const COLUMNS: [&str; 13] = [
     "tags",
     "meta",
 ];
+
+/// The table without its last two columns, whose types Postgres itself has to parse: for measurements.
+pub const LEAN_TABLE: &str = "CREATE TABLE telemetry (
+    event_id      bigint PRIMARY KEY,
+    observed_at   timestamptz NOT NULL,
+    sender_domain text NOT NULL,
+    source_ip     text NOT NULL,
+    spf           text NOT NULL,
+    dkim          text NOT NULL,
+    dmarc         text NOT NULL,
+    disposition   text NOT NULL,
+    message_count integer NOT NULL,
+    spend         numeric(12,4),
+    score         double precision
+)";
+
+/// Columns of [`LEAN_TABLE`].
+pub const LEAN_COLUMNS: usize = 11;
 
 /// How many domains send mail; a few of them send most of it.
 const N_DOMAINS: usize = 5_000;

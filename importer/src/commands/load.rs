@@ -6,7 +6,7 @@ use super::{
 use crate::{
     cli,
     config::Config,
-    import::Importer,
+    import::{Importer, Settled},
     message::{LOCAL_BUCKET, ObjectPointer, Record, RecordKind},
     object::{ObjectStore, file::FileStore, s3::S3Store},
     outcome::Outcome,
@@ -20,8 +20,10 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
+/// Small objects in one transaction. Measured: 50 bring nine tenths of what any number brings.
+const GROUP_OBJECTS: usize = 50;
 /// Nothing to load was found.
 const NOTHING_FOUND: u8 = 2;
 
@@ -43,7 +45,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     let concurrency = config.worker.concurrency.max(1) as usize;
     let sessions = sessions(&config, &worker_id(&host()));
     let loader = Loader::new(&config, &sessions, &options.uris).await?;
-    let mut pointers = Vec::new();
+    let mut pointers: Vec<(ObjectPointer, Option<u64>)> = Vec::new();
     for uri in &options.uris {
         let found = loader.find(uri).await?;
         if found.is_empty() {
@@ -54,7 +56,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     }
     if dataset.is_some() {
         // A dataset given by name takes every object but those that are noise by their names.
-        pointers.retain(|pointer| !loader.importer(pointer).skips(&pointer.key));
+        pointers.retain(|(pointer, _)| !loader.importer(pointer).skips(&pointer.key));
     }
     if options.dry_run {
         return dry_run(&loader, &pointers, dataset).await;
@@ -64,23 +66,36 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     let bar = progress(Some(pointers.len() as u64), "objects");
     let started = Instant::now();
     let mut summary = Summary::default();
-    let mut outcomes = stream::iter(&pointers)
-        .map(|pointer| {
+    let groups = loader.groups(&pointers, dataset);
+    let mut loads = stream::iter(&groups)
+        .map(|group| {
             let loader = &loader;
-            async move { (pointer, loader.load(pointer, dataset).await) }
+            async move { loader.load_group(group, dataset).await }
         })
         .buffer_unordered(concurrency);
-    while let Some((pointer, outcome)) = outcomes.next().await {
-        if let Outcome::Failed(failure) = &outcome {
-            bar.suspend(|| println!("failed   {pointer}: {} ({})", failure.error, failure.reason));
+    while let Some(outcomes) = loads.next().await {
+        for (pointer, outcome) in outcomes {
+            if let Outcome::Failed(failure) = &outcome {
+                bar.suspend(|| println!("failed   {pointer}: {} ({})", failure.error, failure.reason));
+            }
+            summary.add(&outcome);
+            bar.set_message(format!("{} rows", summary.rows));
+            bar.inc(1);
         }
-        summary.add(&outcome);
-        bar.set_message(format!("{} rows", summary.rows));
-        bar.inc(1);
     }
     bar.finish_and_clear();
     summary.print(started.elapsed());
     Ok(if summary.n_failed() > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
+}
+
+/// Objects that are loaded together, if `into` names a dataset, else one alone.
+struct Group {
+    into: Option<usize>,
+    records: Vec<Record>,
+}
+
+fn created(pointer: &ObjectPointer) -> Record {
+    Record { kind: RecordKind::Created, pointer: pointer.clone(), event_time: None, force: false }
 }
 
 struct Loader {
@@ -111,26 +126,64 @@ impl Loader {
         }
     }
 
-    async fn find(&self, uri: &str) -> anyhow::Result<Vec<ObjectPointer>> {
+    /// Returns the objects a URI names, with their lengths where they are known without another request.
+    async fn find(&self, uri: &str) -> anyhow::Result<Vec<(ObjectPointer, Option<u64>)>> {
         let Some(s3) = self.s3.as_ref().filter(|_| uri.starts_with("s3://")) else {
             return find_files(uri);
         };
         let prefix: cli::Prefix = uri.parse().map_err(|error: String| anyhow::anyhow!("{uri}: {error}"))?;
         let listed = s3.list(&prefix.bucket, &prefix.prefix);
-        let pointers = listed.map_ok(|object| ObjectPointer {
-            etag: Some(object.etag),
-            size: Some(object.size),
-            ..ObjectPointer::new(&prefix.bucket, object.key)
+        let pointers = listed.map_ok(|object| {
+            let (etag, size) = (Some(object.etag), Some(object.size));
+            (ObjectPointer { etag, size, ..ObjectPointer::new(&prefix.bucket, object.key) }, size)
         });
         pointers.try_collect().await.with_context(|| format!("list {uri}"))
     }
 
+    /// Puts small objects of one dataset together, so that they share a transaction.
+    fn groups(&self, found: &[(ObjectPointer, Option<u64>)], dataset: Option<usize>) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for (pointer, size) in found {
+            let record = created(pointer);
+            let into = self.importer(pointer).groups(&record, dataset, *size);
+            match groups.last_mut() {
+                Some(last) if into.is_some() && last.into == into && last.records.len() < GROUP_OBJECTS => {
+                    last.records.push(record);
+                }
+                _ => groups.push(Group { into, records: vec![record] }),
+            }
+        }
+        groups
+    }
+
+    /// Loads a group, what cannot be loaded together alone.
+    async fn load_group<'g>(&self, group: &'g Group, dataset: Option<usize>) -> Vec<(&'g ObjectPointer, Outcome)> {
+        let mut settled: Vec<Option<Settled>> = Vec::new();
+        if let (Some(index), [first, _, ..]) = (group.into, group.records.as_slice()) {
+            let records: Vec<&Record> = group.records.iter().collect();
+            match self.importer(&first.pointer).import_group(index, &records).await {
+                Ok(together) => settled = together,
+                Err(held) => debug!(error = format!("{:#}", held.error), "not loaded together"),
+            }
+        }
+        settled.resize_with(group.records.len(), || None);
+        let mut outcomes = Vec::with_capacity(group.records.len());
+        for (record, settled) in group.records.iter().zip(settled) {
+            let outcome = match settled {
+                Some(settled) => settled.outcome,
+                None => self.load(record, dataset).await,
+            };
+            outcomes.push((&record.pointer, outcome));
+        }
+        outcomes
+    }
+
     /// Loads one object, trying for as long as something outside is broken.
-    async fn load(&self, pointer: &ObjectPointer, dataset: Option<usize>) -> Outcome {
-        let record = Record { kind: RecordKind::Created, pointer: pointer.clone(), event_time: None, force: false };
+    async fn load(&self, record: &Record, dataset: Option<usize>) -> Outcome {
+        let pointer = &record.pointer;
         let importer = self.importer(pointer);
         loop {
-            let held = match importer.import(&record, dataset, None).await {
+            let held = match importer.import(record, dataset, None).await {
                 Ok(settled) => match (&settled.outcome, settled.object_id) {
                     (Outcome::Failed(failure), Some(object_id)) => {
                         match importer.record_failure(object_id, failure, None).await {
@@ -149,7 +202,7 @@ impl Loader {
 }
 
 /// Returns the files a path, a directory or a glob names, in order.
-fn find_files(uri: &str) -> anyhow::Result<Vec<ObjectPointer>> {
+fn find_files(uri: &str) -> anyhow::Result<Vec<(ObjectPointer, Option<u64>)>> {
     let path = uri.strip_prefix("file://").unwrap_or(uri);
     let mut files = Vec::new();
     if Path::new(path).exists() {
@@ -165,7 +218,9 @@ fn find_files(uri: &str) -> anyhow::Result<Vec<ObjectPointer>> {
         .map(|file| {
             let absolute = std::path::absolute(&file).with_context(|| format!("find {}", file.display()))?;
             let Some(key) = absolute.to_str() else { bail!("{} is not UTF-8", absolute.display()) };
-            Ok(ObjectPointer::new(LOCAL_BUCKET, key))
+            // Only a hint: the file may change before it is read.
+            let size = std::fs::metadata(&file).ok().map(|metadata| metadata.len());
+            Ok((ObjectPointer::new(LOCAL_BUCKET, key), size))
         })
         .collect()
 }
@@ -181,9 +236,13 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn dry_run(loader: &Loader, pointers: &[ObjectPointer], dataset: Option<usize>) -> anyhow::Result<ExitCode> {
+async fn dry_run(
+    loader: &Loader,
+    pointers: &[(ObjectPointer, Option<u64>)],
+    dataset: Option<usize>,
+) -> anyhow::Result<ExitCode> {
     let mut n_failed = 0;
-    for pointer in pointers {
+    for (pointer, _) in pointers {
         match loader.importer(pointer).dry_run(pointer, dataset).await {
             Ok(found) => {
                 n_failed += u32::from(found.too_many);

@@ -254,6 +254,7 @@ impl Batch {
         self.data.clear();
         self.ends.clear();
         self.rejects.clear();
+        self.reject_bytes = 0;
         self.n_read = 0;
     }
 }

@@ -3,6 +3,7 @@
 //! Everything the protocol reads or writes in schema `penstock` is here. The argument why it is
 //! exactly once in effect stands in ARCHITECTURE.md, «The protocol».
 
+pub mod many;
 pub mod migrate;
 pub mod rejects;
 pub mod workers;

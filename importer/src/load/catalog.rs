@@ -30,6 +30,8 @@ pub struct Table {
     pub lineage_row: bool,
     /// Has `penstock_loaded_at`.
     pub lineage_loaded_at: bool,
+    /// Has rules, which INSERT follows and COPY does not.
+    pub has_rules: bool,
 }
 
 /// A fillable column with what the merge must know beyond [`Column`].
@@ -118,6 +120,7 @@ impl Table {
             lineage_object: false,
             lineage_row: false,
             lineage_loaded_at: false,
+            has_rules: row.try_get("has_rules")?,
         };
         let rows = sqlx::query(include_str!("read_columns.sql")).bind(table.oid).fetch_all(connection).await?;
         for row in rows {

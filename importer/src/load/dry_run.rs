@@ -1,8 +1,8 @@
 //! What a load would do, found out by decoding alone.
 
 use super::{
-    BATCH_BYTES, LoadError, Target, map,
-    pipeline::{Decoded, Decoding},
+    LoadError, MESSAGE_BYTES, Target, map,
+    pipeline::{Decoded, Decoding, Shape},
 };
 use crate::decode::{Reject, Source};
 use std::sync::Arc;
@@ -32,17 +32,21 @@ pub async fn dry_run(
     captures: &[(String, Option<String>)],
     source: Arc<dyn Source>,
 ) -> Result<DryRun, LoadError> {
-    let mut decoding = Decoding::start(source, target.read.clone(), BATCH_BYTES);
+    let mut decoding = Decoding::start(source, target.read.clone(), MESSAGE_BYTES);
     let mut found = DryRun::default();
     loop {
         match decoding.next().await {
-            Decoded::Fields(fields, _) => decoding.set_mapping(Arc::new(map(target, captures, &fields)?)),
-            Decoded::Batch(mut batch) => {
+            Decoded::Fields(fields, _) => {
+                let mapping = Arc::new(map(target, captures, &fields)?);
+                decoding.set_shape(Shape { mapping, order: None });
+            }
+            Decoded::Run(mut run) => {
+                let batch = &mut run.batch;
                 found.n_read += batch.n_read;
                 found.n_rejected += batch.rejects.len() as u64;
                 let room = SHOWN.saturating_sub(found.rejects.len());
                 found.rejects.extend(batch.rejects.drain(..).take(room));
-                decoding.recycle(batch);
+                decoding.recycle(run);
             }
             Decoded::End { .. } => {
                 found.too_many = !target.max_rejects.allows(found.n_rejected, found.n_read);

@@ -4,7 +4,8 @@ SELECT c.oid::bigint AS oid,
        n.nspname::text AS schema,
        c.relname::text AS name,
        c.relkind::text AS kind,
-       row_security_active(c.oid) AS row_security
+       row_security_active(c.oid) AS row_security,
+       c.relhasrules AS has_rules
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = coalesce(

@@ -1,16 +1,21 @@
 //! One object's rows into its table: stage, take the fence, merge, record, commit.
 
 pub mod catalog;
+mod direct;
 mod dry_run;
+mod group;
 mod pipeline;
 mod refused;
 mod remove;
 mod replay;
+mod run;
 mod session;
 pub mod sql;
 pub mod target;
+pub mod technique;
 
 pub use dry_run::{DryRun, dry_run};
+pub use group::{GROUPED, Group, Member, load_group};
 pub use remove::{Removal, Remove, RemoveError, remove};
 pub use replay::{ReplayRejects, Replayed, replay_rejects};
 pub use session::{Session, Sessions};
@@ -19,20 +24,23 @@ pub use target::Target;
 use crate::{
     config::{MaxRejects, Mode},
     decode::{
-        Batch, DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, PayloadForm, Reject, Source,
+        Column, DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, PayloadForm, Reject,
+        Source,
     },
     ledger::{self, Candidate, Counts, Imported, Recorded, Verdict, judge},
     object::{ObjectStore, ReadTarget, StoreError},
     order::same_version,
 };
 use catalog::TableColumn;
-use pipeline::{Decoded, Decoding};
+use pipeline::{Decoded, Decoding, Shape};
+use run::RowOrder;
 use sql::{LoadPlan, StagedColumn};
 use sqlx::{Executor, PgConnection, postgres::PgCopyIn};
 use std::{sync::Arc, time::Instant};
+use technique::{Recent, Way};
 
 /// Bytes of a COPY message. Measured: 256 KiB to 1 MiB are alike, 8 KiB cost 17 %.
-const BATCH_BYTES: usize = 512 * 1024;
+const MESSAGE_BYTES: usize = 512 * 1024;
 /// Bytes of rejects kept in memory before COPY is interrupted to write them down.
 const REJECTS_BYTES: usize = 1024 * 1024;
 /// Signature, flags and extension length of binary COPY
@@ -61,13 +69,19 @@ pub struct Load<'a> {
     pub started: Instant,
     /// Whether [`Loaded::NeedsColumns`] is an answer; false once columns were added as far as they may be.
     pub may_add_columns: bool,
+    /// Whether a version of this object stands in the table, as far as was seen.
+    pub known: bool,
+    /// Memory for one sorted run of rows, in bytes; there are two.
+    pub run_bytes: usize,
+    /// What happened last in this dataset.
+    pub recent: &'a Recent,
 }
 
 /// What became of a load that did not fail.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Loaded {
-    /// Rows and ledger are committed.
-    Imported(Counts),
+    /// Rows and ledger are committed; the word says how the rows were written.
+    Imported(Counts, &'static str),
     /// The fence said no; nothing was written.
     Refused(Verdict),
     /// Nothing told this version from the one that stands, but the store has yet another by now; nothing was written.
@@ -128,24 +142,48 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
     if load.candidate.force && load.target.mode == Mode::Append && !load.target.table.lineage_object {
         return Err(LoadError::ForceNeedsLineage);
     }
-    let mut decoding = Decoding::start(Arc::clone(&load.source), load.target.read.clone(), BATCH_BYTES);
-    let (fields, form) = match decoding.next().await {
-        Decoded::Fields(fields, form) => (fields, form),
-        Decoded::Failed(error) => return Err(LoadError::Decode(error)),
-        Decoded::Batch(_) | Decoded::End { .. } => unreachable!("the decoder sends the fields first"),
-    };
-    let mapping = match map_fields(load, &fields)? {
+    let (mut decoding, opened) = open(load).await?;
+    let mapping = match map_fields(load, &opened.fields)? {
         Ok(mapping) => Arc::new(mapping),
         Err(new_columns) => return Ok(Loaded::NeedsColumns(new_columns)),
     };
-    let mut columns = staged_columns(load.target, &mapping)?;
+    let mut columns = staged_columns(load.target, mapping.columns(), mapping.absent_flags())?;
     let staging = session.staging(&sql::staging_shape(&columns)).await?;
-    decoding.set_mapping(mapping);
-
+    let order = RowOrder::new(mapping.columns(), &load.target.key, load.target.newer.as_deref());
+    decoding.set_shape(Shape { mapping: Arc::clone(&mapping), order: order.clone() });
     let connection = &mut session.connection;
+
+    let mut first = decoding.next().await;
+    if goes_straight(connection, load, &columns, &staging, &first).await? {
+        match direct::load(connection, load, &opened, &columns, order.as_ref(), first, &mut decoding).await {
+            Ok(direct::Attempt::Done(loaded)) => {
+                if matches!(loaded, Loaded::Imported(..)) {
+                    load.recent.went_straight();
+                }
+                return Ok(loaded);
+            }
+            Ok(direct::Attempt::Refused(kept)) => {
+                load.recent.was_refused();
+                first = match kept {
+                    Some(run) => Decoded::Run(run),
+                    None => {
+                        (decoding, _) = open(load).await?;
+                        decoding.set_shape(Shape { mapping, order });
+                        decoding.next().await
+                    }
+                };
+            }
+            Err(error) => {
+                // Deadlocks and lock timeouts are likelier for those who lock rows without looking.
+                load.recent.was_refused();
+                return Err(error);
+            }
+        }
+    }
+
     // Constraints are checked by the statement that breaks them, so that a row can be blamed.
     connection.execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
-    let staged = stage(connection, &staging, load, form, decoding).await;
+    let staged = stage(connection, &staging, load, opened.form, first, decoding).await;
     let mut staged = match staged {
         Ok(staged) => staged,
         Err(error @ LoadError::Database(_)) => return Err(error),
@@ -206,12 +244,69 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
             bytes: load.source.size(),
             technique: "staged",
             duration_seconds: load.started.elapsed().as_secs_f64(),
-            csv_fields: csv_fields(form, &fields, staged.n_rejected),
+            csv_fields: opened.csv_fields(staged.n_rejected),
         },
     )
     .await?;
     connection.execute("COMMIT").await?;
-    Ok(Loaded::Imported(counts))
+    Ok(Loaded::Imported(counts, "staged"))
+}
+
+/// What an object says of itself before its rows.
+struct Opened {
+    fields: Fields,
+    /// How the payloads of its rejects are written.
+    form: PayloadForm,
+}
+
+impl Opened {
+    /// Returns what it takes to read a CSV object's rejects again: the names of its fields.
+    fn csv_fields(&self, n_rejected: u64) -> Option<Vec<Option<String>>> {
+        match &self.fields {
+            _ if self.form != PayloadForm::Csv || n_rejected == 0 => None,
+            Fields::Named(fields) => Some(fields.iter().map(|field| Some(field.name.clone())).collect()),
+            Fields::Positional(n_fields) => Some(vec![None; *n_fields]),
+            Fields::Open => None,
+        }
+    }
+}
+
+/// Starts decoding, and returns what is known of the object.
+async fn open(load: &Load<'_>) -> Result<(Decoding, Opened), LoadError> {
+    let mut decoding = Decoding::start(Arc::clone(&load.source), load.target.read.clone(), load.run_bytes);
+    match decoding.next().await {
+        Decoded::Fields(fields, form) => Ok((decoding, Opened { fields, form })),
+        Decoded::Failed(error) => Err(LoadError::Decode(error)),
+        Decoded::Run(_) | Decoded::End { .. } => unreachable!("the decoder sends the fields first"),
+    }
+}
+
+/// Decides whether rows go straight into the target.
+async fn goes_straight(
+    connection: &mut PgConnection,
+    load: &Load<'_>,
+    columns: &[StagedColumn],
+    staging: &str,
+    first: &Decoded,
+) -> Result<bool, LoadError> {
+    let target = load.target;
+    if !direct::suits(&target.table, columns) {
+        return Ok(false);
+    }
+    let keyed = target.mode == Mode::Upsert;
+    match (load.recent.choose(target.technique, load.known, keyed), first) {
+        (Way::Staged, _) => Ok(false),
+        (Way::Probe, Decoded::Run(run)) => {
+            let plan =
+                LoadPlan { table: &target.table, columns, staging, key: &target.key, newer: target.newer.as_deref() };
+            let known = direct::any_key_is_known(connection, &plan, run).await?;
+            if known {
+                load.recent.keys_were_known();
+            }
+            Ok(!known)
+        }
+        (Way::Direct | Way::Probe, _) => Ok(true),
+    }
 }
 
 /// Takes the fence, and returns why it does not let this version through.
@@ -250,6 +345,7 @@ fn map_fields(load: &Load<'_>, fields: &Fields) -> Result<Result<Mapping, Vec<Fi
     map(target, load.captures, fields).map(Ok)
 }
 
+/// Brings fields and columns together.
 fn map(target: &Target, captures: &[(String, Option<String>)], fields: &Fields) -> Result<Mapping, LoadError> {
     let spec = MappingSpec {
         columns: &target.table.decoder_columns(),
@@ -262,9 +358,8 @@ fn map(target: &Target, captures: &[(String, Option<String>)], fields: &Fields) 
     Mapping::new(fields, &spec).map_err(LoadError::Schema)
 }
 
-fn staged_columns(target: &Target, mapping: &Mapping) -> Result<Vec<StagedColumn>, LoadError> {
-    mapping
-        .columns()
+fn staged_columns(target: &Target, columns: &[Column], flags: &[usize]) -> Result<Vec<StagedColumn>, LoadError> {
+    columns
         .iter()
         .enumerate()
         .map(|(index, column)| {
@@ -275,30 +370,18 @@ fn staged_columns(target: &Target, mapping: &Mapping) -> Result<Vec<StagedColumn
                 None if column.name == EXTRAS_COLUMN => TableColumn::staged_only(column.clone(), "jsonb"),
                 None => return Err(LoadError::Schema(format!("no column {}", column.name))),
             };
-            Ok(StagedColumn {
-                target: table_column,
-                has_absent_flag: mapping.absent_flags().contains(&index),
-                seen: true,
-            })
+            Ok(StagedColumn { target: table_column, has_absent_flag: flags.contains(&index), seen: true })
         })
         .collect()
 }
 
-/// Returns what it takes to read a CSV object's rejects again: the names of its fields.
-fn csv_fields(form: PayloadForm, fields: &Fields, n_rejected: u64) -> Option<Vec<Option<String>>> {
-    match fields {
-        _ if form != PayloadForm::Csv || n_rejected == 0 => None,
-        Fields::Named(fields) => Some(fields.iter().map(|field| Some(field.name.clone())).collect()),
-        Fields::Positional(n_fields) => Some(vec![None; *n_fields]),
-        Fields::Open => None,
-    }
-}
-
-/// What staging found out.
+/// What was found out on the way.
+#[derive(Default)]
 struct Staged {
     n_read: u64,
     n_staged: u64,
     n_rejected: u64,
+    first_reject: Option<(u64, &'static str, Option<String>)>,
     seen_columns: Vec<bool>,
     new_fields: Vec<Field>,
 }
@@ -309,19 +392,18 @@ async fn stage(
     staging: &str,
     load: &Load<'_>,
     form: PayloadForm,
+    first: Decoded,
     mut decoding: Decoding,
 ) -> Result<Staged, LoadError> {
     let copy_sql = format!("COPY {staging} FROM STDIN (FORMAT binary)");
-    let mut staged = Staged { n_read: 0, n_staged: 0, n_rejected: 0, seen_columns: Vec::new(), new_fields: Vec::new() };
+    let mut staged = Staged::default();
     let mut rejects = Rejects::default();
-    let mut first_reject: Option<(u64, &'static str, Option<String>)> = None;
-    let mut more = true;
-    while more {
+    let mut next = Some(first);
+    while next.is_some() {
         let mut copy = connection.copy_in_raw(&copy_sql).await?;
         copy.send(COPY_HEADER).await?;
-        let interrupted = copy_batches(&mut copy, &mut decoding, &mut staged, &mut rejects).await;
-        match interrupted {
-            Ok(goes_on) => more = goes_on,
+        match copy_runs(&mut copy, next.take(), &mut decoding, &mut staged, &mut rejects).await {
+            Ok(left) => next = left,
             Err(error @ LoadError::Database(_)) => return Err(error),
             Err(error) => {
                 copy.abort("the object cannot be read").await?;
@@ -330,30 +412,36 @@ async fn stage(
         }
         copy.send(COPY_TRAILER).await?;
         copy.finish().await?;
-        if first_reject.is_none() {
-            first_reject = rejects.rows.first().map(|r| (r.row_number, r.class, r.column.clone()));
+        if staged.first_reject.is_none() {
+            staged.first_reject = rejects.rows.first().map(|r| (r.row_number, r.class, r.column.clone()));
         }
         staged.n_rejected += rejects.rows.len() as u64;
-        let limit = &load.target.max_rejects;
-        let too_many = if more {
-            matches!(limit, MaxRejects::Rows(rows) if staged.n_rejected > *rows)
-        } else {
-            !limit.allows(staged.n_rejected, staged.n_read)
-        };
-        if let (true, Some((first_row, class, column))) = (too_many, &first_reject) {
-            return Err(LoadError::TooManyRejects {
-                rejected: staged.n_rejected,
-                read: staged.n_read,
-                limit: limit.to_string(),
-                first_row: *first_row,
-                first_class: (*class).to_owned(),
-                first_column: column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default(),
-            });
-        }
+        check_rejects(load, &staged, next.is_some())?;
         ledger::insert_rejects(connection, load.recorded.object_id, form, &rejects.rows).await?;
         rejects = Rejects::default();
     }
     Ok(staged)
+}
+
+/// Fails an object with too many rejects: by number at once, by share at its end.
+fn check_rejects(load: &Load<'_>, staged: &Staged, more: bool) -> Result<(), LoadError> {
+    let limit = &load.target.max_rejects;
+    let too_many = if more {
+        matches!(limit, MaxRejects::Rows(rows) if staged.n_rejected > *rows)
+    } else {
+        !limit.allows(staged.n_rejected, staged.n_read)
+    };
+    match &staged.first_reject {
+        Some((first_row, class, column)) if too_many => Err(LoadError::TooManyRejects {
+            rejected: staged.n_rejected,
+            read: staged.n_read,
+            limit: limit.to_string(),
+            first_row: *first_row,
+            first_class: (*class).to_owned(),
+            first_column: column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 #[derive(Default)]
@@ -362,31 +450,46 @@ struct Rejects {
     bytes: usize,
 }
 
-/// Sends batches until the object ends (false) or the rejects in memory want to be written down (true).
-async fn copy_batches(
+/// Sends runs until the object ends (none) or the rejects in memory want to be written down (what comes next).
+async fn copy_runs(
     copy: &mut PgCopyIn<&mut PgConnection>,
+    mut next: Option<Decoded>,
     decoding: &mut Decoding,
     staged: &mut Staged,
     rejects: &mut Rejects,
-) -> Result<bool, LoadError> {
+) -> Result<Option<Decoded>, LoadError> {
+    let mut message = Vec::with_capacity(MESSAGE_BYTES);
     loop {
-        match decoding.next().await {
-            Decoded::Batch(mut batch) => {
-                staged.n_read += batch.n_read;
-                staged.n_staged += batch.ends.len() as u64;
-                take_rejects(&mut batch, rejects);
-                if !batch.data.is_empty() {
-                    copy.send(batch.data.as_slice()).await?;
+        let decoded = match next.take() {
+            Some(decoded) => decoded,
+            None => decoding.next().await,
+        };
+        match decoded {
+            Decoded::Run(mut run) => {
+                staged.n_read += run.batch.n_read;
+                staged.n_staged += run.n_rows() as u64;
+                rejects.bytes += run.batch.reject_bytes;
+                rejects.rows.append(&mut run.batch.rejects);
+                for index in 0..run.n_ordered() {
+                    message.extend_from_slice(run.row(index));
+                    if message.len() >= MESSAGE_BYTES {
+                        copy.send(message.as_slice()).await?;
+                        message.clear();
+                    }
                 }
-                decoding.recycle(batch);
+                if !message.is_empty() {
+                    copy.send(message.as_slice()).await?;
+                    message.clear();
+                }
+                decoding.recycle(run);
                 if rejects.bytes > REJECTS_BYTES {
-                    return Ok(true);
+                    return Ok(Some(decoding.next().await));
                 }
             }
             Decoded::End { seen_columns, new_fields } => {
                 staged.seen_columns = seen_columns;
                 staged.new_fields = new_fields;
-                return Ok(false);
+                return Ok(None);
             }
             Decoded::Failed(error) => return Err(LoadError::Decode(error)),
             Decoded::Fields(..) => unreachable!("the decoder sends the fields once"),
@@ -394,11 +497,24 @@ async fn copy_batches(
     }
 }
 
-fn take_rejects(batch: &mut Batch, rejects: &mut Rejects) {
-    for reject in batch.rejects.drain(..) {
-        rejects.bytes += reject.payload.len() + reject.message.len() + std::mem::size_of::<Reject>();
-        rejects.rows.push(reject);
+/// Sends the whole of a binary COPY: header, rows as `write` writes them, trailer.
+async fn copy_rows<'r>(
+    copy: &mut PgCopyIn<&mut PgConnection>,
+    rows: impl Iterator<Item = &'r [u8]>,
+    mut write: impl FnMut(&[u8], &mut Vec<u8>),
+) -> sqlx::Result<()> {
+    let mut message = Vec::with_capacity(MESSAGE_BYTES);
+    message.extend_from_slice(COPY_HEADER);
+    for tuple in rows {
+        write(tuple, &mut message);
+        if message.len() >= MESSAGE_BYTES {
+            copy.send(message.as_slice()).await?;
+            message.clear();
+        }
     }
+    message.extend_from_slice(COPY_TRAILER);
+    copy.send(message.as_slice()).await?;
+    Ok(())
 }
 
 /// Merges the staged rows; those Postgres refuses become rejects. Returns how many stand in the table now.

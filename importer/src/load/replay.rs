@@ -98,7 +98,7 @@ async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadFo
         key: &target.key,
     };
     let mapping = Mapping::new(rows.fields(), &spec).map_err(LoadError::Schema)?;
-    let columns = staged_columns(target, &mapping)?;
+    let columns = staged_columns(target, mapping.columns(), mapping.absent_flags())?;
     rows.set_mapping(Arc::new(mapping));
     let staging = session.staging(&sql::staging_shape(&columns)).await?;
     Ok(Lane { form, rows, columns, staging })

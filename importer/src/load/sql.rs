@@ -178,6 +178,18 @@ impl LoadPlan<'_> {
         ))
     }
 
+    /// Returns a query for whether any staged key is in the table.
+    #[must_use]
+    pub fn any_key_is_known(&self) -> String {
+        let written = self.written();
+        format!(
+            "SELECT EXISTS (SELECT FROM ({}) source JOIN {} target ON {})",
+            self.cast_rows(&written),
+            self.table.qualified,
+            self.key_join(),
+        )
+    }
+
     /// Returns the plain insert of every staged row (append, replace). Parameter $1: the object's id.
     #[must_use]
     pub fn insert(&self) -> String {

@@ -1,6 +1,9 @@
 //! A dataset resolved against the catalog: everything a load needs to know about where rows go.
 
-use super::catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table, TableError, resolve_key};
+use super::{
+    catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table, TableError, resolve_key},
+    technique::Technique,
+};
 use crate::{
     config::{self, MaxRejects, Mode, OnDelete},
     decode::{OnNewField, ReadOptions},
@@ -33,6 +36,8 @@ pub struct Target {
     pub read: ReadOptions,
     /// Whether a removed object takes its rows along.
     pub remove_on_delete: bool,
+    /// Which way rows take.
+    pub technique: Technique,
 }
 
 impl Target {
@@ -68,6 +73,7 @@ impl Target {
             max_rejects: dataset.max_rejects,
             read,
             remove_on_delete,
+            technique: dataset.technique,
         })
     }
 

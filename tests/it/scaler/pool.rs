@@ -4,16 +4,22 @@ use super::stand::{AWAY_LIMIT, LIMIT, Peak, Stand, timed};
 use anyhow::Result;
 use std::{sync::Arc, time::Duration};
 
+/// Objects of one burst; the emulator's queue is slow beyond two thousand.
+const BURST: u32 = 1000;
+/// What the pool promises, as the configuration and the test say it.
+const DRAIN_WITHIN: (&str, Duration) = ("4m", Duration::from_secs(240));
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pool_comes_with_the_work_and_goes_with_it() -> Result<()> {
-    let stand = Arc::new(Stand::new("max = 3\nbacklog_per_worker = 50").await?);
+    let stand = Arc::new(Stand::new(&format!("max = 3\ndrain_within = \"{}\"", DRAIN_WITHIN.0)).await?);
     let scaler = stand.scaler("run").start()?;
     scaler.wait_for_line("pool started", LIMIT).await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(stand.importers()?.len(), 0, "an empty queue has no importer");
 
     let peak = Peak::watch(&stand);
-    stand.send(0..300).await?;
+    stand.send(0..BURST).await?;
+    let sent = std::time::Instant::now();
     let ((), first) = timed(async {
         penstock_tests::wait::until("the first import", LIMIT, || async {
             Ok((stand.imported().await? > 0).then_some(()))
@@ -22,16 +28,19 @@ async fn pool_comes_with_the_work_and_goes_with_it() -> Result<()> {
     })
     .await?;
     assert!(first < Duration::from_secs(15), "the first import took {first:?}");
-    stand.wait_for_imports(300, LIMIT).await?;
-    assert!(peak.most() > 1 && peak.most() <= 3, "{} importers at most", peak.most());
+    stand.wait_for_imports(BURST.into(), DRAIN_WITHIN.1).await?;
+    println!("first import after {first:?}, all {BURST} after {:?}, {} importers at most", sent.elapsed(), peak.most());
+    assert!(sent.elapsed() < DRAIN_WITHIN.1);
+    assert!(peak.most() >= 1 && peak.most() <= 3, "{} importers at most", peak.most());
 
     stand.wait_for_importers(0, 3, AWAY_LIMIT).await?;
-    stand.check_nobody_was_ended_busy(300).await?;
+    stand.check_nobody_was_ended_busy(BURST.into()).await?;
     assert_eq!(stand.pipeline.dead_letter_depth().await?.visible, 0);
 
     let history = stand.history(&[]).await?;
     let desired: Vec<_> = history.iter().map(|decision| decision["desired"].as_u64().unwrap_or(99)).collect();
-    assert_eq!((desired.first(), desired.iter().max(), desired.last()), (Some(&0), Some(&3), Some(&0)));
+    assert_eq!((desired.first(), desired.last()), (Some(&0), Some(&0)));
+    assert!(desired.iter().any(|desired| (1..=3).contains(desired)), "{desired:?}");
     assert!(history.iter().all(|decision| decision["explain"].as_str().is_some_and(|text| text.ends_with('.'))));
     scaler.terminate(LIMIT).await
 }

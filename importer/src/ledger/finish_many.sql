@@ -1,0 +1,35 @@
+-- Per object: $1 object, $2 head, $3 version id, $4 sequencer, $5 last modified, $6 rows read, $7 written,
+-- $8 merged, $9 bytes; $10 technique, $11 seconds of each.
+-- finish_imported.sql for many versions, none of which was imported before: their rows were recorded with this
+-- very stamp, so what is left to settle is a Last-Modified and a version id that came with the bytes.
+WITH done AS (
+    SELECT *
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::bigint[],
+                $8::bigint[], $9::bigint[])
+        AS done (id, head_id, version_id, sequencer, last_modified, n_read, n_written, n_merged, n_bytes)
+), heads AS (
+    UPDATE penstock.head h SET object_id = done.id FROM done WHERE h.id = done.head_id
+)
+UPDATE penstock.object o
+SET state = 'imported',
+    reason = NULL,
+    error = NULL,
+    version_id = CASE WHEN o.version_id IS NULL AND NOT EXISTS (
+                          SELECT FROM penstock.object other
+                          WHERE other.head_id = done.head_id AND other.version_id = done.version_id)
+                      THEN done.version_id ELSE o.version_id END,
+    sequencer = coalesce(o.sequencer, done.sequencer),
+    last_modified = greatest(o.last_modified, done.last_modified),
+    rows_read = done.n_read,
+    rows_written = done.n_written,
+    rows_merged = done.n_merged,
+    rows_filtered = 0,
+    rows_rejected = 0,
+    bytes = done.n_bytes,
+    technique = $10,
+    duration_seconds = $11,
+    imported_at = clock_timestamp(),
+    finished_at = clock_timestamp(),
+    forwarded_message_id = NULL
+FROM done
+WHERE o.id = done.id

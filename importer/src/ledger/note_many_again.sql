@@ -1,0 +1,10 @@
+-- Per object: $1 head, $2 object that stands.
+-- note_seen_again.sql for sightings that are no newer than what is known of the version that stands: there is no
+-- stamp to move on, so the head needs no lock; what another version replaced meanwhile keeps what it says.
+UPDATE penstock.object o
+SET reason = 'already_imported',
+    error = NULL,
+    finished_at = clock_timestamp()
+FROM unnest($1::bigint[], $2::bigint[]) AS seen (head_id, id)
+JOIN penstock.head h ON h.id = seen.head_id
+WHERE o.id = seen.id AND h.object_id = seen.id AND o.state = 'imported'

@@ -1,0 +1,298 @@
+//! Rows straight into the target, in key order: for keys that are probably new.
+//!
+//! COPY knows no conflicts. When a key is there already, or Postgres refuses a row for another reason, the
+//! whole transaction is rolled back and the object goes through staging, which can tell rows apart.
+//! So the head is locked first here, before the rows: two importers of one object take turns, and the one that
+//! finds the head locked for too long is held.
+
+use super::{
+    Load, LoadError, Loaded, Opened, REJECTS_BYTES, Staged,
+    catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table},
+    check_rejects, copy_rows, fence, make_room,
+    pipeline::{Decoded, Decoding},
+    refused::is_refusal,
+    run::{Projection, RowOrder, Run, count_flags},
+    sql::{LoadPlan, StagedColumn, quote},
+};
+use crate::{
+    config::Mode,
+    decode::{EXTRAS_COLUMN, PayloadForm},
+    encode::PgType,
+    ledger::{self, Counts, Imported},
+};
+use sqlx::{Executor, PgConnection};
+
+/// Rows of the first run that are looked for in the table.
+const PROBED_ROWS: usize = 256;
+
+/// Returns whether rows of this shape mean the same to COPY as they do to INSERT.
+#[must_use]
+pub fn suits(table: &Table, columns: &[StagedColumn]) -> bool {
+    // COPY passes rules by; texts that the server casts have no binary form here; fields of an open format
+    // that have no column yet are only staged.
+    !table.has_rules
+        && columns.iter().all(|c| c.target.column.pg_type != PgType::Cast && c.target.column.name != EXTRAS_COLUMN)
+}
+
+/// Returns whether some of the run's keys are in the table. Ends its own transaction.
+///
+/// # Errors
+/// Of the database.
+pub async fn any_key_is_known(
+    connection: &mut PgConnection,
+    plan: &LoadPlan<'_>,
+    run: &Run,
+) -> Result<bool, LoadError> {
+    let n_rows = run.n_ordered();
+    let step = n_rows.div_ceil(PROBED_ROWS).max(1);
+    connection.execute("BEGIN").await?;
+    let mut copy = connection.copy_in_raw(&plan.copy()).await?;
+    copy_rows(&mut copy, (0..n_rows).step_by(step).map(|index| run.row(index)), |tuple, out| {
+        out.extend_from_slice(tuple);
+    })
+    .await?;
+    copy.finish().await?;
+    let known = sqlx::query_scalar(&plan.any_key_is_known()).fetch_one(&mut *connection).await?;
+    // The staged rows go with the transaction.
+    connection.execute("COMMIT").await?;
+    Ok(known)
+}
+
+/// Returns the columns no row of the run has, which take their default when they are not named. None when some rows
+/// have such a column and some do not: only a statement of its own can tell them apart. None when nothing is left.
+#[must_use]
+pub fn absent_columns(columns: &[StagedColumn], run: &Run) -> Option<Vec<usize>> {
+    let flagged: Vec<usize> = (0..columns.len()).filter(|index| columns[*index].has_absent_flag).collect();
+    let mut without = Vec::new();
+    for (column, n_absent) in flagged.iter().zip(count_flags(run, flagged.len())) {
+        match n_absent {
+            0 => {}
+            n if n == run.n_rows() => without.push(*column),
+            _ => return None,
+        }
+    }
+    (without.len() < columns.len()).then_some(without)
+}
+
+/// Returns COPY into the target, the columns `without` left out, the lineage columns included.
+#[must_use]
+pub fn copy_sql(table: &Table, columns: &[StagedColumn], without: &[usize]) -> String {
+    let row = table.lineage_row.then_some(LINEAGE_ROW);
+    let columns = columns.iter().enumerate().filter(|(index, _)| !without.contains(index));
+    let names: Vec<String> = row
+        .into_iter()
+        .chain(columns.map(|(_, column)| column.target.column.name.as_str()))
+        .chain(table.lineage_object.then_some(LINEAGE_OBJECT))
+        .chain(table.lineage_loaded_at.then_some(LINEAGE_LOADED_AT))
+        .map(quote)
+        .collect();
+    format!("COPY {} ({}) FROM STDIN (FORMAT binary)", table.qualified, names.join(", "))
+}
+
+/// Returns how staged tuples become those of [`copy_sql`].
+#[must_use]
+pub fn projection(table: &Table, columns: &[StagedColumn], without: Vec<usize>, constants: &[i64]) -> Projection {
+    let n_flags = columns.iter().filter(|column| column.has_absent_flag).count();
+    Projection::new(table.lineage_row, columns.len(), n_flags, without, constants)
+}
+
+/// Returns the lineage columns' values that are the same for every row of an object, in [`copy_sql`]'s order.
+#[must_use]
+pub fn constants(table: &Table, object_id: i64, loaded_at: Option<i64>) -> Vec<i64> {
+    table.lineage_object.then_some(object_id).into_iter().chain(loaded_at).collect()
+}
+
+/// Returns the transaction's `now()` as Postgres keeps it, in microseconds since 2000.
+///
+/// # Errors
+/// Of the database.
+pub async fn loaded_at(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar("SELECT ((extract(epoch FROM now()) - 946684800) * 1000000)::bigint").fetch_one(connection).await
+}
+
+/// How an attempt ended.
+pub enum Attempt {
+    /// In a committed or refused import.
+    Done(Loaded),
+    /// Postgres refused a row: the object has to go through staging. Nothing is left of the attempt.
+    /// The run is there when it was the first, so that decoding can go on behind it.
+    Refused(Option<Run>),
+}
+
+/// Loads an object whose first run, if it has any rows, is `first`.
+///
+/// # Errors
+/// [`LoadError`], as [`super::load`]; after [`LoadError::Database`] the session must be dropped.
+pub async fn load(
+    connection: &mut PgConnection,
+    load: &Load<'_>,
+    opened: &Opened,
+    columns: &[StagedColumn],
+    order: Option<&RowOrder>,
+    first: Decoded,
+    decoding: &mut Decoding,
+) -> Result<Attempt, LoadError> {
+    connection.execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
+    if let Some(refused) = fence(connection, load).await? {
+        connection.execute("ROLLBACK").await?;
+        return Ok(Attempt::Done(refused));
+    }
+    make_room(connection, load).await?;
+    let mut straight = Straight {
+        load,
+        form: opened.form,
+        columns,
+        order,
+        loaded_at: None,
+        merged: 0,
+        rejects: Vec::new(),
+        reject_bytes: 0,
+    };
+    let mut staged = Staged::default();
+    let mut next = first;
+    let mut n_runs = 0;
+    loop {
+        match next {
+            Decoded::Run(mut run) => {
+                n_runs += 1;
+                match straight.copy(connection, &mut run, &mut staged).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        connection.execute("ROLLBACK").await?;
+                        // Staging settles duplicates itself, and may find that the winner is the row that was refused.
+                        if let Some(order) = order {
+                            run.sort(order);
+                        }
+                        let kept = (n_runs == 1).then_some(run);
+                        return Ok(Attempt::Refused(kept));
+                    }
+                    Err(error) => return Err(error),
+                }
+                if let Err(error) = straight.keep_rejects(connection, &mut run, &mut staged).await {
+                    return rolled_back(connection, error).await;
+                }
+                decoding.recycle(run);
+            }
+            Decoded::End { .. } => break,
+            Decoded::Failed(error) => return rolled_back(connection, LoadError::Decode(error)).await,
+            Decoded::Fields(..) => unreachable!("the decoder sends the fields once"),
+        }
+        next = decoding.next().await;
+    }
+    if let Err(error) = check_rejects(load, &staged, false) {
+        return rolled_back(connection, error).await;
+    }
+    ledger::insert_rejects(connection, load.recorded.object_id, opened.form, &straight.rejects).await?;
+    let counts = Counts {
+        read: staged.n_read,
+        written: staged.n_staged - straight.merged,
+        merged: straight.merged,
+        filtered: 0,
+        rejected: staged.n_rejected,
+    };
+    ledger::finish_imported(
+        connection,
+        &Imported {
+            recorded: load.recorded,
+            identity: &load.candidate.identity,
+            stamp: &load.candidate.stamp,
+            counts,
+            bytes: load.source.size(),
+            technique: "direct",
+            duration_seconds: load.started.elapsed().as_secs_f64(),
+            csv_fields: opened.csv_fields(staged.n_rejected),
+        },
+    )
+    .await?;
+    connection.execute("COMMIT").await?;
+    Ok(Attempt::Done(Loaded::Imported(counts, "direct")))
+}
+
+async fn rolled_back(connection: &mut PgConnection, error: LoadError) -> Result<Attempt, LoadError> {
+    if !matches!(error, LoadError::Database(_)) {
+        connection.execute("ROLLBACK").await?;
+    }
+    Err(error)
+}
+
+/// Runs on their way into the target.
+struct Straight<'a> {
+    load: &'a Load<'a>,
+    form: PayloadForm,
+    columns: &'a [StagedColumn],
+    order: Option<&'a RowOrder>,
+    /// The transaction's `now()` in microseconds since 2000, once it was asked for.
+    loaded_at: Option<i64>,
+    merged: u64,
+    rejects: Vec<crate::decode::Reject>,
+    reject_bytes: usize,
+}
+
+impl Straight<'_> {
+    /// Copies a run; false when it has to be staged.
+    async fn copy(
+        &mut self,
+        connection: &mut PgConnection,
+        run: &mut Run,
+        staged: &mut Staged,
+    ) -> Result<bool, LoadError> {
+        let Some(without) = absent_columns(self.columns, run) else { return Ok(false) };
+        let n_rows = run.n_rows() as u64;
+        let dropped = match self.order.filter(|_| self.load.target.mode == Mode::Upsert) {
+            Some(order) => match run.settle_duplicates(order, |_, _| true) {
+                Some(dropped) => dropped.len() as u64,
+                None => return Ok(false),
+            },
+            None => 0,
+        };
+        let constants = self.constants(connection).await?;
+        let table = &self.load.target.table;
+        let copy_sql = copy_sql(table, self.columns, &without);
+        let projection = projection(table, self.columns, without, &constants);
+        if run.n_ordered() > 0 {
+            let mut copy = connection.copy_in_raw(&copy_sql).await?;
+            let rows = (0..run.n_ordered()).map(|index| run.row(index));
+            copy_rows(&mut copy, rows, |tuple, out| projection.write(tuple, out)).await?;
+            match copy.finish().await {
+                Ok(_) => {}
+                Err(error) if is_refusal(&error) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.merged += dropped;
+        staged.n_read += run.batch.n_read;
+        staged.n_staged += n_rows;
+        Ok(true)
+    }
+
+    /// Returns the values of the lineage columns that are the same for every row.
+    async fn constants(&mut self, connection: &mut PgConnection) -> Result<Vec<i64>, LoadError> {
+        let table = &self.load.target.table;
+        if table.lineage_loaded_at && self.loaded_at.is_none() {
+            self.loaded_at = Some(loaded_at(connection).await?);
+        }
+        Ok(constants(table, self.load.recorded.object_id, self.loaded_at))
+    }
+
+    /// Takes over a run's rejects; writes them down when they are many.
+    async fn keep_rejects(
+        &mut self,
+        connection: &mut PgConnection,
+        run: &mut Run,
+        staged: &mut Staged,
+    ) -> Result<(), LoadError> {
+        staged.n_rejected += run.batch.rejects.len() as u64;
+        if staged.first_reject.is_none() {
+            staged.first_reject = run.batch.rejects.first().map(|r| (r.row_number, r.class, r.column.clone()));
+        }
+        self.reject_bytes += run.batch.reject_bytes;
+        self.rejects.append(&mut run.batch.rejects);
+        check_rejects(self.load, staged, true)?;
+        if self.reject_bytes > REJECTS_BYTES {
+            ledger::insert_rejects(connection, self.load.recorded.object_id, self.form, &self.rejects).await?;
+            self.rejects.clear();
+            self.reject_bytes = 0;
+        }
+        Ok(())
+    }
+}

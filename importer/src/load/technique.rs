@@ -1,0 +1,151 @@
+//! Which way rows go into a table: straight, or through staging; chosen from what happened last.
+
+use serde::Deserialize;
+use std::sync::{Mutex, PoisonError};
+
+/// Objects that are staged without a look after straight COPY was refused.
+/// More: longer slow after one odd object; fewer: more COPYs in vain while known keys keep coming.
+const STAGED_AFTER_REFUSAL: u32 = 16;
+/// Objects that are staged without a look after their keys were found in the table.
+const STAGED_AFTER_PROBE: u32 = 4;
+/// Straight COPYs in a row after which keys are believed to be new without a look.
+const BELIEVED_AFTER: u32 = 2;
+/// Beyond so many, one look to be sure.
+const BELIEVED_FOR: u32 = 64;
+
+/// `technique` of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Technique {
+    /// Straight COPY where the keys are probably new, staging otherwise.
+    #[default]
+    Auto,
+    /// Always through staging.
+    Staged,
+    /// Straight COPY first, whatever is known; staging when it is refused.
+    Direct,
+}
+
+/// How to begin with an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Straight.
+    Direct,
+    /// Look for some of its keys in the table first.
+    Probe,
+    /// Through staging.
+    Staged,
+}
+
+/// What happened last in a dataset.
+#[derive(Debug, Default)]
+pub struct Recent {
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    staged_left: u32,
+    direct_in_a_row: u32,
+}
+
+impl Recent {
+    /// Chooses. `known` says that a version of this object stands in the table, so its keys are there.
+    /// `keyed` is false where a row can meet no other (append, replace): nothing to look for.
+    #[must_use]
+    pub fn choose(&self, technique: Technique, known: bool, keyed: bool) -> Way {
+        match technique {
+            Technique::Staged => return Way::Staged,
+            Technique::Direct => return Way::Direct,
+            Technique::Auto => {}
+        }
+        let mut memory = self.lock();
+        if memory.staged_left > 0 {
+            memory.staged_left -= 1;
+            return Way::Staged;
+        }
+        if !keyed {
+            return Way::Direct;
+        }
+        if known {
+            return Way::Staged;
+        }
+        match memory.direct_in_a_row % BELIEVED_FOR {
+            n if n >= BELIEVED_AFTER => Way::Direct,
+            _ => Way::Probe,
+        }
+    }
+
+    /// Notes that a straight COPY went through.
+    pub fn went_straight(&self) {
+        let mut memory = self.lock();
+        memory.direct_in_a_row = memory.direct_in_a_row.saturating_add(1);
+    }
+
+    /// Notes that Postgres refused a straight COPY.
+    pub fn was_refused(&self) {
+        *self.lock() = Memory { staged_left: STAGED_AFTER_REFUSAL, direct_in_a_row: 0 };
+    }
+
+    /// Notes that keys of an object were in the table already.
+    pub fn keys_were_known(&self) {
+        *self.lock() = Memory { staged_left: STAGED_AFTER_PROBE, direct_in_a_row: 0 };
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_keys_are_looked_for_until_they_are_believed() {
+        let recent = Recent::default();
+        let next = || recent.choose(Technique::Auto, false, true);
+        for _ in 0..BELIEVED_AFTER {
+            assert_eq!(next(), Way::Probe);
+            recent.went_straight();
+        }
+        assert_eq!(next(), Way::Direct);
+        for _ in BELIEVED_AFTER..BELIEVED_FOR {
+            recent.went_straight();
+        }
+        assert_eq!(next(), Way::Probe, "one look now and then");
+    }
+
+    #[test]
+    fn refusals_and_known_keys_keep_a_dataset_staged_for_a_while() {
+        for (note, objects) in
+            [(Recent::was_refused as fn(&Recent), STAGED_AFTER_REFUSAL), (Recent::keys_were_known, STAGED_AFTER_PROBE)]
+        {
+            let recent = Recent::default();
+            recent.went_straight();
+            recent.went_straight();
+            note(&recent);
+            for _ in 0..objects {
+                assert_eq!(recent.choose(Technique::Auto, false, true), Way::Staged);
+            }
+            assert_eq!(recent.choose(Technique::Auto, false, true), Way::Probe);
+        }
+    }
+
+    #[test]
+    fn objects_that_stand_are_staged_and_rows_that_meet_no_others_are_not() {
+        let recent = Recent::default();
+        assert_eq!(recent.choose(Technique::Auto, true, true), Way::Staged);
+        assert_eq!(recent.choose(Technique::Auto, true, false), Way::Direct);
+        recent.was_refused();
+        assert_eq!(recent.choose(Technique::Auto, false, false), Way::Staged);
+    }
+
+    #[test]
+    fn a_forced_technique_is_used_whatever_happened() {
+        let recent = Recent::default();
+        recent.was_refused();
+        assert_eq!(recent.choose(Technique::Direct, true, true), Way::Direct);
+        assert_eq!(recent.choose(Technique::Staged, false, false), Way::Staged);
+    }
+}

@@ -1,0 +1,97 @@
+//! Medians, as a table and as JSON.
+
+use super::measure::Cost;
+use serde_json::json;
+
+/// The case every other one is compared with.
+pub const C1: &str = "C1: psql \\copy in file order, 1 stream";
+
+/// What was measured, in the order of the first round.
+#[derive(Debug, Default)]
+pub struct Report {
+    cases: Vec<Case>,
+}
+
+#[derive(Debug)]
+struct Case {
+    name: String,
+    rows: u64,
+    objects: u64,
+    base: String,
+    costs: Vec<Cost>,
+}
+
+impl Report {
+    /// Adds a run; `base` names the case its ratio is to.
+    pub fn add(&mut self, name: &str, base: &str, rows: u64, objects: u64, cost: Cost) {
+        eprintln!("  {name}: {:.2} s, {:.0} rows/s", cost.secs, rows as f64 / cost.secs);
+        match self.cases.iter_mut().find(|case| case.name == name) {
+            Some(case) => case.costs.push(cost),
+            None => {
+                let (name, base) = (name.to_owned(), base.to_owned());
+                self.cases.push(Case { name, rows, objects, base, costs: vec![cost] });
+            }
+        }
+    }
+
+    /// Returns the medians as a Markdown table.
+    pub fn markdown(&self) -> String {
+        let mut table = String::from(
+            "| case | ratio | rows/s | objects/s | s | CPU client, s | CPU server, s | WAL, MB | peak, MiB |\n\
+             |---|---|---|---|---|---|---|---|---|\n",
+        );
+        for case in &self.cases {
+            let median = |of: fn(&Cost) -> f64| median(case.costs.iter().map(of).collect());
+            let secs = median(|cost| cost.secs);
+            table.push_str(&format!(
+                "| {} | {} | {:.0} | {:.0} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} |\n",
+                case.name,
+                self.ratio(case).map_or("–".into(), |ratio| format!("{ratio:.2}")),
+                case.rows as f64 / secs,
+                case.objects as f64 / secs,
+                secs,
+                median(|cost| cost.client_cpu_secs),
+                median(|cost| cost.server_cpu_secs),
+                median(|cost| cost.wal_bytes as f64) / 1e6,
+                median(|cost| cost.peak_kib as f64) / 1024.0,
+            ));
+        }
+        table
+    }
+
+    /// Returns the median of the rounds' ratios of rates.
+    fn ratio(&self, case: &Case) -> Option<f64> {
+        let base = self.cases.iter().find(|other| other.name == case.base)?;
+        let rate = |of: &Case, cost: &Cost| of.rows as f64 / cost.secs;
+        let ratios = case.costs.iter().zip(&base.costs).map(|(own, other)| rate(case, own) / rate(base, other));
+        Some(median(ratios.collect()))
+    }
+
+    /// Returns everything, every round, as JSON.
+    pub fn json(&self) -> String {
+        let cases: Vec<_> = self
+            .cases
+            .iter()
+            .map(|case| {
+                json!({
+                    "name": case.name, "rows": case.rows, "objects": case.objects, "base": case.base,
+                    "ratio": self.ratio(case),
+                    "rounds": case.costs.iter().map(|cost| json!({
+                        "secs": cost.secs, "client_cpu_secs": cost.client_cpu_secs,
+                        "server_cpu_secs": cost.server_cpu_secs, "wal_bytes": cost.wal_bytes, "peak_kib": cost.peak_kib,
+                    })).collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        format!("{:#}\n", json!({ "cases": cases }))
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[n / 2],
+        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
+    }
+}

@@ -1,0 +1,252 @@
+//! The runs that are measured, each against a database of its own.
+
+use super::{
+    data::{Data, N_OBJECTS},
+    measure::{self, Cost},
+    report::{C1, Report},
+};
+use anyhow::{Context as _, Result};
+use penstock_tests::{
+    database::Database,
+    postgres::{Postgres, find_binaries},
+    process::binary,
+    scratch::Scratch,
+    telemetry::{Format, LEAN_TABLE},
+};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The baseline of small objects: their rows from one prepared file.
+const SMALL_BASE: &str = "small objects: psql \\copy of one file with the same rows";
+
+/// A later version of the objects.
+#[derive(Debug, Clone, Copy)]
+pub enum Change {
+    /// So many of a hundred rows have other values; the bytes are others in any case.
+    Rows(u64),
+}
+
+/// What runs need.
+pub struct Bench {
+    postgres: Arc<Postgres>,
+    data: Data,
+    only: Option<String>,
+    scratch: Scratch,
+    psql: PathBuf,
+    /// The database of the run before, dropped when the next one begins.
+    previous: Mutex<Option<String>>,
+}
+
+impl Bench {
+    /// Prepares the binary files of the baseline.
+    ///
+    /// # Errors
+    /// When the importer cannot load what it is made from.
+    pub async fn new(postgres: Arc<Postgres>, data: Data, only: Option<String>) -> Result<Self> {
+        let scratch = Scratch::traversable("bench-runs")?;
+        let bench =
+            Self { postgres, data, only, scratch, psql: find_binaries()?.join("psql"), previous: Mutex::default() };
+        bench.prepare().await?;
+        Ok(bench)
+    }
+
+    /// Writes the rows as Postgres's own binary files: per object in file order and sorted, and the small ones as one.
+    async fn prepare(&self) -> Result<()> {
+        let database = self.postgres.create_database().await?;
+        database.execute(&LEAN_TABLE.replace(" PRIMARY KEY", "")).await?;
+        database.execute("ALTER TABLE telemetry ADD penstock_object bigint, ADD penstock_row bigint").await?;
+        let columns = "event_id, observed_at, sender_domain, source_ip, spf, dkim, dmarc, disposition, \
+                       message_count, spend, score";
+        let config = self.config(&database, "append", 1)?;
+        for format in [Format::Parquet, Format::Ndjson, Format::Csv] {
+            let Ok(place) = self.data.put(format, "v1") else { continue };
+            measure::run(vec![self.load(&config, &place)?]).context("load what the baseline is made from")?;
+            for index in 0..N_OBJECTS {
+                let rows = format!(
+                    "SELECT {columns} FROM telemetry JOIN penstock.object_status s ON s.id = penstock_object \
+                     WHERE s.key LIKE '%part-{index:05}%' ORDER BY"
+                );
+                for (name, order) in [("file", "penstock_row"), ("sorted", "event_id")] {
+                    let to = self.data.prepared(&format!("{name}-{index}"));
+                    measure::run(vec![
+                        self.psql(&database, &format!("\\copy ({rows} {order}) TO '{}' BINARY", to.display())),
+                    ])?;
+                }
+            }
+            break;
+        }
+        database.execute("TRUNCATE telemetry").await?;
+        measure::run(vec![self.load(&config, &self.data.small())?]).context("load the small objects")?;
+        let to = self.data.prepared("small");
+        let rows = format!("SELECT {columns} FROM telemetry ORDER BY penstock_object, penstock_row");
+        measure::run(vec![self.psql(&database, &format!("\\copy ({rows}) TO '{}' BINARY", to.display()))])?;
+        Ok(())
+    }
+
+    /// Measures `psql \copy` of prepared files, in file order and sorted.
+    ///
+    /// # Errors
+    /// When a run fails.
+    pub async fn baseline(&self, report: &mut Report, streams: u64) -> Result<()> {
+        for (prepared, name) in [("file", "C1: psql \\copy in file order"), ("sorted", "C2: psql \\copy, sorted")] {
+            let name = format!("{name}, {streams} stream{}", if streams == 1 { "" } else { "s" });
+            let database = self.fresh().await?;
+            let commands = (0..streams)
+                .map(|stream| {
+                    let mut command = self.psql_bare(&database);
+                    for index in (0..N_OBJECTS).filter(|index| index % streams == stream) {
+                        let from = self.data.prepared(&format!("{prepared}-{index}"));
+                        command.arg("-c").arg(format!("\\copy telemetry FROM '{}' BINARY", from.display()));
+                    }
+                    command
+                })
+                .collect();
+            let cost = self.measured(&database, commands).await?;
+            report.add(&name, C1, self.data.n_rows, N_OBJECTS, cost);
+        }
+        Ok(())
+    }
+
+    /// Measures a first load with so many objects at once.
+    ///
+    /// # Errors
+    /// When a run fails.
+    pub async fn first_load(&self, report: &mut Report, format: Format, workers: u32) -> Result<()> {
+        let name = format!("{}: first load, {workers} at once", format.extension());
+        if self.skips(&name) {
+            return Ok(());
+        }
+        let database = self.fresh().await?;
+        let config = self.config(&database, "upsert", workers)?;
+        let place = self.data.put(format, "v1")?;
+        let cost = self.measured(&database, vec![self.load(&config, &place)?]).await?;
+        report.add(&name, C1, self.data.n_rows, N_OBJECTS, cost);
+        self.check(&database, self.data.n_rows).await
+    }
+
+    /// Measures a first load, the same objects again, and later versions of them, one object at a time.
+    ///
+    /// # Errors
+    /// When a run fails.
+    pub async fn versions(&self, report: &mut Report, format: Format, changes: &[Change]) -> Result<()> {
+        let extension = format.extension();
+        if self.skips(extension) {
+            return Ok(());
+        }
+        let database = self.fresh().await?;
+        let config = self.config(&database, "upsert", 1)?;
+        let mut cases = vec![
+            ("v1".to_owned(), format!("{extension}: first load, 1 at once")),
+            ("v1".to_owned(), format!("{extension}: the same objects again")),
+        ];
+        cases.extend(changes.iter().map(|Change::Rows(percent)| {
+            let what = match percent {
+                0 => "no row changed".to_owned(),
+                percent => format!("{percent} % of rows changed"),
+            };
+            (format!("v2-{percent}"), format!("{extension}: a new version, {what}"))
+        }));
+        for (version, name) in cases {
+            let place = self.data.put(format, &version)?;
+            let cost = self.measured(&database, vec![self.load(&config, &place)?]).await?;
+            report.add(&name, C1, self.data.n_rows, N_OBJECTS, cost);
+        }
+        self.check(&database, self.data.n_rows).await
+    }
+
+    /// Measures many small objects beside one prepared file with their rows.
+    ///
+    /// # Errors
+    /// When a run fails.
+    pub async fn small(&self, report: &mut Report) -> Result<()> {
+        if self.skips("small objects") {
+            return Ok(());
+        }
+        let (n_rows, n_objects) = (self.data.n_small_rows, self.data.n_small);
+        let database = self.fresh().await?;
+        let copy = format!("\\copy telemetry FROM '{}' BINARY", self.data.prepared("small").display());
+        let cost = self.measured(&database, vec![self.psql(&database, &copy)]).await?;
+        report.add(SMALL_BASE, SMALL_BASE, n_rows, 1, cost);
+
+        let database = self.fresh().await?;
+        let config = self.config(&database, "upsert", 1)?;
+        for name in ["small objects: first load, 1 worker", "small objects: the same again"] {
+            let cost = self.measured(&database, vec![self.load(&config, &self.data.small())?]).await?;
+            report.add(name, SMALL_BASE, n_rows, n_objects, cost);
+        }
+        self.check(&database, n_rows).await
+    }
+
+    fn skips(&self, name: &str) -> bool {
+        self.only.as_ref().is_some_and(|only| !name.contains(only.as_str()))
+    }
+
+    async fn fresh(&self) -> Result<Database> {
+        let database = self.postgres.create_database().await?;
+        let previous = self.previous.lock().unwrap_or_else(PoisonError::into_inner).replace(database.name().to_owned());
+        if let Some(previous) = previous {
+            database.execute(&format!("DROP DATABASE {previous} WITH (FORCE)")).await?;
+        }
+        database.execute(LEAN_TABLE).await?;
+        let config = self.config(&database, "upsert", 1)?;
+        let mut migrate = Command::new(binary("importer")?);
+        migrate.arg("--config").arg(config).arg("migrate");
+        measure::run(vec![migrate])?;
+        Ok(database)
+    }
+
+    async fn measured(&self, database: &Database, commands: Vec<Command>) -> Result<Cost> {
+        database.execute("CHECKPOINT").await?;
+        let lsn = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
+        let wal_before: u64 = database.value(lsn).await?.parse()?;
+        let postmaster = self.postgres.pid().context("the server is not ours")?;
+        let cpu_before = measure::server_cpu_secs(postmaster);
+        let mut cost = tokio::task::spawn_blocking(|| measure::run(commands)).await??;
+        cost.server_cpu_secs = measure::server_cpu_secs(postmaster) - cpu_before;
+        let wal_after: u64 = database.value(lsn).await?.parse()?;
+        cost.wal_bytes = wal_after - wal_before;
+        Ok(cost)
+    }
+
+    /// A benchmark of a load that did not happen would be fast.
+    async fn check(&self, database: &Database, n_rows: u64) -> Result<()> {
+        let found: u64 = database.value("SELECT count(*) FROM telemetry").await?.parse()?;
+        anyhow::ensure!(found == n_rows, "{found} rows instead of {n_rows}");
+        Ok(())
+    }
+
+    fn config(&self, database: &Database, mode: &str, concurrency: u32) -> Result<PathBuf> {
+        self.scratch.write(
+            "importer.toml",
+            format!(
+                "[database]\nurl = \"{}\"\n\n[queue]\nurl = \"http://127.0.0.1:1/none\"\n\n\
+                 [worker]\nconcurrency = {concurrency}\n\n\
+                 [[dataset]]\nname = \"telemetry\"\nmatch = \"/**\"\ntable = \"public.telemetry\"\n\
+                 mode = \"{mode}\"\nkey = [\"event_id\"]\n",
+                database.url()
+            ),
+        )
+    }
+
+    fn load(&self, config: &Path, place: &Path) -> Result<Command> {
+        let mut command = Command::new(binary("importer")?);
+        command.arg("--config").arg(config).arg("load").arg(place).args(["--dataset", "telemetry"]);
+        command.env("RUST_LOG", "warn");
+        Ok(command)
+    }
+
+    fn psql_bare(&self, database: &Database) -> Command {
+        let mut command = Command::new(&self.psql);
+        command.args(["--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1"]).arg(database.url());
+        command
+    }
+
+    fn psql(&self, database: &Database, statement: &str) -> Command {
+        let mut command = self.psql_bare(database);
+        command.arg("-c").arg(statement);
+        command
+    }
+}
