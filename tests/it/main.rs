@@ -22,6 +22,7 @@ mod samples;
 mod scaler;
 mod second_chance;
 mod stack;
+mod starting;
 mod stopped;
 mod surroundings;
 mod torture;

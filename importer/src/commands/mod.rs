@@ -86,21 +86,23 @@ pub fn sessions(config: &Config, worker_id: &str) -> Sessions {
 pub async fn wait_for_schema(sessions: &Sessions) -> anyhow::Result<()> {
     let mut waiting = false;
     loop {
-        match sessions.open().await {
-            Ok(mut session) => {
-                let applied = ledger::migrate::migrate(&mut session.connection).await?;
-                if applied > 0 {
-                    info!(migrations = applied, "schema penstock brought up to date");
+        let error = match sessions.open().await {
+            Ok(mut session) => match ledger::migrate::migrate(&mut session.connection).await {
+                Ok(applied) => {
+                    if applied > 0 {
+                        info!(migrations = applied, "schema penstock brought up to date");
+                    }
+                    return Ok(());
                 }
-                return Ok(());
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut waiting, true) {
-                    warn!(error = format!("{error:#}"), "database is out of reach; waiting for it");
-                }
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
+                Err(error) if ledger::migrate::is_outage(&error) => error,
+                Err(error) => return Err(error),
+            },
+            Err(error) => error,
+        };
+        if !std::mem::replace(&mut waiting, true) {
+            warn!(error = format!("{error:#}"), "database is out of reach; waiting for it");
         }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
