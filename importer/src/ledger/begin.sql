@@ -4,7 +4,7 @@
 -- is known: this attempt may be that of a worker that stood still while another settled the message, and then end
 -- without a word.
 WITH known AS (
-    SELECT o.id, o.state NOT IN ('importing', 'retrying') AS settled
+    SELECT o.id
     FROM penstock.object o
     WHERE o.head_id = $1
       AND o.is_delete = $2
@@ -13,13 +13,14 @@ WITH known AS (
     ORDER BY o.version_id IS NOT DISTINCT FROM $3::text DESC, o.id DESC
     LIMIT 1
 ),
--- Seen before: one more attempt.
+-- Seen before: one more attempt. What the row says is asked of the row being updated, which another transaction
+-- may just have settled, and not of the snapshot.
 updated AS (
     UPDATE penstock.object o
     SET attempts = o.attempts + 1,
-        state = CASE WHEN known.settled THEN o.state ELSE 'importing' END,
-        reason = CASE WHEN known.settled THEN o.reason END,
-        error = CASE WHEN known.settled THEN o.error END,
+        state = CASE WHEN o.state = 'retrying' THEN 'importing' ELSE o.state END,
+        reason = CASE WHEN o.state NOT IN ('importing', 'retrying') THEN o.reason END,
+        error = CASE WHEN o.state NOT IN ('importing', 'retrying') THEN o.error END,
         worker = $8,
         queue_url = coalesce($9, o.queue_url),
         started_at = clock_timestamp()

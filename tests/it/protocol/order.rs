@@ -11,6 +11,7 @@ use importer::{
     order::{Identity, Stamp},
 };
 use penstock_tests::wait;
+use sqlx::Executor as _;
 use std::time::Duration;
 
 const IMPORTED: &str = "imported 1 = 1 + 0 + 0";
@@ -232,6 +233,31 @@ async fn an_attempt_that_never_ends_leaves_what_was_settled() -> Result<()> {
     }
     assert_eq!(bench.ledger().await?, settled);
     assert_eq!(bench.rows("SELECT DISTINCT attempts, worker FROM penstock.object").await?, ["2 | other"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_recorded_while_another_settles_the_version_leaves_its_outcome() -> Result<()> {
+    // Found by the torture test: the state was taken from the statement's snapshot.
+    let bench = bench(Shelf::default()).await?;
+    let pointer = bench.shelf.put("k", &row("a"));
+    begin_and_end(&bench, &pointer, "retrying").await?;
+    let mut settling = bench.database.connect().await?;
+    settling.execute("BEGIN; UPDATE penstock.object SET state = 'superseded'").await?;
+    let settle = async {
+        wait::until("the attempt to wait", Duration::from_secs(30), || async {
+            let waiting = "SELECT count(*) FROM pg_stat_activity \
+                           WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            Ok((bench.database.value(waiting).await? == "1").then_some(()))
+        })
+        .await?;
+        settling.execute("COMMIT").await?;
+        anyhow::Ok(())
+    };
+    let (attempt, settled) = tokio::join!(begin_and_end(&bench, &pointer, "retrying"), settle);
+    attempt?;
+    settled?;
+    assert_eq!(bench.ledger().await?, ["superseded | ∅"]);
     Ok(())
 }
 
