@@ -16,6 +16,7 @@ mod ledger;
 mod memory;
 mod overwritten;
 mod protocol;
+mod recovery;
 mod redelivery;
 mod refused;
 mod samples;

@@ -255,6 +255,7 @@ impl Batch {
         self.ends.clear();
         self.rejects.clear();
         self.n_read = 0;
+        self.reject_bytes = 0;
     }
 }
 
