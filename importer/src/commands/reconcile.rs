@@ -42,10 +42,10 @@ async fn compare(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCod
     loop {
         let next = listing.try_next().await.with_context(|| format!("list s3://{bucket}/{prefix}"))?;
         let ended = next.is_none();
-        if let Some(object) = next.filter(|object| object.size > 0) {
-            if let Route::Dataset { index, .. } = router.route(bucket, &object.key) {
-                batch.push(Claimed { dataset: config.datasets[index].name.clone(), object });
-            }
+        if let Some(object) = next.filter(|object| object.size > 0)
+            && let Route::Dataset { index, .. } = router.route(bucket, &object.key)
+        {
+            batch.push(Claimed { dataset: config.datasets[index].name.clone(), object });
         }
         if batch.len() == BATCH || ended {
             n_compared += batch.len();
