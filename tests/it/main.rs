@@ -26,6 +26,6 @@ mod scaler;
 mod second_chance;
 mod stack;
 mod stopped;
-mod torture;
 mod surroundings;
+mod torture;
 mod world;
