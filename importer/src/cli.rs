@@ -5,7 +5,7 @@ use crate::{
     message::LOCAL_BUCKET,
 };
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, str::FromStr};
 
 /// `importer` and what it was asked to do.
@@ -110,6 +110,8 @@ pub struct Describe {
 
 /// `importer replay`
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("selection").required(true).multiple(true)
+    .args(["dataset", "prefix", "state", "since", "until", "as_recorded"]))]
 pub struct Replay {
     /// Objects of this dataset
     #[arg(long, value_name = "NAME")]
@@ -439,6 +441,11 @@ mod tests {
             ("run --concurrency 0", "--concurrency"),
             ("run --fast", "--fast"),
             ("load", "<URI>"),
+            ("replay", "--prefix"),
+            ("replay --force", "--prefix"),
+            ("replay --dataset d --as-recorded --rate 1/s", "--rate"),
+            ("replay --dataset d --as-recorded --speed=-1", "--speed"),
+            ("replay --prefix b/p", "--prefix"),
             ("replay --rate 0/s", "--rate"),
             ("replay --speed 2", "--as-recorded"),
             ("replay --since yesterday", "--since"),

@@ -409,9 +409,23 @@ impl Job<'_> {
                 Err(error) => return self.sorted(session, index, recorded, outcome::sort_store_error(error)).await,
             };
             let info = source.info().clone();
-            if candidate.identity.size.is_some_and(|size| size != info.size) && candidate.identity.version_id.is_none()
-            {
-                // Same ETag, other length: the event spoke of something else.
+            let announced_other = candidate.identity.size.is_some_and(|size| size != info.size);
+            if announced_other {
+                // Same version, other length: either the event is wrong, or this answer is and would leave rows out.
+                let error = match self.importer.store.head(read).await {
+                    Ok(head) if head.size == info.size => None,
+                    Ok(head) => Some(crate::object::StoreError::Transient(anyhow::anyhow!(
+                        "a body of {} bytes was announced for an object of {}",
+                        info.size,
+                        head.size
+                    ))),
+                    Err(error) => Some(error),
+                };
+                if let Some(error) = error {
+                    return self.sorted(session, index, recorded, outcome::sort_store_error(error)).await;
+                }
+            }
+            if announced_other && candidate.identity.version_id.is_none() {
                 debug!(size = info.size, "object has another length than the event says");
                 candidate.identity.size = Some(info.size);
             }

@@ -11,7 +11,12 @@ use penstock_tests::{
     scratch::Scratch,
     telemetry::{self, Event, Format, Load},
 };
-use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How long a story waits for what should take seconds, on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(180);
@@ -78,6 +83,11 @@ impl World {
             .arg(&self.config)
             .args(["--log-format", "json"])
             .envs(self.pipeline.account.variables())
+    }
+
+    /// Returns the path of the configuration.
+    pub fn config(&self) -> &Path {
+        &self.config
     }
 
     /// Returns a worker that runs until it is stopped.

@@ -68,7 +68,10 @@ fn progress(n: Option<u64>, what: &'static str) -> ProgressBar {
         None => format!("{{spinner}} {{pos}} {what}  {{msg}}  {{elapsed}}"),
     };
     let bar = n.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-    bar.with_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let bar = bar.with_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    // Shown at once, also while the first step takes its time.
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }
 
 /// Returns a source of database sessions under this worker's name.

@@ -10,3 +10,6 @@ WHERE id IN (
       AND h.object_id IS DISTINCT FROM o.id
       AND (o.imported_at IS NULL OR h.dataset = ANY ($2))
     LIMIT $3)
+  -- Asked again of the row as it is when its lock is granted: an import may have begun meanwhile.
+  AND finished_at < $1
+  AND state NOT IN ('importing', 'retrying')

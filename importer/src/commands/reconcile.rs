@@ -1,6 +1,6 @@
 //! `importer reconcile`: the bucket against the ledger.
 
-use super::{EXIT_INCOMPLETE, aws_config, connect_queue, path_style, progress};
+use super::{EXIT_INCOMPLETE, aws_config, connect_queue, output, path_style, progress};
 use crate::{
     cli::Reconcile,
     config::Config,
@@ -12,6 +12,7 @@ use crate::{
 };
 use anyhow::Context;
 use futures_util::TryStreamExt;
+use indicatif::ProgressBar;
 use sqlx::PgConnection;
 use std::{collections::HashSet, process::ExitCode};
 
@@ -24,6 +25,10 @@ const BATCH: usize = 1000;
 /// # Errors
 /// When the bucket cannot be listed, or Postgres or the queue is out of reach.
 pub async fn run(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCode> {
+    output::unless_closed(compare(config, options).await)
+}
+
+async fn compare(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCode> {
     let mut connection = database::connect(&config.database, "penstock importer reconcile").await?;
     let aws = aws_config().await;
     let store = S3Store::new(&aws, path_style(&aws));
@@ -33,20 +38,22 @@ pub async fn run(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCod
     let bar = progress(None, "objects compared");
     let mut listing = store.list(bucket, prefix);
     let (mut n_compared, mut n_missing) = (0usize, 0usize);
-    let mut batch: Vec<Listed> = Vec::with_capacity(BATCH);
+    let mut batch = Vec::with_capacity(BATCH);
     loop {
         let next = listing.try_next().await.with_context(|| format!("list s3://{bucket}/{prefix}"))?;
         let ended = next.is_none();
-        batch.extend(
-            next.filter(|object| object.size > 0 && matches!(router.route(bucket, &object.key), Route::Dataset { .. })),
-        );
+        if let Some(object) = next.filter(|object| object.size > 0)
+            && let Route::Dataset { index, .. } = router.route(bucket, &object.key)
+        {
+            batch.push(Claimed { dataset: config.datasets[index].name.clone(), object });
+        }
         if batch.len() == BATCH || ended {
             n_compared += batch.len();
             bar.inc(batch.len() as u64);
             let missing = missing(&mut connection, bucket, std::mem::take(&mut batch)).await?;
             n_missing += missing.len();
             for object in missing {
-                report(bucket, object, queue.as_ref()).await?;
+                report(bucket, object, queue.as_ref(), &bar).await?;
             }
         }
         if ended {
@@ -59,27 +66,50 @@ pub async fn run(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCod
     Ok(if n_missing > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
 }
 
-/// Returns the listed objects whose version the ledger does not know, or knows only as begun.
-async fn missing(connection: &mut PgConnection, bucket: &str, listed: Vec<Listed>) -> anyhow::Result<Vec<Listed>> {
-    let keys: Vec<&str> = listed.iter().map(|object| object.key.as_str()).collect();
-    let known: HashSet<(String, String)> = sqlx::query_as(
-        "SELECT h.key, o.etag FROM penstock.head h JOIN penstock.object o ON o.head_id = h.id \
-         WHERE h.bucket = $1 AND h.key = ANY ($2) AND o.etag IS NOT NULL AND o.state NOT IN ('importing', 'retrying')",
-    )
-    .bind(bucket)
-    .bind(&keys)
-    .fetch_all(connection)
-    .await
-    .context("read the ledger")?
-    .into_iter()
-    .collect();
-    Ok(listed.into_iter().filter(|object| !known.contains(&(object.key.clone(), object.etag.clone()))).collect())
+/// An object of the bucket and the dataset that takes it.
+struct Claimed {
+    dataset: String,
+    object: Listed,
 }
 
-async fn report(bucket: &str, object: Listed, queue: Option<&SqsQueue>) -> anyhow::Result<()> {
+/// Returns the objects whose version the ledger has no outcome of, or whose rows gave way to a version that the
+/// bucket says is older.
+async fn missing(connection: &mut PgConnection, bucket: &str, claimed: Vec<Claimed>) -> anyhow::Result<Vec<Listed>> {
+    let n = claimed.len();
+    let (mut datasets, mut keys, mut etags, mut sizes, mut times) = (
+        Vec::with_capacity(n),
+        Vec::with_capacity(n),
+        Vec::with_capacity(n),
+        Vec::with_capacity(n),
+        Vec::with_capacity(n),
+    );
+    for Claimed { dataset, object } in &claimed {
+        datasets.push(dataset.as_str());
+        keys.push(object.key.as_str());
+        etags.push(object.etag.as_str());
+        sizes.push(i64::try_from(object.size).unwrap_or(i64::MAX));
+        times.push(object.last_modified);
+    }
+    let known: HashSet<i64> = sqlx::query_scalar(include_str!("reconcile.sql"))
+        .bind(bucket)
+        .bind(&datasets)
+        .bind(&keys)
+        .bind(&etags)
+        .bind(&sizes)
+        .bind(&times)
+        .fetch_all(connection)
+        .await
+        .context("read the ledger")?
+        .into_iter()
+        .collect();
+    let places = 1i64..;
+    Ok(places.zip(claimed).filter(|(place, _)| !known.contains(place)).map(|(_, claimed)| claimed.object).collect())
+}
+
+async fn report(bucket: &str, object: Listed, queue: Option<&SqsQueue>, bar: &ProgressBar) -> anyhow::Result<()> {
     let pointer =
         ObjectPointer { etag: Some(object.etag), size: Some(object.size), ..ObjectPointer::new(bucket, object.key) };
-    println!("{pointer}");
+    bar.suspend(|| output::line(&mut std::io::stdout(), &pointer.to_string()))?;
     if let Some(queue) = queue {
         let record = Record { kind: RecordKind::Created, pointer, event_time: None, force: false };
         queue.send(&pointer_body(&record)).await?;

@@ -2,11 +2,19 @@
 //!
 //! Receive, send, delete, in this order: interrupted anywhere, a message is in at least one of the
 //! queues, and one that is in both is imported once.
+//!
+//! What arrives in the dead-letter queue after the start stays there: it may be what was sent back a moment
+//! ago and has failed again, and would go round for as long as we look.
 
 use super::{connect_queue, progress};
 use crate::{cli::Redrive, config::Config, queue::Queue};
 use anyhow::{Context, bail};
-use std::{collections::HashSet, process::ExitCode, time::Duration};
+use chrono::Utc;
+use std::{
+    collections::{HashMap, HashSet},
+    process::ExitCode,
+    time::Duration,
+};
 use tracing::warn;
 
 /// Empty polls in a row that end the redrive.
@@ -23,18 +31,20 @@ pub async fn run(config: &Config, options: &Redrive) -> anyhow::Result<ExitCode>
     };
     let bar = progress(None, "messages sent back");
     let (mut n_sent, mut empty_polls) = (0u64, 0);
-    // Messages of other reasons stay hidden while we look at the rest, and are given back at the end.
-    let mut others = Vec::new();
+    // What stays is hidden while we look at the rest, and given back at the end.
+    let mut others = HashMap::new();
+    let started = Utc::now();
     let mut seen = HashSet::new();
     while empty_polls < EMPTY_POLLS {
         let messages = dead_letters.receive(10, Duration::from_secs(1)).await.context("read the dead-letter queue")?;
         let n_before = seen.len();
         let mut done = Vec::new();
         for message in messages {
-            let wanted = options.reason.is_none() || options.reason == message.reason;
-            let news = seen.insert(message.message_id);
+            let wanted = (options.reason.is_none() || options.reason == message.reason)
+                && message.sent_at.is_none_or(|sent_at| sent_at <= started);
+            let news = seen.insert(message.message_id.clone());
             if !wanted {
-                others.push(message.receipt_handle);
+                others.insert(message.message_id, message.receipt_handle);
                 continue;
             }
             if news {
@@ -52,7 +62,8 @@ pub async fn run(config: &Config, options: &Redrive) -> anyhow::Result<ExitCode>
         }
     }
     bar.finish_and_clear();
-    dead_letters.extend(&others, Duration::ZERO).await;
-    println!("{n_sent} messages sent back, {} left", others.len());
+    let left: Vec<String> = others.into_values().collect();
+    dead_letters.extend(&left, Duration::ZERO).await;
+    println!("{n_sent} messages sent back, {} left", left.len());
     Ok(ExitCode::SUCCESS)
 }

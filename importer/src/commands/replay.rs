@@ -8,7 +8,7 @@ use crate::{
     message::{ObjectPointer, Record, RecordKind, pointer_body},
     object::{ObjectStore, s3::S3Store},
 };
-use anyhow::{Context, bail};
+use anyhow::Context;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use sqlx::{QueryBuilder, Row};
@@ -20,16 +20,13 @@ use tracing::warn;
 /// prefix, everything that lies under it.
 ///
 /// # Errors
-/// When nothing limits the selection, or the ledger, the bucket or the queue is out of reach.
+/// When the ledger, the bucket or the queue is out of reach.
 pub async fn run(config: &Config, options: &Replay) -> anyhow::Result<ExitCode> {
     let from_ledger = options.dataset.is_some()
         || options.state.is_some()
         || options.since.is_some()
         || options.until.is_some()
         || options.as_recorded;
-    if !from_ledger && options.prefix.is_none() {
-        bail!("say what to replay: --prefix, --dataset, --state, --since or --until");
-    }
     let selected = if from_ledger { known(config, options).await? } else { existing(options).await? };
     if selected.is_empty() {
         println!("nothing to replay");
@@ -64,7 +61,8 @@ async fn known(config: &Config, options: &Replay) -> anyhow::Result<Selected> {
     let now = Utc::now();
     let mut query = QueryBuilder::new(
         "SELECT bucket, key, version_id, etag, size, sequencer, coalesce(event_time, first_seen_at) AS at \
-         FROM penstock.object_status WHERE bucket <> 'file' AND etag IS NOT NULL",
+         FROM penstock.object_status \
+         WHERE bucket <> 'file' AND id NOT IN (SELECT id FROM penstock.object WHERE is_delete)",
     );
     if let Some(dataset) = &options.dataset {
         query.push(" AND dataset = ").push_bind(dataset);

@@ -256,6 +256,7 @@ impl Batch {
         self.rejects.clear();
         self.reject_bytes = 0;
         self.n_read = 0;
+        self.reject_bytes = 0;
     }
 }
 

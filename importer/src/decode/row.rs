@@ -205,6 +205,15 @@ mod tests {
     }
 
     #[test]
+    fn a_cleared_batch_has_room_again_although_its_rows_were_rejects() {
+        let (mut encoder, mut batch) = (encoder(), Batch::default());
+        encoder.reject("syntax", "no".into(), b"the row", 7, &mut batch);
+        assert!(batch.size() > 0);
+        batch.clear();
+        assert_eq!(batch.size(), 0);
+    }
+
+    #[test]
     fn a_tuple_has_row_number_columns_constants_and_flags() {
         let (mut encoder, mut batch) = (encoder(), Batch::default());
         let cells = [Value::Int(7), Value::Text("x".into()), Value::Absent, Value::Int(99)];

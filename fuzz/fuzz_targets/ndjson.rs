@@ -1,0 +1,10 @@
+//! Any bytes, read as Ndjson.
+
+#![no_main]
+
+use importer::decode::Format;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = penstock_fuzz::read(Format::Ndjson, bytes);
+});
