@@ -15,12 +15,14 @@ use crate::{
     order::{Identity, Stamp, order, same_version},
     outcome::{self, Failure, Outcome, Outside, Sorted},
     route::{Captures, Route, Router},
+    worker::Class,
 };
 use std::{
     cmp::Ordering,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::sync::Semaphore;
 use tracing::{debug, info, instrument, warn};
 
 /// How long the catalog's description of a table is trusted, unless a load finds it wrong.
@@ -41,6 +43,9 @@ pub struct Importer {
     worker_id: String,
     queue_url: Option<String>,
     idle_sessions: Mutex<Vec<Session>>,
+    /// Sessions in use at once: one a slot, and one for the object more or for the ledger's notes. With the
+    /// heartbeat's that is `concurrency` + 2.
+    in_use: Semaphore,
     targets: Mutex<Vec<Option<Resolved>>>,
 }
 
@@ -87,7 +92,18 @@ impl Importer {
     ) -> anyhow::Result<Self> {
         let router = Router::new(&config)?;
         let targets = Mutex::new(vec![None; config.datasets.len()]);
-        Ok(Self { config, router, store, sessions, worker_id, queue_url, idle_sessions: Mutex::default(), targets })
+        let in_use = Semaphore::new(config.worker.concurrency.max(1) as usize + 1);
+        Ok(Self {
+            config,
+            router,
+            store,
+            sessions,
+            worker_id,
+            queue_url,
+            idle_sessions: Mutex::default(),
+            in_use,
+            targets,
+        })
     }
 
     /// Settles one record: the outcome is in the ledger when this returns `Ok`.
@@ -103,6 +119,7 @@ impl Importer {
         message_id: Option<&str>,
     ) -> Result<Settled, Held> {
         let started = Instant::now();
+        let _in_use = self.in_use.acquire().await;
         let mut session = self.session().await?;
         let job = Job { importer: self, record, message_id, started };
         let result = job.run(&mut session, dataset).await;
@@ -126,6 +143,7 @@ impl Importer {
     /// # Errors
     /// [`Held`] when the ledger cannot be written.
     pub async fn record_failure(&self, object_id: i64, failure: &Failure, forwarded: Option<&str>) -> Result<(), Held> {
+        let _in_use = self.in_use.acquire().await;
         let mut session = self.session().await?;
         let ended = Ended {
             state: "failed",
@@ -160,6 +178,24 @@ impl Importer {
         Ok(load::dry_run(&target, &captures, Arc::new(source)).await?)
     }
 
+    /// Returns whose turn a record waits for: its dataset's, and in it that of the directory it lies in.
+    #[must_use]
+    pub fn class(&self, record: &Record) -> Class {
+        let ObjectPointer { bucket, key, .. } = &record.pointer;
+        let dataset = match self.router.route(bucket, key) {
+            Route::Dataset { index, .. } => Some(index),
+            Route::Skip | Route::Unrouted => None,
+        };
+        let directory = key.rsplit_once('/').map_or("", |(directory, _)| directory);
+        Class { dataset, prefix: format!("{bucket}/{directory}") }
+    }
+
+    /// Returns a dataset's name; empty for what no dataset takes.
+    #[must_use]
+    pub fn dataset_name(&self, dataset: Option<usize>) -> &str {
+        dataset.and_then(|index| self.config.datasets.get(index)).map_or("", |dataset| &dataset.name)
+    }
+
     /// Returns whether a skip rule matches the key.
     #[must_use]
     pub fn skips(&self, key: &str) -> bool {
@@ -191,7 +227,7 @@ impl Importer {
                     Err(error) => debug!(error = format!("{error:#}"), "could not end backends of stopped workers"),
                 }
             }
-            Outside::Store => {}
+            Outside::Statement | Outside::Store => {}
         }
     }
 
@@ -206,8 +242,9 @@ impl Importer {
             return Ok(target);
         }
         let dataset = &self.config.datasets[index];
-        let slots = self.config.worker.concurrency.max(1) as usize;
-        let buffer_bytes = self.config.worker.memory_bytes() / slots / BUFFER_SHARE;
+        // One a slot, and the one more that is begun for a newcomer.
+        let n_objects = self.config.worker.concurrency.max(1) as usize + 1;
+        let buffer_bytes = self.config.worker.memory_bytes() / n_objects / BUFFER_SHARE;
         let read = dataset.read_options(&self.config.limits, buffer_bytes);
         let target = Arc::new(Target::resolve(&mut session.connection, dataset, read).await?);
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)[index] =

@@ -6,11 +6,13 @@
 mod check;
 mod containers;
 mod envelopes;
+mod fairness;
 mod heartbeat;
 mod imports;
 mod kills;
 mod ledger;
 mod memory;
+mod outages;
 mod protocol;
 mod redelivery;
 mod samples;
