@@ -16,12 +16,14 @@ use crate::{
     order::{Identity, Stamp, order, same_version},
     outcome::{self, Failure, Outcome, Outside, Sorted},
     route::{Captures, Route, Router},
+    worker::Class,
 };
 use std::{
     cmp::Ordering,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::sync::Semaphore;
 use tracing::{debug, info, instrument, warn};
 
 /// How long the catalog's description of a table is trusted, unless a load finds it wrong.
@@ -48,6 +50,9 @@ pub struct Importer {
     worker_id: String,
     queue_url: Option<String>,
     idle_sessions: Mutex<Vec<Session>>,
+    /// Sessions in use at once: one a slot, and one for the object more or for the ledger's notes. With the
+    /// heartbeat's that is `concurrency` + 2.
+    in_use: Semaphore,
     targets: Mutex<Vec<Option<Resolved>>>,
     /// What happened last, by dataset.
     recent: Vec<Recent>,
@@ -97,8 +102,19 @@ impl Importer {
         let router = Router::new(&config)?;
         let targets = Mutex::new(vec![None; config.datasets.len()]);
         let recent = config.datasets.iter().map(|_| Recent::default()).collect();
-        let idle_sessions = Mutex::default();
-        Ok(Self { config, router, store, sessions, worker_id, queue_url, idle_sessions, targets, recent })
+        let in_use = Semaphore::new(config.worker.concurrency.max(1) as usize + 1);
+        Ok(Self {
+            config,
+            router,
+            store,
+            sessions,
+            worker_id,
+            queue_url,
+            idle_sessions: Mutex::default(),
+            in_use,
+            targets,
+            recent,
+        })
     }
 
     /// Settles one record: the outcome is in the ledger when this returns `Ok`.
@@ -114,6 +130,7 @@ impl Importer {
         message_id: Option<&str>,
     ) -> Result<Settled, Held> {
         let started = Instant::now();
+        let _in_use = self.in_use.acquire().await;
         let mut session = self.session().await?;
         let job = Job { importer: self, record, message_id, started };
         let result = job.run(&mut session, dataset).await;
@@ -137,6 +154,7 @@ impl Importer {
     /// # Errors
     /// [`Held`] when the ledger cannot be written.
     pub async fn record_failure(&self, object_id: i64, failure: &Failure, forwarded: Option<&str>) -> Result<(), Held> {
+        let _in_use = self.in_use.acquire().await;
         let mut session = self.session().await?;
         let ended = Ended {
             state: "failed",
@@ -171,6 +189,24 @@ impl Importer {
         Ok(load::dry_run(&target, &captures, Arc::new(source)).await?)
     }
 
+    /// Returns whose turn a record waits for: its dataset's, and in it that of the directory it lies in.
+    #[must_use]
+    pub fn class(&self, record: &Record) -> Class {
+        let ObjectPointer { bucket, key, .. } = &record.pointer;
+        let dataset = match self.router.route(bucket, key) {
+            Route::Dataset { index, .. } => Some(index),
+            Route::Skip | Route::Unrouted => None,
+        };
+        let directory = key.rsplit_once('/').map_or("", |(directory, _)| directory);
+        Class { dataset, prefix: format!("{bucket}/{directory}") }
+    }
+
+    /// Returns a dataset's name; empty for what no dataset takes.
+    #[must_use]
+    pub fn dataset_name(&self, dataset: Option<usize>) -> &str {
+        dataset.and_then(|index| self.config.datasets.get(index)).map_or("", |dataset| &dataset.name)
+    }
+
     /// Returns whether a skip rule matches the key.
     #[must_use]
     pub fn skips(&self, key: &str) -> bool {
@@ -202,7 +238,7 @@ impl Importer {
                     Err(error) => debug!(error = format!("{error:#}"), "could not end backends of stopped workers"),
                 }
             }
-            Outside::Store => {}
+            Outside::Statement | Outside::Store => {}
         }
     }
 
@@ -230,9 +266,11 @@ impl Importer {
         self.slot_bytes() / RUN_SHARE
     }
 
-    /// Returns one slot's share of the memory.
+    /// Returns one object's share of the memory.
     fn slot_bytes(&self) -> usize {
-        self.config.worker.memory_bytes() / self.config.worker.concurrency.max(1) as usize
+        // One a slot, and the one more that is begun for a newcomer.
+        let n_objects = self.config.worker.concurrency.max(1) as usize + 1;
+        self.config.worker.memory_bytes() / n_objects
     }
 
     fn forget_target(&self, index: usize) {

@@ -38,8 +38,10 @@ pub struct Failure {
 /// What outside is broken when work has to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outside {
-    /// Postgres is out of reach or cannot take writes.
+    /// Postgres is out of reach or takes nobody's writes.
     Postgres,
+    /// Postgres answers, but not to this: a full disk, a damaged index, no memory, a cancelled statement.
+    Statement,
     /// The object store does not answer.
     Store,
     /// Nothing is broken: another transaction was in the way.
@@ -162,9 +164,14 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
         (_, "55P03" | "55006") | ("40", _) => {
             Sorted::Hold(Outside::Contention, anyhow::anyhow!("{text} (SQLSTATE {code})"))
         }
-        // Connection, resources (disk, memory, connections), operator intervention, system, internal,
-        // authorization, read-only transaction, no such database, idle timeouts.
-        ("08" | "53" | "57" | "58" | "XX" | "28" | "F0" | "25", _) | (_, "3D000") => {
+        // Disk full, out of memory, query cancelled, I/O error, internal error, damaged data or index:
+        // of this statement, and perhaps of no other.
+        (_, "53100" | "53200" | "53000" | "57014") | ("58" | "XX", _) => {
+            Sorted::Hold(Outside::Statement, anyhow::anyhow!("{text} (SQLSTATE {code})"))
+        }
+        // Connection, too many connections, operator intervention, authorization, read-only transaction,
+        // no such database, idle timeouts.
+        ("08" | "53" | "57" | "28" | "F0" | "25", _) | (_, "3D000") => {
             Sorted::Hold(Outside::Postgres, anyhow::anyhow!("{text} (SQLSTATE {code})"))
         }
         (_, "42501") => Sorted::Failed(Failure::new("access", format!("{text} (SQLSTATE {code})"))),

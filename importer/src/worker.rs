@@ -7,8 +7,10 @@ mod ack;
 pub mod beat;
 mod in_hand;
 mod outside;
+mod turns;
 
 pub use in_hand::{InHand, Intake};
+pub use turns::{Class, Turns};
 
 use crate::{
     config::Config,
@@ -27,12 +29,11 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 use tokio::{
-    sync::Semaphore,
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -88,8 +89,12 @@ pub struct Worker {
     pub surroundings: Surroundings,
     /// Settings.
     pub config: Config,
-    slots: Arc<Semaphore>,
+    turns: Turns,
+    /// Records waiting to be tried again; they take no slot, and no room in the intake.
+    n_paused: AtomicUsize,
     acker: Acker,
+    /// [`HOLD_LIMIT`], which no test can wait for.
+    hold_limit: Duration,
 }
 
 /// When a run ends by itself.
@@ -113,7 +118,7 @@ impl Worker {
         surroundings: Surroundings,
     ) -> Self {
         let in_hand = Arc::new(InHand::default());
-        let slots = Arc::new(Semaphore::new(config.worker.concurrency.max(1) as usize));
+        let turns = Turns::new(config.worker.concurrency.max(1) as usize);
         let acker = Acker::start(Arc::clone(&queue), Arc::clone(&in_hand));
         let visibility = Duration::from_secs(config.queue.visibility_timeout_secs.into());
         tokio::spawn(in_hand::keep(Arc::clone(&queue), Arc::clone(&in_hand), visibility));
@@ -126,8 +131,10 @@ impl Worker {
             metrics,
             surroundings,
             config,
-            slots,
+            turns,
+            n_paused: AtomicUsize::new(0),
             acker,
+            hold_limit: HOLD_LIMIT,
         }
     }
 }
@@ -168,20 +175,26 @@ async fn receive_loop(
     tasks: &mut JoinSet<Ended>,
 ) {
     let wait = Duration::from_secs(worker.config.queue.wait_secs.into());
-    let concurrency = worker.config.worker.concurrency.max(1) as usize;
     let mut failures = 0u32;
+    let mut probed_at = Instant::now();
     loop {
         worker.release_ended(tasks).await;
-        let wanted = worker.in_hand.intake().wanted(worker.in_hand.len(), concurrency);
-        let paused = worker.weather.is_bad() && !worker.in_hand.is_empty();
-        if wanted == 0 || paused {
+        let intake = if worker.in_hand.is_empty() { outside::Intake::Open } else { worker.weather.intake() };
+        let wanted = match intake {
+            outside::Intake::Open => worker.wanted(),
+            outside::Intake::Probing if probed_at.elapsed() >= PROBE => worker.wanted().min(1),
+            outside::Intake::Probing | outside::Intake::Paused => 0,
+        };
+        if wanted == 0 {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = worker.in_hand.changed() => {}
-                () = sleep(Duration::from_millis(if paused { 500 } else { 5000 })) => {}
+                // Also who waits and why changes, without a word.
+                () = sleep(Duration::from_millis(200)) => {}
             }
             continue;
         }
+        probed_at = Instant::now();
         let wait = if worker.in_hand.is_empty() { wait } else { wait.min(WAIT_WHILE_HOLDING) };
         let mut receiving = worker.queue.receive(wanted, wait);
         let received = tokio::select! {
@@ -268,6 +281,9 @@ async fn queue_is_empty(worker: &Worker) -> bool {
     }
 }
 
+/// Time between two messages received on trial, while something outside is broken for all that were tried.
+const PROBE: Duration = Duration::from_secs(5);
+
 /// What is to be done with a message after all its records.
 enum Disposition {
     /// All records are safe.
@@ -283,6 +299,17 @@ type Ended = Option<String>;
 const BATCH: usize = 10;
 
 impl Worker {
+    /// Returns how many messages to ask for.
+    fn wanted(&self) -> usize {
+        let n_slots = self.config.worker.concurrency.max(1) as usize;
+        let n_idle = self.n_paused.load(Ordering::Relaxed) + self.turns.n_stalled();
+        let n_active = self.in_hand.len().saturating_sub(n_idle);
+        // Where all slots are taken one more object may begin, of a dataset that has none: look for its message.
+        let looks = self.config.datasets.len() > 1 && self.turns.only_for_others();
+        let n_may_wait = if looks { n_slots + 1 } else { 0 };
+        self.in_hand.intake().wanted(n_active, n_slots, n_may_wait).min(self.in_hand.room())
+    }
+
     /// Settles what is in hand, and gives back at once, in batches, what was not begun.
     async fn settle_all(&self, tasks: &mut JoinSet<Ended>) {
         while let Some(ended) = tasks.join_next().await {
@@ -414,12 +441,12 @@ impl Worker {
         if matches!(disposition, Disposition::Release) && self.queue.has_dead_letter_queue() {
             return disposition;
         }
-        for (_, settled, failure) in &failed {
+        for (record, settled, failure) in &failed {
             let Some(object_id) = settled.object_id else { continue };
             let mut tries = 0;
             while let Err(held) = self.importer.record_failure(object_id, failure, forwarded).await {
                 tries += 1;
-                if !self.wait_out(&held, tries, no_more).await {
+                if !self.wait_out(&held, &self.importer.class(record), tries, no_more).await {
                     return Disposition::Release;
                 }
             }
@@ -432,22 +459,27 @@ impl Worker {
 
     /// Settles one record, however long it takes; None when the worker stops or the message must be given back first.
     async fn settle_record(&self, message: &Message, record: &Record, no_more: &CancellationToken) -> Option<Settled> {
-        let deadline = Instant::now() + HOLD_LIMIT;
+        let deadline = Instant::now() + self.hold_limit;
+        let class = self.importer.class(record);
         let mut tries = 0;
         loop {
-            let slot = tokio::select! {
+            let turn = tokio::select! {
                 biased;
                 () = no_more.cancelled() => return None,
-                slot = self.slots.acquire() => slot.expect("the semaphore is never closed"),
+                () = sleep_until(deadline) => {
+                    warn!("held for as long as SQS allows; giving the message back");
+                    return None;
+                }
+                turn = self.turns.take(class.clone()) => turn,
             };
             let begun = Instant::now();
             let busy = Busy::new(self);
             let result = self.importer.import(record, None, Some(&message.message_id)).await;
             drop(busy);
-            drop(slot);
             let held = match result {
                 Ok(settled) => {
-                    if self.weather.improved() {
+                    turn.settled();
+                    if self.weather.improved(self.importer.dataset_name(class.dataset)) {
                         info!("what was broken outside works again");
                     }
                     self.in_hand.intake().measured(begun.elapsed());
@@ -456,12 +488,9 @@ impl Worker {
                 }
                 Err(held) => held,
             };
+            turn.held();
             tries += 1;
-            if Instant::now() >= deadline {
-                warn!("held for as long as SQS allows; giving the message back");
-                return None;
-            }
-            if !self.wait_out(&held, tries, no_more).await {
+            if !self.wait_out(&held, &class, tries, no_more).await {
                 return None;
             }
         }
@@ -492,10 +521,11 @@ impl Worker {
     }
 
     /// Waits before another try; false when the worker stops meanwhile.
-    async fn wait_out(&self, held: &Held, tries: u32, no_more: &CancellationToken) -> bool {
+    async fn wait_out(&self, held: &Held, class: &Class, tries: u32, no_more: &CancellationToken) -> bool {
+        let _paused = Paused::new(&self.n_paused);
         let pause = backoff(tries);
         let (error, retry_in_ms) = (format!("{:#}", held.error), pause.as_millis() as u64);
-        if self.weather.worsened(held.outside, &error) {
+        if self.weather.worsened(held.outside, self.importer.dataset_name(class.dataset), &error) {
             warn!(error, retry_in_ms, "held: something outside is broken");
         } else {
             debug!(error, retry_in_ms, "held");
@@ -533,6 +563,7 @@ impl Worker {
                     return Disposition::Delete;
                 }
                 Err(error) => {
+                    let _paused = Paused::new(&self.n_paused);
                     tries += 1;
                     let pause = backoff(tries);
                     error!(error = format!("{error:#}"), retry_in_ms = pause.as_millis() as u64, "forward failed");
@@ -547,12 +578,27 @@ impl Worker {
 
     /// Without a dead-letter queue a failed message is hidden for growing periods until its retention ends.
     async fn hide(&self, message: &Message) {
-        let doublings = message.receive_count.saturating_sub(1).min(10);
-        let period = Duration::from_secs(30 << doublings).min(MAX_HIDE);
+        let period = hide_period(message.receive_count);
         warn!(hidden_secs = period.as_secs(), "there is no dead-letter queue: hiding the failed message");
         if let Some(handle) = self.in_hand.drop_message(&message.message_id) {
             let _ = self.queue.extend(&[handle], period).await;
         }
+    }
+}
+
+/// Counts a record that waits to be tried again for as long as it lives, also when its task is aborted.
+struct Paused<'a>(&'a AtomicUsize);
+
+impl<'a> Paused<'a> {
+    fn new(n_paused: &'a AtomicUsize) -> Self {
+        n_paused.fetch_add(1, Ordering::Relaxed);
+        Self(n_paused)
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -578,6 +624,11 @@ impl Drop for Busy<'_> {
 fn backoff(n: u32) -> Duration {
     let full = Duration::from_millis(500 << n.min(6)).min(Duration::from_secs(20));
     full.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+/// Returns how long a failed message is hidden after its `n`th receive: doubling from half a minute to an hour.
+fn hide_period(n: u32) -> Duration {
+    Duration::from_secs(30 << n.saturating_sub(1).min(10)).min(MAX_HIDE)
 }
 
 /// Returns what identifies a failed message in the dead-letter queue; SQS takes ten attributes at most.
@@ -618,12 +669,47 @@ fn attribute_text(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{load::Sessions, object::memory::MemoryStore, queue::memory::MemoryQueue};
 
     #[test]
     fn attribute_texts_are_what_sqs_accepts() {
         assert_eq!(attribute_text("a\0b"), Some("ab".into()));
         assert_eq!(attribute_text(""), None);
         assert_eq!(attribute_text(&"é".repeat(600)).map(|t| t.len()), Some(1024));
+    }
+
+    #[test]
+    fn failed_messages_without_a_dead_letter_queue_are_hidden_for_growing_periods_up_to_an_hour() {
+        let minutes = [1, 2, 3, 7, 8, 1000].map(|n| hide_period(n).as_secs_f64() / 60.0);
+        assert_eq!(minutes, [0.5, 1.0, 2.0, 32.0, 60.0, 60.0]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_message_held_for_too_long_is_given_back() {
+        let timeout = Duration::from_secs(60);
+        let queue = Arc::new(MemoryQueue::new(timeout));
+        queue.send("m", "s3://b/k");
+        let config = Config::default();
+        let sessions = Sessions::new(|| anyhow::bail!("the database is down"));
+        let store = Arc::new(MemoryStore::default());
+        let importer = Importer::new(config.clone(), store, sessions, "w".into(), None).expect("no patterns");
+        let shared = Arc::clone(&queue) as Arc<dyn Queue>;
+        let metrics = Arc::new(Metrics::new(&[]));
+        let surroundings = Surroundings::default();
+        let mut worker = Worker::new(shared, Arc::new(importer), config, Arc::default(), metrics, surroundings);
+        worker.hold_limit = Duration::from_secs(2);
+        let (worker, stop) = (Arc::new(worker), CancellationToken::new());
+        let running = tokio::spawn(run(Arc::clone(&worker), stop.clone(), Until::Stopped));
+        let begun = Instant::now();
+        // Given back it is received again at once, far from the end of its visibility timeout.
+        while worker.progress.redeliveries.load(Ordering::Relaxed) == 0 {
+            assert!(begun.elapsed() < timeout / 2, "it was not given back");
+            sleep(Duration::from_millis(20)).await;
+        }
+        assert!(begun.elapsed() >= worker.hold_limit, "it was held until then");
+        stop.cancel();
+        assert!(running.await.expect("no panic"));
+        assert_eq!(queue.depth().await.expect("memory").visible, 1, "a stop gives it back, too");
     }
 
     #[test]

@@ -56,6 +56,7 @@ impl Importer {
     /// [`Held`] when something outside is broken; nothing is lost by importing each record alone then.
     pub async fn import_group(&self, index: usize, records: &[&Record]) -> Result<Vec<Option<Settled>>, Held> {
         let started = Instant::now();
+        let _in_use = self.in_use.acquire().await;
         let mut session = self.session().await?;
         let settled = self.settle_group(&mut session, index, records, started).await;
         match &settled {

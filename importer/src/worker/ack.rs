@@ -71,18 +71,16 @@ async fn delete(queue: &dyn Queue, in_hand: &InHand, mut message_ids: Vec<String
         }
         let results = queue.delete(&handles).await;
         message_ids = Vec::new();
-        for (result, id) in results.into_iter().zip(ids) {
+        for ((result, id), handle) in results.into_iter().zip(ids).zip(&handles) {
             match result {
-                Ok(()) => {
-                    in_hand.drop_message(&id);
-                }
-                Err(EntryError::Stale) => {
-                    debug!(
-                        sqs.message_id = id,
-                        "delete with a stale handle; if the message comes back it is recognised"
-                    );
-                    in_hand.drop_message(&id);
-                }
+                // Received again while it was being deleted: what was said of the older handle says nothing of
+                // this receive, and dropped it would only come back once more.
+                Ok(()) | Err(EntryError::Stale) if !in_hand.drop_deleted(&id, handle) => message_ids.push(id),
+                Ok(()) => {}
+                Err(EntryError::Stale) => debug!(
+                    sqs.message_id = id,
+                    "delete with a stale handle; if the message comes back it is recognised"
+                ),
                 Err(EntryError::Failed(error)) => {
                     debug!(sqs.message_id = id, error, attempt, "delete failed");
                     message_ids.push(id);
@@ -98,5 +96,31 @@ async fn delete(queue: &dyn Queue, in_hand: &InHand, mut message_ids: Vec<String
         for id in message_ids {
             in_hand.drop_message(&id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::memory::MemoryQueue;
+
+    #[tokio::test]
+    async fn a_message_received_again_while_it_is_deleted_is_deleted_by_its_newer_handle() {
+        let queue = Arc::new(MemoryQueue::new(Duration::from_secs(60)));
+        queue.send("m", "body");
+        let in_hand = Arc::new(InHand::default());
+        let first = queue.receive(1, Duration::ZERO).await.expect("memory").remove(0);
+        assert!(in_hand.take(&first));
+        // It lapsed and was received again, and the worker learns of that only after the delete was sent.
+        assert_eq!(queue.extend(std::slice::from_ref(&first.receipt_handle), Duration::ZERO).await, [Ok(())]);
+        let again = queue.receive(1, Duration::ZERO).await.expect("memory").remove(0);
+        let results = queue.delete(std::slice::from_ref(&first.receipt_handle)).await;
+        assert_eq!(results, [Err(EntryError::Stale)]);
+        assert!(!in_hand.take(&again));
+        assert!(!in_hand.drop_deleted("m", &first.receipt_handle), "it is ours by the newer handle");
+
+        delete(&*queue, &in_hand, vec!["m".into()]).await;
+        assert!(in_hand.is_empty());
+        assert!(queue.depth().await.expect("memory").is_empty());
     }
 }

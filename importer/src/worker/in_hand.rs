@@ -25,6 +25,7 @@ struct HeldMessage {
     received_at: Instant,
     sent_at: Option<DateTime<Utc>>,
     receive_count: u32,
+    body_bytes: usize,
     /// The handle turned out stale: somebody else has the message by now, extending it is over.
     lost: bool,
 }
@@ -46,6 +47,7 @@ impl InHand {
                 received_at: Instant::now(),
                 sent_at: message.sent_at,
                 receive_count: message.receive_count,
+                body_bytes: message.body.len(),
                 lost: false,
             },
         );
@@ -57,6 +59,19 @@ impl InHand {
         let dropped = self.lock().remove(message_id).map(|held| held.receipt_handle);
         self.changed.notify_one();
         dropped
+    }
+
+    /// Lets a message go that was deleted by this receipt handle; false when it has been received again
+    /// since, so that there is a newer one to delete it by.
+    pub fn drop_deleted(&self, message_id: &str, handle: &str) -> bool {
+        let mut held = self.lock();
+        if held.get(message_id).is_some_and(|held| held.receipt_handle != handle) {
+            return false;
+        }
+        held.remove(message_id);
+        drop(held);
+        self.changed.notify_one();
+        true
     }
 
     /// Returns a held message's newest receipt handle.
@@ -74,6 +89,14 @@ impl InHand {
     #[must_use]
     pub fn len(&self) -> usize {
         self.lock().len()
+    }
+
+    /// Returns how many more messages there is room for.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let held = self.lock();
+        let bytes: usize = held.values().map(|held| held.body_bytes).sum();
+        if bytes >= MAX_HELD_BYTES { 0 } else { MAX_HELD.saturating_sub(held.len()) }
     }
 
     /// Returns whether nothing is held.
@@ -146,6 +169,13 @@ pub(super) async fn keep(queue: Arc<dyn Queue>, in_hand: Arc<InHand>, visibility
     }
 }
 
+/// Messages in hand at most, most of them held for a dataset in trouble. More cost memory and extensions
+/// (one call for ten of them at a third of the visibility timeout); with fewer a dataset in trouble sooner
+/// stops the intake for all.
+const MAX_HELD: usize = 1000;
+/// Their bodies at most.
+const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
+
 /// How many messages to receive: those that can start soon, judged by how long objects take.
 #[derive(Debug)]
 pub struct Intake {
@@ -173,13 +203,14 @@ impl Intake {
         *mean = Some(mean.map_or(seconds, |mean| mean * 0.8 + seconds * 0.2));
     }
 
-    /// Returns how many messages to ask for (0 to 10), with `n_held` in hand and so many slots.
+    /// Returns how many messages to ask for (0 to 10), with `n_active` begun or waiting for a slot; so many
+    /// may wait however long objects take.
     #[must_use]
-    pub fn wanted(&self, n_held: usize, n_slots: usize) -> usize {
+    pub fn wanted(&self, n_active: usize, n_slots: usize, n_may_wait: usize) -> usize {
         let mean = *self.mean_secs.lock().unwrap_or_else(PoisonError::into_inner);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped by MAX_WAITING")]
         let waiting = mean.map_or(0, |mean| (SOON_SECS * n_slots as f64 / mean.max(0.001)) as usize);
-        (n_slots + waiting.min(MAX_WAITING)).saturating_sub(n_held).min(10)
+        (n_slots + waiting.min(MAX_WAITING).max(n_may_wait)).saturating_sub(n_active).min(10)
     }
 }
 
@@ -190,14 +221,15 @@ mod tests {
     #[test]
     fn only_what_can_start_soon_is_received() {
         let intake = Intake::default();
-        assert_eq!(intake.wanted(0, 4), 4, "nothing measured: the free slots");
-        assert_eq!(intake.wanted(4, 4), 0);
+        assert_eq!(intake.wanted(0, 4, 0), 4, "nothing measured: the free slots");
+        assert_eq!(intake.wanted(4, 4, 0), 0);
         intake.measured(Duration::from_secs(600));
-        assert_eq!(intake.wanted(3, 4), 1, "long objects: the free slots");
+        assert_eq!(intake.wanted(3, 4, 0), 1, "long objects: the free slots");
+        assert_eq!(intake.wanted(4, 4, 5), 5, "all slots taken by one: room to find another");
         let quick = Intake::default();
         quick.measured(Duration::from_millis(5));
-        assert_eq!(quick.wanted(4, 4), 10, "quick objects: a full batch ahead");
-        assert_eq!(quick.wanted(4 + MAX_WAITING, 4), 0);
+        assert_eq!(quick.wanted(4, 4, 0), 10, "quick objects: a full batch ahead");
+        assert_eq!(quick.wanted(4 + MAX_WAITING, 4, 0), 0);
     }
 
     #[tokio::test]

@@ -1,0 +1,320 @@
+//! Whose turn it is: which of the records in hand gets the next slot.
+//!
+//! No dataset, and no prefix within one, can keep the others waiting:
+//! the slots are shared out evenly among those that want them; a dataset whose records had to be held
+//! gets half as many slots each time, down to one, until one of its records is settled; and when all
+//! slots are taken, one more object is begun for a prefix that has none.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::oneshot;
+
+/// What a record is one of: its dataset (none: no dataset takes it) and the directory it lies in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Class {
+    /// Index of the dataset.
+    pub dataset: Option<usize>,
+    /// Bucket and key up to the last slash.
+    pub prefix: String,
+}
+
+/// Shares out the slots.
+#[derive(Debug, Clone)]
+pub struct Turns(Arc<Mutex<State>>);
+
+/// A slot; free again when dropped.
+#[derive(Debug)]
+pub struct Turn {
+    turns: Turns,
+    class: Class,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    n_slots: usize,
+    n_running: usize,
+    /// Turns given so far: the clock by which those that waited longest are known.
+    n_given: u64,
+    datasets: HashMap<Option<usize>, Usage>,
+    prefixes: HashMap<Class, Usage>,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Usage {
+    n_running: usize,
+    last_given: u64,
+    /// Times in a row that a record had to be held.
+    n_held: u32,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    class: Class,
+    sender: oneshot::Sender<Turn>,
+}
+
+impl Turns {
+    /// Returns so many free slots.
+    #[must_use]
+    pub fn new(n_slots: usize) -> Self {
+        Self(Arc::new(Mutex::new(State { n_slots, ..State::default() })))
+    }
+
+    /// Waits for a slot.
+    pub async fn take(&self, class: Class) -> Turn {
+        let (sender, receiver) = oneshot::channel();
+        self.lock().waiting.push_back(Waiting { class, sender });
+        self.give();
+        receiver.await.expect("a waiting record is only forgotten when it no longer waits")
+    }
+
+    /// Returns how many records wait for their dataset's trouble rather than for a free slot.
+    #[must_use]
+    pub fn n_stalled(&self) -> usize {
+        let state = self.lock();
+        let waiting = state.waiting.iter().filter(|waiting| !waiting.sender.is_closed());
+        waiting.filter(|waiting| state.is_troubled(&waiting.class)).count()
+    }
+
+    /// Returns whether all slots are taken and the one more is not: whoever has none would begin at once.
+    #[must_use]
+    pub fn only_for_others(&self) -> bool {
+        let state = self.lock();
+        state.n_running == state.n_slots
+    }
+
+    /// Gives free slots to those whose turn it is.
+    fn give(&self) {
+        loop {
+            let Some(next) = self.lock().next() else { return };
+            let turn = Turn { turns: self.clone(), class: next.class };
+            // Whoever no longer waits sends the turn back, and the next one gets it.
+            let _ = next.sender.send(turn);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    /// Gives the slot back after its record was settled: its dataset works.
+    pub fn settled(self) {
+        let dataset = self.class.dataset;
+        self.turns.lock().datasets.entry(dataset).or_default().n_held = 0;
+    }
+
+    /// Gives the slot back after its record had to be held.
+    pub fn held(self) {
+        let dataset = self.class.dataset;
+        let mut state = self.turns.lock();
+        let usage = state.datasets.entry(dataset).or_default();
+        usage.n_held = usage.n_held.saturating_add(1);
+        drop(state);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.turns.lock().free(&self.class);
+        self.turns.give();
+    }
+}
+
+impl State {
+    /// Takes out the record whose turn it is, and counts it as running.
+    fn next(&mut self) -> Option<Waiting> {
+        self.waiting.retain(|waiting| !waiting.sender.is_closed());
+        let order = |(place, waiting): &(usize, &Waiting)| {
+            let (dataset, prefix) = self.usage(&waiting.class);
+            (dataset.n_running, dataset.last_given, prefix.n_running, prefix.last_given, *place)
+        };
+        let may_begin = self.waiting.iter().enumerate().filter(|(_, waiting)| self.may_begin(&waiting.class));
+        let (place, _) = may_begin.min_by_key(order)?;
+        let next = self.waiting.remove(place)?;
+        self.n_running += 1;
+        self.n_given += 1;
+        let now = self.n_given;
+        for usage in
+            [self.datasets.entry(next.class.dataset).or_default(), self.prefixes.entry(next.class.clone()).or_default()]
+        {
+            usage.n_running += 1;
+            usage.last_given = now;
+        }
+        Some(next)
+    }
+
+    fn may_begin(&self, class: &Class) -> bool {
+        let has_room = match self.n_running.cmp(&self.n_slots) {
+            std::cmp::Ordering::Less => true,
+            std::cmp::Ordering::Equal => self.usage(class).1.n_running == 0,
+            std::cmp::Ordering::Greater => false,
+        };
+        has_room && !self.is_troubled(class)
+    }
+
+    /// Returns whether the class's dataset has been in trouble and has as many slots as that leaves it.
+    fn is_troubled(&self, class: &Class) -> bool {
+        let usage = self.usage(class).0;
+        let allowed = self.n_slots.checked_shr(usage.n_held).unwrap_or(0).max(1);
+        usage.n_held > 0 && usage.n_running >= allowed
+    }
+
+    fn usage(&self, class: &Class) -> (Usage, Usage) {
+        let dataset = self.datasets.get(&class.dataset).copied().unwrap_or_default();
+        (dataset, self.prefixes.get(class).copied().unwrap_or_default())
+    }
+
+    fn free(&mut self, class: &Class) {
+        self.n_running -= 1;
+        if let Some(dataset) = self.datasets.get_mut(&class.dataset) {
+            dataset.n_running -= 1;
+        }
+        // There is no end of prefixes: those at rest are forgotten.
+        if let Some(prefix) = self.prefixes.get_mut(class) {
+            prefix.n_running -= 1;
+            if prefix.n_running == 0 {
+                self.prefixes.remove(class);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use tokio::sync::mpsc;
+
+    /// Slots, and records that note when they begin and end when they are told to.
+    struct Bench {
+        turns: Turns,
+        begun: mpsc::UnboundedReceiver<(String, Turn)>,
+        begin: mpsc::UnboundedSender<(String, Turn)>,
+        running: Vec<(String, Turn)>,
+    }
+
+    impl Bench {
+        fn new(n_slots: usize) -> Self {
+            let (begin, begun) = mpsc::unbounded_channel();
+            Self { turns: Turns::new(n_slots), begun, begin, running: Vec::new() }
+        }
+
+        /// Lets records wait, named by dataset and prefix, as `0a`.
+        async fn wait(&self, names: &[&str]) {
+            for name in names {
+                let class = Class { dataset: name[..1].parse().ok(), prefix: name[1..].to_owned() };
+                let (turns, begin, name) = (self.turns.clone(), self.begin.clone(), (*name).to_owned());
+                tokio::spawn(async move { begin.send((name, turns.take(class).await)) });
+                tokio::task::yield_now().await;
+            }
+        }
+
+        /// Returns who runs, with how many.
+        async fn running(&mut self) -> String {
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+                while let Ok(begun) = self.begun.try_recv() {
+                    self.running.push(begun);
+                }
+            }
+            let mut counts = BTreeMap::new();
+            for (name, _) in &self.running {
+                *counts.entry(name.clone()).or_insert(0) += 1;
+            }
+            counts.iter().map(|(name, n)| format!("{name}×{n}")).collect::<Vec<_>>().join(" ")
+        }
+
+        /// Ends one record of this name.
+        fn end(&mut self, name: &str, end: impl FnOnce(Turn)) {
+            let place = self.running.iter().position(|(running, _)| running == name).expect("it runs");
+            end(self.running.remove(place).1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_single_prefix_takes_the_slots_and_no_more() {
+        let mut bench = Bench::new(4);
+        bench.wait(&["0a"; 9]).await;
+        assert_eq!(bench.running().await, "0a×4");
+        bench.end("0a", Turn::settled);
+        assert_eq!(bench.running().await, "0a×4");
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_begins_at_once_though_all_slots_are_taken() {
+        for n_slots in [1, 4] {
+            let mut bench = Bench::new(n_slots);
+            bench.wait(&["0a"; 9]).await;
+            bench.wait(&["1b"; 2]).await;
+            assert_eq!(bench.running().await, format!("0a×{n_slots} 1b×1"));
+            // And another prefix of the same dataset has the same right.
+            bench.end("1b", Turn::settled);
+            bench.wait(&["0c"]).await;
+            assert!(bench.running().await.contains("1b×1"), "who waited longer comes first");
+        }
+        let mut bench = Bench::new(1);
+        bench.wait(&["0a", "0a", "0c"]).await;
+        assert_eq!(bench.running().await, "0a×1 0c×1");
+    }
+
+    #[tokio::test]
+    async fn slots_are_shared_out_evenly() {
+        let mut bench = Bench::new(4);
+        bench.wait(&["0a"; 20]).await;
+        bench.wait(&["1b"; 20]).await;
+        for _ in 0..8 {
+            bench.running().await;
+            bench.end("0a", Turn::settled);
+            bench.running().await;
+            if bench.running.iter().filter(|(name, _)| name == "0a").count() < 2 {
+                break;
+            }
+        }
+        // 4 slots and the one more.
+        let shared = bench.running().await;
+        assert!(["0a×2 1b×2", "0a×2 1b×3", "0a×1 1b×3", "0a×3 1b×2"].contains(&shared.as_str()), "{shared}");
+    }
+
+    #[tokio::test]
+    async fn a_dataset_in_trouble_tries_with_one_slot_until_something_is_settled() {
+        let mut bench = Bench::new(4);
+        bench.wait(&["0a"; 12]).await;
+        assert_eq!(bench.running().await, "0a×4");
+        assert_eq!(bench.turns.n_stalled(), 0);
+        for _ in 0..4 {
+            bench.end("0a", Turn::held);
+        }
+        assert_eq!(bench.running().await, "0a×1");
+        assert_eq!(bench.turns.n_stalled(), 7);
+        bench.wait(&["1b"; 3]).await;
+        assert_eq!(bench.running().await, "0a×1 1b×3", "who is in trouble leaves the slots to others");
+        bench.end("0a", Turn::settled);
+        bench.end("1b", Turn::settled);
+        bench.end("1b", Turn::settled);
+        assert_eq!(bench.running().await, "0a×3 1b×1", "and has them back when it works");
+        assert_eq!(bench.turns.n_stalled(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_no_longer_waits_costs_no_turn() {
+        let mut bench = Bench::new(1);
+        bench.wait(&["0a"]).await;
+        bench.running().await;
+        let given_up = bench.turns.clone();
+        let waiting = tokio::spawn(async move { given_up.take(Class { dataset: Some(0), prefix: "a".into() }).await });
+        tokio::task::yield_now().await;
+        bench.wait(&["0a"]).await;
+        waiting.abort();
+        let _ = waiting.await;
+        bench.end("0a", drop);
+        assert_eq!(bench.running().await, "0a×1");
+        bench.end("0a", drop);
+        let state = bench.turns.lock();
+        assert_eq!((state.n_running, state.waiting.len(), state.prefixes.len()), (0, 0, 0));
+    }
+}
