@@ -278,6 +278,12 @@ impl Importer {
     }
 }
 
+/// An attempt that was recorded, and whether a version of the object stood in the table before it.
+struct Begun {
+    recorded: Recorded,
+    known: bool,
+}
+
 /// What the ledger says of a version before anything is locked.
 enum AlreadyDone {
     /// It stands, and the sighting brings nothing new.
@@ -419,7 +425,7 @@ impl Job<'_> {
             return self.settle(session, index, recorded, Outcome::Skipped("empty")).await.map(Step::Settled);
         }
         let known = known.standing.is_some_and(|standing| !standing.is_delete);
-        self.read_and_load(session, index, captures, &read, candidate, recorded, known).await
+        self.read_and_load(session, index, captures, &read, candidate, Begun { recorded, known }).await
     }
 
     async fn read_and_load(
@@ -429,8 +435,7 @@ impl Job<'_> {
         captures: &Captures,
         read: &ReadTarget,
         mut candidate: Candidate,
-        recorded: Recorded,
-        known: bool,
+        Begun { recorded, known }: Begun,
     ) -> Result<Step, Held> {
         let dataset = &self.importer.config.datasets[index];
         let streamed = dataset.format != Format::Parquet && !read.key.ends_with(".parquet");

@@ -182,6 +182,9 @@ struct Shape {
     order: Option<RowOrder>,
 }
 
+/// An object's bytes and its captured path segments.
+type Object = (Arc<dyn Source>, Vec<(String, Option<String>)>);
+
 /// A group's rows.
 struct Decoded {
     run: Run,
@@ -192,7 +195,7 @@ struct Decoded {
 }
 
 impl Decoded {
-    fn read(target: &Target, objects: &[(Arc<dyn Source>, Vec<(String, Option<String>)>)], run_bytes: usize) -> Self {
+    fn read(target: &Target, objects: &[Object], run_bytes: usize) -> Self {
         let mut batch = Batch::default();
         let mut first: Option<(Vec<Column>, Vec<usize>)> = None;
         let mut rows = Vec::with_capacity(objects.len());
