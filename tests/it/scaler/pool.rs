@@ -28,13 +28,13 @@ async fn pool_comes_with_the_work_and_goes_with_it() -> Result<()> {
     })
     .await?;
     assert!(first < Duration::from_secs(15), "the first import took {first:?}");
-    stand.wait_for_imports(BURST.into(), DRAIN_WITHIN.1).await?;
+    stand.wait_for_imports(BURST, DRAIN_WITHIN.1).await?;
     println!("first import after {first:?}, all {BURST} after {:?}, {} importers at most", sent.elapsed(), peak.most());
     assert!(sent.elapsed() < DRAIN_WITHIN.1);
     assert!(peak.most() >= 1 && peak.most() <= 3, "{} importers at most", peak.most());
 
     stand.wait_for_importers(0, 3, AWAY_LIMIT).await?;
-    stand.check_nobody_was_ended_busy(BURST.into()).await?;
+    stand.check_nobody_was_ended_busy(BURST).await?;
     assert_eq!(stand.pipeline.dead_letter_depth().await?.visible, 0);
 
     let history = stand.history(&[]).await?;
