@@ -50,7 +50,7 @@ async fn killed_between_recording_and_deleting_the_same_message_is_only_deleted(
         .await?;
         // Mended since, which the old message must not find out: it was given up.
         world.pipeline.put("pairs/1.gz", pairs(&[(1, "mended")])).await?;
-        world.drain(1).await?;
+        world.drainer().expect_line("object failed").start()?.finish(LIMIT).await?;
         assert_eq!(world.pipeline.depth().await?, Depth::default(), "{}", window.escape_ascii());
         assert_eq!(world.pairs().await?, [""; 0], "{}", window.escape_ascii());
         assert_eq!(attempts(&world).await?, "1", "{}", window.escape_ascii());
