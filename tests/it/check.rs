@@ -161,7 +161,7 @@ async fn mistakes_of_the_server_and_the_role_are_found() -> Result<()> {
     for line in [
         "warning: database: synchronous_commit = off",
         &format!("wrong: database: role {role} may not create temporary tables"),
-        "wrong: schema penstock: is 1 migration behind and this role may not apply them",
+        "wrong: schema penstock: is 2 migrations behind and this role may not apply them",
         "wrong: dataset t: this role lacks INSERT, UPDATE: GRANT INSERT, UPDATE ON",
         "wrong: dataset guarded: table guarded is under row-level security",
     ] {
