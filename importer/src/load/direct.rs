@@ -53,8 +53,8 @@ pub async fn any_key_is_known(
     .await?;
     copy.finish().await?;
     let known = sqlx::query_scalar(&plan.any_key_is_known()).fetch_one(&mut *connection).await?;
-    // The staged rows go with the transaction.
-    connection.execute("COMMIT").await?;
+    // The staged rows go with the transaction; there is nothing to keep.
+    connection.execute("ROLLBACK").await?;
     Ok(known)
 }
 
