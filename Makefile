@@ -1,6 +1,7 @@
 # make demo            the whole pipeline on this machine: private Postgres, emulated AWS, real importers
 # make demo DATA=path  the same with your own files
 # make test            format, lints, all tests
+# make bench           the importer beside psql's own copy; QUICK=1 takes minutes instead of an hour
 
 # Goes ahead without asking: make demo YES=1
 export YES
@@ -18,7 +19,7 @@ else
 run_tests := cargo nextest run --workspace --no-fail-fast
 endif
 
-.PHONY: demo test prepare
+.PHONY: demo test bench prepare
 
 demo: prepare
 	cargo build --release --workspace --bins
@@ -30,6 +31,10 @@ test: prepare
 	cargo build --workspace --all-targets
 	./target/debug/stack run -- $(run_tests)
 	cargo test --workspace --doc
+
+bench: prepare
+	cargo build --release --workspace --bins
+	./target/release/bench $(if $(QUICK),--quick)
 
 prepare:
 	@./infra/local/prepare.sh

@@ -219,7 +219,9 @@ impl Scene {
 
 async fn world(n_objects: i64, settings: &str) -> Result<World> {
     let options = Options { visibility_timeout_secs: VISIBILITY_SECS, ..Options::default() };
-    let world = World::new(options, PAIRS_TABLE, &format!("{settings}{PAIRS}")).await?;
+    // One COPY an object, for the scene counts them.
+    let dataset = format!("{settings}{PAIRS}\ntechnique = \"staged\"\n");
+    let world = World::new(options, PAIRS_TABLE, &dataset).await?;
     for id in 0..n_objects {
         world.pipeline.put(&format!("pairs/{id}"), pairs(&[(id, "x")])).await?;
     }
