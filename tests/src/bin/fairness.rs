@@ -26,9 +26,12 @@ struct Arguments {
     /// Objects of the healthy dataset a round and case.
     #[arg(long, default_value_t = 100)]
     objects: u32,
-    /// Milliseconds between them.
+    /// Milliseconds between them, and between corrupt ones.
     #[arg(long, default_value_t = 200)]
     every_ms: u64,
+    /// Measures beside corrupt objects only.
+    #[arg(long)]
+    corrupt_only: bool,
 }
 
 /// How long a round's imports may take to end.
@@ -45,7 +48,7 @@ enum Case {
 
 const CASES: [(Case, &str, u64); 4] = [
     (Case::Alone, "alone", 0),
-    (Case::Corrupt, "beside corrupt objects only", 200),
+    (Case::Corrupt, "beside as many corrupt objects", 0),
     (Case::Locked, "beside a locked table", 1000),
     (Case::Slow, "beside objects of 3 s each", 1000),
 ];
@@ -66,13 +69,17 @@ async fn main() -> Result<()> {
     let mut latencies = vec![Vec::new(); CASES.len()];
     for _ in 0..arguments.rounds {
         for (place, (case, _, other_every_ms)) in CASES.into_iter().enumerate() {
+            if arguments.corrupt_only && matches!(case, Case::Locked | Case::Slow) {
+                continue;
+            }
+            let other_every_ms = if case == Case::Corrupt { arguments.every_ms } else { other_every_ms };
             latencies[place].extend(bench.measure(&arguments, case, other_every_ms).await?);
         }
     }
     println!("| healthy dataset | objects | p50 | p95 | p95 / alone |");
     println!("|---|---|---|---|---|");
     let alone = percentile(&mut latencies[0], 0.95);
-    for ((_, name, _), latencies) in CASES.iter().zip(&mut latencies) {
+    for ((_, name, _), latencies) in CASES.iter().zip(&mut latencies).filter(|(_, measured)| !measured.is_empty()) {
         let (p50, p95) = (percentile(latencies, 0.5), percentile(latencies, 0.95));
         println!("| {name} | {} | {:.0} ms | {:.0} ms | {:.2} |", latencies.len(), p50, p95, p95 / alone);
     }
