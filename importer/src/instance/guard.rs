@@ -73,7 +73,7 @@ pub async fn keep(guard: &Guard, protection: &dyn Protection) {
     // What an earlier process left behind is not known, so the first thing is to say what holds now.
     let mut is_set = None;
     let mut renew_at = None;
-    let mut failed = false;
+    let mut failures = 0u32;
     loop {
         let wanted = *busy.borrow_and_update();
         if is_set != Some(wanted) || renew_at.is_some_and(|at| Instant::now() >= at) {
@@ -88,7 +88,7 @@ pub async fn keep(guard: &Guard, protection: &dyn Protection) {
                     is_set = Some(wanted);
                     // At a third, so that two renewals may fail.
                     renew_at = lasts.filter(|_| wanted).map(|lasts| Instant::now() + lasts / 3);
-                    failed = false;
+                    failures = 0;
                     guard.state.send_replace(if wanted { State::On } else { State::Other });
                 }
                 Err(ProtectError::Never(error)) => {
@@ -97,10 +97,13 @@ pub async fn keep(guard: &Guard, protection: &dyn Protection) {
                     return;
                 }
                 Err(ProtectError::NotNow(error)) => {
-                    if std::mem::replace(&mut failed, true) {
-                        debug!(error, "scale-in protection not switched");
-                    } else {
+                    failures = failures.saturating_add(1);
+                    // An instance that leaves cannot be unprotected, and need not be; one that stays protected
+                    // keeps its group from shrinking.
+                    if failures == if wanted { 1 } else { 3 } {
                         warn!(error, protected = wanted, "scale-in protection not switched; trying again");
+                    } else {
+                        debug!(error, "scale-in protection not switched");
                     }
                     sleep(RETRY).await;
                     continue;
