@@ -94,6 +94,15 @@ struct Group {
     records: Vec<Record>,
 }
 
+impl Group {
+    /// Whether an object may be loaded with these: of the same dataset, from the same store.
+    fn takes(&self, into: Option<usize>, pointer: &ObjectPointer) -> bool {
+        self.into == into
+            && self.records.len() < GROUP_OBJECTS
+            && self.records.iter().all(|record| record.pointer.is_local() == pointer.is_local())
+    }
+}
+
 fn created(pointer: &ObjectPointer) -> Record {
     Record { kind: RecordKind::Created, pointer: pointer.clone(), event_time: None, force: false }
 }
@@ -147,7 +156,7 @@ impl Loader {
             let record = created(pointer);
             let into = self.importer(pointer).groups(&record, dataset, *size);
             match groups.last_mut() {
-                Some(last) if into.is_some() && last.into == into && last.records.len() < GROUP_OBJECTS => {
+                Some(last) if into.is_some() && last.takes(into, pointer) => {
                     last.records.push(record);
                 }
                 _ => groups.push(Group { into, records: vec![record] }),

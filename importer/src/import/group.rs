@@ -146,8 +146,16 @@ impl Importer {
         settled: &mut [Option<Settled>],
         started: Instant,
     ) -> Result<(), Held> {
-        // Whatever is wrong with the table is said of each object.
-        let Ok(target) = self.target(session, index).await else { return Ok(()) };
+        let target = match self.target(session, index).await {
+            Ok(target) => target,
+            Err(error) => {
+                return match outcome::sort_table_error(error) {
+                    Sorted::Hold(outside, error) => Err(Held { outside, error }),
+                    // Whatever is wrong with the table is said of each object.
+                    _ => Ok(()),
+                };
+            }
+        };
         let dataset = &self.config.datasets[index];
         let attempts: Vec<FirstAttempt<'_>> = fresh
             .iter()

@@ -112,8 +112,9 @@ pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Vec<
         .zip(fenced)
         .zip(&rows)
         .map(|((member, fenced), rows)| {
+            // Where another version stands by now its rows may have to make room: that is for a load of its own.
             let fresh = |fenced: crate::ledger::Fenced| {
-                !fenced.ever_imported && judge(fenced.standing.as_ref(), member.candidate) == Verdict::Write
+                !fenced.ever_imported && fenced.standing.is_none() && judge(None, member.candidate) == Verdict::Write
             };
             !rows.is_empty() && fenced.is_some_and(fresh)
         })
@@ -141,8 +142,16 @@ pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Vec<
         }
     })
     .await?;
+    let n_sent: usize =
+        rows.iter().zip(&merged).zip(&writes).filter(|(_, w)| **w).map(|((r, m), _)| r.len() - *m as usize).sum();
     match copy.finish().await {
-        Ok(_) => {}
+        Ok(n_taken) if n_taken == n_sent as u64 => {}
+        // A trigger left rows out; whose they were only a load alone can tell.
+        Ok(_) => {
+            connection.execute("ROLLBACK").await?;
+            group.recent.was_refused();
+            return alone();
+        }
         Err(error) if super::refused::is_refusal(&error) => {
             connection.execute("ROLLBACK").await?;
             group.recent.was_refused();

@@ -105,6 +105,47 @@ async fn a_row_the_server_refuses_leaves_all_alone() -> Result<()> {
 }
 
 #[tokio::test]
+async fn rows_a_trigger_leaves_out_are_counted_as_alone() -> Result<()> {
+    let tables = format!(
+        "{TABLE}; CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RETURN CASE WHEN NEW.id % 2 = 0 THEN NEW END; END $$;
+         CREATE TRIGGER leave_out BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION leave_out()"
+    );
+    let bench = Bench::new(&tables, &DATASET.replace("key = [\"id\"]", "mode = \"append\"")).await?;
+    let records = put(&bench, 3, 7);
+    assert_eq!(together(bench.importer(), &records).await?, vec!["alone"; 3]);
+    for record in &records {
+        assert_eq!(settle(bench.importer(), record).await?, "imported 2 = 1 + 1 + 0");
+    }
+    assert_eq!(bench.rows("SELECT id FROM t ORDER BY id").await?, ["0", "2", "4"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_version_that_came_to_stand_meanwhile_makes_room() -> Result<()> {
+    let dataset = DATASET.replace("key = [\"id\"]", "mode = \"replace\"");
+    let bench =
+        Bench::with_shelf(super::shelf::Shelf::versioned(), &TABLE.replace("PRIMARY KEY", ""), &dataset).await?;
+    let other = bench.worker("two", std::time::Duration::from_secs(10))?;
+    let older = event(&bench.shelf.put("k", &body(10, 1)), "01");
+    let newer = bench.shelf.put("k", &body(20, 2));
+    let neighbour = bench.shelf.put("n", &body(30, 1));
+    // The bodies of the newer version and of the older begin together, after the group has looked at the ledger.
+    bench.shelf.meet(&[&older.pointer, &newer]);
+    let records = [event(&newer, "02"), event(&neighbour, "01")];
+    let (grouped, alone) = tokio::join!(together(bench.importer(), &records), settle(&other, &older));
+    for (record, said) in records.iter().zip(grouped?) {
+        if said == "alone" {
+            settle(bench.importer(), record).await?;
+        }
+    }
+    let alone = alone?;
+    assert!(alone == "superseded" || alone == "imported 2 = 2 + 0 + 0", "{alone}");
+    assert_eq!(bench.rows("SELECT id, v FROM t ORDER BY id").await?, ["20 | 2", "21 | 2", "30 | 1", "31 | 1"]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_row_twice_in_its_object_is_settled_there() -> Result<()> {
     let bench = Bench::new(TABLE, DATASET).await?;
     let mut records = put(&bench, 2, 7);
