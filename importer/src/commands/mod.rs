@@ -69,7 +69,8 @@ fn progress(n: Option<u64>, what: &'static str) -> ProgressBar {
     };
     let bar = n.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
     let bar = bar.with_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    // Shown at once, also while the first step takes its time.
+    // Shown at once, also while the first step takes its time, and also where there is nothing to do.
+    bar.tick();
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
