@@ -10,12 +10,12 @@ mod outside;
 mod turns;
 
 pub use in_hand::{InHand, Intake};
-pub use turns::{Class, Turns};
+pub use turns::{Call, Class, Turns};
 
 use crate::{
     config::Config,
     http::Health,
-    import::{Held, Importer, Settled},
+    import::{GROUP_OBJECTS, Held, Importer, Settled, log_together},
     instance::Surroundings,
     message::{self, Parsed, Record},
     metrics::{Metrics, ObjectCounts},
@@ -461,20 +461,36 @@ impl Worker {
     async fn settle_record(&self, message: &Message, record: &Record, no_more: &CancellationToken) -> Option<Settled> {
         let deadline = Instant::now() + self.hold_limit;
         let class = self.importer.class(record);
+        // The dataset it may be loaded into together with others that wait; none after that was tried.
+        let mut together = self.importer.groups(record, None, None);
         let mut tries = 0;
         loop {
-            let turn = tokio::select! {
+            let waiting = Instant::now();
+            let call = tokio::select! {
                 biased;
                 () = no_more.cancelled() => return None,
                 () = sleep_until(deadline) => {
                     warn!("held for as long as SQS allows; giving the message back");
                     return None;
                 }
-                turn = self.turns.take(class.clone()) => turn,
+                call = self.turns.wait(class.clone(), together.map(|_| record.clone())) => call,
             };
-            let begun = Instant::now();
+            let turn = match call {
+                Call::Turn(turn) => turn,
+                // It is begun, so a stop waits for it as for any other.
+                Call::Along(answer) => match answer.await {
+                    Ok(settled) => {
+                        log_together(record, &settled, waiting.into_std());
+                        return Some(settled);
+                    }
+                    Err(_) => {
+                        together = None;
+                        continue;
+                    }
+                },
+            };
             let busy = Busy::new(self);
-            let result = self.importer.import(record, None, Some(&message.message_id)).await;
+            let result = self.import(message, record, &class, together.take()).await;
             drop(busy);
             let held = match result {
                 Ok(settled) => {
@@ -482,8 +498,6 @@ impl Worker {
                     if self.weather.improved(self.importer.dataset_name(class.dataset)) {
                         info!("what was broken outside works again");
                     }
-                    self.in_hand.intake().measured(begun.elapsed());
-                    self.count(&settled, begun.elapsed());
                     return Some(settled);
                 }
                 Err(held) => held,
@@ -494,6 +508,48 @@ impl Worker {
                 return None;
             }
         }
+    }
+
+    /// Imports a record that has a slot, and takes those along that wait and may be loaded `together` with it.
+    async fn import(
+        &self,
+        message: &Message,
+        record: &Record,
+        class: &Class,
+        together: Option<usize>,
+    ) -> Result<Settled, Held> {
+        let companions = match together {
+            Some(_) => self.turns.take_along(class.dataset, GROUP_OBJECTS - 1),
+            None => Vec::new(),
+        };
+        if let (Some(index), false) = (together, companions.is_empty()) {
+            let begun = Instant::now();
+            let records: Vec<&Record> =
+                std::iter::once(record).chain(companions.iter().map(|companion| &companion.record)).collect();
+            let mut settled = self.importer.import_group(index, &records).await?.into_iter();
+            let each = begun.elapsed() / u32::try_from(records.len()).unwrap_or(u32::MAX);
+            let own = settled.next().flatten();
+            for (companion, settled) in companions.into_iter().zip(settled) {
+                if let Some(settled) = settled {
+                    self.measured(&settled, each);
+                    companion.settled(settled);
+                }
+            }
+            if let Some(settled) = own {
+                self.measured(&settled, each);
+                log_together(record, &settled, begun.into_std());
+                return Ok(settled);
+            }
+        }
+        let begun = Instant::now();
+        let settled = self.importer.import(record, None, Some(&message.message_id)).await?;
+        self.measured(&settled, begun.elapsed());
+        Ok(settled)
+    }
+
+    fn measured(&self, settled: &Settled, duration: Duration) {
+        self.in_hand.intake().measured(duration);
+        self.count(settled, duration);
     }
 
     fn count(&self, settled: &Settled, duration: Duration) {

@@ -6,7 +6,7 @@ use super::{
 use crate::{
     cli,
     config::Config,
-    import::{Importer, Settled},
+    import::{GROUP_OBJECTS, Importer, Settled, log_together},
     message::{LOCAL_BUCKET, ObjectPointer, Record, RecordKind},
     object::{ObjectStore, file::FileStore, s3::S3Store},
     outcome::Outcome,
@@ -22,8 +22,6 @@ use std::{
 };
 use tracing::{debug, warn};
 
-/// Small objects in one transaction. Measured: 50 bring nine tenths of what any number brings.
-const GROUP_OBJECTS: usize = 50;
 /// Nothing to load was found.
 const NOTHING_FOUND: u8 = 2;
 
@@ -170,8 +168,14 @@ impl Loader {
         let mut settled: Vec<Option<Settled>> = Vec::new();
         if let (Some(index), [first, _, ..]) = (group.into, group.records.as_slice()) {
             let records: Vec<&Record> = group.records.iter().collect();
+            let begun = Instant::now();
             match self.importer(&first.pointer).import_group(index, &records).await {
-                Ok(together) => settled = together,
+                Ok(together) => {
+                    for (record, settled) in group.records.iter().zip(&together) {
+                        settled.iter().for_each(|settled| log_together(record, settled, begun));
+                    }
+                    settled = together;
+                }
                 Err(held) => debug!(error = format!("{:#}", held.error), "not loaded together"),
             }
         }

@@ -51,6 +51,7 @@ impl Importer {
 
     /// Settles records of one dataset, as far as they can be settled together: what was imported before is noted,
     /// what was never seen is loaded in one transaction. None for a record that wants [`Self::import`].
+    /// [`log_together`] is left to the caller, who knows which message each came with.
     ///
     /// # Errors
     /// [`Held`] when something outside is broken; nothing is lost by importing each record alone then.
@@ -60,16 +61,7 @@ impl Importer {
         let mut session = self.session().await?;
         let settled = self.settle_group(&mut session, index, records, started).await;
         match &settled {
-            Ok(settled) => {
-                self.give_back(session);
-                for (settled, record) in settled.iter().zip(records) {
-                    if let Some(settled) = settled {
-                        let pointer = &record.pointer;
-                        info_span!("import", s3.bucket = pointer.bucket, s3.key = pointer.key)
-                            .in_scope(|| log_outcome(settled, started));
-                    }
-                }
-            }
+            Ok(_) => self.give_back(session),
             Err(held) => {
                 drop(session);
                 self.after_holding(held).await;
@@ -87,11 +79,13 @@ impl Importer {
     ) -> Result<Vec<Option<Settled>>, Held> {
         let mut settled: Vec<Option<Settled>> = records.iter().map(|_| None).collect();
         let mut keys = HashSet::new();
-        let ways: Vec<Option<Way<'_>>> = stream::iter(records)
-            .map(|record| self.way(record, keys.insert((&record.pointer.bucket, &record.pointer.key))))
-            .buffered(REQUESTS)
-            .collect()
-            .await;
+        // Futures are put together by loops here: of closures that return them the compiler does not see that they
+        // may be sent between threads.
+        let mut asking = Vec::with_capacity(records.len());
+        for record in records {
+            asking.push(self.way(record, keys.insert((&record.pointer.bucket, &record.pointer.key))));
+        }
+        let ways: Vec<Option<Way<'_>>> = stream::iter(asking).buffered(REQUESTS).collect().await;
         let ways: Vec<(usize, Way<'_>)> =
             ways.into_iter().enumerate().filter_map(|(place, way)| Some((place, way?))).collect();
         let dataset = &self.config.datasets[index].name;
@@ -169,14 +163,12 @@ impl Importer {
             begin_many(&mut session.connection, &dataset.name, &attempts, &self.worker_id, self.queue_url.as_deref())
                 .await
                 .map_err(held_by_database)?;
-        let opened: Vec<_> = stream::iter(fresh)
-            .map(|(_, way)| {
-                let streamed = dataset.format != Format::Parquet && !way.read.key.ends_with(".parquet");
-                RemoteSource::open(Arc::clone(&self.store), way.read.clone(), streamed)
-            })
-            .buffered(REQUESTS)
-            .collect()
-            .await;
+        let mut opening = Vec::with_capacity(fresh.len());
+        for (_, way) in fresh {
+            let streamed = dataset.format != Format::Parquet && !way.read.key.ends_with(".parquet");
+            opening.push(RemoteSource::open(Arc::clone(&self.store), way.read.clone(), streamed));
+        }
+        let opened: Vec<_> = stream::iter(opening).buffered(REQUESTS).collect().await;
         let mut candidates = Vec::new();
         let mut sources = Vec::new();
         for (((place, way), recorded), opened) in fresh.iter().zip(recorded).zip(opened) {
@@ -239,6 +231,12 @@ impl Importer {
         let dataset = Some(self.config.datasets[index].name.clone());
         Settled { outcome, object_id: Some(object_id), dataset, already_forwarded: false, bytes, technique }
     }
+}
+
+/// Logs what became of a record that [`Importer::import_group`] settled.
+pub fn log_together(record: &Record, settled: &Settled, started: Instant) {
+    let pointer = &record.pointer;
+    info_span!("import", s3.bucket = pointer.bucket, s3.key = pointer.key).in_scope(|| log_outcome(settled, started));
 }
 
 impl Way<'_> {

@@ -3,7 +3,12 @@
 -- The version's row is found as in look_up.sql, else made. A settled row keeps what it says until another outcome
 -- is known: this attempt may be that of a worker that stood still while another settled the message, and then end
 -- without a word.
-WITH known AS (
+-- What is recorded here is for people to see, so its commit does not wait for the disk: whatever is committed later
+-- takes it along, and a crash before that only forgets an attempt.
+WITH relaxed AS (
+    SELECT set_config('synchronous_commit', 'off', true)
+),
+known AS (
     SELECT o.id
     FROM penstock.object o
     WHERE o.head_id = $1
@@ -39,6 +44,6 @@ inserted AS (
     DO UPDATE SET attempts = o.attempts + 1, worker = $8, started_at = clock_timestamp()
     RETURNING o.id, o.imported_at IS NOT NULL AS ever_imported
 )
-SELECT id, ever_imported FROM updated
+SELECT id, ever_imported FROM updated, relaxed
 UNION ALL
-SELECT id, ever_imported FROM inserted
+SELECT id, ever_imported FROM inserted, relaxed

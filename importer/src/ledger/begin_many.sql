@@ -2,6 +2,7 @@
 -- $9 event time; $10 worker, $11 queue. Every key once.
 -- begin.sql for many objects of which no version stands and none was seen before; what another worker
 -- recorded meanwhile comes back with more than one attempt.
+-- The commit does not wait for the disk, as in begin.sql.
 INSERT INTO penstock.object AS o
     (head_id, is_delete, version_id, etag, size, sequencer, last_modified, state, attempts,
      worker, queue_url, event_time, started_at)
@@ -11,6 +12,7 @@ FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::te
             $9::timestamptz[])
     AS sought (bucket, key, version_id, etag, size, sequencer, last_modified, event_time)
 JOIN penstock.head h ON h.bucket = sought.bucket AND h.key = sought.key AND h.dataset = $1
+CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) relaxed
 ORDER BY h.id
 ON CONFLICT (head_id, coalesce(version_id, ''), coalesce(etag, ''), coalesce(size, -1), is_delete)
 DO UPDATE SET attempts = o.attempts + 1, worker = $10, started_at = clock_timestamp()

@@ -205,10 +205,10 @@ async fn ensure_head(connection: &mut PgConnection, head: &HeadKey) -> sqlx::Res
             return Ok(id);
         }
         // Another worker may insert it first; then the next look finds it.
-        sqlx::query("INSERT INTO penstock.head (dataset, bucket, key) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+        sqlx::query(include_str!("ensure_heads.sql"))
             .bind(&head.dataset)
-            .bind(&head.bucket)
-            .bind(&head.key)
+            .bind([&head.bucket])
+            .bind([&head.key])
             .execute(&mut *connection)
             .await?;
     }

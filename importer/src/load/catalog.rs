@@ -32,6 +32,8 @@ pub struct Table {
     pub lineage_loaded_at: bool,
     /// Has rules, which INSERT follows and COPY does not.
     pub has_rules: bool,
+    /// A row that is equal may be left out of an upsert: no trigger would have seen it, no child table has it.
+    pub may_skip_equal: bool,
 }
 
 /// A fillable column with what the merge must know beyond [`Column`].
@@ -121,6 +123,7 @@ impl Table {
             lineage_row: false,
             lineage_loaded_at: false,
             has_rules: row.try_get("has_rules")?,
+            may_skip_equal: row.try_get("may_skip_equal")?,
         };
         let rows = sqlx::query(include_str!("read_columns.sql")).bind(table.oid).fetch_all(connection).await?;
         for row in rows {

@@ -5,7 +5,11 @@ SELECT c.oid::bigint AS oid,
        c.relname::text AS name,
        c.relkind::text AS kind,
        row_security_active(c.oid) AS row_security,
-       c.relhasrules AS has_rules
+       c.relhasrules AS has_rules,
+       NOT c.relhasrules
+           AND NOT (c.relhassubclass AND c.relkind = 'r')
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
+           AS may_skip_equal
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = coalesce(

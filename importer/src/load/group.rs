@@ -94,6 +94,7 @@ pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Vec<
                 staging: &staging,
                 key: &target.key,
                 newer: target.newer.as_deref(),
+                skips_equal: false,
             };
             if direct::any_key_is_known(connection, &plan, &run).await? {
                 group.recent.keys_were_known();

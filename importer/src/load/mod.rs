@@ -218,6 +218,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
         staging: &staging,
         key: &load.target.key,
         newer: load.target.newer.as_deref(),
+        skips_equal: load.target.table.may_skip_equal && load.recent.skips_equal(),
     };
     let written = match merge_all(connection, &plan, load, &mut staged).await {
         Ok(written) => written,
@@ -298,7 +299,14 @@ async fn goes_straight(
         (Way::Staged, _) => Ok(false),
         (Way::Probe, Decoded::Run(run)) => {
             let plan =
-                LoadPlan { table: &target.table, columns, staging, key: &target.key, newer: target.newer.as_deref() };
+                LoadPlan {
+                    table: &target.table,
+                    columns,
+                    staging,
+                    key: &target.key,
+                    newer: target.newer.as_deref(),
+                    skips_equal: false,
+                };
             let known = direct::any_key_is_known(connection, &plan, run).await?;
             if known {
                 load.recent.keys_were_known();
@@ -533,15 +541,50 @@ async fn merge_all(
     make_room(connection, load).await?;
     let (mode, object_id) = (load.target.mode, load.recorded.object_id);
     let allowed = load.target.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
-    let one_range = if mode == Mode::Upsert { plan.upsert_range() } else { plan.insert_range() };
-    let left = refused::merge_without_refused_rows(connection, plan, &one_range, object_id, allowed).await?;
-    staged.n_rejected += staged.n_staged.saturating_sub(left);
-    staged.n_staged = left;
-    match mode {
-        Mode::Append | Mode::Replace => Ok(left),
-        // What is left went in by ranges; once more as a whole settles rows with the same key in different ranges.
-        Mode::Upsert => merge(connection, plan, load, staged).await,
+    let refused = merge_refused(connection, plan, mode, object_id, allowed).await?;
+    let n_refused = staged.n_staged.saturating_sub(refused.n_left);
+    staged.n_rejected += n_refused;
+    staged.n_staged -= n_refused;
+    Ok(refused.n_standing)
+}
+
+/// What became of staged rows of which Postgres refused some.
+struct Refused {
+    /// Staged rows that were not refused.
+    n_left: u64,
+    /// How many of them stand in the target.
+    n_standing: u64,
+}
+
+/// Writes the staged rows that Postgres takes, one by one where it must, and turns the others into rejects.
+async fn merge_refused(
+    connection: &mut PgConnection,
+    plan: &LoadPlan<'_>,
+    mode: Mode,
+    object_id: i64,
+    allowed: u64,
+) -> Result<Refused, LoadError> {
+    if mode != Mode::Upsert {
+        let n_left =
+            refused::merge_without_refused_rows(connection, plan, &plan.insert_range(), object_id, allowed).await?;
+        return Ok(Refused { n_left, n_standing: n_left });
     }
+    // Where the file does not say how new its rows are, the default that a row of ours was inserted with must not
+    // look like another's that is newer: who gives way is settled before any is inserted.
+    let mut n_gave_way = 0;
+    let mut plan = LoadPlan { skips_equal: false, ..*plan };
+    if let (true, Some(sql)) = (plan.newer_is_absent(), plan.drop_given_way()) {
+        n_gave_way = connection.execute(sql.as_str()).await?.rows_affected();
+        plan.newer = None;
+    }
+    let n_left =
+        refused::merge_without_refused_rows(connection, &plan, &plan.upsert_range(), object_id, allowed).await?;
+    // What is left went in by ranges; once more as a whole settles rows with the same key in different ranges.
+    let n_standing = match n_left {
+        0 => 0,
+        _ => write_staged(connection, &plan, mode, object_id).await?.n_standing,
+    };
+    Ok(Refused { n_left: n_left + n_gave_way, n_standing })
 }
 
 /// Takes away the rows that a new version, or a forced replay, replaces.
@@ -567,29 +610,45 @@ async fn merge(
     if staged.n_staged == 0 {
         return Ok(0);
     }
-    write_staged(connection, plan, load.target.mode, load.recorded.object_id).await
+    let written = write_staged(connection, plan, load.target.mode, load.recorded.object_id).await?;
+    if load.target.mode == Mode::Upsert {
+        load.recent.merged(written.n_keys, written.n_touched);
+    }
+    Ok(written.n_standing)
 }
 
-/// Writes the staged rows, of which there are some, and returns how many of them stand in the target then.
+/// What writing staged rows did.
+struct Written {
+    /// Distinct keys among them.
+    n_keys: u64,
+    /// Rows inserted or updated.
+    n_touched: u64,
+    /// How many stand in the target: touched or already equal.
+    n_standing: u64,
+}
+
+/// Writes the staged rows, of which there are some.
 async fn write_staged(
     connection: &mut PgConnection,
     plan: &LoadPlan<'_>,
     mode: Mode,
     object_id: i64,
-) -> Result<u64, LoadError> {
+) -> Result<Written, LoadError> {
     if mode != Mode::Upsert {
         let sql = plan.insert();
         let query = sqlx::query(&sql);
         let query = if plan.table.lineage_object { query.bind(object_id) } else { query };
-        return Ok(query.execute(connection).await?.rows_affected());
+        let n_rows = query.execute(connection).await?.rows_affected();
+        return Ok(Written { n_keys: n_rows, n_touched: n_rows, n_standing: n_rows });
     }
     let sql = plan.upsert();
-    let query = sqlx::query_scalar::<_, i64>(&sql);
+    let query = sqlx::query_as::<_, (i64, i64)>(&sql);
     let query = if plan.table.lineage_object { query.bind(object_id) } else { query };
     let gave_way_before = if plan.newer_is_absent() { count_gave_way(connection, plan).await? } else { 0 };
-    let distinct = query.fetch_one(&mut *connection).await?;
+    let (n_keys, n_touched) = query.fetch_one(&mut *connection).await?;
     let gave_way = if plan.newer_is_absent() { gave_way_before } else { count_gave_way(connection, plan).await? };
-    Ok(u64::try_from(distinct - gave_way).unwrap_or(0))
+    let number = |n: i64| u64::try_from(n).unwrap_or(0);
+    Ok(Written { n_keys: number(n_keys), n_touched: number(n_touched), n_standing: number(n_keys - gave_way) })
 }
 
 async fn count_gave_way(connection: &mut PgConnection, plan: &LoadPlan<'_>) -> Result<i64, LoadError> {

@@ -1,6 +1,6 @@
 //! The second chance of an object's rejects: what fits by now loads beside the object's other rows.
 
-use super::{LoadError, Session, StagedColumn, Target, refused, sql, staged_columns, write_staged};
+use super::{LoadError, Session, StagedColumn, Target, merge_refused, refused, sql, staged_columns, write_staged};
 use crate::{
     config::Mode,
     decode::{Batch, EXTRAS_COLUMN, KeptRows, Mapping, MappingSpec, OnNewField, PayloadForm},
@@ -128,6 +128,7 @@ async fn run(
         staging: &lane.staging,
         key: &replay.target.key,
         newer: replay.target.newer.as_deref(),
+        skips_equal: false,
     };
     let staged = row_numbers(connection, &lane.staging).await?;
     second.n_written += write(connection, &plan, replay.target.mode, object_id).await?;
@@ -190,15 +191,10 @@ async fn write(
     connection.execute("SAVEPOINT penstock_merge").await?;
     match write_staged(connection, plan, mode, object_id).await {
         Err(LoadError::Database(error)) if refused::is_refusal(&error) => {}
-        settled => return settled,
+        written => return Ok(written?.n_standing),
     }
     connection.execute("ROLLBACK TO SAVEPOINT penstock_merge").await?;
-    let one_range = if mode == Mode::Upsert { plan.upsert_range() } else { plan.insert_range() };
-    let left = refused::merge_without_refused_rows(connection, plan, &one_range, object_id, i64::MAX as u64).await?;
-    match mode {
-        Mode::Upsert if left > 0 => write_staged(connection, plan, mode, object_id).await,
-        _ => Ok(left),
-    }
+    Ok(merge_refused(connection, plan, mode, object_id, i64::MAX as u64).await?.n_standing)
 }
 
 async fn row_numbers(connection: &mut PgConnection, staging: &str) -> sqlx::Result<Vec<i64>> {

@@ -12,6 +12,10 @@ use std::{
 /// Shorter turns long merges of others into retries; longer lets a stopped worker block a slot.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Least `work_mem` of a session, in KiB: what a merge sorts its rows in. Postgres's own default of 4 MiB makes it write
+/// them to disk and read them again; more would have to be multiplied by all the workers' slots.
+const MERGE_KIB: u32 = 32 * 1024;
+
 /// Where sessions come from: makes connections and keeps count of their backends.
 #[derive(Clone)]
 pub struct Sessions {
@@ -49,6 +53,8 @@ impl Sessions {
              SET lock_timeout = {}; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
              SELECT set_config(name, '0', false) FROM pg_settings \
              WHERE name IN ('idle_session_timeout', 'transaction_timeout'); \
+             SELECT set_config(name, '{MERGE_KIB}kB', false) FROM pg_settings \
+             WHERE name = 'work_mem' AND setting::bigint < {MERGE_KIB}; \
              SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3",
             self.lock_timeout.as_millis()
         );

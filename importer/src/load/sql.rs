@@ -54,6 +54,8 @@ pub struct LoadPlan<'a> {
     pub key: &'a [String],
     /// The `newer` column by its catalog name.
     pub newer: Option<&'a str>,
+    /// Rows the table has already are left out of an upsert before it meets them.
+    pub skips_equal: bool,
 }
 
 /// Returns the body of `CREATE TEMP TABLE` for the staged columns; equal text means an equal shape.
@@ -82,11 +84,16 @@ impl LoadPlan<'_> {
         format!("COPY {} FROM STDIN (FORMAT binary)", self.staging)
     }
 
-    /// Returns the upsert. Parameter $1: the object's id. Yields one row: distinct keys staged.
+    /// Returns the upsert. Parameter $1: the object's id. Yields one row: distinct keys staged, and how many of
+    /// their rows were inserted or updated.
     ///
     /// The source is deduplicated by the key's own equality (`DISTINCT ON`), so numeric 1.0 and 1.00,
     /// citext and nondeterministic collations count as Postgres counts them, and it comes out in key
     /// order, which is the order the rows are locked in.
+    ///
+    /// ON CONFLICT locks every row it meets, which is a write. With [`Self::skips_equal`] rows that would not change
+    /// are left out by a look first: less than half the time where nothing changed, a tenth more where everything
+    /// did. They stay unlocked, so an import that changes one of them meanwhile counts as the later one.
     #[must_use]
     pub fn upsert(&self) -> String {
         self.upsert_rows("")
@@ -105,44 +112,60 @@ impl LoadPlan<'_> {
         let newest = newer.map(|n| format!(", {} DESC NULLS LAST", quote(n))).unwrap_or_default();
         let mut sql = format!(
             "WITH source AS MATERIALIZED (SELECT DISTINCT ON ({key}) * FROM ({}{range}) staged \
-             ORDER BY {key}{newest}, {row} DESC), merged AS (",
+             ORDER BY {key}{newest}, {row} DESC), ",
             self.cast_rows(&written),
             row = quote(STAGED_ROW),
         );
-        self.insert_from("source", &written, &mut sql);
-        let _ = write!(sql, " ON CONFLICT ({key}) DO ");
         let updated: Vec<&&StagedColumn> =
             written.iter().filter(|c| !self.key.contains(&c.target.column.name) && !c.target.identity_always).collect();
+        let skips = self.skips_equal && !updated.is_empty();
+        if skips {
+            let _ = write!(
+                sql,
+                "changed AS (SELECT source.* FROM source LEFT JOIN {} target ON {} WHERE target.ctid IS NULL OR {}), ",
+                self.table.qualified,
+                self.key_join(),
+                self.changes(&updated, newer, "source"),
+            );
+        }
+        sql.push_str("merged AS (");
+        self.insert_from(if skips { "changed source" } else { "source" }, &written, &mut sql);
+        let _ = write!(sql, " ON CONFLICT ({key}) DO ");
         if updated.is_empty() {
             sql.push_str("NOTHING");
         } else {
-            sql.push_str("UPDATE SET ");
-            let names: Vec<String> = updated.iter().map(|c| quote(&c.target.column.name)).collect();
-            let lineage: Vec<String> = self.lineage().into_iter().map(|(name, _)| quote(name)).collect();
-            let set: Vec<String> =
-                names.iter().chain(&lineage).map(|name| format!("{name} = excluded.{name}")).collect();
-            let differs: Vec<String> = updated
+            let lineage = self.lineage().into_iter().map(|(name, _)| name);
+            let set: Vec<String> = updated
                 .iter()
-                .map(|c| {
-                    let name = quote(&c.target.column.name);
-                    let text = if c.target.comparable { "" } else { "::text" };
-                    format!("target.{name}{text} IS DISTINCT FROM excluded.{name}{text}")
-                })
+                .map(|column| column.target.column.name.as_str())
+                .chain(lineage)
+                .map(|name| format!("{0} = excluded.{0}", quote(name)))
                 .collect();
-            let _ = write!(sql, "{} WHERE ({})", set.join(", "), differs.join(" OR "));
-            // A file that does not say how new its rows are counts as NULL, which is older than anything.
-            match (self.newer.map(quote), newer) {
-                (Some(column), Some(_)) => {
-                    let _ = write!(sql, " AND (target.{column} IS NULL OR excluded.{column} >= target.{column})");
-                }
-                (Some(column), None) => {
-                    let _ = write!(sql, " AND target.{column} IS NULL");
-                }
-                (None, _) => {}
-            }
+            let _ = write!(sql, "UPDATE SET {} WHERE {}", set.join(", "), self.changes(&updated, newer, "excluded"));
         }
-        sql.push_str(") SELECT count(*) FROM source");
+        sql.push_str(" RETURNING 1) SELECT count(*), (SELECT count(*) FROM merged) FROM source");
         sql
+    }
+
+    /// Returns the condition under which the row `target` gives way to the row called `by`.
+    fn changes(&self, updated: &[&&StagedColumn], newer: Option<&str>, by: &str) -> String {
+        let differs: Vec<String> = updated
+            .iter()
+            .map(|c| {
+                let name = quote(&c.target.column.name);
+                let text = if c.target.comparable { "" } else { "::text" };
+                format!("target.{name}{text} IS DISTINCT FROM {by}.{name}{text}")
+            })
+            .collect();
+        let differs = differs.join(" OR ");
+        // A file that does not say how new its rows are counts as NULL, which is older than anything.
+        match (self.newer.map(quote), newer) {
+            (Some(column), Some(_)) => {
+                format!("(({differs}) AND (target.{column} IS NULL OR {by}.{column} >= target.{column}))")
+            }
+            (Some(column), None) => format!("(({differs}) AND target.{column} IS NULL)"),
+            (None, _) => format!("({differs})"),
+        }
     }
 
     /// Returns whether the dataset has a `newer` column that the file does not say anything about.
@@ -173,6 +196,20 @@ impl LoadPlan<'_> {
             "SELECT count(*) FROM (SELECT {key}, max({newer}) AS newest FROM ({}) staged GROUP BY {key}) source \
              JOIN {} target ON {} WHERE target.{newer} IS NOT NULL AND (source.newest IS NULL OR source.newest < target.{newer})",
             self.cast_rows(&written),
+            self.table.qualified,
+            self.key_join(),
+        ))
+    }
+
+    /// Returns the removal of staged rows that give way to a row already there; for where [`Self::newer_is_absent`].
+    #[must_use]
+    pub fn drop_given_way(&self) -> Option<String> {
+        let newer = quote(self.newer?);
+        Some(format!(
+            "DELETE FROM {} WHERE penstock_row IN (SELECT source.penstock_row FROM ({}) source JOIN {} target ON {} \
+             WHERE target.{newer} IS NOT NULL)",
+            self.staging,
+            self.cast_rows(&self.written()),
             self.table.qualified,
             self.key_join(),
         ))

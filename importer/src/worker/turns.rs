@@ -4,7 +4,9 @@
 //! the slots are shared out evenly among those that want them; a dataset whose records had to be held
 //! gets half as many slots each time, down to one, until one of its records is settled; and when all
 //! slots are taken, one more object is begun for a prefix that has none.
+//! Whoever has a slot may take small records that wait for one of the same dataset along, into one transaction.
 
+use crate::{import::Settled, message::Record};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -53,7 +55,35 @@ struct Usage {
 #[derive(Debug)]
 struct Waiting {
     class: Class,
-    sender: oneshot::Sender<Turn>,
+    /// The record, where it may be settled together with others.
+    record: Option<Record>,
+    sender: oneshot::Sender<Call>,
+}
+
+/// What a waiting record is told.
+#[derive(Debug)]
+pub enum Call {
+    /// It has a slot.
+    Turn(Turn),
+    /// Another record of its dataset took it along: the answer says how it was settled, or, when there is none,
+    /// that it has to be settled alone.
+    Along(oneshot::Receiver<Settled>),
+}
+
+/// A record that waited and was taken along. Dropped without an answer it is settled alone.
+#[derive(Debug)]
+pub struct Companion {
+    /// The record.
+    pub record: Record,
+    answer: oneshot::Sender<Settled>,
+}
+
+impl Companion {
+    /// Says how the record was settled.
+    pub fn settled(self, settled: Settled) {
+        // Whoever was stopped meanwhile finds out from the ledger.
+        let _ = self.answer.send(settled);
+    }
 }
 
 impl Turns {
@@ -63,12 +93,34 @@ impl Turns {
         Self(Arc::new(Mutex::new(State { n_slots, ..State::default() })))
     }
 
-    /// Waits for a slot.
-    pub async fn take(&self, class: Class) -> Turn {
+    /// Waits for a slot, or, where `record` is given, for another of its dataset that takes it along.
+    pub async fn wait(&self, class: Class, record: Option<Record>) -> Call {
         let (sender, receiver) = oneshot::channel();
-        self.lock().waiting.push_back(Waiting { class, sender });
+        self.lock().waiting.push_back(Waiting { class, record, sender });
         self.give();
         receiver.await.expect("a waiting record is only forgotten when it no longer waits")
+    }
+
+    /// Takes along up to `most` of a dataset's records that wait for a slot and may be settled together.
+    #[must_use]
+    pub fn take_along(&self, dataset: Option<usize>, most: usize) -> Vec<Companion> {
+        let mut state = self.lock();
+        let mut companions = Vec::new();
+        let mut place = 0;
+        while place < state.waiting.len() && companions.len() < most {
+            let waiting = &mut state.waiting[place];
+            let Some(record) = waiting.record.take_if(|_| waiting.class.dataset == dataset) else {
+                place += 1;
+                continue;
+            };
+            let Some(waiting) = state.waiting.remove(place) else { break };
+            let (answer, receiver) = oneshot::channel();
+            // Whoever no longer waits is left out.
+            if waiting.sender.send(Call::Along(receiver)).is_ok() {
+                companions.push(Companion { record, answer });
+            }
+        }
+        companions
     }
 
     /// Returns how many records wait for their dataset's trouble rather than for a free slot.
@@ -92,7 +144,7 @@ impl Turns {
             let Some(next) = self.lock().next() else { return };
             let turn = Turn { turns: self.clone(), class: next.class };
             // Whoever no longer waits sends the turn back, and the next one gets it.
-            let _ = next.sender.send(turn);
+            let _ = next.sender.send(Call::Turn(turn));
         }
     }
 
@@ -209,7 +261,7 @@ mod tests {
             for name in names {
                 let class = Class { dataset: name[..1].parse().ok(), prefix: name[1..].to_owned() };
                 let (turns, begin, name) = (self.turns.clone(), self.begin.clone(), (*name).to_owned());
-                tokio::spawn(async move { begin.send((name, turns.take(class).await)) });
+                tokio::spawn(async move { begin.send((name, turn(&turns, class).await)) });
                 tokio::task::yield_now().await;
             }
         }
@@ -234,6 +286,51 @@ mod tests {
             let place = self.running.iter().position(|(running, _)| running == name).expect("it runs");
             end(self.running.remove(place).1);
         }
+    }
+
+    async fn turn(turns: &Turns, class: Class) -> Turn {
+        match turns.wait(class, None).await {
+            Call::Turn(turn) => turn,
+            Call::Along(_) => panic!("it has to be settled alone"),
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_has_a_slot_takes_along_those_of_its_dataset_that_may_go_together() {
+        let turns = Turns::new(1);
+        let class = |dataset| Class { dataset: Some(dataset), prefix: "a".into() };
+        let record = |key: &str| {
+            let pointer = crate::message::ObjectPointer::new("b", key);
+            Record { kind: crate::message::RecordKind::Created, pointer, event_time: None, force: false }
+        };
+        let first = turn(&turns, class(0)).await;
+        let waiting: Vec<_> = [(0, Some("x")), (0, None), (1, Some("y")), (0, Some("z")), (0, Some("left"))]
+            .into_iter()
+            .map(|(dataset, key)| {
+                let turns = turns.clone();
+                tokio::spawn(async move { turns.wait(class(dataset), key.map(record)).await })
+            })
+            .collect();
+        while turns.lock().waiting.len() < waiting.len() {
+            tokio::task::yield_now().await;
+        }
+        waiting[4].abort();
+        while !waiting[4].is_finished() {
+            tokio::task::yield_now().await;
+        }
+        let keys = |companions: &[Companion]| -> Vec<String> {
+            companions.iter().map(|companion| companion.record.pointer.key.clone()).collect()
+        };
+        let one = turns.take_along(Some(0), 1);
+        assert_eq!(keys(&one), ["x"]);
+        let rest = turns.take_along(Some(0), 9);
+        assert_eq!(keys(&rest), ["z"], "neither another dataset's, nor one that goes alone, nor one that gave up");
+        drop((one, rest));
+        let mut waiting = waiting.into_iter();
+        let Call::Along(answer) = waiting.next().expect("five").await.expect("no panic") else { panic!("taken along") };
+        assert!(answer.await.is_err(), "dropped without an answer: it goes alone");
+        drop(first);
+        assert!(matches!(waiting.next().expect("five").await.expect("no panic"), Call::Turn(_)));
     }
 
     #[tokio::test]
@@ -306,7 +403,8 @@ mod tests {
         bench.wait(&["0a"]).await;
         bench.running().await;
         let given_up = bench.turns.clone();
-        let waiting = tokio::spawn(async move { given_up.take(Class { dataset: Some(0), prefix: "a".into() }).await });
+        let class = Class { dataset: Some(0), prefix: "a".into() };
+        let waiting = tokio::spawn(async move { turn(&given_up, class).await });
         tokio::task::yield_now().await;
         bench.wait(&["0a"]).await;
         waiting.abort();
