@@ -22,7 +22,8 @@ pub fn options(database: &config::Database, application_name: &str) -> anyhow::R
         (None, Some(url)) => connect_options(url.expose()).context("read database.url")?,
         (None, None) => bail!("database.url is missing"),
     };
-    Ok(options.application_name(application_name))
+    // A merge may take minutes; sqlx would warn of each that takes a second, with the whole statement.
+    Ok(options.application_name(application_name).disable_statement_logging())
 }
 
 /// Opens one connection.

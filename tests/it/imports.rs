@@ -49,6 +49,34 @@ async fn a_new_version_updates_what_changed_and_leaves_the_rest_untouched() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn small_objects_that_wait_together_share_a_transaction() -> Result<()> {
+    const OBJECTS: i64 = 150;
+    let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
+    for id in 0..OBJECTS {
+        // One that cannot be read, and one whose row another has, in the midst of the others.
+        let body = match id {
+            40 => "{\"id\": ".to_owned(),
+            id => pairs(&[(id, "a"), (if id == 90 { 91 } else { 1000 + id }, "b")]),
+        };
+        world.pipeline.put(&format!("pairs/{id:03}"), body).await?;
+    }
+    world.drainer().expect_line("object failed").start()?.finish(LIMIT).await?;
+    let states = "SELECT state, count(*) FROM penstock.object_status GROUP BY 1 ORDER BY 1";
+    assert_eq!(world.database.rows(states).await?, ["failed | 1", "imported | 149"]);
+    let n_rows = world.database.value("SELECT count(*) FROM pairs").await?;
+    assert_eq!(n_rows, (2 * (OBJECTS - 1) - 1).to_string());
+    let grouped = "SELECT count(*) FROM penstock.object WHERE technique = 'grouped'";
+    let n_grouped: i64 = world.database.value(grouped).await?.parse()?;
+    assert!(n_grouped > OBJECTS / 2, "{n_grouped} of {OBJECTS} shared a transaction");
+    let transactions = "SELECT count(DISTINCT xmin::text) FROM pairs";
+    let n_transactions: i64 = world.database.value(transactions).await?.parse()?;
+    assert!(n_transactions < OBJECTS / 2, "{n_transactions} transactions for {OBJECTS} objects");
+    assert_eq!(world.pipeline.depth().await?, Depth::default());
+    assert_eq!(world.pipeline.dead_letter_depth().await?.visible, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_imports_what_arrives_later_and_ends_when_told() -> Result<()> {
     let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
     let worker = world.worker().start()?;

@@ -84,6 +84,18 @@ async fn the_last_of_two_rows_with_one_key_stands_although_a_neighbour_is_refuse
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_default_of_the_newer_column_is_no_newer_row_although_a_neighbour_is_refused() -> Result<()> {
+    let table =
+        format!("{CHECKED}; ALTER TABLE t ADD at int DEFAULT 5; INSERT INTO t VALUES (4, 44, 1), (5, 55, NULL)");
+    let desk = Desk::new(&table, "table = \"t\"\nkey = [\"id\"]\nnewer = \"at\"\nmax_rejects = 1").await?;
+    assert_eq!(desk.load("k.csv", "id,n\n1,1\n2,1000000\n1,9\n3,3\n4,4\n5,5\n").await?, 0);
+    assert_eq!(desk.ledger().await?, ["imported 6 = 3 + 2 + 1"]);
+    let rows = desk.database.rows("SELECT * FROM t ORDER BY id").await?;
+    assert_eq!(rows, ["1 | 9 | 5", "3 | 3 | 5", "4 | 44 | 1", "5 | 5 | ∅"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_version_replaces_the_rows_although_some_of_its_own_are_refused() -> Result<()> {
     let table = format!("{CHECKED}; ALTER TABLE t ADD penstock_object bigint");
     let desk = Desk::new(&table, "table = \"t\"\nmode = \"replace\"\nmax_rejects = 2").await?;

@@ -20,6 +20,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 /// Nothing to load was found.
@@ -65,12 +66,20 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     let started = Instant::now();
     let mut summary = Summary::default();
     let groups = loader.groups(&pointers, dataset);
+    let slots = Semaphore::new(concurrency);
     let mut loads = stream::iter(&groups)
         .map(|group| {
-            let loader = &loader;
-            async move { loader.load_group(group, dataset).await }
+            let (loader, slots) = (&loader, &slots);
+            async move {
+                // One group more is read and decoded while others are written.
+                let _slot = match group.records.as_slice() {
+                    [_] => slots.acquire().await.ok(),
+                    _ => None,
+                };
+                loader.load_group(group, dataset).await
+            }
         })
-        .buffer_unordered(concurrency);
+        .buffer_unordered(concurrency + 1);
     while let Some(outcomes) = loads.next().await {
         for (pointer, outcome) in outcomes {
             if let Outcome::Failed(failure) = &outcome {

@@ -94,7 +94,8 @@ pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Vec<
                 staging: &staging,
                 key: &target.key,
                 newer: target.newer.as_deref(),
-                skips_equal: false,
+                meets: sql::Meets::Plainly,
+                n_distinct: None,
             };
             if direct::any_key_is_known(connection, &plan, &run).await? {
                 group.recent.keys_were_known();

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 mod direct;
+mod distinct;
 mod dry_run;
 mod group;
 mod pipeline;
@@ -32,9 +33,10 @@ use crate::{
     order::same_version,
 };
 use catalog::TableColumn;
+use distinct::DistinctKeys;
 use pipeline::{Decoded, Decoding, Shape};
 use run::RowOrder;
-use sql::{LoadPlan, StagedColumn};
+use sql::{LoadPlan, Meets, Sampled, StagedColumn};
 use sqlx::{Executor, PgConnection, postgres::PgCopyIn};
 use std::{sync::Arc, time::Instant};
 use technique::{Recent, Way};
@@ -168,7 +170,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
                     Some(run) => Decoded::Run(run),
                     None => {
                         (decoding, _) = open(load).await?;
-                        decoding.set_shape(Shape { mapping, order });
+                        decoding.set_shape(Shape { mapping, order: order.clone() });
                         decoding.next().await
                     }
                 };
@@ -183,7 +185,9 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
 
     // Constraints are checked by the statement that breaks them, so that a row can be blamed.
     connection.execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
-    let staged = stage(connection, &staging, load, opened.form, first, decoding).await;
+    let distinct = DistinctKeys::new(&columns, &load.target.key, load.run_bytes / 2);
+    let keys = Keys { order: order.as_ref(), distinct };
+    let staged = stage(connection, &staging, load, opened.form, first, decoding, keys).await;
     let mut staged = match staged {
         Ok(staged) => staged,
         Err(error @ LoadError::Database(_)) => return Err(error),
@@ -218,7 +222,8 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
         staging: &staging,
         key: &load.target.key,
         newer: load.target.newer.as_deref(),
-        skips_equal: load.target.table.may_skip_equal && load.recent.skips_equal(),
+        meets: Meets::Plainly,
+        n_distinct: staged.distinct.then_some(staged.n_staged),
     };
     let written = match merge_all(connection, &plan, load, &mut staged).await {
         Ok(written) => written,
@@ -298,15 +303,15 @@ async fn goes_straight(
     match (load.recent.choose(target.technique, load.known, keyed), first) {
         (Way::Staged, _) => Ok(false),
         (Way::Probe, Decoded::Run(run)) => {
-            let plan =
-                LoadPlan {
-                    table: &target.table,
-                    columns,
-                    staging,
-                    key: &target.key,
-                    newer: target.newer.as_deref(),
-                    skips_equal: false,
-                };
+            let plan = LoadPlan {
+                table: &target.table,
+                columns,
+                staging,
+                key: &target.key,
+                newer: target.newer.as_deref(),
+                meets: Meets::Plainly,
+                n_distinct: None,
+            };
             let known = direct::any_key_is_known(connection, &plan, run).await?;
             if known {
                 load.recent.keys_were_known();
@@ -392,6 +397,14 @@ struct Staged {
     first_reject: Option<(u64, &'static str, Option<String>)>,
     seen_columns: Vec<bool>,
     new_fields: Vec<Field>,
+    /// No key is staged twice, as far as is known.
+    distinct: bool,
+}
+
+/// What is found out of the keys while they are staged.
+struct Keys<'a> {
+    order: Option<&'a RowOrder>,
+    distinct: DistinctKeys,
 }
 
 /// Drains the decoder into the staging table; rejects go to the ledger on the way.
@@ -402,6 +415,7 @@ async fn stage(
     form: PayloadForm,
     first: Decoded,
     mut decoding: Decoding,
+    mut keys: Keys<'_>,
 ) -> Result<Staged, LoadError> {
     let copy_sql = format!("COPY {staging} FROM STDIN (FORMAT binary)");
     let mut staged = Staged::default();
@@ -410,7 +424,7 @@ async fn stage(
     while next.is_some() {
         let mut copy = connection.copy_in_raw(&copy_sql).await?;
         copy.send(COPY_HEADER).await?;
-        match copy_runs(&mut copy, next.take(), &mut decoding, &mut staged, &mut rejects).await {
+        match copy_runs(&mut copy, next.take(), &mut decoding, &mut staged, &mut rejects, &mut keys).await {
             Ok(left) => next = left,
             Err(error @ LoadError::Database(_)) => return Err(error),
             Err(error) => {
@@ -428,6 +442,7 @@ async fn stage(
         ledger::insert_rejects(connection, load.recorded.object_id, form, &rejects.rows).await?;
         rejects = Rejects::default();
     }
+    staged.distinct = keys.distinct.holds();
     Ok(staged)
 }
 
@@ -465,6 +480,7 @@ async fn copy_runs(
     decoding: &mut Decoding,
     staged: &mut Staged,
     rejects: &mut Rejects,
+    keys: &mut Keys<'_>,
 ) -> Result<Option<Decoded>, LoadError> {
     let mut message = Vec::with_capacity(MESSAGE_BYTES);
     loop {
@@ -478,6 +494,7 @@ async fn copy_runs(
                 staged.n_staged += run.n_rows() as u64;
                 rejects.bytes += run.batch.reject_bytes;
                 rejects.rows.append(&mut run.batch.rejects);
+                keys.distinct.add(&run, keys.order);
                 for index in 0..run.n_ordered() {
                     message.extend_from_slice(run.row(index));
                     if message.len() >= MESSAGE_BYTES {
@@ -533,7 +550,7 @@ async fn merge_all(
     staged: &mut Staged,
 ) -> Result<u64, LoadError> {
     connection.execute("SAVEPOINT penstock_merge").await?;
-    match merge(connection, plan, load, staged).await {
+    match look_and_merge(connection, plan, load, staged).await {
         Err(LoadError::Database(error)) if refused::is_refusal(&error) => {}
         settled => return settled,
     }
@@ -546,6 +563,43 @@ async fn merge_all(
     staged.n_rejected += n_refused;
     staged.n_staged -= n_refused;
     Ok(refused.n_standing)
+}
+
+/// Merges in the way that suits what is in the table. Behind a savepoint: also a look casts texts, and may be refused.
+async fn look_and_merge(
+    connection: &mut PgConnection,
+    plan: &LoadPlan<'_>,
+    load: &Load<'_>,
+    staged: &Staged,
+) -> Result<u64, LoadError> {
+    let meets = how_to_meet(connection, plan, load, staged).await?;
+    merge(connection, &LoadPlan { meets, ..*plan }, load, staged).await
+}
+
+/// Rows of a sample; and with so few staged a sample costs more than it saves.
+const SAMPLED_ROWS: u64 = 500;
+
+/// Decides how the merge meets the rows that are in the table.
+async fn how_to_meet(
+    connection: &mut PgConnection,
+    plan: &LoadPlan<'_>,
+    load: &Load<'_>,
+    staged: &Staged,
+) -> Result<Meets, LoadError> {
+    if load.target.mode != Mode::Upsert || !plan.table.may_skip_equal {
+        return Ok(Meets::Plainly);
+    }
+    // Staging was never analyzed. Row by row through the key's index is what is wanted, however large the table is
+    // and whatever the planner makes of that.
+    connection.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off").await?;
+    if staged.n_staged < 2 * SAMPLED_ROWS {
+        return Ok(Meets::SkippingEqual);
+    }
+    let sample = plan.sample(SAMPLED_ROWS, staged.n_staged);
+    match sqlx::query_as(&sample).fetch_one(connection).await {
+        Ok((n_rows, n_known, n_changed)) => Ok(Sampled { n_rows, n_known, n_changed }.meets()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What became of staged rows of which Postgres refused some.
@@ -572,7 +626,7 @@ async fn merge_refused(
     // Where the file does not say how new its rows are, the default that a row of ours was inserted with must not
     // look like another's that is newer: who gives way is settled before any is inserted.
     let mut n_gave_way = 0;
-    let mut plan = LoadPlan { skips_equal: false, ..*plan };
+    let mut plan = LoadPlan { meets: Meets::Plainly, n_distinct: None, ..*plan };
     if let (true, Some(sql)) = (plan.newer_is_absent(), plan.drop_given_way()) {
         n_gave_way = connection.execute(sql.as_str()).await?.rows_affected();
         plan.newer = None;
@@ -582,7 +636,7 @@ async fn merge_refused(
     // What is left went in by ranges; once more as a whole settles rows with the same key in different ranges.
     let n_standing = match n_left {
         0 => 0,
-        _ => write_staged(connection, &plan, mode, object_id).await?.n_standing,
+        _ => write_staged(connection, &plan, mode, object_id).await?,
     };
     Ok(Refused { n_left: n_left + n_gave_way, n_standing })
 }
@@ -610,45 +664,48 @@ async fn merge(
     if staged.n_staged == 0 {
         return Ok(0);
     }
-    let written = write_staged(connection, plan, load.target.mode, load.recorded.object_id).await?;
-    if load.target.mode == Mode::Upsert {
-        load.recent.merged(written.n_keys, written.n_touched);
-    }
-    Ok(written.n_standing)
+    write_staged(connection, plan, load.target.mode, load.recorded.object_id).await
 }
 
-/// What writing staged rows did.
-struct Written {
-    /// Distinct keys among them.
-    n_keys: u64,
-    /// Rows inserted or updated.
-    n_touched: u64,
-    /// How many stand in the target: touched or already equal.
-    n_standing: u64,
-}
-
-/// Writes the staged rows, of which there are some.
+/// Writes the staged rows, of which there are some, and returns how many of them stand in the target then: inserted,
+/// updated or already equal.
 async fn write_staged(
     connection: &mut PgConnection,
     plan: &LoadPlan<'_>,
     mode: Mode,
     object_id: i64,
-) -> Result<Written, LoadError> {
+) -> Result<u64, LoadError> {
     if mode != Mode::Upsert {
         let sql = plan.insert();
         let query = sqlx::query(&sql);
         let query = if plan.table.lineage_object { query.bind(object_id) } else { query };
-        let n_rows = query.execute(connection).await?.rows_affected();
-        return Ok(Written { n_keys: n_rows, n_touched: n_rows, n_standing: n_rows });
+        return Ok(query.execute(connection).await?.rows_affected());
     }
-    let sql = plan.upsert();
-    let query = sqlx::query_as::<_, (i64, i64)>(&sql);
-    let query = if plan.table.lineage_object { query.bind(object_id) } else { query };
     let gave_way_before = if plan.newer_is_absent() { count_gave_way(connection, plan).await? } else { 0 };
-    let (n_keys, n_touched) = query.fetch_one(&mut *connection).await?;
+    let mut n_keys = None;
+    if let (Meets::Updating, Some(sql)) = (plan.meets, plan.update()) {
+        let (n_found, n_updated) = merge_counts(connection, plan, &sql, object_id).await?;
+        n_keys = (n_found == n_updated).then_some(n_found);
+    }
+    let n_keys = match n_keys {
+        // All were there and changed: nothing is left to insert.
+        Some(n_keys) => n_keys,
+        None => merge_counts(connection, plan, &plan.upsert(), object_id).await?.0,
+    };
     let gave_way = if plan.newer_is_absent() { gave_way_before } else { count_gave_way(connection, plan).await? };
-    let number = |n: i64| u64::try_from(n).unwrap_or(0);
-    Ok(Written { n_keys: number(n_keys), n_touched: number(n_touched), n_standing: number(n_keys - gave_way) })
+    Ok(u64::try_from(n_keys - gave_way).unwrap_or(0))
+}
+
+/// Returns how many distinct keys a merge found staged, and how many rows it wrote.
+async fn merge_counts(
+    connection: &mut PgConnection,
+    plan: &LoadPlan<'_>,
+    sql: &str,
+    object_id: i64,
+) -> Result<(i64, i64), LoadError> {
+    let query = sqlx::query_as(sql);
+    let query = if plan.table.lineage_object { query.bind(object_id) } else { query };
+    Ok(query.fetch_one(connection).await?)
 }
 
 async fn count_gave_way(connection: &mut PgConnection, plan: &LoadPlan<'_>) -> Result<i64, LoadError> {

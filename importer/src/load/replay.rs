@@ -128,7 +128,8 @@ async fn run(
         staging: &lane.staging,
         key: &replay.target.key,
         newer: replay.target.newer.as_deref(),
-        skips_equal: false,
+        meets: sql::Meets::Plainly,
+        n_distinct: None,
     };
     let staged = row_numbers(connection, &lane.staging).await?;
     second.n_written += write(connection, &plan, replay.target.mode, object_id).await?;
@@ -191,7 +192,7 @@ async fn write(
     connection.execute("SAVEPOINT penstock_merge").await?;
     match write_staged(connection, plan, mode, object_id).await {
         Err(LoadError::Database(error)) if refused::is_refusal(&error) => {}
-        written => return Ok(written?.n_standing),
+        written => return written,
     }
     connection.execute("ROLLBACK TO SAVEPOINT penstock_merge").await?;
     Ok(merge_refused(connection, plan, mode, object_id, i64::MAX as u64).await?.n_standing)

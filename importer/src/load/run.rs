@@ -8,7 +8,11 @@ use crate::{
     decode::{Batch, Column},
     encode::PgType,
 };
-use std::{cmp::Ordering, ops::Range};
+use std::{
+    cmp::Ordering,
+    hash::{DefaultHasher, Hash, Hasher},
+    ops::Range,
+};
 
 /// Bytes of the field count that begins a tuple.
 const COUNT_BYTES: usize = 2;
@@ -228,6 +232,30 @@ impl Run {
                     .then(a.row.cmp(&b.row))
             });
         }
+    }
+
+    /// Returns the sorted digests of a sorted run's keys: the whole key where it fits, else a hash; none when two rows
+    /// have one digest.
+    #[must_use]
+    pub fn key_digests(&self, order: &RowOrder) -> Option<Vec<u64>> {
+        if !self.sorted {
+            return None;
+        }
+        let mut digests = Vec::with_capacity(self.n_rows());
+        for entry in &self.entries {
+            let tuple = tuple(&self.batch, entry.row);
+            let digest = match order.prefix(tuple) {
+                (prefix, true) => prefix,
+                (_, false) => {
+                    let mut hasher = DefaultHasher::new();
+                    order.key.iter().for_each(|(place, _)| field(tuple, *place).hash(&mut hasher));
+                    hasher.finish()
+                }
+            };
+            digests.push(digest);
+        }
+        digests.sort_unstable();
+        digests.windows(2).all(|pair| pair[0] != pair[1]).then_some(digests)
     }
 
     /// Empties the run and keeps its memory.

@@ -45,15 +45,15 @@ impl Sessions {
         let options = (self.connect)()?;
         let mut connection = PgConnection::connect_with(&options).await.context("connect to Postgres")?;
         // The fence needs READ COMMITTED, whatever the role's default; text without a zone is UTC; a loader's
-        // merge may take longer than what suits a web request; the keepalives free the locks of a worker whose
-        // host went away. Not every version of Postgres has the last two timeouts.
+        // merge may take longer than what suits a web request, and is none the faster for being compiled; the
+        // keepalives free the locks of a worker whose host went away. Not every version of Postgres has the last two timeouts.
         let settings = format!(
             "SET default_transaction_isolation = 'read committed'; \
              SET client_min_messages = warning; SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; \
              SET lock_timeout = {}; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
              SELECT set_config(name, '0', false) FROM pg_settings \
              WHERE name IN ('idle_session_timeout', 'transaction_timeout'); \
-             SELECT set_config(name, '{MERGE_KIB}kB', false) FROM pg_settings \
+             SET jit = off; SELECT set_config(name, '{MERGE_KIB}kB', false) FROM pg_settings \
              WHERE name = 'work_mem' AND setting::bigint < {MERGE_KIB}; \
              SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3",
             self.lock_timeout.as_millis()

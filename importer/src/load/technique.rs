@@ -10,9 +10,6 @@ const STAGED_AFTER_REFUSAL: u32 = 16;
 const STAGED_AFTER_PROBE: u32 = 4;
 /// Straight COPYs in a row after which keys are believed to be new without a look.
 const BELIEVED_AFTER: u32 = 2;
-/// Share of an object's rows that must stay as they are for a look at each before the merge to pay.
-/// Measured: a look costs about a third of what ON CONFLICT does with a row that does not change.
-const EQUAL_SHARE: f64 = 0.3;
 /// Beyond so many, one look to be sure.
 const BELIEVED_FOR: u32 = 64;
 
@@ -50,8 +47,6 @@ pub struct Recent {
 struct Memory {
     staged_left: u32,
     direct_in_a_row: u32,
-    /// Of the last merge nearly all rows were inserted or updated.
-    mostly_changed: bool,
 }
 
 impl Recent {
@@ -89,28 +84,12 @@ impl Recent {
 
     /// Notes that Postgres refused a straight COPY.
     pub fn was_refused(&self) {
-        self.stage(STAGED_AFTER_REFUSAL);
+        *self.lock() = Memory { staged_left: STAGED_AFTER_REFUSAL, direct_in_a_row: 0 };
     }
 
     /// Notes that keys of an object were in the table already.
     pub fn keys_were_known(&self) {
-        self.stage(STAGED_AFTER_PROBE);
-    }
-
-    fn stage(&self, objects: u32) {
-        let mut memory = self.lock();
-        (memory.staged_left, memory.direct_in_a_row) = (objects, 0);
-    }
-
-    /// Notes that a merge of `n_keys` rows inserted or updated `n_touched`.
-    pub fn merged(&self, n_keys: u64, n_touched: u64) {
-        self.lock().mostly_changed = n_touched as f64 > (1.0 - EQUAL_SHARE) * n_keys as f64;
-    }
-
-    /// Returns whether the next merge should leave out equal rows before it meets them.
-    #[must_use]
-    pub fn skips_equal(&self) -> bool {
-        !self.lock().mostly_changed
+        *self.lock() = Memory { staged_left: STAGED_AFTER_PROBE, direct_in_a_row: 0 };
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
@@ -151,18 +130,6 @@ mod tests {
             }
             assert_eq!(recent.choose(Technique::Auto, false, true), Way::Probe);
         }
-    }
-
-    #[test]
-    fn equal_rows_are_looked_for_unless_the_last_merge_had_few() {
-        let recent = Recent::default();
-        assert!(recent.skips_equal());
-        recent.merged(1000, 900);
-        assert!(!recent.skips_equal());
-        recent.was_refused();
-        assert!(!recent.skips_equal(), "that is another matter");
-        recent.merged(1000, 100);
-        assert!(recent.skips_equal());
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl ObjectStore for FileStore {
         Box::pin(async move {
             let (info, open) = blocking(move || store.open(&target, range)).await?;
             let chunks = stream::unfold(Some(open), |open| async move {
-                let mut open = open?;
+                let mut open = open.filter(|open| open.remaining > 0)?;
                 let read = tokio::task::spawn_blocking(move || (open.read().context("read file"), open)).await;
                 match read {
                     Ok((Ok(chunk), _)) if chunk.is_empty() => None,
@@ -144,7 +144,8 @@ fn modified(metadata: &Metadata) -> SystemTime {
 fn digest(path: &str) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let mut sha = Sha256::new();
-    let mut buffer = vec![0; READ_BYTES];
+    let size = usize::try_from(file.metadata()?.len()).unwrap_or(READ_BYTES);
+    let mut buffer = vec![0; size.clamp(1, READ_BYTES)];
     loop {
         let n = file.read(&mut buffer)?;
         if n == 0 {

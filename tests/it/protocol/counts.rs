@@ -52,6 +52,34 @@ async fn rows_that_do_not_say_how_new_they_are_give_way() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_equal_are_not_even_locked() -> Result<()> {
+    for dataset in [KEYED, NEWER] {
+        let bench = Bench::new("CREATE TABLE t (id int PRIMARY KEY, at int, v text)", dataset).await?;
+        bench.put("k", &[line(1, "5", "a"), line(2, "5", "a"), line(3, "5", "a")].concat(), "01").await?;
+        let second = [line(1, "5", "a"), line(2, "6", "b"), line(3, "5", "a"), line(4, "5", "a")].concat();
+        assert_eq!(bench.put("k", &second, "02").await?, "imported 4 = 4 + 0 + 0");
+        // ON CONFLICT leaves its mark on rows it meets, also where its WHERE then leaves them alone.
+        let touched = "SELECT id FROM t WHERE xmax <> 0 OR xmin <> (SELECT xmin FROM t WHERE id = 1) ORDER BY id";
+        assert_eq!(bench.rows(touched).await?, ["2", "4"], "{dataset}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_sees_rows_that_are_equal() -> Result<()> {
+    let tables = "CREATE TABLE t (id int PRIMARY KEY, at int, v text); CREATE TABLE seen (id int);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO public.seen VALUES (NEW.id); RETURN NEW; END $$;
+        CREATE TRIGGER note BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION note()";
+    let bench = Bench::new(tables, KEYED).await?;
+    bench.put("k", &line(1, "5", "a"), "01").await?;
+    let second = [line(1, "5", "a"), line(2, "5", "a")].concat();
+    assert_eq!(bench.put("k", &second, "02").await?, "imported 2 = 2 + 0 + 0");
+    assert_eq!(bench.rows("SELECT id FROM seen ORDER BY id").await?, ["1", "1", "2"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn numerics_that_are_equal_are_one_key() -> Result<()> {
     let bench = Bench::new("CREATE TABLE t (id numeric PRIMARY KEY, v text)", KEYED).await?;
     let lines = "{\"id\": 1.0, \"v\": \"a\"}\n{\"id\": 1.00, \"v\": \"b\"}\n";

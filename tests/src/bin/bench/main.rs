@@ -82,8 +82,11 @@ async fn main() -> Result<()> {
             }
         }
         bench.small(&mut report).await?;
+        bench.through_the_queue(&mut report, formats[0]).await?;
+        bench.small_through_the_queue(&mut report).await?;
     }
     println!("{}", report.markdown());
+    println!("{}", bench.idle().await?);
     std::fs::write(&arguments.json, report.json())?;
     eprintln!("figures of every round: {}", arguments.json.display());
     Ok(())

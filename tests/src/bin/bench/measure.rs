@@ -77,7 +77,22 @@ fn watch(child: Child) -> Result<(f64, u64)> {
 }
 
 /// Returns the CPU time of a server and its children so far, living and ended, in seconds.
+///
+/// A child that ends during a look is counted twice or not at all; so it looks until two looks agree.
 pub fn server_cpu_secs(postmaster: u32) -> f64 {
+    let mut before = one_look(postmaster);
+    for _ in 0..50 {
+        thread::sleep(Duration::from_millis(20));
+        let now = one_look(postmaster);
+        if (now - before).abs() <= 2.0 / TICKS_PER_SEC {
+            return now;
+        }
+        before = now;
+    }
+    before
+}
+
+fn one_look(postmaster: u32) -> f64 {
     let mut secs = cpu_of(postmaster, 13..17).unwrap_or(0.0);
     let Ok(processes) = fs::read_dir("/proc") else { return secs };
     for entry in processes.flatten() {
@@ -87,6 +102,14 @@ pub fn server_cpu_secs(postmaster: u32) -> f64 {
         }
     }
     secs
+}
+
+/// Returns the CPU seconds a process has used so far, and its resident memory in KiB.
+pub fn process_now(pid: u32) -> Option<(f64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib = line.split_whitespace().next()?.parse().ok()?;
+    Some((cpu_of(pid, 13..15)?, kib))
 }
 
 /// Sums fields of /proc/PID/stat (from 0; 13 to 16 are utime, stime, and those of ended children: proc(5)).

@@ -7,6 +7,7 @@ use super::{
 };
 use anyhow::{Context as _, Result};
 use penstock_tests::{
+    aws::{Account, Options, Route},
     database::Database,
     postgres::{Postgres, find_binaries},
     process::binary,
@@ -15,8 +16,9 @@ use penstock_tests::{
 };
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// The baseline of small objects: their rows from one prepared file.
@@ -180,6 +182,89 @@ impl Bench {
         self.check(&database, n_rows).await
     }
 
+    /// Measures loads through the queue: objects in an emulated bucket, their events, `importer run`.
+    ///
+    /// # Errors
+    /// When the emulator cannot be started or a run fails.
+    pub async fn through_the_queue(&self, report: &mut Report, format: Format) -> Result<()> {
+        let extension = format.extension();
+        for workers in [1, 2] {
+            let name = format!("{extension}: first load through the queue, {workers} at once");
+            if !self.skips(&name) {
+                let (n_rows, n_objects) = (self.data.n_rows, N_OBJECTS);
+                let place = self.data.put(format, "v1")?;
+                self.queued(report, (&name, C1), &place, workers, (n_rows, n_objects)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Measures many small objects through the queue.
+    ///
+    /// # Errors
+    /// When the emulator cannot be started or a run fails.
+    pub async fn small_through_the_queue(&self, report: &mut Report) -> Result<()> {
+        let name = "small objects: first load through the queue, 4 at once";
+        if self.skips(name) {
+            return Ok(());
+        }
+        let counts = (self.data.n_small_rows, self.data.n_small);
+        self.queued(report, (name, SMALL_BASE), &self.data.small(), 4, counts).await
+    }
+
+    async fn queued(
+        &self,
+        report: &mut Report,
+        (name, base): (&str, &str),
+        place: &Path,
+        concurrency: u32,
+        (n_rows, n_objects): (u64, u64),
+    ) -> Result<()> {
+        let database = self.fresh().await?;
+        let pipeline = Account::new().await?.pipeline(Options { route: Route::Direct, ..Options::default() }).await?;
+        for entry in std::fs::read_dir(place)? {
+            let entry = entry?;
+            pipeline.put_file(&entry.file_name().to_string_lossy(), &entry.path()).await?;
+        }
+        pipeline.wait_for_visible(n_objects, Duration::from_secs(120)).await?;
+        let config = self.config(&database, "upsert", concurrency)?;
+        let mut command = self.importer(&config)?;
+        command.args(["run", "--until-empty"]).env("QUEUE_URL", &pipeline.queue_url).envs(pipeline.account.variables());
+        let begun = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+        let mut cost = self.measured(&database, vec![command]).await?;
+        // What comes after the last commit is waiting for an empty queue to stay empty.
+        let last = "SELECT extract(epoch FROM max(imported_at)) FROM penstock.object_status";
+        cost.secs = database.value(last).await?.parse::<f64>()? - begun;
+        report.add(name, base, n_rows, n_objects, cost);
+        self.check(&database, n_rows).await
+    }
+
+    /// Measures a worker that finds nothing to do: its memory and its share of a processor over 20 s.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn idle(&self) -> Result<String> {
+        let database = self.fresh().await?;
+        let pipeline = Account::new().await?.pipeline(Options { route: Route::Nowhere, ..Options::default() }).await?;
+        let mut command = self.importer(&self.config(&database, "upsert", 4)?)?;
+        command.arg("run").env("QUEUE_URL", &pipeline.queue_url).envs(pipeline.account.variables());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let before = measure::process_now(child.id());
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let after = measure::process_now(child.id());
+        child.kill()?;
+        child.wait()?;
+        let (Some((cpu_before, _)), Some((cpu_after, kib))) = (before, after) else {
+            anyhow::bail!("the idle worker ended");
+        };
+        Ok(format!(
+            "An idle worker: {:.0} MiB resident, {:.2} s of processor time in 20 s.",
+            kib as f64 / 1024.0,
+            cpu_after - cpu_before
+        ))
+    }
+
     fn skips(&self, name: &str) -> bool {
         self.only.as_ref().is_some_and(|only| !name.contains(only.as_str()))
     }
@@ -222,9 +307,9 @@ impl Bench {
         self.scratch.write(
             "importer.toml",
             format!(
-                "[database]\nurl = \"{}\"\n\n[queue]\nurl = \"http://127.0.0.1:1/none\"\n\n\
+                "[database]\nurl = \"{}\"\n\n[queue]\nurl = \"http://127.0.0.1:1/none\"\nwait_secs = 1\n\n\
                  [worker]\nconcurrency = {concurrency}\n\n\
-                 [[dataset]]\nname = \"telemetry\"\nmatch = \"/**\"\ntable = \"public.telemetry\"\n\
+                 [[dataset]]\nname = \"telemetry\"\nmatch = \"**\"\ntable = \"public.telemetry\"\n\
                  mode = \"{mode}\"\nkey = [\"event_id\"]\n",
                 database.url()
             ),
@@ -232,9 +317,14 @@ impl Bench {
     }
 
     fn load(&self, config: &Path, place: &Path) -> Result<Command> {
+        let mut command = self.importer(config)?;
+        command.arg("load").arg(place).args(["--dataset", "telemetry"]);
+        Ok(command)
+    }
+
+    fn importer(&self, config: &Path) -> Result<Command> {
         let mut command = Command::new(binary("importer")?);
-        command.arg("--config").arg(config).arg("load").arg(place).args(["--dataset", "telemetry"]);
-        command.env("RUST_LOG", "warn");
+        command.arg("--config").arg(config).env("RUST_LOG", "warn");
         Ok(command)
     }
 
