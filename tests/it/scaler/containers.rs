@@ -124,6 +124,8 @@ async fn ecs_service_grows_and_the_busy_task_is_never_ended() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn deployment_grows_and_the_busy_pod_is_never_ended() -> Result<()> {
     let kubernetes = Kubernetes::start().await?;
+    // A server that is busy for a moment is asked again, and nobody is alarmed.
+    kubernetes.cluster().faults.extend([503, 429]);
     let workers = format!("[pool.workers]\nkind = \"kubernetes\"\ndeployment = \"{DEPLOYMENT}\"\n");
     let stand = grows_and_only_idle_ones_go(kubernetes.clone(), &workers, |pods| pods[3].clone()).await?;
     let said = check(&kubernetes, &stand).await?;
