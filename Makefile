@@ -28,6 +28,7 @@ demo: prepare
 test: prepare
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --no-default-features -- -D warnings
 	cargo build --workspace --all-targets
 	./target/debug/stack run -- $(run_tests)
 	cargo test --workspace --doc

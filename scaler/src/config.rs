@@ -159,22 +159,39 @@ pub enum WorkersKind {
     },
     /// Nothing is started or stopped; decisions are only recorded.
     DryRun {},
-    /// Tasks of an ECS service; not in this build.
+    /// Tasks of an ECS service.
     Ecs {
-        /// The cluster.
-        cluster: Option<String>,
-        /// The service.
-        service: Option<String>,
+        /// The cluster's name or ARN.
+        #[serde(default = "default_cluster")]
+        cluster: String,
+        /// The service's name.
+        service: String,
     },
-    /// Pods of a Deployment; not in this build.
+    /// Pods of a Kubernetes Deployment.
     Kubernetes {
-        /// The namespace.
+        /// The namespace; the context's, or the one the scaler's own pod is in, when absent.
         namespace: Option<String>,
-        /// The deployment.
-        deployment: Option<String>,
+        /// The Deployment's name.
+        deployment: String,
     },
 }
 
+impl WorkersKind {
+    /// Returns the kind's name in the file, and whether it is part of this build.
+    fn built_in(&self) -> (&'static str, bool) {
+        match self {
+            Self::Asg { .. } => ("asg", true),
+            Self::Processes { .. } => ("processes", true),
+            Self::DryRun {} => ("dry_run", true),
+            Self::Ecs { .. } => ("ecs", cfg!(feature = "ecs")),
+            Self::Kubernetes { .. } => ("kubernetes", cfg!(feature = "kubernetes")),
+        }
+    }
+}
+
+fn default_cluster() -> String {
+    "default".to_owned()
+}
 fn default_listen() -> String {
     "127.0.0.1:9465".to_owned()
 }
@@ -287,10 +304,24 @@ impl Pool {
         }
         match &self.workers {
             None => problem("[pool.workers] is missing"),
-            Some(WorkersKind::Ecs { .. }) => problem("`workers.kind` \"ecs\" is not in this build"),
-            Some(WorkersKind::Kubernetes { .. }) => problem("`workers.kind` \"kubernetes\" is not in this build"),
+            Some(kind) if !kind.built_in().1 => Err(self.not_built_in(kind)),
             Some(kind) => Ok(kind),
         }
+    }
+
+    /// Says that a kind of workers was left out of this build.
+    pub fn not_built_in(&self, kind: &WorkersKind) -> ConfigError {
+        let (name, _) = kind.built_in();
+        ConfigError(format!(
+            "pool \"{}\": `workers.kind` \"{name}\" is not in this build of the scaler; \
+             use one built with `--features {name}`, as a default build is",
+            self.name
+        ))
+    }
+
+    /// Returns what tells a pool's processes from those of another stack on the same machine.
+    pub fn mark(&self) -> String {
+        format!("{} {}", self.name, self.queue_urls.join(" "))
     }
 
     /// Returns the key that is wrong, and what is wrong with it.
@@ -338,6 +369,18 @@ impl Pool {
                 wrong("command", "must name a program".to_owned())
             }
             Some(WorkersKind::Asg { group }) if group.is_empty() => wrong("group", "must not be empty".to_owned()),
+            Some(WorkersKind::Ecs { cluster, .. }) if cluster.is_empty() => {
+                wrong("cluster", "must not be empty; leave it out for the cluster \"default\"".to_owned())
+            }
+            Some(WorkersKind::Ecs { service, .. }) if service.is_empty() => {
+                wrong("service", "must not be empty".to_owned())
+            }
+            Some(WorkersKind::Kubernetes { namespace: Some(namespace), .. }) if namespace.is_empty() => {
+                wrong("namespace", "must not be empty; leave it out for the scaler's own".to_owned())
+            }
+            Some(WorkersKind::Kubernetes { deployment, .. }) if deployment.is_empty() => {
+                wrong("deployment", "must not be empty".to_owned())
+            }
             _ => Ok(()),
         }
     }
@@ -454,6 +497,40 @@ group = "penstock-importers"
         let Ok(WorkersKind::Processes { command, env, .. }) = config.pools[0].check_runnable() else { panic!() };
         assert_eq!(command, &["importer", "run"]);
         assert_eq!(env["RUST_LOG"], "debug");
+    }
+
+    #[test]
+    fn containers_are_configured() {
+        let with = |workers: &str| {
+            let text = FULL.replace("kind = \"asg\"\ngroup = \"penstock-importers\"", workers);
+            Config::parse(&text).map(|mut config| config.pools.remove(0))
+        };
+        let ecs = with("kind = \"ecs\"\nservice = \"importers\"").unwrap();
+        let expected = WorkersKind::Ecs { cluster: "default".to_owned(), service: "importers".to_owned() };
+        assert_eq!(ecs.workers, Some(expected));
+        let kubernetes = with("kind = \"kubernetes\"\ndeployment = \"importers\"").unwrap();
+        let expected = WorkersKind::Kubernetes { namespace: None, deployment: "importers".to_owned() };
+        assert_eq!(kubernetes.workers, Some(expected));
+        for (pool, name, is_built_in) in
+            [(ecs, "ecs", cfg!(feature = "ecs")), (kubernetes, "kubernetes", cfg!(feature = "kubernetes"))]
+        {
+            match pool.check_runnable() {
+                Ok(_) => assert!(is_built_in),
+                Err(error) => assert!(!is_built_in && error.to_string().contains(&format!("--features {name}"))),
+            }
+        }
+        for (workers, expected) in [
+            ("kind = \"ecs\"", "service"),
+            ("kind = \"ecs\"\nservice = \"\"", "line 22: pool \"importers\": `service`"),
+            ("kind = \"ecs\"\nservice = \"a\"\ncluster = \"\"", "`cluster`"),
+            ("kind = \"kubernetes\"", "deployment"),
+            ("kind = \"kubernetes\"\ndeployment = \"\"", "`deployment`"),
+            ("kind = \"kubernetes\"\ndeployment = \"a\"\nnamespace = \"\"", "`namespace`"),
+            ("kind = \"kubernetes\"\nservice = \"a\"", "service"),
+        ] {
+            let error = with(workers).unwrap_err().to_string();
+            assert!(error.contains(expected), "{workers}: {error}");
+        }
     }
 
     #[test]

@@ -4,9 +4,17 @@
 //! joins its members with their heartbeats; what to do about a number is the
 //! plan's, a pure function.
 
+pub mod any;
 pub mod asg;
 pub mod census;
+#[cfg(any(feature = "ecs", feature = "kubernetes"))]
+mod count;
 pub mod dry_run;
+#[cfg(feature = "ecs")]
+pub mod ecs;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+mod others;
 pub mod plan;
 pub mod processes;
 pub mod track;
@@ -42,15 +50,46 @@ pub trait WorkerPool: Send {
         async {}
     }
 
-    /// Checks that the backend can be reached and may do what it has to; returns what is worth knowing.
-    fn check(&mut self) -> impl Future<Output = anyhow::Result<Vec<String>>> + Send;
+    /// Checks that the backend can be reached and may do what it has to; returns what is worth knowing, at least a line.
+    fn check(&mut self) -> impl Future<Output = anyhow::Result<Vec<Remark>>> + Send;
+}
+
+/// A line of a backend's check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// As it should be.
+    Fine(String),
+    /// Works, and is probably not meant.
+    Doubt {
+        /// What was found.
+        what: String,
+        /// What to do about it.
+        next: String,
+    },
+    /// Has to be mended before the pool can run.
+    Wrong {
+        /// What was found.
+        what: String,
+        /// How to mend it.
+        next: String,
+    },
+}
+
+impl Remark {
+    /// Doubts something.
+    pub fn doubt(what: impl Into<String>, next: impl Into<String>) -> Self {
+        Self::Doubt { what: what.into(), next: next.into() }
+    }
+
+    /// Finds something wrong.
+    pub fn wrong(what: impl Into<String>, next: impl Into<String>) -> Self {
+        Self::Wrong { what: what.into(), next: next.into() }
+    }
 }
 
 /// What a backend can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abilities {
-    /// A draining worker can be told to go on.
-    pub take_back: bool,
     /// A busy worker that is ended finishes what it has.
     pub drain_busy: bool,
     /// Its members are the machines or processes themselves, so a member nobody hears of can be ended.
@@ -105,6 +144,8 @@ pub enum Phase {
     Pending,
     /// Up.
     Running,
+    /// Up, and to be ended by the platform as soon as it can; asking for more keeps it.
+    Surplus,
     /// On its way out.
     Leaving,
 }

@@ -1,6 +1,12 @@
 //! One suite for every kind of pool, and what each kind does beyond it.
 
+#[cfg(feature = "ecs")]
+#[path = "pools/ecs.rs"]
+mod ecs;
 mod fake;
+#[cfg(feature = "kubernetes")]
+#[path = "pools/kubernetes.rs"]
+mod kubernetes;
 
 use std::time::Duration;
 
@@ -23,6 +29,8 @@ trait Place {
     }
     /// Lets what is on its way out be gone.
     fn settle(&self) {}
+    /// Lets the workers finish, and say so where they are protected while they work.
+    fn rest(&self) {}
 }
 
 /// The contract, for any pool.
@@ -47,10 +55,11 @@ async fn conforms(place: &impl Place) {
     assert_eq!(ids(&found), ids(&three), "a new leader finds the same members");
 
     let victim = ids(&three)[1].clone();
-    let plan = Plan { end: vec![victim.clone()], fewer: 1, ..Plan::default() };
+    let staying: Vec<String> = ids(&three).into_iter().filter(|id| *id != victim).collect();
+    // The others are busy.
+    let plan = Plan { end: vec![victim.clone()], spare: staying.clone(), fewer: 1, ..Plan::default() };
     assert_eq!(successor.apply(&plan).await.ended, std::slice::from_ref(&victim));
     let two = wait(&mut successor, |seen| size(seen) == 2).await;
-    let staying: Vec<String> = ids(&three).into_iter().filter(|id| *id != victim).collect();
     assert!(staying.iter().all(|id| ids(&two).contains(id)), "nobody but the victim goes");
     place.settle();
     wait(&mut successor, |seen| ids(seen) == staying).await;
@@ -67,6 +76,8 @@ async fn conforms(place: &impl Place) {
     place.settle();
     let replaced = wait(&mut successor, |seen| size(seen) == 2 && !ids(seen).contains(&staying[0])).await;
 
+    place.rest();
+    members(&mut successor).await;
     successor.apply(&Plan { end: ids(&replaced), fewer: 2, ..Plan::default() }).await;
     place.settle();
     wait(&mut successor, |seen| ids(seen).is_empty()).await;

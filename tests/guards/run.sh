@@ -1,5 +1,5 @@
 #!/bin/sh
-# Switches guards of the importer off, one at a time, and demands that each is missed by a test.
+# Switches guards off, one at a time, and demands that each is missed by a test.
 #
 #   tests/guards/run.sh             all guards of list.txt
 #   tests/guards/run.sh fence …     these
@@ -51,7 +51,7 @@ filter() {
 # Runs tests; 0 when all are green, 100 when one is red, else they did not run.
 run_tests() {
     cargo build --quiet --workspace --all-targets >"$scratch/build.log" 2>&1 || return 1
-    # Those of other modules cannot be changed by a patch of the importer, and the stack makes them quick.
+    # Those of other modules cannot be changed by a patch, and the stack makes them quick.
     ./target/debug/stack run -- \
         cargo nextest run --workspace --no-fail-fast --retries 0 -E "$1" >"$scratch/tests.log" 2>&1
 }

@@ -8,14 +8,10 @@ use chrono::Utc;
 use crate::config::{Config, Pool, WorkersKind};
 use crate::observation::{Observation, PoolSize, QueueDepth, Sink};
 use crate::policy::{self, State, Target};
-use crate::pool::WorkerPool;
-use crate::pool::asg::AutoScalingGroup;
-use crate::pool::dry_run::DryRun;
-use crate::pool::processes::{Processes, Settings};
+use crate::pool::any::AnyPool;
+use crate::pool::{Remark, WorkerPool};
 use crate::queue_depth::{DepthSource, SqsQueues};
 use crate::store::Store;
-
-use super::run::mark;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -31,13 +27,23 @@ impl Findings {
         let _ = writeln!(self.text, "ok      {}", line.as_ref());
     }
 
-    fn warning(&mut self, line: impl AsRef<str>) {
-        let _ = writeln!(self.text, "warning {}", line.as_ref());
+    /// Notes what works and is probably not meant, and what to do about it.
+    fn warning(&mut self, what: impl AsRef<str>, next: impl AsRef<str>) {
+        let _ = writeln!(self.text, "warning {}; {}", what.as_ref(), next.as_ref());
     }
 
-    fn wrong(&mut self, line: impl AsRef<str>) {
+    /// Notes what has to be mended, and how.
+    fn wrong(&mut self, what: impl AsRef<str>, next: impl AsRef<str>) {
         self.is_wrong = true;
-        let _ = writeln!(self.text, "wrong   {}", line.as_ref());
+        let _ = writeln!(self.text, "wrong   {}; {}", what.as_ref(), next.as_ref());
+    }
+
+    fn next(&mut self) {
+        let next = match self.is_wrong {
+            true => "mend the lines that begin with `wrong`, then run `scaler check` again",
+            false => "start `scaler run`; `scaler history` says what it decides and why",
+        };
+        let _ = writeln!(self.text, "next    {next}");
     }
 }
 
@@ -50,7 +56,10 @@ pub async fn check(config: Config) -> Findings {
             check_database(&mut store, &mut found).await.then_some(store)
         }
         None => {
-            found.warning("no [database]: rates are not measured, decisions are not kept, and only one scaler may run");
+            found.warning(
+                "no [database]: rates are not measured, decisions are not kept, and only one scaler may run",
+                "give it the importers' database, unless you mean that",
+            );
             None
         }
     };
@@ -58,6 +67,7 @@ pub async fn check(config: Config) -> Findings {
     for pool in &config.pools {
         check_pool(pool, &aws, store.as_mut(), &mut found).await;
     }
+    found.next();
     found
 }
 
@@ -65,15 +75,18 @@ pub async fn check(config: Config) -> Findings {
 async fn check_database(store: &mut Store, found: &mut Findings) -> bool {
     match store.missing_migrations().await {
         Err(error) => {
-            found.wrong(format!("database: {error:#}"));
+            found.wrong(
+                format!("database: {error:#}"),
+                "see that `database.url` (or DATABASE_URL) is right, that the server runs, and that it lets this host in",
+            );
             return false;
         }
         Ok(0) => {}
         Ok(missing) => {
-            found.warning(format!(
-                "database: schema penstock is {missing} migrations behind; `scaler run` applies them where its role may, \
-                 else run `importer migrate` as the owner"
-            ));
+            found.warning(
+                format!("database: schema penstock is {missing} migrations behind"),
+                "`scaler run` applies them where its role may, else run `importer migrate` as the owner",
+            );
             return false;
         }
     }
@@ -83,7 +96,7 @@ async fn check_database(store: &mut Store, found: &mut Findings) -> bool {
             true
         }
         Err(error) => {
-            found.wrong(format!("database: {error:#}; grant this role SELECT on schema penstock's tables"));
+            found.wrong(format!("database: {error:#}"), "grant this role SELECT on schema penstock's tables");
             false
         }
     }
@@ -91,9 +104,9 @@ async fn check_database(store: &mut Store, found: &mut Findings) -> bool {
 
 async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&mut Store>, found: &mut Findings) {
     let name = &pool.name;
-    let kind = match pool.check_runnable() {
-        Ok(kind) => kind.clone(),
-        Err(error) => return found.wrong(error.to_string()),
+    let mut backend = match AnyPool::open(pool, aws) {
+        Ok(backend) => backend,
+        Err(error) => return found.wrong(error.to_string(), "add what is missing to the pool in scaler.toml"),
     };
     let depth = SqsQueues::new(aws, pool.queue_urls.clone()).depth(pool.start_up).await;
     match &depth {
@@ -104,21 +117,25 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&mut Store>, fou
             depth.delayed,
             pool.queue_urls.len()
         )),
-        Err(error) => found.wrong(format!("pool {name}: {error:#}; it needs sqs:GetQueueAttributes")),
+        Err(error) => found.wrong(
+            format!("pool {name}: {error:#}"),
+            "see that the URL, the region and the credentials are right, and allow sqs:GetQueueAttributes",
+        ),
     }
-    let backend = match kind {
-        WorkersKind::Asg { group } => AutoScalingGroup::new(aws, group).check().await,
-        WorkersKind::Processes { command, env, directory, log_directory } => {
-            Processes::new(Settings { command, env, directory, log_directory }, mark(pool)).check().await
+    match backend.check().await {
+        Ok(remarks) => {
+            for remark in remarks {
+                match remark {
+                    Remark::Fine(line) => found.ok(format!("pool {name}: {line}")),
+                    Remark::Doubt { what, next } => found.warning(format!("pool {name}: {what}"), next),
+                    Remark::Wrong { what, next } => found.wrong(format!("pool {name}: {what}"), next),
+                }
+            }
         }
-        _ => DryRun::default().check().await,
-    };
-    match backend {
-        Ok(lines) => lines.iter().for_each(|line| found.ok(format!("pool {name}: {line}"))),
-        Err(error) => found.wrong(format!("pool {name}: {error:#}")),
+        Err(error) => found.wrong(format!("pool {name}: {error:#}"), remedy(pool)),
     }
-    for warning in doubts(pool) {
-        found.warning(format!("pool {name}: {warning}"));
+    for (what, next) in doubts(pool) {
+        found.warning(format!("pool {name}: {what}"), next);
     }
     let mut workers = PoolSize::default();
     if let Some(store) = store
@@ -139,24 +156,44 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&mut Store>, fou
     ));
 }
 
-/// Returns what is allowed and probably not meant.
-fn doubts(pool: &Pool) -> Vec<String> {
+/// Returns what to look at when a pool's workers cannot be reached.
+fn remedy(pool: &Pool) -> &'static str {
+    match pool.workers {
+        Some(WorkersKind::Asg { .. }) => {
+            "see that `group`, the region and the credentials are right, and allow autoscaling:DescribeAutoScalingGroups"
+        }
+        Some(WorkersKind::Ecs { .. }) => {
+            "see that `cluster`, `service`, the region and the credentials are right, and that the role has the right named"
+        }
+        Some(WorkersKind::Kubernetes { .. }) => {
+            "see that `namespace` and `deployment` are right, that KUBECONFIG or the pod's service account is the one meant, \
+             and that its Role has what was refused"
+        }
+        _ => "mend [pool.workers]",
+    }
+}
+
+/// Returns what is allowed and probably not meant, and what to do about it.
+fn doubts(pool: &Pool) -> Vec<(String, &'static str)> {
     let policy = pool.policy();
     let mut doubts = Vec::new();
     if let Target::Deadline { drain_within_secs } = policy.target {
         let cold_start = policy.start_up_secs + 40.0 + policy.job_secs;
         if pool.min == 0 && cold_start > 0.8 * drain_within_secs {
-            doubts.push(format!(
-                "`drain_within` leaves no room for a cold start ({cold_start:.0} s), so one worker will stay; \
-                 set min = 1 to say so, or allow more time"
+            doubts.push((
+                format!("`drain_within` leaves no room for a cold start ({cold_start:.0} s), so one worker will stay"),
+                "set min = 1 to say so, or allow more time",
             ));
         }
         if policy.job_secs > drain_within_secs {
-            doubts.push("`job` is longer than `drain_within`: no message can be done in time".to_owned());
+            doubts.push((
+                "`job` is longer than `drain_within`: no message can be done in time".to_owned(),
+                "allow more time, or give the job's real length",
+            ));
         }
     }
     if pool.min > pool.initial_proven {
-        doubts.push("`min` is above `initial_proven`".to_owned());
+        doubts.push(("`min` is above `initial_proven`".to_owned(), "raise `initial_proven` to it, or lower `min`"));
     }
     doubts
 }
@@ -190,9 +227,10 @@ mod tests {
     #[test]
     fn promise_without_room_for_a_cold_start_is_doubted() {
         assert_eq!(doubts(&pool("drain_within = \"15m\"")).len(), 0);
-        assert!(doubts(&pool("drain_within = \"90s\""))[0].contains("min = 1"));
+        assert!(doubts(&pool("drain_within = \"90s\""))[0].1.contains("min = 1"));
         assert_eq!(doubts(&pool("drain_within = \"90s\"\nmin = 1")).len(), 0);
-        assert!(doubts(&pool("drain_within = \"15m\"\njob = \"1h\"")).concat().contains("no message"));
+        let all = doubts(&pool("drain_within = \"15m\"\njob = \"1h\""));
+        assert!(all.iter().any(|(what, _)| what.contains("no message")), "{all:?}");
     }
 
     #[test]

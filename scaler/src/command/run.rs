@@ -17,9 +17,8 @@ use crate::controller::{self, Controller, Identity, Parts, Tick};
 use crate::http::{self, Readiness};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
-use crate::pool::asg::AutoScalingGroup;
-use crate::pool::dry_run::DryRun;
-use crate::pool::processes::{self, Processes, Settings};
+use crate::pool::any::AnyPool;
+use crate::pool::processes;
 use crate::queue_depth::SqsQueues;
 use crate::store::Store;
 
@@ -28,7 +27,7 @@ const APPLICATION_NAME: &str = "penstock scaler";
 
 /// Runs every pool's loop until a signal.
 pub async fn run(config: Config) -> Result<(), Failure> {
-    let pools = runnable(&config)?;
+    check_runnable(&config)?;
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let readiness = Arc::new(Readiness::default());
@@ -47,7 +46,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let mut loops = JoinSet::new();
     let keeping = CancellationToken::new();
     let mut keepers = JoinSet::new();
-    for (pool, kind) in pools {
+    for pool in config.pools {
         let leadership = leadership(&pool, config.database.as_ref());
         if let Some(leadership) = &leadership {
             // The first look decides who leads; it must not wait for the keeper's beat.
@@ -63,7 +62,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         );
         let store = config.database.clone().map(|database| Store::new(database, APPLICATION_NAME));
         let shared = Shared { store, leadership, metrics: Arc::clone(&metrics), readiness: Arc::clone(&readiness) };
-        spawn(&mut loops, pool, kind, &aws, shared, stop.clone());
+        loops.spawn(Controller::new(parts(pool, &aws, shared)?).run(stop.clone()));
     }
     while let Some(ended) = loops.join_next().await {
         ended.context("a pool's loop ended")?;
@@ -78,12 +77,12 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 
 /// Does one tick of every pool; returns a line for each.
 pub async fn once(config: Config) -> Result<String, Failure> {
-    let pools = runnable(&config)?;
+    check_runnable(&config)?;
     let Some(database) = &config.database else {
         return Err(Failure::Argument("`once` needs [database]: what it learns is kept there".to_owned()));
     };
-    for (pool, kind) in &pools {
-        if matches!(kind, WorkersKind::Processes { .. }) {
+    for pool in &config.pools {
+        if matches!(pool.workers, Some(WorkersKind::Processes { .. })) {
             let why = format!("pool \"{}\": `once` cannot look after processes, use `run`", pool.name);
             return Err(Failure::Argument(why));
         }
@@ -91,7 +90,7 @@ pub async fn once(config: Config) -> Result<String, Failure> {
     Store::new(database.clone(), APPLICATION_NAME).migrate().await?;
     let aws = crate::aws::config().await;
     let mut text = String::new();
-    for (pool, kind) in pools {
+    for pool in config.pools {
         let name = pool.name.clone();
         let leadership = leadership(&pool, Some(database));
         let shared = Shared {
@@ -100,12 +99,7 @@ pub async fn once(config: Config) -> Result<String, Failure> {
             metrics: Arc::default(),
             readiness: Arc::default(),
         };
-        let tick = match kind {
-            WorkersKind::Asg { group } => {
-                controller::once(parts(pool, AutoScalingGroup::new(&aws, group), &aws, shared)).await?
-            }
-            _ => controller::once(parts(pool, DryRun::default(), &aws, shared)).await?,
-        };
+        let tick = controller::once(parts(pool, &aws, shared)?).await?;
         if let Some(leadership) = leadership {
             leadership.release().await;
         }
@@ -130,53 +124,26 @@ struct Shared {
     readiness: Arc<Readiness>,
 }
 
-fn spawn(
-    loops: &mut JoinSet<()>,
-    pool: Pool,
-    kind: WorkersKind,
-    aws: &SdkConfig,
-    shared: Shared,
-    stop: CancellationToken,
-) {
-    match kind {
-        WorkersKind::Asg { group } => {
-            loops.spawn(Controller::new(parts(pool, AutoScalingGroup::new(aws, group), aws, shared)).run(stop));
-        }
-        WorkersKind::Processes { command, env, directory, log_directory } => {
-            let workers = Processes::new(Settings { command, env, directory, log_directory }, mark(&pool));
-            loops.spawn(Controller::new(parts(pool, workers, aws, shared)).run(stop));
-        }
-        _ => {
-            loops.spawn(Controller::new(parts(pool, DryRun::default(), aws, shared)).run(stop));
-        }
-    }
-}
-
-fn parts<P>(pool: Pool, workers: P, aws: &SdkConfig, shared: Shared) -> Parts<P, SqsQueues> {
-    Parts {
+fn parts(pool: Pool, aws: &SdkConfig, shared: Shared) -> Result<Parts<AnyPool, SqsQueues>, ConfigError> {
+    Ok(Parts {
         queue: SqsQueues::new(aws, pool.queue_urls.clone()),
+        workers: AnyPool::open(&pool, aws)?,
         pool,
-        workers,
         store: shared.store,
         leadership: shared.leadership,
         metrics: shared.metrics,
         readiness: shared.readiness,
         identity: Identity { host: processes::host(), pid: std::process::id() },
-    }
+    })
 }
 
 fn leadership(pool: &Pool, database: Option<&Database>) -> Option<Arc<Leadership>> {
     database.map(|database| Arc::new(Leadership::new(&pool.name, &processes::host(), database.clone())))
 }
 
-/// Returns what tells a pool's processes from those of another stack on the same machine.
-pub fn mark(pool: &Pool) -> String {
-    format!("{} {}", pool.name, pool.queue_urls.join(" "))
-}
-
-/// Returns the pools and what their workers are.
-pub fn runnable(config: &Config) -> Result<Vec<(Pool, WorkersKind)>, ConfigError> {
-    config.pools.iter().map(|pool| Ok((pool.clone(), pool.check_runnable()?.clone()))).collect()
+/// Checks that every pool has what is needed to run it.
+fn check_runnable(config: &Config) -> Result<(), ConfigError> {
+    config.pools.iter().try_for_each(|pool| pool.check_runnable().map(|_| ()))
 }
 
 /// Waits for the database and brings the schema up to date.

@@ -4,19 +4,12 @@
 //! lowered by the same call: capacity is never counted twice, and the group
 //! never chooses a victim, since it does not know who is busy.
 
-use std::time::Duration;
-
 use anyhow::Context;
 use aws_sdk_autoscaling::Client;
 use aws_sdk_autoscaling::types::LifecycleState;
-use tokio::time::Instant;
-use tracing::warn;
 
-use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, WorkerPool};
-
-/// How long a capacity set by somebody else is left alone.
-/// Longer: a forgotten change costs more; shorter: the two fight.
-const LEAVE_ALONE: Duration = Duration::from_secs(600);
+use super::others::Others;
+use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool};
 
 /// A group.
 pub struct AutoScalingGroup {
@@ -24,9 +17,7 @@ pub struct AutoScalingGroup {
     group: String,
     /// The group as it was seen last, and changed by us since.
     seen: Option<Seen>,
-    /// The capacity after our own last change.
-    expected: Option<i32>,
-    foreign: Option<Foreign>,
+    others: Others,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,39 +27,11 @@ struct Seen {
     max: i32,
 }
 
-/// A capacity that somebody else set.
-#[derive(Clone, Copy, Debug)]
-struct Foreign {
-    at: Instant,
-    from: i32,
-    to: i32,
-}
-
 impl AutoScalingGroup {
     /// Names the group.
     pub fn new(config: &aws_config::SdkConfig, group: String) -> Self {
-        Self { client: Client::new(config), group, seen: None, expected: None, foreign: None }
-    }
-
-    /// Notices a capacity that is neither what we set nor what was there when we came.
-    fn notice(&mut self, desired: i32) -> Option<String> {
-        if let Some(expected) = self.expected.filter(|expected| *expected != desired) {
-            warn!(
-                group = self.group,
-                pool.expected = expected,
-                pool.found = desired,
-                "somebody else changed the group's desired capacity"
-            );
-            self.foreign = Some(Foreign { at: Instant::now(), from: expected, to: desired });
-        }
-        self.expected = Some(desired);
-        self.foreign = self.foreign.filter(|foreign| foreign.at.elapsed() < LEAVE_ALONE);
-        let foreign = self.foreign?;
-        let left = LEAVE_ALONE.saturating_sub(foreign.at.elapsed()).as_secs();
-        Some(format!(
-            "somebody else changed the group's desired capacity from {} to {}, which is left alone for another {left} s",
-            foreign.from, foreign.to
-        ))
+        let others = Others::of("the group's desired capacity", &group);
+        Self { client: Client::new(config), group, seen: None, others }
     }
 
     async fn terminate(&self, id: &str, decrement: bool) -> anyhow::Result<()> {
@@ -130,7 +93,7 @@ impl WorkerPool for AutoScalingGroup {
                 since: None,
             });
         }
-        let note = self.notice(seen.desired);
+        let note = self.others.notice(seen.desired);
         self.seen = Some(seen);
         let natural = |n: i32| u32::try_from(n).unwrap_or(0);
         Ok(Members {
@@ -162,8 +125,7 @@ impl WorkerPool for AutoScalingGroup {
             }
             applied.ended.push(id.clone());
         }
-        let raised = self.foreign.is_some_and(|foreign| foreign.to > foreign.from);
-        for id in if raised { &[] } else { plan.end.as_slice() } {
+        for id in if self.others.raised() { &[] } else { plan.end.as_slice() } {
             if group.desired <= group.min {
                 applied.problems.push(format!("the group's minimum is {}", group.min));
                 break;
@@ -176,8 +138,7 @@ impl WorkerPool for AutoScalingGroup {
                 Err(error) => applied.problems.push(format!("{error:#}")),
             }
         }
-        let lowered = self.foreign.is_some_and(|foreign| foreign.to < foreign.from);
-        if start > 0 && !lowered {
+        if start > 0 && !self.others.lowered() {
             let target = group.desired.saturating_add(start);
             let allowed = target.min(group.max);
             if allowed < target {
@@ -197,26 +158,31 @@ impl WorkerPool for AutoScalingGroup {
             // Lowering the capacity would let the group choose a victim, if an instance has just come up.
             applied.problems.push(format!("{} asked for are awaited before they can be ended", plan.cancel));
         }
-        self.expected = Some(group.desired);
+        self.others.expect(group.desired);
         self.seen = Some(group);
         applied
     }
 
     fn abilities(&self) -> Abilities {
         // An instance that is terminated may not get the time to finish, so only the idle ones go.
-        Abilities { take_back: false, drain_busy: false, end_silent: true }
+        Abilities { drain_busy: false, end_silent: true }
     }
 
-    async fn check(&mut self) -> anyhow::Result<Vec<String>> {
+    async fn check(&mut self) -> anyhow::Result<Vec<Remark>> {
         let group = self.describe().await?;
-        Ok(vec![format!(
+        let mut remarks = vec![Remark::Fine(format!(
             "group {}: minimum {}, maximum {}, desired {}, {} instances",
             self.group,
             group.min_size.unwrap_or_default(),
             group.max_size.unwrap_or_default(),
             group.desired_capacity.unwrap_or_default(),
             group.instances.unwrap_or_default().len()
-        )])
+        ))];
+        if group.max_size == Some(0) {
+            let what = format!("group {}: its maximum is 0, so nobody can be started", self.group);
+            remarks.push(Remark::doubt(what, "raise it to the pool's `max`"));
+        }
+        Ok(remarks)
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Entry {
     pub standing: Standing,
     /// Whether it may be ended when the pool shrinks.
     pub may_end: bool,
+    /// Whether it is about to go and can be kept by asking for more.
+    pub may_stay: bool,
     /// Whether it is given up: dead or lost for so long that it is ended whatever it has.
     pub given_up: bool,
     /// Objects it is importing.
@@ -50,6 +52,13 @@ pub struct Entry {
     pub empty_polls: u32,
     /// When its first receive was answered.
     pub first_receive_at: Option<DateTime<Utc>>,
+}
+
+impl Entry {
+    /// Whether nothing is lost when it goes.
+    pub fn is_spendable(&self) -> bool {
+        self.may_end && matches!(self.standing, Standing::Starting | Standing::Idle)
+    }
 }
 
 /// Everyone in a pool.
@@ -93,7 +102,7 @@ impl Census {
             let found = unmatched.iter().position(|heartbeat| is_of(heartbeat, &member.key));
             let heartbeat = found.map(|place| unmatched.swap_remove(place));
             let standing = match (means.heartbeats, heartbeat) {
-                _ if member.phase == Phase::Leaving => Standing::Leaving,
+                _ if matches!(member.phase, Phase::Leaving | Phase::Surplus) => Standing::Leaving,
                 (Some(_), Some(heartbeat)) => heard(heartbeat, means.readable_secs),
                 (Some(_), None) => {
                     silent.push(census.roll.len());
@@ -110,6 +119,7 @@ impl Census {
                 id: member.id.clone(),
                 standing,
                 may_end: !member.protected,
+                may_stay: member.phase == Phase::Surplus,
                 given_up: match standing {
                     Standing::Lost => true,
                     Standing::Dead => {

@@ -1,6 +1,6 @@
 //! A pool that is only watched: decisions are made and kept, nobody is started or ended.
 
-use super::{Abilities, Applied, Members, Plan, WorkerPool};
+use super::{Abilities, Applied, Members, Plan, Remark, WorkerPool};
 
 /// A pool nobody acts on. Its workers are whoever's hearts beat on its queues.
 #[derive(Debug, Default)]
@@ -21,10 +21,12 @@ impl WorkerPool for DryRun {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { take_back: false, drain_busy: false, end_silent: false }
+        Abilities { drain_busy: false, end_silent: false }
     }
 
-    async fn check(&mut self) -> anyhow::Result<Vec<String>> {
-        Ok(vec!["dry run: decisions are kept and nothing is started or ended".to_owned()])
+    async fn check(&mut self) -> anyhow::Result<Vec<Remark>> {
+        let text = "dry run: decisions are kept and nothing is started or ended; \
+                    `scaler history` shows them, another `kind` in [pool.workers] carries them out";
+        Ok(vec![Remark::Fine(text.to_owned())])
     }
 }

@@ -16,6 +16,8 @@ pub struct Plan {
     pub end: Vec<String>,
     /// Members that do nothing any more, to be ended whatever they have; whoever replaces them is in `start`.
     pub replace: Vec<String>,
+    /// When the pool gets smaller: members that must not be the ones to go, for platforms that choose themselves.
+    pub spare: Vec<String>,
     /// How many fewer there should be.
     pub fewer: u32,
     /// How many members that should go must stay, and why.
@@ -32,14 +34,16 @@ impl Plan {
         }
         if desired >= live {
             let mut more = desired - live;
-            if abilities.take_back {
-                let leaving = census.roll.iter().filter(|entry| entry.standing == Standing::Leaving);
-                plan.take_back = leaving.take(more as usize).map(|entry| entry.id.clone()).collect();
-                more -= u32::try_from(plan.take_back.len()).unwrap_or(more);
-            }
+            let kept = census.roll.iter().filter(|entry| entry.may_stay);
+            plan.take_back = kept.take(more as usize).map(|entry| entry.id.clone()).collect();
+            more -= u32::try_from(plan.take_back.len()).unwrap_or(more);
             plan.start = more;
         } else {
             plan.shrink(live - desired, census, abilities);
+        }
+        if plan.fewer > 0 || !plan.replace.is_empty() {
+            let stays = |entry: &&Entry| !entry.given_up && !entry.is_spendable();
+            plan.spare = census.roll.iter().filter(stays).map(|entry| entry.id.clone()).collect();
         }
         plan
     }
@@ -87,13 +91,14 @@ impl Plan {
 mod tests {
     use super::*;
 
-    const ALL: Abilities = Abilities { take_back: true, drain_busy: true, end_silent: true };
+    const ALL: Abilities = Abilities { drain_busy: true, end_silent: true };
 
     fn census(standings: &[(&str, Standing)]) -> Census {
         let entry = |(id, standing): &(&str, Standing)| Entry {
             id: (*id).to_owned(),
             standing: *standing,
             may_end: !id.starts_with("protected"),
+            may_stay: id.starts_with("surplus"),
             given_up: matches!(standing, Standing::Dead | Standing::Lost),
             in_flight: if *standing == Standing::Busy { id.len() as u32 } else { 0 },
             empty_polls: u32::from(id.ends_with("longest")) * 9,
@@ -106,11 +111,11 @@ mod tests {
 
     #[test]
     fn draining_members_are_taken_back_before_any_is_started() {
-        let census = census(&[("a", Busy), ("b", Leaving), ("c", Leaving)]);
-        let plan = Plan::new(4, &census, ALL);
-        assert_eq!((plan.take_back, plan.start), (vec!["b".to_owned(), "c".to_owned()], 1));
-        let plan = Plan::new(4, &census, Abilities { take_back: false, ..ALL });
-        assert_eq!((plan.take_back.len(), plan.start), (0, 3));
+        let taken = |roll: &[(&str, Standing)]| Plan::new(4, &census(roll), ALL);
+        let plan = taken(&[("a", Busy), ("surplus-b", Leaving), ("surplus-c", Leaving)]);
+        assert_eq!((plan.take_back, plan.start), (vec!["surplus-b".to_owned(), "surplus-c".to_owned()], 1));
+        let plan = taken(&[("a", Busy), ("b", Leaving), ("c", Leaving)]);
+        assert_eq!((plan.take_back.len(), plan.start), (0, 3), "who was told to go cannot be taken back");
     }
 
     #[test]
@@ -133,6 +138,14 @@ mod tests {
         let plan = Plan::new(0, &census(&[("protected-a", Idle), ("b", Idle)]), ALL);
         assert_eq!(plan.end, ["b"]);
         assert!(plan.kept.is_some());
+    }
+
+    #[test]
+    fn whoever_may_have_something_in_hand_is_spared() {
+        let census =
+            census(&[("a", Busy), ("b", Idle), ("c", Dead), ("d", Leaving), ("e", Starting), ("protected", Idle)]);
+        assert_eq!(Plan::new(2, &census, Abilities { end_silent: false, ..ALL }).spare, ["a", "d", "protected"]);
+        assert!(Plan::new(9, &census, Abilities { end_silent: false, ..ALL }).spare.is_empty());
     }
 
     #[test]

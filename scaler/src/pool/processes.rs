@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use tokio::process::{Child, Command};
 use tracing::{info, warn};
 
-use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, WorkerPool};
+use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool};
 use proc::{Proc, ProcessId};
 
 /// The variable that marks a child with its pool.
@@ -190,8 +190,7 @@ impl WorkerPool for Processes {
     }
 
     fn abilities(&self) -> Abilities {
-        // An importer that was told to drain cannot be told to go on.
-        Abilities { take_back: false, drain_busy: true, end_silent: true }
+        Abilities { drain_busy: true, end_silent: true }
     }
 
     async fn hand_over(&mut self) {
@@ -209,18 +208,19 @@ impl WorkerPool for Processes {
         self.reap();
     }
 
-    async fn check(&mut self) -> anyhow::Result<Vec<String>> {
+    async fn check(&mut self) -> anyhow::Result<Vec<Remark>> {
         let Some(program) = self.command.first() else { bail!("`command` names no program") };
         let path = resolve(program);
         let found = if path.components().count() > 1 { path.is_file() } else { in_path(program).is_some() };
         if !found {
-            bail!("the program {program} is neither in PATH nor beside the scaler");
+            bail!("the program {program} is neither in PATH nor beside the scaler; give `command` its path");
         }
         if let Some(directory) = self.directory.as_ref().filter(|directory| !directory.is_dir()) {
-            bail!("`directory` {} is no directory", directory.display());
+            bail!("`directory` {} is no directory; create it", directory.display());
         }
         let running = self.look()?.len();
-        Ok(vec![format!("processes: {} on {}, {running} running", self.command.join(" "), self.host)])
+        let command = self.command.join(" ");
+        Ok(vec![Remark::Fine(format!("processes: {command} on {}, {running} running", self.host))])
     }
 }
 

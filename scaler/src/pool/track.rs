@@ -121,6 +121,7 @@ mod tests {
             id: id.to_owned(),
             standing,
             may_end: true,
+            may_stay: false,
             given_up: false,
             in_flight: 0,
             empty_polls: 0,

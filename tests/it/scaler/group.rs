@@ -1,16 +1,13 @@
 //! An emulated Auto Scaling group, over HTTP: none to many and back, and who goes.
 
+use super::hearts::Hearts;
 use super::stand::{AWAY_LIMIT, LIMIT, Stand};
 use anyhow::{Result, ensure};
 use penstock_tests::{
     aws::{Emulator, Kind, REGION},
     http, wait,
 };
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 const GROUP: &str = "penstock-importers";
 
@@ -74,54 +71,6 @@ impl Group {
     }
 }
 
-/// The workers on the instances, played: their hearts beat, and nothing else.
-struct Hearts {
-    states: Arc<Mutex<BTreeMap<String, &'static str>>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Hearts {
-    fn start(stand: &Arc<Stand>, group: &Arc<Group>) -> Self {
-        let states = Arc::new(Mutex::new(BTreeMap::new()));
-        let (chosen, stand, group) = (Arc::clone(&states), Arc::clone(stand), Arc::clone(group));
-        let task = tokio::spawn(async move {
-            loop {
-                let _ = beat(&stand, &group, &chosen).await;
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-        });
-        Self { states, task }
-    }
-
-    /// Says what a worker does from now on; a worker nothing was said of is busy.
-    fn set(&self, instance: &str, state: &'static str) {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner).insert(instance.to_owned(), state);
-    }
-}
-
-impl Drop for Hearts {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn beat(stand: &Stand, group: &Group, chosen: &Mutex<BTreeMap<String, &'static str>>) -> Result<()> {
-    let (_, instances) = group.look().await?;
-    let states = chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut statements = String::from("DELETE FROM penstock.workers;");
-    for instance in instances {
-        let state = states.get(&instance).copied().unwrap_or("busy");
-        let (in_flight, empty_polls) = if state == "busy" { (1, 0) } else { (0, 5) };
-        statements.push_str(&format!(
-            "INSERT INTO penstock.workers (id, host, pid, instance_id, version, state, slots, in_flight, empty_polls, \
-             heartbeat_at, queue_url, visibility_timeout_secs, started_at, first_receive_at) VALUES ('{instance}', 'h', 1, \
-             '{instance}', '0', '{state}', 4, {in_flight}, {empty_polls}, now(), '{}', 30, now(), now());",
-            stand.pipeline.queue_url
-        ));
-    }
-    stand.database.execute(&statements).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn group_grows_and_only_idle_unprotected_instances_go() -> Result<()> {
     let stand = Arc::new(Stand::new("max = 4\nbacklog_per_worker = 50").await?);
@@ -136,7 +85,11 @@ async fn group_grows_and_only_idle_unprotected_instances_go() -> Result<()> {
     let bodies: Vec<String> = (0..200).map(|n| format!("message {n}")).collect();
     stand.pipeline.send_all(&bodies).await?;
     let instances = group.wait_for(4, LIMIT).await?;
-    let hearts = Hearts::start(&stand, &group);
+    let listed = Arc::clone(&group);
+    let hearts = Hearts::start(&stand, move || {
+        let group = Arc::clone(&listed);
+        async move { Ok(group.look().await?.1) }
+    });
 
     // One is busy with the only message left, one is protected; two may go.
     stand.pipeline.purge().await?;

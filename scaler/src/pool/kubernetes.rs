@@ -1,0 +1,257 @@
+//! Workers as the pods of a Deployment.
+//!
+//! The number of replicas is all there is to set: on the way down the
+//! ReplicaSet controller chooses who goes, in an order it makes public
+//! ([`order`]). Pods that are not ready go first, whatever they do; among the
+//! others the annotation `pod-deletion-cost` decides. So the costs are written
+//! before the number is lowered, and it is lowered only as far as the
+//! controller's own order comes to nobody who must stay.
+//!
+//! Kubernetes protects no pod: one that receives its first message after our
+//! look gets SIGTERM all the same, drains, and ends when it has, within the
+//! pod's `terminationGracePeriodSeconds`.
+
+mod api;
+mod order;
+
+use std::time::Duration;
+
+use super::count::{growth, mark_surplus, n_present};
+use super::others::Others;
+use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool};
+use api::{Api, Scale};
+use order::Pod;
+
+/// What it costs to delete a pod that was chosen, one that may go as well, and one that must stay.
+const CHOSEN: i32 = -1000;
+const MAY_GO: i32 = 0;
+const MUST_STAY: i32 = 1000;
+
+/// How long the controller gets to see the costs before it sees the number: it watches the two apart.
+/// Longer only delays a scale-in; with none at all it might choose by the old costs.
+const LET_COSTS_SETTLE: Duration = Duration::from_secs(1);
+
+/// How long a pod has to finish once told to go, at the least: an importer's drain timeout, and some.
+const SHORTEST_GRACE_SECS: i64 = 120;
+
+/// A Deployment.
+pub struct KubernetesDeployment {
+    api: Api,
+    /// The Deployment as it was seen last, and changed by us since.
+    seen: Option<Seen>,
+    others: Others,
+}
+
+/// The Deployment at one moment.
+#[derive(Clone, Debug)]
+struct Seen {
+    replicas: i32,
+    pods: Vec<Pod>,
+}
+
+impl KubernetesDeployment {
+    /// Names the Deployment; where the API server is, and the namespace when none is given, is found out as `kubectl`
+    /// does, or from the pod's service account.
+    pub fn new(namespace: Option<String>, deployment: String) -> Self {
+        Self::on(Api::new(namespace, deployment))
+    }
+
+    /// Names the Deployment on a given server.
+    pub fn with_client(client: kube::Client, namespace: &str, deployment: String) -> Self {
+        Self::on(Api::with_client(client, namespace, deployment))
+    }
+
+    fn on(api: Api) -> Self {
+        let others = Others::of("the Deployment's replicas", &api.deployment);
+        Self { api, seen: None, others }
+    }
+
+    async fn look(&mut self) -> anyhow::Result<Seen> {
+        let Scale { replicas, selector } = self.api.scale().await?;
+        let pods = self.api.pods(&selector).await?;
+        Ok(Seen { replicas, pods })
+    }
+
+    /// Lowers the number, by so many victims of the plan as can still go and by `beside` more, with nobody else in danger.
+    async fn lower(&mut self, plan: &Plan, beside: i64, applied: &mut Applied) -> anyhow::Result<()> {
+        let before = self.seen.as_ref().map(|seen| seen.replicas);
+        let Seen { replicas, mut pods } = self.look().await?;
+        if before != Some(replicas) {
+            anyhow::bail!("the number of replicas became {replicas} meanwhile");
+        }
+        pods.retain(|pod| !pod.is_leaving);
+        anyhow::ensure!(
+            order::n_replica_sets(&pods) <= 1,
+            "a rollout is under way, and nobody can tell whom Kubernetes would end; it is waited for"
+        );
+        let victims = signed(plan.end.iter().filter(|id| pods.iter().any(|pod| pod.name == **id)).count());
+        let requested = (i64::from(replicas) - signed(pods.len())).max(0);
+        // Pods that were asked for and are not there are taken from the number before anybody goes.
+        let without = (i64::from(plan.cancel) + beside).min(requested);
+        let among = usize::try_from(victims + (beside - without).max(0)).unwrap_or(0);
+        if without == 0 && among == 0 {
+            return Ok(());
+        }
+        if self.write_costs(plan, &mut pods).await? {
+            tokio::time::sleep(LET_COSTS_SETTLE).await;
+        }
+        order::sort(&mut pods);
+        let is_safe = |pod: &&Pod| !plan.spare.contains(&pod.name);
+        let going: Vec<String> = pods.iter().take_while(is_safe).take(among).map(|pod| pod.name.clone()).collect();
+        if going.len() < among
+            && let Some(next) = pods.get(going.len())
+        {
+            applied.problems.push(format!(
+                "{} stay, because Kubernetes would end pod {} first, which {}must stay",
+                among - going.len(),
+                next.name,
+                if next.is_ready { "" } else { "is not ready and " }
+            ));
+        }
+        let fewer = without + signed(going.len());
+        if fewer > 0 {
+            let target = (i64::from(replicas) - fewer).max(0);
+            self.set_replicas(i32::try_from(target).unwrap_or(i32::MAX)).await?;
+            applied.ended.extend(going);
+        }
+        Ok(())
+    }
+
+    /// Says what it costs to delete each pod; returns whether that was news.
+    async fn write_costs(&self, plan: &Plan, pods: &mut [Pod]) -> anyhow::Result<bool> {
+        let mut is_news = false;
+        for pod in pods {
+            let cost = match &pod.name {
+                name if plan.spare.contains(name) => MUST_STAY,
+                name if plan.end.contains(name) => CHOSEN,
+                _ => MAY_GO,
+            };
+            if pod.deletion_cost != cost {
+                self.api.set_cost(&pod.name, cost).await?;
+                pod.deletion_cost = cost;
+                is_news = true;
+            }
+        }
+        Ok(is_news)
+    }
+
+    async fn set_replicas(&mut self, replicas: i32) -> anyhow::Result<()> {
+        self.api.set_replicas(replicas).await?;
+        self.others.expect(replicas);
+        if let Some(seen) = &mut self.seen {
+            seen.replicas = replicas;
+        }
+        Ok(())
+    }
+}
+
+impl WorkerPool for KubernetesDeployment {
+    async fn members(&mut self) -> anyhow::Result<Members> {
+        let mut seen = self.look().await?;
+        let note = self.others.notice(seen.replicas);
+        let is_rollout = order::n_replica_sets(&seen.pods) > 1;
+        // While a rollout replaces pods there may be more than the number, and asking for more keeps none of them.
+        let phase = if is_rollout { Phase::Leaving } else { Phase::Surplus };
+        order::sort(&mut seen.pods);
+        let mut members: Vec<Member> = seen.pods.iter().map(member).collect();
+        let places: Vec<String> = seen.pods.iter().map(|pod| pod.name.clone()).collect();
+        let current = if is_rollout { order::newest_replica_set(&seen.pods) } else { None };
+        let is_current =
+            |id: &str| current.is_some() && seen.pods.iter().any(|pod| pod.name == id && pod.replica_set == current);
+        let replicas = natural(seen.replicas);
+        mark_surplus(&mut members, replicas, phase, |member| {
+            (is_current(&member.id), places.iter().position(|place| *place == member.id))
+        });
+        members.sort_by(|a, b| a.id.cmp(&b.id));
+        let requested = replicas.saturating_sub(n_present(&members));
+        self.seen = Some(seen);
+        Ok(Members { members, requested, most: None, fewest: 0, note })
+    }
+
+    async fn apply(&mut self, plan: &Plan) -> Applied {
+        let mut applied = Applied::default();
+        let Some(seen) = &self.seen else {
+            applied.problems.push("the Deployment has not been seen yet".to_owned());
+            return applied;
+        };
+        let replicas = seen.replicas;
+        for id in &plan.replace {
+            match self.api.delete(id).await {
+                Ok(true) => applied.ended.push(id.clone()),
+                Ok(false) => {}
+                Err(error) => applied.problems.push(format!("{error:#}")),
+            }
+        }
+        let more = growth(plan, applied.ended.len(), &self.others);
+        if more > 0 {
+            let target = i32::try_from(i64::from(replicas) + more).unwrap_or(i32::MAX);
+            if let Err(error) = self.set_replicas(target).await {
+                applied.problems.push(format!("{error:#}"));
+                return applied;
+            }
+        }
+        if !self.others.lowered() {
+            applied.started = plan.start;
+            applied.taken_back = u32::try_from(plan.take_back.len()).unwrap_or(u32::MAX);
+        }
+        let fewer = if self.others.raised() { 0 } else { plan.end.len() as u64 + u64::from(plan.cancel) };
+        if (more < 0 || fewer > 0)
+            && let Err(error) = self.lower(plan, (-more).max(0), &mut applied).await
+        {
+            applied.problems.push(format!("nobody was ended: {error:#}"));
+        }
+        applied
+    }
+
+    fn abilities(&self) -> Abilities {
+        // A pod that is told to go may not get the time to finish, so only the idle ones go.
+        Abilities { drain_busy: false, end_silent: true }
+    }
+
+    async fn check(&mut self) -> anyhow::Result<Vec<Remark>> {
+        let mut remarks = Vec::new();
+        for missing in self.api.missing_rights().await? {
+            remarks.push(Remark::wrong(missing, "add that to the Role of the scaler's service account"));
+        }
+        let Scale { replicas, selector } = self.api.scale().await?;
+        let pods = self.api.pods(&selector).await?;
+        let n_ready = pods.iter().filter(|pod| pod.is_ready && !pod.is_leaving).count();
+        let place = self.api.place();
+        remarks.push(Remark::Fine(format!("{place}: {replicas} replicas, {} pods, {n_ready} ready", pods.len())));
+        let advice = format!("set `terminationGracePeriodSeconds` of its template to {SHORTEST_GRACE_SECS}");
+        remarks.push(match self.api.grace_secs().await {
+            Ok(secs) if secs < SHORTEST_GRACE_SECS => {
+                Remark::doubt(format!("{place}: a pod told to go is killed after {secs} s"), advice)
+            }
+            Ok(secs) => Remark::Fine(format!("{place}: a pod told to go has {secs} s to finish")),
+            Err(error) => {
+                let next = format!("let the scaler get deployments, or make sure yourself: {advice}");
+                Remark::doubt(format!("{error:#}"), next)
+            }
+        });
+        Ok(remarks)
+    }
+}
+
+fn natural(n: i32) -> u32 {
+    u32::try_from(n).unwrap_or(0)
+}
+
+fn signed(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn member(pod: &Pod) -> Member {
+    Member {
+        id: pod.name.clone(),
+        // An importer calls itself by its host's name, which is the pod's.
+        key: Key::Instance(pod.name.clone()),
+        phase: match pod.phase {
+            _ if pod.is_leaving => Phase::Leaving,
+            order::PodPhase::Pending => Phase::Pending,
+            _ => Phase::Running,
+        },
+        protected: false,
+        since: pod.created_at,
+    }
+}

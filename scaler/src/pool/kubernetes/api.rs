@@ -1,0 +1,262 @@
+//! The calls to the API server, in our own words.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, Config};
+use serde_json::json;
+
+use super::order::{Pod, PodPhase};
+
+/// The annotation the ReplicaSet controller reads.
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// How long an answer may take, tries again included.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Pods of one page.
+const PAGE: u32 = 500;
+
+/// Most pages of a list.
+const MOST_PAGES: usize = 100;
+
+/// What a pod that says nothing of it has.
+const DEFAULT_GRACE_SECS: i64 = 30;
+
+/// What the scaler does, as verb, group, resource and subresource.
+const RIGHTS: [(&str, &str, &str, &str); 5] = [
+    ("get", "apps", "deployments", "scale"),
+    ("patch", "apps", "deployments", "scale"),
+    ("list", "", "pods", ""),
+    ("patch", "", "pods", ""),
+    ("delete", "", "pods", ""),
+];
+
+/// One Deployment's part of the API.
+pub struct Api {
+    namespace: Option<String>,
+    /// The Deployment's name.
+    pub deployment: String,
+    client: Option<Client>,
+}
+
+/// The Deployment's number.
+#[derive(Clone, Debug)]
+pub struct Scale {
+    /// How many pods there are to be.
+    pub replicas: i32,
+    /// What they are found by.
+    pub selector: String,
+}
+
+impl Api {
+    /// Names the Deployment; the server is found at the first call.
+    pub fn new(namespace: Option<String>, deployment: String) -> Self {
+        Self { namespace, deployment, client: None }
+    }
+
+    /// Names the Deployment on a given server.
+    pub fn with_client(client: Client, namespace: &str, deployment: String) -> Self {
+        Self { namespace: Some(namespace.to_owned()), deployment, client: Some(client) }
+    }
+
+    /// Reads the number.
+    pub async fn scale(&mut self) -> anyhow::Result<Scale> {
+        self.connect().await?;
+        let place = self.place();
+        let scale = within(self.deployments()?.get_scale(&self.deployment)).await;
+        let scale = scale.with_context(|| format!("read the scale of {place}"))?;
+        // A number of 0 is left out of the JSON; a part that is missing as a whole is not 0.
+        let spec = scale.spec.with_context(|| format!("the scale of {place} lacks its number"))?;
+        let selector = scale.status.and_then(|status| status.selector).filter(|selector| !selector.is_empty());
+        let selector = selector.with_context(|| format!("the scale of {place} lacks its selector"))?;
+        Ok(Scale { replicas: spec.replicas.unwrap_or(0), selector })
+    }
+
+    /// Returns the pods of the Deployment's ReplicaSets, without those that have ended.
+    pub async fn pods(&self, selector: &str) -> anyhow::Result<Vec<Pod>> {
+        let mut pods = Vec::new();
+        let mut params = ListParams::default().labels(selector).limit(PAGE);
+        for _ in 0..MOST_PAGES {
+            let page = within(self.pods_api()?.list(&params)).await;
+            let page = page.with_context(|| format!("list the pods of {}", self.place()))?;
+            for pod in page.items {
+                pods.extend(read(pod)?);
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(pods),
+            }
+        }
+        bail!("the list of the pods of {} does not end", self.place())
+    }
+
+    /// Sets the number.
+    pub async fn set_replicas(&self, replicas: i32) -> anyhow::Result<()> {
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        let params = PatchParams::default();
+        let patched = within(self.deployments()?.patch_scale(&self.deployment, &params, &patch)).await;
+        patched.with_context(|| format!("set the replicas of {} to {replicas}", self.place()))?;
+        Ok(())
+    }
+
+    /// Says what it costs to delete a pod; of one that is gone nothing needs saying.
+    pub async fn set_cost(&self, pod: &str, cost: i32) -> anyhow::Result<()> {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {DELETION_COST: cost.to_string()}}}));
+        let api = self.pods_api()?;
+        let params = PatchParams::default();
+        let patched = within(async {
+            match api.patch(pod, &params, &patch).await {
+                Err(error) if is_missing(&error) => Ok(()),
+                patched => patched.map(|_| ()),
+            }
+        });
+        patched.await.with_context(|| format!("write the deletion cost of pod {pod}"))
+    }
+
+    /// Deletes a pod; the ReplicaSet replaces it. Returns whether there was one.
+    pub async fn delete(&self, pod: &str) -> anyhow::Result<bool> {
+        let api = self.pods_api()?;
+        let deleted = within(async {
+            match api.delete(pod, &DeleteParams::default()).await {
+                Err(error) if is_missing(&error) => Ok(false),
+                deleted => deleted.map(|_| true),
+            }
+        });
+        deleted.await.with_context(|| format!("delete pod {pod}"))
+    }
+
+    /// Returns how long a pod of the Deployment has to finish once it is told to go.
+    pub async fn grace_secs(&self) -> anyhow::Result<i64> {
+        let found = within(self.deployments()?.get(&self.deployment)).await;
+        let found = found.with_context(|| format!("read {}", self.place()))?;
+        let template = found.spec.and_then(|spec| spec.template.spec);
+        Ok(template.and_then(|pod| pod.termination_grace_period_seconds).unwrap_or(DEFAULT_GRACE_SECS))
+    }
+
+    /// Asks the server for every right; returns a sentence about each that is missing.
+    pub async fn missing_rights(&mut self) -> anyhow::Result<Vec<String>> {
+        let client = self.connect().await?.clone();
+        let namespace = self.namespace();
+        let reviews: kube::Api<SelfSubjectAccessReview> = kube::Api::all(client);
+        let mut missing = Vec::new();
+        for (verb, group, resource, subresource) in RIGHTS {
+            let text = |text: &str| Some(text.to_owned());
+            let attributes = ResourceAttributes {
+                namespace: Some(namespace.clone()),
+                verb: text(verb),
+                group: text(group),
+                resource: text(resource),
+                subresource: text(subresource).filter(|text| !text.is_empty()),
+                // A Role may name the Deployment; pods have names nobody knows beforehand.
+                name: (resource == "deployments").then(|| self.deployment.clone()),
+                ..ResourceAttributes::default()
+            };
+            let review = SelfSubjectAccessReview {
+                spec: SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() },
+                ..SelfSubjectAccessReview::default()
+            };
+            let answer = within(reviews.create(&PostParams::default(), &review)).await;
+            let status = answer.context("ask the API server for the scaler's rights")?.status;
+            if !status.is_some_and(|status| status.allowed) {
+                let slash = if subresource.is_empty() { "" } else { "/" };
+                missing.push(format!("may not {verb} {resource}{slash}{subresource} in namespace {namespace}"));
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Returns the Deployment's name for people.
+    pub fn place(&self) -> String {
+        format!("deployment {}/{}", self.namespace(), self.deployment)
+    }
+
+    fn namespace(&self) -> String {
+        let default = || self.client.as_ref().map_or("default", Client::default_namespace).to_owned();
+        self.namespace.clone().unwrap_or_else(default)
+    }
+
+    async fn connect(&mut self) -> anyhow::Result<&Client> {
+        if self.client.is_none() {
+            let mut config = Config::infer()
+                .await
+                .context("find the API server: neither a kubeconfig nor a pod's service account can be used")?;
+            config.connect_timeout = Some(PATIENCE);
+            let client = Client::try_from(config).map_err(plain).context("prepare the connection to the API server")?;
+            self.client = Some(client);
+        }
+        self.client.as_ref().context("not connected to the API server yet")
+    }
+
+    fn deployments(&self) -> anyhow::Result<kube::Api<Deployment>> {
+        let client = self.client.clone().context("not connected to the API server yet")?;
+        Ok(kube::Api::namespaced(client, &self.namespace()))
+    }
+
+    fn pods_api(&self) -> anyhow::Result<kube::Api<v1::Pod>> {
+        let client = self.client.clone().context("not connected to the API server yet")?;
+        Ok(kube::Api::namespaced(client, &self.namespace()))
+    }
+}
+
+/// Bounds a call in time. The client tries again by itself when the server is busy (429, 503, 504).
+async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
+    match tokio::time::timeout(PATIENCE, call).await {
+        Ok(answer) => answer.map_err(plain),
+        Err(_) => bail!("no answer within {} s", PATIENCE.as_secs()),
+    }
+}
+
+/// Says an error in the server's own words.
+fn plain(error: kube::Error) -> anyhow::Error {
+    match error {
+        kube::Error::Api(status) => anyhow!("{} ({})", status.message, status.code),
+        other => other.into(),
+    }
+}
+
+fn is_missing(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Reads a pod; `None` for one that has ended or belongs to nobody.
+fn read(pod: v1::Pod) -> anyhow::Result<Option<Pod>> {
+    let name = pod.metadata.name.context("a pod without a name")?;
+    let status = pod.status.unwrap_or_default();
+    let phase = match status.phase.as_deref() {
+        Some("Succeeded" | "Failed") => return Ok(None),
+        Some("Running") => PodPhase::Running,
+        Some("Unknown") => PodPhase::Unknown,
+        _ => PodPhase::Pending,
+    };
+    let owners = pod.metadata.owner_references.unwrap_or_default();
+    let owner = owners.into_iter().find(|owner| owner.controller == Some(true) && owner.kind == "ReplicaSet");
+    let Some(owner) = owner else { return Ok(None) };
+    let is_ready = status
+        .conditions
+        .unwrap_or_default()
+        .iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let annotations = pod.metadata.annotations.unwrap_or_default();
+    Ok(Some(Pod {
+        name,
+        replica_set: Some(owner.uid),
+        is_assigned: pod.spec.and_then(|spec| spec.node_name).is_some_and(|node| !node.is_empty()),
+        phase,
+        is_ready,
+        is_leaving: pod.metadata.deletion_timestamp.is_some(),
+        // What is no number counts as none.
+        deletion_cost: annotations.get(DELETION_COST).and_then(|cost| cost.parse().ok()).unwrap_or(0),
+        created_at: pod.metadata.creation_timestamp.and_then(|at| read_time(at.0.as_millisecond())),
+    }))
+}
+
+fn read_time(millis: i64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_millis(millis)
+}

@@ -1,0 +1,92 @@
+//! Noticing that somebody else changes the number we set, and leaving it alone for a while.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+/// How long a number set by somebody else is left alone.
+/// Longer: a forgotten change costs more; shorter: the two fight.
+const LEAVE_ALONE: Duration = Duration::from_secs(600);
+
+/// Watches one number that others may set too.
+#[derive(Debug)]
+pub struct Others {
+    /// What the number is called.
+    what: &'static str,
+    /// Whose it is.
+    name: String,
+    /// The number after our own last change.
+    expected: Option<i32>,
+    foreign: Option<Foreign>,
+}
+
+/// A number that somebody else set.
+#[derive(Clone, Copy, Debug)]
+struct Foreign {
+    at: Instant,
+    from: i32,
+    to: i32,
+}
+
+impl Others {
+    /// Begins to watch a number.
+    pub fn of(what: &'static str, name: &str) -> Self {
+        Self { what, name: name.to_owned(), expected: None, foreign: None }
+    }
+
+    /// Takes note of our own change.
+    pub fn expect(&mut self, number: i32) {
+        self.expected = Some(number);
+    }
+
+    /// Notices a number that is neither what we set nor what was there when we came, and says so while it is left alone.
+    pub fn notice(&mut self, found: i32) -> Option<String> {
+        if let Some(expected) = self.expected.filter(|expected| *expected != found) {
+            warn!(
+                pool.workers = self.name,
+                pool.expected = expected,
+                pool.found = found,
+                "somebody else changed {}",
+                self.what
+            );
+            self.foreign = Some(Foreign { at: Instant::now(), from: expected, to: found });
+        }
+        self.expected = Some(found);
+        self.foreign = self.foreign.filter(|foreign| foreign.at.elapsed() < LEAVE_ALONE);
+        let Foreign { at, from, to } = self.foreign?;
+        let left = LEAVE_ALONE.saturating_sub(at.elapsed()).as_secs();
+        Some(format!(
+            "somebody else changed {} from {from} to {to}, which is left alone for another {left} s",
+            self.what
+        ))
+    }
+
+    /// Whether somebody else wants more.
+    pub fn raised(&self) -> bool {
+        self.foreign.is_some_and(|foreign| foreign.to > foreign.from)
+    }
+
+    /// Whether somebody else wants fewer.
+    pub fn lowered(&self) -> bool {
+        self.foreign.is_some_and(|foreign| foreign.to < foreign.from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_hand_is_noticed_and_our_own_is_not() {
+        let mut others = Others::of("the number", "importers");
+        assert_eq!(others.notice(3), None, "what was there when we came is nobody's change");
+        others.expect(5);
+        assert_eq!(others.notice(5), None);
+        assert!(others.notice(2).unwrap().contains("the number from 5 to 2"));
+        assert!(others.lowered() && !others.raised());
+        assert!(others.notice(2).is_some(), "it is left alone for a while");
+        assert!(others.notice(9).unwrap().contains("from 2 to 9"));
+        assert!(others.raised() && !others.lowered());
+    }
+}
