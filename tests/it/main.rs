@@ -23,6 +23,7 @@ mod protocol;
 mod recovery;
 mod redelivery;
 mod refused;
+mod roles;
 mod samples;
 mod scaler;
 mod second_chance;
