@@ -17,6 +17,7 @@ mod imports;
 mod kills;
 mod ledger;
 mod memory;
+mod observe;
 mod outages;
 mod overwritten;
 mod protocol;
