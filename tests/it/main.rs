@@ -33,4 +33,5 @@ mod starting;
 mod stopped;
 mod surroundings;
 mod torture;
+mod units;
 mod world;
