@@ -15,6 +15,7 @@ mod heartbeat;
 mod hostile;
 mod imports;
 mod kills;
+mod kubernetes;
 mod ledger;
 mod memory;
 mod observe;
