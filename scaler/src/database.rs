@@ -100,8 +100,7 @@ pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
         );
     }
     if !exists {
-        // Asked only then: IF NOT EXISTS takes the right to create schemas even where there is nothing to create.
-        connection.execute("CREATE SCHEMA IF NOT EXISTS penstock").await.context("create schema penstock")?;
+        create_schema(connection).await?;
     }
     // sqlx keeps its own table unqualified: with this search_path it lands in our schema.
     connection
@@ -111,6 +110,18 @@ pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
     let applied = MIGRATIONS.run(&mut *connection).await;
     connection.execute("RESET search_path; SET statement_timeout = '10s'").await.context("reset search_path")?;
     applied.context("apply migrations")
+}
+
+/// Creates the schema. Asked only where it is missing: IF NOT EXISTS takes the right to create schemas even where
+/// there is nothing to create, and does not keep two that start at once from each other's way.
+async fn create_schema(connection: &mut PgConnection) -> anyhow::Result<()> {
+    let created = connection.execute("CREATE SCHEMA penstock").await;
+    let code = created.as_ref().err().and_then(|error| error.as_database_error()?.code());
+    // duplicate_schema, or unique_violation when the other one's is not committed at our look.
+    if code.is_some_and(|code| code == "42P06" || code == "23505") {
+        return Ok(());
+    }
+    created.map(|_| ()).context("create schema penstock")
 }
 
 /// Returns how many migrations have yet to be applied; changes nothing.

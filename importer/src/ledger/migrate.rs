@@ -24,8 +24,7 @@ pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<usize> {
         );
     }
     if !exists {
-        // Asked only then: IF NOT EXISTS takes the right to create schemas even where there is nothing to create.
-        connection.execute("CREATE SCHEMA IF NOT EXISTS penstock").await.context("create schema penstock")?;
+        create_schema(connection).await?;
     }
     // sqlx keeps its own table unqualified: with this search_path it lands beside ours.
     connection.execute("SET search_path = penstock").await.context("set search_path")?;
@@ -33,6 +32,23 @@ pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<usize> {
     connection.execute("RESET search_path").await.context("reset search_path")?;
     result?;
     Ok(missing)
+}
+
+/// Creates the schema. Asked only where it is missing: IF NOT EXISTS takes the right to create schemas even where
+/// there is nothing to create, and does not keep two that start at once from each other's way.
+async fn create_schema(connection: &mut PgConnection) -> anyhow::Result<()> {
+    match connection.execute("CREATE SCHEMA penstock").await {
+        // duplicate_schema, or unique_violation when the other one's is not committed at our look.
+        Err(error)
+            if error
+                .as_database_error()
+                .and_then(|said| said.code())
+                .is_some_and(|code| code == "42P06" || code == "23505") =>
+        {
+            Ok(())
+        }
+        created => created.map(|_| ()).context("create schema penstock"),
+    }
 }
 
 /// Returns whether an error is one of reaching Postgres, or of a state it will leave, rather than its answer.

@@ -298,15 +298,14 @@ async fn goes_straight(
     match (load.recent.choose(target.technique, load.known, keyed), first) {
         (Way::Staged, _) => Ok(false),
         (Way::Probe, Decoded::Run(run)) => {
-            let plan =
-                LoadPlan {
-                    table: &target.table,
-                    columns,
-                    staging,
-                    key: &target.key,
-                    newer: target.newer.as_deref(),
-                    skips_equal: false,
-                };
+            let plan = LoadPlan {
+                table: &target.table,
+                columns,
+                staging,
+                key: &target.key,
+                newer: target.newer.as_deref(),
+                skips_equal: false,
+            };
             let known = direct::any_key_is_known(connection, &plan, run).await?;
             if known {
                 load.recent.keys_were_known();
