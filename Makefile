@@ -38,4 +38,4 @@ bench: prepare
 	./target/release/bench $(if $(QUICK),--quick)
 
 prepare:
-	@./infra/local/prepare.sh
+	@./infra/local/prepare.sh $(filter test,$(MAKECMDGOALS))

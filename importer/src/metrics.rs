@@ -61,12 +61,15 @@ pub struct DatasetLabel {
     pub dataset: Arc<str>,
 }
 
+/// What may become of an object.
+pub const OUTCOMES: [&str; 6] = ["imported", "already_imported", "superseded", "skipped", "gone", "failed"];
+
 /// `dataset` and `outcome`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabel {
     /// Name from the configuration.
     pub dataset: Arc<str>,
-    /// `imported`, `already_imported`, `superseded`, `skipped`, `gone`, `failed` or `retrying`.
+    /// One of [`OUTCOMES`].
     pub outcome: &'static str,
 }
 
@@ -137,9 +140,22 @@ impl Metrics {
         };
         metrics.register();
         for dataset in datasets {
-            let label = DatasetLabel { dataset: dataset.as_str().into() };
-            for family in [&metrics.objects_imported, &metrics.rows_written, &metrics.rows_rejected] {
+            let dataset: Arc<str> = dataset.as_str().into();
+            let label = DatasetLabel { dataset: Arc::clone(&dataset) };
+            for family in [
+                &metrics.objects_imported,
+                &metrics.rows_read,
+                &metrics.rows_written,
+                &metrics.rows_merged,
+                &metrics.rows_filtered,
+                &metrics.rows_rejected,
+                &metrics.bytes_read,
+            ] {
                 drop(family.get_or_create(&label));
+            }
+            drop(metrics.import_duration.get_or_create(&label));
+            for outcome in OUTCOMES {
+                drop(metrics.objects.get_or_create(&OutcomeLabel { dataset: Arc::clone(&dataset), outcome }));
             }
         }
         metrics
@@ -258,6 +274,13 @@ mod tests {
     #[test]
     fn every_dataset_is_listed_before_its_first_object() {
         let text = Metrics::new(&["quiet".to_owned()]).text();
-        assert!(text.contains("importer_objects_imported_total{dataset=\"quiet\"} 0"), "{text}");
+        for line in [
+            "importer_objects_imported_total{dataset=\"quiet\"} 0",
+            "importer_rows_read_total{dataset=\"quiet\"} 0",
+            "importer_objects_finished_total{dataset=\"quiet\",outcome=\"failed\"} 0",
+            "importer_import_duration_seconds_count{dataset=\"quiet\"} 0",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
     }
 }

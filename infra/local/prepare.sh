@@ -1,6 +1,7 @@
 #!/bin/sh
 # Finds out what the local stack needs and this machine lacks, lists it, asks, installs it.
 # YES=1, or no terminal to ask on, goes ahead. Never creates or starts a Postgres cluster of the system.
+# `prepare.sh test` adds what only the tests need.
 set -eu
 
 packages=
@@ -19,6 +20,11 @@ command -v setpriv >/dev/null || packages="$packages util-linux"
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv"
 # Some crates hold a little C (zstd, ring).
 command -v cc >/dev/null || packages="$packages gcc libc6-dev"
+
+# systemd-analyze checks infra/systemd; nothing is started by it.
+if [ "${1:-}" = test ]; then
+    command -v systemd-analyze >/dev/null || packages="$packages systemd"
+fi
 
 if ! command -v cargo >/dev/null; then
     echo "Rust is missing: https://rustup.rs says how to get it" >&2

@@ -128,6 +128,7 @@ pub struct Controller<P, Q> {
 impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
     /// Prepares the loop.
     pub fn new(parts: Parts<P, Q>) -> Self {
+        parts.metrics.announce(&parts.pool.name);
         Self {
             policy: parts.pool.policy(),
             parts,

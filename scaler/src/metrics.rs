@@ -10,6 +10,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
 
+use crate::decision::Reason;
+
 type Fraction = Gauge<f64, AtomicU64>;
 
 /// A pool.
@@ -42,9 +44,12 @@ pub struct OfState {
 pub struct OfPart {
     /// The pool.
     pub pool: String,
-    /// `queue`, `database` or `pool`.
+    /// One of [`PARTS`].
     pub part: &'static str,
 }
+
+/// The parts of a tick that can fail, and the tick as a whole.
+pub const PARTS: [&str; 4] = ["queue", "database", "pool", "tick"];
 
 /// The metrics, shared by all pools' loops.
 pub struct Metrics {
@@ -137,6 +142,20 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Lists a pool's counters at zero, so that an increase is seen from the first one on.
+    pub fn announce(&self, pool: &str) {
+        let pool = pool.to_owned();
+        for reason in Reason::ALL {
+            drop(self.decisions.get_or_create(&OfReason { pool: pool.clone(), reason: reason.as_str() }));
+        }
+        for part in PARTS {
+            drop(self.failures.get_or_create(&OfPart { pool: pool.clone(), part }));
+        }
+        let of_pool = OfPool { pool };
+        drop(self.started.get_or_create(&of_pool));
+        drop(self.ended.get_or_create(&of_pool));
+    }
+
     /// Returns all metrics as text.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -149,6 +168,20 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counters_of_a_pool_are_listed_before_they_count() {
+        let metrics = Metrics::default();
+        metrics.announce("p");
+        let text = metrics.text();
+        for line in [
+            "scaler_decisions_total{pool=\"p\",reason=\"no_progress\"} 0",
+            "scaler_failures_total{pool=\"p\",part=\"pool\"} 0",
+            "scaler_workers_started_total{pool=\"p\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
 
     #[test]
     fn metrics_have_their_documented_names() {

@@ -4,6 +4,8 @@ use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs};
 use anyhow::Result;
 use penstock_tests::{
     aws::Options,
+    postgres::Postgres,
+    process::Program,
     proxy::{Action, Rule},
 };
 
@@ -18,5 +20,22 @@ async fn a_connection_that_breaks_while_the_schema_is_read_is_waited_out() -> Re
     worker.finish(LIMIT).await?;
     assert_eq!(cut.count(), 1);
     assert_eq!(world.pairs().await?, ["1=x"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_that_start_at_once_on_an_empty_database_all_find_a_schema() -> Result<()> {
+    for _ in 0..3 {
+        let database = Postgres::shared()?.create_database().await?;
+        let migrate = || Program::new("importer").arg("migrate").env("DATABASE_URL", database.url()).start();
+        let starting = (0..8).map(|_| migrate()).collect::<Result<Vec<_>>>()?;
+        for importer in starting {
+            importer.finish(LIMIT).await?;
+        }
+        assert_eq!(
+            database.value("SELECT count(*) = count(DISTINCT version) FROM penstock._sqlx_migrations").await?,
+            "true"
+        );
+    }
     Ok(())
 }

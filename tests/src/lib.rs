@@ -20,6 +20,7 @@ pub mod proxy;
 pub mod scratch;
 pub mod spawn;
 pub mod telemetry;
+pub mod tools;
 pub mod torture;
 pub mod wait;
 

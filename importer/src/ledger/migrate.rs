@@ -1,7 +1,7 @@
 //! Bringing the schema `penstock` up to date.
 
 use anyhow::{Context, bail};
-use sqlx::{Executor, PgConnection, migrate::Migrator};
+use sqlx::{Executor, PgConnection, Row, migrate::Migrator};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
@@ -13,26 +13,42 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 /// # Errors
 /// When the schema is behind and this role may not change it, or a migration fails.
 pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<usize> {
-    let Standing { missing, may_create, exists } = standing(connection).await?;
+    let Standing { exists, missing, lacks, .. } = standing(connection).await?;
     if missing == 0 {
         return Ok(0);
     }
-    if !may_create {
+    if let Some(lacks) = lacks {
         bail!(
-            "schema penstock is {missing} migrations behind and this role lacks the CREATE right {}; \
-             run `importer migrate` once as the owner",
-            if exists { "on schema penstock" } else { "on the database" }
+            "schema penstock is {missing} migrations behind and this role {lacks}; \
+             run `importer migrate` once as the owner"
         );
     }
+    if !exists {
+        create_schema(connection).await?;
+    }
     // sqlx keeps its own table unqualified: with this search_path it lands beside ours.
-    connection
-        .execute("CREATE SCHEMA IF NOT EXISTS penstock; SET search_path = penstock")
-        .await
-        .context("create schema penstock")?;
+    connection.execute("SET search_path = penstock").await.context("set search_path")?;
     let result = MIGRATIONS.run(&mut *connection).await.context("apply migrations");
     connection.execute("RESET search_path").await.context("reset search_path")?;
     result?;
     Ok(missing)
+}
+
+/// Creates the schema. Asked only where it is missing: IF NOT EXISTS takes the right to create schemas even where
+/// there is nothing to create, and does not keep two that start at once from each other's way.
+async fn create_schema(connection: &mut PgConnection) -> anyhow::Result<()> {
+    match connection.execute("CREATE SCHEMA penstock").await {
+        // duplicate_schema, or unique_violation when the other one's is not committed at our look.
+        Err(error)
+            if error
+                .as_database_error()
+                .and_then(|said| said.code())
+                .is_some_and(|code| code == "42P06" || code == "23505") =>
+        {
+            Ok(())
+        }
+        created => created.map(|_| ()).context("create schema penstock"),
+    }
 }
 
 /// Returns whether an error is one of reaching Postgres, or of a state it will leave, rather than its answer.
@@ -49,7 +65,7 @@ pub fn is_outage(error: &anyhow::Error) -> bool {
 }
 
 /// How far the schema is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// The schema `penstock` is there.
     pub exists: bool,
@@ -57,37 +73,44 @@ pub struct Standing {
     pub missing: usize,
     /// This role may apply them.
     pub may_create: bool,
+    /// Which right it lacks where it may not: "(penstock_worker) lacks the CREATE right on schema penstock".
+    pub lacks: Option<String>,
 }
 
 /// Returns how far the schema is and whether this role may bring it further. Changes nothing.
 ///
 /// # Errors
-/// Of the database.
+/// Of the database, or when this role may not even look; the text then names the right and how to give it.
 pub async fn standing(connection: &mut PgConnection) -> anyhow::Result<Standing> {
-    let applied = applied_versions(connection).await?;
-    let missing = MIGRATIONS.iter().filter(|m| !applied.contains(&m.version)).count();
-    let (exists, may_create) = sqlx::query_as(
-        "SELECT to_regnamespace('penstock') IS NOT NULL, \
-         CASE WHEN to_regnamespace('penstock') IS NULL \
-         THEN has_database_privilege(current_database(), 'CREATE') \
-         ELSE has_schema_privilege('penstock', 'CREATE') END",
-    )
-    .fetch_one(connection)
-    .await
-    .context("read this role's rights")?;
-    Ok(Standing { exists, missing, may_create })
-}
-
-async fn applied_versions(connection: &mut PgConnection) -> anyhow::Result<Vec<i64>> {
-    let exists: bool = sqlx::query_scalar("SELECT to_regclass('penstock._sqlx_migrations') IS NOT NULL")
-        .fetch_one(&mut *connection)
-        .await
-        .context("look for schema penstock")?;
-    if !exists {
-        return Ok(Vec::new());
+    let rights = sqlx::query(include_str!("rights.sql")).fetch_one(&mut *connection).await;
+    let rights = rights.context("read this role's rights")?;
+    let role: String = rights.try_get("role")?;
+    let exists: bool = rights.try_get("schema_exists")?;
+    let mut applied: Vec<i64> = Vec::new();
+    if rights.try_get("ledger_exists")? {
+        for (may, right, grant) in [
+            ("may_use", "the USAGE right on schema penstock", "USAGE ON SCHEMA penstock"),
+            ("may_read", "the SELECT right on table penstock._sqlx_migrations", "SELECT ON penstock._sqlx_migrations"),
+        ] {
+            if !rights.try_get::<bool, _>(may)? {
+                bail!("this role ({role}) lacks {right}: GRANT {grant} TO {role}, or run infra/postgres/grants.sql");
+            }
+        }
+        applied = sqlx::query_scalar("SELECT version FROM penstock._sqlx_migrations WHERE success")
+            .fetch_all(connection)
+            .await
+            .context("read applied migrations")?;
     }
-    sqlx::query_scalar("SELECT version FROM penstock._sqlx_migrations WHERE success")
-        .fetch_all(connection)
-        .await
-        .context("read applied migrations")
+    let missing = MIGRATIONS.iter().filter(|m| !applied.contains(&m.version)).count();
+    // The first migration says CREATE SCHEMA IF NOT EXISTS, which takes the database's right in any case.
+    let right = if applied.is_empty() && !rights.try_get::<bool, _>("may_create_schemas")? {
+        Some("the CREATE right on the database".to_owned())
+    } else if exists && !rights.try_get::<bool, _>("may_create_tables")? {
+        Some("the CREATE right on schema penstock".to_owned())
+    } else {
+        let foreign: Option<String> = rights.try_get("foreign_tables")?;
+        foreign.map(|tables| format!("ownership of {tables}"))
+    };
+    let lacks = right.map(|right| format!("({role}) lacks {right}"));
+    Ok(Standing { exists, missing, may_create: lacks.is_none(), lacks })
 }

@@ -172,7 +172,9 @@ async fn wait_for_schema(database: &Database, readiness: &Readiness) -> Result<(
 fn is_lasting(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}");
     error.is::<ConfigError>()
-        || ["database.url", "migrations behind", "apply migrations"].iter().any(|known| text.contains(known))
+        || ["database.url", "migrations behind", "lacks the USAGE right", "apply migrations"]
+            .iter()
+            .any(|known| text.contains(known))
 }
 
 /// Cancels `stop` on SIGTERM and SIGINT; a second one ends the process at once and leaves the workers draining.

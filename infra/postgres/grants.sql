@@ -1,0 +1,23 @@
+-- What the worker and the scaler may do in the schema penstock.
+-- Run as penstock_owner after the first `importer migrate`; running it again changes nothing:
+--   psql -v ON_ERROR_STOP=1 -U penstock_owner -d warehouse -f infra/postgres/grants.sql
+
+GRANT USAGE ON SCHEMA penstock TO penstock_worker, penstock_scaler;
+
+-- Whether the schema is current.
+GRANT SELECT ON penstock._sqlx_migrations TO penstock_worker, penstock_scaler;
+
+-- The worker writes the ledger. It cannot remove an entry: only `importer prune`, as the owner, does.
+GRANT SELECT, INSERT, UPDATE ON penstock.head, penstock.object TO penstock_worker;
+-- A version imported again replaces its rejects; a worker that ends, or was lost for an hour, loses its row.
+GRANT SELECT, INSERT, UPDATE, DELETE ON penstock.reject, penstock.workers TO penstock_worker;
+GRANT SELECT ON penstock.object_status, penstock.rejects TO penstock_worker;
+
+-- The scaler reads what was finished and who is alive, and keeps its state, and its decisions for 90 days.
+GRANT SELECT ON penstock.head, penstock.object, penstock.workers TO penstock_scaler;
+GRANT SELECT, INSERT, UPDATE ON penstock.pool_state TO penstock_scaler;
+GRANT SELECT, INSERT, DELETE ON penstock.decisions TO penstock_scaler;
+
+-- Tables that later migrations add are usable at once; this file, run again, then says it more narrowly.
+ALTER DEFAULT PRIVILEGES IN SCHEMA penstock GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO penstock_worker;
+ALTER DEFAULT PRIVILEGES IN SCHEMA penstock GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO penstock_scaler;

@@ -1,0 +1,25 @@
+-- The roles of Penstock, and what the database itself must allow them.
+-- Run once as an administrator, connected to the database that Penstock loads into; running it again changes nothing:
+--   psql -v ON_ERROR_STOP=1 -d warehouse -f infra/postgres/roles.sql
+-- Passwords are for you to set (\password penstock_owner), or none where the server knows its users otherwise.
+
+-- penstock_owner   owns the schema penstock; only `importer migrate` and `importer prune` run as it
+-- penstock_worker  every importer, and every command of `importer` but those two
+-- penstock_scaler  the scaler
+SELECT format('CREATE ROLE %I LOGIN', wanted)
+FROM unnest(ARRAY ['penstock_owner', 'penstock_worker', 'penstock_scaler']) AS wanted
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted)
+\gexec
+
+-- The owner creates the schema, the worker a staging table for every connection.
+SELECT format('GRANT CONNECT, CREATE ON DATABASE %I TO penstock_owner', current_database()),
+       format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO penstock_worker', current_database()),
+       format('GRANT CONNECT ON DATABASE %I TO penstock_scaler', current_database())
+\gexec
+
+-- A message is deleted once its rows are committed, so a commit has to be one, whatever the server's default.
+ALTER ROLE penstock_worker SET synchronous_commit = on;
+
+-- What holds the pool back when importers wait for locks: the scaler has to see what others' sessions wait for.
+-- Without it the scaler still counts connections.
+GRANT pg_read_all_stats TO penstock_scaler;

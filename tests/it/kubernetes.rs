@@ -1,0 +1,258 @@
+//! `infra/kubernetes/`: it renders, the API's schemas accept it, and its parts fit each other and the programs.
+
+use anyhow::{Context as _, Result, ensure};
+use penstock_tests::{aws, process, repository, scratch::Scratch, spawn, tools};
+use serde_norway::Value;
+use std::{collections::BTreeSet, fs, process::Command};
+
+/// Everything the guides ask the reader to make by hand.
+const SECRETS: [&str; 4] = ["penstock-importer", "penstock-scaler", "penstock-owner", "penstock-aws"];
+
+/// The oldest version the guide names, and a recent one.
+const VERSIONS: [&str; 2] = ["1.25", "1.35"];
+
+#[test]
+fn what_renders_is_what_the_api_knows() -> Result<()> {
+    for (directory, kinds) in [
+        (
+            "infra/kubernetes",
+            "ConfigMap ConfigMap Deployment Deployment Namespace NetworkPolicy NetworkPolicy Role RoleBinding \
+             ServiceAccount ServiceAccount",
+        ),
+        ("infra/kubernetes/migrate", "Job"),
+    ] {
+        let text = render(directory)?;
+        validate(&text)?;
+        let mut found: Vec<String> = documents(&text)?.iter().map(|document| string(&document["kind"])).collect();
+        found.sort();
+        assert_eq!(found.join(" "), kinds);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_field_the_api_does_not_know_would_be_found() -> Result<()> {
+    let text = render("infra/kubernetes")?;
+    for (from, to) in [
+        ("terminationGracePeriodSeconds:", "terminationGraceSeconds:"),
+        ("periodSeconds: 20", "periodSeconds: often"),
+        ("verbs:", "verb:"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        assert!(validate(&text.replacen(from, to, 1)).is_err(), "{to} was accepted");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_scaler_has_the_rights_it_uses_and_no_other_and_importers_have_none() -> Result<()> {
+    let documents = documents(&render("infra/kubernetes")?)?;
+    let role = find(&documents, "Role", "penstock-scaler")?;
+    let rules: BTreeSet<String> = list(&role["rules"])
+        .iter()
+        .map(|rule| {
+            let words = |name: &str| list(&rule[name]).iter().map(string).collect::<Vec<_>>().join(",");
+            format!("{} {} {} {}", words("apiGroups"), words("resources"), words("resourceNames"), words("verbs"))
+        })
+        .collect();
+    let expected = [
+        "apps deployments/scale penstock-importer get,patch",
+        "apps deployments penstock-importer get",
+        " pods  list,patch,delete",
+    ];
+    assert_eq!(rules, expected.map(str::to_owned).into());
+    let binding = find(&documents, "RoleBinding", "penstock-scaler")?;
+    assert_eq!(
+        list(&binding["subjects"]).iter().map(|subject| string(&subject["name"])).collect::<Vec<_>>(),
+        ["penstock-scaler"]
+    );
+    assert_eq!(list(&binding["subjects"])[0]["namespace"], "penstock");
+    let importers = pod(find(&documents, "Deployment", "penstock-importer")?);
+    assert_eq!(importers["automountServiceAccountToken"], false);
+    Ok(())
+}
+
+#[test]
+fn pods_fit_their_configuration_and_what_they_mount_exists() -> Result<()> {
+    let documents = documents(&render("infra/kubernetes")?)?;
+    for (name, port) in [("penstock-importer", 9464), ("penstock-scaler", 9465)] {
+        let deployment = find(&documents, "Deployment", name)?;
+        let template = &deployment["spec"]["template"];
+        let pod = &template["spec"];
+        let container = &list(&pod["containers"])[0];
+        let annotations = &template["metadata"]["annotations"];
+        assert_eq!(annotations["prometheus.io/scrape"], "true", "{name}");
+        assert_eq!(annotations["prometheus.io/path"], "/metrics", "{name}");
+        assert_eq!(annotations["prometheus.io/port"], port.to_string(), "{name}");
+        let ports = list(&container["ports"]);
+        assert_eq!((&ports[0]["name"], ports[0]["containerPort"].as_u64()), (&"http".into(), Some(port)), "{name}");
+        for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+            assert_eq!(container[probe]["httpGet"]["path"], path, "{name}");
+            assert_eq!(container[probe]["httpGet"]["port"], "http", "{name}");
+        }
+        understood(container)?;
+        locked_in(pod, container);
+        find(&documents, "ServiceAccount", &string(&pod["serviceAccountName"]))?;
+        for volume in list(&pod["volumes"]) {
+            if let Some(secret) = volume["secret"]["secretName"].as_str() {
+                assert!(SECRETS.contains(&secret), "{name} mounts {secret}");
+            } else {
+                find(&documents, "ConfigMap", &string(&volume["configMap"]["name"]))?;
+            }
+        }
+        let file = name.trim_start_matches("penstock-");
+        let text = config(&documents, file)?;
+        assert!(text.contains(&format!("listen = \"0.0.0.0:{port}\"")), "{name}: {text}");
+    }
+    let job = find(&self::documents(&render("infra/kubernetes/migrate")?)?, "Job", "penstock-migrate")?.clone();
+    understood(&list(&pod(&job)["containers"])[0])?;
+    locked_in(pod(&job), &list(&pod(&job)["containers"])[0]);
+    Ok(())
+}
+
+#[test]
+fn a_stop_leaves_time_to_drain_and_the_pool_is_the_deployment() -> Result<()> {
+    let documents = documents(&render("infra/kubernetes")?)?;
+    let text = config(&documents, "importer")?;
+    let importer = importer::config::Config::parse(&text, "importer.toml", |_| None)?;
+    let deployment = find(&documents, "Deployment", "penstock-importer")?;
+    let grace_secs = pod(deployment)["terminationGracePeriodSeconds"].as_u64().context("a grace period")?;
+    assert!(grace_secs > u64::from(importer.worker.drain_timeout_secs) + 5, "{grace_secs}");
+    assert!(deployment["spec"]["replicas"].is_null(), "applying the file again would undo what the scaler set");
+
+    let scaler: toml::Value = toml::from_str(&config(&documents, "scaler")?)?;
+    let pool = &scaler["pool"][0];
+    assert_eq!(pool["workers"]["kind"].as_str(), Some("kubernetes"));
+    assert_eq!(pool["workers"]["deployment"].as_str(), Some("penstock-importer"));
+    assert_eq!(pool["slots_per_worker"].as_integer(), Some(importer.worker.concurrency.into()));
+    assert_eq!(pool["queue_urls"][0].as_str(), importer.queue.url.as_deref());
+    let scratch = Scratch::new("kubernetes")?;
+    let file = scratch.write("scaler.toml", config(&documents, "scaler")?)?;
+    let mut decide = Command::new(process::binary("scaler")?);
+    spawn::run(decide.args(["decide", "--stream", "--config"]).arg(file))
+        .context("the scaler reads its configuration")?;
+    Ok(())
+}
+
+#[test]
+fn the_network_policies_are_about_our_pods_and_let_nobody_in_but_the_monitoring() -> Result<()> {
+    let documents = documents(&render("infra/kubernetes")?)?;
+    let labels: BTreeSet<String> = documents
+        .iter()
+        .filter_map(|document| document["spec"]["template"]["metadata"]["labels"].as_mapping())
+        .flatten()
+        .map(|(name, value)| format!("{}={}", string(name), string(value)))
+        .collect();
+    for policy in documents.iter().filter(|document| document["kind"] == "NetworkPolicy") {
+        let selector = policy["spec"]["podSelector"]["matchLabels"].as_mapping().context("a selector")?;
+        for (name, value) in selector {
+            let label = format!("{}={}", string(name), string(value));
+            assert!(labels.contains(&label), "no pod has {label}");
+        }
+        for rule in list(&policy["spec"]["ingress"]) {
+            assert!(!list(&rule["from"]).is_empty() && !list(&rule["ports"]).is_empty(), "{rule:?}");
+        }
+    }
+    let whole = find(&documents, "NetworkPolicy", "penstock")?;
+    assert_eq!(list(&whole["spec"]["policyTypes"]).iter().map(string).collect::<Vec<_>>(), ["Ingress", "Egress"]);
+    Ok(())
+}
+
+#[test]
+fn the_guides_overlay_changes_image_namespace_and_configuration() -> Result<()> {
+    let guide = fs::read_to_string(repository().join("docs/guides/kubernetes.md"))?;
+    let overlay = guide.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).context("an overlay")?;
+    // kustomize before 2.1, as in Debian's kubectl, keeps directories apart from files; later ones know the word still.
+    let base = repository().join("infra/kubernetes");
+    ensure!(overlay.contains("resources:\n  - penstock/infra/kubernetes\n"), "{overlay}");
+    let scratch = Scratch::new("overlay")?;
+    std::os::unix::fs::symlink(repository(), scratch.path().join("penstock"))?;
+    scratch.write(
+        "kustomization.yaml",
+        overlay.replace("resources:\n  - penstock/infra/kubernetes\n", "bases:\n  - penstock/infra/kubernetes\n"),
+    )?;
+    scratch.write("importer.toml", "# mine\n[queue]\n")?;
+    scratch.write("scaler.toml", fs::read_to_string(base.join("scaler.toml"))?)?;
+    let kubectl = tools::kubectl()?;
+    let text = spawn::run(Command::new(kubectl).current_dir(scratch.path()).args(["kustomize", "."]))?;
+    validate(&text)?;
+    let documents = documents(&text)?;
+    assert!(config(&documents, "importer")?.starts_with("# mine"));
+    for name in ["penstock-importer", "penstock-scaler"] {
+        let deployment = find(&documents, "Deployment", name)?;
+        assert_eq!(deployment["metadata"]["namespace"], "imports");
+        let image = string(&list(&pod(deployment)["containers"])[0]["image"]);
+        assert!(image.starts_with("registry.example.com/penstock:"), "{image}");
+    }
+    assert_eq!(list(&find(&documents, "RoleBinding", "penstock-scaler")?["subjects"])[0]["namespace"], "imports");
+    Ok(())
+}
+
+/// A container without root, without rights and with a file system it cannot write to.
+fn locked_in(pod: &Value, container: &Value) {
+    let (whole, own) = (&pod["securityContext"], &container["securityContext"]);
+    assert_eq!(whole["runAsNonRoot"], true);
+    assert_eq!(whole["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!(own["allowPrivilegeEscalation"], false);
+    assert_eq!(own["readOnlyRootFilesystem"], true);
+    assert_eq!(own["capabilities"]["drop"][0], "ALL");
+    assert!(container["resources"]["limits"]["memory"].is_string(), "{container:?}");
+}
+
+/// Fails unless the program takes the container's command line.
+fn understood(container: &Value) -> Result<()> {
+    let words: Vec<String> =
+        list(&container["command"]).iter().chain(list(&container["args"]).iter()).map(string).collect();
+    let (program, arguments) = words.split_first().context("a command")?;
+    spawn::run(Command::new(process::binary(program)?).args(arguments).arg("--help"))?;
+    Ok(())
+}
+
+fn render(directory: &str) -> Result<String> {
+    spawn::run(Command::new(tools::kubectl()?).current_dir(repository()).args(["kustomize", directory]))
+}
+
+/// Holds rendered objects against the API's own schemas, unknown fields refused.
+fn validate(text: &str) -> Result<()> {
+    let python = aws::python("kubernetes")?;
+    let scratch = Scratch::new("kubernetes")?;
+    let file = scratch.write("rendered.yaml", text)?;
+    let validator = python.with_file_name("kubernetes-validate");
+    for version in VERSIONS {
+        let said = spawn::run(Command::new(&validator).args(["--strict", "-k", version]).arg(&file))?;
+        let n_passed = said.lines().filter(|line| line.contains(" passed ")).count();
+        ensure!(n_passed == documents(text)?.len(), "{said}");
+    }
+    Ok(())
+}
+
+fn documents(text: &str) -> Result<Vec<Value>> {
+    text.split("\n---\n").map(|document| serde_norway::from_str(document).context(document.to_owned())).collect()
+}
+
+fn find<'a>(documents: &'a [Value], kind: &str, name: &str) -> Result<&'a Value> {
+    let wanted = |document: &&Value| document["kind"] == kind && document["metadata"]["name"] == name;
+    documents.iter().find(wanted).with_context(|| format!("no {kind} {name}"))
+}
+
+/// Returns the text of a program's configuration.
+fn config(documents: &[Value], program: &str) -> Result<String> {
+    let prefix = format!("penstock-{program}-config-");
+    let found = documents
+        .iter()
+        .find(|document| document["kind"] == "ConfigMap" && string(&document["metadata"]["name"]).starts_with(&prefix));
+    let data = &found.with_context(|| format!("no ConfigMap {prefix}…"))?["data"];
+    Ok(data[format!("{program}.toml")].as_str().context("a file in it")?.to_owned())
+}
+
+fn pod(workload: &Value) -> &Value {
+    &workload["spec"]["template"]["spec"]
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_sequence().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn string(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,222 @@
+//! The three roles of `infra/postgres/`: each can do its part, and none can do another's.
+
+use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs};
+use anyhow::{Context as _, Result};
+use penstock_tests::{
+    aws::Options,
+    postgres::Postgres,
+    process::{Ended, Program},
+    repository, spawn,
+};
+use std::{process::Command, sync::Arc};
+
+/// What everyone may do on a fresh database. Taken away, what is left is what the files grant.
+const NOTHING_FOR_EVERYONE: &str =
+    "REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE ALL ON DATABASE \"{name}\" FROM PUBLIC";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn owner_migrates_worker_imports_and_scaler_decides_each_with_its_own_rights_only() -> Result<()> {
+    let cast = Cast::new().await?;
+    let refused = cast.importer("migrate", "penstock_worker").await?;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        refused.stderr.contains("this role (penstock_worker) lacks the CREATE right on the database"),
+        "{}",
+        refused.stderr
+    );
+    let refused = cast.scaler("once", "penstock_scaler").await?;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.stderr.contains("(penstock_scaler) lacks the CREATE right on the database"), "{}", refused.stderr);
+
+    let migrated = cast.importer("migrate", "penstock_owner").await?;
+    assert_eq!(migrated.status.code(), Some(0), "{}", migrated.stderr);
+    let refused = cast.importer("migrate", "penstock_worker").await?;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        refused.stderr.contains("lacks the USAGE right on schema penstock: GRANT USAGE ON SCHEMA penstock TO"),
+        "{}",
+        refused.stderr
+    );
+    let refused = cast.scaler("once", "penstock_scaler").await?;
+    assert!(refused.stderr.contains("(penstock_scaler) lacks the USAGE right"), "{}", refused.stderr);
+    // Twice: what an upgrade runs again must not fail.
+    for _ in 0..2 {
+        cast.psql("penstock_owner", &["-f", "infra/postgres/grants.sql"])?;
+    }
+    cast.psql("penstock", &["-v", "schema=public", "-v", "table=pairs", "-f", "infra/postgres/table.sql"])?;
+    let current = cast.importer("migrate", "penstock_worker").await?;
+    assert_eq!((current.status.code(), current.stdout.as_str()), (Some(0), "schema penstock is up to date\n"));
+
+    // Good rows, a row Postgres refuses, a new version of an object, a corrupt one, an import without a queue.
+    let pipeline = &cast.world.pipeline;
+    pipeline.put("pairs/a", pairs(&[(1, "x"), (2, "y")])).await?;
+    pipeline.put("pairs/b", pairs(&[(3, "z")]) + "{\"id\":null,\"value\":\"w\"}\n").await?;
+    pipeline.put("pairs/c.parquet", "PAR1 and nothing else").await?;
+    pipeline.wait_for_visible(3, LIMIT).await?;
+    cast.drain().await?;
+    pipeline.put("pairs/a", pairs(&[(1, "x"), (2, "changed")])).await?;
+    pipeline.wait_for_visible(1, LIMIT).await?;
+    cast.drain().await?;
+    assert_eq!(cast.world.pairs().await?, ["1=x", "2=changed", "3=z"]);
+    let states = cast.world.states().await?;
+    assert_eq!(
+        states,
+        ["pairs/a | imported | 2", "pairs/a | imported | 2", "pairs/b | imported | 1", "pairs/c.parquet | failed | 0"]
+    );
+    assert_eq!(cast.world.database.value("SELECT count(*) FROM penstock.rejects").await?, "1");
+    for command in ["status", "rejects"] {
+        let shown = cast.importer(command, "penstock_worker").await?;
+        assert_eq!(shown.status.code(), Some(0), "{command}: {}", shown.stderr);
+    }
+    let ended = cast.program("rejects", "penstock_worker").arg("--replay").run(LIMIT).await?;
+    assert!(!ended.stderr.contains("permission denied"), "{}", ended.stderr);
+
+    let once = cast.scaler("once", "penstock_scaler").await?;
+    assert_eq!(once.status.code(), Some(0), "{}", once.stderr);
+    let history = cast.scaler("history", "penstock_scaler").await?;
+    assert!(history.status.success() && !history.stdout.is_empty(), "{}", history.stderr);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn later_migrations_need_the_owner_and_nobody_else_can_remove_what_is_known() -> Result<()> {
+    let cast = Cast::new().await?;
+    let migrated = cast.importer("migrate", "penstock_owner").await?;
+    assert_eq!(migrated.status.code(), Some(0), "{}", migrated.stderr);
+    cast.psql("penstock_owner", &["-f", "infra/postgres/grants.sql"])?;
+
+    // As it stands after an upgrade of the programs, before the new release's migration.
+    let newest =
+        "DELETE FROM penstock._sqlx_migrations WHERE version = (SELECT max(version) FROM penstock._sqlx_migrations)";
+    cast.world.database.execute(newest).await?;
+    let refused = cast.importer("migrate", "penstock_worker").await?;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        refused.stderr.contains(
+            "is 1 migrations behind and this role (penstock_worker) lacks the CREATE right on schema penstock"
+        ),
+        "{}",
+        refused.stderr
+    );
+    let refused = cast.program("run", "penstock_worker").run(LIMIT).await?;
+    assert_eq!(refused.status.code(), Some(1), "a worker must not start on an older schema");
+    assert!(refused.stderr.contains("lacks the CREATE right on schema penstock"), "{}", refused.stderr);
+
+    // A role that may create tables and owns none is told so, too.
+    cast.world.database.execute("GRANT CREATE ON SCHEMA penstock TO penstock_worker").await?;
+    let refused = cast.importer("migrate", "penstock_worker").await?;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.stderr.contains("lacks ownership of penstock._sqlx_migrations, "), "{}", refused.stderr);
+
+    for (role, statement) in [
+        ("penstock_worker", "DELETE FROM penstock.object"),
+        ("penstock_worker", "DELETE FROM penstock.head"),
+        ("penstock_worker", "INSERT INTO penstock.decisions SELECT"),
+        ("penstock_worker", "DELETE FROM penstock._sqlx_migrations"),
+        ("penstock_scaler", "DELETE FROM penstock._sqlx_migrations"),
+        ("penstock_scaler", "UPDATE penstock.object SET state = 'imported'"),
+        ("penstock_scaler", "DELETE FROM penstock.workers"),
+        ("penstock_scaler", "SELECT * FROM penstock.reject"),
+        ("penstock_scaler", "SELECT * FROM public.pairs"),
+        ("penstock_owner", "SELECT * FROM public.pairs"),
+    ] {
+        let said = cast.psql(role, &["-c", statement]).expect_err(statement);
+        assert!(format!("{said:#}").contains("permission denied"), "{role}: {statement}: {said:#}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_runs_on_the_schema_of_a_later_one_so_it_can_be_put_back() -> Result<()> {
+    let cast = Cast::new().await?;
+    let migrated = cast.importer("migrate", "penstock_owner").await?;
+    assert_eq!(migrated.status.code(), Some(0), "{}", migrated.stderr);
+    cast.psql("penstock_owner", &["-f", "infra/postgres/grants.sql"])?;
+    cast.psql("penstock", &["-v", "schema=public", "-v", "table=pairs", "-f", "infra/postgres/table.sql"])?;
+    // What a later release may do: add a column and a table, and note the migration.
+    let later = "ALTER TABLE penstock.object ADD COLUMN later text; CREATE TABLE penstock.later (id bigint); \
+        INSERT INTO penstock._sqlx_migrations (version, description, success, checksum, execution_time) \
+        VALUES (29990101000000, 'later', true, '', 0)";
+    cast.psql("penstock_owner", &["-c", later])?;
+    cast.world.pipeline.put("pairs/a", pairs(&[(1, "x")])).await?;
+    cast.world.pipeline.wait_for_visible(1, LIMIT).await?;
+    cast.drain().await?;
+    assert_eq!(cast.world.pairs().await?, ["1=x"]);
+    let once = cast.scaler("once", "penstock_scaler").await?;
+    assert_eq!(once.status.code(), Some(0), "{}", once.stderr);
+    for role in ["penstock_owner", "penstock_worker"] {
+        let migrated = cast.importer("migrate", role).await?;
+        assert_eq!((migrated.status.code(), migrated.stdout.as_str()), (Some(0), "schema penstock is up to date\n"));
+    }
+    // And until somebody runs the grants again, the new table is usable.
+    for role in ["penstock_worker", "penstock_scaler"] {
+        cast.psql(role, &["-c", "INSERT INTO penstock.later VALUES (1)"])?;
+    }
+    Ok(())
+}
+
+/// A server with the three roles, and a world on it that knows nobody else.
+struct Cast {
+    postgres: Arc<Postgres>,
+    world: World,
+}
+
+impl Cast {
+    async fn new() -> Result<Self> {
+        // Roles belong to the whole server, so it is one of the story's own.
+        let postgres = tokio::task::spawn_blocking(|| Postgres::start(Default::default())).await??;
+        let postgres = Arc::new(postgres);
+        let world = World::on(&postgres, Options::default(), PAIRS_TABLE, PAIRS).await?;
+        world.database.execute(&NOTHING_FOR_EVERYONE.replace("{name}", world.database.name())).await?;
+        let cast = Self { postgres, world };
+        for _ in 0..2 {
+            cast.psql("penstock", &["-f", "infra/postgres/roles.sql"])?;
+        }
+        for role in ["penstock_owner", "penstock_worker", "penstock_scaler"] {
+            cast.world.database.execute(&format!("ALTER ROLE {role} PASSWORD 'p'")).await?;
+        }
+        Ok(cast)
+    }
+
+    /// Returns the database's URL for a role; `penstock` is the administrator.
+    fn url(&self, role: &str) -> String {
+        match role {
+            "penstock" => self.world.database.url(),
+            role => format!("postgres://{role}:p@{}/{}", self.postgres.host_and_port(), self.world.database.name()),
+        }
+    }
+
+    /// Runs psql as the guides do.
+    fn psql(&self, role: &str, arguments: &[&str]) -> Result<String> {
+        let mut psql = Command::new(self.postgres.binaries()?.join("psql"));
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &self.url(role)]).args(arguments);
+        spawn::run(psql.current_dir(repository())).with_context(|| format!("psql as {role}"))
+    }
+
+    fn program(&self, subcommand: &str, role: &str) -> Program {
+        self.world.command(subcommand).env("DATABASE_URL", self.url(role))
+    }
+
+    async fn importer(&self, subcommand: &str, role: &str) -> Result<Ended> {
+        self.program(subcommand, role).run(LIMIT).await
+    }
+
+    /// Imports what is in the queue, as the worker.
+    async fn drain(&self) -> Result<()> {
+        let worker = self.world.drainer().env("DATABASE_URL", self.url("penstock_worker"));
+        worker.expect_line("object failed").start()?.finish(LIMIT).await
+    }
+
+    async fn scaler(&self, subcommand: &str, role: &str) -> Result<Ended> {
+        let config = format!(
+            "[http]\nlisten = \"\"\n[[pool]]\nname = \"importers\"\nqueue_urls = [\"{}\"]\nbacklog_per_worker = 10\n\
+             [pool.workers]\nkind = \"dry_run\"\n",
+            self.world.pipeline.queue_url
+        );
+        let path = self.world.config().with_file_name("scaler.toml");
+        std::fs::write(&path, config)?;
+        let scaler = Program::new("scaler").arg(subcommand).arg("--config").arg(path);
+        let scaler = scaler.envs(self.world.pipeline.account.variables()).env("DATABASE_URL", self.url(role));
+        scaler.run(LIMIT).await
+    }
+}
