@@ -30,5 +30,6 @@ mod stack;
 mod starting;
 mod stopped;
 mod surroundings;
+mod templates;
 mod torture;
 mod world;

@@ -8,3 +8,4 @@ mod venv;
 pub use account::{Account, REGION, Stored};
 pub use emulator::{ENDPOINT_VARIABLE, Emulator, Kind};
 pub use pipeline::{Depth, Options, Pipeline, Received, Route};
+pub use venv::python;
