@@ -4,6 +4,7 @@
 //! under one stack: `cargo run --bin stack -- run -- cargo nextest run -p penstock-tests`.
 
 mod check;
+mod cloudformation;
 mod containers;
 mod dead_letters;
 mod desk;
