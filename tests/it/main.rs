@@ -12,6 +12,7 @@ mod envelopes;
 mod fairness;
 mod forwarding;
 mod guards;
+mod guides;
 mod heartbeat;
 mod hostile;
 mod imports;
