@@ -1,6 +1,7 @@
 # make demo            the whole pipeline on this machine: private Postgres, emulated AWS, real importers
 # make demo DATA=path  the same with your own files
 # make test            format, lints, all tests
+# make infra-config   the datasets' pieces in infra/aws joined: target/infra/importer.toml and the list of stacks
 # make bench           the importer beside psql's own copy; QUICK=1 takes minutes instead of an hour
 
 # Goes ahead without asking: make demo YES=1
@@ -19,7 +20,7 @@ else
 run_tests := cargo nextest run --workspace --no-fail-fast
 endif
 
-.PHONY: demo test bench prepare
+.PHONY: demo test bench infra-config prepare
 
 demo: prepare
 	cargo build --release --workspace --bins
@@ -36,6 +37,9 @@ test: prepare
 bench: prepare
 	cargo build --release --workspace --bins
 	./target/release/bench $(if $(QUICK),--quick)
+
+infra-config:
+	@./infra/aws/assemble.sh target/infra
 
 prepare:
 	@./infra/local/prepare.sh $(filter test,$(MAKECMDGOALS))

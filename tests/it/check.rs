@@ -41,6 +41,23 @@ async fn a_sound_setup_leaves_nothing_to_consider_and_shows_the_mapping() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_fills_required_columns_is_sound_before_the_first_object() -> Result<()> {
+    let setup = Setup::new().await?;
+    setup.sql("CREATE TABLE shops (shop text, dt date NOT NULL, id bigint, PRIMARY KEY (shop, id))").await?;
+    let dataset = format!(
+        "[[dataset]]\nname = \"shops\"\nmatch = \"s3://{}/{{shop}}/{{dt}}/**\"\ntable = \"shops\"\n\
+         key = [\"shop\", \"id\"]\n",
+        setup.pipeline.bucket
+    );
+    let ended = setup.check(&dataset).await?;
+    assert_eq!(ended.status.code(), Some(0), "{}{}", ended.stdout, ended.stderr);
+    for line in ["shop shop text from the path", "dt dt date from the path", "id id bigint key"] {
+        assert!(squeezed(&ended.stdout).contains(&line.to_owned()), "{line}:\n{}", ended.stdout);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn mistakes_of_tables_and_datasets_are_found() -> Result<()> {
     let setup = Setup::new().await?;
     setup

@@ -47,7 +47,7 @@ fn texts(value: &Value) -> Vec<String> {
 }
 
 /// Returns whether a program of ours understands a command line.
-fn understands(words: &[String]) -> bool {
+pub fn understands(words: &[String]) -> bool {
     let binary = process::binary(&words[0]).expect("the binary is built");
     let output = Command::new(binary).args(&words[1..]).arg("--help").output().expect("it starts");
     output.status.success()

@@ -4,6 +4,7 @@
 //! under one stack: `cargo run --bin stack -- run -- cargo nextest run -p penstock-tests`.
 
 mod check;
+mod cloudformation;
 mod containers;
 mod dead_letters;
 mod desk;
@@ -11,6 +12,7 @@ mod envelopes;
 mod fairness;
 mod forwarding;
 mod guards;
+mod guides;
 mod heartbeat;
 mod hostile;
 mod imports;
@@ -33,6 +35,7 @@ mod stack;
 mod starting;
 mod stopped;
 mod surroundings;
+mod templates;
 mod torture;
 mod units;
 mod world;

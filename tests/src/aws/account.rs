@@ -5,8 +5,9 @@ use crate::http;
 use anyhow::{Context as _, Result, ensure};
 use aws_sdk_s3::{config::Credentials, primitives::ByteStream, types as s3};
 use aws_smithy_http_client::tls;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use std::{path::Path, sync::Arc};
+use std::{fmt::Write as _, path::Path, sync::Arc};
 
 /// The region of everything in the emulator.
 pub const REGION: &str = "eu-west-1";
@@ -181,20 +182,36 @@ impl Account {
 
     /// Calls an EventBridge action; there is no SDK for it in the workspace, and two calls do not earn one.
     pub(super) async fn event_bridge(&self, action: &str, input: Value) -> Result<Value> {
-        // The emulator reads the account and the region from the credential and checks no signature.
-        let authorization = format!(
-            "AWS4-HMAC-SHA256 Credential={}/20260101/{REGION}/events/aws4_request, SignedHeaders=host, Signature=0",
-            self.id
-        );
         let target = format!("AWSEvents.{action}");
-        let headers = [
-            ("Content-Type", "application/x-amz-json-1.1"),
-            ("X-Amz-Target", target.as_str()),
-            ("Authorization", authorization.as_str()),
-        ];
-        let answer =
-            http::request("POST", &format!("{}/", self.emulator.endpoint()), &headers, &input.to_string()).await?;
+        let headers = [("Content-Type", "application/x-amz-json-1.1"), ("X-Amz-Target", target.as_str())];
+        let answer = self.ask("events", &headers, &input.to_string()).await?;
         ensure!(answer.status == 200, "EventBridge {action}: {} {}", answer.status, answer.body);
         Ok(serde_json::from_str(&answer.body).unwrap_or(json!({})))
+    }
+
+    /// Calls an action of a service that speaks the query protocol; returns its XML.
+    ///
+    /// # Errors
+    /// When the emulator does not answer or refuses.
+    pub async fn query(&self, service: &str, action: &str, parameters: &[(String, String)]) -> Result<String> {
+        let mut body = format!("Action={action}");
+        for (name, value) in parameters {
+            let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
+            write!(body, "&{name}={value}")?;
+        }
+        let answer = self.ask(service, &[("Content-Type", "application/x-www-form-urlencoded")], &body).await?;
+        ensure!(answer.status == 200, "{service} {action}: {} {}", answer.status, answer.body);
+        Ok(answer.body)
+    }
+
+    async fn ask(&self, service: &str, headers: &[(&str, &str)], body: &str) -> Result<http::Answer> {
+        // The emulator reads the account and the service from the credential and checks no signature.
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential={}/20260101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0",
+            self.id
+        );
+        let mut headers = headers.to_vec();
+        headers.push(("Authorization", &authorization));
+        http::request("POST", &format!("{}/", self.emulator.endpoint()), &headers, body).await
     }
 }

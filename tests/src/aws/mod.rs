@@ -3,9 +3,11 @@
 mod account;
 mod emulator;
 mod pipeline;
+mod stacks;
 mod venv;
 
 pub use account::{Account, REGION, Stored};
 pub use emulator::{ENDPOINT_VARIABLE, Emulator, Kind};
 pub use pipeline::{Depth, Options, Pipeline, Received, Route};
+pub use stacks::{Outputs, texts};
 pub use venv::python;

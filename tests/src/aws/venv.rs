@@ -1,4 +1,4 @@
-//! Python environments with emulators and checkers, made once and kept in the repository's cache.
+//! Python environments with the emulators and other tools, made once and kept in the repository's cache.
 
 use crate::{repository, spawn};
 use anyhow::{Context as _, Result};
@@ -7,6 +7,9 @@ use std::{fs, path::PathBuf, process::Command};
 /// Returns the interpreter of an environment that has what `tests/emulator/NAME.txt` lists.
 ///
 /// The first caller makes it; others wait for that. A changed list makes a new one.
+///
+/// # Errors
+/// When Python or a package cannot be had.
 pub fn python(name: &str) -> Result<PathBuf> {
     let list = repository().join("tests/emulator").join(name).with_extension("txt");
     let wanted = fs::read_to_string(&list).with_context(|| format!("read {}", list.display()))?;
@@ -26,9 +29,9 @@ pub fn python(name: &str) -> Result<PathBuf> {
         fs::remove_dir_all(&environment)?;
     }
     spawn::run(Command::new("python3").args(["-m", "venv"]).arg(&environment))
-        .context("make a Python environment (packages python3 and python3-venv)")?;
+        .with_context(|| format!("make a Python environment for {name} (packages python3 and python3-venv)"))?;
     spawn::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&list))
-        .context("install what the list names")?;
+        .with_context(|| format!("install what {} lists", list.display()))?;
     fs::write(&stamp, wanted)?;
     Ok(python)
 }

@@ -4,7 +4,7 @@ use super::{Findings, bucket, sample::Seen};
 use crate::{
     commands::output::{self, Table as Printed},
     config::{Config, Dataset, Mode, OnDelete},
-    decode::{Field, Fields, Mapping, OnNewField, Slot},
+    decode::{Field, Fields, Mapping, MappingSpec, OnNewField, Slot},
     load::{Target, catalog::TableColumn, catalog::TableError},
 };
 use anyhow::Context;
@@ -280,8 +280,11 @@ impl Seen {
     /// Returns what is known without a sample: every column takes the field of its name.
     pub fn nothing(target: &Target, captures: Vec<(String, Option<String>)>) -> Result<Self, String> {
         let fields = Fields::Open;
-        let decoder_columns = target.table.decoder_columns();
-        let mapping = Mapping::new(&fields, &super::sample::spec(target, &decoder_columns, &captures))?;
+        // What the captures take is not known without an object; no column refuses it for being absent here.
+        let mut decoder_columns = target.table.decoder_columns();
+        decoder_columns.iter_mut().for_each(|column| column.not_null = false);
+        let spec = MappingSpec { key: &[], ..super::sample::spec(target, &decoder_columns, &captures) };
+        let mapping = Mapping::new(&fields, &spec)?;
         Ok(Self {
             fields,
             mapping: Arc::new(mapping),

@@ -1,0 +1,8 @@
+CREATE TABLE public.telemetry (
+    event_id      bigint PRIMARY KEY,
+    observed_at   timestamptz NOT NULL,
+    sender_domain text NOT NULL,
+    disposition   text,
+    spend         numeric(12, 4),
+    dt            date
+);

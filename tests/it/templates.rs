@@ -1,0 +1,333 @@
+//! What stands in `infra/aws` holds together: the templates, the table of rights, the pieces of the datasets.
+
+use crate::containers::understands;
+use penstock_tests::{aws, repository, scratch::Scratch};
+use serde_norway::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A stack's file name and a right it grants.
+type Grant = (String, String);
+
+#[test]
+fn cfn_lint_finds_nothing_in_any_template() {
+    let python = aws::python("cfn-lint").expect("cfn-lint is installed");
+    let templates = templates();
+    assert!(templates.len() >= 6, "{templates:?}");
+    let output =
+        Command::new(python.with_file_name("cfn-lint")).arg("--").args(&templates).output().expect("it starts");
+    let found = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && found.is_empty(), "{found}");
+}
+
+#[test]
+fn the_table_of_rights_is_what_the_templates_grant() {
+    let granted: BTreeSet<Grant> = templates().iter().flat_map(|path| grants(path)).collect();
+    let told = told();
+    let untold: Vec<_> = granted.difference(&told).collect();
+    assert!(untold.is_empty(), "granted and not in infra/aws/README.md: {untold:?}");
+    let ungranted: Vec<_> = told.difference(&granted).collect();
+    assert!(ungranted.is_empty(), "in infra/aws/README.md and not granted: {ungranted:?}");
+    assert!(granted.len() > 20, "{granted:?}");
+}
+
+#[test]
+fn every_call_to_aws_is_one_that_some_role_may_make() {
+    for (program, stacks, elsewhere) in [
+        ("importer", &["importers-asg.yaml", "source-sns.yaml"][..], "none:"),
+        ("importer", &["importers-ecs.yaml", "source-eventbridge.yaml"][..], "autoscaling:"),
+        ("scaler", &["scaler.yaml"][..], "none:"),
+    ] {
+        let granted: BTreeSet<String> =
+            stacks.iter().flat_map(|stack| grants(&directory().join(stack))).map(|(_, right)| right).collect();
+        let mut n_calls = 0;
+        for source in sources(&repository().join(program).join("src")) {
+            for right in calls(&fs::read_to_string(&source).expect("a source file")) {
+                let enough = granted.contains(&right) || right.starts_with(elsewhere);
+                assert!(enough, "{} needs {right}, which {stacks:?} do not grant", source.display());
+                n_calls += 1;
+            }
+        }
+        assert!(n_calls >= 4, "{program}: {n_calls}");
+    }
+}
+
+#[test]
+fn user_data_is_a_script_with_no_placeholder_left() {
+    let template = read(&directory().join("importers-asg.yaml"));
+    let data = &template["Resources"]["LaunchTemplate"]["Properties"]["LaunchTemplateData"]["UserData"]["Fn::Base64"];
+    let Value::Tagged(tagged) = data else { panic!("{data:?}") };
+    let text = tagged.value.as_str().expect("a text");
+    let known: BTreeSet<&str> = ["Parameters", "Resources"]
+        .into_iter()
+        .flat_map(|section| template[section].as_mapping().expect("a section").keys().filter_map(Value::as_str))
+        .chain(["AWS::Region"])
+        .collect();
+    let mut script = text.to_owned();
+    for name in known {
+        script = script.replace(&format!("${{{name}}}"), "value");
+    }
+    assert!(!script.contains("${"), "{script}");
+    let scratch = Scratch::new("user-data").expect("a directory");
+    let script = scratch.write("user-data", script).expect("written");
+    let checked = Command::new("bash").arg("-n").arg(script).output().expect("bash");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
+
+#[test]
+fn every_command_line_is_one_the_binaries_understand() {
+    for (stack, program) in [("importers-ecs.yaml", "importer"), ("scaler.yaml", "scaler")] {
+        let task = &read(&directory().join(stack))["Resources"]["Task"]["Properties"];
+        let words = task["ContainerDefinitions"][0]["Command"].as_sequence().expect("a command");
+        let words: Vec<String> = words.iter().map(|word| word.as_str().expect("a word").to_owned()).collect();
+        assert!(words[0] == program && understands(&words), "{stack}: {words:?}");
+    }
+    let units = fs::read_to_string(directory().join("importers-asg.yaml")).expect("text");
+    let lines = units.lines().filter_map(|line| line.trim().strip_prefix("ExecStart=/usr/local/bin/importer "));
+    let commands: Vec<_> = lines.map(|line| format!("importer {line}")).collect();
+    assert_eq!(commands.len(), 1);
+    for command in commands {
+        let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        assert!(understands(&words), "{command}");
+    }
+}
+
+#[test]
+fn the_joined_pieces_are_a_configuration_and_a_list_of_stacks() {
+    let scratch = Scratch::new("pieces").expect("a directory");
+    assemble(scratch.path(), None).expect("joined");
+    let text = fs::read_to_string(scratch.path().join("importer.toml")).expect("importer.toml");
+    let config = importer::config::Config::parse(&text, "importer.toml", |_| None).expect("a configuration");
+    let named: Vec<String> = config.datasets.iter().map(|dataset| dataset.name.clone()).collect();
+    let mut directories: Vec<String> = fs::read_dir(directory().join("datasets"))
+        .expect("datasets")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+        .collect();
+    directories.sort();
+    assert_eq!(named, directories);
+
+    let stacks = fs::read_to_string(scratch.path().join("stacks")).expect("stacks");
+    assert_eq!(stacks.lines().count(), directories.len());
+    for line in stacks.lines() {
+        let mut words = line.split(' ');
+        let (name, template) = (words.next().expect("a name"), words.next().expect("a template"));
+        let parameters = read(Path::new(template))["Parameters"].clone();
+        for word in words {
+            let key = word.split('=').next().expect("a key");
+            assert!(!parameters[key].is_null(), "{name}: {template} has no parameter {key}");
+        }
+    }
+}
+
+#[test]
+fn a_piece_that_does_not_fit_is_refused_by_name() {
+    let good = "[[dataset]]\nname = \"a\"\nmatch = \"s3://b/**\"\ntable = \"public.t\"\nkey = [\"id\"]\n";
+    for (piece, source, expected) in [
+        (None, "Template=source-sns.yaml\n", "has no dataset.toml"),
+        (Some("name = \"a\"\n"), "", "one [[dataset]]"),
+        (Some("[[dataset]]\nname = \"b\"\n"), "", "name = \"a\" is missing"),
+        (Some(good), "Bucket=b\n", "Template= is missing"),
+        (Some(good), "Template=other.yaml\n", "there is no other.yaml"),
+        (Some(good), "Template=source-sns.yaml\nBucket=a b\n", "no blanks"),
+        (Some(good), "Template=source-sns.yaml\nbucket\n", "not Key=Value"),
+    ] {
+        let scratch = Scratch::new("pieces").expect("a directory");
+        let dataset = scratch.path().join("datasets/a");
+        fs::create_dir_all(&dataset).expect("a directory");
+        if let Some(piece) = piece {
+            fs::write(dataset.join("dataset.toml"), piece).expect("written");
+        }
+        fs::write(dataset.join("source.conf"), source).expect("written");
+        let refused = assemble(&scratch.path().join("out"), Some(&scratch.path().join("datasets")));
+        let error = refused.expect_err(expected);
+        assert!(error.contains(expected), "{error}");
+        assert!(!scratch.path().join("out/importer.toml").exists(), "{expected}");
+    }
+}
+
+#[test]
+fn the_database_url_is_the_secret_or_holds_a_token() {
+    let ended = write_url("postgres://u:p@h/d", &[("DATABASE_SECRET", "arn:aws:secretsmanager:r:1:secret:s")]);
+    assert_eq!(ended.expect("written"), "postgres://u:p@h/d\n");
+
+    let token = "db.example:5432/?Action=connect&DBUser=u&X-Amz-Credential=A%2F20260101%2Frds-db&X-Amz-Signature=0+f";
+    let place = [
+        ("DATABASE_HOST", "db.example"),
+        ("DATABASE_USER", "penstock_worker"),
+        ("DATABASE_NAME", "warehouse"),
+        ("DATABASE_CA", "/etc/penstock/ca.pem"),
+    ];
+    let url = write_url(token, &place).expect("written");
+    let expected = "postgres://penstock_worker:db.example%3A5432%2F%3FAction%3Dconnect%26DBUser%3Du%26\
+                    X-Amz-Credential%3DA%252F20260101%252Frds-db%26X-Amz-Signature%3D0%2Bf@db.example:5432/warehouse\
+                    ?sslmode=verify-full&sslrootcert=/etc/penstock/ca.pem\n";
+    assert_eq!(url, expected);
+    let options = importer::database::connect_options(url.trim()).expect("a URL");
+    let shown = (options.get_host(), options.get_port(), options.get_username(), options.get_database());
+    assert_eq!(shown, ("db.example", 5432, "penstock_worker", Some("warehouse")));
+
+    let refused = write_url("{\"username\": \"u\"}", &[("DATABASE_SECRET", "s")]).expect_err("refused");
+    assert!(refused.contains("no URL") && !refused.contains("username"), "{refused}");
+}
+
+/// Runs `database-url` with an `aws` that prints `answer`; returns the file it wrote.
+fn write_url(answer: &str, variables: &[(&str, &str)]) -> Result<String, String> {
+    let scratch = Scratch::new("database-url").expect("a directory");
+    let aws = scratch.write("aws", "#!/bin/sh\nprintf '%s\\n' \"$ANSWER\"\n").expect("written");
+    fs::set_permissions(aws, fs::Permissions::from_mode(0o755)).expect("executable");
+    let file = scratch.path().join("url");
+    let path = format!("{}:{}", scratch.path().display(), std::env::var("PATH").expect("PATH"));
+    let output = Command::new(directory().join("database-url"))
+        .env_clear()
+        .env("PATH", path)
+        .env("ANSWER", answer)
+        .env("AWS_REGION", "eu-west-1")
+        .env("DATABASE_URL_FILE", &file)
+        .envs(variables.iter().copied())
+        .output()
+        .expect("it starts");
+    if !output.status.success() {
+        assert!(!file.exists());
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let mode = fs::metadata(&file).expect("the file").permissions().mode();
+    assert_eq!(mode & 0o077, 0, "others may read it: {mode:o}");
+    Ok(fs::read_to_string(file).expect("text"))
+}
+
+/// Joins the pieces of the datasets into `out`.
+pub fn assemble(out: &Path, datasets: Option<&Path>) -> Result<(), String> {
+    let mut command = Command::new(directory().join("assemble.sh"));
+    let output = command.arg(out).args(datasets).output().expect("it starts");
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// Returns where the templates are.
+pub fn directory() -> PathBuf {
+    repository().join("infra/aws")
+}
+
+fn templates() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut directories = vec![directory()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "yaml") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(template: &Path) -> Value {
+    let text = fs::read_to_string(template).unwrap_or_else(|error| panic!("{}: {error}", template.display()));
+    serde_norway::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", template.display()))
+}
+
+/// Returns every right a template's statements allow, but for assuming roles.
+fn grants(template: &Path) -> Vec<Grant> {
+    let stack = template.file_name().expect("a file").to_string_lossy().into_owned();
+    let mut rights = Vec::new();
+    collect(&read(template)["Resources"], &mut rights);
+    rights.retain(|right| right != "sts:AssumeRole");
+    rights.into_iter().map(|right| (stack.clone(), right)).collect()
+}
+
+fn collect(value: &Value, rights: &mut Vec<String>) {
+    match value {
+        Value::Mapping(mapping) => {
+            if mapping.get("Effect").and_then(Value::as_str) == Some("Allow") {
+                match mapping.get("Action") {
+                    Some(Value::String(right)) => rights.push(right.clone()),
+                    Some(Value::Sequence(several)) => {
+                        rights.extend(several.iter().map(|right| right.as_str().expect("a right").to_owned()));
+                    }
+                    other => panic!("an Allow without rights: {other:?}"),
+                }
+            }
+            mapping.values().for_each(|value| collect(value, rights));
+        }
+        Value::Sequence(values) => values.iter().for_each(|value| collect(value, rights)),
+        Value::Tagged(tagged) => collect(&tagged.value, rights),
+        _ => {}
+    }
+}
+
+/// Returns what the README's table of rights tells: | `stack` | `right` … | on | why |.
+fn told() -> BTreeSet<Grant> {
+    let readme = fs::read_to_string(directory().join("README.md")).expect("infra/aws/README.md");
+    let table = readme.split("\n## Rights\n").nth(1).expect("a section on rights").split("\n## ").next();
+    let mut told = BTreeMap::new();
+    for row in table.expect("the section").lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [stacks, rights, on, why] = cells[..] else { panic!("{row}") };
+        assert!(!on.is_empty() && !why.is_empty(), "{row}");
+        for stack in coded(stacks) {
+            for right in coded(rights) {
+                let again = told.insert((stack.clone(), right), (on, why));
+                // A right may be there for several resources, each with a reason of its own.
+                assert_ne!(again, Some((on, why)), "twice: {row}");
+            }
+        }
+    }
+    told.into_keys().collect()
+}
+
+/// Returns the parts between backticks.
+fn coded(cell: &str) -> Vec<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Returns the rights that a file's calls through an SDK's `client` need.
+fn calls(text: &str) -> BTreeSet<String> {
+    let services =
+        [("aws_sdk_sqs", "sqs"), ("aws_sdk_s3", "s3"), ("aws_sdk_autoscaling", "autoscaling"), ("aws_sdk_ecs", "ecs")];
+    let Some((_, service)) = services.into_iter().find(|(package, _)| text.contains(package)) else {
+        return BTreeSet::new();
+    };
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let mut needed = BTreeSet::new();
+    for after in text.split("client").skip(1) {
+        let Some(call) = after.trim_start().strip_prefix('.') else { continue };
+        let Some((name, _)) = call.split_once("()") else { continue };
+        if name == "clone" || !name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit()) {
+            continue;
+        }
+        let right = match name {
+            "head_object" => "GetObject".to_owned(),
+            "list_objects_v2" => "ListBucket".to_owned(),
+            // A batch is allowed by the right to the single call.
+            _ => pascal(name.strip_suffix("_batch").unwrap_or(name)),
+        };
+        needed.insert(format!("{service}:{right}"));
+    }
+    needed
+}
+
+fn pascal(name: &str) -> String {
+    let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+    name.split('_').map(capital).collect()
+}
