@@ -6,6 +6,7 @@
 mod check;
 mod containers;
 mod dead_letters;
+mod describe;
 mod desk;
 mod envelopes;
 mod fairness;
