@@ -104,8 +104,27 @@ pub struct Load {
 /// `importer describe`
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// A local file of any supported format
-    pub file: PathBuf,
+    /// A local file or s3://bucket/key, of any supported format
+    #[arg(value_name = "FILE")]
+    pub file: String,
+    /// Only the CREATE TABLE, for psql
+    #[arg(long, conflicts_with = "dataset")]
+    pub table: bool,
+    /// Only the [[dataset]], for the configuration
+    #[arg(long)]
+    pub dataset: bool,
+    /// Name of table and dataset, instead of one from the path
+    #[arg(long, value_name = "NAME", value_parser = new_name)]
+    pub name: Option<String>,
+    /// Look at this many rows
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rows: u64,
+}
+
+/// Reads a name for a table: what may stand in `public.NAME` as the configuration splits it.
+fn new_name(text: &str) -> Result<String, String> {
+    let is_name = !text.trim().is_empty() && text.len() <= 63 && !text.contains(|c: char| c == '.' || c.is_control());
+    if is_name { Ok(text.to_owned()) } else { Err("it must be a table's name, without a schema and a dot".into()) }
 }
 
 /// `importer replay`
@@ -414,6 +433,8 @@ mod tests {
             "run --until-empty --concurrency 8",
             "load s3://b/p /tmp/*.csv --dataset d --dry-run",
             "describe /tmp/x.csv",
+            "describe s3://b/k --table --name events --rows 10",
+            "describe /tmp/x.csv --dataset",
             "replay --dataset d --prefix s3://b/p --state failed --since 2026-01-01 --until 2h --force --rate 50/s",
             "replay --as-recorded --speed 2.5",
             "redrive",
@@ -450,6 +471,10 @@ mod tests {
             ("replay --speed 2", "--as-recorded"),
             ("replay --since yesterday", "--since"),
             ("replay --state lost", "--state"),
+            ("describe", "<FILE>"),
+            ("describe x --table --dataset", "--dataset"),
+            ("describe x --name a.b", "--name"),
+            ("describe x --rows 0", "--rows"),
             ("reconcile", "--prefix"),
             ("reconcile --prefix b/p", "--prefix"),
             ("status s3://b", "OBJECT"),

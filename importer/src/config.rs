@@ -347,7 +347,9 @@ impl Dataset {
 }
 
 impl Limits {
-    fn for_decoding(&self, buffer_bytes: usize) -> decode::Limits {
+    /// Returns the bounds as the decoder wants them; `buffer_bytes` is what one reader may use for itself.
+    #[must_use]
+    pub fn for_decoding(&self, buffer_bytes: usize) -> decode::Limits {
         decode::Limits {
             row_bytes: self.row_mib as usize * MIB,
             depth: self.depth as usize,

@@ -5,6 +5,7 @@ pub mod commands;
 pub mod config;
 pub mod database;
 pub mod decode;
+pub mod describe;
 pub mod encode;
 pub mod http;
 pub mod import;

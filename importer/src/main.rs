@@ -29,20 +29,21 @@ fn main() -> ExitCode {
 }
 
 async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
-    let config = commands::read_config(&cli.global, cli.command.needs())?;
+    // Not every command has one: describe is for who is about to write it.
+    let config = || commands::read_config(&cli.global, cli.command.needs());
     let file_name = cli.global.config.display().to_string();
     match &cli.command {
-        Command::Run(options) => commands::run::run(config, options).await,
-        Command::Load(options) => commands::load::load(config, options).await,
-        Command::Status(options) => commands::status::run(&config, options).await,
-        Command::Rejects(options) if !options.replay => commands::rejects::run(&config, options).await,
-        Command::Check => commands::check::run(&config, &file_name).await,
-        Command::Migrate => commands::migrate::run(&config).await,
-        Command::Redrive(options) => commands::redrive::run(&config, options).await,
-        Command::Reconcile(options) => commands::reconcile::run(&config, options).await,
-        Command::Replay(options) => commands::replay::run(&config, options).await,
-        Command::Prune(options) => commands::prune::run(&config, options).await,
-        Command::Rejects(options) => commands::replay_rejects::run(&config, options).await,
-        Command::Describe(_) => anyhow::bail!("describe is not there yet; see the README's configuration reference"),
+        Command::Run(options) => commands::run::run(config()?, options).await,
+        Command::Load(options) => commands::load::load(config()?, options).await,
+        Command::Status(options) => commands::status::run(&config()?, options).await,
+        Command::Rejects(options) if !options.replay => commands::rejects::run(&config()?, options).await,
+        Command::Check => commands::check::run(&config()?, &file_name).await,
+        Command::Migrate => commands::migrate::run(&config()?).await,
+        Command::Redrive(options) => commands::redrive::run(&config()?, options).await,
+        Command::Reconcile(options) => commands::reconcile::run(&config()?, options).await,
+        Command::Replay(options) => commands::replay::run(&config()?, options).await,
+        Command::Prune(options) => commands::prune::run(&config()?, options).await,
+        Command::Rejects(options) => commands::replay_rejects::run(&config()?, options).await,
+        Command::Describe(options) => commands::describe::run(options).await,
     }
 }

@@ -7,6 +7,7 @@ mod check;
 mod cloudformation;
 mod containers;
 mod dead_letters;
+mod describe;
 mod desk;
 mod envelopes;
 mod fairness;

@@ -1,6 +1,7 @@
 //! The commands: each wires the parts it needs and reports on stdout.
 
 pub mod check;
+pub mod describe;
 pub mod load;
 pub mod migrate;
 mod output;

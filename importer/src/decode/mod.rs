@@ -9,6 +9,7 @@ mod compression;
 mod contain;
 mod csv;
 mod decimal;
+mod declared;
 mod encoding;
 mod failure;
 pub mod json;
@@ -22,7 +23,8 @@ mod sniff;
 mod times;
 mod to_json;
 #[cfg(test)]
-mod trial;
+pub(crate) mod trial;
+pub use declared::Declared;
 pub use kept::{KeptRows, PayloadForm, Refusal};
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot};
 pub use open::open;
@@ -264,6 +266,10 @@ impl Batch {
 pub trait RowReader: Send {
     /// Returns what is known of the fields before rows are read.
     fn fields(&self) -> &Fields;
+    /// Returns what the file's own schema says of each of its named fields; None without one.
+    fn declared(&self) -> Option<Vec<Declared>> {
+        None
+    }
     /// Returns how the payloads of its rejects are written.
     fn payload_form(&self) -> PayloadForm {
         PayloadForm::Json

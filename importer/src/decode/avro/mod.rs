@@ -2,10 +2,11 @@
 
 mod container;
 mod datum;
+mod declared;
 mod schema;
 
 use super::{
-    Batch, DecodeError, Field, Fields, Limits, Mapping, ReadOptions, RowReader,
+    Batch, Declared, DecodeError, Field, Fields, Limits, Mapping, ReadOptions, RowReader,
     named::{NamedRows, RowCells},
 };
 use crate::encode::{CellError, Value};
@@ -55,6 +56,10 @@ struct AvroReader {
 impl RowReader for AvroReader {
     fn fields(&self) -> &Fields {
         &self.fields
+    }
+
+    fn declared(&self) -> Option<Vec<Declared>> {
+        Some(self.schema.fields.iter().map(|(_, field)| declared::declared(&self.schema, field)).collect())
     }
 
     fn set_mapping(&mut self, mapping: Arc<Mapping>) {

@@ -1,6 +1,7 @@
 //! Parquet: the needed columns by range reads, a page at a time.
 
 mod column;
+mod declared;
 mod delta;
 mod footer;
 mod groups;
@@ -12,7 +13,8 @@ mod schema;
 mod thrift;
 
 use super::{
-    Batch, DecodeError, Field, Fields, Limits, Mapping, ReadOptions, RowReader, Slot, Source, named::NamedRows,
+    Batch, Declared, DecodeError, Field, Fields, Limits, Mapping, ReadOptions, RowReader, Slot, Source,
+    named::NamedRows,
 };
 use arrow_array::RecordBatch;
 use groups::RowGroups;
@@ -66,6 +68,10 @@ struct State {
 impl RowReader for ParquetReader {
     fn fields(&self) -> &Fields {
         &self.fields
+    }
+
+    fn declared(&self) -> Option<Vec<Declared>> {
+        declared::declared(self.metadata.file_metadata().schema_descr()).ok()
     }
 
     fn set_mapping(&mut self, mapping: Arc<Mapping>) {

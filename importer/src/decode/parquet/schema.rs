@@ -102,11 +102,11 @@ pub struct Projection {
     pub meanings: Vec<Meaning>,
 }
 
-fn is_nested(field: &TypePtr) -> bool {
+pub(super) fn is_nested(field: &TypePtr) -> bool {
     field.is_group() || field.get_basic_info().repetition() == Repetition::REPEATED
 }
 
-fn meaning(leaf: &ColumnDescriptor) -> std::result::Result<Meaning, DecodeError> {
+pub(super) fn meaning(leaf: &ColumnDescriptor) -> std::result::Result<Meaning, DecodeError> {
     let physical = leaf.physical_type();
     let is_fixed = physical == PhysicalType::FIXED_LEN_BYTE_ARRAY;
     if is_fixed && !(0..=MAX_FIXED_BYTES).contains(&leaf.type_length()) {
@@ -164,7 +164,7 @@ fn per_second(unit: TimeUnit) -> i64 {
 }
 
 /// Returns a type without its leaves' annotations; recursion is as deep as the footer's check allows.
-fn physical_type(file_type: &Type) -> Result<TypePtr> {
+pub(super) fn physical_type(file_type: &Type) -> Result<TypePtr> {
     let info = file_type.get_basic_info();
     let built = match file_type {
         Type::PrimitiveType { physical_type, type_length, .. } => {

@@ -1,0 +1,340 @@
+//! What the values of one field have been so far, and which type would lose none of them.
+
+use super::{
+    shape::{self, Shapes},
+    types::SqlType,
+};
+use crate::encode::unescape;
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+/// Texts that programs write into CSV for a value that is missing; as values of a text column they are left alone.
+pub const NULL_TEXTS: [&str; 9] = ["NA", "N/A", "n/a", "#N/A", "NULL", "null", "\\N", "None", "-"];
+
+/// What the values of one field have been.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    n_values: u64,
+    n_booleans: u64,
+    n_numbers: u64,
+    n_texts: u64,
+    n_lists: u64,
+    n_objects: u64,
+    /// What all numbers could be.
+    numbers: Shapes,
+    /// What all texts could be, besides those that stand for NULL.
+    texts: Shapes,
+    /// Texts that may stand for NULL.
+    null_texts: BTreeSet<&'static str>,
+    n_null_texts: u64,
+    items: Option<Box<Evidence>>,
+    /// Hashes of the values while they are all different.
+    distinct: Option<HashSet<u64>>,
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        Self {
+            n_values: 0,
+            n_booleans: 0,
+            n_numbers: 0,
+            n_texts: 0,
+            n_lists: 0,
+            n_objects: 0,
+            numbers: Shapes::ALL,
+            texts: Shapes::ALL,
+            null_texts: BTreeSet::new(),
+            n_null_texts: 0,
+            items: None,
+            distinct: Some(HashSet::new()),
+        }
+    }
+}
+
+/// A type, and what is to be said with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guess {
+    /// The type that loses none of the values.
+    pub sql_type: SqlType,
+    /// The texts that mean NULL for it to be that.
+    pub null_texts: BTreeSet<&'static str>,
+    /// For people, when the type is not what one might expect.
+    pub note: Option<&'static str>,
+}
+
+/// The note of a column without a value.
+pub const ONLY_NULL: &str = "only NULL so far; text holds any scalar";
+
+impl Evidence {
+    /// Adds a JSON value other than null, as it was written.
+    pub fn add_json(&mut self, raw: &str) {
+        self.note_value(raw);
+        match raw.as_bytes().first() {
+            Some(b't' | b'f') => self.n_booleans += 1,
+            Some(b'"') => {
+                self.n_texts += 1;
+                let inside = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
+                self.texts &= match unescape(inside) {
+                    Ok(text) => shape::of_text(&text) & Shapes::OF_STRINGS,
+                    Err(_) => Shapes::NONE,
+                };
+            }
+            Some(b'[') => {
+                self.n_lists += 1;
+                let items = self.items.get_or_insert_with(|| Box::new(Self { distinct: None, ..Self::default() }));
+                match serde_json::from_str::<Vec<&serde_json::value::RawValue>>(raw) {
+                    Ok(values) => values
+                        .iter()
+                        .map(|item| item.get())
+                        .filter(|item| *item != "null")
+                        .for_each(|item| items.add_json(item)),
+                    // Nothing is known of them then; an object among them says just that.
+                    Err(_) => items.n_objects += 1,
+                }
+            }
+            Some(b'{') => self.n_objects += 1,
+            _ => {
+                self.n_numbers += 1;
+                self.numbers &= shape::of_number(raw);
+            }
+        }
+    }
+
+    /// Adds a text of a format that has nothing but texts.
+    pub fn add_text(&mut self, text: &str) {
+        self.note_value(text);
+        self.n_texts += 1;
+        match NULL_TEXTS.iter().find(|null| **null == text) {
+            Some(null) => {
+                self.null_texts.insert(null);
+                self.n_null_texts += 1;
+            }
+            None => self.texts &= shape::of_text(text),
+        }
+    }
+
+    fn note_value(&mut self, written: &str) {
+        self.n_values += 1;
+        if let Some(distinct) = &mut self.distinct {
+            let mut hasher = DefaultHasher::new();
+            written.hash(&mut hasher);
+            if !distinct.insert(hasher.finish()) {
+                self.distinct = None;
+            }
+        }
+    }
+
+    /// Returns how many hashes are kept.
+    #[must_use]
+    pub fn n_kept(&self) -> usize {
+        self.distinct.as_ref().map_or(0, HashSet::len)
+    }
+
+    /// Stops looking for values that are there twice.
+    pub fn forget_values(&mut self) {
+        self.distinct = None;
+    }
+
+    /// Returns whether every one of `n_rows` rows has a value, none twice.
+    #[must_use]
+    pub fn is_unique(&self, n_rows: u64) -> bool {
+        n_rows > 0 && self.n_values == n_rows && self.n_kept() as u64 == n_rows
+    }
+
+    /// Returns whether every one of `n_rows` rows has a value.
+    #[must_use]
+    pub fn is_complete(&self, n_rows: u64) -> bool {
+        self.n_values == n_rows
+    }
+
+    /// Returns which of [`NULL_TEXTS`] were among the values.
+    #[must_use]
+    pub fn null_texts(&self) -> &BTreeSet<&'static str> {
+        &self.null_texts
+    }
+
+    /// Returns the type that loses none of the values.
+    #[must_use]
+    pub fn guess(&self) -> Guess {
+        let plain = |sql_type| Guess { sql_type, null_texts: BTreeSet::new(), note: None };
+        let noted = |sql_type, note| Guess { note: Some(note), ..plain(sql_type) };
+        let kinds = [self.n_booleans, self.n_numbers, self.n_texts, self.n_lists, self.n_objects];
+        match kinds.iter().filter(|n| **n > 0).count() {
+            0 => return noted(SqlType::Text, ONLY_NULL),
+            1 => {}
+            _ => return noted(SqlType::Jsonb, "values of several kinds; jsonb keeps them apart"),
+        }
+        if self.n_booleans > 0 {
+            return plain(SqlType::Boolean);
+        }
+        if self.n_numbers > 0 {
+            return self.of_numbers();
+        }
+        if self.n_objects > 0 {
+            return plain(SqlType::Jsonb);
+        }
+        if self.n_lists > 0 {
+            return plain(self.of_lists());
+        }
+        self.of_texts()
+    }
+
+    fn of_numbers(&self) -> Guess {
+        let (sql_type, note) = match self.numbers {
+            shapes if shapes.has(Shapes::BIGINT) => (SqlType::BigInt, None),
+            shapes if shapes.has(Shapes::INTEGER) => (SqlType::Numeric(None), Some("integers beyond bigint")),
+            shapes if shapes.has(Shapes::DECIMAL) => (SqlType::Numeric(None), None),
+            shapes if shapes.has(Shapes::FLOAT) => (SqlType::Double, Some("has -0, which numeric does not")),
+            _ => (SqlType::Text, Some("numbers that neither numeric nor double precision holds as they are")),
+        };
+        Guess { sql_type, null_texts: BTreeSet::new(), note }
+    }
+
+    fn of_lists(&self) -> SqlType {
+        let Some(items) = &self.items else { return SqlType::Jsonb };
+        let kinds = [items.n_booleans, items.n_numbers, items.n_texts, items.n_lists, items.n_objects];
+        let is_simple = kinds.iter().filter(|n| **n > 0).count() == 1 && items.n_lists + items.n_objects == 0;
+        // Lists that were all empty say nothing of their items.
+        match is_simple {
+            false => SqlType::Jsonb,
+            // Within a list there is no telling a date from a text that looks like one.
+            true if items.n_texts > 0 => SqlType::Array(Box::new(SqlType::Text)),
+            true => match items.guess().sql_type {
+                SqlType::Text => SqlType::Jsonb,
+                item => SqlType::Array(Box::new(item)),
+            },
+        }
+    }
+
+    fn of_texts(&self) -> Guess {
+        let plain = |sql_type| Guess { sql_type, null_texts: self.null_texts.clone(), note: None };
+        let noted = |sql_type, note| Guess { note: Some(note), ..plain(sql_type) };
+        if self.n_texts == self.n_null_texts {
+            return Guess { null_texts: BTreeSet::new(), ..plain(SqlType::Text) };
+        }
+        let may_be = |shape| self.texts.has(shape);
+        if may_be(Shapes::BIGINT) {
+            plain(SqlType::BigInt)
+        } else if may_be(Shapes::INTEGER) {
+            noted(SqlType::Numeric(None), "integers beyond bigint")
+        } else if may_be(Shapes::DECIMAL) {
+            plain(SqlType::Numeric(None))
+        } else if may_be(Shapes::FLOAT) {
+            noted(SqlType::Double, "has NaN, infinities or -0, which numeric does not take")
+        } else if may_be(Shapes::BOOLEAN) {
+            plain(SqlType::Boolean)
+        } else if may_be(Shapes::DATE) {
+            plain(SqlType::Date)
+        } else if may_be(Shapes::TIME) {
+            plain(SqlType::Time)
+        } else if may_be(Shapes::TIMESTAMP) {
+            plain(SqlType::Timestamp)
+        } else if may_be(Shapes::TIMESTAMPTZ) {
+            plain(SqlType::TimestampTz)
+        } else if may_be(Shapes::UUID) {
+            plain(SqlType::Uuid)
+        } else {
+            let note = match self.texts {
+                shapes if shapes.has(Shapes::OTHER_UUID) => Some("UUIDs, which uuid would write in lower case"),
+                shapes if shapes.has(Shapes::NANOS) => {
+                    Some("timestamps, of which timestamptz would cut the nanoseconds")
+                }
+                _ => None,
+            };
+            Guess { sql_type: SqlType::Text, null_texts: BTreeSet::new(), note }
+        }
+    }
+}
+
+/// Returns a JSON string's text; one that has none stands for itself.
+#[must_use]
+pub fn text_of_json(raw: &str) -> Cow<'_, str> {
+    let inside = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
+    unescape(inside).unwrap_or(Cow::Borrowed(inside))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn json(values: &[&str], expected: &str) {
+        let mut evidence = Evidence::default();
+        values.iter().for_each(|value| evidence.add_json(value));
+        assert_eq!(evidence.guess().sql_type.to_string(), expected, "{values:?}");
+    }
+
+    #[track_caller]
+    fn csv(values: &[&str], expected: &str) {
+        let mut evidence = Evidence::default();
+        values.iter().for_each(|value| evidence.add_text(value));
+        let guess = evidence.guess();
+        let nulls: Vec<&str> = guess.null_texts.into_iter().collect();
+        assert_eq!(format!("{} {}", guess.sql_type, nulls.join(" ")).trim_end(), expected, "{values:?}");
+    }
+
+    #[test]
+    fn json_values_keep_their_kind_and_every_digit() {
+        json(&[], "text");
+        json(&["true", "false"], "boolean");
+        json(&["1", "-2"], "bigint");
+        json(&["1", "18446744073709551615"], "numeric");
+        json(&["1", "0.1", "1e400"], "numeric");
+        json(&["0.5", "-0.0"], "double precision");
+        json(&[r#""a""#, r#""""#], "text");
+        json(&[r#""12""#], "text");
+        json(&[r#""2026-01-31""#], "date");
+        json(&[r#""2026-01-31T00:00:00Z""#, r#""2026-01-31T00:00:00+02:00""#], "timestamptz");
+        json(&[r#""2026-01-31T00:00:00""#], "timestamp");
+        json(&[r#""2026-01-31T00:00:00""#, r#""2026-01-31T00:00:00Z""#], "text");
+        json(&[r#""2026-01-31T00:00:00.123456789Z""#], "text");
+        json(&[r#""6fa459ea-ee8a-3ca4-894e-db77e160355e""#], "uuid");
+        json(&[r#""6FA459EA-EE8A-3CA4-894E-DB77E160355E""#], "text");
+        json(&[r#"{"a":1}"#], "jsonb");
+        json(&[r#"["a",null]"#, "[]"], "text[]");
+        json(&["[1,2]", "[3]"], "bigint[]");
+        json(&["[1.5]"], "numeric[]");
+        json(&["[]"], "jsonb");
+        json(&["[[1]]"], "jsonb");
+        json(&[r#"[1,"a"]"#], "jsonb");
+        json(&["1", r#""a""#], "jsonb");
+        json(&["true", "1"], "jsonb");
+        json(&["[1]", "{}"], "jsonb");
+    }
+
+    #[test]
+    fn csv_fields_are_what_all_of_them_could_be() {
+        csv(&["1", "2"], "bigint");
+        csv(&["1", "2.5"], "numeric");
+        csv(&["1", "99999999999999999999"], "numeric");
+        csv(&["1.5", "NaN"], "double precision");
+        csv(&["0.1000000000000000055511151231257827", "NaN"], "text");
+        csv(&["01234", "98765"], "text");
+        csv(&["TRUE", "FALSE"], "boolean");
+        csv(&["2026-01-31", "2026-01-31T00:00:00Z"], "text");
+        csv(&["05:17:00"], "time");
+        csv(&["1", ""], "text");
+        csv(&["a", "1"], "text");
+    }
+
+    #[test]
+    fn texts_for_null_are_so_only_where_something_else_has_a_type() {
+        csv(&["1", "NA"], "bigint NA");
+        csv(&["1.5", "NA", "\\N"], "numeric NA \\N");
+        csv(&["NA", "DE"], "text");
+        csv(&["NA"], "text");
+    }
+
+    #[test]
+    fn values_are_unique_while_none_is_missing_or_there_twice() {
+        let mut evidence = Evidence::default();
+        ["1", "2"].iter().for_each(|value| evidence.add_json(value));
+        assert!(evidence.is_unique(2) && !evidence.is_unique(3) && !evidence.is_complete(3));
+        evidence.add_json("2");
+        assert!(!evidence.is_unique(3) && evidence.is_complete(3));
+        assert!(!Evidence::default().is_unique(0));
+    }
+}

@@ -1,0 +1,289 @@
+//! The table and the dataset that a sample suggests.
+
+use super::{
+    evidence::{Evidence, ONLY_NULL},
+    identifiers::column_for,
+    location::{Location, identifier},
+    sample::Sample,
+    types::SqlType,
+};
+use crate::decode::{Declared, ReadOptions};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Names of columns that say when a row was last changed, the clearest first.
+const NEWER: [&str; 12] = [
+    "updated_at",
+    "modified_at",
+    "changed_at",
+    "last_updated_at",
+    "last_modified_at",
+    "last_updated",
+    "last_modified",
+    "update_time",
+    "modification_time",
+    "updated",
+    "modified",
+    "updated_on",
+];
+/// Other columns that could be the key; more would not help to choose.
+const MAX_KEY_IDEAS: usize = 3;
+
+/// A proposed column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// The file's field, or what the path has of this name.
+    pub field: String,
+    /// Name in the table.
+    pub name: String,
+    /// Type that loses nothing.
+    pub sql_type: SqlType,
+    /// The texts that must mean NULL for it to have that type.
+    pub null_texts: BTreeSet<&'static str>,
+    /// Texts among [`super::evidence::NULL_TEXTS`] that were seen in it, as values if it is text.
+    pub seen_null_texts: BTreeSet<&'static str>,
+    /// Whether a value was refused by the type that was proposed first.
+    pub is_widened: bool,
+    /// For people.
+    pub notes: Vec<String>,
+}
+
+/// A table and a dataset to start from.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// Where the sample came from, and where its like is.
+    pub location: Location,
+    /// How it is read.
+    pub read: ReadOptions,
+    /// The columns, in the file's order, then those of the path.
+    pub columns: Vec<Column>,
+    /// Field → column where the names differ.
+    pub rename: BTreeMap<String, String>,
+    /// The key, or none found.
+    pub key: Option<String>,
+    /// Other columns without a NULL or a value twice.
+    pub key_ideas: Vec<String>,
+    /// A column that says which of two rows is newer, and whether it is never NULL.
+    pub newer: Option<(String, bool)>,
+    /// The column for fields that are not among the others.
+    pub extras: Option<String>,
+    /// Rows looked at.
+    pub n_rows: u64,
+    /// Whether these were all.
+    pub is_whole: bool,
+    /// Whether the file is CSV.
+    pub is_csv: bool,
+    /// Rows that still cannot be loaded.
+    pub n_rejected: u64,
+    /// The first of them.
+    pub first_reject: Option<String>,
+}
+
+impl Description {
+    /// Returns what a sample suggests.
+    #[must_use]
+    pub fn new(sample: Sample, location: Location, read: ReadOptions) -> Self {
+        let mut columns: Vec<Column> = Vec::new();
+        for field in &sample.fields {
+            let name = column_for(&field.name, |name| columns.iter().any(|column| column.name == name));
+            columns.push(match &field.declared {
+                Some(declared) => declared_column(&field.name, name, declared),
+                None => guessed_column(&field.name, name, &field.evidence),
+            });
+        }
+        for (name, value) in &location.captures {
+            take_from_path(name, value.as_deref(), &mut columns);
+        }
+        let rename = columns.iter().filter(|column| column.field != column.name && !sample.is_positional);
+        let rename = rename.map(|column| (column.field.clone(), column.name.clone())).collect();
+        let needs_extras = (sample.is_open || sample.too_many_fields) && !sample.is_positional;
+        let extras = needs_extras.then(|| column_for("extra", |name| columns.iter().any(|column| column.name == name)));
+
+        // What stands for NULL somewhere is not a value anywhere.
+        let nulls: BTreeSet<&str> = columns.iter().flat_map(|column| column.null_texts.iter().copied()).collect();
+        let captured = |name: &str| location.captures.iter().any(|(captured, _)| captured == name);
+        let unique: Vec<&Column> = sample
+            .fields
+            .iter()
+            .zip(&columns)
+            .filter(|(field, column)| {
+                !captured(&field.name)
+                    && may_be_key(&column.sql_type)
+                    && field.evidence.is_unique(sample.n_rows)
+                    && column.seen_null_texts.is_disjoint(&nulls)
+            })
+            .map(|(_, column)| column)
+            .collect();
+        let ranked = unique.iter().filter_map(|column| Some((key_rank(&column.name, &location.name)?, *column)));
+        let key = ranked.min_by_key(|(rank, _)| *rank).map(|(_, column)| column.name.clone());
+        // Measurements are often all different.
+        let others = unique.iter().filter(|column| column.sql_type != SqlType::Numeric(None));
+        let others = others.map(|column| &column.name).filter(|name| Some(*name) != key.as_ref());
+        let key_ideas = others.take(MAX_KEY_IDEAS).cloned().collect();
+        let newer = newer(&sample, &columns);
+        Self {
+            location,
+            read,
+            columns,
+            rename,
+            key,
+            key_ideas,
+            newer,
+            extras,
+            n_rows: sample.n_rows,
+            is_whole: sample.is_whole,
+            is_csv: sample.is_csv,
+            n_rejected: sample.n_rejected,
+            first_reject: sample.first_reject,
+        }
+    }
+
+    /// Returns the texts that must mean NULL for the columns to have their types.
+    #[must_use]
+    pub fn null_texts(&self) -> BTreeSet<&'static str> {
+        self.columns.iter().flat_map(|column| column.null_texts.iter().copied()).collect()
+    }
+
+    /// Returns the text columns in which such a text stands.
+    #[must_use]
+    pub fn texts_lost_to_null(&self) -> Vec<(&'static str, &str)> {
+        let nulls = self.null_texts();
+        let texts = self.columns.iter().filter(|column| column.sql_type == SqlType::Text);
+        let lost = texts
+            .flat_map(|column| column.seen_null_texts.intersection(&nulls).map(|text| (*text, column.name.as_str())));
+        lost.collect()
+    }
+}
+
+fn declared_column(field: &str, name: String, declared: &Declared) -> Column {
+    let note = match declared {
+        Declared::Time { nanos: true } | Declared::Timestamp { nanos: true, .. } => {
+            Some("nanoseconds in the file; Postgres has microseconds")
+        }
+        Declared::Int96 => {
+            Some("INT96, which names no zone; what Spark writes are instants, for which timestamptz does as well")
+        }
+        Declared::Bytes => Some("bytes that the file does not call text; text would do if they are UTF-8"),
+        Declared::Mixed => Some("values of several types; text holds each as it is written"),
+        Declared::Null => Some(ONLY_NULL),
+        _ => None,
+    };
+    Column {
+        field: field.to_owned(),
+        name,
+        sql_type: SqlType::of_declared(declared),
+        null_texts: BTreeSet::new(),
+        seen_null_texts: BTreeSet::new(),
+        is_widened: false,
+        notes: note.map(str::to_owned).into_iter().collect(),
+    }
+}
+
+fn guessed_column(field: &str, name: String, evidence: &Evidence) -> Column {
+    let guess = evidence.guess();
+    Column {
+        field: field.to_owned(),
+        name,
+        sql_type: guess.sql_type,
+        null_texts: guess.null_texts,
+        seen_null_texts: evidence.null_texts().clone(),
+        is_widened: false,
+        notes: guess.note.map(str::to_owned).into_iter().collect(),
+    }
+}
+
+/// Adds a column for what the path says, which stands before a field of that name.
+fn take_from_path(name: &str, value: Option<&str>, columns: &mut Vec<Column>) {
+    let mut evidence = Evidence::default();
+    if let Some(value) = value {
+        evidence.add_text(value);
+    }
+    let found = columns.iter().position(|column| column.field == name);
+    let column_name = match found {
+        Some(place) => columns[place].name.clone(),
+        None => column_for(name, |name| columns.iter().any(|column| column.name == name)),
+    };
+    let mut column = guessed_column(name, column_name, &evidence);
+    column.null_texts.clear();
+    column.seen_null_texts.clear();
+    column.notes = vec!["from the path".into()];
+    match found {
+        Some(place) => columns[place] = column,
+        None => columns.push(column),
+    }
+}
+
+/// Returns whether values of a type identify rows, rather than happen to be different.
+fn may_be_key(sql_type: &SqlType) -> bool {
+    matches!(
+        sql_type,
+        SqlType::SmallInt | SqlType::Integer | SqlType::BigInt | SqlType::Numeric(_) | SqlType::Uuid | SqlType::Text
+    )
+}
+
+/// Returns how much a name sounds like that of a key, smaller being more; None when not at all.
+fn key_rank(column: &str, table: &str) -> Option<u8> {
+    let name = identifier(column);
+    let singular = table.strip_suffix('s').unwrap_or(table);
+    let of_table = [format!("{table}_id"), format!("{singular}_id"), format!("{table}id"), format!("{singular}id")];
+    let camel = column.len() > 2 && (column.ends_with("Id") || column.ends_with("ID"));
+    match name.as_str() {
+        "id" | "uuid" | "guid" | "key" => Some(0),
+        name if of_table.iter().any(|of_table| of_table == name) => Some(1),
+        name if ["_id", "_uuid", "_guid", "_uid", "_key", "_pk"].iter().any(|end| name.ends_with(end)) || camel => {
+            Some(2)
+        }
+        _ => None,
+    }
+}
+
+fn newer(sample: &Sample, columns: &[Column]) -> Option<(String, bool)> {
+    let fields = sample.fields.iter().zip(columns);
+    let times = fields.filter(|(_, column)| matches!(column.sql_type, SqlType::Timestamp | SqlType::TimestampTz));
+    let ranked = times.filter_map(|(field, column)| {
+        let name = snake_case(&column.name);
+        let rank = NEWER.iter().position(|newer| *newer == name)?;
+        Some((rank, column.name.clone(), field.evidence.is_complete(sample.n_rows)))
+    });
+    ranked.min_by_key(|(rank, ..)| *rank).map(|(_, name, is_complete)| (name, is_complete))
+}
+
+/// Returns `updatedAt` as `updated_at`.
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for (at, c) in name.char_indices() {
+        if c.is_ascii_uppercase() && at > 0 && !snake.ends_with('_') {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_key_is_known_by_its_end() {
+        for (column, rank) in [
+            ("id", Some(0)),
+            ("ID", Some(0)),
+            ("_id", Some(0)),
+            ("order_id", Some(1)),
+            ("orderId", Some(1)),
+            ("userId", Some(2)),
+            ("customer_id", Some(2)),
+            ("event_uuid", Some(2)),
+            ("paid", None),
+            ("name", None),
+        ] {
+            assert_eq!(key_rank(column, "orders"), rank, "{column}");
+        }
+    }
+
+    #[test]
+    fn camel_case_is_read_as_words() {
+        assert_eq!(snake_case("updatedAt"), "updated_at");
+        assert_eq!(snake_case("Last_Modified"), "last_modified");
+    }
+}

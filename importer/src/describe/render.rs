@@ -1,0 +1,175 @@
+//! A description as SQL and as TOML.
+
+use super::{identifiers::quoted, plan::Description};
+use crate::decode::CsvOptions;
+use std::fmt::Write as _;
+
+impl Description {
+    /// Returns the statements that make the table.
+    #[must_use]
+    pub fn table_sql(&self) -> String {
+        let table = format!("public.{}", quoted(&self.location.name));
+        let mut lines: Vec<(String, String)> = Vec::new();
+        for column in &self.columns {
+            let mut notes = column.notes.clone();
+            if !column.null_texts.is_empty() {
+                let texts: Vec<&str> = column.null_texts.iter().copied().collect();
+                notes.push(format!("{} read as NULL", texts.join(", ")));
+            }
+            lines.push((format!("{} {}", quoted(&column.name), column.sql_type), notes.join("; ")));
+        }
+        if let Some(extras) = &self.extras {
+            lines.push((format!("{} jsonb", quoted(extras)), "fields that have no column of their own".into()));
+        }
+        match &self.key {
+            Some(key) => lines.push((format!("PRIMARY KEY ({})", quoted(key)), self.how_sure("unique"))),
+            None => lines.push((
+                "penstock_object bigint".into(),
+                "which object a row came from; mode = \"replace\" needs it".into(),
+            )),
+        }
+        let mut sql = format!("-- From {}.\n", self.looked_at());
+        if let Some(reject) = &self.first_reject {
+            let _ = writeln!(
+                sql,
+                "-- {} of these rows cannot be loaded, the first being {}",
+                self.n_rejected,
+                one_line(reject)
+            );
+        }
+        let _ = writeln!(sql, "CREATE TABLE {table} (");
+        let last = lines.len() - 1;
+        for (place, (line, note)) in lines.iter().enumerate() {
+            let comma = if place < last { "," } else { "" };
+            let note = if note.is_empty() { String::new() } else { format!("  -- {}", one_line(note)) };
+            let _ = writeln!(sql, "    {line}{comma}{note}");
+        }
+        sql.push_str(");\n");
+        if self.key.is_none() {
+            let _ = writeln!(sql, "CREATE INDEX ON {table} (penstock_object);");
+        }
+        sql
+    }
+
+    /// Returns the `[[dataset]]`.
+    #[must_use]
+    pub fn dataset_toml(&self) -> String {
+        let mut toml = String::from("[[dataset]]\n");
+        let mut line = |text: String, note: &str| {
+            let note = if note.is_empty() { String::new() } else { format!("  # {}", one_line(note)) };
+            let _ = writeln!(toml, "{text}{note}");
+        };
+        line(format!("name = {}", string(&self.location.name)), "");
+        line(format!("match = {}", string(&self.location.pattern)), "");
+        if let Some(pattern) = &self.location.in_bucket {
+            line(format!("# match = {}", string(pattern)), "once such files lie in a bucket");
+        }
+        line(format!("table = {}", string(&format!("public.{}", self.location.name))), "");
+        match &self.key {
+            Some(key) => line(format!("key = [{}]", string(key)), &self.how_sure("unique and never NULL")),
+            None => line(
+                "mode = \"replace\"".into(),
+                "no key was found: the rows belong to their object, and its next version replaces them",
+            ),
+        }
+        for idea in &self.key_ideas {
+            let instead = if self.key.is_some() {
+                "instead, with a unique index"
+            } else {
+                "instead of mode, with a unique index"
+            };
+            line(format!("# key = [{}]", string(idea)), &format!("{instead}; {}", self.how_sure("unique")));
+        }
+        match (&self.newer, &self.key) {
+            (Some((newer, true)), Some(_)) => {
+                line(format!("newer = {}", string(newer)), "a row only gives way to one that is not older")
+            }
+            (Some((newer, false)), Some(_)) => line(format!("# newer = {}", string(newer)), "is NULL in some rows"),
+            (Some((newer, _)), None) => line(
+                format!("# newer = {}", string(newer)),
+                "with a key: a row only gives way to one that is not older",
+            ),
+            (None, _) => {}
+        }
+        if !self.rename.is_empty() {
+            let pairs = self.rename.iter().map(|(field, column)| format!("{} = {}", string(field), string(column)));
+            line(format!("rename = {{ {} }}", pairs.collect::<Vec<_>>().join(", ")), "field = column");
+        }
+        match &self.extras {
+            Some(extras) => {
+                line("on_new_field = \"extras\"".into(), "fields that come later are kept, too");
+                line(format!("extras_column = {}", string(extras)), "");
+            }
+            None if self.read.csv.header || !self.is_csv => {
+                line("# on_new_field = \"add_column\"".into(), "without it fields that come later are left out");
+            }
+            None => {}
+        }
+        if self.is_csv {
+            toml.push_str(&self.csv_toml());
+        }
+        toml
+    }
+
+    fn csv_toml(&self) -> String {
+        let CsvOptions { header, delimiter, encoding, .. } = &self.read.csv;
+        let mut toml = String::new();
+        if !header {
+            toml.push_str("header = false  # its first record looks like data\n");
+        }
+        if *delimiter != b',' {
+            let _ = writeln!(toml, "delimiter = {}", string(&char::from(*delimiter).to_string()));
+        }
+        if encoding != "utf-8" {
+            let _ = writeln!(toml, "encoding = {}  # not UTF-8; a guess", string(encoding));
+        }
+        let nulls = self.null_texts();
+        if !nulls.is_empty() {
+            let texts: Vec<String> = nulls.iter().map(|text| string(text)).collect();
+            let _ = write!(toml, "null = [{}]", texts.join(", "));
+            let lost: Vec<String> =
+                self.texts_lost_to_null().iter().map(|(text, column)| format!("{text} in {column}")).collect();
+            if !lost.is_empty() {
+                let _ = write!(toml, "  # reads {} as NULL, too", one_line(&lost.join(", ")));
+            }
+            toml.push('\n');
+        }
+        if toml.is_empty() { toml } else { format!("\n[dataset.csv]\n{toml}") }
+    }
+
+    fn looked_at(&self) -> String {
+        let rows = if self.n_rows == 1 { "row" } else { "rows" };
+        match self.is_whole {
+            true => format!("all {} {rows} of the sample", self.n_rows),
+            false => {
+                format!("the first {} {rows} of the sample; importer load --dry-run reads all of them", self.n_rows)
+            }
+        }
+    }
+
+    fn how_sure(&self, claim: &str) -> String {
+        let rows = if self.n_rows == 1 { "the only row".into() } else { format!("{} rows", self.n_rows) };
+        format!("{claim} in {rows}")
+    }
+}
+
+/// Returns a text as a TOML string that may also be a key: on one line, whatever is in it.
+fn string(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Returns a text that cannot end the comment it stands in, nor act on a terminal.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

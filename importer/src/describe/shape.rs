@@ -1,0 +1,296 @@
+//! What a text could be, without losing anything of it.
+//!
+//! Stricter than what the importer reads: `007` loads into a `bigint`, and comes out as `7`.
+
+use crate::encode::{PgType, Value, encode};
+use std::ops::{BitAnd, BitAndAssign, BitOr};
+
+/// A set of readings a text allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shapes(u16);
+
+impl Shapes {
+    /// Every reading: what is known before the first text.
+    pub const ALL: Self = Self(u16::MAX);
+    /// No reading but text.
+    pub const NONE: Self = Self(0);
+    /// An integer without a sign but minus and without leading zeros.
+    pub const INTEGER: Self = Self(1);
+    /// Such an integer, within 64 bits.
+    pub const BIGINT: Self = Self(1 << 1);
+    /// A number that `numeric` holds.
+    pub const DECIMAL: Self = Self(1 << 2);
+    /// A number that `double precision` gives back with all its digits.
+    pub const FLOAT: Self = Self(1 << 3);
+    /// `true` or `false`.
+    pub const BOOLEAN: Self = Self(1 << 4);
+    /// `YYYY-MM-DD`.
+    pub const DATE: Self = Self(1 << 5);
+    /// `HH:MM:SS`.
+    pub const TIME: Self = Self(1 << 6);
+    /// Date and time without a zone.
+    pub const TIMESTAMP: Self = Self(1 << 7);
+    /// Date and time with one.
+    pub const TIMESTAMPTZ: Self = Self(1 << 8);
+    /// A UUID as Postgres writes it: lower case, hyphens.
+    pub const UUID: Self = Self(1 << 9);
+    /// A UUID in another spelling.
+    pub const OTHER_UUID: Self = Self(1 << 10);
+    /// Date and time, finer than microseconds.
+    pub const NANOS: Self = Self(1 << 11);
+
+    /// What a string of a format with types of its own may stand for: a number in quotes was meant as text.
+    pub const OF_STRINGS: Self =
+        Self(!(Self::INTEGER.0 | Self::BIGINT.0 | Self::DECIMAL.0 | Self::FLOAT.0 | Self::BOOLEAN.0));
+
+    /// Returns whether a reading is in the set.
+    #[must_use]
+    pub fn has(self, one: Self) -> bool {
+        self.0 & one.0 != 0
+    }
+}
+
+impl BitAnd for Shapes {
+    type Output = Self;
+    fn bitand(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
+impl BitAndAssign for Shapes {
+    fn bitand_assign(&mut self, other: Self) {
+        self.0 &= other.0;
+    }
+}
+
+impl BitOr for Shapes {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Returns what a text could be.
+#[must_use]
+pub fn of_text(text: &str) -> Shapes {
+    let bytes = text.as_bytes();
+    match bytes {
+        [] => Shapes::NONE,
+        [b'-' | b'.' | b'0'..=b'9', ..] if is_number(bytes) => of_number(text),
+        [b'0'..=b'9', ..] if bytes.get(4) == Some(&b'-') => of_moment(text),
+        [b'0'..=b'9', ..] if bytes.get(2) == Some(&b':') => {
+            let micros =
+                bytes.len() >= 8 && fraction_digits(&bytes[8..]).is_some_and(|(n, rest)| n <= 6 && rest.is_empty());
+            if is_clock(bytes) && micros && fits(text, &PgType::Time) { Shapes::TIME } else { Shapes::NONE }
+        }
+        _ if matches!(text, "true" | "false" | "True" | "False" | "TRUE" | "FALSE") => Shapes::BOOLEAN,
+        _ if matches!(text, "NaN" | "Infinity" | "-Infinity") => Shapes::FLOAT,
+        _ => of_uuid(bytes),
+    }
+}
+
+/// Returns what a number could be; it must be one.
+#[must_use]
+pub fn of_number(text: &str) -> Shapes {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_zero = digits.bytes().all(|byte| matches!(byte, b'0' | b'.'));
+    let is_negative_zero = is_zero && digits.len() < text.len();
+    let is_integer = digits.bytes().all(|byte| byte.is_ascii_digit());
+    // A code, such as a postcode, rather than a number.
+    if digits.len() > 1 && digits.starts_with('0') && digits.as_bytes()[1].is_ascii_digit() {
+        return Shapes::NONE;
+    }
+    let mut shapes = Shapes::NONE;
+    if is_integer && !is_negative_zero {
+        shapes = shapes | Shapes::INTEGER;
+        if fits(text, &PgType::Int8) {
+            shapes = shapes | Shapes::BIGINT;
+        }
+    }
+    if !is_negative_zero && fits(text, &PgType::Numeric(None)) {
+        shapes = shapes | Shapes::DECIMAL;
+    }
+    if survives_float(text) {
+        shapes = shapes | Shapes::FLOAT;
+    }
+    shapes
+}
+
+/// Returns whether a type takes a text, as the importer reads it.
+fn fits(text: &str, pg_type: &PgType) -> bool {
+    encode(&Value::Text(text.into()), pg_type, &mut Vec::new()).is_ok()
+}
+
+/// Returns whether it reads `-?digits[.digits][e[+-]digits]`, or `.digits`.
+fn is_number(bytes: &[u8]) -> bool {
+    let unsigned = bytes.strip_prefix(b"-").unwrap_or(bytes);
+    let (n_before, rest) = digits(unsigned);
+    let (n_after, rest) = rest.strip_prefix(b".").map_or((0, rest), digits);
+    if n_before + n_after == 0 {
+        return false;
+    }
+    match rest {
+        [] => true,
+        [b'e' | b'E', exponent @ ..] => {
+            let exponent = exponent.strip_prefix(b"+").or_else(|| exponent.strip_prefix(b"-")).unwrap_or(exponent);
+            matches!(digits(exponent), (1.., []))
+        }
+        _ => false,
+    }
+}
+
+/// Returns how many digits there are at the start, and what follows them.
+fn digits(bytes: &[u8]) -> (usize, &[u8]) {
+    let n = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    (n, &bytes[n..])
+}
+
+/// Returns whether a float gives back every significant digit.
+fn survives_float(text: &str) -> bool {
+    let Ok(float) = text.parse::<f64>() else { return false };
+    let significant = |text: &str| {
+        let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+        let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+        digits.trim_start_matches('0').trim_end_matches('0').to_owned()
+    };
+    float.is_finite() && significant(text) == significant(&format!("{float:e}"))
+}
+
+fn of_moment(text: &str) -> Shapes {
+    let bytes = text.as_bytes();
+    if bytes.len() == 10 {
+        return if fits(text, &PgType::Date) { Shapes::DATE } else { Shapes::NONE };
+    }
+    let Some(b'T' | b' ') = bytes.get(10) else { return of_uuid(bytes) };
+    let clock = &bytes[11..];
+    if !is_clock(clock) {
+        return Shapes::NONE;
+    }
+    let Some((n_digits, zone)) = fraction_digits(&clock[8..]) else { return Shapes::NONE };
+    let (shape, pg_type) = match zone {
+        [] => (Shapes::TIMESTAMP, PgType::Timestamp),
+        [b'Z' | b'z' | b'+' | b'-', ..] => (Shapes::TIMESTAMPTZ, PgType::TimestampTz),
+        _ => return Shapes::NONE,
+    };
+    match fits(text, &pg_type) {
+        true if n_digits <= 6 => shape,
+        true => Shapes::NANOS,
+        false => Shapes::NONE,
+    }
+}
+
+/// Returns whether it starts like `23:59:59`.
+fn is_clock(bytes: &[u8]) -> bool {
+    matches!(bytes, [a, b, b':', c, d, b':', e, f, ..]
+        if [a, b, c, d, e, f].iter().all(|byte| byte.is_ascii_digit()) && [*a, *b] < *b"24" && *e < b'6')
+}
+
+/// Returns how many digits a fraction of a second has, zeros at its end not counted, and what follows it.
+fn fraction_digits(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let Some(fraction) = bytes.strip_prefix(b".") else { return Some((0, bytes)) };
+    let (n, rest) = digits(fraction);
+    let n_zeros = fraction[..n].iter().rev().take_while(|byte| **byte == b'0').count();
+    (n > 0).then_some((n - n_zeros, rest))
+}
+
+fn of_uuid(bytes: &[u8]) -> Shapes {
+    let hyphens = [8, 13, 18, 23];
+    let hyphenated = bytes.len() == 36
+        && bytes
+            .iter()
+            .enumerate()
+            .all(|(at, byte)| if hyphens.contains(&at) { *byte == b'-' } else { byte.is_ascii_hexdigit() });
+    match hyphenated {
+        false => Shapes::NONE,
+        true if bytes.iter().any(u8::is_ascii_uppercase) => Shapes::OTHER_UUID,
+        true => Shapes::UUID | Shapes::OTHER_UUID,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NUMBERS: [(Shapes, &str); 4] = [
+        (Shapes::INTEGER, "integer"),
+        (Shapes::BIGINT, "bigint"),
+        (Shapes::DECIMAL, "decimal"),
+        (Shapes::FLOAT, "float"),
+    ];
+    const OTHERS: [(Shapes, &str); 8] = [
+        (Shapes::BOOLEAN, "boolean"),
+        (Shapes::DATE, "date"),
+        (Shapes::TIME, "time"),
+        (Shapes::TIMESTAMP, "timestamp"),
+        (Shapes::TIMESTAMPTZ, "timestamptz"),
+        (Shapes::UUID, "uuid"),
+        (Shapes::OTHER_UUID, "other-uuid"),
+        (Shapes::NANOS, "nanos"),
+    ];
+
+    #[test]
+    fn a_text_is_only_what_comes_out_of_a_column_as_it_went_in() {
+        for (text, expected) in [
+            ("", ""),
+            ("0", "integer bigint decimal float"),
+            ("-12", "integer bigint decimal float"),
+            ("9223372036854775807", "integer bigint decimal"),
+            ("9223372036854775808", "integer decimal"),
+            ("007", ""),
+            ("-0", "float"),
+            ("+1", ""),
+            ("0.5", "decimal float"),
+            (".5", "decimal float"),
+            ("-0.0", "float"),
+            ("1.50", "decimal float"),
+            ("10.357019999999999", "decimal float"),
+            ("0.1000000000000000055511151231257827", "decimal"),
+            ("1e5", "decimal float"),
+            ("1e400", "decimal"),
+            ("1e", ""),
+            ("-", ""),
+            ("1,5", ""),
+            ("0x1F", ""),
+            ("NaN", "float"),
+            ("nan", ""),
+            ("true", "boolean"),
+            ("yes", ""),
+            ("2026-01-31", "date"),
+            ("2026-02-30", ""),
+            ("2026-1-31", ""),
+            ("31.01.2026", ""),
+            ("05:17:00", "time"),
+            ("05:17:00.1234560", "time"),
+            ("05:17:00.1234567", ""),
+            ("24:00:00", ""),
+            ("05:17", ""),
+            ("2026-01-31 05:17:00", "timestamp"),
+            ("2026-01-31T05:17:00.123456", "timestamp"),
+            ("2026-01-31T05:17:00Z", "timestamptz"),
+            ("2026-01-31 05:17:00.5+02:00", "timestamptz"),
+            ("2026-01-31 05:17:00+02", "timestamptz"),
+            ("2026-01-31T05:17:00.123456789Z", "nanos"),
+            ("2026-01-31T05:17:00.123456000Z", "timestamptz"),
+            ("2026-01-31T05:17:60Z", ""),
+            ("2026-01-31T05:17:00 Europe/Berlin", ""),
+            ("6fa459ea-ee8a-3ca4-894e-db77e160355e", "uuid other-uuid"),
+            ("00000000-ee8a-3ca4-894e-db77e160355e", "uuid other-uuid"),
+            ("12345678-1234-1234-1234-123456789012", "uuid other-uuid"),
+            ("6FA459EA-ee8a-3ca4-894e-db77e160355e", "other-uuid"),
+            ("6fa459eaee8a3ca4894edb77e160355e", ""),
+            (" 1", ""),
+            ("N14228", ""),
+        ] {
+            let shapes = of_text(text);
+            let names: Vec<&str> =
+                NUMBERS.iter().chain(&OTHERS).filter(|(shape, _)| shapes.has(*shape)).map(|(_, name)| *name).collect();
+            assert_eq!(names.join(" "), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn quoted_numbers_stay_text() {
+        assert_eq!(of_text("12") & Shapes::OF_STRINGS, Shapes::NONE);
+        assert!((of_text("2026-01-31") & Shapes::OF_STRINGS).has(Shapes::DATE));
+    }
+}

@@ -1,0 +1,275 @@
+use super::*;
+use crate::{config::Config, decode::trial};
+use flate2::{Compression, write::GzEncoder};
+use std::io::Write as _;
+
+/// An object in memory with an address.
+struct Named {
+    object: trial::Memory,
+    name: &'static str,
+}
+
+impl Source for Named {
+    fn size(&self) -> u64 {
+        self.object.size()
+    }
+
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn stream(&self) -> std::io::Result<Box<dyn std::io::Read + Send>> {
+        self.object.stream()
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> std::io::Result<bytes::Bytes> {
+        self.object.read_at(offset, len)
+    }
+}
+
+fn described(address: &'static str, content: impl Into<bytes::Bytes>) -> Result<Description, DecodeError> {
+    let options =
+        Options { extent: Extent { rows: 10_000, bytes: 1 << 24 }, limits: trial::options().limits, name: None };
+    let source: Arc<dyn Source> = Arc::new(Named { object: trial::Memory::new(content), name: address });
+    describe(&source, address, &options)
+}
+
+/// Returns the columns as `name type`.
+#[track_caller]
+fn columns(address: &'static str, content: impl Into<bytes::Bytes>) -> Vec<String> {
+    let found = described(address, content).expect("a description");
+    found.columns.iter().map(|column| format!("{} {}", column.name, column.sql_type)).collect()
+}
+
+#[track_caller]
+fn check(address: &'static str, content: &str, sql: &str, toml: &str) {
+    let found = described(address, content.as_bytes().to_vec()).expect("a description");
+    assert_eq!(found.table_sql(), sql);
+    assert_eq!(found.dataset_toml(), toml);
+    Config::parse(&found.dataset_toml(), "importer.toml", |_| None).expect("a configuration");
+}
+
+#[test]
+fn lines_of_json_become_a_table_with_a_key_and_a_place_for_new_fields() {
+    check(
+        "s3://landing/orders/dt=2026-01-31/part-0.ndjson",
+        concat!(
+            r#"{"id":1,"updatedAt":"2026-01-31T00:00:00Z","total":10.50,"tags":["a"],"who":{"n":1},"order":null}"#,
+            "\n",
+            r#"{"id":2,"updatedAt":"2026-01-31T00:00:01Z","total":7,"tags":[],"who":{}}"#,
+        ),
+        "\
+-- From all 2 rows of the sample.
+CREATE TABLE public.orders (
+    id bigint,
+    \"updatedAt\" timestamptz,
+    total numeric,
+    tags text[],
+    who jsonb,
+    \"order\" text,  -- only NULL so far; text holds any scalar
+    dt date,  -- from the path
+    extra jsonb,  -- fields that have no column of their own
+    PRIMARY KEY (id)  -- unique in 2 rows
+);
+",
+        "\
+[[dataset]]
+name = \"orders\"
+match = \"s3://landing/orders/dt={dt}/**\"
+table = \"public.orders\"
+key = [\"id\"]  # unique and never NULL in 2 rows
+newer = \"updatedAt\"  # a row only gives way to one that is not older
+on_new_field = \"extras\"  # fields that come later are kept, too
+extras_column = \"extra\"
+",
+    );
+}
+
+#[test]
+fn csv_without_a_key_becomes_a_table_whose_rows_belong_to_their_object() {
+    check(
+        "/data/shops/shops.csv",
+        "code;name;opened;staff\nDE;NA;2026-01-31;NA\nFR;Paris;2026-02-01;12\n",
+        "\
+-- From all 2 rows of the sample.
+CREATE TABLE public.shops (
+    code text,
+    name text,
+    opened date,
+    staff bigint,  -- NA read as NULL
+    penstock_object bigint  -- which object a row came from; mode = \"replace\" needs it
+);
+CREATE INDEX ON public.shops (penstock_object);
+",
+        "\
+[[dataset]]
+name = \"shops\"
+match = \"/data/shops/shops.csv\"
+# match = \"s3://BUCKET/shops/shops.csv\"  # once such files lie in a bucket
+table = \"public.shops\"
+mode = \"replace\"  # no key was found: the rows belong to their object, and its next version replaces them
+# key = [\"code\"]  # instead of mode, with a unique index; unique in 2 rows
+# on_new_field = \"add_column\"  # without it fields that come later are left out
+
+[dataset.csv]
+delimiter = \";\"
+null = [\"NA\"]  # reads NA in name as NULL, too
+",
+    );
+}
+
+#[test]
+fn a_csv_file_s_dialect_is_found_out() {
+    let dialect = |content: &[u8]| {
+        let found = described("/d/x.csv", content.to_vec()).expect("a description");
+        let csv = &found.read.csv;
+        (char::from(csv.delimiter), csv.header, csv.encoding.clone(), found.columns.len(), found.n_rejected)
+    };
+    let usual = |delimiter, header, columns| (delimiter, header, "utf-8".to_owned(), columns, 0);
+    assert_eq!(dialect(b"a,b\n1,2\n"), usual(',', true, 2));
+    assert_eq!(dialect(b"a;b\n1,5;2\n"), usual(';', true, 2));
+    assert_eq!(dialect(b"a\tb c\n1\tx, y\n"), usual('\t', true, 2));
+    assert_eq!(dialect(b"a|b\n"), usual('|', true, 2));
+    assert_eq!(dialect(b"a\n1\n"), usual(',', true, 1));
+    assert_eq!(dialect(b"1,x,2026-01-31\n2,y,2026-02-01\n"), usual(',', false, 3));
+    assert_eq!(dialect(b"1,1,x\n2,3,y\n"), usual(',', false, 3));
+    assert_eq!(dialect(b"id,name\n1,M\xfcller\n"), (',', true, "windows-1252".to_owned(), 2, 0));
+    assert_eq!(dialect("id,name\n1,Müller\n".as_bytes()), usual(',', true, 2));
+}
+
+#[test]
+fn columns_of_the_path_stand_before_fields_of_their_name() {
+    let found = columns("/d/t/dt=2026-01-31/hour=07/x.csv", "dt,n\nold,1\n");
+    assert_eq!(found, ["dt date", "n bigint", "hour text"]);
+}
+
+#[test]
+fn a_column_that_refuses_a_value_after_all_is_made_wider() {
+    // Quoted, so that it is a text and not NULL.
+    let found = described("/d/x.csv", "n\n1\n\"NA\"\n".as_bytes().to_vec()).expect("a description");
+    assert_eq!(found.columns[0].sql_type, SqlType::Text);
+    assert_eq!(found.columns[0].notes, ["bigint does not take every value"]);
+    assert!(found.null_texts().is_empty() && found.n_rejected == 0);
+}
+
+#[test]
+fn fields_whose_names_postgres_does_not_take_are_renamed() {
+    let found = described("/d/x.json", r#"{"ctid":1,"Id":2,"id":3}"#.as_bytes().to_vec()).expect("a description");
+    let names: Vec<&str> = found.columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(names, ["ctid_", "Id", "id"]);
+    assert!(found.dataset_toml().contains("rename = { \"ctid\" = \"ctid_\" }"), "{}", found.dataset_toml());
+    Config::parse(&found.dataset_toml(), "importer.toml", |_| None).expect("a configuration");
+}
+
+#[test]
+fn rows_that_no_table_could_take_are_told() {
+    let found = described("/d/x.ndjson", "{\"a\":1}\n{\"a\":\n".as_bytes().to_vec()).expect("a description");
+    assert_eq!(found.n_rejected, 1);
+    assert!(
+        found.table_sql().contains("-- 1 of these rows cannot be loaded, the first being row 2: "),
+        "{}",
+        found.table_sql()
+    );
+    for empty in ["", "[]", "\n\n", "{}"] {
+        let error = described("/d/x.json", empty.as_bytes().to_vec()).expect_err(empty);
+        assert_eq!(error.to_string(), "schema: it has no rows and names no fields", "{empty:?}");
+    }
+    let error = described("/d/x.ndjson", "1\n2\n".as_bytes().to_vec()).expect_err("scalars");
+    assert!(error.to_string().contains("no row can be read; row 1"), "{error}");
+}
+
+#[test]
+fn names_and_texts_cannot_break_out_of_comments() {
+    let content = "{\"a\\nDROP TABLE x;--\":[1,\"\\n\"],\"b\\\"c\":1}\n{\"x\\n\n";
+    let found = described("/d/x.ndjson", content.as_bytes().to_vec()).expect("a description");
+    let sql = found.table_sql();
+    assert!(sql.lines().all(|line| !line.trim_start().starts_with("DROP")), "{sql}");
+    assert!(sql.contains("\"b\"\"c\" bigint"), "{sql}");
+    Config::parse(&found.dataset_toml(), "importer.toml", |_| None).expect("a configuration");
+}
+
+#[test]
+fn more_fields_than_a_table_has_columns_go_into_one() {
+    let members: Vec<String> = (0..2000).map(|n| format!("\"f{n}\":{n}")).collect();
+    let found = described("/d/x.json", format!("{{{}}}", members.join(",")).into_bytes()).expect("a description");
+    assert_eq!((found.columns.len(), found.extras.as_deref()), (1000, Some("extra")));
+}
+
+#[test]
+fn compressed_files_are_described_like_others() {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(b"[{\"id\":1},{\"id\":2}]").expect("a Vec takes all");
+    assert_eq!(columns("/d/x.json.gz", gzip.finish().expect("a Vec takes all")), ["id bigint"]);
+    let zstd = zstd::encode_all(&b"id,at\n1,05:17:00\n"[..], 1).expect("a Vec takes all");
+    assert_eq!(columns("/d/x.csv.zst", zstd), ["id bigint", "at time"]);
+}
+
+#[test]
+fn a_schema_of_the_file_s_own_decides_whatever_the_values() {
+    let schema = r#"{"type":"record","name":"r","fields":[
+        {"name":"id","type":"long"},
+        {"name":"small","type":["null","int"]},
+        {"name":"at","type":{"type":"long","logicalType":"timestamp-millis"}},
+        {"name":"local","type":["null",{"type":"long","logicalType":"local-timestamp-nanos"}]},
+        {"name":"price","type":{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}},
+        {"name":"tags","type":{"type":"array","items":["null","string"]}},
+        {"name":"blob","type":"bytes"},
+        {"name":"either","type":["null","string","long"]},
+        {"name":"nested","type":{"type":"map","values":"long"}},
+        {"name":"nothing","type":"null"}]}"#;
+    let schema = apache_avro::Schema::parse_str(schema).expect("a schema");
+    let file = apache_avro::Writer::new(&schema, Vec::new()).expect("a writer").into_inner().expect("a Vec takes all");
+    assert_eq!(
+        columns("/d/x.avro", file),
+        [
+            "id bigint",
+            "small integer",
+            "at timestamptz",
+            "local timestamp",
+            "price numeric",
+            "tags text[]",
+            "blob bytea",
+            "either text",
+            "nested jsonb",
+            "nothing text",
+        ]
+    );
+}
+
+#[test]
+fn parquet_s_logical_types_decide() {
+    let message = "message m {
+        REQUIRED INT64 id; OPTIONAL INT32 tiny (INTEGER(8, true)); OPTIONAL INT64 big (INTEGER(64, false));
+        OPTIONAL INT32 day (DATE); OPTIONAL INT64 at (TIMESTAMP(MICROS, true)); OPTIONAL INT64 local (TIMESTAMP(NANOS, false));
+        OPTIONAL INT96 old; OPTIONAL INT64 price (DECIMAL(12, 4)); OPTIONAL BYTE_ARRAY name (STRING);
+        OPTIONAL BYTE_ARRAY doc (JSON); OPTIONAL FIXED_LEN_BYTE_ARRAY (16) ref (UUID); OPTIONAL BYTE_ARRAY raw;
+        OPTIONAL group tags (LIST) { repeated group list { OPTIONAL BYTE_ARRAY element (STRING); } }
+        OPTIONAL group grid (LIST) { repeated group list { OPTIONAL group element (LIST) { repeated group list { OPTIONAL INT32 element; } } } }
+        OPTIONAL group pair { OPTIONAL INT32 a; }
+        REPEATED INT32 old_list;
+    }";
+    let schema = parquet::schema::parser::parse_message_type(message).expect("a schema");
+    let writer = parquet::file::writer::SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::default());
+    let file = writer.expect("a writer").into_inner().expect("a Vec takes all");
+    assert_eq!(
+        columns("/d/x.parquet", file),
+        [
+            "id bigint",
+            "tiny smallint",
+            "big numeric(20)",
+            "day date",
+            "at timestamptz",
+            "local timestamp",
+            "old timestamp",
+            "price numeric(12, 4)",
+            "name text",
+            "doc jsonb",
+            "ref uuid",
+            "raw bytea",
+            "tags text[]",
+            "grid jsonb",
+            "pair jsonb",
+            "old_list integer[]",
+        ]
+    );
+}
