@@ -3,6 +3,7 @@
 # make test            format, lints, all tests
 # make infra-config   the datasets' pieces in infra/aws joined: target/infra/importer.toml and the list of stacks
 # make bench           the importer beside psql's own copy; QUICK=1 takes minutes instead of an hour
+# make bench-peers     the same, and DuckDB, ADBC, psycopg and dlt on the same files
 
 # Goes ahead without asking: make demo YES=1
 export YES
@@ -20,7 +21,7 @@ else
 run_tests := cargo nextest run --workspace --no-fail-fast
 endif
 
-.PHONY: demo test bench infra-config prepare
+.PHONY: demo test bench bench-peers infra-config prepare
 
 demo: prepare
 	cargo build --release --workspace --bins
@@ -40,6 +41,10 @@ bench: prepare
 
 infra-config:
 	@./infra/aws/assemble.sh target/infra
+
+bench-peers: prepare
+	cargo build --release --workspace --bins
+	./target/release/bench --peers $(if $(QUICK),--quick)
 
 prepare:
 	@./infra/local/prepare.sh $(filter test,$(MAKECMDGOALS))

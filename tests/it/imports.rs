@@ -60,7 +60,7 @@ async fn small_objects_that_wait_together_share_a_transaction() -> Result<()> {
         };
         world.pipeline.put(&format!("pairs/{id:03}"), body).await?;
     }
-    world.drainer().expect_line("object failed").start()?.finish(LIMIT).await?;
+    world.drainer().args(["--concurrency", "1"]).expect_line("object failed").start()?.finish(LIMIT).await?;
     let states = "SELECT state, count(*) FROM penstock.object_status GROUP BY 1 ORDER BY 1";
     assert_eq!(world.database.rows(states).await?, ["failed | 1", "imported | 149"]);
     let n_rows = world.database.value("SELECT count(*) FROM pairs").await?;

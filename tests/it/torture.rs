@@ -14,3 +14,11 @@ async fn nothing_is_lost_or_duplicated_whatever_breaks_meanwhile() -> Result<()>
     assert!(n_kinds >= 12, "too few kinds of fault happened: {report:?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_by_a_technique_that_is_forced() -> Result<()> {
+    for (seed, technique) in [(2, "staged"), (3, "direct")] {
+        torture::run_with(seed, 40, technique).await?;
+    }
+    Ok(())
+}

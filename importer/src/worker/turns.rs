@@ -303,7 +303,8 @@ mod tests {
             let pointer = crate::message::ObjectPointer::new("b", key);
             Record { kind: crate::message::RecordKind::Created, pointer, event_time: None, force: false }
         };
-        let first = turn(&turns, class(0)).await;
+        // The one slot, and the one more that the other dataset has a right to.
+        let running = (turn(&turns, class(0)).await, turn(&turns, class(1)).await);
         let waiting: Vec<_> = [(0, Some("x")), (0, None), (1, Some("y")), (0, Some("z")), (0, Some("left"))]
             .into_iter()
             .map(|(dataset, key)| {
@@ -329,7 +330,7 @@ mod tests {
         let mut waiting = waiting.into_iter();
         let Call::Along(answer) = waiting.next().expect("five").await.expect("no panic") else { panic!("taken along") };
         assert!(answer.await.is_err(), "dropped without an answer: it goes alone");
-        drop(first);
+        drop(running);
         assert!(matches!(waiting.next().expect("five").await.expect("no panic"), Call::Turn(_)));
     }
 

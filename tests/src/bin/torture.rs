@@ -16,15 +16,18 @@ struct Arguments {
     /// Objects put in each run.
     #[arg(long, default_value_t = 300)]
     objects: usize,
+    /// What every dataset's `technique` is set to: auto, staged or direct.
+    #[arg(long, default_value = "auto")]
+    technique: String,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { seed, seeds, objects } = Arguments::parse();
+    let Arguments { seed, seeds, objects, technique } = Arguments::parse();
     println!("{}", Report::header());
     let (mut reports, mut broken) = (Vec::new(), Vec::new());
     for seed in seed..seed.saturating_add(seeds) {
-        match torture::run(seed, objects).await {
+        match torture::run_with(seed, objects, &technique).await {
             Ok(report) => {
                 println!("{}", report.line());
                 reports.push(report);

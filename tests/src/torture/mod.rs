@@ -41,10 +41,18 @@ const CALM_LIMIT: Duration = Duration::from_secs(300);
 /// # Errors
 /// When a promise was broken, saying which key differs and what the ledger knows of it; or the run could not be made.
 pub async fn run(seed: u64, n_objects: usize) -> Result<Report> {
+    run_with(seed, n_objects, "auto").await
+}
+
+/// As [`run`], with all datasets' `technique` set.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(seed: u64, n_objects: usize, technique: &str) -> Result<Report> {
     let plan = Arc::new(Plan::draw(seed, n_objects));
-    let stand = Stand::start(plan.versioned).await?;
+    let stand = Stand::start(plan.versioned, technique).await?;
     let told = run_on(&plan, &stand).await;
-    told.with_context(|| format!("torture --seed {seed} --objects {n_objects}"))
+    told.with_context(|| format!("torture --seed {seed} --objects {n_objects} --technique {technique}"))
 }
 
 async fn run_on(plan: &Arc<Plan>, stand: &Arc<Stand>) -> Result<Report> {

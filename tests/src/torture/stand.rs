@@ -85,7 +85,7 @@ impl Stand {
     ///
     /// # Errors
     /// When a part does not start.
-    pub async fn start(versioned: bool) -> Result<Arc<Self>> {
+    pub async fn start(versioned: bool, technique: &str) -> Result<Arc<Self>> {
         // What was committed must outlive the crash of the server; it need not outlive one of the machine.
         let settings = vec![("synchronous_commit".to_owned(), "on".to_owned())];
         let options = postgres::Options { settings, ..postgres::Options::default() };
@@ -104,7 +104,7 @@ impl Stand {
         let postgres_proxy = Proxy::start(database.postgres().host_and_port()).await?;
         let (s3_proxy, sqs_proxy) = (Proxy::start(&emulator).await?, Proxy::start(&emulator).await?);
         let scratch = Scratch::new("torture")?;
-        let config = config(&database, &pipeline, &postgres_proxy);
+        let config = config(&database, &pipeline, &postgres_proxy, technique);
         let config = scratch.write("importer.toml", config)?;
         let program = program(&config, &pipeline)
             .env("AWS_ENDPOINT_URL_S3", s3_proxy.endpoint())
@@ -188,10 +188,11 @@ impl Stand {
     }
 }
 
-fn config(database: &Database, pipeline: &Pipeline, postgres_proxy: &Proxy) -> String {
+fn config(database: &Database, pipeline: &Pipeline, postgres_proxy: &Proxy, technique: &str) -> String {
+    let datasets = DATASETS.replace("[[dataset]]", &format!("[[dataset]]\ntechnique = \"{technique}\""));
     format!(
         "[database]\nurl = \"{}\"\n\n[queue]\nurl = \"{}\"\nwait_secs = 1\nvisibility_timeout_secs = {VISIBILITY_SECS}\n\n\
-         [http]\nlisten = \"\"\n{DATASETS}",
+         [http]\nlisten = \"\"\n{datasets}",
         database.url_through(postgres_proxy.address()),
         pipeline.queue_url,
     )

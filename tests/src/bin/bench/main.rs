@@ -41,6 +41,9 @@ struct Arguments {
     /// Only cases whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    /// Also tools of the field, on the same files.
+    #[arg(long)]
+    peers: bool,
     /// Where the figures go as JSON.
     #[arg(long, default_value = "bench.json")]
     json: PathBuf,
@@ -79,6 +82,11 @@ async fn main() -> Result<()> {
         for format in &formats {
             for workers in [2, 4] {
                 bench.first_load(&mut report, *format, workers).await?;
+            }
+        }
+        if arguments.peers {
+            for format in &formats {
+                bench.peers(&mut report, *format).await?;
             }
         }
         bench.small(&mut report).await?;

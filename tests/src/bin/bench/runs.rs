@@ -7,7 +7,7 @@ use super::{
 };
 use anyhow::{Context as _, Result};
 use penstock_tests::{
-    aws::{Account, Options, Route},
+    aws::{Account, Options, Route, python},
     database::Database,
     postgres::{Postgres, find_binaries},
     process::binary,
@@ -23,6 +23,9 @@ use std::{
 
 /// The baseline of small objects: their rows from one prepared file.
 const SMALL_BASE: &str = "small objects: psql \\copy of one file with the same rows";
+
+/// Tools `tests/peers/peer.py` knows.
+const PEERS: [&str; 4] = ["duckdb", "adbc", "psycopg", "dlt"];
 
 /// A later version of the objects.
 #[derive(Debug, Clone, Copy)]
@@ -237,6 +240,39 @@ impl Bench {
         cost.secs = database.value(last).await?.parse::<f64>()? - begun;
         report.add(name, base, n_rows, n_objects, cost);
         self.check(&database, n_rows).await
+    }
+
+    /// Measures a tool of the field on the same files, with the same meaning: upsert by key, a transaction an object.
+    ///
+    /// # Errors
+    /// When the tools cannot be installed.
+    pub async fn peers(&self, report: &mut Report, format: Format) -> Result<()> {
+        let python = python("peers")?;
+        let script = penstock_tests::repository().join("tests/peers/peer.py");
+        let extension = format.extension();
+        for tool in PEERS {
+            let name = format!("{extension}: first load, {tool}");
+            if self.skips(&name) {
+                continue;
+            }
+            let database = self.fresh().await?;
+            let mut files: Vec<PathBuf> = std::fs::read_dir(self.data.put(format, "v1")?)?
+                .map(|entry| Ok(entry?.path()))
+                .collect::<Result<_>>()?;
+            files.sort();
+            let mut command = Command::new(&python);
+            command.arg(&script).args([tool, extension, &database.url()]).args(files);
+            command.env("HOME", self.scratch.path()).env("RUNTIME__DLTHUB_TELEMETRY", "false");
+            match self.measured(&database, vec![command]).await {
+                Ok(cost) => {
+                    report.add(&name, C1, self.data.n_rows, N_OBJECTS, cost);
+                    self.check(&database, self.data.n_rows).await?;
+                }
+                // Whatever keeps one of them from working here is said, and does not end the run.
+                Err(error) => eprintln!("  {name}: {error:#}"),
+            }
+        }
+        Ok(())
     }
 
     /// Measures a worker that finds nothing to do: its memory and its share of a processor over 20 s.
