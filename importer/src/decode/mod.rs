@@ -43,7 +43,15 @@ pub trait Source: Send + Sync {
     fn stream(&self) -> io::Result<Box<dyn io::Read + Send>>;
     /// Returns exactly `len` bytes from `offset`.
     fn read_at(&self, offset: u64, len: usize) -> io::Result<bytes::Bytes>;
+    /// Begins to read exactly `len` bytes from `offset`: in the background where the source is far away.
+    fn start_read(&self, offset: u64, len: usize) -> Reading {
+        let bytes = self.read_at(offset, len);
+        Box::new(move || bytes)
+    }
 }
+
+/// A read that has begun; calling it waits for its bytes.
+pub type Reading = Box<dyn FnOnce() -> io::Result<bytes::Bytes> + Send>;
 
 /// A failure of the store under a [`Source`], not of the data; travels inside `io::Error`.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! The bridge from a store's async bodies to the decoder's blocking reads.
 
 use super::{Body, ObjectInfo, ObjectStore, ReadTarget, StoreError};
-use crate::decode::{Source, SourceError};
+use crate::decode::{Reading, Source, SourceError};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
 use std::{
@@ -77,23 +77,27 @@ impl Source for RemoteSource {
     }
 
     fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        self.start_read(offset, len)()
+    }
+
+    fn start_read(&self, offset: u64, len: usize) -> Reading {
         let end = offset.saturating_add(len as u64);
         if end > self.info.size {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                format!("read of {len} bytes at {offset} is past the object's end at {}", self.info.size),
-            ));
+            let problem = format!("read of {len} bytes at {offset} is past the object's end at {}", self.info.size);
+            return Box::new(|| Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem)));
         }
         let (sender, mut receiver) = mpsc::channel(READ_AHEAD_CHUNKS);
         self.runtime.spawn(pump(Arc::clone(&self.store), self.target.clone(), offset..end, None, sender));
-        let mut bytes = BytesMut::with_capacity(len);
-        while let Some(chunk) = receiver.blocking_recv() {
-            bytes.extend_from_slice(&chunk.map_err(source_error)?);
-        }
-        if bytes.len() != len {
-            return Err(source_error(StoreError::Transient(anyhow::anyhow!("reading was broken off"))));
-        }
-        Ok(bytes.freeze())
+        Box::new(move || {
+            let mut bytes = BytesMut::with_capacity(len);
+            while let Some(chunk) = receiver.blocking_recv() {
+                bytes.extend_from_slice(&chunk.map_err(source_error)?);
+            }
+            if bytes.len() != len {
+                return Err(source_error(StoreError::Transient(anyhow::anyhow!("reading was broken off"))));
+            }
+            Ok(bytes.freeze())
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{
     object::Object,
     pages::{Meter, RowGroup},
+    read_ahead::Window,
     schema::{Projection, Schema},
 };
 use crate::decode::{DecodeError, contain::contained, failure};
@@ -23,12 +24,20 @@ const READ_AHEAD_BYTES: std::ops::RangeInclusive<usize> = 64 * 1024..=4 * 1024 *
 /// What a batch of rows is to take.
 const BATCH_BYTES: std::ops::RangeInclusive<usize> = 1024 * 1024..=32 * 1024 * 1024;
 
+/// Returns how far to read ahead in a column that may take so many bytes: two reads of half of them, but one after
+/// the other where a file has so many columns that halves would be too small.
+fn window(bytes: usize) -> Window {
+    let ahead = bytes / 2 >= *READ_AHEAD_BYTES.start();
+    let bytes = if ahead { bytes / 2 } else { bytes };
+    Window { bytes: bytes.clamp(*READ_AHEAD_BYTES.start(), *READ_AHEAD_BYTES.end()), ahead }
+}
+
 /// Reads a file's row groups one after another.
 pub struct RowGroups {
     object: Arc<Object>,
     metadata: Arc<ParquetMetaData>,
     projection: Projection,
-    read_ahead_bytes: usize,
+    window: Window,
     batch_bytes: usize,
     /// Width of the widest fixed-length value, which batches reserve for each row.
     fixed_bytes: usize,
@@ -65,8 +74,7 @@ impl RowGroups {
         }
         let batch_bytes = (buffer_bytes / 2).clamp(*BATCH_BYTES.start(), *BATCH_BYTES.end());
         Ok(Self {
-            read_ahead_bytes: (buffer_bytes / n_leaves.max(1))
-                .clamp(*READ_AHEAD_BYTES.start(), *READ_AHEAD_BYTES.end()),
+            window: window(buffer_bytes / n_leaves.max(1)),
             batch_bytes,
             fixed_bytes: schema.fixed_bytes(&projection.leaves),
             meter: Arc::new(Meter::new(2 * batch_bytes as u64)),
@@ -132,7 +140,7 @@ impl RowGroups {
             object: Arc::clone(&self.object),
             metadata: Arc::clone(&self.metadata),
             index: self.next,
-            read_ahead_bytes: self.read_ahead_bytes,
+            window: self.window,
             meter: Arc::clone(&self.meter),
         };
         let selection = (rows_done > 0).then(|| {

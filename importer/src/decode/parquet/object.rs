@@ -1,6 +1,6 @@
 //! The object's bytes, by ranges, with the store's failures kept apart from the data's.
 
-use crate::decode::{DecodeError, Source, SourceError, compression, failure};
+use crate::decode::{DecodeError, Reading, Source, SourceError, compression, failure};
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 use std::{
@@ -51,6 +51,20 @@ impl Object {
         })
     }
 
+    /// Begins to read `length` bytes from `offset`, which must be within the object; none where they are in memory.
+    pub fn start_read(&self, offset: u64, length: usize) -> Option<Reading> {
+        self.whole.is_none().then(|| self.source.start_read(offset, length))
+    }
+
+    /// Waits for what [`Object::start_read`] began.
+    pub fn finish_read(&self, reading: Reading, length: usize) -> Result<Bytes, ParquetError> {
+        let read = reading().map_err(compression::from_store).and_then(|bytes| exactly(bytes, length));
+        read.map_err(|error| {
+            self.note(error);
+            ParquetError::General("read object".into())
+        })
+    }
+
     /// Keeps a failure for [`Object::explain`].
     pub fn note(&self, error: io::Error) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -67,10 +81,13 @@ impl Object {
 }
 
 fn read_exactly(source: &dyn Source, offset: u64, length: usize) -> io::Result<Bytes> {
-    let bytes = source.read_at(offset, length).map_err(compression::from_store)?;
-    if bytes.len() == length {
+    exactly(source.read_at(offset, length).map_err(compression::from_store)?, length)
+}
+
+fn exactly(bytes: Bytes, length: usize) -> io::Result<Bytes> {
+    let found = bytes.len();
+    if found == length {
         return Ok(bytes);
     }
-    let found = bytes.len();
-    Err(io::Error::other(SourceError(anyhow::anyhow!("{found} bytes came for {length} at {offset}"))))
+    Err(io::Error::other(SourceError(anyhow::anyhow!("{found} bytes came for {length}"))))
 }

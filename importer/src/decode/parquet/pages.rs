@@ -3,7 +3,7 @@
 use super::{
     delta::unfolded_bytes,
     object::Object,
-    read_ahead::{ChunkBytes, MAX_PAGE_BYTES},
+    read_ahead::{ChunkBytes, MAX_PAGE_BYTES, Window},
 };
 use crate::decode::DecodeError;
 use parquet::{
@@ -77,7 +77,7 @@ pub struct RowGroup {
     /// Which row group it is.
     pub index: usize,
     /// How far to read ahead in each column.
-    pub read_ahead_bytes: usize,
+    pub window: Window,
     /// What counts the pages.
     pub meter: Arc<Meter>,
 }
@@ -86,7 +86,7 @@ impl RowGroup {
     fn pages(&self, column: usize) -> Result<Pages> {
         let group = self.metadata.row_group(self.index);
         let chunk = group.columns().get(column).ok_or(ParquetError::IndexOutOfBound(column, group.columns().len()))?;
-        let bytes = Arc::new(ChunkBytes::new(Arc::clone(&self.object), chunk, self.read_ahead_bytes)?);
+        let bytes = Arc::new(ChunkBytes::new(Arc::clone(&self.object), chunk, self.window)?);
         let n_rows = usize::try_from(group.num_rows())?;
         Ok(Pages {
             inner: SerializedPageReader::new(bytes, chunk, n_rows, None)?,

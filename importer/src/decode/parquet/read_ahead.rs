@@ -4,7 +4,7 @@ use super::{
     object::Object,
     thrift::{PageSizes, page_sizes},
 };
-use crate::decode::DecodeError;
+use crate::decode::{DecodeError, Reading};
 use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
 use parquet::{
@@ -32,10 +32,20 @@ pub struct ChunkBytes {
     shared: Arc<Shared>,
 }
 
+/// How far a column chunk is fetched before its pages are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Bytes of a read.
+    pub bytes: usize,
+    /// The next read is under way while this one's pages are decoded, so that columns are fetched side by side and
+    /// a store's latency is waited for once.
+    pub ahead: bool,
+}
+
 struct Shared {
     object: Arc<Object>,
     end: u64,
-    read_ahead_bytes: usize,
+    window: Window,
     codec: Compression,
     state: Mutex<State>,
 }
@@ -45,18 +55,29 @@ struct State {
     /// Offset of the first byte of `bytes`.
     start: u64,
     bytes: Bytes,
+    /// The read that follows `bytes`.
+    ahead: Option<Ahead>,
     /// From the last page header.
     page: PageSizes,
 }
 
+/// A read under way.
+struct Ahead {
+    start: u64,
+    length: usize,
+    reading: Reading,
+}
+
 impl ChunkBytes {
-    /// Returns the bytes of `chunk`, nothing of them fetched yet.
-    pub fn new(object: Arc<Object>, chunk: &ColumnChunkMetaData, read_ahead_bytes: usize) -> Result<Self> {
+    /// Returns the bytes of `chunk`, of which the first are on their way where the window says so.
+    pub fn new(object: Arc<Object>, chunk: &ColumnChunkMetaData, window: Window) -> Result<Self> {
         let (start, length) = chunk.byte_range();
         let end = start.checked_add(length).filter(|&end| end <= object.size());
         let end = end.ok_or_else(|| ParquetError::EOF("column chunk is beyond the file's end".into()))?;
         let codec = chunk.compression();
-        Ok(Self { shared: Arc::new(Shared { object, end, read_ahead_bytes, codec, state: Mutex::default() }) })
+        let shared = Shared { object, end, window, codec, state: Mutex::default() };
+        shared.start_ahead(&mut shared.state(), start);
+        Ok(Self { shared: Arc::new(shared) })
     }
 }
 
@@ -104,19 +125,28 @@ impl Shared {
         if head.len() >= length {
             return Ok(head);
         }
-        let wanted = left.min(length.max(self.read_ahead_bytes) as u64) as usize;
-        let tail = self.object.read_at(start + head.len() as u64, wanted - head.len())?;
-        let bytes = if head.is_empty() {
-            tail
-        } else {
-            let mut joined = BytesMut::with_capacity(wanted);
-            joined.extend_from_slice(&head);
-            joined.extend_from_slice(&tail);
-            joined.freeze()
-        };
+        let mut bytes = head;
+        let ahead = state.ahead.take().filter(|ahead| ahead.start == start + bytes.len() as u64);
+        if let Some(ahead) = ahead {
+            bytes = joined(bytes, self.object.finish_read(ahead.reading, ahead.length)?);
+        }
+        if bytes.len() < length {
+            let wanted = left.min(length.max(self.window.bytes) as u64) as usize;
+            let tail = self.object.read_at(start + bytes.len() as u64, wanted - bytes.len())?;
+            bytes = joined(bytes, tail);
+        }
+        self.start_ahead(state, start + bytes.len() as u64);
         state.start = start;
         state.bytes = bytes.clone();
         Ok(bytes)
+    }
+
+    /// Begins the read from `start` on, if there is anything left of the chunk.
+    fn start_ahead(&self, state: &mut State, start: u64) {
+        let length = self.end.saturating_sub(start).min(self.window.bytes as u64) as usize;
+        if self.window.ahead && length > 0 {
+            state.ahead = self.object.start_read(start, length).map(|reading| Ahead { start, length, reading });
+        }
     }
 
     /// Looks at a page's header before the library reserves memory by it.
@@ -146,6 +176,16 @@ impl Shared {
     }
 }
 
+fn joined(head: Bytes, tail: Bytes) -> Bytes {
+    if head.is_empty() {
+        return tail;
+    }
+    let mut joined = BytesMut::with_capacity(head.len() + tail.len());
+    joined.extend_from_slice(&head);
+    joined.extend_from_slice(&tail);
+    joined.freeze()
+}
+
 /// The bytes from a page header on.
 pub struct HeaderBytes {
     bytes: Bytes,
@@ -169,9 +209,12 @@ impl Read for HeaderBytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::trial::Memory;
+    use crate::decode::{Source, trial::Memory};
     use parquet::schema::{parser::parse_message_type, types::SchemaDescriptor};
-    use std::{io::Write as _, sync::atomic::Ordering::Relaxed};
+    use std::{
+        io::Write as _,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    };
 
     #[test]
     fn a_gzip_page_that_holds_more_than_its_header_says_is_refused_before_it_is_unpacked() {
@@ -201,10 +244,72 @@ mod tests {
 
     #[test]
     fn bytes_are_right_however_they_are_asked_for() {
+        bytes_are_right(false);
+        bytes_are_right(true);
+    }
+
+    /// A source far away: every read takes a while, and begins when it is begun.
+    struct Far {
+        content: Bytes,
+        at_once: Arc<AtomicUsize>,
+        most_at_once: Arc<AtomicUsize>,
+    }
+
+    impl Source for Far {
+        fn size(&self) -> u64 {
+            self.content.len() as u64
+        }
+
+        fn name(&self) -> &str {
+            "far"
+        }
+
+        fn stream(&self) -> io::Result<Box<dyn Read + Send>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+            self.start_read(offset, len)()
+        }
+
+        fn start_read(&self, offset: u64, len: usize) -> Reading {
+            let bytes = self.content.slice(offset as usize..offset as usize + len);
+            let (at_once, most) = (Arc::clone(&self.at_once), Arc::clone(&self.most_at_once));
+            most.fetch_max(at_once.fetch_add(1, Relaxed) + 1, Relaxed);
+            Box::new(move || {
+                at_once.fetch_sub(1, Relaxed);
+                Ok(bytes)
+            })
+        }
+    }
+
+    #[test]
+    fn columns_are_fetched_side_by_side() {
+        for (ahead, expected) in [(true, 3), (false, 1)] {
+            let content: Vec<u8> = (0..2_000_000u32).map(|i| (i % 251) as u8).collect();
+            let most_at_once = Arc::<AtomicUsize>::default();
+            let far = Far {
+                content: content.clone().into(),
+                at_once: Arc::default(),
+                most_at_once: Arc::clone(&most_at_once),
+            };
+            let object = Arc::new(Object::open(Arc::new(far)).expect("an object"));
+            let window = Window { bytes: 100_000, ahead };
+            let columns = [(); 3].map(|()| chunk_of(&object, Compression::SNAPPY, window));
+            for at in (0..content.len()).step_by(10_000) {
+                for column in &columns {
+                    assert_eq!(column.get_bytes(at as u64, 10_000).expect("bytes"), content[at..at + 10_000]);
+                }
+            }
+            assert_eq!(most_at_once.load(Relaxed), expected, "reads at once");
+        }
+    }
+
+    fn bytes_are_right(ahead: bool) {
         let content: Vec<u8> = (0..2_000_000u32).map(|i| (i % 251) as u8).collect();
         let memory = Arc::new(Memory::new(content.clone()));
-        let object = Arc::new(Object::open(Arc::clone(&memory) as Arc<dyn crate::decode::Source>).expect("an object"));
-        let chunk = chunk_of(&object, Compression::SNAPPY, 200_000);
+        let object = Arc::new(Object::open(Arc::clone(&memory) as Arc<dyn Source>).expect("an object"));
+        let chunk = chunk_of(&object, Compression::SNAPPY, Window { bytes: 200_000, ahead });
         let mut at = 0;
         for length in (0..).map(|i| i * 7_919 % 90_000) {
             let end = content.len().min(at + length);
@@ -234,17 +339,17 @@ mod tests {
         out
     }
 
-    fn chunk(content: Vec<u8>, codec: Compression, read_ahead_bytes: usize) -> (Arc<Object>, ChunkBytes) {
+    fn chunk(content: Vec<u8>, codec: Compression, bytes: usize) -> (Arc<Object>, ChunkBytes) {
         let object = Arc::new(Object::open(Arc::new(Memory::new(content))).expect("an object"));
-        let chunk = chunk_of(&object, codec, read_ahead_bytes);
+        let chunk = chunk_of(&object, codec, Window { bytes, ahead: false });
         (object, chunk)
     }
 
-    fn chunk_of(object: &Arc<Object>, codec: Compression, read_ahead_bytes: usize) -> ChunkBytes {
+    fn chunk_of(object: &Arc<Object>, codec: Compression, window: Window) -> ChunkBytes {
         let schema = parse_message_type("message m { required int32 a; }").expect("a schema");
         let column = SchemaDescriptor::new(Arc::new(schema)).column(0);
         let builder = ColumnChunkMetaData::builder(column).set_compression(codec).set_data_page_offset(0);
         let metadata = builder.set_total_compressed_size(object.size() as i64).build().expect("metadata");
-        ChunkBytes::new(Arc::clone(object), &metadata, read_ahead_bytes).expect("a chunk")
+        ChunkBytes::new(Arc::clone(object), &metadata, window).expect("a chunk")
     }
 }

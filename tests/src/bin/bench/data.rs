@@ -87,6 +87,11 @@ impl Data {
         self.directory.join("small")
     }
 
+    /// Returns the directory of objects whose key is a uuid.
+    pub fn uuids(&self) -> PathBuf {
+        self.directory.join("uuids")
+    }
+
     /// Returns a file of prepared binary rows.
     pub fn prepared(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.bin"))

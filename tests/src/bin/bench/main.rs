@@ -44,6 +44,9 @@ struct Arguments {
     /// Also tools of the field, on the same files.
     #[arg(long)]
     peers: bool,
+    /// The server's buffers; smaller ones stand for a table larger than memory.
+    #[arg(long, default_value = "1GB")]
+    shared_buffers: String,
     /// Where the figures go as JSON.
     #[arg(long, default_value = "bench.json")]
     json: PathBuf,
@@ -63,7 +66,11 @@ async fn main() -> Result<()> {
         some => some.to_vec(),
     };
 
-    let settings = [("shared_buffers", "1GB"), ("max_wal_size", "8GB"), ("checkpoint_timeout", "30min")];
+    let settings = [
+        ("shared_buffers", arguments.shared_buffers.as_str()),
+        ("max_wal_size", "8GB"),
+        ("checkpoint_timeout", "30min"),
+    ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let postgres = Arc::new(Postgres::start(Options { durable: true, settings })?);
     let scratch = Scratch::traversable("bench")?;
@@ -89,6 +96,7 @@ async fn main() -> Result<()> {
                 bench.peers(&mut report, *format).await?;
             }
         }
+        bench.other_tables(&mut report, formats[0]).await?;
         bench.small(&mut report).await?;
         bench.through_the_queue(&mut report, formats[0]).await?;
         bench.small_through_the_queue(&mut report).await?;

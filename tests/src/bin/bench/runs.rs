@@ -80,6 +80,19 @@ impl Bench {
                         self.psql(&database, &format!("\\copy ({rows} {order}) TO '{}' BINARY", to.display())),
                     ])?;
                 }
+                // The same rows under a uuid, in an order of its own.
+                let uuid = "md5(event_id::text)::uuid";
+                let rows = rows.replacen("event_id", &format!("{uuid} AS event_id"), 1);
+                std::fs::create_dir_all(self.data.uuids())?;
+                let csv = self.data.uuids().join(format!("part-{index:05}.csv"));
+                for (to, order, form) in [
+                    (self.data.prepared(&format!("uuid-file-{index}")), "penstock_row", "BINARY"),
+                    (self.data.prepared(&format!("uuid-sorted-{index}")), uuid, "BINARY"),
+                    (csv, "penstock_row", "CSV HEADER"),
+                ] {
+                    let copy = format!("\\copy ({rows} {order}) TO '{}' {form}", to.display());
+                    measure::run(vec![self.psql(&database, &copy)])?;
+                }
             }
             break;
         }
@@ -101,18 +114,63 @@ impl Bench {
             let database = self.fresh().await?;
             let commands = (0..streams)
                 .map(|stream| {
-                    let mut command = self.psql_bare(&database);
-                    for index in (0..N_OBJECTS).filter(|index| index % streams == stream) {
-                        let from = self.data.prepared(&format!("{prepared}-{index}"));
-                        command.arg("-c").arg(format!("\\copy telemetry FROM '{}' BINARY", from.display()));
-                    }
-                    command
+                    let indexes = (0..N_OBJECTS).filter(|index| index % streams == stream);
+                    self.copies(&database, prepared, indexes)
                 })
                 .collect();
             let cost = self.measured(&database, commands).await?;
             report.add(&name, C1, self.data.n_rows, N_OBJECTS, cost);
         }
         Ok(())
+    }
+
+    /// Measures first loads into tables that are more work: with secondary indexes, and with a uuid for a key.
+    ///
+    /// # Errors
+    /// When a run fails.
+    pub async fn other_tables(&self, report: &mut Report, format: Format) -> Result<()> {
+        let indexed =
+            format!("{LEAN_TABLE}; CREATE INDEX ON telemetry (sender_domain); CREATE INDEX ON telemetry (observed_at)");
+        let uuid = LEAN_TABLE.replace("bigint PRIMARY KEY", "uuid PRIMARY KEY");
+        let cases = [
+            ("two secondary indexes", &indexed, "", self.data.put(format, "v1")?),
+            ("a uuid key", &uuid, "uuid-", self.data.uuids()),
+        ];
+        for (what, table, prefix, place) in cases {
+            let base = format!("{what}: psql \\copy in file order");
+            if self.skips(&base) {
+                continue;
+            }
+            for (prepared, name) in [("file", base.clone()), ("sorted", format!("{what}: psql \\copy, sorted"))] {
+                let database = self.fresh_with(table).await?;
+                let command = self.copies(&database, &format!("{prefix}{prepared}"), 0..N_OBJECTS);
+                let cost = self.measured(&database, vec![command]).await?;
+                report.add(&name, &base, self.data.n_rows, N_OBJECTS, cost);
+            }
+            let database = self.fresh_with(table).await?;
+            let config = self.config(&database, "upsert", 1)?;
+            let cost = self.measured(&database, vec![self.load(&config, &place)?]).await?;
+            let extension = if prefix.is_empty() { format.extension() } else { "csv" };
+            report.add(
+                &format!("{what}: {extension}, first load, 1 at once"),
+                &base,
+                self.data.n_rows,
+                N_OBJECTS,
+                cost,
+            );
+            self.check(&database, self.data.n_rows).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns `psql` copying prepared files one after another.
+    fn copies(&self, database: &Database, prepared: &str, indexes: impl Iterator<Item = u64>) -> Command {
+        let mut command = self.psql_bare(database);
+        for index in indexes {
+            let from = self.data.prepared(&format!("{prepared}-{index}"));
+            command.arg("-c").arg(format!("\\copy telemetry FROM '{}' BINARY", from.display()));
+        }
+        command
     }
 
     /// Measures a first load with so many objects at once.
@@ -306,12 +364,16 @@ impl Bench {
     }
 
     async fn fresh(&self) -> Result<Database> {
+        self.fresh_with(LEAN_TABLE).await
+    }
+
+    async fn fresh_with(&self, table: &str) -> Result<Database> {
         let database = self.postgres.create_database().await?;
         let previous = self.previous.lock().unwrap_or_else(PoisonError::into_inner).replace(database.name().to_owned());
         if let Some(previous) = previous {
             database.execute(&format!("DROP DATABASE {previous} WITH (FORCE)")).await?;
         }
-        database.execute(LEAN_TABLE).await?;
+        database.execute(table).await?;
         let config = self.config(&database, "upsert", 1)?;
         let mut migrate = Command::new(binary("importer")?);
         migrate.arg("--config").arg(config).arg("migrate");
