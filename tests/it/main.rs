@@ -9,6 +9,7 @@ mod containers;
 mod dead_letters;
 mod describe;
 mod desk;
+mod dry_run;
 mod envelopes;
 mod fairness;
 mod forwarding;
