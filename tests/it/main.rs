@@ -21,6 +21,7 @@ mod imports;
 mod kills;
 mod kubernetes;
 mod ledger;
+mod manual;
 mod memory;
 mod observe;
 mod outages;
