@@ -2,10 +2,10 @@
 
 use anyhow::{Context as _, Result};
 use penstock_tests::{
-    process::{Ended, Program},
+    process::{self, Ended, Program},
     scratch::Scratch,
 };
-use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Duration};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command, time::Duration};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -101,6 +101,44 @@ fn a_release_names_the_checkout_s_commit_unless_the_environment_names_another() 
     assert!(watched.iter().any(|path| path.ends_with("logs/HEAD")), "{watched:?}");
     for path in watched.iter().filter(|path| path.contains(".git")) {
         assert!(package.join(path).exists(), "{path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_handed_out_is_static_and_complete() -> Result<()> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let scratch = Scratch::new("dist")?;
+    let built = process::binary("importer")?.parent().context("a directory")?.to_owned();
+    let collect = |from: &Path| {
+        let mut collect = Command::new(top.join("infra/dist/collect.sh"));
+        collect.arg(from).arg(scratch.path().join("dist")).output().context("run collect.sh")
+    };
+    // A developer's build needs the machine's C library.
+    let refused = collect(&built)?;
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("needs shared libraries"), "{refused:?}");
+
+    let from = scratch.path().join("static");
+    fs::create_dir(&from)?;
+    for program in PROGRAMS {
+        let path = from.join(program);
+        fs::write(&path, format!("#!/bin/sh\nexec '{}' \"$@\"\n", built.join(program).display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
+    let collected = collect(&from)?;
+    assert!(collected.status.success(), "{}", String::from_utf8_lossy(&collected.stderr));
+    for file in [
+        "bin/importer",
+        "bin/scaler",
+        "man/man1/importer.1",
+        "man/man1/importer-load.1",
+        "man/man1/scaler-run.1",
+        "completions/importer.bash",
+        "completions/_scaler",
+        "completions/scaler.fish",
+    ] {
+        assert!(fs::metadata(scratch.path().join("dist").join(file)).is_ok_and(|file| file.len() > 0), "{file}");
     }
     Ok(())
 }
