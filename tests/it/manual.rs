@@ -143,6 +143,22 @@ fn what_is_handed_out_is_static_and_complete() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_guide_s_command_lines_are_understood() -> Result<()> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let guide = fs::read_to_string(top.join("docs/guides/first-contact.md"))?;
+    let mut n_checked = 0;
+    for line in guide.lines().filter(|line| PROGRAMS.iter().any(|program| line.starts_with(&format!("{program} ")))) {
+        let line = line.split(['|', '>']).next().unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let understood = Command::new(process::binary(words[0])?).args(&words[1..]).arg("--help").output()?;
+        assert!(understood.status.success(), "{line}");
+        n_checked += 1;
+    }
+    assert!(n_checked >= 8, "{n_checked}");
+    Ok(())
+}
+
 async fn run(program: &str, arguments: &[&str]) -> Result<Ended> {
     let ended = Program::new(program).args(arguments).run(LIMIT).await?;
     assert!(ended.status.success(), "{program} {arguments:?}: {}", ended.stderr);
