@@ -2,6 +2,7 @@
 # make demo DATA=path  the same with your own files
 # make test            format, lints, all tests
 # make infra-config   the datasets' pieces in infra/aws joined: target/infra/importer.toml and the list of stacks
+# make dist            dist/: a static binary of each program, man pages, completions
 # make bench           the importer beside psql's own copy; QUICK=1 takes minutes instead of an hour
 # make bench-peers     the same, and DuckDB, ADBC, psycopg and dlt on the same files
 
@@ -21,7 +22,7 @@ else
 run_tests := cargo nextest run --workspace --no-fail-fast
 endif
 
-.PHONY: demo test bench bench-peers infra-config prepare
+.PHONY: demo test bench bench-peers dist infra-config prepare
 
 demo: prepare
 	cargo build --release --workspace --bins
@@ -45,6 +46,15 @@ infra-config:
 bench-peers: prepare
 	cargo build --release --workspace --bins
 	./target/release/bench --peers $(if $(QUICK),--quick)
+
+# The C library is linked in as well. A target is named, or its flags would reach build scripts and macros, too.
+target ?= $(shell rustc -vV | sed -n 's/^host: //p')
+
+dist: export RUSTFLAGS = -C target-feature=+crt-static
+dist: export CARGO_PROFILE_RELEASE_STRIP = symbols
+dist:
+	cargo build --release --locked --target $(target) --bin importer --bin scaler
+	./infra/dist/collect.sh target/$(target)/release dist
 
 prepare:
 	@./infra/local/prepare.sh $(filter test,$(MAKECMDGOALS))

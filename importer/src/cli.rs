@@ -20,11 +20,8 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The package's version, with the commit when the build knew it.
-pub const VERSION: &str = match option_env!("PENSTOCK_VERSION") {
-    Some(version) => version,
-    None => env!("CARGO_PKG_VERSION"),
-};
+/// The package's version and the commit it was built from.
+pub const VERSION: &str = env!("PENSTOCK_VERSION");
 
 /// The configuration file that may be missing when nobody asked for it.
 pub const DEFAULT_CONFIG: &str = "importer.toml";
@@ -74,6 +71,10 @@ pub enum Command {
     Migrate,
     /// Delete old ledger entries
     Prune(Prune),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Write a man page for each command
+    Man(Man),
 }
 
 /// `importer run`
@@ -217,6 +218,21 @@ pub struct Prune {
     /// Entries finished longer ago than this, at least 30d
     #[arg(long, value_name = "AGE", value_parser = prune_age)]
     pub older_than: TimeDelta,
+}
+
+/// `importer completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// `importer man`
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Where to; made when it is not there
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
 }
 
 /// A state of `penstock.object_status`.
@@ -396,7 +412,7 @@ impl Command {
         match self {
             Self::Run(_) => Needs { datasets: true, ..queue },
             Self::Load(_) => Needs { datasets: true, ..database },
-            Self::Describe(_) => nothing,
+            Self::Describe(_) | Self::Completions(_) | Self::Man(_) => nothing,
             Self::Redrive(_) => Needs { queue: true, ..nothing },
             Self::Replay(_) => queue,
             Self::Reconcile(reconcile) if reconcile.enqueue => Needs { datasets: true, ..queue },
@@ -449,6 +465,8 @@ mod tests {
             "migrate --config /etc/importer.toml --log-format json",
             "--config /etc/importer.toml --log-format text migrate",
             "prune --older-than 90d",
+            "completions fish",
+            "man /tmp/man",
         ] {
             parse(line).expect(line);
         }
@@ -481,6 +499,8 @@ mod tests {
             ("status s3://b/k --state failed", "--state"),
             ("prune --older-than 29d", "--older-than"),
             ("migrate --log-format xml", "--log-format"),
+            ("completions tcsh", "<SHELL>"),
+            ("man", "<DIR>"),
         ] {
             let (exit, said) = parse(line).expect_err(line);
             assert_eq!(exit, 2, "{line}");

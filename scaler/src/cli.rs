@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Sizes a pool of importers to the depth of its queues.
 #[derive(Debug, Parser)]
-#[command(name = "scaler", version, arg_required_else_help = true)]
+#[command(name = "scaler", version = VERSION, arg_required_else_help = true)]
 pub struct Cli {
     /// The configuration file.
     #[arg(long, global = true, env = "SCALER_CONFIG", default_value = "scaler.toml", value_name = "FILE")]
@@ -19,6 +19,9 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
+
+/// The package's version and the commit it was built from.
+pub const VERSION: &str = env!("PENSTOCK_VERSION");
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -44,6 +47,25 @@ pub enum Command {
     History(History),
     /// Checks the configuration, permissions and reachability, and does one dry tick.
     Check,
+    /// Prints a completion script for a shell.
+    Completions(Completions),
+    /// Writes a man page for each command.
+    Man(Man),
+}
+
+/// Arguments of `completions`.
+#[derive(Args, Debug)]
+pub struct Completions {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Args, Debug)]
+pub struct Man {
+    /// Where to; made when it is not there.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
 }
 
 /// Arguments of `decide`.
@@ -146,6 +168,8 @@ mod tests {
             "history --pool importers --json --at 2026-01-01T00:00:00Z",
             "history --since 2h",
             "check --config other.toml --log-format json",
+            "completions zsh",
+            "man /tmp/man",
         ] {
             let args = std::iter::once("scaler").chain(line.split(' '));
             Cli::try_parse_from(args).unwrap_or_else(|e| panic!("{line}: {e}"));

@@ -47,6 +47,14 @@ fn start(cli: &Cli) -> Result<ExitCode, Failure> {
             print(&runtime()?.block_on(command::history::history(Config::load(&cli.config)?, args))?);
             Ok(ExitCode::SUCCESS)
         }
+        Command::Completions(args) => {
+            print(&command::manual::completions(args.shell));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man(args) => {
+            command::manual::man_pages(&args.directory)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Check => {
             let findings = runtime()?.block_on(command::check::check(Config::load(&cli.config)?));
             print(&findings.text);

@@ -112,7 +112,7 @@ impl Default for Metrics {
             }),
             registry: Registry::default(),
         };
-        registry.register("build", "The version that runs", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("build", "The version that runs", Info::new(vec![("version", crate::cli::VERSION)]));
         registry.register("decisions", "Decisions made, by reason", metrics.decisions.clone());
         registry.register("desired_workers", "Workers wanted", metrics.desired.clone());
         registry.register("workers", "Workers, by what they are doing", metrics.workers.clone());

@@ -15,6 +15,22 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// What is said of the mistakes of tables and datasets.
+const MISTAKES: &str = r#"wrong: dataset missing: table missing does not exist; create it (`importer describe FILE` prints a CREATE TABLE for one of its files), or change the dataset's table
+    wrong: dataset seen: seen is not a table (relkind v); views are not loaded into; name the table behind it
+    wrong: dataset unfenced: mode = "replace" and on_delete = "remove" need a column penstock_object bigint in plain; ALTER TABLE … ADD COLUMN penstock_object bigint, with an index on it
+    wrong: dataset renamed: rename of field "a" names "nowhere", which is no column to fill; change the dataset's rename, key or extras_column
+    wrong: dataset keyless: key column nothing is not in "public"."sound"; change the dataset's table, key or newer to what the table has
+    warning: dataset overlapping: its match overlaps with that of plain, which comes first and takes s3://BUCKET/plain/ and the like; narrow one of them if that is not meant
+    warning: dataset plain: no usable unique index on "public"."plain" for the key, so its objects will fail until there is one (not partial, not deferrable, on exactly these columns); CREATE UNIQUE INDEX ON "public"."plain" ("id")
+    warning: dataset partial: no usable unique index on "public"."partial" for the key, so its objects will fail until there is one (not partial, not deferrable, on exactly these columns); CREATE UNIQUE INDEX ON "public"."partial" ("id")
+    warning: dataset deferred: no usable unique index on "public"."deferred" for the key, so its objects will fail until there is one (not partial, not deferrable, on exactly these columns); CREATE UNIQUE INDEX ON "public"."deferred" ("id")
+    warning: dataset wider: no usable unique index on "public"."wider" for the key, so its objects will fail until there is one (not partial, not deferrable, on exactly these columns); CREATE UNIQUE INDEX ON "public"."wider" ("id")
+    warning: dataset expression: no usable unique index on "public"."expression" for the key, so its objects will fail until there is one (not partial, not deferrable, on exactly these columns); CREATE UNIQUE INDEX ON "public"."expression" ("id")
+    warning: dataset columns: unmapped columns: no field of s3://BUCKET/columns/a.csv fills spare, so they get their default or stay NULL; rename a field to them if that is not meant
+    warning: dataset columns: unmapped columns: no field of s3://BUCKET/columns/a.csv fills needed, NOT NULL without a default, so every row would be rejected; rename a field to it, give it a default, or drop NOT NULL
+    warning: dataset lineage: no index on penstock_object, so finding an object's rows reads the whole table; CREATE INDEX ON "public"."lineage" (penstock_object)"#;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sound_setup_leaves_nothing_to_consider_and_shows_the_mapping() -> Result<()> {
     let setup = Setup::new().await?;
@@ -101,7 +117,7 @@ async fn mistakes_of_tables_and_datasets_are_found() -> Result<()> {
         ("warning", "wider", "no usable unique index"),
         ("warning", "expression", "no usable unique index"),
         ("warning", "lineage", "no index on penstock_object"),
-        ("warning", "columns", "fills spare;"),
+        ("warning", "columns", "fills spare,"),
         ("warning", "columns", "fills needed, NOT NULL"),
         ("warning", "overlapping", "overlaps with that of plain"),
         ("wrong", "missing", "does not exist"),
@@ -115,6 +131,11 @@ async fn mistakes_of_tables_and_datasets_are_found() -> Result<()> {
     }
     let about_sound = ended.stdout.lines().filter(|line| line.contains(": dataset sound:"));
     assert_eq!(about_sound.collect::<Vec<_>>(), Vec::<&str>::new());
+    // To the letter: each line says what is the matter and, after the last semicolon, what to do about it.
+    let said = ended.stdout.replace(&setup.pipeline.bucket, "BUCKET");
+    let said: Vec<&str> =
+        said.lines().filter(|line| line.starts_with("wrong: ") || line.starts_with("warning: ")).collect();
+    assert_eq!(said, MISTAKES.lines().map(str::trim).collect::<Vec<_>>());
     Ok(())
 }
 
@@ -176,10 +197,14 @@ async fn mistakes_of_the_server_and_the_role_are_found() -> Result<()> {
     setup.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await?;
     assert_eq!(ended.status.code(), Some(2), "{}{}", ended.stdout, ended.stderr);
     for line in [
-        "warning: database: synchronous_commit = off",
-        &format!("wrong: database: role {role} may not create temporary tables"),
+        &format!(
+            "warning: database: synchronous_commit = off: a crash of Postgres can lose commits whose messages are deleted already; set it to on for this role: ALTER ROLE \"{role}\" SET synchronous_commit = on"
+        ),
+        &format!(
+            "wrong: database: role {role} may not create temporary tables; GRANT TEMPORARY ON DATABASE \"{name}\" TO \"{role}\""
+        ),
         "wrong: schema penstock: is 2 migrations behind and this role may not apply them",
-        "wrong: dataset t: this role lacks INSERT, UPDATE: GRANT INSERT, UPDATE ON",
+        r#"wrong: dataset t: this role lacks INSERT, UPDATE; GRANT INSERT, UPDATE ON "public"."t" TO it"#,
         "wrong: dataset guarded: table guarded is under row-level security",
     ] {
         assert!(ended.stdout.lines().any(|shown| shown.starts_with(line)), "{line}:\n{}", ended.stdout);
@@ -288,7 +313,13 @@ impl Setup {
     ) -> Result<Ended> {
         let config = format!("[database]\nurl = \"{database_url}\"\n[queue]\nurl = \"{queue_url}\"\n{datasets}");
         self.scratch.write("importer.toml", config)?;
-        Program::new("importer").arg("check").envs(variables).in_directory(self.scratch.path()).run(LIMIT).await
+        let program = Program::new("importer").arg("check").envs(variables).in_directory(self.scratch.path());
+        let ended = program.run(LIMIT).await?;
+        for line in ended.stdout.lines().filter(|line| line.starts_with("wrong: ") || line.starts_with("warning: ")) {
+            let next = line.rsplit("; ").next().filter(|next| next.len() < line.len());
+            assert!(next.is_some_and(|next| next.len() > 10), "says not what to do: {line}");
+        }
+        Ok(ended)
     }
 
     /// Checks that `check` ends with a status and prints lines that start with these texts.

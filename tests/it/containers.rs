@@ -115,6 +115,19 @@ fn every_command_line_is_one_the_binaries_understand() {
 }
 
 #[test]
+fn the_image_holds_static_programs_and_certificates_and_runs_as_nobody() {
+    let dockerfile = read("Dockerfile");
+    let (build, image) = dockerfile.rsplit_once("\nFROM ").expect("two stages");
+    assert!(build.contains("-C target-feature=+crt-static") && build.contains("--target "), "{build}");
+    assert!(build.contains("\nARG PENSTOCK_COMMIT\n"), "the commit is not passed on");
+    // Anything larger than a shell would not leave the image its size.
+    assert!(image.starts_with("busybox:") || image.starts_with("scratch"), "{image}");
+    assert!(image.contains("/etc/ssl/certs/ca-certificates.crt\n"), "TLS has no roots");
+    assert!(image.lines().any(|line| line.starts_with("USER 10001")), "{image}");
+    assert!(compose()["x-penstock"]["build"]["args"]["PENSTOCK_COMMIT"].is_string());
+}
+
+#[test]
 fn a_flag_that_does_not_exist_would_be_found() {
     assert!(!understands(&["importer".to_owned(), "run".to_owned(), "--faster".to_owned()]));
 }

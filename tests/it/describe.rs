@@ -135,6 +135,43 @@ async fn avro_is_described_from_its_schema() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn odd_files_are_described_too() -> Result<()> {
+    let zstd = |text: &[u8]| zstd::encode_all(text, 1);
+    let files: [(&str, Vec<u8>, &[&str]); 6] = [
+        (
+            "documents.json.zst",
+            zstd(br#"[{"id":18446744073709551615,"Name":"A","n":1},{"id":2,"n":"1","deep":{"a":[1.10]}}]"#)?,
+            &["18446744073709551615 | A | 1 | ∅ | ∅", "2 | ∅ | 1 | {\"a\": [1.10]} | ∅"],
+        ),
+        ("semicolons.csv", b"kennung;Stra\xdfe;Preis\n01;Hauptstra\xdfe;1,50\n02;;\n".to_vec(), &["01 | Hauptstraße | 1,50 | ∅", "02 | ∅ | ∅ | ∅"]),
+        ("tabs.tsv", b"a\tb\n1\t2026-01-31\n1\tNULL\n".to_vec(), &["1 | 2026-01-31 | ∅", "1 | ∅ | ∅"]),
+        ("nameless.csv", b"7,x,2026-01-31\n8,x,2026-02-01\n".to_vec(), &["7 | x | 2026-01-31 | ∅", "8 | x | 2026-02-01 | ∅"]),
+        (
+            "system.ndjson",
+            br#"{"ctid":"a","penstock_object":3,"select":true,"a\"b":-0.0}"#.to_vec(),
+            &["a | 3 | true | -0 | ∅ | ∅"],
+        ),
+        (
+            "wide.ndjson",
+            b"{\"at\":\"2026-01-31T00:00:00.123456789Z\",\"id\":\"6FA459EA-EE8A-3CA4-894E-DB77E160355E\",\"code\":\"007\"}\n".to_vec(),
+            &["2026-01-31T00:00:00.123456789Z | 6FA459EA-EE8A-3CA4-894E-DB77E160355E | 007 | ∅"],
+        ),
+    ];
+    for (name, content, expected) in files {
+        let scratch = Scratch::new("describe")?;
+        let file = scratch.write(name, content)?;
+        let desk = Described::new(&file, &[]).await?;
+        desk.load(&[&file]).await?;
+        // Which object a row came from is not known beforehand.
+        if desk.sql.contains("penstock_object bigint") {
+            desk.database.execute(&format!("UPDATE {} SET penstock_object = NULL", desk.table)).await?;
+        }
+        assert_eq!(desk.rows().await?, expected, "{name}\n{}{}", desk.sql, desk.toml);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_key_word_of_postgres_may_be_a_field() -> Result<()> {
     let database = Postgres::shared()?.create_database().await?;
     let words = database.rows("SELECT word FROM pg_get_keywords() ORDER BY word").await?;

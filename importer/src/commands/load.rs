@@ -264,12 +264,22 @@ async fn dry_run(
     dataset: Option<usize>,
 ) -> anyhow::Result<ExitCode> {
     let mut n_failed = 0;
-    for (pointer, _) in pointers {
-        match loader.importer(pointer).dry_run(pointer, dataset).await {
+    for (pointer, size) in pointers {
+        let importer = loader.importer(pointer);
+        if importer.skips(&pointer.key) {
+            println!("{pointer}: would be skipped: a skip pattern takes it");
+            continue;
+        }
+        if *size == Some(0) {
+            println!("{pointer}: would be skipped: it is empty");
+            continue;
+        }
+        match importer.dry_run(pointer, dataset).await {
             Ok(found) => {
                 n_failed += u32::from(found.too_many);
                 let verdict = if found.too_many { "would fail: too many rejects" } else { "would load" };
-                println!("{pointer}: {} rows, {} rejects, {verdict}", found.n_read, found.n_rejected);
+                let counts = (counted(found.n_read, "row"), counted(found.n_rejected, "reject"));
+                println!("{pointer}: {}, {}, {verdict}", counts.0, counts.1);
                 for reject in &found.rejects {
                     let column = reject.column.as_ref().map(|c| format!(" column {c}")).unwrap_or_default();
                     println!("  row {}{column}: {} ({})", reject.row_number, reject.message, reject.class);
@@ -281,8 +291,12 @@ async fn dry_run(
             }
         }
     }
-    println!("nothing was written");
+    println!("nothing was written, so what constraints and triggers would refuse is not among the rejects");
     Ok(if n_failed > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
+}
+
+fn counted(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 #[derive(Default)]

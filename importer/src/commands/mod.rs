@@ -3,6 +3,7 @@
 pub mod check;
 pub mod describe;
 pub mod load;
+pub mod manual;
 pub mod migrate;
 mod output;
 pub mod prune;

@@ -67,11 +67,18 @@ fn report(error: StoreError, bucket: &str, subject: String, findings: &mut Findi
             subject,
             format!(
                 "no s3:ListBucket on {bucket}: S3 then answers access denied for a key that does not exist, so a deleted \
-                 object ends as failed(access) instead of gone; grant s3:ListBucket"
+                 object ends as failed(access) instead of gone"
             ),
+            format!("grant this role s3:ListBucket on arn:aws:s3:::{bucket}"),
         ),
-        StoreError::NoBucket => findings.wrong(subject, format!("bucket {bucket} does not exist")),
-        other => findings.failed(subject, &anyhow::Error::new(other).context(format!("list bucket {bucket}"))),
+        StoreError::NoBucket => {
+            findings.wrong(subject, format!("bucket {bucket} does not exist"), "create it, or put the right one into match");
+        }
+        other => findings.failed(
+            subject,
+            &anyhow::Error::new(other).context(format!("list bucket {bucket}")),
+            "see that region, endpoint and credentials are those of the bucket's account",
+        ),
     }
 }
 

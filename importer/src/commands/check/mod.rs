@@ -29,6 +29,9 @@ use std::{
 /// How long each thing that is connected to may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What to do when Postgres refuses a question that it should answer.
+const LOOK_AT_SERVER: &str = "look into the server's log, then check again";
+
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -44,6 +47,7 @@ pub struct Finding {
     level: Level,
     subject: String,
     text: String,
+    next: String,
 }
 
 impl fmt::Display for Finding {
@@ -52,7 +56,7 @@ impl fmt::Display for Finding {
             Level::Wrong => "wrong",
             Level::Warning => "warning",
         };
-        write!(f, "{level}: {}: {}", self.subject, self.text)
+        write!(f, "{level}: {}: {}; {}", self.subject, self.text, self.next)
     }
 }
 
@@ -61,17 +65,23 @@ impl fmt::Display for Finding {
 pub struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn wrong(&mut self, subject: impl Into<String>, text: impl Into<String>) {
-        self.0.push(Finding { level: Level::Wrong, subject: subject.into(), text: text.into() });
+    /// Notes what keeps importing from working; `next` is what to do about it.
+    fn wrong(&mut self, subject: impl Into<String>, text: impl Into<String>, next: impl Into<String>) {
+        self.add(Level::Wrong, subject.into(), text.into(), next.into());
     }
 
-    fn warn(&mut self, subject: impl Into<String>, text: impl Into<String>) {
-        self.0.push(Finding { level: Level::Warning, subject: subject.into(), text: text.into() });
+    /// Notes what is worth a thought; `next` is what to do about it.
+    fn warn(&mut self, subject: impl Into<String>, text: impl Into<String>, next: impl Into<String>) {
+        self.add(Level::Warning, subject.into(), text.into(), next.into());
     }
 
     /// Notes a failure of the check itself, with its chain of causes.
-    fn failed(&mut self, subject: impl Into<String>, error: &anyhow::Error) {
-        self.wrong(subject, format!("{error:#}"));
+    fn failed(&mut self, subject: impl Into<String>, error: &anyhow::Error, next: impl Into<String>) {
+        self.wrong(subject, format!("{error:#}"), next);
+    }
+
+    fn add(&mut self, level: Level, subject: String, text: String, next: String) {
+        self.0.push(Finding { level, subject, text, next });
     }
 }
 
@@ -123,11 +133,11 @@ fn check_routing(config: &Config, router: &Router, findings: &mut Findings) {
         findings.warn(
             format!("dataset {}", name(overlap.second)),
             format!(
-                "its match overlaps with that of {}, which comes first and takes {} and the like; \
-                 narrow one of them if that is not meant",
+                "its match overlaps with that of {}, which comes first and takes {} and the like",
                 name(overlap.first),
                 overlap.example
             ),
+            "narrow one of them if that is not meant",
         );
     }
 }
@@ -139,7 +149,7 @@ async fn check_queue(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let Some(url) = &config.queue.url else {
-        findings.warn("queue", "queue.url is missing: load works without, run does not; set it or QUEUE_URL");
+        findings.warn("queue", "queue.url is missing: load works without, run does not", "set it or QUEUE_URL");
         return Ok(());
     };
     let read = tokio::time::timeout(PATIENCE, queue::read(sdk, url, config.queue.dead_letter_url.as_deref())).await;
@@ -148,7 +158,11 @@ async fn check_queue(
             output::line(out, &format!("queue {url}, {}", queues.described()))?;
             queue::judge(&queues, findings);
         }
-        Err(error) => findings.failed("queue", &error),
+        Err(error) => findings.failed(
+            "queue",
+            &error,
+            "see that queue.url, region and credentials belong together and that this role has sqs:GetQueueAttributes",
+        ),
     }
     Ok(())
 }
@@ -163,21 +177,30 @@ async fn check_datasets(
     let mut connection = match connect(config).await {
         Ok(connection) => Some(connection),
         Err(error) => {
-            findings.failed("database", &error);
+            findings.failed(
+                "database",
+                &error,
+                "see that it runs and that host, port, user and password in database.url (or DATABASE_URL) are right",
+            );
             None
         }
     };
     if let Some(connection) = &mut connection {
         match server::check(connection, config, findings).await {
             Ok(described) => output::line(out, &format!("database {described}"))?,
-            Err(error) => findings.failed("database", &error),
+            Err(error) => findings.failed("database", &error, LOOK_AT_SERVER),
         }
     }
     for (index, dataset) in config.datasets.iter().enumerate() {
         let store: Arc<dyn ObjectStore> = Arc::<S3Store>::clone(store);
         let object = tokio::time::timeout(PATIENCE, bucket::find(&store, router, index, dataset, findings)).await;
         let object = object.unwrap_or_else(|_| {
-            findings.wrong(format!("dataset {}", dataset.name), format!("S3 did not answer within {PATIENCE:?}"));
+            let text = format!("S3 did not answer within {PATIENCE:?}");
+            findings.wrong(
+                format!("dataset {}", dataset.name),
+                text,
+                "see that region, endpoint and network let it be reached",
+            );
             None
         });
         let subject = table::Subject { config, dataset, captures: router.capture_names(index) };
@@ -187,7 +210,7 @@ async fn check_datasets(
             if error.downcast_ref::<io::Error>().is_some() {
                 return Err(error);
             }
-            findings.failed(format!("dataset {}", dataset.name), &error);
+            findings.failed(format!("dataset {}", dataset.name), &error, LOOK_AT_SERVER);
         }
     }
     Ok(())
@@ -195,7 +218,7 @@ async fn check_datasets(
 
 async fn connect(config: &Config) -> anyhow::Result<sqlx::PgConnection> {
     if config.database.url.is_none() && config.database.url_file.is_none() {
-        anyhow::bail!("database.url is missing; set it, DATABASE_URL or DATABASE_URL_FILE");
+        anyhow::bail!("neither database.url nor DATABASE_URL nor DATABASE_URL_FILE is set");
     }
     tokio::time::timeout(PATIENCE, database::connect(&config.database, "penstock importer check"))
         .await

@@ -37,28 +37,29 @@ impl Queues {
 pub fn judge(queues: &Queues, findings: &mut Findings) {
     let source = &queues.source;
     if source.fifo {
-        findings.wrong("queue", "is a FIFO queue, which S3 does not send to; use a standard queue");
+        findings.wrong("queue", "is a FIFO queue, which S3 does not send to", "use a standard queue");
     }
     match &queues.dead_letter {
         None => findings.warn(
             "queue",
             "has no dead-letter queue (DLQ): what cannot be imported is hidden for growing periods and lost when its \
-             retention ends; add a redrive policy, or set queue.dead_letter_url",
+             retention ends",
+            "add a redrive policy, or set queue.dead_letter_url",
         ),
         Some((_, dead_letter)) => {
             if dead_letter.fifo {
-                findings.wrong("dead-letter queue", "is a FIFO queue; use a standard queue");
+                findings.wrong("dead-letter queue", "is a FIFO queue", "use a standard queue");
             }
             // SQS keeps a moved message's age, so with equal retention it may be deleted soon after it arrives.
             if dead_letter.retention_secs <= source.retention_secs {
                 findings.warn(
                     "dead-letter queue",
                     format!(
-                        "its retention of {} is not longer than the queue's {}, and a message keeps its age when it \
-                         moves; set MessageRetentionPeriod to 1209600",
+                        "its retention of {} is not longer than the queue's {}, and a message keeps its age when it moves",
                         days(dead_letter.retention_secs),
                         days(source.retention_secs)
                     ),
+                    "set its MessageRetentionPeriod to 1209600 (14 d)",
                 );
             }
         }
@@ -68,17 +69,16 @@ pub fn judge(queues: &Queues, findings: &mut Findings) {
             "queue",
             format!(
                 "its maxReceiveCount is {count}: killed workers and short outages use receives up, so good messages \
-                 would end in the dead-letter queue; set it to 10 or more"
+                 would end in the dead-letter queue"
             ),
+            "set it to 10 or more",
         );
     }
     if source.retention_secs < 4 * DAY_SECS {
         findings.warn(
             "queue",
-            format!(
-                "its retention is {}: a weekend's outage would lose messages; set MessageRetentionPeriod to 345600 (4 d) or more",
-                days(source.retention_secs)
-            ),
+            format!("its retention is {}: a weekend's outage would lose messages", days(source.retention_secs)),
+            "set MessageRetentionPeriod to 345600 (4 d) or more",
         );
     }
 }

@@ -1,7 +1,7 @@
 //! What `check` says about the Postgres server and the schema `penstock`.
 
 use super::Findings;
-use crate::{config::Config, database, ledger::migrate};
+use crate::{config::Config, database, ledger::migrate, load::sql::quote};
 use anyhow::Context;
 use sqlx::{PgConnection, Row};
 
@@ -13,25 +13,28 @@ pub async fn check(connection: &mut PgConnection, config: &Config, findings: &mu
     let row =
         sqlx::query(include_str!("server.sql")).fetch_one(&mut *connection).await.context("read server settings")?;
     let version: i32 = row.try_get("version_num")?;
+    let role: String = row.try_get("role")?;
     if !SUPPORTED.contains(&(version / 10_000)) {
-        findings.warn("database", format!("is Postgres {}; 13 to 18 are tested", version / 10_000));
+        findings.warn("database", format!("is Postgres {}", version / 10_000), "use one of 13 to 18, which are tested");
     }
     if row.try_get::<String, _>("synchronous_commit")? == "off" {
         findings.warn(
             "database",
-            "synchronous_commit = off: a crash of Postgres can lose commits whose messages are deleted already; \
-             set it to on for this role: ALTER ROLE … SET synchronous_commit = on",
+            "synchronous_commit = off: a crash of Postgres can lose commits whose messages are deleted already",
+            format!("set it to on for this role: ALTER ROLE {} SET synchronous_commit = on", quote(&role)),
         );
     }
     if row.try_get::<bool, _>("read_only")? {
-        findings.wrong("database", "takes no writes: it is a standby or set to read only; connect to the primary");
+        findings.wrong("database", "takes no writes: it is a standby or set to read only", "connect to the primary");
     }
     if !row.try_get::<bool, _>("may_create_temp")? {
         findings.wrong(
             "database",
+            format!("role {role} may not create temporary tables"),
             format!(
-                "role {} may not create temporary tables; GRANT TEMPORARY ON DATABASE",
-                row.try_get::<String, _>("role")?
+                "GRANT TEMPORARY ON DATABASE {} TO {}",
+                quote(&row.try_get::<String, _>("database")?),
+                quote(&role)
             ),
         );
     }
@@ -40,14 +43,15 @@ pub async fn check(connection: &mut PgConnection, config: &Config, findings: &mu
         findings.warn(
             "database",
             "a transaction pooler stands before Postgres: sessions with temporary tables and prepared statements do not \
-             work through it; connect to Postgres itself or use session pooling",
+             work through it",
+            "connect to Postgres itself or use session pooling",
         );
     }
     Ok(format!(
         "{} on {} as {}, Postgres {}",
         row.try_get::<String, _>("database")?,
         database::place(&database::options(&config.database, "penstock importer check")?),
-        row.try_get::<String, _>("role")?,
+        role,
         row.try_get::<String, _>("version")?
     ))
 }
@@ -62,12 +66,14 @@ async fn check_schema(connection: &mut PgConnection, findings: &mut Findings) ->
         n => format!("is {n} migrations behind"),
     };
     if standing.may_create {
-        findings.warn("schema penstock", format!("{text}; run and load apply them, or `importer migrate` now"));
-    } else {
-        findings.wrong(
+        findings.warn(
             "schema penstock",
-            format!("{text} and this role may not apply them; run `importer migrate` as the owner"),
+            text,
+            "run `importer migrate`, or leave it to run and load, which do the same",
         );
+    } else {
+        let text = format!("{text} and this role may not apply them");
+        findings.wrong("schema penstock", text, "run `importer migrate` as the owner");
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::{
     commands::output::{self, Table as Printed},
     config::{Config, Dataset, Mode, OnDelete},
     decode::{Field, Fields, Mapping, MappingSpec, OnNewField, Slot},
-    load::{Target, catalog::TableColumn, catalog::TableError},
+    load::{Target, catalog::TableColumn, catalog::TableError, sql::quote},
 };
 use anyhow::Context;
 use sqlx::{PgConnection, Row};
@@ -43,7 +43,7 @@ pub async fn check(
     let target = match Target::resolve(connection, dataset, read).await {
         Ok(target) => Arc::new(target),
         Err(TableError::Unusable(problem)) => {
-            findings.wrong(subject.name(), problem);
+            findings.wrong(subject.name(), &problem, about_table(&problem));
             return Ok(());
         }
         Err(error) => return Err(error.into()),
@@ -61,7 +61,11 @@ pub async fn check(
                     Some((address, seen))
                 }
                 Err(error) => {
-                    findings.wrong(subject.name(), format!("{address} cannot be read: {error:#}"));
+                    findings.wrong(
+                        subject.name(),
+                        format!("{address} cannot be read: {error:#}"),
+                        format!("put it right, or narrow match; `importer load --dry-run {address}` tries again"),
+                    );
                     None
                 }
             }
@@ -79,13 +83,30 @@ pub async fn check(
         None => match Seen::nothing(&target, captures(subject)) {
             Ok(seen) => seen,
             Err(problem) => {
-                findings.wrong(subject.name(), problem);
+                findings.wrong(subject.name(), problem, "change the dataset's rename, key or extras_column");
                 return Ok(());
             }
         },
     };
     printed(subject, &target, &seen).write(out, "  ")?;
     Ok(())
+}
+
+/// Returns what to do about a table that cannot be loaded into.
+fn about_table(problem: &str) -> &'static str {
+    if problem.ends_with("does not exist") {
+        "create it (`importer describe FILE` prints a CREATE TABLE for one of its files), or change the dataset's table"
+    } else if problem.contains("row-level security") {
+        "let a role that owns the table or has BYPASSRLS load into it"
+    } else if problem.contains("need a column penstock_object") {
+        "ALTER TABLE … ADD COLUMN penstock_object bigint, with an index on it"
+    } else if problem.contains("must be bigint") {
+        "change its type to bigint, or rename it"
+    } else if problem.contains("is not a table") {
+        "name the table behind it"
+    } else {
+        "change the dataset's table, key or newer to what the table has"
+    }
 }
 
 fn captures(subject: &Subject<'_>) -> Vec<(String, Option<String>)> {
@@ -120,20 +141,21 @@ async fn check_catalog(
             subject.name(),
             format!(
                 "no usable unique index on {} for the key, so its objects will fail until there is one (not partial, not \
-                 deferrable, on exactly these columns): CREATE UNIQUE INDEX ON {} ({})",
+                 deferrable, on exactly these columns)",
                 target.table.qualified,
+            ),
+            format!(
+                "CREATE UNIQUE INDEX ON {} ({})",
                 target.table.qualified,
-                target.key.join(", ")
+                target.key.iter().map(|column| quote(column)).collect::<Vec<_>>().join(", ")
             ),
         );
     }
     if target.table.lineage_object && !has("lineage_is_indexed")? {
         findings.warn(
             subject.name(),
-            format!(
-                "no index on penstock_object, so finding an object's rows reads the whole table: CREATE INDEX ON {} (penstock_object)",
-                target.table.qualified
-            ),
+            "no index on penstock_object, so finding an object's rows reads the whole table",
+            format!("CREATE INDEX ON {} (penstock_object)", target.table.qualified),
         );
     }
     let removes = target.mode == Mode::Replace || dataset.on_delete == OnDelete::Remove;
@@ -148,13 +170,15 @@ async fn check_catalog(
     if !lacking.is_empty() {
         findings.wrong(
             subject.name(),
-            format!("this role lacks {0}: GRANT {0} ON {1}", lacking.join(", "), target.table.qualified),
+            format!("this role lacks {}", lacking.join(", ")),
+            format!("GRANT {} ON {} TO it", lacking.join(", "), target.table.qualified),
         );
     }
     if dataset.on_new_field == OnNewField::AddColumn && !has("may_alter")? {
         findings.wrong(
             subject.name(),
             format!("on_new_field = \"add_column\" needs the owner of {}", target.table.qualified),
+            "run as the owner, or use \"extras\", \"ignore\" or \"reject\"",
         );
     }
     Ok(())
@@ -169,6 +193,10 @@ fn judge_sample(subject: &Subject<'_>, target: &Target, address: &str, seen: &Se
                 "{} of the first {} rows of {address} would be rejected, the first being row {reject}",
                 seen.n_rejected, seen.n_read
             ),
+            format!(
+                "see why with `importer load --dry-run --dataset {} {address}`, then change column or file",
+                subject.dataset.name
+            ),
         );
     }
     let unmapped: Vec<&TableColumn> = target.table.columns.iter().filter(|column| !seen.fills(column)).collect();
@@ -179,19 +207,20 @@ fn judge_sample(subject: &Subject<'_>, target: &Target, address: &str, seen: &Se
         findings.warn(
             subject.name(),
             format!(
-                "unmapped columns: no field of {address} fills {}; they get their default or stay NULL",
+                "unmapped columns: no field of {address} fills {}, so they get their default or stay NULL",
                 names(&free)
             ),
+            "rename a field to them if that is not meant",
         );
     }
     if !stuck.is_empty() {
         findings.warn(
             subject.name(),
             format!(
-                "unmapped columns: no field of {address} fills {}, NOT NULL without a default, so every row would be \
-                 rejected; rename a field to it or give it a default",
+                "unmapped columns: no field of {address} fills {}, NOT NULL without a default, so every row would be rejected",
                 names(&stuck)
             ),
+            "rename a field to it, give it a default, or drop NOT NULL",
         );
     }
 }

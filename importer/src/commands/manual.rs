@@ -1,0 +1,37 @@
+//! What a shell and `man` know of the command line, made from the parser itself.
+
+use super::output;
+use crate::cli::Cli;
+use anyhow::Context;
+use clap::CommandFactory;
+use clap_complete::Shell;
+use std::{
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+/// Prints a completion script.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "importer", &mut script);
+    let mut out = io::stdout().lock();
+    let written = out.write_all(&script).and_then(|()| out.flush());
+    output::unless_closed(written.map_err(Into::into).map(|()| ExitCode::SUCCESS))
+}
+
+/// Writes `importer.1`, and `importer-….1` for each command, into a directory.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn man_pages(directory: &Path) -> anyhow::Result<ExitCode> {
+    let write = || {
+        std::fs::create_dir_all(directory)?;
+        clap_mangen::generate_to(Cli::command(), directory)
+    };
+    write().with_context(|| format!("write man pages to {}", directory.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
