@@ -43,7 +43,8 @@ async fn check(dataset: &str, second: &[Row]) -> Result<i64> {
             n_standing += 1;
         }
     }
-    let said = bench.put("k", &body(second), "02").await?;
+    // Other bytes also where the rows are the same.
+    let said = bench.put("k", &body(second).replace("{\"id\"", "{ \"id\""), "02").await?;
     let n_merged = second.len() - n_standing;
     assert_eq!(said, format!("imported {} = {n_standing} + {n_merged} + 0", second.len()));
     let expected: Vec<String> = model.values().map(|(id, at, v)| format!("{id} | {at} | {v}")).collect();
