@@ -283,6 +283,8 @@ impl Bench {
     ) -> Result<()> {
         let database = self.fresh().await?;
         let pipeline = Account::new().await?.pipeline(Options { route: Route::Direct, ..Options::default() }).await?;
+        // What S3 sends when notifications are set up.
+        pipeline.purge().await?;
         for entry in std::fs::read_dir(place)? {
             let entry = entry?;
             pipeline.put_file(&entry.file_name().to_string_lossy(), &entry.path()).await?;
