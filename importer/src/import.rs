@@ -58,6 +58,8 @@ pub struct Importer {
     /// Sessions in use at once: one a slot, and one for the object more or for the ledger's notes. With the
     /// heartbeat's that is `concurrency` + 2.
     in_use: Semaphore,
+    /// Objects, other than those loaded together, whose rows are written into tables at once.
+    writing: Semaphore,
     targets: Mutex<Vec<Option<Resolved>>>,
     /// What happened last, by dataset.
     recent: Vec<Recent>,
@@ -117,9 +119,18 @@ impl Importer {
             queue_url,
             idle_sessions: Mutex::default(),
             in_use,
+            writing: Semaphore::new(Semaphore::MAX_PERMITS),
             targets,
             recent,
         })
+    }
+
+    /// Lets no more than `n` objects at once write their rows into tables; others that were begun are read and decoded,
+    /// or staged, meanwhile. Objects that are loaded together do not count.
+    #[must_use]
+    pub fn writing_at_once(mut self, n: usize) -> Self {
+        self.writing = Semaphore::new(n.max(1));
+        self
     }
 
     /// Settles one record: the outcome is in the ledger when this returns `Ok`.
@@ -491,6 +502,7 @@ impl Job<'_> {
                 known,
                 run_bytes: self.importer.run_bytes(),
                 recent: &self.importer.recent[index],
+                writing: &self.importer.writing,
             };
             let size = request.source.size();
             let loaded = load::load(session, &request).await;

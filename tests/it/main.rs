@@ -21,6 +21,7 @@ mod imports;
 mod kills;
 mod kubernetes;
 mod ledger;
+mod loading;
 mod manual;
 mod memory;
 mod observe;

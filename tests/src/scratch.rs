@@ -47,6 +47,7 @@ impl Scratch {
     /// When it cannot be written.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.path.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(&self.path)).with_context(|| format!("make room for {name}"))?;
         fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
         Ok(path)
     }

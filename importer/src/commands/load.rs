@@ -20,7 +20,6 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 /// Nothing to load was found.
@@ -66,19 +65,9 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     let started = Instant::now();
     let mut summary = Summary::default();
     let groups = loader.groups(&pointers, dataset);
-    let slots = Semaphore::new(concurrency);
     let mut loads = stream::iter(&groups)
-        .map(|group| {
-            let (loader, slots) = (&loader, &slots);
-            async move {
-                // One group more is read and decoded while others are written.
-                let _slot = match group.records.as_slice() {
-                    [_] => slots.acquire().await.ok(),
-                    _ => None,
-                };
-                loader.load_group(group, dataset).await
-            }
-        })
+        .map(|group| loader.load_group(group, dataset))
+        // One more is read and decoded while others are written.
         .buffer_unordered(concurrency + 1);
     while let Some(outcomes) = loads.next().await {
         for (pointer, outcome) in outcomes {
@@ -123,8 +112,10 @@ struct Loader {
 impl Loader {
     async fn new(config: &Config, sessions: &crate::load::Sessions, uris: &[String]) -> anyhow::Result<Self> {
         let id = worker_id(&host());
-        let importer =
-            |store: Arc<dyn ObjectStore>| Importer::new(config.clone(), store, sessions.clone(), id.clone(), None);
+        let importer = |store: Arc<dyn ObjectStore>| {
+            Importer::new(config.clone(), store, sessions.clone(), id.clone(), None)
+                .map(|importer| importer.writing_at_once(config.worker.concurrency as usize))
+        };
         let files = importer(Arc::new(FileStore::default()))?;
         if !uris.iter().any(|uri| uri.starts_with("s3://")) {
             return Ok(Self { files, objects: None, s3: None });

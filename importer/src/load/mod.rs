@@ -40,6 +40,7 @@ use sql::{LoadPlan, Meets, Sampled, StagedColumn};
 use sqlx::{Executor, PgConnection, postgres::PgCopyIn};
 use std::{sync::Arc, time::Instant};
 use technique::{Recent, Way};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Bytes of a COPY message. Measured: 256 KiB to 1 MiB are alike, 8 KiB cost 17 %.
 const MESSAGE_BYTES: usize = 512 * 1024;
@@ -77,6 +78,8 @@ pub struct Load<'a> {
     pub run_bytes: usize,
     /// What happened last in this dataset.
     pub recent: &'a Recent,
+    /// Permits to write into tables. Those who wait for one have decoded, or staged, what they can.
+    pub writing: &'a Semaphore,
 }
 
 /// What became of a load that did not fail.
@@ -156,7 +159,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
     let connection = &mut session.connection;
 
     let mut first = decoding.next().await;
-    if goes_straight(connection, load, &columns, &staging, &first).await? {
+    if let Some(_writing) = goes_straight(connection, load, &columns, &staging, &first).await? {
         match direct::load(connection, load, &opened, &columns, order.as_ref(), first, &mut decoding).await {
             Ok(direct::Attempt::Done(loaded)) => {
                 if matches!(loaded, Loaded::Imported(..)) {
@@ -210,6 +213,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
         column.seen = (*seen || nothing_seen) && column.target.column.name != EXTRAS_COLUMN;
     }
 
+    let _writing = load.writing.acquire().await;
     // The fence comes after staging, so two importers of one object block each other for the merge
     // only, not for the download.
     if let Some(refused) = fence(connection, load).await? {
@@ -287,21 +291,25 @@ async fn open(load: &Load<'_>) -> Result<(Decoding, Opened), LoadError> {
     }
 }
 
-/// Decides whether rows go straight into the target.
-async fn goes_straight(
+/// Decides whether rows go straight into the target; the permit to write them says that they do.
+async fn goes_straight<'a>(
     connection: &mut PgConnection,
-    load: &Load<'_>,
+    load: &Load<'a>,
     columns: &[StagedColumn],
     staging: &str,
     first: &Decoded,
-) -> Result<bool, LoadError> {
+) -> Result<Option<SemaphorePermit<'a>>, LoadError> {
     let target = load.target;
     if !direct::suits(&target.table, columns) {
-        return Ok(false);
+        return Ok(None);
     }
-    let keyed = target.mode == Mode::Upsert;
-    match (load.recent.choose(target.technique, load.known, keyed), first) {
-        (Way::Staged, _) => Ok(false),
+    let way = load.recent.choose(target.technique, load.known, target.mode == Mode::Upsert);
+    if way == Way::Staged {
+        return Ok(None);
+    }
+    // Before the look, which would miss what others write meanwhile.
+    let writing = load.writing.acquire().await.ok();
+    match (way, first) {
         (Way::Probe, Decoded::Run(run)) => {
             let plan = LoadPlan {
                 table: &target.table,
@@ -315,10 +323,11 @@ async fn goes_straight(
             let known = direct::any_key_is_known(connection, &plan, run).await?;
             if known {
                 load.recent.keys_were_known();
+                return Ok(None);
             }
-            Ok(!known)
+            Ok(writing)
         }
-        (Way::Direct | Way::Probe, _) => Ok(true),
+        _ => Ok(writing),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Body, Listed, ObjectInfo, ObjectStore, ReadTarget, StoreError};
 use anyhow::Context;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use futures_util::{
     StreamExt,
     future::BoxFuture,
@@ -57,7 +57,8 @@ impl FileStore {
             version_id: None,
             etag,
             size: metadata.len(),
-            last_modified: Some(DateTime::<Utc>::from(modified)),
+            // As the ledger keeps it, or no sighting would equal the one before.
+            last_modified: Some(DateTime::<Utc>::from(modified).trunc_subsecs(6)),
         })
     }
 
@@ -160,5 +161,24 @@ fn file_error(error: std::io::Error, path: &str) -> StoreError {
         ErrorKind::NotFound | ErrorKind::NotADirectory => StoreError::Missing,
         ErrorKind::PermissionDenied => StoreError::AccessDenied(format!("{path}: {error}")),
         _ => StoreError::Transient(anyhow::Error::new(error).context(format!("read {path}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_as_old_as_the_ledger_can_say() {
+        let directory = std::env::temp_dir().join(format!("penstock-file-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory for temporary files");
+        let path = directory.join("a");
+        let file = File::create(&path).expect("a new file");
+        let nanoseconds = std::time::Duration::new(1_700_000_000, 123_456_789);
+        file.set_modified(SystemTime::UNIX_EPOCH + nanoseconds).expect("our own file");
+        let info = FileStore::default().info(path.to_str().expect("UTF-8")).expect("a file");
+        let said = info.last_modified.expect("files have one");
+        assert_eq!(said.timestamp_nanos_opt(), Some(1_700_000_000_123_456_000));
+        std::fs::remove_dir_all(&directory).expect("our own directory");
     }
 }

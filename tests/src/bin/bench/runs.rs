@@ -7,7 +7,7 @@ use super::{
 };
 use anyhow::{Context as _, Result};
 use penstock_tests::{
-    aws::{Account, Options, Route, python},
+    aws::{Account, Options, Pipeline, Route, python},
     database::Database,
     postgres::{Postgres, find_binaries},
     process::binary,
@@ -270,7 +270,15 @@ impl Bench {
             return Ok(());
         }
         let counts = (self.data.n_small_rows, self.data.n_small);
-        self.queued(report, (name, SMALL_BASE), &self.data.small(), 4, counts).await
+        let (database, pipeline) = self.queued(report, (name, SMALL_BASE), &self.data.small(), 4, counts).await?;
+        // The listing says which versions there are; nothing is read.
+        let config = self.config(&database, "upsert", 1)?;
+        let mut command = self.importer(&config)?;
+        command.arg("load").arg(format!("s3://{}/", pipeline.bucket)).args(["--dataset", "telemetry"]);
+        command.envs(pipeline.account.variables());
+        let cost = self.measured(&database, vec![command]).await?;
+        report.add("small objects: the same again, out of the bucket", SMALL_BASE, counts.0, counts.1, cost);
+        Ok(())
     }
 
     async fn queued(
@@ -280,7 +288,7 @@ impl Bench {
         place: &Path,
         concurrency: u32,
         (n_rows, n_objects): (u64, u64),
-    ) -> Result<()> {
+    ) -> Result<(Database, Pipeline)> {
         let database = self.fresh().await?;
         let pipeline = Account::new().await?.pipeline(Options { route: Route::Direct, ..Options::default() }).await?;
         // What S3 sends when notifications are set up.
@@ -299,7 +307,8 @@ impl Bench {
         let last = "SELECT extract(epoch FROM max(imported_at)) FROM penstock.object_status";
         cost.secs = database.value(last).await?.parse::<f64>()? - begun;
         report.add(name, base, n_rows, n_objects, cost);
-        self.check(&database, n_rows).await
+        self.check(&database, n_rows).await?;
+        Ok((database, pipeline))
     }
 
     /// Measures a tool of the field on the same files, with the same meaning: upsert by key, a transaction an object.

@@ -1,0 +1,78 @@
+//! `load`: objects by name, without a queue.
+
+use crate::{desk::Desk, world::LIMIT};
+use anyhow::Result;
+use penstock_tests::wait;
+use sqlx::Connection as _;
+use std::{fmt::Write as _, time::Duration};
+
+/// Enough of them that an object is not loaded together with others.
+const ROWS: u64 = 30_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_object_is_read_while_one_is_written_but_only_one_is_written() -> Result<()> {
+    for technique in ["direct", "staged"] {
+        let dataset = format!(
+            "table = \"public.t\"\nmode = \"upsert\"\nkey = [\"id\"]\ntechnique = \"{technique}\"\n\n\
+             [worker]\nconcurrency = 1"
+        );
+        let desk = Desk::new("CREATE TABLE t (id bigint PRIMARY KEY, v text)", &dataset).await?;
+        let mut files = Vec::new();
+        for file in 0..2 {
+            let mut csv = "id,v\n".to_owned();
+            for row in 0..ROWS {
+                writeln!(csv, "{},value {row}", file * ROWS + row)?;
+            }
+            files.push(desk.write(&format!("{file}.csv"), csv)?);
+        }
+
+        // Whoever writes waits; whoever reads does not.
+        let mut connection = desk.database.connect().await?;
+        let mut holding = connection.begin().await?;
+        sqlx::query("LOCK TABLE t IN EXCLUSIVE MODE").execute(&mut *holding).await?;
+        let loading = desk.importer(&["load", &files[0], &files[1]]).start()?;
+        desk.wait_for_a_blocked_session().await?;
+        wait::until("the next object to be begun", LIMIT, || async {
+            let begun = "SELECT count(*) = 2 FROM penstock.object_status WHERE state = 'importing'";
+            Ok((desk.database.value(begun).await? == "true").then_some(()))
+        })
+        .await?;
+        // Long enough for it to get to the table.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let blocked = "SELECT count(*) FROM pg_stat_activity \
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        assert_eq!(desk.database.value(blocked).await?, "1", "{technique}");
+
+        holding.rollback().await?;
+        assert!(loading.wait_exit(LIMIT).await?.success(), "{}", loading.stderr());
+        let written = format!("imported {ROWS} = {ROWS} + 0 + 0");
+        assert_eq!(desk.ledger().await?, [written.as_str(), written.as_str()], "{technique}");
+        assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, (2 * ROWS).to_string());
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_objects_that_are_there_already_are_noted_together() -> Result<()> {
+    const OBJECTS: u64 = 200;
+    let dataset = "table = \"public.t\"\nmode = \"upsert\"\nkey = [\"id\"]";
+    let desk = Desk::new("CREATE TABLE t (id bigint PRIMARY KEY, v text)", dataset).await?;
+    for object in 0..OBJECTS {
+        desk.write(&format!("in/{object}.csv"), format!("id,v\n{object},x\n"))?;
+    }
+    let place = desk.write("in/last.csv", "id,v\n-1,x\n")?.replace("/last.csv", "");
+    desk.succeed(&["load", &place]).await?;
+    let before = n_transactions(&desk).await?;
+    let said = desk.succeed(&["load", &place]).await?;
+    assert!(said.contains(&format!("{} already imported", OBJECTS + 1)), "{said}");
+    let n = n_transactions(&desk).await? - before;
+    assert!(n < OBJECTS / 2, "{n} transactions for {OBJECTS} objects");
+    Ok(())
+}
+
+/// Returns how many transactions the database has seen; sessions report theirs when they end, and looking is a few.
+async fn n_transactions(desk: &Desk) -> Result<u64> {
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let count = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()";
+    Ok(desk.database.value(count).await?.parse()?)
+}
