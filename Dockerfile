@@ -13,7 +13,7 @@ COPY migrations ./migrations
 # What --version says; there is no git here.
 ARG PENSTOCK_COMMIT
 # As `make dist` does it: static, so that the image needs no C library.
-RUN RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_STRIP=symbols \
+RUN RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" CARGO_PROFILE_RELEASE_STRIP=symbols \
     cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" --bin importer --bin scaler \
     && mkdir /out && cp target/*/release/importer target/*/release/scaler /out/
 

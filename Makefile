@@ -50,7 +50,10 @@ bench-peers: prepare
 # The C library is linked in as well. A target is named, or its flags would reach build scripts and macros, too.
 target ?= $(shell rustc -vV | sed -n 's/^host: //p')
 
-dist: export RUSTFLAGS = -C target-feature=+crt-static
+# Relative relocations packed, of which a static program has a hundred thousand: glibc starts such programs since 2.36.
+packed := $(shell getconf GNU_LIBC_VERSION 2>/dev/null | awk '{ split($$2, v, "."); if (v[1] > 2 || v[2] >= 36) print "-C link-arg=-Wl,-z,pack-relative-relocs" }')
+
+dist: export RUSTFLAGS = -C target-feature=+crt-static $(packed)
 dist: export CARGO_PROFILE_RELEASE_STRIP = symbols
 dist:
 	cargo build --release --locked --target $(target) --bin importer --bin scaler

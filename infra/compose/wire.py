@@ -1,12 +1,13 @@
 """Wires bucket -> SNS -> SQS with a dead-letter queue. Running it again changes nothing."""
 
 import json
+import os
 
 import boto3
 
 BUCKET = "landing"
 
-sqs, sns, s3 = (boto3.client(name) for name in ("sqs", "sns", "s3"))
+sqs, sns, s3 = (boto3.client(name, region_name=os.environ["AWS_REGION"]) for name in ("sqs", "sns", "s3"))
 
 
 def queue(name, attributes):

@@ -1,11 +1,15 @@
 //! The container files say only what the repository and the binaries can keep.
 
-use penstock_tests::process;
+use penstock_tests::{
+    aws::{self, Account},
+    process, wait,
+};
 use serde_norway::Value;
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 /// Variables of the environment the programs read; everything else in the compose file would be ignored in silence.
@@ -118,13 +122,55 @@ fn every_command_line_is_one_the_binaries_understand() {
 fn the_image_holds_static_programs_and_certificates_and_runs_as_nobody() {
     let dockerfile = read("Dockerfile");
     let (build, image) = dockerfile.rsplit_once("\nFROM ").expect("two stages");
-    assert!(build.contains("-C target-feature=+crt-static") && build.contains("--target "), "{build}");
+    let makefile = read("Makefile");
+    let flags = makefile.lines().find_map(|line| line.strip_prefix("dist: export RUSTFLAGS = ")).expect("flags");
+    // What the image is built with is recent enough for all of them.
+    let flags = flags.replace("$(packed)", "-C link-arg=-Wl,-z,pack-relative-relocs");
+    assert!(flags.contains("-C target-feature=+crt-static"), "{flags}");
+    assert!(makefile.contains("print \"-C link-arg=-Wl,-z,pack-relative-relocs\""), "{makefile}");
+    assert!(build.contains(&format!("RUSTFLAGS=\"{flags}\"")) && build.contains("--target "), "{build}");
     assert!(build.contains("\nARG PENSTOCK_COMMIT\n"), "the commit is not passed on");
     // Anything larger than a shell would not leave the image its size.
     assert!(image.starts_with("busybox:") || image.starts_with("scratch"), "{image}");
     assert!(image.contains("/etc/ssl/certs/ca-certificates.crt\n"), "TLS has no roots");
     assert!(image.lines().any(|line| line.starts_with("USER 10001")), "{image}");
     assert!(compose()["x-penstock"]["build"]["args"]["PENSTOCK_COMMIT"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wiring_works_with_the_variables_it_gets() -> anyhow::Result<()> {
+    let account = Account::new().await?;
+    let python = aws::python("autoscaling")?;
+    let own: Vec<(String, String)> = account.variables();
+    let run = |service: &str, script: &str, arguments: &[&str]| {
+        let mut command = Command::new(&python);
+        command.arg(top().join("infra/compose").join(script)).args(arguments).env_clear();
+        let compose = compose();
+        let environment = compose["services"][service]["environment"].as_mapping().expect("an environment");
+        for (name, value) in environment {
+            let (name, value) = (name.as_str().expect("a name"), value.as_str().expect("a text"));
+            // Another emulator, and another account of it.
+            let is_ours = ["AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID"].contains(&name);
+            let ours = own.iter().find(|(own, _)| own == name).filter(|_| is_ours);
+            command.env(name, ours.map_or(value, |(_, value)| value));
+        }
+        let output = command.output().expect("python starts");
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let wired = run("wiring", "wire.py", &[]);
+    assert!(wired.starts_with("s3://landing -> arn:aws:sns:eu-west-1:"), "{wired}");
+    assert_eq!(run("wiring", "wire.py", &[]), wired, "running it again changes nothing");
+    let file = top().join("infra/compose/wire.py").display().to_string();
+    assert_eq!(run("producer", "put.py", &[&file]), "s3://landing/telemetry/wire.py");
+    let url = wired.rsplit(" -> ").next().unwrap_or_default();
+    let receive = [("QueueUrl".to_owned(), url.to_owned()), ("MaxNumberOfMessages".to_owned(), "10".to_owned())];
+    // What S3 sends when it tries the topic comes before.
+    wait::until("the object's event", Duration::from_secs(30), || async {
+        let messages = account.query("sqs", "ReceiveMessage", &receive).await?;
+        Ok(messages.contains("telemetry/wire.py").then_some(()))
+    })
+    .await
 }
 
 #[test]
