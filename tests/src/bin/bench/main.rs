@@ -1,6 +1,6 @@
 //! Measures the importer beside `psql \copy`, in one interleaved run on one machine.
 //!
-//! Figures are ratios to C1 of the same round: `psql \copy` of prepared binary files in file order, one stream.
+//! Figures are ratios to the C1 measured last: `psql \copy` of prepared binary files in file order, one stream.
 //! Only ratios are worth comparing between machines.
 
 mod data;
@@ -81,10 +81,11 @@ async fn main() -> Result<()> {
     let mut report = Report::default();
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
-        bench.baseline(&mut report, 1).await?;
         for format in &formats {
+            bench.baseline(&mut report, 1).await?;
             bench.versions(&mut report, *format, &[Change::Rows(0), Change::Rows(10), Change::Rows(100)]).await?;
         }
+        bench.baseline(&mut report, 1).await?;
         bench.baseline(&mut report, 2).await?;
         for format in &formats {
             for workers in [2, 4] {
@@ -98,6 +99,7 @@ async fn main() -> Result<()> {
         }
         bench.other_tables(&mut report, formats[0]).await?;
         bench.small(&mut report).await?;
+        bench.baseline(&mut report, 1).await?;
         bench.through_the_queue(&mut report, formats[0]).await?;
         bench.small_through_the_queue(&mut report).await?;
     }

@@ -19,17 +19,26 @@ struct Case {
     objects: u64,
     base: String,
     costs: Vec<Cost>,
+    /// Rate by rate of the base's run before it: what a shared machine is capable of changes within a round.
+    ratios: Vec<f64>,
 }
 
 impl Report {
-    /// Adds a run; `base` names the case its ratio is to.
+    /// Adds a run; `base` names the case its ratio is to, of which there was a run before it.
     pub fn add(&mut self, name: &str, base: &str, rows: u64, objects: u64, cost: Cost) {
         eprintln!("  {name}: {:.2} s, {:.0} rows/s", cost.secs, rows as f64 / cost.secs);
+        let rate = |rows: u64, cost: &Cost| rows as f64 / cost.secs;
+        let before = self.cases.iter().find(|case| case.name == base && name != base);
+        let before = before.and_then(|case| Some(rate(case.rows, case.costs.last()?)));
+        let ratio = rate(rows, &cost) / before.unwrap_or_else(|| rate(rows, &cost));
         match self.cases.iter_mut().find(|case| case.name == name) {
-            Some(case) => case.costs.push(cost),
+            Some(case) => {
+                case.costs.push(cost);
+                case.ratios.push(ratio);
+            }
             None => {
                 let (name, base) = (name.to_owned(), base.to_owned());
-                self.cases.push(Case { name, rows, objects, base, costs: vec![cost] });
+                self.cases.push(Case { name, rows, objects, base, costs: vec![cost], ratios: vec![ratio] });
             }
         }
     }
@@ -46,7 +55,7 @@ impl Report {
             table.push_str(&format!(
                 "| {} | {} | {:.0} | {:.0} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} |\n",
                 case.name,
-                self.ratio(case).map_or("–".into(), |ratio| format!("{ratio:.2}")),
+                format_args!("{:.2}", median_of(&case.ratios)),
                 case.rows as f64 / secs,
                 case.objects as f64 / secs,
                 secs,
@@ -59,14 +68,6 @@ impl Report {
         table
     }
 
-    /// Returns the median of the rounds' ratios of rates.
-    fn ratio(&self, case: &Case) -> Option<f64> {
-        let base = self.cases.iter().find(|other| other.name == case.base)?;
-        let rate = |of: &Case, cost: &Cost| of.rows as f64 / cost.secs;
-        let ratios = case.costs.iter().zip(&base.costs).map(|(own, other)| rate(case, own) / rate(base, other));
-        Some(median(ratios.collect()))
-    }
-
     /// Returns everything, every round, as JSON.
     pub fn json(&self) -> String {
         let cases: Vec<_> = self
@@ -75,9 +76,9 @@ impl Report {
             .map(|case| {
                 json!({
                     "name": case.name, "rows": case.rows, "objects": case.objects, "base": case.base,
-                    "ratio": self.ratio(case),
-                    "rounds": case.costs.iter().map(|cost| json!({
-                        "secs": cost.secs, "client_cpu_secs": cost.client_cpu_secs,
+                    "ratio": median_of(&case.ratios),
+                    "rounds": case.costs.iter().zip(&case.ratios).map(|(cost, ratio)| json!({
+                        "ratio": ratio, "secs": cost.secs, "client_cpu_secs": cost.client_cpu_secs,
                         "server_cpu_secs": cost.server_cpu_secs, "wal_bytes": cost.wal_bytes, "peak_kib": cost.peak_kib,
                     })).collect::<Vec<_>>(),
                 })
@@ -85,6 +86,10 @@ impl Report {
             .collect();
         format!("{:#}\n", json!({ "cases": cases }))
     }
+}
+
+fn median_of(values: &[f64]) -> f64 {
+    median(values.to_vec())
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
