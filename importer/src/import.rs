@@ -12,7 +12,7 @@ use crate::{
     config::{Config, Unrouted},
     decode::Format,
     ledger::{self, Attempt, Candidate, Ended, HeadKey, Recorded, Verdict},
-    load::{self, Load, Loaded, Removal, Session, Sessions, Target, technique::Recent},
+    load::{self, Load, Loaded, Removal, Session, Sessions, Target, Writing, technique::Recent},
     message::{ObjectPointer, Record, RecordKind},
     object::{ObjectInfo, ObjectStore, ReadTarget, RemoteSource},
     order::{Identity, Stamp, order, same_version},
@@ -36,6 +36,10 @@ const MISSING_PAUSE: Duration = Duration::from_secs(2);
 const MAX_CHANGES: usize = 5;
 /// Part of a slot's memory the decoder may use for blocks it reads ahead, in quarters of it.
 const BUFFER_SHARE: usize = 4;
+/// Part of a slot's memory for parts of an object that are read ahead, in eighths of it.
+const AHEAD_SHARE: usize = 8;
+/// More than this does not arrive any sooner.
+const MAX_AHEAD_BYTES: usize = 32 * 1024 * 1024;
 /// Part of a slot's memory for one of its two sorted runs; the rest is their order, messages and libraries.
 const RUN_SHARE: usize = 4;
 
@@ -54,12 +58,12 @@ pub struct Importer {
     sessions: Sessions,
     worker_id: String,
     queue_url: Option<String>,
-    idle_sessions: Mutex<Vec<Session>>,
+    idle_sessions: Arc<Mutex<Vec<Session>>>,
     /// Sessions in use at once: one a slot, and one for the object more or for the ledger's notes. With the
     /// heartbeat's that is `concurrency` + 2.
-    in_use: Semaphore,
+    in_use: Arc<Semaphore>,
     /// Objects, other than those loaded together, whose rows are written into tables at once.
-    writing: Semaphore,
+    writing: Arc<Semaphore>,
     targets: Mutex<Vec<Option<Resolved>>>,
     /// What happened last, by dataset.
     recent: Vec<Recent>,
@@ -109,7 +113,7 @@ impl Importer {
         let router = Router::new(&config)?;
         let targets = Mutex::new(vec![None; config.datasets.len()]);
         let recent = config.datasets.iter().map(|_| Recent::default()).collect();
-        let in_use = Semaphore::new(config.worker.concurrency.max(1) as usize + 1);
+        let in_use = Arc::new(Semaphore::new(config.worker.concurrency.max(1) as usize + 1));
         Ok(Self {
             config,
             router,
@@ -117,9 +121,9 @@ impl Importer {
             sessions,
             worker_id,
             queue_url,
-            idle_sessions: Mutex::default(),
+            idle_sessions: Arc::default(),
             in_use,
-            writing: Semaphore::new(Semaphore::MAX_PERMITS),
+            writing: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             targets,
             recent,
         })
@@ -129,7 +133,16 @@ impl Importer {
     /// or staged, meanwhile. Objects that are loaded together do not count.
     #[must_use]
     pub fn writing_at_once(mut self, n: usize) -> Self {
-        self.writing = Semaphore::new(n.max(1));
+        self.writing = Arc::new(Semaphore::new(n.max(1)));
+        self
+    }
+
+    /// Makes two importers one in what they may do at once, and in their sessions.
+    #[must_use]
+    pub fn sharing_with(mut self, other: &Self) -> Self {
+        self.idle_sessions = Arc::clone(&other.idle_sessions);
+        self.in_use = Arc::clone(&other.in_use);
+        self.writing = Arc::clone(&other.writing);
         self
     }
 
@@ -280,6 +293,11 @@ impl Importer {
     /// Returns the memory for one run of sorted rows.
     fn run_bytes(&self) -> usize {
         self.slot_bytes() / RUN_SHARE
+    }
+
+    /// Returns how many bytes of an object may be read ahead in parts; none of a file, which is near.
+    fn ahead_bytes(&self, pointer: &ObjectPointer) -> u64 {
+        if pointer.is_local() { 0 } else { (self.slot_bytes() / AHEAD_SHARE).min(MAX_AHEAD_BYTES) as u64 }
     }
 
     /// Returns one object's share of the memory.
@@ -454,7 +472,10 @@ impl Job<'_> {
         Begun { recorded, known }: Begun,
     ) -> Result<Step, Held> {
         let dataset = &self.importer.config.datasets[index];
-        let streamed = dataset.format != Format::Parquet && !read.key.ends_with(".parquet");
+        let ahead_bytes = self.importer.ahead_bytes(&self.record.pointer);
+        let size = candidate.identity.size;
+        let in_parts = size.is_some_and(|size| RemoteSource::is_read_in_parts(size, ahead_bytes));
+        let streamed = dataset.format != Format::Parquet && !read.key.ends_with(".parquet") && !in_parts;
         let mut stale_catalog_once = true;
         let mut may_add_columns = true;
         loop {
@@ -464,7 +485,7 @@ impl Job<'_> {
             };
             let opened = RemoteSource::open(Arc::clone(&self.importer.store), read.clone(), streamed).await;
             let source = match opened {
-                Ok(source) => source,
+                Ok(source) => source.reading_ahead(ahead_bytes),
                 Err(error) => return self.sorted(session, index, recorded, outcome::sort_store_error(error)).await,
             };
             let info = source.info().clone();
@@ -502,7 +523,7 @@ impl Job<'_> {
                 known,
                 run_bytes: self.importer.run_bytes(),
                 recent: &self.importer.recent[index],
-                writing: &self.importer.writing,
+                writing: Writing::new(&self.importer.writing),
             };
             let size = request.source.size();
             let loaded = load::load(session, &request).await;

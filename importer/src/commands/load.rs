@@ -123,7 +123,8 @@ impl Loader {
         let aws = aws_config().await;
         let s3 = Arc::new(S3Store::new(&aws, path_style(&aws)));
         let store: Arc<dyn ObjectStore> = s3.clone();
-        Ok(Self { files, objects: Some(importer(store)?), s3: Some(s3) })
+        let objects = importer(store)?.sharing_with(&files);
+        Ok(Self { files, objects: Some(objects), s3: Some(s3) })
     }
 
     fn importer(&self, pointer: &ObjectPointer) -> &Importer {

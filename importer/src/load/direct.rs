@@ -199,7 +199,7 @@ pub async fn load(
             counts,
             bytes: load.source.size(),
             technique: "direct",
-            duration_seconds: load.started.elapsed().as_secs_f64(),
+            duration_seconds: load.seconds(),
             csv_fields: opened.csv_fields(staged.n_rejected),
         },
     )

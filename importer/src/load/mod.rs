@@ -38,7 +38,13 @@ use pipeline::{Decoded, Decoding, Shape};
 use run::RowOrder;
 use sql::{LoadPlan, Meets, Sampled, StagedColumn};
 use sqlx::{Executor, PgConnection, postgres::PgCopyIn};
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 use technique::{Recent, Way};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -78,8 +84,41 @@ pub struct Load<'a> {
     pub run_bytes: usize,
     /// What happened last in this dataset.
     pub recent: &'a Recent,
-    /// Permits to write into tables. Those who wait for one have decoded, or staged, what they can.
-    pub writing: &'a Semaphore,
+    /// Permits to write into tables.
+    pub writing: Writing<'a>,
+}
+
+impl Load<'_> {
+    /// Returns how long the load has taken, without the time it waited for others to write.
+    fn seconds(&self) -> f64 {
+        let waited = Duration::from_micros(self.writing.waited_us.load(Ordering::Relaxed));
+        self.started.elapsed().saturating_sub(waited).as_secs_f64()
+    }
+}
+
+/// A load's way to a permit to write into tables. Those who wait for one have decoded, or staged, what they can.
+#[derive(Debug)]
+pub struct Writing<'a> {
+    permits: &'a Semaphore,
+    waited_us: AtomicU64,
+}
+
+impl<'a> Writing<'a> {
+    /// Returns the way to one of these permits.
+    #[must_use]
+    pub fn new(permits: &'a Semaphore) -> Self {
+        Self { permits, waited_us: AtomicU64::new(0) }
+    }
+
+    /// Waits for a permit.
+    async fn permit(&self) -> Option<SemaphorePermit<'a>> {
+        let begun = Instant::now();
+        // Nobody closes it.
+        let permit = self.permits.acquire().await.ok();
+        let waited = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.waited_us.fetch_add(waited, Ordering::Relaxed);
+        permit
+    }
 }
 
 /// What became of a load that did not fail.
@@ -159,7 +198,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
     let connection = &mut session.connection;
 
     let mut first = decoding.next().await;
-    if let Some(_writing) = goes_straight(connection, load, &columns, &staging, &first).await? {
+    if let Some(writing) = goes_straight(connection, load, &columns, &staging, &first).await? {
         match direct::load(connection, load, &opened, &columns, order.as_ref(), first, &mut decoding).await {
             Ok(direct::Attempt::Done(loaded)) => {
                 if matches!(loaded, Loaded::Imported(..)) {
@@ -168,6 +207,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
                 return Ok(loaded);
             }
             Ok(direct::Attempt::Refused(kept)) => {
+                drop(writing);
                 load.recent.was_refused();
                 first = match kept {
                     Some(run) => Decoded::Run(run),
@@ -213,7 +253,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
         column.seen = (*seen || nothing_seen) && column.target.column.name != EXTRAS_COLUMN;
     }
 
-    let _writing = load.writing.acquire().await;
+    let _writing = load.writing.permit().await;
     // The fence comes after staging, so two importers of one object block each other for the merge
     // only, not for the download.
     if let Some(refused) = fence(connection, load).await? {
@@ -253,7 +293,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
             counts,
             bytes: load.source.size(),
             technique: "staged",
-            duration_seconds: load.started.elapsed().as_secs_f64(),
+            duration_seconds: load.seconds(),
             csv_fields: opened.csv_fields(staged.n_rejected),
         },
     )
@@ -308,7 +348,7 @@ async fn goes_straight<'a>(
         return Ok(None);
     }
     // Before the look, which would miss what others write meanwhile.
-    let writing = load.writing.acquire().await.ok();
+    let writing = load.writing.permit().await;
     match (way, first) {
         (Way::Probe, Decoded::Run(run)) => {
             let plan = LoadPlan {

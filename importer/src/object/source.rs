@@ -5,7 +5,9 @@ use crate::decode::{Reading, Source, SourceError};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
 use std::{
+    collections::VecDeque,
     io,
+    ops::Range,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -14,6 +16,15 @@ use tokio::{runtime::Handle, sync::mpsc};
 /// Chunks between the network and the decoder; with the SDK's chunks of at most 128 KiB
 /// about 2 MiB an object. Fewer starve the decoder, more only cost memory.
 const READ_AHEAD_CHUNKS: usize = 16;
+/// Requests at once for an object that is streamed in parts: one connection to S3 brings some 80 MB/s, and half of
+/// that where requests are short
+/// ([S3, performance guidelines](https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html)
+/// advise ranges side by side).
+const PARTS_AT_ONCE: u64 = 4;
+/// Smaller parts are mostly waiting for an answer.
+const MIN_PART_BYTES: u64 = 512 * 1024;
+/// Chunks of a part that may wait: more than there are, for a part is no larger than its share.
+const PART_CHUNKS: usize = 1 << 16;
 /// Reads of one place that bring nothing before the object counts as out of reach.
 const MAX_FRUITLESS_READS: u32 = 5;
 
@@ -28,6 +39,8 @@ pub struct RemoteSource {
     runtime: Handle,
     /// The body that came with the first GET, for the first call of `stream`.
     opened: Mutex<Option<Body>>,
+    /// Bytes to read ahead in parts; 0 for one request after the other.
+    ahead_bytes: u64,
 }
 
 impl RemoteSource {
@@ -49,7 +62,21 @@ impl RemoteSource {
         // Everything read from here on is of one version, whatever is put meanwhile.
         target.version_id = target.version_id.or_else(|| info.version_id.clone());
         target.etag = Some(info.etag.clone());
-        Ok(Self { store, target, info, runtime: Handle::current(), opened: Mutex::new(opened) })
+        Ok(Self { store, target, info, runtime: Handle::current(), opened: Mutex::new(opened), ahead_bytes: 0 })
+    }
+
+    /// Lets a stream that does not come with the first GET read so many bytes ahead, by several requests at once, if
+    /// the object is longer than that and a part is worth a request.
+    #[must_use]
+    pub fn reading_ahead(mut self, bytes: u64) -> Self {
+        self.ahead_bytes = bytes;
+        self
+    }
+
+    /// Returns whether an object of `size` bytes is better opened by HEAD, to be streamed in parts.
+    #[must_use]
+    pub fn is_read_in_parts(size: u64, ahead_bytes: u64) -> bool {
+        size > ahead_bytes && ahead_bytes >= PARTS_AT_ONCE * MIN_PART_BYTES
     }
 
     /// Returns what the store said of the version being read.
@@ -71,8 +98,12 @@ impl Source for RemoteSource {
     fn stream(&self) -> io::Result<Box<dyn io::Read + Send>> {
         let first = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (sender, receiver) = mpsc::channel(READ_AHEAD_CHUNKS);
-        let range = 0..self.info.size;
-        self.runtime.spawn(pump(Arc::clone(&self.store), self.target.clone(), range, first, sender));
+        let (store, target, size) = (Arc::clone(&self.store), self.target.clone(), self.info.size);
+        if first.is_none() && Self::is_read_in_parts(size, self.ahead_bytes) {
+            self.runtime.spawn(pump_parts(store, target, size, self.ahead_bytes / PARTS_AT_ONCE, sender));
+        } else {
+            self.runtime.spawn(pump(store, target, 0..size, first, sender));
+        }
         Ok(Box::new(ChannelReader { receiver, current: Bytes::new(), remaining: self.info.size }))
     }
 
@@ -98,6 +129,41 @@ impl Source for RemoteSource {
             }
             Ok(bytes.freeze())
         })
+    }
+}
+
+/// Sends the bytes of the whole object in order, asking for [`PARTS_AT_ONCE`] parts of it at a time.
+///
+/// A part is fetched to its end whether or not it is its turn, so what is in memory is bounded by their number.
+async fn pump_parts(
+    store: Arc<dyn ObjectStore>,
+    target: ReadTarget,
+    size: u64,
+    part_bytes: u64,
+    sender: mpsc::Sender<Result<Bytes, StoreError>>,
+) {
+    let mut parts = VecDeque::new();
+    let mut asked = 0;
+    loop {
+        while asked < size && (parts.len() as u64) < PARTS_AT_ONCE {
+            let part: Range<u64> = asked..size.min(asked + part_bytes);
+            let (part_sender, part_receiver) = mpsc::channel(PART_CHUNKS);
+            tokio::spawn(pump(Arc::clone(&store), target.clone(), part.clone(), None, part_sender));
+            parts.push_back((part.end - part.start, part_receiver));
+            asked = part.end;
+        }
+        let Some((mut missing, mut part)) = parts.pop_front() else { return };
+        while let Some(chunk) = part.recv().await {
+            missing = missing.saturating_sub(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
+            let is_last = chunk.is_err();
+            if sender.send(chunk).await.is_err() || is_last {
+                return;
+            }
+        }
+        if missing > 0 {
+            // Its task is gone; the reader finds its stream too short.
+            return;
+        }
     }
 }
 
@@ -180,5 +246,113 @@ impl io::Read for ChannelReader {
         let n = buffer.len().min(self.current.len());
         self.current.copy_to_slice(&mut buffer[..n]);
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{Listed, memory::MemoryStore};
+    use futures_util::{future::BoxFuture, stream::BoxStream};
+    use std::io::Read as _;
+
+    const AHEAD: u64 = 4 * MIN_PART_BYTES;
+
+    /// A store that notes which ranges it was asked for.
+    #[derive(Default)]
+    struct Noting {
+        store: MemoryStore,
+        ranges: Mutex<Vec<Option<Range<u64>>>>,
+    }
+
+    impl Noting {
+        fn ranges(&self) -> Vec<Option<Range<u64>>> {
+            self.ranges.lock().expect("no panic").clone()
+        }
+    }
+
+    impl ObjectStore for Noting {
+        fn head<'a>(&'a self, target: &'a ReadTarget) -> BoxFuture<'a, Result<ObjectInfo, StoreError>> {
+            self.store.head(target)
+        }
+
+        fn get<'a>(
+            &'a self,
+            target: &'a ReadTarget,
+            range: Option<Range<u64>>,
+        ) -> BoxFuture<'a, Result<Body, StoreError>> {
+            self.ranges.lock().expect("no panic").push(range.clone());
+            self.store.get(target, range)
+        }
+
+        fn list<'a>(&'a self, bucket: &'a str, prefix: &'a str) -> BoxStream<'a, Result<Listed, StoreError>> {
+            self.store.list(bucket, prefix)
+        }
+    }
+
+    fn bytes(n: u64) -> Vec<u8> {
+        (0..n).map(|i| (i % 251) as u8).collect()
+    }
+
+    /// A store with one object of `n` bytes, and that object opened for streaming.
+    async fn opened(n: u64) -> (Arc<Noting>, RemoteSource) {
+        let store = Arc::new(Noting::default());
+        store.store.put("b", "k", bytes(n), chrono::Utc::now());
+        let target = ReadTarget { bucket: "b".into(), key: "k".into(), version_id: None, etag: None };
+        let shared: Arc<dyn ObjectStore> = store.clone();
+        let source = RemoteSource::open(shared, target, false).await.expect("it is there");
+        (store, source.reading_ahead(AHEAD))
+    }
+
+    /// Reads the whole of it.
+    async fn read(source: &RemoteSource) -> io::Result<Vec<u8>> {
+        let mut stream = source.stream().expect("a stream");
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).map(|_| all)
+        });
+        reading.await.expect("no panic")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_large_object_comes_in_parts_and_in_order() {
+        let n = AHEAD + MIN_PART_BYTES / 2;
+        let (store, source) = opened(n).await;
+        assert_eq!(read(&source).await.expect("a good store"), bytes(n));
+        let mut ranges: Vec<_> = store.ranges().into_iter().flatten().collect();
+        ranges.sort_by_key(|range| range.start);
+        let part = |i: u64| i * MIN_PART_BYTES..n.min((i + 1) * MIN_PART_BYTES);
+        assert_eq!(ranges, (0..5).map(part).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_fits_the_bytes_ahead_is_one_request() {
+        let (store, source) = opened(AHEAD).await;
+        assert_eq!(read(&source).await.expect("a good store"), bytes(AHEAD));
+        assert_eq!(store.ranges(), [Some(0..AHEAD)]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_more_is_asked_for_than_may_be_read_ahead() {
+        let (store, source) = opened(3 * AHEAD).await;
+        let mut stream = source.stream().expect("a stream");
+        let mut first = [0; 1];
+        let stream = tokio::task::spawn_blocking(move || stream.read_exact(&mut first).map(|()| stream));
+        let _unread = stream.await.expect("no panic").expect("a good store");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(store.ranges().len() as u64, PARTS_AT_ONCE);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn parts_that_break_off_are_resumed_and_never_mixed_with_another_version() {
+        let n = AHEAD + MIN_PART_BYTES / 2;
+        let (store, source) = opened(n).await;
+        store.store.cut_next_bodies(vec![1000, 0, 500_000]);
+        assert_eq!(read(&source).await.expect("it can be resumed"), bytes(n));
+        store.store.put("b", "k", bytes(n + 1), chrono::Utc::now());
+        let error = read(&source).await.expect_err("other bytes");
+        let carried = error.get_ref().and_then(|carried| carried.downcast_ref::<SourceError>());
+        let said = carried.and_then(|SourceError(said)| said.downcast_ref::<StoreError>());
+        assert!(matches!(said, Some(StoreError::Changed)), "{carried:?}");
     }
 }
