@@ -53,6 +53,24 @@ async fn the_next_object_is_read_while_one_is_written_but_only_one_is_written() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_are_sorted_as_the_index_is_not_as_the_key_is_written() -> Result<()> {
+    let dataset = "table = \"public.t\"\nmode = \"upsert\"\nkey = [\"n\", \"day\"]\ntechnique = \"direct\"";
+    let tables = "CREATE TABLE t (n bigint, day date, v text, UNIQUE (n, day, v), PRIMARY KEY (day, n) INCLUDE (v))";
+    let desk = Desk::new(tables, dataset).await?;
+    let mut csv = "n,day,v\n".to_owned();
+    for n in 0..100 {
+        for day in 1..=9 {
+            writeln!(csv, "{n},2026-01-0{day},x")?;
+        }
+    }
+    assert_eq!(desk.load("a.csv", csv).await?, 0);
+    let sorted = "SELECT count(*), bool_and(ordered) FROM ( \
+                  SELECT (day, n) > lag((day, n)) OVER (ORDER BY ctid) IS NOT FALSE AS ordered FROM t) rows";
+    assert_eq!(desk.database.rows(sorted).await?, ["900 | true"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn small_objects_that_are_there_already_are_noted_together() -> Result<()> {
     const OBJECTS: u64 = 200;
     let dataset = "table = \"public.t\"\nmode = \"upsert\"\nkey = [\"id\"]";

@@ -258,6 +258,24 @@ pub fn resolve_key(table: &Table, key: &[String]) -> anyhow::Result<Vec<String>>
         .collect()
 }
 
+/// Returns the key in the order of its unique index, so that rows sorted by it come as the index wants them; as it is
+/// where there is no such index.
+///
+/// # Errors
+/// Of the database.
+pub async fn in_index_order(
+    connection: &mut PgConnection,
+    table: &Table,
+    key: Vec<String>,
+) -> sqlx::Result<Vec<String>> {
+    if key.len() < 2 {
+        return Ok(key);
+    }
+    let found: Option<Vec<String>> =
+        sqlx::query_scalar(include_str!("key_order.sql")).bind(table.oid).bind(&key).fetch_optional(connection).await?;
+    Ok(found.unwrap_or(key))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! A dataset resolved against the catalog: everything a load needs to know about where rows go.
 
 use super::{
-    catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table, TableError, resolve_key},
+    catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table, TableError, in_index_order, resolve_key},
     technique::Technique,
 };
 use crate::{
@@ -20,7 +20,7 @@ pub struct Target {
     pub mode: Mode,
     /// The table, as the catalog described it.
     pub table: Arc<Table>,
-    /// Key columns by their catalog names.
+    /// Key columns by their catalog names, in the order of their index.
     pub key: Vec<String>,
     /// The column that says which of two rows is newer, by its catalog name.
     pub newer: Option<String>,
@@ -53,6 +53,7 @@ impl Target {
         let table = Table::read(connection, &dataset.table).await?;
         let unusable = |error: anyhow::Error| TableError::Unusable(format!("{error:#}"));
         let key = resolve_key(&table, &dataset.key).map_err(unusable)?;
+        let key = in_index_order(connection, &table, key).await?;
         let newer = resolve_key(&table, dataset.newer.as_slice()).map_err(unusable)?.pop();
         let remove_on_delete = dataset.on_delete == OnDelete::Remove;
         if (dataset.mode == Mode::Replace || remove_on_delete) && !table.lineage_object {
