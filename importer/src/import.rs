@@ -36,7 +36,7 @@ const MISSING_PAUSE: Duration = Duration::from_secs(2);
 const MAX_CHANGES: usize = 5;
 /// Part of a slot's memory the decoder may use for blocks it reads ahead, in quarters of it.
 const BUFFER_SHARE: usize = 4;
-/// Part of a slot's memory for parts of an object that are read ahead, in eighths of it.
+/// Parts of an object that are read ahead take an eighth of a slot's memory.
 const AHEAD_SHARE: usize = 8;
 /// More than this does not arrive any sooner.
 const MAX_AHEAD_BYTES: usize = 32 * 1024 * 1024;

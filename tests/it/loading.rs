@@ -2,7 +2,7 @@
 
 use crate::{desk::Desk, world::LIMIT};
 use anyhow::Result;
-use penstock_tests::wait;
+use penstock_tests::{aws::Account, wait};
 use sqlx::Connection as _;
 use std::{fmt::Write as _, time::Duration};
 
@@ -11,6 +11,7 @@ const ROWS: u64 = 30_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_object_is_read_while_one_is_written_but_only_one_is_written() -> Result<()> {
+    const HELD: Duration = Duration::from_secs(3);
     for technique in ["direct", "staged"] {
         let dataset = format!(
             "table = \"public.t\"\nmode = \"upsert\"\nkey = [\"id\"]\ntechnique = \"{technique}\"\n\n\
@@ -38,7 +39,7 @@ async fn the_next_object_is_read_while_one_is_written_but_only_one_is_written() 
         })
         .await?;
         // Long enough for it to get to the table.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(HELD).await;
         let blocked = "SELECT count(*) FROM pg_stat_activity \
                        WHERE datname = current_database() AND wait_event_type = 'Lock'";
         assert_eq!(desk.database.value(blocked).await?, "1", "{technique}");
@@ -48,7 +49,45 @@ async fn the_next_object_is_read_while_one_is_written_but_only_one_is_written() 
         let written = format!("imported {ROWS} = {ROWS} + 0 + 0");
         assert_eq!(desk.ledger().await?, [written.as_str(), written.as_str()], "{technique}");
         assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, (2 * ROWS).to_string());
+        // The one that waited for the lock took as long; the one that waited for its turn did not.
+        let took = format!(
+            "SELECT min(duration_seconds) < {0}, max(duration_seconds) >= {0} FROM penstock.object_status",
+            HELD.as_secs()
+        );
+        assert_eq!(desk.database.rows(&took).await?, ["true | true"], "{technique}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_and_an_object_in_a_bucket_take_turns_and_the_object_comes_whole_in_parts() -> Result<()> {
+    let dataset = "table = \"public.t\"\nmode = \"upsert\"\nkey = [\"id\"]\ntechnique = \"direct\"\n\n\
+                   [worker]\nconcurrency = 1\nmemory_mib = 32";
+    let desk = Desk::new("CREATE TABLE t (id bigint PRIMARY KEY, v text)", dataset).await?;
+    let account = Account::new().await?;
+    account.create_bucket("turns", false).await?;
+    let csv = |from: u64| {
+        // Longer than the two mebibytes that may be read ahead.
+        let rows =
+            (from..from + 2 * ROWS).map(|id| format!("{id},a value of some fifty characters in row number {id:09}\n"));
+        format!("id,v\n{}", rows.collect::<String>())
+    };
+    let file = desk.write("a.csv", csv(0))?;
+    account.put("turns", "b.csv", csv(2 * ROWS)).await?;
+
+    let mut connection = desk.database.connect().await?;
+    let mut holding = connection.begin().await?;
+    sqlx::query("LOCK TABLE t IN EXCLUSIVE MODE").execute(&mut *holding).await?;
+    let loading = desk.importer(&["load", "--dataset", "d", &file, "s3://turns/"]).envs(account.variables()).start()?;
+    desk.wait_for_a_blocked_session().await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let blocked = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    assert_eq!(desk.database.value(blocked).await?, "1");
+    holding.rollback().await?;
+    assert!(loading.wait_exit(LIMIT).await?.success(), "{}", loading.stderr());
+    let whole = "SELECT count(*), bool_and(v = 'a value of some fifty characters in row number ' || lpad(id::text, 9, '0')) FROM t";
+    assert_eq!(desk.database.rows(whole).await?, [format!("{} | true", 4 * ROWS)]);
     Ok(())
 }
 

@@ -16,10 +16,8 @@ use tokio::{runtime::Handle, sync::mpsc};
 /// Chunks between the network and the decoder; with the SDK's chunks of at most 128 KiB
 /// about 2 MiB an object. Fewer starve the decoder, more only cost memory.
 const READ_AHEAD_CHUNKS: usize = 16;
-/// Requests at once for an object that is streamed in parts: one connection to S3 brings some 80 MB/s, and half of
-/// that where requests are short
-/// ([S3, performance guidelines](https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html)
-/// advise ranges side by side).
+/// Requests at once for an object that is streamed in parts, as
+/// [S3's guidelines](https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html) advise.
 const PARTS_AT_ONCE: u64 = 4;
 /// Smaller parts are mostly waiting for an answer.
 const MIN_PART_BYTES: u64 = 512 * 1024;
@@ -160,8 +158,8 @@ async fn pump_parts(
                 return;
             }
         }
+        // Its task is gone: the reader finds its stream too short.
         if missing > 0 {
-            // Its task is gone; the reader finds its stream too short.
             return;
         }
     }

@@ -1,11 +1,11 @@
-//! Builds again when a migration is added, since the macro that embeds them sees only the files it found before;
+//! Both programs' build script. Builds again when a migration is added, since the macro that embeds them sees only the files it found before;
 //! and finds out the version that `--version` prints.
 
 use std::{env, path::Path, process::Command};
 
 fn main() {
     println!("cargo:rerun-if-changed=../migrations");
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=../build.rs");
     println!("cargo:rerun-if-env-changed=PENSTOCK_COMMIT");
     let variable = |name: &str| env::var(name).unwrap_or_default();
     println!("cargo:rustc-env=PENSTOCK_VERSION={} ({})", variable("CARGO_PKG_VERSION"), commit(&variable));
