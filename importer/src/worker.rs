@@ -153,10 +153,7 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken, until: Until) -> 
     if !tasks.is_empty() {
         info!(messages = tasks.len(), "draining");
     }
-    let drained = tokio::select! {
-        () = worker.settle_all(&mut tasks) => true,
-        () = worker.end_of_drain() => false,
-    };
+    let drained = worker.settle_all(&mut tasks).await;
     if !drained {
         warn!(messages = tasks.len(), "drain timeout: giving the rest back");
         tasks.shutdown().await;
@@ -311,8 +308,19 @@ impl Worker {
     }
 
     /// Settles what is in hand, and gives back at once, in batches, what was not begun.
-    async fn settle_all(&self, tasks: &mut JoinSet<Ended>) {
-        while let Some(ended) = tasks.join_next().await {
+    ///
+    /// Returns false when the drain has taken as long as it may. Only waiting ends by that: a release given up
+    /// halfway would leave its messages hidden, and out of our hands, for a visibility timeout.
+    async fn settle_all(&self, tasks: &mut JoinSet<Ended>) -> bool {
+        let end = self.end_of_drain();
+        tokio::pin!(end);
+        loop {
+            let ended = tokio::select! {
+                biased;
+                ended = tasks.join_next() => ended,
+                () = &mut end => return false,
+            };
+            let Some(ended) = ended else { return true };
             let mut unbegun: Vec<String> = ended.ok().flatten().into_iter().collect();
             while unbegun.len() < BATCH
                 && let Some(ended) = tasks.try_join_next()

@@ -110,6 +110,18 @@ async fn a_spot_notice_drains_within_the_time_it_leaves() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_spot_notice_that_leaves_no_time_still_gives_everything_back() -> Result<()> {
+    let scene = Scene::new("").await?;
+    let ec2 = Ec2::start().await?;
+    ec2.set_lifecycle_state(None);
+    let worker = scene.start(scene.worker().envs(ec2.variables()).expect_line("drain timeout"), 9).await?;
+    ec2.interrupt(&chrono::Utc::now().to_rfc3339());
+    worker.finish(LIMIT).await?;
+    assert_eq!(scene.world.pipeline.depth().await?, Depth { visible: 9, ..Depth::default() });
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_the_right_to_speak_to_its_group_an_instance_still_drains() -> Result<()> {
     let scene = Scene::new("").await?;
     let ec2 = Ec2::start().await?;
