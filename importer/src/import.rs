@@ -40,7 +40,7 @@ const BUFFER_SHARE: usize = 4;
 const AHEAD_SHARE: usize = 8;
 /// More than this does not arrive any sooner.
 const MAX_AHEAD_BYTES: usize = 32 * 1024 * 1024;
-/// Part of a slot's memory for one of its two sorted runs; the rest is their order, messages and libraries.
+/// Part of a slot's memory for half of its encoded rows; the rest is their order, messages and libraries.
 const RUN_SHARE: usize = 4;
 
 /// Small objects that share a transaction at most. Measured: 50 bring nine tenths of what any number brings, and more
@@ -290,7 +290,7 @@ impl Importer {
         Ok(target)
     }
 
-    /// Returns the memory for one run of sorted rows.
+    /// Returns half of the memory for an object's encoded rows, in bytes.
     fn run_bytes(&self) -> usize {
         self.slot_bytes() / RUN_SHARE
     }

@@ -6,7 +6,7 @@
 //! finds the head locked for too long is held.
 
 use super::{
-    Load, LoadError, Loaded, Opened, REJECTS_BYTES, Staged,
+    COPY_HEADER, COPY_TRAILER, Load, LoadError, Loaded, MESSAGE_BYTES, Opened, REJECTS_BYTES, Staged,
     catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table},
     check_rejects, copy_rows, fence, make_room,
     pipeline::{Decoded, Decoding},
@@ -20,7 +20,7 @@ use crate::{
     encode::PgType,
     ledger::{self, Counts, Imported},
 };
-use sqlx::{Executor, PgConnection};
+use sqlx::{Executor, PgConnection, postgres::PgCopyIn};
 
 /// Rows of the first run that are looked for in the table.
 const PROBED_ROWS: usize = 256;
@@ -150,34 +150,38 @@ pub async fn load(
     };
     let mut staged = Staged::default();
     let mut next = first;
-    let mut n_runs = 0;
+    let mut first_run = true;
     loop {
         match next {
-            Decoded::Run(mut run) => {
-                n_runs += 1;
-                match straight.copy(connection, &mut run, &mut staged).await {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        connection.execute("ROLLBACK").await?;
-                        // Staging settles duplicates itself, and may find that the winner is the row that was refused.
-                        if let Some(order) = order {
-                            run.sort(order);
-                        }
-                        let kept = (n_runs == 1).then_some(run);
-                        return Ok(Attempt::Refused(kept));
+            // The first by itself: when it is refused, nothing needs to be read again.
+            Decoded::Run(mut run) if first_run => {
+                first_run = false;
+                if !straight.copy(connection, &mut run, &mut staged).await? {
+                    connection.execute("ROLLBACK").await?;
+                    // Staging settles duplicates itself, and may find that the winner is the row that was refused.
+                    if let Some(order) = order {
+                        run.sort(order);
                     }
-                    Err(error) => return Err(error),
+                    return Ok(Attempt::Refused(Some(run)));
                 }
-                if let Err(error) = straight.keep_rejects(connection, &mut run, &mut staged).await {
-                    return rolled_back(connection, error).await;
-                }
+                straight.take_rejects(&mut run, &mut staged);
                 decoding.recycle(run);
+                next = decoding.next().await;
             }
+            Decoded::Run(run) => match straight.copy_on(connection, run, decoding, &mut staged).await? {
+                Some(following) => next = following,
+                None => {
+                    connection.execute("ROLLBACK").await?;
+                    return Ok(Attempt::Refused(None));
+                }
+            },
             Decoded::End { .. } => break,
             Decoded::Failed(error) => return rolled_back(connection, LoadError::Decode(error)).await,
             Decoded::Fields(..) => unreachable!("the decoder sends the fields once"),
         }
-        next = decoding.next().await;
+        if let Err(error) = straight.keep_rejects(connection, &staged).await {
+            return rolled_back(connection, error).await;
+        }
     }
     if let Err(error) = check_rejects(load, &staged, false) {
         return rolled_back(connection, error).await;
@@ -237,34 +241,90 @@ impl Straight<'_> {
         staged: &mut Staged,
     ) -> Result<bool, LoadError> {
         let Some(without) = absent_columns(self.columns, run) else { return Ok(false) };
-        let n_rows = run.n_rows() as u64;
-        let dropped = match self.order.filter(|_| self.load.target.mode == Mode::Upsert) {
-            Some(order) => match run.settle_duplicates(order, |_, _| true) {
-                Some(dropped) => dropped.len() as u64,
-                None => return Ok(false),
-            },
-            None => 0,
+        if !self.settle(run, staged) {
+            return Ok(false);
+        }
+        let (sql, projection) = self.statement(connection, without).await?;
+        if run.n_ordered() == 0 {
+            return Ok(true);
+        }
+        let mut copy = connection.copy_in_raw(&sql).await?;
+        let rows = (0..run.n_ordered()).map(|index| run.row(index));
+        copy_rows(&mut copy, rows, |tuple, out| projection.write(tuple, out)).await?;
+        all_taken(copy, run.n_ordered() as u64).await
+    }
+
+    /// Copies a run and those that follow, up to a bound of bytes, and returns what comes next; none when the object
+    /// has to be staged.
+    ///
+    /// A COPY of its own costs the server about 2 ms.
+    async fn copy_on(
+        &mut self,
+        connection: &mut PgConnection,
+        mut run: Run,
+        decoding: &mut Decoding,
+        staged: &mut Staged,
+    ) -> Result<Option<Decoded>, LoadError> {
+        let Some(without) = absent_columns(self.columns, &run) else { return Ok(None) };
+        let (sql, projection) = self.statement(connection, without.clone()).await?;
+        let mut copy = connection.copy_in_raw(&sql).await?;
+        let mut message = Vec::with_capacity(MESSAGE_BYTES);
+        message.extend_from_slice(COPY_HEADER);
+        let (mut n_rows, mut n_bytes) = (0, 0);
+        let next = loop {
+            if !self.settle(&mut run, staged) {
+                copy.abort("to be staged").await?;
+                return Ok(None);
+            }
+            for index in 0..run.n_ordered() {
+                projection.write(run.row(index), &mut message);
+                if message.len() >= MESSAGE_BYTES {
+                    copy.send(message.as_slice()).await?;
+                    message.clear();
+                }
+            }
+            n_rows += run.n_ordered() as u64;
+            n_bytes += run.batch.data.len();
+            self.take_rejects(&mut run, staged);
+            decoding.recycle(run);
+            let next = decoding.next().await;
+            match next {
+                Decoded::Run(following)
+                    if n_bytes < self.load.run_bytes
+                        && self.reject_bytes <= REJECTS_BYTES
+                        && absent_columns(self.columns, &following).as_ref() == Some(&without) =>
+                {
+                    run = following;
+                }
+                next => break next,
+            }
         };
+        message.extend_from_slice(COPY_TRAILER);
+        copy.send(message.as_slice()).await?;
+        Ok(all_taken(copy, n_rows).await?.then_some(next))
+    }
+
+    /// Settles which rows of a run are to be copied, and counts them; false when only the server can tell.
+    fn settle(&mut self, run: &mut Run, staged: &mut Staged) -> bool {
+        if let Some(order) = self.order.filter(|_| self.load.target.mode == Mode::Upsert) {
+            let Some(dropped) = run.settle_duplicates(order, |_, _| true) else { return false };
+            self.merged += dropped.len() as u64;
+        }
+        staged.n_read += run.batch.n_read;
+        staged.n_staged += run.n_rows() as u64;
+        true
+    }
+
+    /// Returns COPY into the target without these columns, and how rows are written for it.
+    async fn statement(
+        &mut self,
+        connection: &mut PgConnection,
+        without: Vec<usize>,
+    ) -> Result<(String, Projection), LoadError> {
         let constants = self.constants(connection).await?;
         let table = &self.load.target.table;
-        let copy_sql = copy_sql(table, self.columns, &without);
-        let projection = projection(table, self.columns, without, &constants);
-        if run.n_ordered() > 0 {
-            let mut copy = connection.copy_in_raw(&copy_sql).await?;
-            let rows = (0..run.n_ordered()).map(|index| run.row(index));
-            copy_rows(&mut copy, rows, |tuple, out| projection.write(tuple, out)).await?;
-            match copy.finish().await {
-                Ok(n_taken) if n_taken == run.n_ordered() as u64 => {}
-                // A trigger left rows out: staging counts them as it always did.
-                Ok(_) => return Ok(false),
-                Err(error) if is_refusal(&error) => return Ok(false),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.merged += dropped;
-        staged.n_read += run.batch.n_read;
-        staged.n_staged += n_rows;
-        Ok(true)
+        let sql = copy_sql(table, self.columns, &without);
+        Ok((sql, projection(table, self.columns, without, &constants)))
     }
 
     /// Returns the values of the lineage columns that are the same for every row.
@@ -276,19 +336,18 @@ impl Straight<'_> {
         Ok(constants(table, self.load.recorded.object_id, self.loaded_at))
     }
 
-    /// Takes over a run's rejects; writes them down when they are many.
-    async fn keep_rejects(
-        &mut self,
-        connection: &mut PgConnection,
-        run: &mut Run,
-        staged: &mut Staged,
-    ) -> Result<(), LoadError> {
+    /// Takes over a run's rejects.
+    fn take_rejects(&mut self, run: &mut Run, staged: &mut Staged) {
         staged.n_rejected += run.batch.rejects.len() as u64;
         if staged.first_reject.is_none() {
             staged.first_reject = run.batch.rejects.first().map(|r| (r.row_number, r.class, r.column.clone()));
         }
         self.reject_bytes += run.batch.reject_bytes;
         self.rejects.append(&mut run.batch.rejects);
+    }
+
+    /// Checks that the rejects are not too many, and writes them down when they are many.
+    async fn keep_rejects(&mut self, connection: &mut PgConnection, staged: &Staged) -> Result<(), LoadError> {
         check_rejects(self.load, staged, true)?;
         if self.reject_bytes > REJECTS_BYTES {
             ledger::insert_rejects(connection, self.load.recorded.object_id, self.form, &self.rejects).await?;
@@ -296,5 +355,15 @@ impl Straight<'_> {
             self.reject_bytes = 0;
         }
         Ok(())
+    }
+}
+
+/// Ends a COPY of so many rows; false when Postgres refuses one, or a trigger left rows out: staging counts them as
+/// it always did.
+async fn all_taken(copy: PgCopyIn<&mut PgConnection>, n_rows: u64) -> Result<bool, LoadError> {
+    match copy.finish().await {
+        Ok(n_taken) => Ok(n_taken == n_rows),
+        Err(error) if is_refusal(&error) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }

@@ -65,6 +65,10 @@ fn equal_in_bytes(column: &StagedColumn) -> bool {
 
 /// Returns whether two sorted lists share nothing.
 fn disjoint(a: &[u64], b: &[u64]) -> bool {
+    // Runs are ranges of the key, mostly.
+    if a.last() < b.first() || b.last() < a.first() {
+        return true;
+    }
     let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
     while let (Some(left), Some(right)) = (a.peek(), b.peek()) {
         match left.cmp(right) {

@@ -12,6 +12,7 @@ mod replay;
 mod run;
 mod session;
 pub mod sql;
+mod sweep;
 pub mod target;
 pub mod technique;
 
@@ -80,7 +81,7 @@ pub struct Load<'a> {
     pub may_add_columns: bool,
     /// Whether a version of this object stands in the table, as far as was seen.
     pub known: bool,
-    /// Memory for one sorted run of rows, in bytes; there are two.
+    /// Half of the memory for encoded rows, in bytes.
     pub run_bytes: usize,
     /// What happened last in this dataset.
     pub recent: &'a Recent,

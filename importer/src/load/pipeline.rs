@@ -1,8 +1,11 @@
 //! Decoding on a thread of its own while COPY drains on the runtime.
 
-use super::run::{RowOrder, Run};
-use crate::decode::{self, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, Source};
-use std::sync::Arc;
+use super::{
+    run::{RowOrder, Run},
+    sweep::Sweep,
+};
+use crate::decode::{self, Batch, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, RowReader, Source};
+use std::sync::{Arc, mpsc::TryRecvError};
 use tokio::sync::{mpsc, oneshot};
 
 /// Bytes of rows that are not sorted, from one hand-over to the next. Measured: 256 KiB to 1 MiB are alike.
@@ -38,7 +41,8 @@ pub struct Shape {
 
 /// A running decoder. Dropping it ends the thread at its next run.
 ///
-/// Two runs exist at most: one that is being sent, one that is being decoded and sorted.
+/// Two runs exist at most, one that is being sent and one that waits for that; rows behind them are kept by
+/// ranges of their key.
 pub struct Decoding {
     receiver: mpsc::Receiver<Decoded>,
     shape: Option<oneshot::Sender<Shape>>,
@@ -46,7 +50,7 @@ pub struct Decoding {
 }
 
 impl Decoding {
-    /// Starts decoding `source` into runs of about `run_bytes`.
+    /// Starts decoding `source`, with twice `run_bytes` of memory for encoded rows.
     #[must_use]
     pub fn start(source: Arc<dyn Source>, options: ReadOptions, run_bytes: usize) -> Self {
         let (sender, receiver) = mpsc::channel(1);
@@ -105,32 +109,94 @@ fn decode_all(
         return Ok(());
     };
     reader.set_mapping(mapping);
-    let mut wanted = match order {
-        Some(_) => run_bytes / FIRST_SHARE,
-        None => run_bytes.min(UNSORTED_BYTES),
+    let sent = match order {
+        Some(order) => send_sorted(&mut *reader, order, run_bytes, sender, spare)?,
+        None => send_as_they_come(&mut *reader, run_bytes.min(UNSORTED_BYTES), sender, spare)?,
     };
-    let mut more = true;
-    while more {
-        let Ok(mut run) = spare.recv() else {
-            return Ok(());
-        };
-        run.clear();
-        // A reader may hand out less than it is asked for.
-        while more && run.batch.size() < wanted {
-            more = reader.fill(&mut run.batch, wanted)?;
-        }
-        if run.batch.n_read == 0 && run.batch.rejects.is_empty() {
-            continue;
-        }
-        if let Some(order) = &order {
-            run.sort(order);
-            wanted = run_bytes;
-        }
-        if sender.blocking_send(Decoded::Run(run)).is_err() {
-            return Ok(());
-        }
+    if !sent {
+        return Ok(());
     }
     let end = Decoded::End { seen_columns: reader.seen_columns(), new_fields: reader.new_fields() };
     let _ = sender.blocking_send(end);
     Ok(())
+}
+
+/// Sends all rows in the order of the object; false when nobody listens any more.
+fn send_as_they_come(
+    reader: &mut dyn RowReader,
+    wanted: usize,
+    sender: &mpsc::Sender<Decoded>,
+    spare: &std::sync::mpsc::Receiver<Run>,
+) -> Result<bool, DecodeError> {
+    let mut more = true;
+    while more {
+        let Ok(mut run) = spare.recv() else { return Ok(false) };
+        run.clear();
+        more = fill(reader, &mut run.batch, wanted)?;
+        if (run.batch.n_read > 0 || !run.batch.rejects.is_empty()) && sender.blocking_send(Decoded::Run(run)).is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Sends all rows, a short run first and then by ranges of the key; false when nobody listens any more.
+fn send_sorted(
+    reader: &mut dyn RowReader,
+    order: RowOrder,
+    run_bytes: usize,
+    sender: &mpsc::Sender<Decoded>,
+    spare: &std::sync::mpsc::Receiver<Run>,
+) -> Result<bool, DecodeError> {
+    let Ok(mut first) = spare.recv() else { return Ok(false) };
+    first.clear();
+    let mut more = fill(reader, &mut first.batch, run_bytes / FIRST_SHARE)?;
+    first.sort(&order);
+    let rest = more.then(|| Sweep::new(order, &first, 2 * run_bytes - run_bytes / FIRST_SHARE));
+    if (first.batch.n_read > 0 || !first.batch.rejects.is_empty()) && sender.blocking_send(Decoded::Run(first)).is_err()
+    {
+        return Ok(false);
+    }
+    let Some(mut sweep) = rest else { return Ok(true) };
+    let mut batch = Batch::default();
+    while more {
+        more = fill(reader, &mut batch, sweep.step_bytes())?;
+        sweep.add(&mut batch);
+        while more && (sweep.is_full() || sweep.has_ready()) {
+            // Whoever has given one back will want another before long; else memory decides.
+            let run = match sweep.is_full() {
+                true => spare.recv().map_err(|_| TryRecvError::Disconnected),
+                false => spare.try_recv(),
+            };
+            let mut run = match run {
+                Ok(run) => run,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Ok(false),
+            };
+            sweep.take(&mut run);
+            if sender.blocking_send(Decoded::Run(run)).is_err() {
+                return Ok(false);
+            }
+        }
+    }
+    drop(batch);
+    loop {
+        let Ok(mut run) = spare.recv() else { return Ok(false) };
+        if !sweep.take(&mut run) {
+            return Ok(true);
+        }
+        if sender.blocking_send(Decoded::Run(run)).is_err() {
+            return Ok(false);
+        }
+    }
+}
+
+/// Fills a batch up to the `wanted` bytes; false when the object has ended.
+fn fill(reader: &mut dyn RowReader, batch: &mut Batch, wanted: usize) -> Result<bool, DecodeError> {
+    let mut more = true;
+    // A reader may hand out less than it is asked for.
+    while more && batch.size() < wanted {
+        more = reader.fill(batch, wanted)?;
+    }
+    Ok(more)
 }

@@ -32,6 +32,22 @@ enum Kind {
     Numeric,
 }
 
+impl Kind {
+    #[inline]
+    fn compare(self, a: &[u8], b: &[u8]) -> Ordering {
+        match self {
+            Self::Integer => compare_integers(a, b),
+            Self::Bytes => a.cmp(b),
+            Self::Numeric => numeric_prefix(a).cmp(&numeric_prefix(b)).then_with(|| a.cmp(b)),
+        }
+    }
+}
+
+/// Returns the order of two keys, given that of each of their columns.
+fn first_difference(mut columns: impl Iterator<Item = Ordering>) -> Ordering {
+    columns.find(|ordering| ordering.is_ne()).unwrap_or(Ordering::Equal)
+}
+
 /// Which columns rows are sorted by, and which says which of two with equal keys is the newer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowOrder {
@@ -111,18 +127,37 @@ impl RowOrder {
     }
 
     fn compare(&self, a: &[u8], b: &[u8]) -> Ordering {
-        for (place, kind) in &self.key {
-            let (a, b) = (field(a, *place), field(b, *place));
-            let ordering = match kind {
-                Kind::Integer => compare_integers(a, b),
-                Kind::Bytes => a.cmp(b),
-                Kind::Numeric => numeric_prefix(a).cmp(&numeric_prefix(b)).then_with(|| a.cmp(b)),
-            };
-            if ordering != Ordering::Equal {
-                return ordering;
-            }
-        }
-        Ordering::Equal
+        first_difference(self.key.iter().map(|(place, kind)| kind.compare(field(a, *place), field(b, *place))))
+    }
+
+    /// Returns the row's key as a bound.
+    #[must_use]
+    pub fn bound(&self, tuple: &[u8]) -> Bound {
+        let (prefix, whole) = self.prefix(tuple);
+        let rest = if whole { &[] } else { self.key.as_slice() };
+        Bound { prefix, values: rest.iter().map(|(place, _)| field(tuple, *place).into()).collect() }
+    }
+
+    /// Compares two bounds of this order.
+    #[must_use]
+    pub fn compare_bounds(&self, a: &Bound, b: &Bound) -> Ordering {
+        let values = || self.key.iter().zip(a.values.iter().zip(&b.values));
+        a.prefix.cmp(&b.prefix).then_with(|| first_difference(values().map(|((_, kind), (a, b))| kind.compare(a, b))))
+    }
+
+    /// Returns how many of the ascending `bounds` are not above the row's key.
+    #[must_use]
+    pub fn range(&self, bounds: &[Bound], tuple: &[u8]) -> usize {
+        let (prefix, _) = self.prefix(tuple);
+        let values = |bound: &Bound| {
+            first_difference(
+                self.key
+                    .iter()
+                    .zip(&bound.values)
+                    .map(|((place, kind), value)| kind.compare(value, field(tuple, *place))),
+            )
+        };
+        bounds.partition_point(|bound| bound.prefix.cmp(&prefix).then_with(|| values(bound)) != Ordering::Greater)
     }
 
     /// Returns whether the later row `b` wins over `a`, which has the same key; none when only the server can tell.
@@ -133,6 +168,14 @@ impl RowOrder {
             Newer::Unknown => None,
         }
     }
+}
+
+/// The lowest key of a range.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    prefix: u64,
+    /// The values of the key, where the prefix is not all of it.
+    values: Vec<Box<[u8]>>,
 }
 
 /// Compares two's complement integers of one length; NULL, which is empty, comes first.

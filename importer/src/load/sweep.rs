@@ -1,0 +1,483 @@
+//! Rows on their way from the decoder to COPY, kept by ranges of their key so that runs are longer than memory.
+//!
+//! A run that is sorted as a whole is as long as the memory it takes, and while it is sent another one needs as
+//! much. Here the ranges are taken one after the other, round and round, and rows that are decoded meanwhile join
+//! those whose turn is still to come: once round is about twice what is in memory. It is replacement selection
+//! (Knuth, The Art of Computer Programming 3, 5.4.1) by ranges instead of by rows, which costs a copy of each row
+//! in place of a heap's comparisons.
+
+use super::run::{Bound, RowOrder, Run};
+use crate::decode::Batch;
+use std::collections::VecDeque;
+
+/// Ranges, as many as make one of them shorter than what is taken at once, also where they are uneven.
+const N_RANGES: usize = 48;
+/// What is taken at once, as a share of the memory.
+const TAKEN_SHARE: usize = 16;
+/// What is worth being taken, as a share of what is taken at once.
+const READY_SHARE: usize = 16;
+/// A chunk, as a share of what is taken at once.
+const CHUNK_SHARE: usize = 32;
+/// Rows looked at for each range when bounds are drawn anew.
+const SAMPLED_PER_RANGE: usize = 32;
+
+/// The rows of an object that are decoded and not yet taken.
+#[derive(Debug)]
+pub struct Sweep {
+    order: RowOrder,
+    /// The lowest key of each range but the first.
+    bounds: Vec<Bound>,
+    piles: Vec<Pile>,
+    /// The range whose turn it is.
+    turn: usize,
+    /// Chunks in all piles.
+    bytes: usize,
+    /// Bytes taken since bounds were drawn.
+    taken_bytes: usize,
+    slab: Vec<u8>,
+    /// Where chunks begin in the slab that hold nothing.
+    free: Vec<usize>,
+    /// What was refused, and how many rows were read, since the last run was taken.
+    besides: Batch,
+    limits: Limits,
+}
+
+/// Sizes in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Of all chunks.
+    held: usize,
+    /// Of a run that is taken, at most, but for a chunk.
+    taken: usize,
+    /// Of a run that is taken, where there are so many, at least.
+    ready: usize,
+    /// Of a chunk; a longer row has one of its own.
+    chunk: usize,
+}
+
+/// The rows of one range, in the order they came.
+#[derive(Debug, Default)]
+struct Pile {
+    chunks: VecDeque<Chunk>,
+    bytes: usize,
+}
+
+/// Tuples back to back, never moved while they are held.
+#[derive(Debug)]
+struct Chunk {
+    place: Place,
+    /// Bytes of the tuples.
+    used: usize,
+    n_rows: usize,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// In the slab from here on: tuples from the front, where each ends from the back.
+    Slab(usize),
+    /// A single tuple that is too long for that.
+    Own(Vec<u8>),
+}
+
+/// A block of memory above this size is always returned to the system when it is dropped (glibc's
+/// `DEFAULT_MMAP_THRESHOLD_MAX`, see mallopt(3)); smaller ones stay with the allocator, thread by thread.
+const RETURNED_BYTES: usize = 32 * 1024 * 1024 + 1;
+/// Bytes that say where a tuple ends.
+const END_BYTES: usize = 4;
+
+impl Sweep {
+    /// Returns a sweep whose ranges hold about as many rows each as they do of the sorted run `first`.
+    ///
+    /// It takes `memory_bytes`, of which two runs that were taken and not yet given back are a part.
+    #[must_use]
+    pub fn new(order: RowOrder, first: &Run, memory_bytes: usize) -> Self {
+        let taken = memory_bytes / TAKEN_SHARE;
+        let limits = Limits {
+            held: memory_bytes - 2 * taken,
+            taken,
+            ready: (taken / READY_SHARE).max(1),
+            chunk: (taken / CHUNK_SHARE).clamp(1024, 64 * 1024),
+        };
+        let n_rows = first.n_ordered();
+        let bounds = spread(n_rows).map(|index| order.bound(first.row(index))).collect();
+        let mut sweep = Self {
+            order,
+            bounds: Vec::new(),
+            piles: Vec::new(),
+            turn: 0,
+            bytes: 0,
+            taken_bytes: 0,
+            slab: Vec::with_capacity(memory_bytes.max(RETURNED_BYTES)),
+            free: Vec::new(),
+            besides: Batch::default(),
+            limits,
+        };
+        sweep.set_bounds(bounds);
+        sweep
+    }
+
+    /// Returns how many bytes of rows to decode between two calls of [`Self::add`].
+    #[must_use]
+    pub fn step_bytes(&self) -> usize {
+        self.limits.taken.min(256 * 1024)
+    }
+
+    /// Takes over what was decoded, and empties the batch.
+    pub fn add(&mut self, batch: &mut Batch) {
+        let mut start = 0;
+        for end in &batch.ends {
+            self.push(&batch.data[start..*end]);
+            start = *end;
+        }
+        self.besides.rejects.append(&mut batch.rejects);
+        self.besides.reject_bytes += batch.reject_bytes;
+        self.besides.n_read += batch.n_read;
+        batch.clear();
+    }
+
+    /// Returns whether a run has to be taken before more is added.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.bytes + self.besides.reject_bytes >= self.limits.held
+    }
+
+    /// Returns whether the range whose turn it is has rows enough for a run, though there is room for more.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        self.piles[self.turn].bytes >= self.limits.ready
+    }
+
+    /// Fills `run` with the next range, sorted, and what was refused meanwhile. False when nothing is left.
+    pub fn take(&mut self, run: &mut Run) -> bool {
+        run.clear();
+        std::mem::swap(&mut run.batch.rejects, &mut self.besides.rejects);
+        run.batch.reject_bytes = std::mem::take(&mut self.besides.reject_bytes);
+        run.batch.n_read = std::mem::take(&mut self.besides.n_read);
+        // Keys that come in an order of their own fill the ranges unevenly.
+        if self.piles[self.turn].bytes > self.limits.taken && self.taken_bytes >= self.limits.held / 2 {
+            self.draw_bounds();
+        }
+        run.batch.data.reserve_exact(self.bytes.min(self.limits.taken + self.limits.chunk));
+        // Ranges that are next to each other make one run, but not the last and the first.
+        while self.bytes > 0 && run.batch.data.len() < self.limits.ready {
+            self.take_from(self.turn, run);
+            if self.piles[self.turn].chunks.is_empty() {
+                self.turn = (self.turn + 1) % self.piles.len();
+            }
+            if self.turn == 0 && !run.batch.data.is_empty() {
+                break;
+            }
+        }
+        self.taken_bytes += run.batch.data.len();
+        run.sort(&self.order);
+        run.n_rows() > 0 || run.batch.n_read > 0 || !run.batch.rejects.is_empty()
+    }
+
+    /// Moves rows of a range into the run, up to what is taken at once.
+    fn take_from(&mut self, range: usize, run: &mut Run) {
+        while run.batch.data.len() < self.limits.taken
+            && let Some(chunk) = self.piles[range].chunks.pop_front()
+        {
+            self.piles[range].bytes -= chunk.used;
+            let base = run.batch.data.len();
+            match chunk.place {
+                Place::Slab(at) => {
+                    run.batch.data.extend_from_slice(&self.slab[at..at + chunk.used]);
+                    run.batch.ends.extend(self.ends(at, chunk.n_rows).map(|end| base + end));
+                    self.bytes -= self.limits.chunk;
+                    self.free.push(at);
+                }
+                Place::Own(tuple) => {
+                    run.batch.data.extend_from_slice(&tuple);
+                    run.batch.ends.push(base + tuple.len());
+                    self.bytes -= tuple.len();
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, tuple: &[u8]) {
+        let range = self.order.range(&self.bounds, tuple);
+        match self.make_room(range, tuple.len()) {
+            Some(at) => self.slab[at..at + tuple.len()].copy_from_slice(tuple),
+            None => self.push_own(range, tuple.to_vec()),
+        }
+    }
+
+    fn push_own(&mut self, range: usize, tuple: Vec<u8>) {
+        self.bytes += tuple.len();
+        self.piles[range].bytes += tuple.len();
+        self.piles[range].chunks.push_back(Chunk { used: tuple.len(), n_rows: 1, place: Place::Own(tuple) });
+    }
+
+    /// Makes room for a tuple of a range and returns where; none when it is too long for a chunk.
+    fn make_room(&mut self, range: usize, length: usize) -> Option<usize> {
+        let size = self.limits.chunk;
+        if length + END_BYTES > size {
+            return None;
+        }
+        let has_room = |chunk: &Chunk| {
+            matches!(chunk.place, Place::Slab(_)) && chunk.used + length + (chunk.n_rows + 1) * END_BYTES <= size
+        };
+        if !self.piles[range].chunks.back().is_some_and(has_room) {
+            let at = self.free.pop().unwrap_or_else(|| {
+                let at = self.slab.len();
+                self.slab.resize(at + size, 0);
+                at
+            });
+            self.bytes += size;
+            self.piles[range].chunks.push_back(Chunk { place: Place::Slab(at), used: 0, n_rows: 0 });
+        }
+        let pile = &mut self.piles[range];
+        pile.bytes += length;
+        let chunk = pile.chunks.back_mut().expect("there is one with room");
+        let Place::Slab(at) = chunk.place else { unreachable!("only such have room") };
+        let start = at + chunk.used;
+        chunk.used += length;
+        chunk.n_rows += 1;
+        let end_at = at + size - chunk.n_rows * END_BYTES;
+        // A chunk is much shorter than 4 GiB.
+        let end = u32::try_from(chunk.used).expect("the length of a chunk");
+        self.slab[end_at..end_at + END_BYTES].copy_from_slice(&end.to_ne_bytes());
+        Some(start)
+    }
+
+    /// Returns where the tuples of the chunk that begins at `at` in the slab end, counted from there.
+    fn ends(&self, at: usize, n_rows: usize) -> impl Iterator<Item = usize> {
+        let ends = &self.slab[at + self.limits.chunk - n_rows * END_BYTES..at + self.limits.chunk];
+        ends.rchunks_exact(END_BYTES).map(|end| u32::from_ne_bytes(end.try_into().expect("four bytes")) as usize)
+    }
+
+    /// Returns the tuples of a chunk.
+    fn tuples<'s>(&'s self, chunk: &'s Chunk) -> Box<dyn Iterator<Item = &'s [u8]> + 's> {
+        match &chunk.place {
+            Place::Own(tuple) => Box::new(std::iter::once(tuple.as_slice())),
+            Place::Slab(at) => {
+                let mut start = *at;
+                Box::new(self.ends(*at, chunk.n_rows).map(move |end| {
+                    let tuple = &self.slab[start..at + end];
+                    start = at + end;
+                    tuple
+                }))
+            }
+        }
+    }
+
+    /// Divides what is held into even ranges, and begins with the lowest.
+    fn draw_bounds(&mut self) {
+        let chunks = || self.piles.iter().flat_map(|pile| &pile.chunks);
+        let n_rows: usize = chunks().map(|chunk| chunk.n_rows).sum();
+        let step = (n_rows / (N_RANGES * SAMPLED_PER_RANGE)).max(1);
+        let tuples = chunks().flat_map(|chunk| self.tuples(chunk));
+        let mut sample: Vec<Bound> = tuples.step_by(step).map(|tuple| self.order.bound(tuple)).collect();
+        sample.sort_unstable_by(|a, b| self.order.compare_bounds(a, b));
+        let bounds = spread(sample.len()).map(|index| sample[index].clone()).collect();
+
+        let piles = self.set_bounds(bounds);
+        self.bytes = 0;
+        // Rows with one key are in one range before and after, and stay in the order they came.
+        for chunk in piles.into_iter().flat_map(|pile| pile.chunks) {
+            match chunk.place {
+                Place::Own(tuple) => {
+                    let range = self.order.range(&self.bounds, &tuple);
+                    self.push_own(range, tuple);
+                }
+                Place::Slab(at) => {
+                    let ends: Vec<usize> = self.ends(at, chunk.n_rows).collect();
+                    let mut start = at;
+                    for end in ends {
+                        let tuple = start..at + end;
+                        let range = self.order.range(&self.bounds, &self.slab[tuple.clone()]);
+                        let to = self.make_room(range, tuple.len()).expect("it had room in a chunk before");
+                        self.slab.copy_within(tuple, to);
+                        start = at + end;
+                    }
+                    self.free.push(at);
+                }
+            }
+        }
+    }
+
+    /// Replaces the bounds, and returns the piles as they were.
+    fn set_bounds(&mut self, mut bounds: Vec<Bound>) -> Vec<Pile> {
+        bounds.dedup_by(|a, b| self.order.compare_bounds(a, b).is_eq());
+        let piles = (0..=bounds.len()).map(|_| Pile::default()).collect();
+        self.bounds = bounds;
+        self.turn = 0;
+        self.taken_bytes = 0;
+        std::mem::replace(&mut self.piles, piles)
+    }
+}
+
+/// Returns where, among `n` sorted rows, ranges of one size begin, but for the first range.
+fn spread(n: usize) -> impl Iterator<Item = usize> {
+    (1..N_RANGES.min(n)).map(move |range| range * n / N_RANGES.min(n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        decode::{Column, Reject},
+        encode::PgType,
+    };
+    use proptest::prelude::*;
+
+    const MEMORY: usize = 1024 * 1024;
+
+    /// A row: its number, a key, and bytes to make it long.
+    fn tuple(number: u64, key: &[u8], n_bytes: usize) -> Vec<u8> {
+        let mut tuple = 3i16.to_be_bytes().to_vec();
+        for field in [&number.to_be_bytes(), key, &vec![b'x'; n_bytes]] {
+            tuple.extend_from_slice(&u32::try_from(field.len()).expect("short").to_be_bytes());
+            tuple.extend_from_slice(field);
+        }
+        tuple
+    }
+
+    fn order(pg_type: PgType) -> RowOrder {
+        let column = |name: &str, pg_type| Column { name: name.into(), pg_type, not_null: true, has_default: false };
+        RowOrder::new(&[column("id", pg_type), column("rest", PgType::Bytea)], &["id".into()], None).expect("an order")
+    }
+
+    fn batch(rows: &[Vec<u8>]) -> Batch {
+        let mut batch = Batch { n_read: rows.len() as u64, ..Batch::default() };
+        for row in rows {
+            batch.data.extend_from_slice(row);
+            batch.ends.push(batch.data.len());
+        }
+        batch
+    }
+
+    fn number_and_key(row: &[u8]) -> (u64, Vec<u8>) {
+        let length = u32::from_be_bytes(row[14..18].try_into().expect("four bytes")) as usize;
+        (u64::from_be_bytes(row[6..14].try_into().expect("eight bytes")), row[18..18 + length].to_vec())
+    }
+
+    /// Lets rows through in the steps the decoder makes, the first ones as a run of their own; returns the runs.
+    fn swept(order: &RowOrder, rows: &[Vec<u8>], n_first: usize) -> Vec<Vec<(u64, Vec<u8>)>> {
+        let mut first = Run::default();
+        first.batch = batch(&rows[..n_first]);
+        first.sort(order);
+        let mut sweep = Sweep::new(order.clone(), &first, MEMORY);
+        let mut runs = Vec::new();
+        let mut n_read = 0;
+        let mut take = |sweep: &mut Sweep| {
+            let mut run = Run::default();
+            let taken = sweep.take(&mut run);
+            assert!(run.batch.data.len() <= MEMORY / 16 + 200 * 1024, "{} bytes", run.batch.data.len());
+            n_read += run.batch.n_read;
+            runs.push((0..run.n_ordered()).map(|index| number_and_key(run.row(index))).collect());
+            taken
+        };
+        for rows in rows[n_first..].chunks(50) {
+            sweep.add(&mut batch(rows));
+            while sweep.is_full() {
+                assert!(take(&mut sweep));
+            }
+            assert!(sweep.slab.len() <= MEMORY, "{} bytes", sweep.slab.len());
+        }
+        while take(&mut sweep) {}
+        assert_eq!(n_read, (rows.len() - n_first) as u64);
+        runs
+    }
+
+    /// Counts how often the order begins anew.
+    fn n_rounds(runs: &[Vec<(u64, Vec<u8>)>]) -> usize {
+        let keys: Vec<&Vec<u8>> = runs.iter().flatten().map(|(_, key)| key).collect();
+        1 + keys.windows(2).filter(|pair| pair[0] > pair[1]).count()
+    }
+
+    fn rows_with(n_rows: u64, key: impl Fn(u64) -> u64) -> Vec<Vec<u8>> {
+        (0..n_rows).map(|number| tuple(number, &key(number).to_be_bytes(), 80)).collect()
+    }
+
+    /// A key below 2^63, as if at random.
+    fn scattered(number: u64) -> u64 {
+        number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1
+    }
+
+    #[test]
+    fn a_round_is_longer_than_memory() {
+        let rows = rows_with(100_000, scattered);
+        let bytes: usize = rows.iter().map(Vec::len).sum();
+        let runs = swept(&order(PgType::Int8), &rows, 2_000);
+        let n_rounds = n_rounds(&runs);
+        let in_memory = bytes / MEMORY;
+        assert!(n_rounds < in_memory, "{n_rounds} rounds of {in_memory} times the memory");
+    }
+
+    #[test]
+    fn keys_that_come_in_order_leave_in_order() {
+        let runs = swept(&order(PgType::Int8), &rows_with(50_000, |number| number), 1_000);
+        assert_eq!(n_rounds(&runs), 1);
+    }
+
+    #[test]
+    fn keys_that_drift_or_fall_are_divided_anew() {
+        // Rising by and by, in disorder within a few thousand rows, or falling.
+        for key in [|number| number * 1_000 + scattered(number) % 3_000_000, |number| 1_000_000 - number] {
+            let rows = rows_with(50_000, key);
+            let runs = swept(&order(PgType::Int8), &rows, 100);
+            let in_memory = rows.iter().map(Vec::len).sum::<usize>().div_ceil(MEMORY);
+            // By the first bounds it would be a round each time something is taken, 16 of them for each memory.
+            assert!(n_rounds(&runs) <= 3 * in_memory, "{} rounds of {in_memory} times the memory", n_rounds(&runs));
+        }
+    }
+
+    #[test]
+    fn long_keys_with_one_beginning_have_ranges_too() {
+        let key = |number: u64| format!("a common beginning {:019}", scattered(number)).into_bytes();
+        let rows: Vec<_> = (0..100_000).map(|number| tuple(number, &key(number), 40)).collect();
+        let runs = swept(&order(PgType::Text(None)), &rows, 1_000);
+        let in_memory = rows.iter().map(Vec::len).sum::<usize>() / MEMORY;
+        assert!(n_rounds(&runs) < in_memory, "{} rounds of {in_memory} times the memory", n_rounds(&runs));
+    }
+
+    #[test]
+    fn what_was_refused_leaves_with_the_next_run_also_when_no_row_does() {
+        let order = order(PgType::Int8);
+        let mut sweep = Sweep::new(order, &Run::default(), MEMORY);
+        let reject = Reject {
+            row_number: 7,
+            class: "type",
+            column: None,
+            message: String::new(),
+            payload: Vec::new(),
+            payload_length: 0,
+        };
+        let mut refused = Batch { rejects: vec![reject], reject_bytes: MEMORY, n_read: 1, ..Batch::default() };
+        sweep.add(&mut refused);
+        assert!(sweep.is_full());
+        let mut run = Run::default();
+        assert!(sweep.take(&mut run));
+        assert_eq!((run.n_rows(), run.batch.n_read, run.batch.rejects[0].row_number), (0, 1, 7));
+        assert!(!sweep.is_full() && !sweep.take(&mut run));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_row_leaves_once_in_sorted_runs_and_equal_keys_in_the_order_they_came(
+            rows in prop::collection::vec((0..500u64, prop_oneof![Just(10usize), Just(400), Just(3_000), Just(100_000)]), 1..2_000),
+            first_share in 0..4usize,
+        ) {
+            let tuples: Vec<Vec<u8>> = rows.iter().enumerate()
+                .map(|(number, (key, n_bytes))| tuple(number as u64, &key.to_be_bytes(), *n_bytes))
+                .collect();
+            let n_first = tuples.len() * first_share / 8;
+            let runs = swept(&order(PgType::Int8), &tuples, n_first);
+            for run in &runs {
+                prop_assert!(run.windows(2).all(|pair| pair[0].1 <= pair[1].1));
+            }
+            let mut last = std::collections::HashMap::new();
+            for (number, key) in runs.iter().flatten() {
+                prop_assert!(last.insert(key, number).is_none_or(|before| before < number));
+            }
+            let mut numbers: Vec<u64> = runs.iter().flatten().map(|(number, _)| *number).collect();
+            numbers.sort_unstable();
+            prop_assert_eq!(numbers, (n_first as u64..tuples.len() as u64).collect::<Vec<_>>());
+        }
+    }
+}
