@@ -91,13 +91,16 @@ impl Sweep {
     /// It takes `memory_bytes`, of which two runs that were taken and not yet given back are a part.
     #[must_use]
     pub fn new(order: RowOrder, first: &Run, memory_bytes: usize) -> Self {
-        let taken = memory_bytes / TAKEN_SHARE;
+        let taken = (memory_bytes / TAKEN_SHARE).max(1);
         let limits = Limits {
-            held: memory_bytes - 2 * taken,
+            held: memory_bytes.saturating_sub(2 * taken),
             taken,
             ready: (taken / READY_SHARE).max(1),
             chunk: (taken / CHUNK_SHARE).clamp(1024, 64 * 1024),
         };
+        // Reserved only; what is not written to takes no memory.
+        let slab_bytes =
+            if memory_bytes < RETURNED_BYTES / 8 { memory_bytes } else { memory_bytes.max(RETURNED_BYTES) };
         let n_rows = first.n_ordered();
         let bounds = spread(n_rows).map(|index| order.bound(first.row(index))).collect();
         let mut sweep = Self {
@@ -107,7 +110,7 @@ impl Sweep {
             turn: 0,
             bytes: 0,
             taken_bytes: 0,
-            slab: Vec::with_capacity(memory_bytes.max(RETURNED_BYTES)),
+            slab: Vec::with_capacity(slab_bytes),
             free: Vec::new(),
             besides: Batch::default(),
             limits,
@@ -405,6 +408,19 @@ mod tests {
         let n_rounds = n_rounds(&runs);
         let in_memory = bytes / MEMORY;
         assert!(n_rounds < in_memory, "{n_rounds} rounds of {in_memory} times the memory");
+    }
+
+    #[test]
+    fn without_memory_rows_pass_chunk_by_chunk() {
+        let order = order(PgType::Int8);
+        let mut sweep = Sweep::new(order, &Run::default(), 0);
+        sweep.add(&mut batch(&rows_with(100, scattered)));
+        let mut n_rows = 0;
+        let mut run = Run::default();
+        while sweep.take(&mut run) {
+            n_rows += run.n_rows();
+        }
+        assert_eq!(n_rows, 100);
     }
 
     #[test]
