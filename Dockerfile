@@ -8,6 +8,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY importer ./importer
 COPY scaler ./scaler
+COPY service ./service
 COPY tests ./tests
 COPY migrations ./migrations
 # What --version says; there is no git here.

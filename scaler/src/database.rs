@@ -1,12 +1,10 @@
 //! Connecting to Postgres as the configuration says, and the schema's migrations.
 
-use std::net::IpAddr;
-use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use service::postgres::{connect_options, place};
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Executor, PgConnection};
 
 use crate::config::Database;
@@ -14,62 +12,18 @@ use crate::config::Database;
 /// How long the server may take to take a connection, or to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The URL's parameters that libpq knows and that change nothing here.
-const IGNORED: [&str; 7] = [
-    "channel_binding",
-    "client_encoding",
-    "connect_timeout",
-    "gssencmode",
-    "keepalives",
-    "keepalives_idle",
-    "tcp_user_timeout",
-];
-
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// Opens a connection that gives up on statements that take too long.
 pub async fn connect(database: &Database, application_name: &str) -> anyhow::Result<PgConnection> {
-    let options = connect_options(&database.url()?)?.application_name(application_name);
-    let place = match options.get_socket() {
-        Some(socket) => socket.display().to_string(),
-        None => format!("{}:{}", options.get_host(), options.get_port()),
-    };
+    let options = connect_options(&database.url()?).context("`database.url`")?.application_name(application_name);
+    let place = place(&options);
     let connected = tokio::time::timeout(PATIENCE, options.connect()).await;
     let mut connection = connected
         .with_context(|| format!("connect to Postgres at {place}: no answer in {} s", PATIENCE.as_secs()))?
         .with_context(|| format!("connect to Postgres at {place}"))?;
     connection.execute("SET statement_timeout = '10s'").await.context("set statement_timeout")?;
     Ok(connection)
-}
-
-/// Reads a URL. The server's certificate is verified unless the URL says otherwise or the host is this machine.
-///
-/// The error names what is wrong and never quotes the URL, which may hold a password.
-fn connect_options(url: &str) -> anyhow::Result<PgConnectOptions> {
-    if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
-        bail!("`database.url` must start with postgres://");
-    }
-    let (base, query) = url.split_once('?').unwrap_or((url, ""));
-    let name = |parameter: &&str| parameter.split('=').next().unwrap_or_default().to_owned();
-    let kept: Vec<&str> = query
-        .split('&')
-        .filter(|parameter| !parameter.is_empty() && !IGNORED.contains(&name(parameter).as_str()))
-        .filter(|parameter| *parameter != "sslrootcert=system")
-        .collect();
-    let chosen = std::env::var_os("PGSSLMODE").is_some() || kept.iter().any(|parameter| name(parameter) == "sslmode");
-    let Ok(options) = PgConnectOptions::from_str(&format!("{base}?{}", kept.join("&"))) else {
-        bail!("`database.url` is not a URL this program can read");
-    };
-    if chosen || is_this_machine(&options) { Ok(options) } else { Ok(options.ssl_mode(PgSslMode::VerifyFull)) }
-}
-
-fn is_this_machine(options: &PgConnectOptions) -> bool {
-    let host = options.get_host();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    options.get_socket().is_some()
-        || host.starts_with('/')
-        || host.eq_ignore_ascii_case("localhost")
-        || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Applies what is missing of `migrations/`, as the importer does, so it does not matter who comes first.

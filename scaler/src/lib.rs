@@ -3,7 +3,6 @@
 //! The decision is pure ([`policy::decide`]); everything else observes for it
 //! or carries out what it said.
 
-pub mod aws;
 pub mod cli;
 pub mod command;
 pub mod config;

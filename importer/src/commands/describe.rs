@@ -1,6 +1,6 @@
 //! `importer describe`: a table and a dataset from a sample, without a configuration, a queue or a database.
 
-use super::{EXIT_WRONG, aws_config, output, path_style};
+use super::{EXIT_WRONG, output, path_style};
 use crate::{
     cli,
     config::Limits,
@@ -62,7 +62,7 @@ pub async fn run(options: &cli::Describe) -> anyhow::Result<ExitCode> {
 async fn open(file: &str) -> anyhow::Result<(Arc<dyn Source>, String)> {
     if file.starts_with("s3://") {
         let object: cli::ObjectName = file.parse().map_err(anyhow::Error::msg)?;
-        let aws = aws_config().await;
+        let aws = service::aws::config().await;
         let store: Arc<dyn ObjectStore> = Arc::new(S3Store::new(&aws, path_style(&aws)));
         let target = ReadTarget { bucket: object.bucket, key: object.key, version_id: None, etag: None };
         let opened = RemoteSource::open(store, target, false).await;

@@ -1,8 +1,6 @@
 //! `importer load`: objects and files now, without a queue, through the same ledger.
 
-use super::{
-    EXIT_INCOMPLETE, EXIT_WRONG, aws_config, host, path_style, progress, sessions, wait_for_schema, worker_id,
-};
+use super::{EXIT_INCOMPLETE, EXIT_WRONG, host, path_style, progress, sessions, wait_for_schema, worker_id};
 use crate::{
     cli,
     config::Config,
@@ -120,7 +118,7 @@ impl Loader {
         if !uris.iter().any(|uri| uri.starts_with("s3://")) {
             return Ok(Self { files, objects: None, s3: None });
         }
-        let aws = aws_config().await;
+        let aws = service::aws::config().await;
         let s3 = Arc::new(S3Store::new(&aws, path_style(&aws)));
         let store: Arc<dyn ObjectStore> = s3.clone();
         let objects = importer(store)?.sharing_with(&files);

@@ -23,9 +23,7 @@ use crate::{
     queue::sqs::SqsQueue,
 };
 use anyhow::Context;
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_sdk_sqs::config::SharedHttpClient;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_config::SdkConfig;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     io::{ErrorKind, IsTerminal},
@@ -33,16 +31,6 @@ use std::{
     time::Duration,
 };
 use tracing::{info, warn};
-
-/// Returns the AWS configuration of the SDK's own chain: environment, profile, SSO, web identity, ECS, IMDSv2.
-pub async fn aws_config() -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http_client()).load().await
-}
-
-/// Returns the HTTP client of everything that speaks to AWS.
-fn http_client() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
-}
 
 /// Returns whether S3 is to be addressed by path: when an endpoint is set, as emulators and most S3-alikes want it.
 #[must_use]
@@ -57,7 +45,7 @@ pub fn path_style(config: &SdkConfig) -> bool {
 async fn connect_queue(config: &Config) -> anyhow::Result<SqsQueue> {
     let url = config.queue.url.as_deref().context("queue.url is missing")?;
     let visibility = Duration::from_secs(config.queue.visibility_timeout_secs.into());
-    SqsQueue::connect(&aws_config().await, url, config.queue.dead_letter_url.as_deref(), visibility).await
+    SqsQueue::connect(&service::aws::config().await, url, config.queue.dead_letter_url.as_deref(), visibility).await
 }
 
 /// Returns a progress bar on a terminal, and none elsewhere.

@@ -1,6 +1,6 @@
 //! `importer reconcile`: the bucket against the ledger.
 
-use super::{EXIT_INCOMPLETE, aws_config, connect_queue, output, path_style, progress};
+use super::{EXIT_INCOMPLETE, connect_queue, output, path_style, progress};
 use crate::{
     cli::Reconcile,
     config::Config,
@@ -30,7 +30,7 @@ pub async fn run(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCod
 
 async fn compare(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCode> {
     let mut connection = database::connect(&config.database, "penstock importer reconcile").await?;
-    let aws = aws_config().await;
+    let aws = service::aws::config().await;
     let store = S3Store::new(&aws, path_style(&aws));
     let router = Router::new(config)?;
     let queue = if options.enqueue { Some(connect_queue(config).await?) } else { None };

@@ -1,6 +1,6 @@
 //! `importer replay`: pointers of known or existing objects through the queue.
 
-use super::{EXIT_INCOMPLETE, aws_config, connect_queue, path_style, progress};
+use super::{EXIT_INCOMPLETE, connect_queue, path_style, progress};
 use crate::{
     cli::Replay,
     config::Config,
@@ -102,7 +102,7 @@ async fn known(config: &Config, options: &Replay) -> anyhow::Result<Selected> {
 /// Returns the objects that lie under the prefix now.
 async fn existing(options: &Replay) -> anyhow::Result<Selected> {
     let Some(prefix) = &options.prefix else { return Ok(Vec::new()) };
-    let aws = aws_config().await;
+    let aws = service::aws::config().await;
     let store = S3Store::new(&aws, path_style(&aws));
     let listed = store.list(&prefix.bucket, &prefix.prefix).map_ok(|object| {
         let etag = Some(object.etag);

@@ -1,6 +1,6 @@
 //! `importer run`: the worker.
 
-use super::{aws_config, host, http_client, path_style, sessions, wait_for_schema, worker_id};
+use super::{host, path_style, sessions, wait_for_schema, worker_id};
 use crate::{
     cli,
     config::Config,
@@ -29,9 +29,10 @@ pub async fn run(mut config: Config, options: &cli::Run) -> anyhow::Result<ExitC
     }
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
-    let aws = aws_config().await;
+    let aws = service::aws::config().await;
     let surroundings = Surroundings::default();
-    let attendant = Attendant::start(&aws, http_client(), config.instance.manage, &surroundings, stop.clone());
+    let attendant =
+        Attendant::start(&aws, service::aws::http_client(), config.instance.manage, &surroundings, stop.clone());
     let until = if options.until_empty { Until::Empty } else { Until::Stopped };
     let result = work(config, &aws, until, &attendant, surroundings, stop).await;
     attendant.end().await;

@@ -63,7 +63,7 @@ pub async fn check(config: Config) -> Findings {
             None
         }
     };
-    let aws = crate::aws::config().await;
+    let aws = service::aws::config().await;
     for pool in &config.pools {
         check_pool(pool, &aws, store.as_mut(), &mut found).await;
     }

@@ -1,0 +1,4 @@
+//! What both programs share: how they reach AWS and Postgres.
+
+pub mod aws;
+pub mod postgres;
