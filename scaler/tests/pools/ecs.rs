@@ -2,8 +2,6 @@
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ecs::config::{Credentials, SharedCredentialsProvider};
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use penstock_tests::fake::{CLUSTER, Ecs, EcsFault, SERVICE};
 use scaler::pool::ecs::EcsService;
 use scaler::pool::{Members, Phase, Plan, Remark, WorkerPool};
@@ -47,13 +45,12 @@ impl Place for Tasks {
 }
 
 fn config(url: &str) -> SdkConfig {
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::new("eu-west-1"))
         .endpoint_url(url)
         .credentials_provider(SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "test")))
-        .http_client(http)
+        .http_client(service::aws::http_client())
         .build()
 }
 
