@@ -4,6 +4,7 @@
 # make infra-config   the datasets' pieces in infra/aws joined: target/infra/importer.toml and the list of stacks
 # make dist            dist/: a static binary of each program, man pages, completions
 # make bench           the importer beside psql's own copy; QUICK=1 takes minutes instead of an hour
+# make soak HOURS=n    importers at a steady rate with every fault on; target/soak.svg shows what grew
 # make bench-peers     the same, and DuckDB, ADBC, psycopg and dlt on the same files
 
 # Goes ahead without asking: make demo YES=1
@@ -22,7 +23,7 @@ else
 run_tests := cargo nextest run --workspace --no-fail-fast
 endif
 
-.PHONY: demo test bench bench-peers dist infra-config prepare
+.PHONY: demo test soak bench bench-peers dist infra-config prepare
 
 demo: prepare
 	cargo build --release --workspace --bins
@@ -39,6 +40,10 @@ test: prepare
 bench: prepare
 	cargo build --release --workspace --bins
 	./target/release/bench $(if $(QUICK),--quick)
+
+soak: prepare
+	cargo build --workspace --bins
+	./target/debug/soak --hours $(or $(HOURS),1.5)
 
 infra-config:
 	@./infra/aws/assemble.sh target/infra

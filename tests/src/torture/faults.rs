@@ -83,7 +83,8 @@ impl Fault {
         faults
     }
 
-    fn draw(rng: &mut Rng, kind: usize) -> Self {
+    /// Draws one of a kind, given by its place in [`KINDS`].
+    pub fn draw(rng: &mut Rng, kind: usize) -> Self {
         match kind {
             0 => Self::Kill(rng.usize(..), pause(rng, 0, 3000)),
             1 => Self::Freeze(rng.usize(..), pause(rng, VISIBILITY_SECS * 1250, VISIBILITY_SECS * 3500)),

@@ -127,6 +127,11 @@ impl Stand {
         }))
     }
 
+    /// Returns the process id of a worker as it is now.
+    pub async fn worker_pid(&self, number: usize) -> u32 {
+        self.workers[number % N_WORKERS].lock().await.pid()
+    }
+
     /// Kills a worker and, after a pause, starts another in its place.
     pub(super) async fn replace_worker(&self, number: usize, pause: Duration) -> Result<()> {
         let mut worker = self.workers[number % N_WORKERS].lock().await;
