@@ -5,6 +5,7 @@
 //! [`RowReader`] fills [`Batch`]es through a [`Mapping`] until the object ends.
 
 pub mod avro;
+mod calendar;
 mod compression;
 mod contain;
 mod csv;

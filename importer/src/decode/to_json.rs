@@ -46,6 +46,8 @@ mod tests {
         check(Value::Bytes(vec![0, 0xff].into()), r#""\\x00ff""#);
         check(Value::Date(-719_162), "\"0001-01-01\"");
         check(Value::Time(86_399_000_001), "\"23:59:59.000001\"");
+        check(Value::Time(-13_899_000_000), "\"-03:51:39\"");
+        check(Value::Time(i64::MIN), "\"-2562047788:00:54.775808\"");
         check(Value::Timestamp { micros: -1, utc: true }, "\"1969-12-31T23:59:59.999999Z\"");
         check(Value::Timestamp { micros: 0, utc: false }, "\"1970-01-01T00:00:00\"");
         check(Value::Uuid([0x11; 16]), "\"11111111-1111-1111-1111-111111111111\"");

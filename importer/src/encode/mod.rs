@@ -58,6 +58,7 @@ mod time;
 mod value;
 pub use json::{DEFAULT_DEPTH, unescape, validate, write_string};
 pub use text::write_text;
+pub(crate) use time::days_from_civil;
 pub use value::{CellError, Value};
 
 /// A field of length -1: NULL.

@@ -1,6 +1,11 @@
 //! An Avro file's blocks: framed by lengths and a marker, each compressed by itself.
 
-use crate::decode::{DecodeError, contain::contained, failure};
+use crate::decode::{
+    DecodeError,
+    calendar::{Calendar, Calendars},
+    contain::contained,
+    failure,
+};
 use apache_avro::{Codec, error::Details, util::max_allocation_bytes};
 use std::{
     collections::HashMap,
@@ -25,11 +30,11 @@ pub struct Container {
 }
 
 impl Container {
-    /// Reads the header; returns the schema's text, too.
+    /// Reads the header; returns the schema's text and the calendar of its dates, too.
     ///
     /// # Errors
     /// [`DecodeError::Corrupt`] when it is none, [`DecodeError::Limits`] when it is too long.
-    pub fn open(input: Box<dyn BufRead + Send>) -> Result<(Self, Vec<u8>), DecodeError> {
+    pub fn open(input: Box<dyn BufRead + Send>) -> Result<(Self, Vec<u8>, Calendar), DecodeError> {
         // The library has one bound for the whole process; blocks are all it is asked for here.
         max_allocation_bytes(MAX_BLOCK_BYTES);
         let mut container = Self { input, codec: Codec::Null, marker: [0; MARKER_BYTES], n_bytes: 0 };
@@ -45,7 +50,9 @@ impl Container {
                 Codec::from_str(&name).map_err(|_| DecodeError::Corrupt(format!("unknown Avro codec {name}")))?;
         }
         let schema = entries.remove("avro.schema").ok_or_else(|| corrupt("no schema"))?;
-        Ok((container, schema))
+        let text = |key: &str| entries.get(key).and_then(|value| std::str::from_utf8(value).ok());
+        let calendar = Calendars::of_metadata(text).moments;
+        Ok((container, schema, calendar))
     }
 
     /// Reads the next block into `block`, unpacked; returns the number of its rows, `None` at the end.

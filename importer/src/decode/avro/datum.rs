@@ -5,7 +5,7 @@
 
 use super::schema::{Schema, Type};
 use crate::{
-    decode::{decimal, times, to_json},
+    decode::{calendar::Calendar, decimal, times, to_json},
     encode::{CellError, Value, write_string},
 };
 use std::borrow::Cow;
@@ -217,6 +217,8 @@ impl<'s> Stepper<'s> {
 pub struct Reader<'s> {
     /// The types.
     pub schema: &'s Schema,
+    /// What dates are written in.
+    pub calendar: Calendar,
     /// Longer JSON is refused.
     pub max_bytes: usize,
     /// Deeper JSON is refused.
@@ -271,11 +273,12 @@ impl Reader<'_> {
                 let bytes = if *is_fixed { input.take(16)? } else { input.counted()? };
                 bytes.try_into().map_or(Value::Bytes(Cow::Borrowed(bytes)), Value::Uuid)
             }
-            Type::Date => Value::Date(input.int()?),
+            Type::Date => self.calendar.read(Value::Date(input.int()?)),
             Type::TimeMillis => Value::Time(i64::from(input.int()?) * 1_000),
             Type::TimeMicros => Value::Time(input.long()?),
             Type::Timestamp(per_second, utc) => {
-                Value::Timestamp { micros: times::micros(input.long()?, *per_second)?, utc: *utc }
+                let micros = times::micros(input.long()?, *per_second)?;
+                self.calendar.read(Value::Timestamp { micros, utc: *utc })
             }
             Type::Duration => {
                 let mut part = || input.array().map(u32::from_le_bytes);

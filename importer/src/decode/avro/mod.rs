@@ -7,6 +7,7 @@ mod schema;
 
 use super::{
     Batch, Declared, DecodeError, Field, Fields, Limits, Mapping, ReadOptions, RowReader,
+    calendar::Calendar,
     named::{NamedRows, RowCells},
 };
 use crate::encode::{CellError, Value};
@@ -20,7 +21,7 @@ use std::{io, sync::Arc};
 /// # Errors
 /// [`DecodeError::Corrupt`] when its header is broken, [`DecodeError::Schema`] when it is not of records.
 pub fn open(input: Box<dyn io::BufRead + Send>, options: &ReadOptions) -> Result<Box<dyn RowReader>, DecodeError> {
-    let (container, schema) = Container::open(input)?;
+    let (container, schema, calendar) = Container::open(input)?;
     let schema = Schema::parse(&schema).map_err(|error| match error {
         SchemaError::Broken(problem) => DecodeError::Corrupt(format!("Avro: {problem}")),
         SchemaError::NoRecord => DecodeError::Schema("the Avro file's values are not records".into()),
@@ -31,6 +32,7 @@ pub fn open(input: Box<dyn io::BufRead + Send>, options: &ReadOptions) -> Result
         fields: Fields::Named(fields),
         container,
         schema,
+        calendar,
         limits: options.limits.clone(),
         rows: None,
         block: Vec::new(),
@@ -44,6 +46,7 @@ struct AvroReader {
     fields: Fields,
     container: Container,
     schema: Schema,
+    calendar: Calendar,
     limits: Limits,
     rows: Option<NamedRows>,
     /// The block in hand, how far it is read, and the rows left in it.
@@ -103,7 +106,7 @@ impl AvroReader {
     fn push_rows(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<(), DecodeError> {
         let Some(rows) = &mut self.rows else { return Err(DecodeError::Schema("no mapping was set".into())) };
         let max_bytes = self.limits.row_bytes;
-        let reader = Reader { schema: &self.schema, max_bytes, max_depth: self.limits.depth };
+        let reader = Reader { schema: &self.schema, calendar: self.calendar, max_bytes, max_depth: self.limits.depth };
         let mut cells = Cells { reader, types: Vec::new(), inputs: Vec::new() };
         cells.types.extend(self.schema.fields.iter().map(|(_, field)| field));
         let mut input = Input::new(&self.block[self.at..]);

@@ -34,6 +34,24 @@ fn scalars_arrive_as_they_are() {
 }
 
 #[test]
+fn dates_in_the_calendar_of_older_spark_keep_their_day() {
+    let schema = r#"{"type":"record","name":"r","fields":[{"name":"a","type":{"type":"int","logicalType":"date"}}]}"#;
+    let schema = AvroSchema::parse_str(schema).expect("a schema");
+    for (version, expected) in [("2.4.8", "1000-01-01"), ("3.5.0", "1000-01-06")] {
+        let mut writer = Writer::new(&schema, Vec::new()).expect("a writer");
+        writer.add_user_metadata("org.apache.spark.version".to_owned(), version).expect("nothing is written yet");
+        // 1000-01-01 of the Julian calendar, which is 1000-01-06 of the Gregorian.
+        let record = AvroValue::Record(vec![("a".to_owned(), AvroValue::Date(-354_280))]);
+        writer.append_value(record).expect("written");
+        let file = writer.into_inner().expect("flushed");
+        assert_eq!(
+            read_with(file, &[text_column("a")], OnNewField::Ignore).expect("a file").rows,
+            [format!("1 | {expected}")]
+        );
+    }
+}
+
+#[test]
 fn decimals_are_exact() {
     let decimal = |bytes: Vec<u8>| AvroValue::Decimal(Decimal::from(bytes));
     let of = |inner: &str| format!(r#"{{{inner},"logicalType":"decimal","precision":60,"scale":2}}"#);

@@ -221,7 +221,7 @@ fn range(offsets: &[i32], row: usize) -> std::ops::Range<usize> {
 #[inline]
 fn int32(value: i32, meaning: Meaning) -> Result<Value<'static>, CellError> {
     match meaning {
-        Meaning::Date => Ok(Value::Date(value)),
+        Meaning::Date(calendar) => Ok(calendar.read(Value::Date(value))),
         Meaning::Unsigned => Ok(Value::UInt(u64::from(value as u32))),
         other => int64(i64::from(value), other),
     }
@@ -233,7 +233,9 @@ fn int64(value: i64, meaning: Meaning) -> Result<Value<'static>, CellError> {
         Meaning::Unsigned => Value::UInt(value as u64),
         Meaning::Decimal(scale) => Value::Decimal(i128::from(value), scale),
         Meaning::Time(per_second) => Value::Time(micros(value, per_second)?),
-        Meaning::Timestamp(per_second, utc) => Value::Timestamp { micros: micros(value, per_second)?, utc },
+        Meaning::Timestamp(per_second, utc, calendar) => {
+            calendar.read(Value::Timestamp { micros: micros(value, per_second)?, utc })
+        }
         _ => Value::Int(value),
     };
     Ok(value)
@@ -256,7 +258,7 @@ fn bytes(bytes: &[u8], meaning: Meaning) -> Result<Value<'_>, CellError> {
             Ok(half) => Value::Float32(float16(u16::from_le_bytes(half))),
             Err(_) => Value::Bytes(Cow::Borrowed(bytes)),
         },
-        Meaning::Int96 => return int96(bytes),
+        Meaning::Int96(calendar) => return Ok(calendar.read(int96(bytes)?)),
         Meaning::Interval => {
             let part = |index: usize| {
                 let part = bytes.get(index * 4..index * 4 + 4).and_then(|part| part.try_into().ok());

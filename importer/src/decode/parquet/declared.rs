@@ -1,7 +1,7 @@
 //! What a Parquet schema says of each root field.
 
 use super::schema::{Meaning, is_nested, meaning, physical_type};
-use crate::decode::{Declared, DecodeError, failure};
+use crate::decode::{Declared, DecodeError, calendar::Calendars, failure};
 use arrow_schema::DataType;
 use parquet::{
     arrow::parquet_to_arrow_schema,
@@ -34,7 +34,7 @@ pub fn declared(file: &SchemaDescriptor) -> Result<Vec<Declared>, DecodeError> {
 }
 
 fn of_leaf(leaf: &ColumnDescriptor) -> Result<Declared, DecodeError> {
-    Ok(match meaning(leaf)? {
+    Ok(match meaning(leaf, &Calendars::default())? {
         Meaning::Plain => plain(leaf),
         Meaning::Unsigned => Declared::UInt(bits(leaf)),
         Meaning::Decimal(scale) => {
@@ -45,10 +45,10 @@ fn of_leaf(leaf: &ColumnDescriptor) -> Result<Declared, DecodeError> {
             let precision = u32::try_from(precision).ok().filter(|precision| *precision > 0);
             Declared::Decimal(precision.zip(u32::try_from(scale).ok()))
         }
-        Meaning::Date => Declared::Date,
+        Meaning::Date(_) => Declared::Date,
         Meaning::Time(per_second) => Declared::Time { nanos: per_second == NANOS },
-        Meaning::Timestamp(per_second, utc) => Declared::Timestamp { utc, nanos: per_second == NANOS },
-        Meaning::Int96 => Declared::Int96,
+        Meaning::Timestamp(per_second, utc, _) => Declared::Timestamp { utc, nanos: per_second == NANOS },
+        Meaning::Int96(_) => Declared::Int96,
         Meaning::Text => Declared::Text,
         Meaning::Json => Declared::Json,
         Meaning::Uuid => Declared::Uuid,

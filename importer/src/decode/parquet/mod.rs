@@ -14,7 +14,7 @@ mod thrift;
 
 use super::{
     Batch, Declared, DecodeError, Field, Fields, Limits, Mapping, ReadOptions, RowReader, Slot, Source,
-    named::NamedRows,
+    calendar::Calendars, named::NamedRows,
 };
 use arrow_array::RecordBatch;
 use groups::RowGroups;
@@ -35,7 +35,7 @@ pub fn open(source: Arc<dyn Source>, options: &ReadOptions) -> Result<Box<dyn Ro
     let limits = options.limits.clone();
     let object = Arc::new(Object::open(source)?);
     let metadata = footer::read(&object, limits.depth.saturating_mul(SCHEMA_LEVELS_PER_DEPTH).saturating_add(1))?;
-    let (schema, fields) = Schema::new(metadata.file_metadata().schema_descr())?;
+    let (schema, fields) = Schema::new(metadata.file_metadata().schema_descr(), &calendars(&metadata))?;
     Ok(Box::new(ParquetReader {
         fields: Fields::Named(fields),
         object,
@@ -45,6 +45,15 @@ pub fn open(source: Arc<dyn Source>, options: &ReadOptions) -> Result<Box<dyn Ro
         state: None,
         output_bytes: 0,
     }))
+}
+
+/// Returns the calendars that the footer's key-value metadata tells.
+fn calendars(metadata: &ParquetMetaData) -> Calendars {
+    let entries = metadata.file_metadata().key_value_metadata();
+    Calendars::of_metadata(|key| {
+        let entry = entries?.iter().find(|entry| entry.key == key)?;
+        Some(entry.value.as_deref().unwrap_or_default())
+    })
 }
 
 struct ParquetReader {

@@ -4,7 +4,11 @@
 //! is out of its type's range, or a string that is not text, is then one reject and not the end of
 //! the file, and nothing is brought through a type that cannot hold it (INT96, wide decimals).
 
-use crate::decode::{DecodeError, Field, failure};
+use crate::decode::{
+    DecodeError, Field,
+    calendar::{Calendar, Calendars},
+    failure,
+};
 use arrow_schema::{DataType, Field as ArrowField, FieldRef, Fields as ArrowFields};
 use parquet::{
     arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels, parquet_to_arrow_schema},
@@ -27,13 +31,13 @@ pub enum Meaning {
     /// An unscaled decimal.
     Decimal(i8),
     /// Days since 1970-01-01.
-    Date,
+    Date(Calendar),
     /// Time since midnight, in units of which so many make a second.
     Time(i64),
     /// Time since 1970-01-01T00:00:00, in units of which so many make a second; whether it is an instant.
-    Timestamp(i64, bool),
+    Timestamp(i64, bool, Calendar),
     /// Nanoseconds of a day, then the Julian day.
-    Int96,
+    Int96(Calendar),
     /// UTF-8 text.
     Text,
     /// JSON text.
@@ -60,11 +64,12 @@ impl Schema {
     ///
     /// # Errors
     /// [`DecodeError::Corrupt`] where a type makes no sense.
-    pub fn new(file: &SchemaDescriptor) -> std::result::Result<(Self, Vec<Field>), DecodeError> {
+    pub fn new(file: &SchemaDescriptor, calendars: &Calendars) -> std::result::Result<(Self, Vec<Field>), DecodeError> {
         let root = physical_type(file.root_schema()).map_err(|error| failure::of_chain(&error))?;
         let physical = SchemaDescriptor::new(root);
         let n_leaves = file.num_columns();
-        let meanings = file.columns().iter().map(|leaf| meaning(leaf)).collect::<std::result::Result<_, _>>()?;
+        let meanings =
+            file.columns().iter().map(|leaf| meaning(leaf, calendars)).collect::<std::result::Result<_, _>>()?;
         let roots = (0..n_leaves).map(|leaf| file.get_column_root_idx(leaf)).collect();
         let fields = file.root_schema().get_fields().iter();
         let fields = fields.map(|field| Field { name: field.name().to_owned(), nested: is_nested(field) }).collect();
@@ -106,7 +111,7 @@ pub(super) fn is_nested(field: &TypePtr) -> bool {
     field.is_group() || field.get_basic_info().repetition() == Repetition::REPEATED
 }
 
-pub(super) fn meaning(leaf: &ColumnDescriptor) -> std::result::Result<Meaning, DecodeError> {
+pub(super) fn meaning(leaf: &ColumnDescriptor, calendars: &Calendars) -> std::result::Result<Meaning, DecodeError> {
     let physical = leaf.physical_type();
     let is_fixed = physical == PhysicalType::FIXED_LEN_BYTE_ARRAY;
     if is_fixed && !(0..=MAX_FIXED_BYTES).contains(&leaf.type_length()) {
@@ -123,17 +128,17 @@ pub(super) fn meaning(leaf: &ColumnDescriptor) -> std::result::Result<Meaning, D
     };
     // An annotation that does not fit its physical type is as good as none.
     let meaning = match (leaf.logical_type_ref(), leaf.converted_type()) {
-        _ if physical == PhysicalType::INT96 => Meaning::Int96,
+        _ if physical == PhysicalType::INT96 => Meaning::Int96(calendars.int96),
         (Some(LogicalType::String | LogicalType::Enum), _) if bytes => Meaning::Text,
         (Some(LogicalType::Json), _) if bytes => Meaning::Json,
         (Some(LogicalType::Uuid), _) if is_fixed && leaf.type_length() == 16 => Meaning::Uuid,
         (Some(LogicalType::Float16), _) if is_fixed && leaf.type_length() == 2 => Meaning::Float16,
         (Some(LogicalType::Decimal(decimal_type)), _) if bytes || integer => decimal(decimal_type.scale)?,
         (Some(LogicalType::Integer(int)), _) if integer && !int.is_signed => Meaning::Unsigned,
-        (Some(LogicalType::Date), _) if physical == PhysicalType::INT32 => Meaning::Date,
+        (Some(LogicalType::Date), _) if physical == PhysicalType::INT32 => Meaning::Date(calendars.moments),
         (Some(LogicalType::Time(time)), _) if integer => Meaning::Time(per_second(time.unit)),
         (Some(LogicalType::Timestamp(timestamp)), _) if integer => {
-            Meaning::Timestamp(per_second(timestamp.unit), timestamp.is_adjusted_to_u_t_c)
+            Meaning::Timestamp(per_second(timestamp.unit), timestamp.is_adjusted_to_u_t_c, calendars.moments)
         }
         (Some(_), _) => Meaning::Plain,
         (None, ConvertedType::UTF8 | ConvertedType::ENUM) if bytes => Meaning::Text,
@@ -144,11 +149,11 @@ pub(super) fn meaning(leaf: &ColumnDescriptor) -> std::result::Result<Meaning, D
         {
             Meaning::Unsigned
         }
-        (None, ConvertedType::DATE) if physical == PhysicalType::INT32 => Meaning::Date,
+        (None, ConvertedType::DATE) if physical == PhysicalType::INT32 => Meaning::Date(calendars.moments),
         (None, ConvertedType::TIME_MILLIS) if integer => Meaning::Time(1_000),
         (None, ConvertedType::TIME_MICROS) if integer => Meaning::Time(1_000_000),
-        (None, ConvertedType::TIMESTAMP_MILLIS) if integer => Meaning::Timestamp(1_000, true),
-        (None, ConvertedType::TIMESTAMP_MICROS) if integer => Meaning::Timestamp(1_000_000, true),
+        (None, ConvertedType::TIMESTAMP_MILLIS) if integer => Meaning::Timestamp(1_000, true, calendars.moments),
+        (None, ConvertedType::TIMESTAMP_MICROS) if integer => Meaning::Timestamp(1_000_000, true, calendars.moments),
         (None, ConvertedType::INTERVAL) if is_fixed && leaf.type_length() == 12 => Meaning::Interval,
         (None, _) => Meaning::Plain,
     };

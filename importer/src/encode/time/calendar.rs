@@ -8,7 +8,7 @@ const DAYS_OF_ERA: i64 = 146_097;
 /// Returns the days since 1970-01-01 of a date; the year is astronomical (0 is 1 BC).
 ///
 /// Years begin in March here, so the leap day is a year's last and months fall into a fixed pattern.
-pub(super) fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
+pub(crate) fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);

@@ -5,6 +5,7 @@ mod parse;
 
 use super::{CellError, Value, fixed, text};
 use calendar::civil_from_days;
+pub(crate) use calendar::days_from_civil;
 use parse::{Moment, Refused, parse_moment, parse_time_of_day};
 
 const SECOND: i64 = 1_000_000;
@@ -109,9 +110,13 @@ pub(super) fn write_date(days: i64, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends `HH:MM:SS`, with the fraction where there is one.
+/// Appends `HH:MM:SS`, with the fraction where there is one and the sign where it is negative.
 pub(super) fn write_time(micros: i64, out: &mut Vec<u8>) {
-    let (seconds, fraction) = (micros.div_euclid(SECOND), micros.rem_euclid(SECOND));
+    if micros < 0 {
+        out.push(b'-');
+    }
+    let micros = micros.unsigned_abs();
+    let (seconds, fraction) = ((micros / SECOND as u64) as i64, (micros % SECOND as u64) as i64);
     push_padded(seconds / 3600, 2, out);
     out.push(b':');
     push_padded(seconds / 60 % 60, 2, out);

@@ -13,7 +13,13 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use parquet::{
     arrow::ArrowWriter,
     basic::{Compression, Encoding},
-    file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion},
+    data_type::Int32Type as Int32,
+    file::{
+        metadata::KeyValue,
+        properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion},
+        writer::SerializedFileWriter,
+    },
+    schema::parser::parse_message_type,
 };
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -69,6 +75,44 @@ fn delta_encodings_are_read_in_both_page_versions() {
             assert_eq!(found.rows.len(), 5_000);
             assert_eq!(found.rows[4_999], format!("5000 | {}", text(4_999).expect("a text")), "{encoding} {version:?}");
         }
+    }
+}
+
+#[test]
+fn a_page_that_does_not_match_its_checksum_is_corrupt() {
+    // The library's writer writes no checksums; these were written by Arrow for C++: four plain 64-bit integers.
+    let files: [&[u8]; 2] =
+        [include_bytes!("files/checksum-page-v1.parquet"), include_bytes!("files/checksum-page-v2.parquet")];
+    for file in files {
+        let mut file = file.to_vec();
+        assert_eq!(read_texts(file.clone(), "a").expect("a file").rows.len(), 4);
+        let third = 0x0102_0304_0506_070a_i64.to_le_bytes();
+        let at = file.windows(8).position(|bytes| bytes == third).expect("plain values");
+        file[at] ^= 1;
+        match read_texts(file, "a") {
+            Err(DecodeError::Corrupt(problem)) => assert!(problem.contains("checksum"), "{problem}"),
+            other => panic!("{:?}", other.map(|found| found.rows)),
+        }
+    }
+}
+
+#[test]
+fn dates_in_the_calendar_of_older_spark_keep_their_day() {
+    let schema = parse_message_type("message m { REQUIRED INT32 a (DATE); }").expect("a schema");
+    for (version, expected) in [("2.4.8", "1000-01-01"), ("3.5.0", "1000-01-06")] {
+        let metadata = vec![KeyValue::new("org.apache.spark.version".to_owned(), version.to_owned())];
+        let properties = properties().set_key_value_metadata(Some(metadata)).build();
+        let mut file = Vec::new();
+        let mut writer =
+            SerializedFileWriter::new(&mut file, Arc::new(schema.clone()), Arc::new(properties)).expect("a writer");
+        let mut group = writer.next_row_group().expect("a row group");
+        let mut column = group.next_column().expect("a column").expect("it is there");
+        // 1000-01-01 of the Julian calendar, which is 1000-01-06 of the Gregorian.
+        column.typed::<Int32>().write_batch(&[-354_280], None, None).expect("written");
+        column.close().expect("closed");
+        group.close().expect("closed");
+        writer.close().expect("closed");
+        assert_eq!(read_texts(file, "a").expect("a file").rows, [format!("1 | {expected}")], "{version}");
     }
 }
 
