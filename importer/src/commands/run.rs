@@ -91,7 +91,9 @@ async fn work(
     attendant.looked().await;
     let drained = worker::run(Arc::clone(&worker), stop, until).await;
     beat_stop.cancel();
-    let _ = tokio::time::timeout(Duration::from_secs(5), beating).await;
+    // A stop has taken as long as it may when not everything was settled.
+    let goodbye = Duration::from_millis(if drained { 5000 } else { 500 });
+    let _ = tokio::time::timeout(goodbye, beating).await;
     serving.cancel();
     info!(worker = id, drained, "worker stopped");
     Ok(())

@@ -1,9 +1,10 @@
 //! [`Queue`] over SQS.
 
-use super::{EntryError, Message, Queue, QueueDepth};
+use super::{EntryError, Message, Queue, QueueDepth, Refused};
 use anyhow::{Context, bail};
 use aws_sdk_sqs::{
     config::retry::RetryConfig,
+    error::{ProvideErrorMetadata, SdkError},
     types::{
         BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
         MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName,
@@ -206,8 +207,11 @@ impl Queue for SqsQueue {
                 let value = MessageAttributeValue::builder().data_type("String").string_value(text).build();
                 request = request.message_attributes(*name, value.context("build a message attribute")?);
             }
-            request.send().await.context("send to the dead-letter queue")?;
-            Ok(())
+            match request.send().await {
+                Ok(_) => Ok(()),
+                Err(error) if is_refused(&error) => Err(anyhow::Error::new(error).context(Refused)),
+                Err(error) => Err(anyhow::Error::new(error).context("send to the dead-letter queue")),
+            }
         })
     }
 
@@ -225,6 +229,15 @@ impl Queue for SqsQueue {
             Ok(QueueDepth { visible: number(Visible)?, in_flight: number(InFlight)?, delayed: number(Delayed)? })
         })
     }
+}
+
+/// Returns whether SQS says of the message itself that it does not take it: it is too long, or holds characters it
+/// does not accept.
+fn is_refused<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    const CODES: [&str; 4] = ["InvalidParameterValue", "InvalidMessageContents", "InvalidAttributeValue", "TooLong"];
+    let code = error.code().unwrap_or_default();
+    CODES.iter().any(|known| code.contains(known))
+        || error.raw_response().is_some_and(|answer| answer.status().as_u16() == 413)
 }
 
 fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {

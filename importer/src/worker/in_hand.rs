@@ -99,6 +99,14 @@ impl InHand {
         if bytes >= MAX_HELD_BYTES { 0 } else { MAX_HELD.saturating_sub(held.len()) }
     }
 
+    /// Returns whether there is so little room left that nothing should wait in hand for better times.
+    #[must_use]
+    pub fn is_filling(&self) -> bool {
+        let held = self.lock();
+        let bytes: usize = held.values().map(|held| held.body_bytes).sum();
+        bytes >= MAX_HELD_BYTES / 4 * 3 || held.len() >= MAX_HELD / 4 * 3
+    }
+
     /// Returns whether nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
