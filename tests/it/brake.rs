@@ -21,7 +21,7 @@ match = "s3://*/later/**"
 table = "public.later"
 key = ["id"]
 "#;
-const LATER_TABLE: &str = "CREATE TABLE later (id bigint PRIMARY KEY, value text)";
+const LATER_TABLE: &str = "CREATE TABLE public.later (id bigint PRIMARY KEY, value text)";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_403_of_some_seconds_leaves_nothing_in_the_dead_letter_queue_and_is_told_of() -> Result<()> {
@@ -70,7 +70,7 @@ async fn one_object_fails_as_a_sample_for_a_missing_table_and_the_rest_are_impor
     assert!(begun.elapsed() >= Duration::from_secs(4), "{:?}", begun.elapsed());
     world.database.execute(LATER_TABLE).await?;
     world.pipeline.wait_until_empty(LIMIT).await?;
-    assert_eq!(world.database.value("SELECT count(*) FROM later").await?, "11");
+    assert_eq!(world.database.value("SELECT count(*) FROM public.later").await?, "11");
     let letters = world.pipeline.take_dead_letters().await?;
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].attributes["penstock-reason"], "schema");
@@ -111,7 +111,7 @@ async fn a_run_until_the_queue_is_empty_ends_though_nobody_mends_the_table() -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_messages_than_are_held_leave_the_way_free_and_come_back_when_it_is_over() -> Result<()> {
-    let world = world(3600, &format!("{PAIRS}{LATER}")).await?;
+    let world = world(300, &format!("{PAIRS}{LATER}")).await?;
     for id in 0..320 {
         world.pipeline.put(&format!("later/{id}"), pairs(&[(id, "x")])).await?;
     }
@@ -135,7 +135,7 @@ async fn more_messages_than_are_held_leave_the_way_free_and_come_back_when_it_is
     let mended = Instant::now();
     world.pipeline.wait_until_empty(LIMIT).await?;
     assert!(mended.elapsed() < Duration::from_secs(170), "{:?}", mended.elapsed());
-    assert_eq!(world.database.value("SELECT count(*) FROM later").await?, "320");
+    assert_eq!(world.database.value("SELECT count(*) FROM public.later").await?, "320");
     assert_eq!(world.pipeline.dead_letter_depth().await?, Depth::default());
     worker.terminate(LIMIT).await
 }
