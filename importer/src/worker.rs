@@ -20,7 +20,7 @@ use crate::{
     message::{self, Parsed, Record},
     metrics::{Metrics, ObjectCounts},
     outcome::{Failure, Outcome},
-    queue::{Message, Queue},
+    queue::{EntryError, Message, Queue},
 };
 use ack::Acker;
 use futures_util::FutureExt;
@@ -35,7 +35,7 @@ use std::{
 };
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
@@ -51,6 +51,8 @@ const WAIT_WHILE_HOLDING: Duration = Duration::from_secs(1);
 /// How long a stop waits for the answer of a receive: what it brings would stay hidden from others for a
 /// visibility timeout. Longer than [`WAIT_WHILE_HOLDING`].
 const LAST_ANSWER: Duration = Duration::from_millis(1500);
+/// What a stop keeps of its time for giving back what is left, at most: a queue may be silent.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 /// The longest a failed message without a dead-letter queue is hidden.
 const MAX_HIDE: Duration = Duration::from_secs(3600);
 
@@ -153,13 +155,18 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken, until: Until) -> 
     if !tasks.is_empty() {
         info!(messages = tasks.len(), "draining");
     }
+    let stopped_at = Instant::now();
     let drained = worker.settle_all(&mut tasks).await;
     if !drained {
         warn!(messages = tasks.len(), "drain timeout: giving the rest back");
         tasks.shutdown().await;
     }
-    worker.acker.finish().await;
-    worker.release(&worker.in_hand.take_all()).await;
+    // A queue that is silent does not keep the stop from its end.
+    let end = worker.end_of_stop(stopped_at);
+    worker.acker.finish(end - worker.last_words() / 2).await;
+    if timeout_at(end, worker.release(&worker.in_hand.take_all())).await.is_err() {
+        warn!("the queue does not answer: the rest comes back after its visibility timeout");
+    }
     worker.surroundings.guard.work_ended();
     drained
 }
@@ -314,6 +321,7 @@ impl Worker {
     async fn settle_all(&self, tasks: &mut JoinSet<Ended>) -> bool {
         let end = self.end_of_drain();
         tokio::pin!(end);
+        let mut queue_answers = true;
         loop {
             let ended = tokio::select! {
                 biased;
@@ -327,13 +335,29 @@ impl Worker {
             {
                 unbegun.extend(ended.ok().flatten());
             }
-            self.release_held(unbegun).await;
+            // One that does not answer is asked once more at the end, not for every ten messages.
+            if queue_answers {
+                queue_answers = self.release_held(unbegun).await;
+            }
         }
+    }
+
+    /// Returns what a stop keeps of its time for giving back what is left.
+    fn last_words(&self) -> Duration {
+        (Duration::from_secs(self.config.worker.drain_timeout_secs.into()) / 4).min(LAST_WORDS)
+    }
+
+    /// Returns when a stop that began then has taken as long as it may.
+    fn end_of_stop(&self, stopped_at: Instant) -> Instant {
+        let timeout_at = stopped_at + Duration::from_secs(self.config.worker.drain_timeout_secs.into());
+        let end = self.surroundings.end_by.borrow().map_or(timeout_at, |at| at.min(timeout_at) + self.last_words());
+        end.min(timeout_at).max(Instant::now() + self.last_words() / 2)
     }
 
     /// Returns when a drain has taken as long as it may.
     async fn end_of_drain(&self) {
-        let timeout_at = Instant::now() + Duration::from_secs(self.config.worker.drain_timeout_secs.into());
+        let drain_timeout = Duration::from_secs(self.config.worker.drain_timeout_secs.into());
+        let timeout_at = Instant::now() + (drain_timeout - self.last_words());
         let mut end_by = self.surroundings.end_by.subscribe();
         loop {
             let end = end_by.borrow_and_update().map_or(timeout_at, |at| at.min(timeout_at));
@@ -353,9 +377,9 @@ impl Worker {
         self.release_held(unsettled).await;
     }
 
-    async fn release_held(&self, message_ids: Vec<String>) {
+    async fn release_held(&self, message_ids: Vec<String>) -> bool {
         let handles: Vec<String> = message_ids.iter().filter_map(|id| self.in_hand.drop_message(id)).collect();
-        self.release(&handles).await;
+        self.release(&handles).await
     }
 
     /// Gives back messages that came with the last answer; those already in hand only have a newer handle now.
@@ -365,19 +389,24 @@ impl Worker {
         self.release_held(unbegun).await;
     }
 
-    /// Makes messages visible to others at once.
-    async fn release(&self, handles: &[String]) {
+    /// Makes messages visible to others at once; returns whether the queue answers.
+    async fn release(&self, handles: &[String]) -> bool {
         if handles.is_empty() {
-            return;
+            return true;
         }
+        let mut answers = true;
         for (result, handle) in self.queue.extend(handles, Duration::ZERO).await.iter().zip(handles) {
             match result {
                 Ok(()) => {
                     self.metrics.messages_released.inc();
                 }
-                Err(error) => debug!(error = error.to_string(), handle, "message not given back"),
+                Err(error) => {
+                    answers &= matches!(error, EntryError::Stale);
+                    debug!(error = error.to_string(), handle, "message not given back");
+                }
             }
         }
+        answers
     }
 
     /// Tells the surroundings when nothing is left to do for now.

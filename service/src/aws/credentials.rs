@@ -2,9 +2,7 @@
 //! program runs.
 
 use super::http::Refusals;
-use aws_config::{
-    Region, SdkConfig, default_provider::credentials::DefaultCredentialsChain, provider_config::ProviderConfig,
-};
+use aws_config::{SdkConfig, default_provider::credentials::DefaultCredentialsChain, provider_config::ProviderConfig};
 use aws_credential_types::{
     Credentials,
     provider::{self, ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future},
@@ -21,7 +19,7 @@ use tracing::warn;
 
 /// How long credentials are used before somebody asks here again; the SDK asks up to 10 s earlier.
 /// Longer keeps a worker refused for as long after a change on disk; shorter reads the files more often.
-const USED_FOR: Duration = Duration::from_secs(30);
+const USED_FOR: Duration = Duration::from_secs(20);
 /// Credentials that name their end are used until then, less this; AWS has new ones ready by that time.
 const RENEWED_BEFORE: Duration = Duration::from_secs(300);
 /// How long the whole chain may take.
@@ -31,17 +29,8 @@ const SAME_MOMENT: Duration = Duration::from_secs(2);
 
 /// Returns the provider of the SDK's default chain, read again where it may have changed.
 pub(super) fn provider(config: &SdkConfig, refusals: Refusals) -> SharedCredentialsProvider {
-    let chain = ProviderConfig::default()
-        .with_region(config.region().cloned())
-        .with_use_fips(config.use_fips())
-        .with_use_dual_stack(config.use_dual_stack());
-    let chain = match config.http_client() {
-        Some(client) => chain.with_http_client(client),
-        None => chain,
-    };
     SharedCredentialsProvider::new(Rereading(Arc::new(Shared {
-        chain,
-        region: config.region().cloned(),
+        config: config.clone(),
         refusals,
         kept: Mutex::default(),
     })))
@@ -57,8 +46,7 @@ struct Rereading(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    chain: ProviderConfig,
-    region: Option<Region>,
+    config: SdkConfig,
     refusals: Refusals,
     kept: Mutex<Option<Kept>>,
 }
@@ -110,11 +98,18 @@ impl Shared {
         }
     }
 
-    /// Asks a chain of its own, for each keeps what it has read.
+    /// Asks a chain of its own with a configuration of its own: both keep what they have read.
     async fn ask(&self) -> provider::Result {
-        let chain =
-            DefaultCredentialsChain::builder().region(self.region.clone()).configure(self.chain.clone()).build().await;
-        chain.provide_credentials().await
+        let configuration = ProviderConfig::default()
+            .with_region(self.config.region().cloned())
+            .with_use_fips(self.config.use_fips())
+            .with_use_dual_stack(self.config.use_dual_stack());
+        let configuration = match self.config.http_client() {
+            Some(client) => configuration.with_http_client(client),
+            None => configuration,
+        };
+        let chain = DefaultCredentialsChain::builder().region(self.config.region().cloned()).configure(configuration);
+        chain.build().await.provide_credentials().await
     }
 }
 
@@ -163,8 +158,8 @@ mod tests {
     }
 
     #[test]
-    fn the_sdk_asks_again_within_half_a_minute_and_never_after_the_end() {
-        for (secs_left, expected) in [(None, 30), (Some(3600), 30), (Some(7), 7)] {
+    fn the_sdk_asks_again_within_twenty_seconds_and_never_after_the_end() {
+        for (secs_left, expected) in [(None, 20), (Some(3600), 20), (Some(7), 7)] {
             let end = brief(&kept(secs_left, 0).credentials).expiry().expect("it has an end");
             let left = end.duration_since(SystemTime::now()).expect("in the future");
             assert!(left <= Duration::from_secs(expected) && left > Duration::from_secs(expected - 1), "{left:?}");

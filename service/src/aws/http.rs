@@ -82,7 +82,7 @@ pub(super) fn client(refusals: Refusals) -> anyhow::Result<SharedHttpClient> {
         None => TrustStore::default(),
     };
     let tls = TlsContext::builder().with_trust_store(trust).build()?;
-    let ways = Ways { tls, refusals, pools: Mutex::default() };
+    let ways = Ways { tls, refusals, silence: SILENCE, pools: Mutex::default() };
     // Certificates are read when the first connection is made, and wrong ones panic there.
     let settings = HttpConnectorSettings::builder().build();
     catch_unwind(AssertUnwindSafe(|| ways.connector(&Key::new(&settings, true))))
@@ -98,6 +98,8 @@ struct Client(Arc<Ways>);
 struct Ways {
     tls: TlsContext,
     refusals: Refusals,
+    /// [`SILENCE`], which no test can wait for.
+    silence: Duration,
     pools: Mutex<HashMap<Key, Pool>>,
 }
 
@@ -285,7 +287,8 @@ impl Body for WatchedBody {
                     .map_err(|error| this.call.no_answer("its body broke off after waiting", begun, Some(error)).into())
             }));
         }
-        let (begun, waiting) = this.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(SILENCE))));
+        let silence = this.ways.silence;
+        let (begun, waiting) = this.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(silence))));
         let begun = *begun;
         if waiting.as_mut().poll(context).is_pending() {
             return Poll::Pending;
@@ -300,5 +303,121 @@ impl Body for WatchedBody {
 
     fn size_hint(&self) -> SizeHint {
         Body::size_hint(&self.body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_smithy_types::byte_stream::ByteStream;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    const SHORT: Duration = Duration::from_millis(300);
+
+    /// A client whose peers may be silent for [`SHORT`].
+    fn watching() -> Watching {
+        let tls = TlsContext::builder().with_trust_store(TrustStore::empty()).build().expect("an empty store");
+        let ways = Ways { tls, refusals: Refusals::default(), silence: SHORT, pools: Mutex::default() };
+        let settings = HttpConnectorSettings::builder().read_timeout(SHORT).build();
+        Watching { ways: Arc::new(ways), settings }
+    }
+
+    /// A peer, and where it is.
+    async fn peer() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let uri = format!("http://{}/bucket/key?x=1", listener.local_addr().expect("bound"));
+        (listener, uri)
+    }
+
+    /// Reads a request, which has no body, and says something.
+    async fn answer(connection: &mut TcpStream, text: &str) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(connection.read_u8().await.expect("a request"));
+        }
+        connection.write_all(text.as_bytes()).await.expect("the client listens");
+    }
+
+    fn get(uri: &str) -> HttpRequest {
+        HttpRequest::get(uri).expect("a URI")
+    }
+
+    const EMPTY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+    #[tokio::test]
+    async fn after_a_silence_no_connection_of_before_is_used_and_the_call_is_named() {
+        let (listener, uri) = peer().await;
+        let client = watching();
+        // Two connections that have answered and are kept.
+        let (one, two) = (client.call(get(&uri)), client.call(get(&uri)));
+        let answering = async {
+            let (mut first, _) = listener.accept().await.expect("a client");
+            let (mut second, _) = listener.accept().await.expect("a client");
+            answer(&mut first, EMPTY).await;
+            answer(&mut second, EMPTY).await;
+            [first, second]
+        };
+        let (one, two, silent) = tokio::join!(one, two, answering);
+        drop((one.expect("answered"), two.expect("answered")));
+        tokio::task::yield_now().await;
+        // From here on the peer says nothing on either.
+        let error = client.call(get(&uri)).await.expect_err("silence");
+        assert!(error.is_timeout());
+        let text = format!("{:#}", anyhow::Error::new(error));
+        let named = format!("GET /bucket/key to {}: no answer for 0.", listener.local_addr().expect("bound"));
+        assert!(text.contains(&named), "{text}");
+        let (again, _) = tokio::join!(client.call(get(&uri)), async {
+            let (mut third, _) = listener.accept().await.expect("a client");
+            answer(&mut third, EMPTY).await;
+            third
+        });
+        assert!(again.is_ok(), "a new connection answers");
+        drop(silent);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_falls_silent_ends_and_one_that_is_read_slowly_does_not() {
+        for is_silent in [true, false] {
+            let (listener, uri) = peer().await;
+            let client = watching();
+            let (answered, mut connection) = tokio::join!(client.call(get(&uri)), async {
+                let (mut connection, _) = listener.accept().await.expect("a client");
+                answer(&mut connection, "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc").await;
+                connection
+            });
+            let mut body = ByteStream::new(answered.expect("answered").into_body());
+            assert_eq!(body.next().await.expect("a piece").expect("good").as_ref(), b"abc");
+            if is_silent {
+                let begun = Instant::now();
+                let error = body.next().await.expect("an error").expect_err("silence");
+                let text = format!("{:#}", anyhow::Error::new(error));
+                assert!(text.contains("GET /bucket/key") && text.contains("its body brought nothing for 0."), "{text}");
+                assert!(begun.elapsed() < 20 * SHORT);
+            } else {
+                // Nobody waits for the body meanwhile.
+                sleep(2 * SHORT).await;
+                connection.write_all(b"def").await.expect("the client listens");
+                assert_eq!(body.next().await.expect("a piece").expect("good").as_ref(), b"def");
+            }
+        }
+    }
+
+    #[test]
+    fn metadata_and_this_machine_are_spoken_to_without_a_proxy() {
+        for (uri, is_local, is_metadata) in [
+            ("http://127.0.0.1:4566/b", true, false),
+            ("http://localhost/b", true, false),
+            ("http://[::1]:80/b", true, false),
+            ("http://169.254.169.254/latest", true, true),
+            ("http://[fd00:ec2::254]/latest", true, true),
+            ("https://sqs.eu-west-1.amazonaws.com/", false, false),
+            ("http://10.0.0.1/", false, false),
+        ] {
+            let call = Call::of(&get(uri));
+            assert_eq!((call.is_local, call.is_metadata), (is_local, is_metadata), "{uri}");
+        }
     }
 }
