@@ -103,8 +103,26 @@ pub fn sort_store_error(error: StoreError) -> Sorted {
         StoreError::Archived => {
             Sorted::Failed(Failure::new("archived", "the object is archived; restore it, then redrive"))
         }
+        StoreError::Refused { ref code, .. } => {
+            let reason = if is_access(code) { "access" } else { "refused" };
+            Sorted::Failed(Failure::new(reason, error.to_string()).of(Scope::Prefix))
+        }
         StoreError::Transient(error) => Sorted::Hold(Outside::Store, error),
     }
+}
+
+/// Returns whether a store's code speaks of what we may reach rather than of the object: a bucket elsewhere, a
+/// key of KMS, an account.
+fn is_access(code: &str) -> bool {
+    code.starts_with("KMS.")
+        || matches!(
+            code,
+            "AllAccessDisabled"
+                | "AccountProblem"
+                | "AuthorizationHeaderMalformed"
+                | "PermanentRedirect"
+                | "InvalidPayer"
+        )
 }
 
 /// Sorts why a load failed.
@@ -157,6 +175,9 @@ fn sort_source_error(error: anyhow::Error) -> Sorted {
         Some(StoreError::NoBucket) => sort_store_error(StoreError::NoBucket),
         Some(StoreError::AccessDenied(text)) => sort_store_error(StoreError::AccessDenied(text.clone())),
         Some(StoreError::Archived) => sort_store_error(StoreError::Archived),
+        Some(StoreError::Refused { code, message }) => {
+            sort_store_error(StoreError::Refused { code: code.clone(), message: message.clone() })
+        }
         Some(StoreError::Transient(_)) | None => Sorted::Hold(Outside::Store, error),
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     message::{self, Parsed, Record},
     metrics::{Metrics, ObjectCounts},
     outcome::{Failure, Outcome, Outside},
-    queue::{Message, Queue, Refused},
+    queue::{EntryError, Message, Queue, Refused},
 };
 use ack::Acker;
 use brake::Verdict;
@@ -181,19 +181,18 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken, until: Until) -> 
     if !tasks.is_empty() {
         info!(messages = tasks.len(), "draining");
     }
+    let stopped_at = Instant::now();
     let drained = worker.settle_all(&mut tasks).await;
     if !drained {
         warn!(messages = tasks.len(), "drain timeout: giving the rest back");
-        tasks.abort_all();
     }
-    let last_calls = async {
-        tasks.shutdown().await;
-        worker.acker.finish().await;
-        worker.release(&worker.in_hand.take_all()).await;
-    };
-    let end = worker.ends_of_stop().1.max(Instant::now() + LEAST_LAST_CALLS);
-    if timeout_at(end, last_calls).await.is_err() {
-        warn!("the queue does not answer: messages come back after their visibility timeout");
+    tasks.shutdown().await;
+    // A queue that is silent does not keep the stop from its end.
+    let now = Instant::now();
+    let end = worker.ends_of_stop().1.max(now + LEAST_LAST_CALLS);
+    worker.acker.finish(now + (end - now) / 2).await;
+    if timeout_at(end, worker.release(&worker.in_hand.take_all())).await.is_err() {
+        warn!("the queue does not answer: the rest comes back after its visibility timeout");
     }
     worker.surroundings.guard.work_ended();
     drained
@@ -370,6 +369,7 @@ impl Worker {
     async fn settle_all(&self, tasks: &mut JoinSet<Ended>) -> bool {
         let end = self.end_of_drain();
         tokio::pin!(end);
+        let mut queue_answers = true;
         loop {
             let ended = tokio::select! {
                 biased;
@@ -383,7 +383,10 @@ impl Worker {
             {
                 unbegun.extend(ended.ok().flatten());
             }
-            self.give_back(unbegun).await;
+            // One that does not answer is asked once more at the end, not for every ten messages.
+            if queue_answers {
+                queue_answers = self.give_back(unbegun).await;
+            }
         }
     }
 
@@ -427,7 +430,8 @@ impl Worker {
         let _ = timeout(RELEASE_LIMIT, self.give_back(unsettled)).await;
     }
 
-    async fn give_back(&self, messages: Vec<GivenBack>) {
+    /// Gives messages back; returns whether the queue answers.
+    async fn give_back(&self, messages: Vec<GivenBack>) -> bool {
         let mut at_once = Vec::new();
         let mut hidden: Vec<(Duration, Class, String)> = Vec::new();
         for GivenBack { message_id, receive_count, parked } in messages {
@@ -448,7 +452,7 @@ impl Worker {
                 }
             }
         }
-        self.release(&at_once).await;
+        self.release(&at_once).await
     }
 
     /// Makes messages visible that were parked for a dataset which has something settled, as far as there is room.
@@ -476,19 +480,24 @@ impl Worker {
         self.release(&handles).await;
     }
 
-    /// Makes messages visible to others at once.
-    async fn release(&self, handles: &[String]) {
+    /// Makes messages visible to others at once; returns whether the queue answers.
+    async fn release(&self, handles: &[String]) -> bool {
         if handles.is_empty() {
-            return;
+            return true;
         }
+        let mut answers = true;
         for (result, handle) in self.queue.extend(handles, Duration::ZERO).await.iter().zip(handles) {
             match result {
                 Ok(()) => {
                     self.metrics.messages_released.inc();
                 }
-                Err(error) => debug!(error = error.to_string(), handle, "message not given back"),
+                Err(error) => {
+                    answers &= matches!(error, EntryError::Stale);
+                    debug!(error = error.to_string(), handle, "message not given back");
+                }
             }
         }
+        answers
     }
 
     /// Tells the surroundings when nothing is left to do for now.

@@ -29,10 +29,10 @@ pub async fn run(mut config: Config, options: &cli::Run) -> anyhow::Result<ExitC
     }
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
-    let aws = service::aws::config().await;
+    let aws = service::aws::config().await?;
     let surroundings = Surroundings::default();
     let attendant =
-        Attendant::start(&aws, service::aws::http_client(), config.instance.manage, &surroundings, stop.clone());
+        Attendant::start(&aws, service::aws::http_client()?, config.instance.manage, &surroundings, stop.clone());
     let until = if options.until_empty { Until::Empty } else { Until::Stopped };
     let result = work(config, &aws, until, &attendant, surroundings, stop).await;
     attendant.end().await;
