@@ -91,6 +91,10 @@ pub struct Worker {
     /// How long a stopping worker may go on with what it holds, in seconds (0 to 43200). Keep it below what the
     /// supervisor allows before it kills; what is not finished is released to other workers at once.
     pub drain_timeout_secs: u32,
+    /// How long objects are held, in seconds (0 to 3600), before one fails for a cause that may not be its own:
+    /// rights, a missing bucket or table, another schema. Then one fails as a sample, and the rest wait unless others
+    /// of the dataset are imported. Longer forgives longer mishaps, shorter tells sooner; 0 turns it off.
+    pub brake_secs: u32,
     /// What becomes of an object no dataset matches.
     pub unrouted: Unrouted,
     /// Keys that are not data, as globs; such objects end as `skipped(name_rule)`. Setting it replaces the default list.
@@ -397,6 +401,7 @@ impl Default for Worker {
             concurrency: 4,
             memory_mib: 128,
             drain_timeout_secs: 110,
+            brake_secs: 60,
             unrouted: Unrouted::default(),
             skip: skip.map(String::from).to_vec(),
         }

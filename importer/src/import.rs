@@ -98,6 +98,15 @@ pub struct Settled {
     pub technique: &'static str,
 }
 
+impl Settled {
+    /// Returns whether it failed for a cause that may not be its own.
+    #[must_use]
+    pub fn may_be_braked(&self) -> bool {
+        !self.already_forwarded
+            && matches!(&self.outcome, Outcome::Failed(failure) if failure.scope != outcome::Scope::Object)
+    }
+}
+
 impl Importer {
     /// Returns an importer.
     ///
@@ -166,7 +175,10 @@ impl Importer {
         match result {
             Ok(settled) => {
                 self.give_back(session);
-                log_outcome(&settled, started);
+                // A worker may hold what fails for a cause that may not be its own, and says itself what became of it.
+                if message_id.is_none() || !settled.may_be_braked() {
+                    log_outcome(&settled, started);
+                }
                 Ok(settled)
             }
             Err(held) => {
@@ -183,10 +195,28 @@ impl Importer {
     /// # Errors
     /// [`Held`] when the ledger cannot be written.
     pub async fn record_failure(&self, object_id: i64, failure: &Failure, forwarded: Option<&str>) -> Result<(), Held> {
+        self.record("failed", object_id, failure, forwarded).await
+    }
+
+    /// Records that an object failed and is held to be tried again.
+    ///
+    /// # Errors
+    /// [`Held`] when the ledger cannot be written.
+    pub async fn record_retry(&self, object_id: i64, failure: &Failure) -> Result<(), Held> {
+        self.record("retrying", object_id, failure, None).await
+    }
+
+    async fn record(
+        &self,
+        state: &str,
+        object_id: i64,
+        failure: &Failure,
+        forwarded: Option<&str>,
+    ) -> Result<(), Held> {
         let _in_use = self.in_use.acquire().await;
         let mut session = self.session().await?;
         let ended = Ended {
-            state: "failed",
+            state,
             reason: Some(failure.reason),
             error: Some(&failure.error),
             forwarded_message_id: forwarded,

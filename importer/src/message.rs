@@ -252,10 +252,13 @@ fn event_bridge(event: &Map<String, Value>) -> Reading<Record> {
     Ok(Record { kind, pointer, event_time: event.get("time").and_then(rfc3339), force: false })
 }
 
+/// Field of a pointer that tells what became of an earlier message about the object; it is not read.
+pub const DEAD_LETTER_FIELD: &str = "dead_letter";
+
 /// A field we do not know is refused: a misspelt `version_id` would read another version in silence.
 fn own_pointer(object: &Map<String, Value>) -> Reading<Record> {
     const FIELDS: [&str; 7] = ["bucket", "key", "version_id", "etag", "size", "sequencer", "force"];
-    if object.keys().any(|name| !FIELDS.contains(&name.as_str())) {
+    if object.keys().any(|name| !FIELDS.contains(&name.as_str()) && name != DEAD_LETTER_FIELD) {
         return Err(format!("pointer with a field that is none of {}", FIELDS.join(", ")));
     }
     let force = match object.get("force") {

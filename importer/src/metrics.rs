@@ -42,6 +42,8 @@ pub struct Metrics {
     pub slots: Gauge,
     /// 1 while intake pauses because something outside is broken.
     pub intake_paused: Gauge,
+    /// 1 while a dataset's objects fail for a cause that may not be theirs, and are held.
+    pub dataset_braked: Family<CauseLabel, Gauge>,
     objects_imported: Family<DatasetLabel, Counter>,
     objects: Family<OutcomeLabel, Counter>,
     rows_read: Family<DatasetLabel, Counter>,
@@ -80,6 +82,15 @@ pub struct TechniqueLabel {
     pub dataset: Arc<str>,
     /// How the rows were written.
     pub technique: &'static str,
+}
+
+/// `dataset` and `reason`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CauseLabel {
+    /// Name from the configuration.
+    pub dataset: Arc<str>,
+    /// A failure's short stable word.
+    pub reason: &'static str,
 }
 
 /// `reason`
@@ -126,6 +137,7 @@ impl Metrics {
             objects_in_progress: Gauge::default(),
             slots: Gauge::default(),
             intake_paused: Gauge::default(),
+            dataset_braked: Family::default(),
             objects_imported: Family::default(),
             objects: Family::default(),
             rows_read: Family::default(),
@@ -189,6 +201,11 @@ impl Metrics {
         registry.register("objects_in_progress", "Objects being imported now", self.objects_in_progress.clone());
         registry.register("slots", "Objects that may be imported at once", self.slots.clone());
         registry.register("intake_paused", "1 while something outside is broken", self.intake_paused.clone());
+        registry.register(
+            "dataset_braked",
+            "1 while a dataset's objects are held because they fail for a cause that may not be theirs",
+            self.dataset_braked.clone(),
+        );
         registry.register("objects_imported", "Objects whose rows were committed", self.objects_imported.clone());
         registry.register("objects_finished", "Objects by what became of them", self.objects.clone());
         registry.register("rows_read", "Rows read from imported objects", self.rows_read.clone());

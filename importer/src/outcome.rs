@@ -33,6 +33,19 @@ pub struct Failure {
     pub reason: &'static str,
     /// For people; holds no row values.
     pub error: String,
+    /// Whose fault it may be.
+    pub scope: Scope,
+}
+
+/// How far the cause of a failure may reach. What reaches beyond the object is braked (`worker/brake.rs`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The object alone.
+    Object,
+    /// What lies beside it: a bucket's or prefix's rights, a key of KMS, a producer that writes something else.
+    Prefix,
+    /// All of its dataset: the table, and the rights on it.
+    Dataset,
 }
 
 /// What outside is broken when work has to wait.
@@ -65,7 +78,17 @@ impl Failure {
     /// Returns a failure with this reason and text.
     #[must_use]
     pub fn new(reason: &'static str, error: impl Into<String>) -> Self {
-        Self { reason, error: error.into() }
+        let scope = match reason {
+            "access" | "schema" => Scope::Dataset,
+            _ => Scope::Object,
+        };
+        Self { reason, error: error.into(), scope }
+    }
+
+    /// Says how far its cause may reach.
+    #[must_use]
+    pub fn of(self, scope: Scope) -> Self {
+        Self { scope, ..self }
     }
 }
 
@@ -75,13 +98,31 @@ pub fn sort_store_error(error: StoreError) -> Sorted {
     match error {
         StoreError::Missing => Sorted::Missing,
         StoreError::Changed => Sorted::Changed,
-        StoreError::NoBucket => Sorted::Failed(Failure::new("no_bucket", error.to_string())),
-        StoreError::AccessDenied(_) => Sorted::Failed(Failure::new("access", error.to_string())),
+        StoreError::NoBucket => Sorted::Failed(Failure::new("no_bucket", error.to_string()).of(Scope::Prefix)),
+        StoreError::AccessDenied(_) => Sorted::Failed(Failure::new("access", error.to_string()).of(Scope::Prefix)),
         StoreError::Archived => {
             Sorted::Failed(Failure::new("archived", "the object is archived; restore it, then redrive"))
         }
+        StoreError::Refused { ref code, .. } => {
+            let reason = if is_access(code) { "access" } else { "refused" };
+            Sorted::Failed(Failure::new(reason, error.to_string()).of(Scope::Prefix))
+        }
         StoreError::Transient(error) => Sorted::Hold(Outside::Store, error),
     }
+}
+
+/// Returns whether a store's code speaks of what we may reach rather than of the object: a bucket elsewhere, a
+/// key of KMS, an account.
+fn is_access(code: &str) -> bool {
+    code.starts_with("KMS.")
+        || matches!(
+            code,
+            "AllAccessDisabled"
+                | "AccountProblem"
+                | "AuthorizationHeaderMalformed"
+                | "PermanentRedirect"
+                | "InvalidPayer"
+        )
 }
 
 /// Sorts why a load failed.
@@ -122,7 +163,7 @@ fn sort_decode_error(error: DecodeError) -> Sorted {
         DecodeError::Source(error) => sort_source_error(error),
         DecodeError::Corrupt(text) => Sorted::Failed(Failure::new("corrupt", text)),
         DecodeError::Limits(text) => Sorted::Failed(Failure::new("limits", text)),
-        DecodeError::Schema(text) => Sorted::Failed(Failure::new("schema", text)),
+        DecodeError::Schema(text) => Sorted::Failed(Failure::new("schema", text).of(Scope::Prefix)),
     }
 }
 
@@ -134,6 +175,9 @@ fn sort_source_error(error: anyhow::Error) -> Sorted {
         Some(StoreError::NoBucket) => sort_store_error(StoreError::NoBucket),
         Some(StoreError::AccessDenied(text)) => sort_store_error(StoreError::AccessDenied(text.clone())),
         Some(StoreError::Archived) => sort_store_error(StoreError::Archived),
+        Some(StoreError::Refused { code, message }) => {
+            sort_store_error(StoreError::Refused { code: code.clone(), message: message.clone() })
+        }
         Some(StoreError::Transient(_)) | None => Sorted::Hold(Outside::Store, error),
     }
 }

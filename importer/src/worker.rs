@@ -5,12 +5,17 @@
 
 mod ack;
 pub mod beat;
+mod brake;
+mod brakes;
+mod dead_letter;
 mod in_hand;
 mod outside;
 mod turns;
+mod waits;
 
 pub use in_hand::{InHand, Intake};
-pub use turns::{Call, Class, Turns};
+pub use turns::{Call, Class, Turn, Turns};
+use waits::{Parked, Waits, park_period};
 
 use crate::{
     config::Config,
@@ -19,23 +24,26 @@ use crate::{
     instance::Surroundings,
     message::{self, Parsed, Record},
     metrics::{Metrics, ObjectCounts},
-    outcome::{Failure, Outcome},
-    queue::{Message, Queue},
+    outcome::{Failure, Outcome, Outside},
+    queue::{EntryError, Message, Queue, Refused},
 };
 use ack::Acker;
+use brake::Verdict;
+use brakes::{Brakes, Pass, Stake};
+use dead_letter::{Failed, dead_letters};
 use futures_util::FutureExt;
 use outside::Weather;
 use std::{
     panic::AssertUnwindSafe,
     sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
@@ -53,6 +61,14 @@ const WAIT_WHILE_HOLDING: Duration = Duration::from_secs(1);
 const LAST_ANSWER: Duration = Duration::from_millis(1500);
 /// The longest a failed message without a dead-letter queue is hidden.
 const MAX_HIDE: Duration = Duration::from_secs(3600);
+/// What a stop keeps of its time for the last deletes and for giving messages back, at most and at least.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+const LEAST_LAST_CALLS: Duration = Duration::from_millis(500);
+/// How long giving messages back may take while others wait for it; what is not given back comes back by itself.
+const RELEASE_LIMIT: Duration = Duration::from_secs(10);
+/// Messages of one dataset that may wait in hand for better times. More of them are given back to the queue,
+/// hidden, and cost a receive; with fewer that happens sooner.
+const MAX_WAITING: usize = 200;
 
 /// What the rest of the program may look at while a worker runs.
 #[derive(Debug, Default)]
@@ -91,8 +107,12 @@ pub struct Worker {
     pub config: Config,
     turns: Turns,
     /// Records waiting to be tried again; they take no slot, and no room in the intake.
-    n_paused: AtomicUsize,
+    waits: Waits,
+    parked: Parked,
+    brakes: Brakes,
     acker: Acker,
+    /// When it was told to stop.
+    stopped_at: OnceLock<Instant>,
     /// [`HOLD_LIMIT`], which no test can wait for.
     hold_limit: Duration,
 }
@@ -122,6 +142,9 @@ impl Worker {
         let acker = Acker::start(Arc::clone(&queue), Arc::clone(&in_hand));
         let visibility = Duration::from_secs(config.queue.visibility_timeout_secs.into());
         tokio::spawn(in_hand::keep(Arc::clone(&queue), Arc::clone(&in_hand), visibility));
+        let patience = Duration::from_secs(config.worker.brake_secs.into());
+        let names = config.datasets.iter().map(|dataset| dataset.name.clone()).collect();
+        let brakes = Brakes::new(patience, false, names, Arc::clone(&health), Arc::clone(&metrics));
         Self {
             queue,
             importer,
@@ -132,8 +155,11 @@ impl Worker {
             surroundings,
             config,
             turns,
-            n_paused: AtomicUsize::new(0),
+            waits: Waits::default(),
+            parked: Parked::default(),
+            brakes,
             acker,
+            stopped_at: OnceLock::new(),
             hold_limit: HOLD_LIMIT,
         }
     }
@@ -141,9 +167,11 @@ impl Worker {
 
 /// Works until `stop` is cancelled or the queue is empty, then drains: what runs is finished, what was
 /// not begun is given back, and after `drain_timeout_secs`, or when the instance is about to go, the rest too.
+/// By then it ends, whoever is silent: what could not be given back comes back by itself.
 ///
 /// Returns whether everything in hand was settled.
 pub async fn run(worker: Arc<Worker>, stop: CancellationToken, until: Until) -> bool {
+    worker.brakes.until_empty(until == Until::Empty);
     let mut tasks = JoinSet::new();
     let begun = CancellationToken::new();
     receive_loop(&worker, &stop, &begun, until, &mut tasks).await;
@@ -153,13 +181,19 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken, until: Until) -> 
     if !tasks.is_empty() {
         info!(messages = tasks.len(), "draining");
     }
+    let stopped_at = Instant::now();
     let drained = worker.settle_all(&mut tasks).await;
     if !drained {
         warn!(messages = tasks.len(), "drain timeout: giving the rest back");
-        tasks.shutdown().await;
     }
-    worker.acker.finish().await;
-    worker.release(&worker.in_hand.take_all()).await;
+    tasks.shutdown().await;
+    // A queue that is silent does not keep the stop from its end.
+    let now = Instant::now();
+    let end = worker.ends_of_stop().1.max(now + LEAST_LAST_CALLS);
+    worker.acker.finish(now + (end - now) / 2).await;
+    if timeout_at(end, worker.release(&worker.in_hand.take_all())).await.is_err() {
+        warn!("the queue does not answer: the rest comes back after its visibility timeout");
+    }
     worker.surroundings.guard.work_ended();
     drained
 }
@@ -175,7 +209,10 @@ async fn receive_loop(
     let mut failures = 0u32;
     let mut probed_at = Instant::now();
     loop {
-        worker.release_ended(tasks).await;
+        tokio::select! {
+            () = worker.stopped(stop) => return,
+            () = worker.release_ended(tasks) => {}
+        }
         let intake = if worker.in_hand.is_empty() { outside::Intake::Open } else { worker.weather.intake() };
         let wanted = match intake {
             outside::Intake::Open => worker.wanted(),
@@ -184,7 +221,7 @@ async fn receive_loop(
         };
         if wanted == 0 {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = worker.stopped(stop) => return,
                 () = worker.in_hand.changed() => {}
                 // Also who waits and why changes, without a word.
                 () = sleep(Duration::from_millis(200)) => {}
@@ -195,10 +232,11 @@ async fn receive_loop(
         let wait = if worker.in_hand.is_empty() { wait } else { wait.min(WAIT_WHILE_HOLDING) };
         let mut receiving = worker.queue.receive(wanted, wait);
         let received = tokio::select! {
-            () = stop.cancelled() => {
+            () = worker.stopped(stop) => {
                 begun.cancel();
                 if let Ok(Ok(messages)) = timeout(LAST_ANSWER, receiving).await {
-                    worker.release_unbegun(&messages).await;
+                    let end = worker.ends_of_stop().1.max(Instant::now() + LEAST_LAST_CALLS);
+                    let _ = timeout_at(end, worker.release_unbegun(&messages)).await;
                 }
                 return;
             }
@@ -213,7 +251,7 @@ async fn receive_loop(
                 worker.weather.queue_failed(format!("{error:#}"));
                 worker.rest_when_idle();
                 tokio::select! {
-                    () = stop.cancelled() => return,
+                    () = worker.stopped(stop) => return,
                     () = sleep(pause) => {}
                 }
                 continue;
@@ -287,10 +325,27 @@ enum Disposition {
     Delete,
     /// Stopped before the records were settled, or held for too long.
     Release,
+    /// More of its dataset wait than are held: give it back, hidden.
+    Park(Class),
 }
 
 /// What is left to do about a message whose task has ended: nothing, or give it back.
-type Ended = Option<String>;
+type Ended = Option<GivenBack>;
+
+/// A message to be given back, at once or, where records of a class have to wait, hidden until that is over.
+struct GivenBack {
+    message_id: String,
+    receive_count: u32,
+    parked: Option<Class>,
+}
+
+/// Why a record was left unsettled.
+enum Left {
+    /// The worker stops, or it was held for too long.
+    Stopped,
+    /// More of its dataset wait than are held.
+    Crowded(Class),
+}
 
 /// Entries of a batch call: SQS's limit.
 const BATCH: usize = 10;
@@ -299,7 +354,7 @@ impl Worker {
     /// Returns how many messages to ask for.
     fn wanted(&self) -> usize {
         let n_slots = self.config.worker.concurrency.max(1) as usize;
-        let n_idle = self.n_paused.load(Ordering::Relaxed) + self.turns.n_stalled();
+        let (_, n_idle) = self.waits.n_waiting(None, &self.turns.stalled());
         let n_active = self.in_hand.len().saturating_sub(n_idle);
         // Where all slots are taken one more object may begin, of a dataset that has none: look for its message.
         let looks = self.config.datasets.len() > 1 && self.turns.only_for_others();
@@ -314,6 +369,7 @@ impl Worker {
     async fn settle_all(&self, tasks: &mut JoinSet<Ended>) -> bool {
         let end = self.end_of_drain();
         tokio::pin!(end);
+        let mut queue_answers = true;
         loop {
             let ended = tokio::select! {
                 biased;
@@ -321,22 +377,43 @@ impl Worker {
                 () = &mut end => return false,
             };
             let Some(ended) = ended else { return true };
-            let mut unbegun: Vec<String> = ended.ok().flatten().into_iter().collect();
+            let mut unbegun: Vec<GivenBack> = ended.ok().flatten().into_iter().collect();
             while unbegun.len() < BATCH
                 && let Some(ended) = tasks.try_join_next()
             {
                 unbegun.extend(ended.ok().flatten());
             }
-            self.release_held(unbegun).await;
+            // One that does not answer is asked once more at the end, not for every ten messages.
+            if queue_answers {
+                queue_answers = self.give_back(unbegun).await;
+            }
+        }
+    }
+
+    /// Returns once the worker is told to stop.
+    async fn stopped(&self, stop: &CancellationToken) {
+        stop.cancelled().await;
+        self.stopped_at.get_or_init(Instant::now);
+    }
+
+    /// Returns until when a stop may finish what runs, and when it has to be over.
+    fn ends_of_stop(&self) -> (Instant, Instant) {
+        let drain_timeout = Duration::from_secs(self.config.worker.drain_timeout_secs.into());
+        let end = *self.stopped_at.get_or_init(Instant::now) + drain_timeout;
+        let drained = end - (drain_timeout / 4).min(LAST_CALLS);
+        match *self.surroundings.end_by.borrow() {
+            // That leaves time to give back what is left.
+            Some(end_by) => (drained.min(end_by), end.min(end_by + LAST_CALLS)),
+            None => (drained, end),
         }
     }
 
     /// Returns when a drain has taken as long as it may.
     async fn end_of_drain(&self) {
-        let timeout_at = Instant::now() + Duration::from_secs(self.config.worker.drain_timeout_secs.into());
         let mut end_by = self.surroundings.end_by.subscribe();
         loop {
-            let end = end_by.borrow_and_update().map_or(timeout_at, |at| at.min(timeout_at));
+            end_by.borrow_and_update();
+            let (end, _) = self.ends_of_stop();
             tokio::select! {
                 () = sleep_until(end) => return,
                 changed = end_by.changed() => if changed.is_err() { return sleep_until(end).await },
@@ -350,34 +427,77 @@ impl Worker {
         while let Some(ended) = tasks.try_join_next() {
             unsettled.extend(ended.ok().flatten());
         }
-        self.release_held(unsettled).await;
+        let _ = timeout(RELEASE_LIMIT, self.give_back(unsettled)).await;
     }
 
-    async fn release_held(&self, message_ids: Vec<String>) {
-        let handles: Vec<String> = message_ids.iter().filter_map(|id| self.in_hand.drop_message(id)).collect();
-        self.release(&handles).await;
+    /// Gives messages back; returns whether the queue answers.
+    async fn give_back(&self, messages: Vec<GivenBack>) -> bool {
+        let mut at_once = Vec::new();
+        let mut hidden: Vec<(Duration, Class, String)> = Vec::new();
+        for GivenBack { message_id, receive_count, parked } in messages {
+            let Some(handle) = self.in_hand.drop_message(&message_id) else { continue };
+            match parked {
+                Some(class) => hidden.push((park_period(receive_count), class, handle)),
+                None => at_once.push(handle),
+            }
+        }
+        hidden.sort_by_key(|(period, ..)| *period);
+        for together in hidden.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let period = together[0].0;
+            let handles: Vec<String> = together.iter().map(|(.., handle)| handle.clone()).collect();
+            debug!(messages = handles.len(), hidden_secs = period.as_secs(), "more wait than are held: given back");
+            for (result, (_, class, handle)) in self.queue.extend(&handles, period).await.iter().zip(together) {
+                if result.is_ok() {
+                    self.parked.add(class, handle.clone(), Instant::now() + period);
+                }
+            }
+        }
+        self.release(&at_once).await
+    }
+
+    /// Makes messages visible that were parked for a dataset which has something settled, as far as there is room.
+    async fn unpark(&self, class: &Class) {
+        if self.parked.is_empty() || self.brakes.is_closed(class) {
+            return;
+        }
+        let (n_waiting, _) = self.waits.n_waiting(class.dataset, &self.turns.stalled());
+        if n_waiting < MAX_WAITING / 2 {
+            let handles = self.parked.take(class.dataset, MAX_WAITING, Instant::now());
+            let _ = timeout(RELEASE_LIMIT, self.release(&handles)).await;
+        }
+    }
+
+    /// Returns whether another message of a dataset that has to wait is one too many.
+    fn is_crowded(&self, class: &Class) -> bool {
+        let (of_dataset, _) = self.waits.n_waiting(class.dataset, &self.turns.stalled());
+        of_dataset >= MAX_WAITING || (of_dataset > 1 && self.in_hand.is_filling())
     }
 
     /// Gives back messages that came with the last answer; those already in hand only have a newer handle now.
     async fn release_unbegun(&self, messages: &[Message]) {
-        let unbegun: Vec<String> =
-            messages.iter().filter(|m| self.in_hand.take(m)).map(|m| m.message_id.clone()).collect();
-        self.release_held(unbegun).await;
+        let unbegun = messages.iter().filter(|m| self.in_hand.take(m));
+        let handles: Vec<String> = unbegun.filter_map(|m| self.in_hand.drop_message(&m.message_id)).collect();
+        self.release(&handles).await;
     }
 
-    /// Makes messages visible to others at once.
-    async fn release(&self, handles: &[String]) {
+    /// Makes messages visible to others at once; returns whether the queue answers.
+    async fn release(&self, handles: &[String]) -> bool {
         if handles.is_empty() {
-            return;
+            return true;
         }
+        let mut answers = true;
         for (result, handle) in self.queue.extend(handles, Duration::ZERO).await.iter().zip(handles) {
             match result {
                 Ok(()) => {
                     self.metrics.messages_released.inc();
                 }
-                Err(error) => debug!(error = error.to_string(), handle, "message not given back"),
+                Err(error) => {
+                    answers &= matches!(error, EntryError::Stale);
+                    debug!(error = error.to_string(), handle, "message not given back");
+                }
             }
         }
+        answers
     }
 
     /// Tells the surroundings when nothing is left to do for now.
@@ -411,7 +531,7 @@ impl Worker {
             Parsed::Unreadable(why) => {
                 warn!(error = why, "message cannot be read");
                 let failure = Failure::new("unreadable_message", why);
-                self.forward(&message, None, &failure, None, &no_more).await
+                self.forward(&message, &[], &failure, &no_more).await
             }
             Parsed::Records(records) => self.settle_records(&message, &records, &no_more).await,
         };
@@ -420,41 +540,56 @@ impl Worker {
                 self.acker.delete(&message.message_id).await;
                 None
             }
-            Disposition::Release => Some(message.message_id),
+            Disposition::Release => {
+                Some(GivenBack { message_id: message.message_id, receive_count: message.receive_count, parked: None })
+            }
+            Disposition::Park(class) => Some(GivenBack {
+                message_id: message.message_id,
+                receive_count: message.receive_count,
+                parked: Some(class),
+            }),
         }
     }
 
     async fn settle_records(&self, message: &Message, records: &[Record], no_more: &CancellationToken) -> Disposition {
         let all = records.iter().map(|record| self.settle_record(message, record, no_more));
-        let settled: Vec<Option<Settled>> = futures_util::future::join_all(all).await;
-        if settled.iter().any(Option::is_none) {
-            return Disposition::Release;
+        let mut settled = Vec::with_capacity(records.len());
+        let mut left = None;
+        for record in futures_util::future::join_all(all).await {
+            match record {
+                Ok(record) => settled.push(record),
+                Err(Left::Stopped) => left = Some(Disposition::Release),
+                Err(Left::Crowded(class)) => left = left.or(Some(Disposition::Park(class))),
+            }
         }
-        let failed: Vec<(&Record, &Settled, &Failure)> = records
+        if let Some(left) = left {
+            return left;
+        }
+        let failed: Vec<Failed<'_>> = records
             .iter()
-            .zip(settled.iter().flatten())
+            .zip(&settled)
             .filter_map(|(record, settled)| match &settled.outcome {
-                Outcome::Failed(failure) if !settled.already_forwarded => Some((record, settled, failure)),
+                Outcome::Failed(failure) if !settled.already_forwarded => Some(Failed { record, settled, failure }),
                 _ => None,
             })
             .collect();
-        let Some((record, first, failure)) = failed.first() else {
+        let Some(Failed { failure, .. }) = failed.first() else {
             return Disposition::Delete;
         };
         // The body goes to the dead-letter queue before the ledger says so, and the ledger before the delete:
         // a crash in between sends it twice, never not at all.
-        let disposition = self.forward(message, Some(record), failure, first.dataset.as_deref(), no_more).await;
+        let disposition = self.forward(message, &failed, failure, no_more).await;
         let forwarded = (self.queue.has_dead_letter_queue() && matches!(disposition, Disposition::Delete))
             .then_some(message.message_id.as_str());
         if matches!(disposition, Disposition::Release) && self.queue.has_dead_letter_queue() {
             return disposition;
         }
-        for (record, settled, failure) in &failed {
+        for Failed { record, settled, failure } in &failed {
             let Some(object_id) = settled.object_id else { continue };
             let mut tries = 0;
             while let Err(held) = self.importer.record_failure(object_id, failure, forwarded).await {
                 tries += 1;
-                if !self.wait_out(&held, &self.importer.class(record), tries, no_more).await {
+                if !self.wait_out(message, &held, &self.importer.class(record), tries, no_more).await {
                     return Disposition::Release;
                 }
             }
@@ -465,23 +600,35 @@ impl Worker {
         disposition
     }
 
-    /// Settles one record, however long it takes; None when the worker stops or the message must be given back first.
-    async fn settle_record(&self, message: &Message, record: &Record, no_more: &CancellationToken) -> Option<Settled> {
+    /// Settles one record, however long it takes, unless the worker stops or the message must be given back first.
+    async fn settle_record(
+        &self,
+        message: &Message,
+        record: &Record,
+        no_more: &CancellationToken,
+    ) -> Result<Settled, Left> {
         let deadline = Instant::now() + self.hold_limit;
         let class = self.importer.class(record);
+        let _open = self.waits.open(&message.message_id, class.dataset);
+        let mut stake = self.brakes.stake();
         // The dataset it may be loaded into together with others that wait; none after that was tried.
         let mut together = self.importer.groups(record, None, None);
         let mut tries = 0;
         loop {
             let waiting = Instant::now();
-            let call = tokio::select! {
+            let turn = async {
+                let pass = self.pass(message, &class).await?;
+                let record = together.map(|_| record.clone());
+                Ok((pass, self.turns.wait(class.clone(), record, &message.message_id).await))
+            };
+            let (pass, call) = tokio::select! {
                 biased;
-                () = no_more.cancelled() => return None,
+                () = no_more.cancelled() => return Err(Left::Stopped),
                 () = sleep_until(deadline) => {
                     warn!("held for as long as SQS allows; giving the message back");
-                    return None;
+                    return Err(Left::Stopped);
                 }
-                call = self.turns.wait(class.clone(), together.map(|_| record.clone())) => call,
+                turn = turn => turn?,
             };
             let turn = match call {
                 Call::Turn(turn) => turn,
@@ -489,7 +636,7 @@ impl Worker {
                 Call::Along(answer) => match answer.await {
                     Ok(settled) => {
                         log_together(record, &settled, waiting.into_std());
-                        return Some(settled);
+                        return Ok(settled);
                     }
                     Err(_) => {
                         together = None;
@@ -498,23 +645,102 @@ impl Worker {
                 },
             };
             let busy = Busy::new(self);
+            let begun = Instant::now();
             let result = self.import(message, record, &class, together.take()).await;
             drop(busy);
-            let held = match result {
+            tries += 1;
+            let may_go_on = match result {
                 Ok(settled) => {
-                    turn.settled();
                     if self.weather.improved(self.importer.dataset_name(class.dataset)) {
                         info!("what was broken outside works again");
                     }
-                    return Some(settled);
+                    match self.judge(&mut stake, &class, &settled).await {
+                        Verdict::Fail => {
+                            self.ended(turn, record, &class, &settled, begun);
+                            drop(pass);
+                            self.unpark(&class).await;
+                            return Ok(settled);
+                        }
+                        Verdict::Wait(by) => {
+                            turn.held();
+                            drop(pass);
+                            self.wait_at_brake(message, &class, by, tries, no_more).await
+                        }
+                    }
                 }
-                Err(held) => held,
+                Err(held) => {
+                    turn.held();
+                    drop(pass);
+                    // Where Postgres is out of reach the intake pauses, and nobody crowds.
+                    if held.outside != Outside::Postgres && self.is_crowded(&class) {
+                        return Err(Left::Crowded(class));
+                    }
+                    self.wait_out(message, &held, &class, tries, no_more).await
+                }
             };
-            turn.held();
-            tries += 1;
-            if !self.wait_out(&held, &class, tries, no_more).await {
-                return None;
+            if !may_go_on {
+                return Err(Left::Stopped);
             }
+        }
+    }
+
+    /// Waits until a record may be tried, as far as that depends on what became of others.
+    async fn pass(&self, message: &Message, class: &Class) -> Result<Pass<'_>, Left> {
+        let must_wait = self.brakes.is_closed(class) || self.turns.is_troubled(class);
+        if must_wait && self.is_crowded(class) {
+            return Err(Left::Crowded(class.clone()));
+        }
+        let _waiting = self.waits.wait(&message.message_id);
+        Ok(self.brakes.pass(class).await)
+    }
+
+    /// Decides whether a record is settled, or has failed for a cause that may not be its own and is tried again.
+    async fn judge(&self, stake: &mut Stake<'_>, class: &Class, settled: &Settled) -> Verdict {
+        let Outcome::Failed(failure) = &settled.outcome else { return Verdict::Fail };
+        if !settled.may_be_braked() {
+            return Verdict::Fail;
+        }
+        let verdict = stake.judge(class, failure);
+        if let (Verdict::Wait(_), Some(object_id)) = (verdict, settled.object_id)
+            && let Err(held) = self.importer.record_retry(object_id, failure).await
+        {
+            // For people only, so a ledger out of reach does not matter.
+            debug!(error = format!("{:#}", held.error), "could not record the retry");
+        }
+        verdict
+    }
+
+    /// Does what is due when a record is settled by an attempt begun then.
+    fn ended(&self, turn: Turn, record: &Record, class: &Class, settled: &Settled, begun: Instant) {
+        if settled.may_be_braked() {
+            turn.held();
+            self.count(settled, begun.elapsed());
+            log_together(record, settled, begun.into_std());
+            return;
+        }
+        turn.settled();
+        if matches!(settled.outcome, Outcome::Imported(_)) {
+            self.brakes.imported(class, begun);
+        }
+    }
+
+    /// Waits before a braked object is tried again; false when the worker stops meanwhile.
+    async fn wait_at_brake(
+        &self,
+        message: &Message,
+        class: &Class,
+        by: Instant,
+        tries: u32,
+        no_more: &CancellationToken,
+    ) -> bool {
+        // Where others wait as well they are tried in turn, and the gate makes the pauses.
+        if self.brakes.is_closed(class) {
+            return !no_more.is_cancelled();
+        }
+        let _waiting = self.waits.wait(&message.message_id);
+        tokio::select! {
+            () = no_more.cancelled() => false,
+            () = sleep_until(by.min(Instant::now() + backoff(tries))) => true,
         }
     }
 
@@ -557,7 +783,10 @@ impl Worker {
 
     fn measured(&self, settled: &Settled, duration: Duration) {
         self.in_hand.intake().measured(duration);
-        self.count(settled, duration);
+        // What may be tried again is counted when it is not.
+        if !settled.may_be_braked() {
+            self.count(settled, duration);
+        }
     }
 
     fn count(&self, settled: &Settled, duration: Duration) {
@@ -585,8 +814,15 @@ impl Worker {
     }
 
     /// Waits before another try; false when the worker stops meanwhile.
-    async fn wait_out(&self, held: &Held, class: &Class, tries: u32, no_more: &CancellationToken) -> bool {
-        let _paused = Paused::new(&self.n_paused);
+    async fn wait_out(
+        &self,
+        message: &Message,
+        held: &Held,
+        class: &Class,
+        tries: u32,
+        no_more: &CancellationToken,
+    ) -> bool {
+        let _waiting = self.waits.wait(&message.message_id);
         let pause = backoff(tries);
         let (error, retry_in_ms) = (format!("{:#}", held.error), pause.as_millis() as u64);
         if self.weather.worsened(held.outside, self.importer.dataset_name(class.dataset), &error) {
@@ -600,42 +836,53 @@ impl Worker {
         }
     }
 
-    /// Sends the body to the dead-letter queue, trying until it is there.
+    /// Sends a failed message to the dead-letter queue, trying until it is there; what the queue does not take
+    /// is sent with less.
     async fn forward(
         &self,
         message: &Message,
-        record: Option<&Record>,
+        failed: &[Failed<'_>],
         failure: &Failure,
-        dataset: Option<&str>,
         no_more: &CancellationToken,
     ) -> Disposition {
         if !self.queue.has_dead_letter_queue() {
-            if record.is_none() {
+            if failed.is_empty() {
                 self.hide(message).await;
             }
             return Disposition::Release;
         }
-        let attributes = dead_letter_attributes(message, record, failure, dataset);
+        let mut choices = dead_letters(message, failed, failure).into_iter().peekable();
         let mut tries = 0;
         loop {
-            match self.queue.forward(&message.body, &attributes).await {
-                Ok(()) => {
-                    self.metrics
-                        .messages_dead_lettered
-                        .get_or_create(&crate::metrics::ReasonLabel { reason: failure.reason })
-                        .inc();
-                    return Disposition::Delete;
+            let letters = choices.peek().map_or(&[][..], Vec::as_slice);
+            let mut sent = Ok(());
+            for letter in letters {
+                sent = self.queue.forward(&letter.body, &letter.attributes).await;
+                if sent.is_err() {
+                    break;
                 }
-                Err(error) => {
-                    let _paused = Paused::new(&self.n_paused);
-                    tries += 1;
-                    let pause = backoff(tries);
-                    error!(error = format!("{error:#}"), retry_in_ms = pause.as_millis() as u64, "forward failed");
-                    tokio::select! {
-                        () = no_more.cancelled() => return Disposition::Release,
-                        () = sleep(pause) => {}
-                    }
-                }
+            }
+            let Err(error) = sent else {
+                let label = crate::metrics::ReasonLabel { reason: failure.reason };
+                self.metrics.messages_dead_lettered.get_or_create(&label).inc();
+                return Disposition::Delete;
+            };
+            let refused = error.downcast_ref::<Refused>().is_some();
+            if refused && choices.len() > 1 {
+                warn!(
+                    error = format!("{error:#}"),
+                    "the dead-letter queue does not take the message: sending less of it"
+                );
+                choices.next();
+                continue;
+            }
+            let _waiting = self.waits.wait(&message.message_id);
+            tries += 1;
+            let pause = backoff(tries);
+            error!(error = format!("{error:#}"), retry_in_ms = pause.as_millis() as u64, "forward failed");
+            tokio::select! {
+                () = no_more.cancelled() => return Disposition::Release,
+                () = sleep(pause) => {}
             }
         }
     }
@@ -647,22 +894,6 @@ impl Worker {
         if let Some(handle) = self.in_hand.drop_message(&message.message_id) {
             let _ = self.queue.extend(&[handle], period).await;
         }
-    }
-}
-
-/// Counts a record that waits to be tried again for as long as it lives, also when its task is aborted.
-struct Paused<'a>(&'a AtomicUsize);
-
-impl<'a> Paused<'a> {
-    fn new(n_paused: &'a AtomicUsize) -> Self {
-        n_paused.fetch_add(1, Ordering::Relaxed);
-        Self(n_paused)
-    }
-}
-
-impl Drop for Paused<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -695,52 +926,10 @@ fn hide_period(n: u32) -> Duration {
     Duration::from_secs(30 << n.saturating_sub(1).min(10)).min(MAX_HIDE)
 }
 
-/// Returns what identifies a failed message in the dead-letter queue; SQS takes ten attributes at most.
-fn dead_letter_attributes(
-    message: &Message,
-    record: Option<&Record>,
-    failure: &Failure,
-    dataset: Option<&str>,
-) -> Vec<(&'static str, String)> {
-    let pointer = record.map(|record| &record.pointer);
-    [
-        ("penstock-reason", Some(failure.reason.to_owned())),
-        ("penstock-error", Some(failure.error.clone())),
-        ("penstock-message-id", Some(message.message_id.clone())),
-        ("penstock-dataset", dataset.map(str::to_owned)),
-        ("penstock-bucket", pointer.map(|p| p.bucket.clone())),
-        ("penstock-key", pointer.map(|p| p.key.clone())),
-        ("penstock-version-id", pointer.and_then(|p| p.version_id.clone())),
-        ("penstock-etag", pointer.and_then(|p| p.etag.clone())),
-    ]
-    .into_iter()
-    .filter_map(|(name, text)| Some((name, attribute_text(&text?)?)))
-    .collect()
-}
-
-/// Returns a text SQS accepts as an attribute: not empty, no characters XML cannot hold, at most 1 KiB.
-fn attribute_text(text: &str) -> Option<String> {
-    let allowed = |c: &char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
-    let mut clean: String = text.chars().filter(allowed).collect();
-    let mut end = clean.len().min(1024);
-    while !clean.is_char_boundary(end) {
-        end -= 1;
-    }
-    clean.truncate(end);
-    Some(clean).filter(|text| !text.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{load::Sessions, object::memory::MemoryStore, queue::memory::MemoryQueue};
-
-    #[test]
-    fn attribute_texts_are_what_sqs_accepts() {
-        assert_eq!(attribute_text("a\0b"), Some("ab".into()));
-        assert_eq!(attribute_text(""), None);
-        assert_eq!(attribute_text(&"é".repeat(600)).map(|t| t.len()), Some(1024));
-    }
 
     #[test]
     fn failed_messages_without_a_dead_letter_queue_are_hidden_for_growing_periods_up_to_an_hour() {
@@ -748,19 +937,48 @@ mod tests {
         assert_eq!(minutes, [0.5, 1.0, 2.0, 32.0, 60.0, 60.0]);
     }
 
+    /// A worker whose database is down.
+    fn worker(queue: &Arc<MemoryQueue>) -> Worker {
+        let config = Config::default();
+        let sessions = Sessions::new(|| anyhow::bail!("the database is down"));
+        let store = Arc::new(MemoryStore::default());
+        let importer = Importer::new(config.clone(), store, sessions, "w".into(), None).expect("no patterns");
+        let shared = Arc::clone(queue) as Arc<dyn Queue>;
+        let metrics = Arc::new(Metrics::new(&[]));
+        Worker::new(shared, Arc::new(importer), config, Arc::default(), metrics, Surroundings::default())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_dead_letter_that_is_too_long_is_sent_with_less_and_holds_nothing() {
+        for (body_bytes, kept_whole) in [(49_990, true), (60_000, false)] {
+            let queue = Arc::new(MemoryQueue::new(Duration::from_secs(60)).with_max_bytes(50_000));
+            let body = "x".repeat(body_bytes);
+            queue.send("m", &body);
+            let (worker, stop) = (Arc::new(worker(&queue)), CancellationToken::new());
+            let running = tokio::spawn(run(worker, stop.clone(), Until::Stopped));
+            let begun = Instant::now();
+            while !queue.depth().await.expect("memory").is_empty() {
+                assert!(begun.elapsed() < Duration::from_secs(20), "it is held");
+                sleep(Duration::from_millis(20)).await;
+            }
+            stop.cancel();
+            assert!(running.await.expect("no panic"));
+            let [(sent, attributes)] = &queue.dead_letters()[..] else { panic!("one") };
+            if kept_whole {
+                assert_eq!((sent, attributes.len()), (&body, 0));
+            } else {
+                assert!(sent.contains("\"body_bytes\":60000") && sent.contains("\"message_id\":\"m\""), "{sent}");
+                assert_eq!(attributes.len(), 1);
+            }
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_message_held_for_too_long_is_given_back() {
         let timeout = Duration::from_secs(60);
         let queue = Arc::new(MemoryQueue::new(timeout));
         queue.send("m", "s3://b/k");
-        let config = Config::default();
-        let sessions = Sessions::new(|| anyhow::bail!("the database is down"));
-        let store = Arc::new(MemoryStore::default());
-        let importer = Importer::new(config.clone(), store, sessions, "w".into(), None).expect("no patterns");
-        let shared = Arc::clone(&queue) as Arc<dyn Queue>;
-        let metrics = Arc::new(Metrics::new(&[]));
-        let surroundings = Surroundings::default();
-        let mut worker = Worker::new(shared, Arc::new(importer), config, Arc::default(), metrics, surroundings);
+        let mut worker = worker(&queue);
         worker.hold_limit = Duration::from_secs(2);
         let (worker, stop) = (Arc::new(worker), CancellationToken::new());
         let running = tokio::spawn(run(Arc::clone(&worker), stop.clone(), Until::Stopped));

@@ -3,6 +3,7 @@
 //! One module a story. They need the binaries (`cargo build`), and run much faster side by side
 //! under one stack: `cargo run --bin stack -- run -- cargo nextest run -p penstock-tests`.
 
+mod brake;
 mod check;
 mod cloudformation;
 mod containers;
@@ -17,6 +18,7 @@ mod guards;
 mod guides;
 mod heartbeat;
 mod hostile;
+mod identity;
 mod imports;
 mod kills;
 mod kubernetes;
@@ -35,6 +37,7 @@ mod roles;
 mod samples;
 mod scaler;
 mod second_chance;
+mod silence;
 mod stack;
 mod starting;
 mod stopped;

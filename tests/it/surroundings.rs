@@ -40,6 +40,29 @@ async fn what_is_not_finished_in_time_is_given_back_and_imported_by_another() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_in_time_though_queue_store_and_database_are_silent() -> Result<()> {
+    let options = Options { visibility_timeout_secs: VISIBILITY_SECS, ..Options::default() };
+    let world = World::new(options, PAIRS_TABLE, &format!("[worker]\ndrain_timeout_secs = 4\n{PAIRS}")).await?;
+    let (aws, postgres) = (world.aws_proxy().await?, world.postgres_proxy().await?);
+    let copying = postgres.add(Rule::when_client_sends("PGCOPY\n", Action::HoldRequest));
+    let program = ["S3", "SQS"].iter().fold(world.worker(), |program, name| world.through_aws(program, name, &aws));
+    let program = ["drain timeout", "does not answer", "heartbeat failed", "could not", "receive failed"]
+        .iter()
+        .fold(program, |program, line| program.expect_line(line));
+    let worker = world.through_postgres(program, &postgres).start()?;
+    for id in 0..3 {
+        world.pipeline.put(&format!("pairs/{id}"), pairs(&[(id, "x")])).await?;
+    }
+    copying.fired(1, LIMIT).await?;
+    aws.hold();
+    postgres.hold();
+    let begun = Instant::now();
+    worker.terminate(LIMIT).await?;
+    assert!(begun.elapsed() < Duration::from_secs(6), "it took {:?}", begun.elapsed());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_instance_is_protected_while_it_imports_and_not_afterwards() -> Result<()> {
     let scene = Scene::new("").await?;
     let ec2 = Ec2::start().await?;

@@ -62,7 +62,7 @@ pub async fn run(options: &cli::Describe) -> anyhow::Result<ExitCode> {
 async fn open(file: &str) -> anyhow::Result<(Arc<dyn Source>, String)> {
     if file.starts_with("s3://") {
         let object: cli::ObjectName = file.parse().map_err(anyhow::Error::msg)?;
-        let aws = service::aws::config().await;
+        let aws = service::aws::config().await?;
         let store: Arc<dyn ObjectStore> = Arc::new(S3Store::new(&aws, path_style(&aws)));
         let target = ReadTarget { bucket: object.bucket, key: object.key, version_id: None, etag: None };
         let opened = RemoteSource::open(store, target, false).await;

@@ -118,7 +118,7 @@ impl Loader {
         if !uris.iter().any(|uri| uri.starts_with("s3://")) {
             return Ok(Self { files, objects: None, s3: None });
         }
-        let aws = service::aws::config().await;
+        let aws = service::aws::config().await?;
         let s3 = Arc::new(S3Store::new(&aws, path_style(&aws)));
         let store: Arc<dyn ObjectStore> = s3.clone();
         let objects = importer(store)?.sharing_with(&files);

@@ -45,7 +45,7 @@ pub fn path_style(config: &SdkConfig) -> bool {
 async fn connect_queue(config: &Config) -> anyhow::Result<SqsQueue> {
     let url = config.queue.url.as_deref().context("queue.url is missing")?;
     let visibility = Duration::from_secs(config.queue.visibility_timeout_secs.into());
-    SqsQueue::connect(&service::aws::config().await, url, config.queue.dead_letter_url.as_deref(), visibility).await
+    SqsQueue::connect(&service::aws::config().await?, url, config.queue.dead_letter_url.as_deref(), visibility).await
 }
 
 /// Returns a progress bar on a terminal, and none elsewhere.

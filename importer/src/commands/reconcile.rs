@@ -30,7 +30,7 @@ pub async fn run(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCod
 
 async fn compare(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCode> {
     let mut connection = database::connect(&config.database, "penstock importer reconcile").await?;
-    let aws = service::aws::config().await;
+    let aws = service::aws::config().await?;
     let store = S3Store::new(&aws, path_style(&aws));
     let router = Router::new(config)?;
     let queue = if options.enqueue { Some(connect_queue(config).await?) } else { None };
@@ -52,9 +52,7 @@ async fn compare(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCod
             bar.inc(batch.len() as u64);
             let missing = missing(&mut connection, bucket, std::mem::take(&mut batch)).await?;
             n_missing += missing.len();
-            for object in missing {
-                report(bucket, object, queue.as_ref(), &bar).await?;
-            }
+            report(bucket, missing, queue.as_ref(), &bar).await?;
         }
         if ended {
             break;
@@ -106,13 +104,16 @@ async fn missing(connection: &mut PgConnection, bucket: &str, claimed: Vec<Claim
     Ok(places.zip(claimed).filter(|(place, _)| !known.contains(place)).map(|(_, claimed)| claimed.object).collect())
 }
 
-async fn report(bucket: &str, object: Listed, queue: Option<&SqsQueue>, bar: &ProgressBar) -> anyhow::Result<()> {
-    let pointer =
-        ObjectPointer { etag: Some(object.etag), size: Some(object.size), ..ObjectPointer::new(bucket, object.key) };
-    bar.suspend(|| output::line(&mut std::io::stdout(), &pointer.to_string()))?;
+async fn report(bucket: &str, missing: Vec<Listed>, queue: Option<&SqsQueue>, bar: &ProgressBar) -> anyhow::Result<()> {
+    let mut bodies = Vec::with_capacity(missing.len());
+    for object in missing {
+        let (etag, size) = (Some(object.etag), Some(object.size));
+        let pointer = ObjectPointer { etag, size, ..ObjectPointer::new(bucket, object.key) };
+        bar.suspend(|| output::line(&mut std::io::stdout(), &pointer.to_string()))?;
+        bodies.push(pointer_body(&Record { kind: RecordKind::Created, pointer, event_time: None, force: false }));
+    }
     if let Some(queue) = queue {
-        let record = Record { kind: RecordKind::Created, pointer, event_time: None, force: false };
-        queue.send(&pointer_body(&record)).await?;
+        queue.send(&bodies).await.into_iter().collect::<anyhow::Result<()>>()?;
     }
     Ok(())
 }

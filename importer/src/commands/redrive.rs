@@ -38,7 +38,7 @@ pub async fn run(config: &Config, options: &Redrive) -> anyhow::Result<ExitCode>
     while empty_polls < EMPTY_POLLS {
         let messages = dead_letters.receive(10, Duration::from_secs(1)).await.context("read the dead-letter queue")?;
         let n_before = seen.len();
-        let mut done = Vec::new();
+        let (mut done, mut bodies) = (Vec::new(), Vec::new());
         for message in messages {
             let wanted = (options.reason.is_none() || options.reason == message.reason)
                 && message.sent_at.is_none_or(|sent_at| sent_at <= started);
@@ -47,18 +47,33 @@ pub async fn run(config: &Config, options: &Redrive) -> anyhow::Result<ExitCode>
                 others.insert(message.message_id, message.receipt_handle);
                 continue;
             }
+            // Sent before already, and only not deleted then.
             if news {
-                queue.send(&message.body).await?;
-                n_sent += 1;
-                bar.inc(1);
+                bodies.push((message.body, message.receipt_handle));
+            } else {
+                done.push(message.receipt_handle);
             }
-            done.push(message.receipt_handle);
+        }
+        let (bodies, handles): (Vec<_>, Vec<_>) = bodies.into_iter().unzip();
+        let mut not_sent = None;
+        for (result, handle) in queue.send(&bodies).await.into_iter().zip(handles) {
+            match result {
+                Ok(()) => {
+                    n_sent += 1;
+                    bar.inc(1);
+                    done.push(handle);
+                }
+                Err(error) => not_sent = Some(error),
+            }
         }
         // A poll that only brings what was seen before counts as empty: nothing new is left.
         empty_polls = if seen.len() == n_before { empty_polls + 1 } else { 0 };
         let failed = dead_letters.delete(&done).await.into_iter().filter(Result::is_err).count();
         if failed > 0 {
             warn!(messages = failed, "sent back but not deleted; they will be sent back once more by the next redrive");
+        }
+        if let Some(error) = not_sent {
+            return Err(error);
         }
     }
     bar.finish_and_clear();

@@ -7,6 +7,7 @@ use crate::{
     database,
     message::{ObjectPointer, Record, RecordKind, pointer_body},
     object::{ObjectStore, s3::S3Store},
+    queue::sqs::BATCH,
 };
 use anyhow::Context;
 use chrono::{DateTime, Utc};
@@ -36,17 +37,28 @@ pub async fn run(config: &Config, options: &Replay) -> anyhow::Result<ExitCode> 
     let bar = progress(Some(selected.len() as u64), "pointers sent");
     let mut pace = Pace::new(options);
     let (mut n_sent, mut n_failed) = (0u64, 0u64);
-    for (pointer, event_time) in selected {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut selected = selected.into_iter().peekable();
+    while let Some((pointer, event_time)) = selected.next() {
         pace.wait(event_time).await;
         let record = Record { kind: RecordKind::Created, pointer, event_time: None, force: options.force };
-        match queue.send(&pointer_body(&record)).await {
-            Ok(()) => n_sent += 1,
-            Err(error) => {
-                n_failed += 1;
-                warn!(error = format!("{error:#}"), "{} not sent", record.pointer);
-            }
+        batch.push((pointer_body(&record), record.pointer));
+        // What may go now goes together; what has to wait for its time keeps nothing waiting.
+        let is_full = batch.len() == BATCH;
+        if !is_full && selected.peek().is_some_and(|(_, event_time)| pace.is_due(*event_time)) {
+            continue;
         }
-        bar.inc(1);
+        let (bodies, pointers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        for (result, pointer) in queue.send(&bodies).await.into_iter().zip(pointers) {
+            match result {
+                Ok(()) => n_sent += 1,
+                Err(error) => {
+                    n_failed += 1;
+                    warn!(error = format!("{error:#}"), "{pointer} not sent");
+                }
+            }
+            bar.inc(1);
+        }
     }
     bar.finish_and_clear();
     println!("{n_sent} pointers sent, {n_failed} not");
@@ -102,7 +114,7 @@ async fn known(config: &Config, options: &Replay) -> anyhow::Result<Selected> {
 /// Returns the objects that lie under the prefix now.
 async fn existing(options: &Replay) -> anyhow::Result<Selected> {
     let Some(prefix) = &options.prefix else { return Ok(Vec::new()) };
-    let aws = service::aws::config().await;
+    let aws = service::aws::config().await?;
     let store = S3Store::new(&aws, path_style(&aws));
     let listed = store.list(&prefix.bucket, &prefix.prefix).map_ok(|object| {
         let etag = Some(object.etag);
@@ -133,6 +145,20 @@ impl Pace {
     }
 
     async fn wait(&mut self, recorded: Option<DateTime<Utc>>) {
+        let due = self.due(recorded);
+        self.n_sent += 1;
+        if let Some(due) = due {
+            sleep_until(due).await;
+        }
+    }
+
+    /// Returns whether the next pointer may go at once.
+    fn is_due(&mut self, recorded: Option<DateTime<Utc>>) -> bool {
+        self.due(recorded).is_none_or(|due| due <= Instant::now())
+    }
+
+    /// Returns when the next pointer may go; None for at once.
+    fn due(&mut self, recorded: Option<DateTime<Utc>>) -> Option<Instant> {
         let after = match (self.per_second, self.speed, recorded) {
             (Some(per_second), ..) => f64::from(self.n_sent) / per_second,
             (None, Some(speed), Some(at)) => {
@@ -143,9 +169,6 @@ impl Pace {
             }
             _ => 0.0,
         };
-        self.n_sent += 1;
-        if let Ok(after) = Duration::try_from_secs_f64(after) {
-            sleep_until(self.started + after).await;
-        }
+        Some(self.started + Duration::try_from_secs_f64(after).ok()?)
     }
 }

@@ -29,10 +29,10 @@ pub async fn run(mut config: Config, options: &cli::Run) -> anyhow::Result<ExitC
     }
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
-    let aws = service::aws::config().await;
+    let aws = service::aws::config().await?;
     let surroundings = Surroundings::default();
     let attendant =
-        Attendant::start(&aws, service::aws::http_client(), config.instance.manage, &surroundings, stop.clone());
+        Attendant::start(&aws, service::aws::http_client()?, config.instance.manage, &surroundings, stop.clone());
     let until = if options.until_empty { Until::Empty } else { Until::Stopped };
     let result = work(config, &aws, until, &attendant, surroundings, stop).await;
     attendant.end().await;
@@ -91,7 +91,9 @@ async fn work(
     attendant.looked().await;
     let drained = worker::run(Arc::clone(&worker), stop, until).await;
     beat_stop.cancel();
-    let _ = tokio::time::timeout(Duration::from_secs(5), beating).await;
+    // A stop has taken as long as it may when not everything was settled.
+    let goodbye = Duration::from_millis(if drained { 5000 } else { 500 });
+    let _ = tokio::time::timeout(goodbye, beating).await;
     serving.cancel();
     info!(worker = id, drained, "worker stopped");
     Ok(())

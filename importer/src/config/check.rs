@@ -55,6 +55,7 @@ fn check_ranges(config: &Config, problems: &mut Problems<'_, '_>) {
         (config.worker.concurrency, CONCURRENCY),
         (config.worker.memory_mib, range("worker.memory_mib", 16, 1 << 20)),
         (config.worker.drain_timeout_secs, range("worker.drain_timeout_secs", 0, MAX_VISIBILITY_SECS)),
+        (config.worker.brake_secs, range("worker.brake_secs", 0, 3600)),
         (config.limits.row_mib, range("limits.row_mib", 1, 512)),
         (config.limits.depth, range("limits.depth", 1, 1000)),
         (config.limits.expansion_ratio, range("limits.expansion_ratio", 1, 1_000_000)),

@@ -110,7 +110,15 @@ pub enum StoreError {
     /// The object is in an archive and must be restored first.
     #[error("object is archived")]
     Archived,
-    /// The store cannot answer now: outage, throttling, credentials.
+    /// The store refuses this object, in its own words, and asking again would not help.
+    #[error("object store refuses: {code}: {message}")]
+    Refused {
+        /// The service's code, or what stands for it.
+        code: String,
+        /// The service's words.
+        message: String,
+    },
+    /// The store cannot answer now: outage, throttling, credentials. Only what is known to pass.
     #[error("object store is not answering")]
     Transient(#[source] anyhow::Error),
 }

@@ -3,7 +3,10 @@
 use super::{Body, Listed, ObjectInfo, ObjectStore, ReadTarget, StoreError};
 use anyhow::Context;
 use aws_sdk_s3::{
+    Client,
+    config::Region,
     error::{ProvideErrorMetadata, SdkError},
+    operation::{get_object::GetObjectOutput, head_object::HeadObjectOutput},
     primitives::DateTime as AwsDateTime,
 };
 use bytes::{Buf, Bytes};
@@ -13,71 +16,135 @@ use futures_util::{
     future::{self, BoxFuture},
     stream::{self, BoxStream},
 };
+use std::{
+    collections::HashMap,
+    error::Error,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Buckets whose region is remembered; more are asked for their region once more.
+const MAX_MOVED: usize = 1000;
+/// Bytes of a refusal's text that are kept.
+const MAX_TEXT: usize = 500;
 
 /// [`ObjectStore`] over the S3 API.
 #[derive(Debug, Clone)]
 pub struct S3Store {
-    client: aws_sdk_s3::Client,
+    client: Client,
+    /// Clients for buckets that are in other regions than ours.
+    moved: Arc<Mutex<HashMap<String, Client>>>,
 }
 
 impl S3Store {
     /// Returns a store that speaks through this configuration.
     #[must_use]
     pub fn new(config: &aws_config::SdkConfig, path_style: bool) -> Self {
-        let config = aws_sdk_s3::config::Builder::from(config).force_path_style(path_style).build();
-        Self { client: aws_sdk_s3::Client::from_conf(config) }
+        let mut builder = aws_sdk_s3::config::Builder::from(config).force_path_style(path_style);
+        if config.region().is_none() {
+            // Any region will do to learn a bucket's own.
+            builder.set_region(Some(Region::from_static("us-east-1")));
+        }
+        Self { client: Client::from_conf(builder.build()), moved: Arc::default() }
+    }
+
+    /// Asks for something of a bucket; once more in the bucket's own region when the answer says that it is another.
+    async fn ask<T, E, F>(&self, bucket: &str, send: impl Fn(Client) -> F) -> Result<T, SdkError<E>>
+    where
+        F: Future<Output = Result<T, SdkError<E>>>,
+        E: ProvideErrorMetadata,
+    {
+        let client = self.client(bucket);
+        let answer = send(client.clone()).await;
+        let other = answer.as_ref().err().and_then(region_told);
+        let Some(region) = other.filter(|region| client.config().region().is_none_or(|ours| ours.as_ref() != region))
+        else {
+            return answer;
+        };
+        let moved = client.config().to_builder().region(Region::new(region)).build();
+        let moved = Client::from_conf(moved);
+        let answer = send(moved.clone()).await;
+        // Told of the wrong region again, there is no way there.
+        if answer.as_ref().err().and_then(region_told).is_none() {
+            let mut known = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() >= MAX_MOVED {
+                known.clear();
+            }
+            known.insert(bucket.to_owned(), moved);
+        }
+        answer
+    }
+
+    fn client(&self, bucket: &str) -> Client {
+        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.get(bucket).unwrap_or(&self.client).clone()
+    }
+
+    async fn send_head(
+        &self,
+        target: &ReadTarget,
+    ) -> Result<HeadObjectOutput, SdkError<aws_sdk_s3::operation::head_object::HeadObjectError>> {
+        let send = |client: Client| {
+            let request = client.head_object().bucket(&target.bucket).key(&target.key);
+            request.set_version_id(target.version_id.clone()).send()
+        };
+        self.ask(&target.bucket, send).await
+    }
+
+    async fn send_get(
+        &self,
+        target: &ReadTarget,
+        range: Option<&Range<u64>>,
+    ) -> Result<GetObjectOutput, SdkError<aws_sdk_s3::operation::get_object::GetObjectError>> {
+        let send = |client: Client| {
+            let if_match = match (&target.version_id, &target.etag) {
+                (None, Some(etag)) => Some(format!("\"{etag}\"")),
+                _ => None,
+            };
+            let range = range.filter(|range| !range.is_empty());
+            client
+                .get_object()
+                .bucket(&target.bucket)
+                .key(&target.key)
+                .set_version_id(target.version_id.clone())
+                .set_if_match(if_match)
+                .set_range(range.map(|range| format!("bytes={}-{}", range.start, range.end - 1)))
+                .send()
+        };
+        self.ask(&target.bucket, send).await
     }
 }
 
 impl ObjectStore for S3Store {
     fn head<'a>(&'a self, target: &'a ReadTarget) -> BoxFuture<'a, Result<ObjectInfo, StoreError>> {
         Box::pin(async move {
-            let answer = self
-                .client
-                .head_object()
-                .bucket(&target.bucket)
-                .key(&target.key)
-                .set_version_id(target.version_id.clone())
-                .send()
-                .await;
-            match answer {
-                Ok(head) => object_info(head.version_id, head.e_tag, head.content_length, head.last_modified.as_ref()),
-                // A HEAD has no body, so its 400 and 403 do not say why; a GET of one byte does.
-                Err(SdkError::ServiceError(error)) if matches!(error.raw().status().as_u16(), 400 | 403) => {
+            match self.send_head(target).await {
+                Ok(head) => {
+                    object_info(target, head.version_id, head.e_tag, head.content_length, head.last_modified.as_ref())
+                }
+                // A HEAD has no body, so these do not say why; a GET of one byte does.
+                Err(SdkError::ServiceError(error)) if matches!(error.raw().status().as_u16(), 301 | 400 | 403) => {
                     self.get(target, Some(0..1)).await.map(|body| body.info)
                 }
-                Err(error) => Err(store_error(error)),
+                Err(error) => Err(store_error(error, || format!("HEAD {target}"))),
             }
         })
     }
 
-    fn get<'a>(
-        &'a self,
-        target: &'a ReadTarget,
-        range: Option<std::ops::Range<u64>>,
-    ) -> BoxFuture<'a, Result<Body, StoreError>> {
+    fn get<'a>(&'a self, target: &'a ReadTarget, range: Option<Range<u64>>) -> BoxFuture<'a, Result<Body, StoreError>> {
         Box::pin(async move {
-            let if_match = match (&target.version_id, &target.etag) {
-                (None, Some(etag)) => Some(format!("\"{etag}\"")),
-                _ => None,
+            let answer = self.send_get(target, range.as_ref()).await;
+            let answer = answer.map_err(|error| store_error(error, || format!("GET {target}")))?;
+            // Of a range only `Content-Range` says how long the whole is, and it need not.
+            let size = match answer.content_range.as_deref() {
+                Some(range) => range.rsplit('/').next().and_then(|size| size.parse().ok()),
+                None => answer.content_length,
             };
-            let answer = self
-                .client
-                .get_object()
-                .bucket(&target.bucket)
-                .key(&target.key)
-                .set_version_id(target.version_id.clone())
-                .set_if_match(if_match)
-                .set_range(range.clone().filter(|r| !r.is_empty()).map(|r| format!("bytes={}-{}", r.start, r.end - 1)))
-                .send()
-                .await
-                .map_err(store_error)?;
-            let whole = answer.content_range.as_deref().and_then(|range| range.rsplit('/').next()?.parse().ok());
-            let size = whole.or(answer.content_length);
-            let info = object_info(answer.version_id, answer.e_tag, size, answer.last_modified.as_ref())?;
-            let chunks = stream::unfold(answer.body, |mut body| async move {
+            let info = object_info(target, answer.version_id, answer.e_tag, size, answer.last_modified.as_ref())?;
+            let what = target.to_string();
+            let chunks = stream::unfold((answer.body, what), |(mut body, what)| async move {
                 let chunk = body.next().await?;
-                Some((chunk.context("read body"), body))
+                Some((chunk.with_context(|| format!("read body of {what}")), (body, what)))
             });
             let chunks = match range {
                 // A server may ignore Range and answer with the whole (RFC 9110, section 14.2); some stores do for
@@ -90,18 +157,52 @@ impl ObjectStore for S3Store {
     }
 
     fn list<'a>(&'a self, bucket: &'a str, prefix: &'a str) -> BoxStream<'a, Result<Listed, StoreError>> {
-        let pages = self.client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
-        stream::unfold(pages, |mut pages| async move {
-            let page = pages.next().await?;
-            let listed: Vec<Result<Listed, StoreError>> = match page {
-                Err(error) => vec![Err(store_error(error))],
-                Ok(page) => page.contents.unwrap_or_default().into_iter().filter_map(listed).map(Ok).collect(),
+        stream::unfold(Page::First, move |page| async move {
+            let token = match page {
+                Page::First => None,
+                Page::Next(token) => Some(token),
+                Page::None => return None,
             };
-            Some((stream::iter(listed), pages))
+            let send = |client: Client| {
+                client.list_objects_v2().bucket(bucket).prefix(prefix).set_continuation_token(token.clone()).send()
+            };
+            let (listed, next): (Vec<Result<Listed, StoreError>>, _) = match self.ask(bucket, send).await {
+                Err(error) => (vec![Err(store_error(error, || format!("list s3://{bucket}/{prefix}")))], Page::None),
+                Ok(page) => {
+                    let next = page.next_continuation_token.filter(|next| token.as_ref() != Some(next));
+                    let listed = page.contents.unwrap_or_default().into_iter().filter_map(listed).map(Ok).collect();
+                    (listed, next.map_or(Page::None, Page::Next))
+                }
+            };
+            Some((stream::iter(listed), next))
         })
         .flatten()
         .boxed()
     }
+}
+
+/// Which page of a listing comes next.
+enum Page {
+    First,
+    Next(String),
+    None,
+}
+
+/// Returns the region an answer says the bucket is in.
+fn region_told<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Option<String> {
+    let SdkError::ServiceError(service) = error else { return None };
+    if !matches!(service.raw().status().as_u16(), 301 | 400) {
+        return None;
+    }
+    // In the header or, where the signature is for the wrong region, at the end of the text.
+    let told = service.raw().headers().get("x-amz-bucket-region").or_else(|| {
+        let text = service.err().message().filter(|_| service.err().code() == Some("AuthorizationHeaderMalformed"))?;
+        text.rsplit_once("expecting '")?.1.split('\'').next()
+    });
+    let is_region = |region: &&str| {
+        !region.is_empty() && region.len() <= 64 && region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    told.filter(is_region).map(str::to_owned)
 }
 
 /// Keeps of a whole body the bytes of `range`.
@@ -136,16 +237,19 @@ fn listed(object: aws_sdk_s3::types::Object) -> Option<Listed> {
 }
 
 fn object_info(
+    target: &ReadTarget,
     version_id: Option<String>,
     etag: Option<String>,
     size: Option<i64>,
     last_modified: Option<&AwsDateTime>,
 ) -> Result<ObjectInfo, StoreError> {
-    let size = size
-        .and_then(|size| u64::try_from(size).ok())
-        .ok_or_else(|| StoreError::Transient(anyhow::anyhow!("the answer has no length")))?;
+    let size = size.and_then(|size| u64::try_from(size).ok()).ok_or_else(|| StoreError::Refused {
+        code: "NoLength".into(),
+        message: "the answer does not say how long the object is".into(),
+    })?;
     Ok(ObjectInfo {
-        version_id: version_id.filter(|v| v != "null" && !v.is_empty()),
+        // Not every store repeats the version that was asked for.
+        version_id: version_id.or_else(|| target.version_id.clone()).filter(|v| v != "null" && !v.is_empty()),
         etag: unquoted(&etag.unwrap_or_default()),
         size,
         last_modified: last_modified.and_then(time),
@@ -160,44 +264,184 @@ fn time(time: &AwsDateTime) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(time.secs(), time.subsec_nanos())
 }
 
-/// Tells apart what the caller can do about an S3 error; codes are those of the
-/// [S3 API reference](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
-fn store_error<E>(error: SdkError<E>) -> StoreError
+/// Tells apart what the caller can do about an S3 error.
+fn store_error<E>(error: SdkError<E>, what: impl Fn() -> String) -> StoreError
 where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
-    let SdkError::ServiceError(service) = &error else {
-        return StoreError::Transient(anyhow::Error::new(error).context("ask S3"));
+    let answer = match &error {
+        SdkError::ServiceError(service) => {
+            sort_answer(service.raw().status().as_u16(), service.err().code().unwrap_or_default())
+        }
+        SdkError::TimeoutError(_) => Answer::Passing,
+        // Nobody answered. What is not of the way is a request that cannot be made of this object.
+        SdkError::DispatchFailure(failure) => {
+            let is_of_the_network = failure.is_io() || failure.is_timeout();
+            let is_of_the_way = failure.as_connector_error().is_some_and(|error| service::aws::is_of_the_way(error));
+            if is_of_the_network || is_of_the_way { Answer::Passing } else { Answer::Refused("CannotBeAsked".into()) }
+        }
+        SdkError::ResponseError(answer) => {
+            let is_passing = answer.raw().status().is_server_error() || service::aws::is_of_the_way(&error);
+            if is_passing { Answer::Passing } else { Answer::Refused("CannotBeRead".into()) }
+        }
+        _ => Answer::Refused("CannotBeAsked".into()),
     };
-    let status = service.raw().status().as_u16();
-    let code = service.err().code().unwrap_or_default().to_owned();
-    let text = service.err().message().unwrap_or(&code).to_owned();
-    match (status, code.as_str()) {
-        (_, "NoSuchBucket") => StoreError::NoBucket,
-        (_, "InvalidObjectState") => StoreError::Archived,
+    let text = |error: SdkError<E>| match &error {
+        SdkError::ServiceError(service) => service.err().message().unwrap_or("no reason given").to_owned(),
+        _ => format!("{:#}", anyhow::Error::new(error)),
+    };
+    match answer {
+        Answer::Passing => StoreError::Transient(anyhow::Error::new(error).context(what())),
+        Answer::Missing => StoreError::Missing,
+        Answer::NoBucket => StoreError::NoBucket,
+        Answer::Changed => StoreError::Changed,
+        Answer::Archived => StoreError::Archived,
+        Answer::AccessDenied => StoreError::AccessDenied(shown(&text(error))),
+        Answer::Refused(code) => StoreError::Refused { code: shown(&code), message: shown(&text(error)) },
+    }
+}
+
+/// What S3 has said.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Missing,
+    NoBucket,
+    Changed,
+    Archived,
+    AccessDenied,
+    /// It is known to pass: trouble of the service, too many requests, our credentials or clock.
+    Passing,
+    /// Anything else, with its code.
+    Refused(String),
+}
+
+/// Sorts an answer; codes are those of the
+/// [S3 API reference](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
+fn sort_answer(status: u16, code: &str) -> Answer {
+    match (status, code) {
+        (_, "NoSuchBucket") => Answer::NoBucket,
+        (_, "InvalidObjectState") => Answer::Archived,
         // 405: the version named is a delete marker.
-        (404 | 405, _) | (_, "NoSuchKey" | "NoSuchVersion") => StoreError::Missing,
-        (412, _) => StoreError::Changed,
+        (404 | 405, _) | (_, "NoSuchKey" | "NoSuchVersion") => Answer::Missing,
+        (412, _) => Answer::Changed,
         // Credentials that are wrong or out of date are an outage of ours, not a property of the object.
         (
             _,
             "ExpiredToken"
+            | "ExpiredTokenException"
             | "InvalidToken"
             | "InvalidAccessKeyId"
+            | "InvalidClientTokenId"
+            | "UnrecognizedClientException"
+            | "RequestExpired"
             | "SignatureDoesNotMatch"
             | "TokenRefreshRequired"
-            | "RequestTimeTooSkewed"
-            | "ExpiredTokenException"
-            | "InvalidClientTokenId",
-        ) => StoreError::Transient(anyhow::Error::new(error).context("ask S3")),
-        (403, _) => StoreError::AccessDenied(if text.is_empty() { "no reason given".into() } else { text }),
-        _ => StoreError::Transient(anyhow::Error::new(error).context("ask S3")),
+            | "RequestTimeTooSkewed",
+        ) => Answer::Passing,
+        (
+            _,
+            "SlowDown"
+            | "BandwidthLimitExceeded"
+            | "RequestLimitExceeded"
+            | "TooManyRequests"
+            | "RequestTimeout"
+            | "OperationAborted"
+            | "ConditionalRequestConflict"
+            | "TemporaryRedirect"
+            | "InternalError"
+            | "ServiceUnavailable",
+        )
+        | (307 | 408 | 429, _) => Answer::Passing,
+        _ if code.contains("Throttl") => Answer::Passing,
+        // Not implemented, not this version of HTTP.
+        (501 | 505, _) => Answer::Refused(code_or_status(status, code)),
+        (500.., _) => Answer::Passing,
+        (403, "AccessDenied" | "Forbidden" | "") => Answer::AccessDenied,
+        _ => Answer::Refused(code_or_status(status, code)),
     }
+}
+
+fn code_or_status(status: u16, code: &str) -> String {
+    if code.is_empty() { format!("HTTP {status}") } else { code.to_owned() }
+}
+
+/// Returns a text for people: cut, and without what a terminal would obey.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut end = shown.len().min(MAX_TEXT);
+    while !shown.is_char_boundary(end) {
+        end -= 1;
+    }
+    shown.truncate(end);
+    shown
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_is_passing_only_if_it_is_known_to_pass() {
+        let refused = |code: &str| Answer::Refused(code.to_owned());
+        for (status, code, expected) in [
+            (503, "SlowDown", Answer::Passing),
+            (500, "InternalError", Answer::Passing),
+            (502, "", Answer::Passing),
+            (429, "", Answer::Passing),
+            (400, "RequestTimeout", Answer::Passing),
+            (400, "KMS.ThrottlingException", Answer::Passing),
+            (400, "ExpiredToken", Answer::Passing),
+            (403, "InvalidAccessKeyId", Answer::Passing),
+            (403, "RequestTimeTooSkewed", Answer::Passing),
+            (403, "AccessDenied", Answer::AccessDenied),
+            (403, "", Answer::AccessDenied),
+            (403, "InvalidObjectState", Answer::Archived),
+            (403, "AllAccessDisabled", refused("AllAccessDisabled")),
+            (404, "NoSuchKey", Answer::Missing),
+            (404, "NoSuchBucket", Answer::NoBucket),
+            (405, "MethodNotAllowed", Answer::Missing),
+            (412, "PreconditionFailed", Answer::Changed),
+            (301, "PermanentRedirect", refused("PermanentRedirect")),
+            (301, "", refused("HTTP 301")),
+            (400, "AuthorizationHeaderMalformed", refused("AuthorizationHeaderMalformed")),
+            (400, "KMS.DisabledException", refused("KMS.DisabledException")),
+            (400, "InvalidRequest", refused("InvalidRequest")),
+            (400, "InvalidArgument", refused("InvalidArgument")),
+            (400, "KeyTooLongError", refused("KeyTooLongError")),
+            (400, "SomethingNew", refused("SomethingNew")),
+            (409, "SomethingNew", refused("SomethingNew")),
+            (501, "NotImplemented", refused("NotImplemented")),
+        ] {
+            assert_eq!(sort_answer(status, code), expected, "{status} {code}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_cannot_be_made_is_refused_and_a_peer_out_of_reach_is_not() {
+        let config = aws_config::SdkConfig::builder()
+            .behavior_version(aws_config::BehaviorVersion::v2026_01_12())
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(aws_sdk_s3::config::SharedCredentialsProvider::new(
+                aws_sdk_s3::config::Credentials::new("a", "b", None, None, "test"),
+            ))
+            .http_client(service::aws::http_client().expect("no bundle is named"))
+            // Nobody listens on port 1.
+            .endpoint_url("http://127.0.0.1:1")
+            .retry_config(aws_config::retry::RetryConfig::disabled())
+            .build();
+        let store = S3Store::new(&config, true);
+        for (bucket, key, etag, expected) in [
+            ("b", "k", None, "not answering"),
+            ("b", "k", Some("a\u{1}b"), "CannotBeAsked"),
+            ("", "k", None, "CannotBeAsked"),
+            ("b", "", None, "CannotBeAsked"),
+        ] {
+            let target =
+                ReadTarget { bucket: bucket.into(), key: key.into(), version_id: None, etag: etag.map(str::to_owned) };
+            let error = store.get(&target, None).await.err().expect("nobody listens").to_string();
+            assert!(error.contains(expected) && !error.contains('\u{1}'), "{bucket}/{key} {etag:?}: {error}");
+        }
+    }
 
     #[tokio::test]
     async fn of_a_whole_body_only_the_range_is_kept() {

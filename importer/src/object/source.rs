@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::{runtime::Handle, sync::mpsc, time::Instant};
 
 /// Chunks between the network and the decoder; with the SDK's chunks of at most 128 KiB
 /// about 2 MiB an object. Fewer starve the decoder, more only cost memory.
@@ -25,6 +25,9 @@ const MIN_PART_BYTES: u64 = 512 * 1024;
 const PART_CHUNKS: usize = 1 << 16;
 /// Reads of one place that bring nothing before the object counts as out of reach.
 const MAX_FRUITLESS_READS: u32 = 5;
+/// How long reads of one place may bring nothing: a body that falls silent and one try anew.
+/// Longer keeps a slot waiting for a store that is gone.
+const MAX_FRUITLESS: Duration = Duration::from_secs(40);
 
 /// An object of a store as a [`Source`]: the length is always checked, and a body that breaks is
 /// resumed by range, under the same version or If-Match.
@@ -174,6 +177,7 @@ async fn pump(
     sender: mpsc::Sender<Result<Bytes, StoreError>>,
 ) {
     let mut fruitless_reads = 0;
+    let mut progress_at = Instant::now();
     loop {
         if range.is_empty() {
             return;
@@ -183,6 +187,11 @@ async fn pump(
             None => store.get(&target, Some(range.clone())).await,
         };
         let broke_off = match body {
+            // What If-Match should have said, of a store that does not know it.
+            Ok(body) if !is_of(&body.info, &target) => {
+                let _ = sender.send(Err(StoreError::Changed)).await;
+                return;
+            }
             Ok(mut body) => loop {
                 match body.chunks.next().await {
                     Some(Ok(chunk)) => {
@@ -195,6 +204,8 @@ async fn pump(
                         if sender.send(Ok(chunk)).await.is_err() || range.is_empty() {
                             return;
                         }
+                        // From here on: until now the reader may have been the slow one.
+                        progress_at = Instant::now();
                     }
                     Some(Err(error)) => break error,
                     None => break anyhow::anyhow!("body of {target} ended {} bytes early", range.end - range.start),
@@ -207,13 +218,22 @@ async fn pump(
             }
         };
         fruitless_reads += 1;
-        if fruitless_reads >= MAX_FRUITLESS_READS {
+        if fruitless_reads >= MAX_FRUITLESS_READS || progress_at.elapsed() >= MAX_FRUITLESS {
             let _ = sender.send(Err(StoreError::Transient(broke_off))).await;
             return;
         }
         tracing::debug!(error = format!("{broke_off:#}"), offset = range.start, "resuming a broken body");
         tokio::time::sleep(Duration::from_millis(50 << fruitless_reads)).await;
     }
+}
+
+/// Returns whether an answer is of the version that is being read.
+fn is_of(info: &ObjectInfo, target: &ReadTarget) -> bool {
+    let same_version = match (&info.version_id, &target.version_id) {
+        (Some(answered), Some(asked)) => answered == asked,
+        _ => true,
+    };
+    same_version && target.etag.as_ref().is_none_or(|etag| *etag == info.etag)
 }
 
 fn source_error(error: StoreError) -> io::Error {

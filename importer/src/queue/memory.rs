@@ -12,7 +12,11 @@ use tokio::time::Instant;
 pub struct MemoryQueue {
     state: Mutex<State>,
     visibility_timeout: Duration,
+    max_bytes: usize,
 }
+
+/// A message's body and attributes together, at most: SQS's limit.
+const MAX_BYTES: usize = 262_144;
 
 #[derive(Default)]
 struct State {
@@ -30,7 +34,13 @@ impl MemoryQueue {
     /// Returns an empty queue.
     #[must_use]
     pub fn new(visibility_timeout: Duration) -> Self {
-        Self { state: Mutex::default(), visibility_timeout }
+        Self { state: Mutex::default(), visibility_timeout, max_bytes: MAX_BYTES }
+    }
+
+    /// Lets messages of its dead-letter queue be so long at most, attributes included.
+    #[must_use]
+    pub fn with_max_bytes(self, max_bytes: usize) -> Self {
+        Self { max_bytes, ..self }
     }
 
     /// Sends a message.
@@ -120,6 +130,10 @@ impl Queue for MemoryQueue {
 
     fn forward<'a>(&'a self, body: &'a str, attributes: &'a [(&'a str, String)]) -> BoxFuture<'a, anyhow::Result<()>> {
         Box::pin(async move {
+            let texts = attributes.iter().map(|(name, text)| name.len() + text.len() + "String".len());
+            if body.len() + texts.sum::<usize>() > self.max_bytes {
+                return Err(super::Refused.into());
+            }
             let attributes = attributes.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
             self.lock().dead_letters.push((body.to_owned(), attributes));
             Ok(())

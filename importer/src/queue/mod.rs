@@ -55,6 +55,12 @@ pub enum EntryError {
     Failed(String),
 }
 
+/// The queue will never take the message: it is too long, or holds what the queue does not accept. In the chain
+/// of what [`Queue::forward`] returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the queue does not take the message")]
+pub struct Refused;
+
 /// What a worker needs of a queue. SQS and the in-memory twin keep the same contract.
 pub trait Queue: Send + Sync {
     /// Waits up to `wait` for messages and returns at most `max` (1 to 10) of them, hidden from others for the visibility timeout.
@@ -69,7 +75,8 @@ pub trait Queue: Send + Sync {
     /// Returns whether there is a dead-letter queue to forward to.
     fn has_dead_letter_queue(&self) -> bool;
 
-    /// Sends a body with message attributes (name, text) to the dead-letter queue. `Ok` means it is stored there.
+    /// Sends a body with message attributes (name, text) to the dead-letter queue. `Ok` means it is stored there;
+    /// with [`Refused`] in the error's chain, trying again is in vain.
     fn forward<'a>(&'a self, body: &'a str, attributes: &'a [(&'a str, String)]) -> BoxFuture<'a, anyhow::Result<()>>;
 
     /// Returns the queue's depth.

@@ -1,6 +1,6 @@
 //! What a queue is set to, for `check`.
 
-use super::sqs::{attributes, url_of_policy};
+use super::sqs::{attributes, client, url_of_policy};
 use anyhow::Context;
 use aws_sdk_sqs::types::QueueAttributeName;
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ pub struct QueueSettings {
 /// # Errors
 /// When SQS does not answer, denies access or does not know the queue.
 pub async fn read(config: &aws_config::SdkConfig, url: &str) -> anyhow::Result<QueueSettings> {
-    let client = aws_sdk_sqs::Client::new(config);
+    let client = client(config, url);
     let found = attributes(&client, url, [QueueAttributeName::All]).await?;
     let mut settings = from_attributes(&found)?;
     if let Some(policy) = found.get(&QueueAttributeName::RedrivePolicy) {

@@ -1,20 +1,29 @@
 //! [`Queue`] over SQS.
 
-use super::{EntryError, Message, Queue, QueueDepth};
+use super::{EntryError, Message, Queue, QueueDepth, Refused};
 use anyhow::{Context, bail};
 use aws_sdk_sqs::{
-    config::retry::RetryConfig,
+    config::{Builder, retry::RetryConfig},
+    error::{ProvideErrorMetadata, SdkError},
     types::{
         BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
-        MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName,
+        MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry,
     },
 };
 use chrono::DateTime;
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use service::aws::{ATTEMPT, SilenceIsFinal, ends};
 use std::{collections::HashMap, time::Duration};
 
 /// Entries of a batch call: SQS's limit.
-const BATCH: usize = 10;
+pub const BATCH: usize = 10;
+/// Bytes of the bodies of a batch together, as of one body: SQS's limit.
+const BATCH_BYTES: usize = 262_144;
+/// Batches on their way at once, so that one without an answer does not keep the others waiting.
+/// More are only more connections; fewer make a hundred batches lapse by a few silent ones.
+const BATCHES_AT_ONCE: usize = 16;
+/// How much longer than it waits for messages a receive may take.
+const RECEIVE_GRACE: Duration = Duration::from_secs(10);
 
 /// Message attribute that says why a message was forwarded.
 pub const REASON_ATTRIBUTE: &str = "penstock-reason";
@@ -24,8 +33,15 @@ pub const REASON_ATTRIBUTE: &str = "penstock-reason";
 pub struct SqsQueue {
     client: aws_sdk_sqs::Client,
     url: String,
-    dead_letter_url: Option<String>,
+    dead_letters: Option<DeadLetters>,
     visibility_timeout: Duration,
+}
+
+/// A dead-letter queue, which may be in another region.
+#[derive(Debug, Clone)]
+struct DeadLetters {
+    client: aws_sdk_sqs::Client,
+    url: String,
 }
 
 impl SqsQueue {
@@ -39,48 +55,146 @@ impl SqsQueue {
         dead_letter_url: Option<&str>,
         visibility_timeout: Duration,
     ) -> anyhow::Result<Self> {
-        let client = aws_sdk_sqs::Client::new(config);
+        let client = client(config, url);
         let attributes = attributes(&client, url, [QueueAttributeName::All]).await?;
         if attributes.contains_key(&QueueAttributeName::FifoQueue) {
             bail!("queue {url} is a FIFO queue; Penstock orders by what S3 says and needs a standard queue");
         }
-        let dead_letter_url = match dead_letter_url {
-            Some(url) => Some(url.to_owned()),
+        let dead_letters = match dead_letter_url {
+            Some(dead) => Some(DeadLetters { client: self::client(config, dead), url: dead.to_owned() }),
             None => match attributes.get(&QueueAttributeName::RedrivePolicy) {
-                Some(policy) => Some(url_of_policy(&client, policy).await?),
+                Some(policy) => {
+                    Some(DeadLetters { client: client.clone(), url: url_of_policy(&client, policy).await? })
+                }
                 None => None,
             },
         };
-        Ok(Self { client, url: url.to_owned(), dead_letter_url, visibility_timeout })
+        Ok(Self { client, url: url.to_owned(), dead_letters, visibility_timeout })
     }
 
     /// Returns the dead-letter queue as a queue of its own, to take messages out of; None when there is none.
     #[must_use]
     pub fn dead_letters(&self) -> Option<Self> {
-        let url = self.dead_letter_url.clone()?;
-        Some(Self {
-            client: self.client.clone(),
-            url,
-            dead_letter_url: None,
-            visibility_timeout: self.visibility_timeout,
-        })
+        let DeadLetters { client, url } = self.dead_letters.clone()?;
+        Some(Self { client, url, dead_letters: None, visibility_timeout: self.visibility_timeout })
     }
 
-    /// Sends a message. `Ok` means it is stored.
-    ///
-    /// # Errors
-    /// When SQS does not take it.
-    pub async fn send(&self, body: &str) -> anyhow::Result<()> {
-        let sent = self.client.send_message().queue_url(&self.url).message_body(body).send().await;
-        sent.with_context(|| format!("send to queue {}", self.url))?;
-        Ok(())
+    /// Sends messages, in batches. One result a body, in order; `Ok` means it is stored.
+    pub async fn send(&self, bodies: &[String]) -> Vec<anyhow::Result<()>> {
+        let sending = batches(bodies).into_iter().map(|batch| self.send_batch(batch));
+        stream::iter(sending).buffered(BATCHES_AT_ONCE).collect::<Vec<_>>().await.into_iter().flatten().collect()
+    }
+
+    async fn send_batch(&self, bodies: &[String]) -> Vec<anyhow::Result<()>> {
+        let entries = bodies.iter().enumerate().map(|(place, body)| {
+            SendMessageBatchRequestEntry::builder()
+                .id(place.to_string())
+                .message_body(body)
+                .build()
+                .expect("id and body are set")
+        });
+        let request = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries.collect()));
+        let answer = request.send().await;
+        let what = || format!("send to queue {}", self.url);
+        entry_results(bodies.len(), answer.map(|answer| answer.failed))
+            .into_iter()
+            .map(|result| result.with_context(what))
+            .collect()
+    }
+
+    async fn extend_batch(&self, handles: &[String], timeout: Duration) -> Vec<Result<(), EntryError>> {
+        let entries = handles.iter().enumerate().map(|(place, handle)| {
+            ChangeMessageVisibilityBatchRequestEntry::builder()
+                .id(place.to_string())
+                .receipt_handle(handle)
+                .visibility_timeout(seconds(timeout))
+                .build()
+                .expect("id and handle are set")
+        });
+        let answer = self
+            .client
+            .change_message_visibility_batch()
+            .queue_url(&self.url)
+            .set_entries(Some(entries.collect()))
+            .customize()
+            .config_override(within(self.extension()))
+            .send()
+            .await;
+        entry_results(handles.len(), answer.map(|answer| answer.failed))
+    }
+
+    async fn delete_batch(&self, handles: &[String]) -> Vec<Result<(), EntryError>> {
+        let entries = handles.iter().enumerate().map(|(place, handle)| {
+            DeleteMessageBatchRequestEntry::builder()
+                .id(place.to_string())
+                .receipt_handle(handle)
+                .build()
+                .expect("id and handle are set")
+        });
+        let answer = self
+            .client
+            .delete_message_batch()
+            .queue_url(&self.url)
+            .set_entries(Some(entries.collect()))
+            .customize()
+            // The acker tries failed entries again itself; what is never deleted comes back and is recognised.
+            .config_override(within(ATTEMPT).retry_config(RetryConfig::disabled()))
+            .send()
+            .await;
+        entry_results(handles.len(), answer.map(|answer| answer.failed))
+    }
+
+    /// Returns how long one extension may take. Messages are extended at a third of the visibility timeout, so
+    /// that after one without an answer there is time for others.
+    fn extension(&self) -> Duration {
+        (self.visibility_timeout / 6).clamp(Duration::from_secs(1), ATTEMPT)
     }
 
     /// Returns the dead-letter queue's URL.
     #[must_use]
     pub fn dead_letter_url(&self) -> Option<&str> {
-        self.dead_letter_url.as_deref()
+        self.dead_letters.as_ref().map(|dead| dead.url.as_str())
     }
+}
+
+/// Returns a client for the queue of this URL, in its region.
+#[must_use]
+pub fn client(config: &aws_config::SdkConfig, url: &str) -> aws_sdk_sqs::Client {
+    let config = service::aws::for_queue(config, url);
+    let config = Builder::from(&config).retry_classifier(SilenceIsFinal).build();
+    aws_sdk_sqs::Client::from_conf(config)
+}
+
+/// Returns what makes a call end after so long, all its tries together.
+fn within(limit: Duration) -> Builder {
+    Builder::default().timeout_config(ends(limit, limit))
+}
+
+/// A call for a batch of entries, with one result an entry.
+type Batch<'a> = BoxFuture<'a, Vec<Result<(), EntryError>>>;
+
+/// Makes the calls, several at once, and returns the results in the entries' order.
+fn in_turn(calls: Vec<Batch<'_>>) -> Batch<'_> {
+    let answers = stream::iter(calls).buffered(BATCHES_AT_ONCE);
+    Box::pin(answers.collect::<Vec<_>>().map(|results| results.into_iter().flatten().collect()))
+}
+
+/// Cuts bodies into batches that SQS takes: by their number and by their bytes together.
+fn batches(bodies: &[String]) -> Vec<&[String]> {
+    let mut batches = Vec::new();
+    let mut rest = bodies;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = rest.iter().take(BATCH).take_while(|body| {
+            bytes += body.len();
+            bytes <= BATCH_BYTES
+        });
+        // A body too long for any batch goes alone, to be refused by name.
+        let (batch, others) = rest.split_at(fits.count().max(1));
+        batches.push(batch);
+        rest = others;
+    }
+    batches
 }
 
 /// Reads queue attributes.
@@ -135,79 +249,41 @@ impl Queue for SqsQueue {
                 .visibility_timeout(seconds(self.visibility_timeout))
                 .message_system_attribute_names(MessageSystemAttributeName::All)
                 .message_attribute_names(REASON_ATTRIBUTE)
+                .customize()
+                .config_override(within(wait + RECEIVE_GRACE))
                 .send()
                 .await
-                .context("receive messages")?;
+                .with_context(|| format!("receive messages from queue {}", self.url))?;
             Ok(answer.messages.unwrap_or_default().into_iter().filter_map(message).collect())
         })
     }
 
     fn extend<'a>(&'a self, handles: &'a [String], timeout: Duration) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
-        Box::pin(async move {
-            let mut results = Vec::with_capacity(handles.len());
-            for batch in handles.chunks(BATCH) {
-                let entries = batch.iter().enumerate().map(|(place, handle)| {
-                    ChangeMessageVisibilityBatchRequestEntry::builder()
-                        .id(place.to_string())
-                        .receipt_handle(handle)
-                        .visibility_timeout(seconds(timeout))
-                        .build()
-                        .expect("id and handle are set")
-                });
-                let answer = self
-                    .client
-                    .change_message_visibility_batch()
-                    .queue_url(&self.url)
-                    .set_entries(Some(entries.collect()))
-                    .send()
-                    .await;
-                results.extend(entry_results(batch.len(), answer.map(|answer| answer.failed)));
-            }
-            results
-        })
+        let batches = handles.chunks(BATCH);
+        in_turn(batches.map(|batch| Box::pin(self.extend_batch(batch, timeout)) as Batch<'a>).collect())
     }
 
     fn delete<'a>(&'a self, handles: &'a [String]) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
-        Box::pin(async move {
-            let mut results = Vec::with_capacity(handles.len());
-            for batch in handles.chunks(BATCH) {
-                let entries = batch.iter().enumerate().map(|(place, handle)| {
-                    DeleteMessageBatchRequestEntry::builder()
-                        .id(place.to_string())
-                        .receipt_handle(handle)
-                        .build()
-                        .expect("id and handle are set")
-                });
-                let answer = self
-                    .client
-                    .delete_message_batch()
-                    .queue_url(&self.url)
-                    .set_entries(Some(entries.collect()))
-                    .customize()
-                    // The acker tries failed entries again itself; what is never deleted comes back and is recognised.
-                    .config_override(aws_sdk_sqs::config::Builder::default().retry_config(RetryConfig::disabled()))
-                    .send()
-                    .await;
-                results.extend(entry_results(batch.len(), answer.map(|answer| answer.failed)));
-            }
-            results
-        })
+        in_turn(handles.chunks(BATCH).map(|batch| Box::pin(self.delete_batch(batch)) as Batch<'a>).collect())
     }
 
     fn has_dead_letter_queue(&self) -> bool {
-        self.dead_letter_url.is_some()
+        self.dead_letters.is_some()
     }
 
     fn forward<'a>(&'a self, body: &'a str, attributes: &'a [(&'a str, String)]) -> BoxFuture<'a, anyhow::Result<()>> {
         Box::pin(async move {
-            let url = self.dead_letter_url.as_ref().context("there is no dead-letter queue")?;
-            let mut request = self.client.send_message().queue_url(url).message_body(body);
+            let DeadLetters { client, url } = self.dead_letters.as_ref().context("there is no dead-letter queue")?;
+            let mut request = client.send_message().queue_url(url).message_body(body);
             for (name, text) in attributes {
                 let value = MessageAttributeValue::builder().data_type("String").string_value(text).build();
                 request = request.message_attributes(*name, value.context("build a message attribute")?);
             }
-            request.send().await.context("send to the dead-letter queue")?;
-            Ok(())
+            match request.send().await {
+                Ok(_) => Ok(()),
+                Err(error) if is_refused(&error) => Err(anyhow::Error::new(error).context(Refused)),
+                Err(error) => Err(anyhow::Error::new(error).context(format!("send to the dead-letter queue {url}"))),
+            }
         })
     }
 
@@ -225,6 +301,15 @@ impl Queue for SqsQueue {
             Ok(QueueDepth { visible: number(Visible)?, in_flight: number(InFlight)?, delayed: number(Delayed)? })
         })
     }
+}
+
+/// Returns whether SQS says of the message itself that it does not take it: it is too long, or holds characters it
+/// does not accept.
+fn is_refused<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    const CODES: [&str; 4] = ["InvalidParameterValue", "InvalidMessageContents", "InvalidAttributeValue", "TooLong"];
+    let code = error.code().unwrap_or_default();
+    CODES.iter().any(|known| code.contains(known))
+        || error.raw_response().is_some_and(|answer| answer.status().as_u16() == 413)
 }
 
 fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
@@ -276,4 +361,22 @@ where
 
 fn seconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_hold_ten_bodies_and_what_sqs_takes_of_bytes() {
+        let sizes = |lengths: &[usize]| {
+            let bodies: Vec<String> = lengths.iter().map(|length| "x".repeat(*length)).collect();
+            batches(&bodies).into_iter().map(<[String]>::len).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(&[]), [0; 0]);
+        assert_eq!(sizes(&[1; 25]), [10, 10, 5]);
+        assert_eq!(sizes(&[BATCH_BYTES / 2; 3]), [2, 1]);
+        assert_eq!(sizes(&[BATCH_BYTES / 2, BATCH_BYTES / 2 + 1, 1]), [1, 2]);
+        assert_eq!(sizes(&[1, BATCH_BYTES + 1, 1]), [1, 1, 1], "one too long for any goes alone");
+    }
 }

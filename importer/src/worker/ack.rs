@@ -3,13 +3,19 @@
 use super::InHand;
 use crate::queue::{EntryError, Queue};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{Mutex, mpsc};
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 use tracing::{debug, warn};
 
 /// Entries of a batch delete: SQS's limit.
 const BATCH: usize = 10;
 /// How long a delete waits for company.
 const LINGER: Duration = Duration::from_millis(20);
+/// Batches on their way at once: one without an answer does not keep the others waiting.
+const BATCHES_AT_ONCE: usize = 8;
 /// Times a failed delete is tried; after that the message comes back and is recognised.
 const TRIES: u32 = 5;
 
@@ -36,17 +42,21 @@ impl Acker {
         }
     }
 
-    /// Waits until everything handed over is deleted.
-    pub async fn finish(&self) {
+    /// Waits until everything handed over is deleted, or `end`; what is not deleted by then stays in hand.
+    pub async fn finish(&self, end: Instant) {
         self.sender.lock().await.take();
-        if let Some(task) = self.task.lock().await.take() {
-            let _ = task.await;
+        if let Some(mut task) = self.task.lock().await.take()
+            && timeout_at(end, &mut task).await.is_err()
+        {
+            warn!("the queue does not answer deletes; what is not deleted will come back and be recognised");
+            task.abort();
         }
     }
 }
 
 async fn delete_all(queue: Arc<dyn Queue>, in_hand: Arc<InHand>, mut receiver: mpsc::Receiver<String>) {
     let mut batch: Vec<String> = Vec::with_capacity(BATCH);
+    let mut deleting = JoinSet::new();
     while receiver.recv_many(&mut batch, BATCH).await > 0 {
         if batch.len() < BATCH && !receiver.is_closed() {
             tokio::time::sleep(LINGER).await;
@@ -57,8 +67,14 @@ async fn delete_all(queue: Arc<dyn Queue>, in_hand: Arc<InHand>, mut receiver: m
                 }
             }
         }
-        delete(&*queue, &in_hand, std::mem::take(&mut batch)).await;
+        while deleting.try_join_next().is_some() {}
+        if deleting.len() == BATCHES_AT_ONCE {
+            deleting.join_next().await;
+        }
+        let (queue, in_hand, batch) = (Arc::clone(&queue), Arc::clone(&in_hand), std::mem::take(&mut batch));
+        deleting.spawn(async move { delete(&*queue, &in_hand, batch).await });
     }
+    while deleting.join_next().await.is_some() {}
 }
 
 async fn delete(queue: &dyn Queue, in_hand: &InHand, mut message_ids: Vec<String>) {
@@ -102,7 +118,81 @@ async fn delete(queue: &dyn Queue, in_hand: &InHand, mut message_ids: Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::memory::MemoryQueue;
+    use crate::queue::{Message, QueueDepth, memory::MemoryQueue};
+    use futures_util::future::{BoxFuture, pending};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A queue whose first so many deletes are never answered.
+    struct Silent {
+        queue: MemoryQueue,
+        n_silent: AtomicUsize,
+    }
+
+    impl Silent {
+        fn new(n_silent: usize) -> Self {
+            Self { queue: MemoryQueue::new(Duration::from_secs(60)), n_silent: AtomicUsize::new(n_silent) }
+        }
+    }
+
+    impl Queue for Silent {
+        fn receive(&self, max: usize, wait: Duration) -> BoxFuture<'_, anyhow::Result<Vec<Message>>> {
+            self.queue.receive(max, wait)
+        }
+
+        fn extend<'a>(
+            &'a self,
+            handles: &'a [String],
+            timeout: Duration,
+        ) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
+            self.queue.extend(handles, timeout)
+        }
+
+        fn delete<'a>(&'a self, handles: &'a [String]) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
+            let one_less = |n: usize| n.checked_sub(1);
+            match self.n_silent.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) {
+                Ok(_) => Box::pin(pending()),
+                Err(_) => self.queue.delete(handles),
+            }
+        }
+
+        fn has_dead_letter_queue(&self) -> bool {
+            false
+        }
+
+        fn forward<'a>(
+            &'a self,
+            body: &'a str,
+            attributes: &'a [(&'a str, String)],
+        ) -> BoxFuture<'a, anyhow::Result<()>> {
+            self.queue.forward(body, attributes)
+        }
+
+        fn depth(&self) -> BoxFuture<'_, anyhow::Result<QueueDepth>> {
+            self.queue.depth()
+        }
+    }
+
+    async fn received(queue: &Silent, in_hand: &InHand, ids: &[&str]) {
+        ids.iter().for_each(|id| queue.queue.send(id, "body"));
+        for message in queue.receive(10, Duration::ZERO).await.expect("memory") {
+            assert!(in_hand.take(&message));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_delete_without_an_answer_does_not_keep_others_waiting_nor_the_end() {
+        let (queue, in_hand) = (Arc::new(Silent::new(1)), Arc::new(InHand::default()));
+        received(&queue, &in_hand, &["silent", "other"]).await;
+        let acker = Acker::start(Arc::clone(&queue) as Arc<dyn Queue>, Arc::clone(&in_hand));
+        acker.delete("silent").await;
+        // Longer than a batch waits for company.
+        tokio::time::sleep(10 * LINGER).await;
+        acker.delete("other").await;
+        tokio::time::sleep(10 * LINGER).await;
+        assert_eq!(in_hand.handle("other"), None, "it is deleted");
+        acker.finish(Instant::now() + LINGER).await;
+        assert!(in_hand.handle("silent").is_some(), "it stays in hand");
+    }
 
     #[tokio::test]
     async fn a_message_received_again_while_it_is_deleted_is_deleted_by_its_newer_handle() {

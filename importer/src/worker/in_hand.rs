@@ -4,7 +4,7 @@ use super::HOLD_LIMIT;
 use crate::queue::{EntryError, Message, Queue};
 use chrono::{DateTime, Utc};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -99,6 +99,14 @@ impl InHand {
         if bytes >= MAX_HELD_BYTES { 0 } else { MAX_HELD.saturating_sub(held.len()) }
     }
 
+    /// Returns whether there is so little room left that nothing should wait in hand for better times.
+    #[must_use]
+    pub fn is_filling(&self) -> bool {
+        let held = self.lock();
+        let bytes: usize = held.values().map(|held| held.body_bytes).sum();
+        bytes >= MAX_HELD_BYTES / 4 * 3 || held.len() >= MAX_HELD / 4 * 3
+    }
+
     /// Returns whether nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -139,34 +147,54 @@ impl InHand {
     }
 }
 
-/// Extends every held message, also those waiting their turn, at a third of the visibility timeout:
-/// two attempts may fail before one becomes visible.
+/// Extends every held message, also those waiting their turn, at a third of the visibility timeout, and at once
+/// again where that failed: four attempts may fail before one becomes visible, also when each is a silence of a
+/// sixth of the timeout.
 pub(super) async fn keep(queue: Arc<dyn Queue>, in_hand: Arc<InHand>, visibility_timeout: Duration) {
     let mut ticks = tokio::time::interval(visibility_timeout / 3);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let (ids, handles): (Vec<_>, Vec<_>) = in_hand.to_extend().into_iter().unzip();
-        let results = queue.extend(&handles, visibility_timeout).await;
-        let mut n_failed = 0;
-        for ((result, id), handle) in results.into_iter().zip(&ids).zip(&handles) {
-            match result {
-                Ok(()) => {}
-                // Deleted a moment ago, or received by another after a pause of ours; the fence sorts it out.
-                Err(EntryError::Stale) => {
-                    debug!(sqs.message_id = id, "message is no longer ours to extend");
-                    in_hand.lose(id, handle);
-                }
-                Err(EntryError::Failed(error)) => {
-                    n_failed += 1;
-                    debug!(sqs.message_id = id, error, "extend failed");
-                }
-            }
-        }
-        if n_failed > 0 {
-            warn!(messages = n_failed, "could not extend messages; trying again");
+        let failed = extend(&*queue, &in_hand, in_hand.to_extend(), visibility_timeout).await;
+        if !failed.is_empty() {
+            tokio::time::sleep(visibility_timeout / 24).await;
+            // Only what is still in hand, by its newest handle.
+            let again = in_hand.to_extend().into_iter().filter(|(id, _)| failed.contains(id)).collect();
+            extend(&*queue, &in_hand, again, visibility_timeout).await;
         }
     }
+}
+
+/// Extends messages, and returns the ids of those that could not be.
+async fn extend(
+    queue: &dyn Queue,
+    in_hand: &InHand,
+    messages: Vec<(String, String)>,
+    visibility_timeout: Duration,
+) -> HashSet<String> {
+    let (ids, handles): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
+    let results = queue.extend(&handles, visibility_timeout).await;
+    let mut failed = HashSet::new();
+    let mut why = None;
+    for ((result, id), handle) in results.into_iter().zip(ids).zip(&handles) {
+        match result {
+            Ok(()) => {}
+            // Deleted a moment ago, or received by another after a pause of ours; the fence sorts it out.
+            Err(EntryError::Stale) => {
+                debug!(sqs.message_id = id, "message is no longer ours to extend");
+                in_hand.lose(&id, handle);
+            }
+            Err(EntryError::Failed(error)) => {
+                debug!(sqs.message_id = id, error, "extend failed");
+                failed.insert(id);
+                why = Some(error);
+            }
+        }
+    }
+    if let Some(error) = why {
+        warn!(messages = failed.len(), error, "could not extend messages; trying again");
+    }
+    failed
 }
 
 /// Messages in hand at most, most of them held for a dataset in trouble. More cost memory and extensions

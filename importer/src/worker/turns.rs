@@ -57,6 +57,7 @@ struct Waiting {
     class: Class,
     /// The record, where it may be settled together with others.
     record: Option<Record>,
+    message_id: String,
     sender: oneshot::Sender<Call>,
 }
 
@@ -94,9 +95,9 @@ impl Turns {
     }
 
     /// Waits for a slot, or, where `record` is given, for another of its dataset that takes it along.
-    pub async fn wait(&self, class: Class, record: Option<Record>) -> Call {
+    pub async fn wait(&self, class: Class, record: Option<Record>, message_id: &str) -> Call {
         let (sender, receiver) = oneshot::channel();
-        self.lock().waiting.push_back(Waiting { class, record, sender });
+        self.lock().waiting.push_back(Waiting { class, record, message_id: message_id.to_owned(), sender });
         self.give();
         receiver.await.expect("a waiting record is only forgotten when it no longer waits")
     }
@@ -123,12 +124,18 @@ impl Turns {
         companions
     }
 
-    /// Returns how many records wait for their dataset's trouble rather than for a free slot.
+    /// Returns the message of each record that waits for its dataset's trouble rather than for a free slot.
     #[must_use]
-    pub fn n_stalled(&self) -> usize {
+    pub fn stalled(&self) -> Vec<String> {
         let state = self.lock();
         let waiting = state.waiting.iter().filter(|waiting| !waiting.sender.is_closed());
-        waiting.filter(|waiting| state.is_troubled(&waiting.class)).count()
+        waiting.filter(|waiting| state.is_troubled(&waiting.class)).map(|waiting| waiting.message_id.clone()).collect()
+    }
+
+    /// Returns whether a record of this class would wait for its dataset's trouble.
+    #[must_use]
+    pub fn is_troubled(&self, class: &Class) -> bool {
+        self.lock().is_troubled(class)
     }
 
     /// Returns whether all slots are taken and the one more is not: whoever has none would begin at once.
@@ -289,7 +296,7 @@ mod tests {
     }
 
     async fn turn(turns: &Turns, class: Class) -> Turn {
-        match turns.wait(class, None).await {
+        match turns.wait(class, None, "m").await {
             Call::Turn(turn) => turn,
             Call::Along(_) => panic!("it has to be settled alone"),
         }
@@ -309,7 +316,7 @@ mod tests {
             .into_iter()
             .map(|(dataset, key)| {
                 let turns = turns.clone();
-                tokio::spawn(async move { turns.wait(class(dataset), key.map(record)).await })
+                tokio::spawn(async move { turns.wait(class(dataset), key.map(record), "m").await })
             })
             .collect();
         while turns.lock().waiting.len() < waiting.len() {
@@ -383,19 +390,19 @@ mod tests {
         let mut bench = Bench::new(4);
         bench.wait(&["0a"; 12]).await;
         assert_eq!(bench.running().await, "0a×4");
-        assert_eq!(bench.turns.n_stalled(), 0);
+        assert_eq!(bench.turns.stalled().len(), 0);
         for _ in 0..4 {
             bench.end("0a", Turn::held);
         }
         assert_eq!(bench.running().await, "0a×1");
-        assert_eq!(bench.turns.n_stalled(), 7);
+        assert_eq!(bench.turns.stalled().len(), 7);
         bench.wait(&["1b"; 3]).await;
         assert_eq!(bench.running().await, "0a×1 1b×3", "who is in trouble leaves the slots to others");
         bench.end("0a", Turn::settled);
         bench.end("1b", Turn::settled);
         bench.end("1b", Turn::settled);
         assert_eq!(bench.running().await, "0a×3 1b×1", "and has them back when it works");
-        assert_eq!(bench.turns.n_stalled(), 0);
+        assert_eq!(bench.turns.stalled().len(), 0);
     }
 
     #[tokio::test]

@@ -63,7 +63,13 @@ pub async fn check(config: Config) -> Findings {
             None
         }
     };
-    let aws = service::aws::config().await;
+    let aws = match service::aws::config().await {
+        Ok(aws) => aws,
+        Err(error) => {
+            found.wrong(format!("AWS: {error:#}"), "name a bundle of certificates in PEM, or unset AWS_CA_BUNDLE");
+            return found;
+        }
+    };
     for pool in &config.pools {
         check_pool(pool, &aws, store.as_mut(), &mut found).await;
     }

@@ -42,7 +42,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     } else {
         info!("no [database]: no measured rate, no history and no leader among several scalers");
     }
-    let aws = service::aws::config().await;
+    let aws = service::aws::config().await?;
     let mut loops = JoinSet::new();
     let keeping = CancellationToken::new();
     let mut keepers = JoinSet::new();
@@ -88,7 +88,7 @@ pub async fn once(config: Config) -> Result<String, Failure> {
         }
     }
     Store::new(database.clone(), APPLICATION_NAME).migrate().await?;
-    let aws = service::aws::config().await;
+    let aws = service::aws::config().await?;
     let mut text = String::new();
     for pool in config.pools {
         let name = pool.name.clone();

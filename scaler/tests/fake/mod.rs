@@ -80,7 +80,7 @@ impl FakeAutoScaling {
             .region(Region::new("eu-west-1"))
             .endpoint_url(format!("http://{}", self.address))
             .credentials_provider(SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "test")))
-            .http_client(service::aws::http_client())
+            .http_client(service::aws::http_client().expect("no bundle is named"))
             .build()
     }
 }

@@ -50,7 +50,7 @@ fn config(url: &str) -> SdkConfig {
         .region(Region::new("eu-west-1"))
         .endpoint_url(url)
         .credentials_provider(SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "test")))
-        .http_client(service::aws::http_client())
+        .http_client(service::aws::http_client().expect("no bundle is named"))
         .build()
 }
 

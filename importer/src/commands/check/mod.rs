@@ -99,7 +99,7 @@ async fn print(config: &Config, file_name: &str, out: &mut impl Write) -> anyhow
     let router = Router::new(config).context("compile the patterns")?;
     output::line(out, &format!("configuration {file_name}: {}", datasets_named(&config.datasets)))?;
     check_routing(config, &router, &mut findings);
-    let sdk = service::aws::config().await;
+    let sdk = service::aws::config().await?;
     check_queue(config, &sdk, &mut findings, out).await?;
     let store = S3Store::new(&sdk, path_style(&sdk));
     check_datasets(config, &router, &Arc::new(store), &mut findings, out).await?;

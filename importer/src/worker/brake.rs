@@ -1,0 +1,547 @@
+//! The brake: what to do when objects fail for a cause that may not be theirs. Pure: time is an argument.
+//!
+//! A right taken away, a table dropped or a disabled key makes every object of a dataset fail, one like the
+//! other, and a queue would run empty into its dead letters within minutes. So an object that fails for such a
+//! cause waits for [`Brake::patience`] first. What then happens is decided by its neighbours:
+//!
+//! - Was an object of its dataset imported that was begun after it first failed, the cause is its own: it fails.
+//! - Else the cause is the dataset's: one object fails as a sample, and more of them at growing intervals, so
+//!   that somebody learns of it and no object waits for ever.
+//!
+//! Where several objects failed in a row the gate of their place closes, and objects are tried one at a time,
+//! with growing pauses, those longest that were tried longest ago, until one is imported.
+
+use super::Class;
+use crate::outcome::{Failure, Scope};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Objects that fail in a row before the gate of their directory, or of their table, closes.
+/// Fewer would let one bad object stop its neighbours, more would try in vain more often.
+const CLOSES_AFTER: u32 = 3;
+/// The same for the whole dataset where the cause may be a directory's.
+const CLOSES_DATASET_AFTER: u32 = 12;
+/// The first pause between two tries, as a part of the patience, which is also the longest.
+const FIRST_PAUSE: u32 = 60;
+/// The longest time between two samples, in patiences; the first is two.
+const MAX_SAMPLE_INTERVAL: u32 = 10;
+
+/// What has failed lately, and who waits for it.
+#[derive(Debug)]
+pub struct Brake {
+    patience: Duration,
+    /// Nobody waits for somebody to mend it: after the first sample the others fail, too.
+    until_empty: bool,
+    causes: HashMap<Cause, Course>,
+    gates: HashMap<Place, Gate>,
+    /// When the newest of each dataset's imports was begun.
+    imported: HashMap<Option<usize>, Instant>,
+    /// Objects waiting at gates, those first that were tried longest ago.
+    waiting: BTreeMap<u64, Class>,
+    n_tickets: u64,
+}
+
+/// Why objects of a dataset fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cause {
+    /// Index of the dataset.
+    pub dataset: Option<usize>,
+    /// The failures' word.
+    pub reason: &'static str,
+}
+
+#[derive(Debug)]
+struct Course {
+    error: String,
+    /// The first failure since an import of the dataset.
+    since: Option<Instant>,
+    sample_at: Instant,
+    sample_interval: Duration,
+    sampled: bool,
+    /// Objects that failed for it and wait.
+    n_held: usize,
+}
+
+/// Where objects wait for one another: a dataset, or a directory of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Place {
+    cause: Cause,
+    prefix: Option<String>,
+}
+
+#[derive(Debug)]
+struct Gate {
+    closes_after: u32,
+    /// Objects that failed, with none imported in between.
+    n_failed: u32,
+    since: Instant,
+    pause: Duration,
+    next_try: Instant,
+    trying: bool,
+    /// The object being tried failed as those before it.
+    in_vain: bool,
+}
+
+/// One object's failures so far.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// When it first failed for this cause.
+    pub first_failed: Instant,
+    /// This is that first time.
+    pub is_first: bool,
+}
+
+/// What becomes of an object that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It fails.
+    Fail,
+    /// It is tried again, at this moment at the latest unless it has to wait for others.
+    Wait(Instant),
+}
+
+/// Whether an object may be tried.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing is in the way.
+    Go,
+    /// As the one that is tried at these places; [`Brake::tried`] says that it was.
+    Try(Vec<Place>),
+    /// Ask again then, or when something has changed.
+    Wait(Instant),
+}
+
+impl Brake {
+    /// Returns a brake that is not pulled. Without patience it never is.
+    #[must_use]
+    pub fn new(patience: Duration, until_empty: bool) -> Self {
+        Self {
+            patience,
+            until_empty,
+            causes: HashMap::new(),
+            gates: HashMap::new(),
+            imported: HashMap::new(),
+            waiting: BTreeMap::new(),
+            n_tickets: 0,
+        }
+    }
+
+    /// Notes that an object failed and decides what becomes of it. After [`Verdict::Wait`] the object counts as
+    /// held until [`Self::let_go`], which is called once for each object and cause.
+    ///
+    /// Returns with it whether the cause is news.
+    pub fn failed(&mut self, class: &Class, failure: &Failure, seen: Seen, now: Instant) -> (Verdict, bool) {
+        if self.patience.is_zero() || failure.scope == Scope::Object {
+            return (Verdict::Fail, false);
+        }
+        let cause = Cause { dataset: class.dataset, reason: failure.reason };
+        let news = !self.causes.contains_key(&cause);
+        let course = self.causes.entry(cause).or_insert_with(|| Course {
+            error: String::new(),
+            since: None,
+            sample_at: now,
+            sample_interval: Duration::ZERO,
+            sampled: false,
+            n_held: 0,
+        });
+        course.error.clone_from(&failure.error);
+        if course.since.is_none() {
+            course.since = Some(now);
+            course.sample_at = now + self.patience;
+            course.sample_interval = self.patience * 2;
+        }
+        let is_own = self.imported.get(&class.dataset).is_some_and(|begun| *begun > seen.first_failed);
+        let decided_at = if is_own {
+            seen.first_failed + self.patience
+        } else if self.until_empty && course.sampled {
+            now
+        } else {
+            course.sample_at
+        };
+        let verdict = if now < decided_at { Verdict::Wait(decided_at) } else { Verdict::Fail };
+        if verdict == Verdict::Fail && !is_own {
+            course.sampled = true;
+            course.sample_at = now + course.sample_interval;
+            course.sample_interval = (course.sample_interval * 2).min(self.patience * MAX_SAMPLE_INTERVAL);
+        } else if verdict != Verdict::Fail && seen.is_first {
+            course.n_held += 1;
+        }
+        let (sample_at, sampled) = (course.sample_at, course.sampled);
+        self.note_at_gates(class, cause, failure.scope, seen, sample_at, now);
+        if self.until_empty && sampled {
+            self.gates.retain(|place, _| place.cause != cause);
+        }
+        self.forget(cause);
+        (verdict, news)
+    }
+
+    fn note_at_gates(
+        &mut self,
+        class: &Class,
+        cause: Cause,
+        scope: Scope,
+        seen: Seen,
+        sample_at: Instant,
+        now: Instant,
+    ) {
+        let first_pause = self.patience / FIRST_PAUSE;
+        let of_dataset = if scope == Scope::Prefix { CLOSES_DATASET_AFTER } else { CLOSES_AFTER };
+        let of_prefix = (scope == Scope::Prefix).then(|| (Some(class.prefix.clone()), CLOSES_AFTER));
+        for (prefix, closes_after) in [(None, of_dataset)].into_iter().chain(of_prefix) {
+            let gate = self.gates.entry(Place { cause, prefix }).or_insert_with(|| Gate {
+                closes_after,
+                n_failed: 0,
+                since: now,
+                pause: first_pause,
+                next_try: now,
+                trying: false,
+                in_vain: false,
+            });
+            if seen.is_first {
+                gate.n_failed = gate.n_failed.saturating_add(1);
+                if gate.n_failed == gate.closes_after {
+                    gate.next_try = now + gate.pause;
+                }
+            }
+            if gate.trying {
+                gate.in_vain = true;
+                gate.pause = (gate.pause * 2).min(self.patience);
+                gate.next_try = now + gate.pause;
+                // The sample is due when it is due.
+                if (now..gate.next_try).contains(&sample_at) {
+                    gate.next_try = sample_at;
+                }
+            }
+        }
+    }
+
+    /// Notes an import that was begun then; returns the causes that are over by it.
+    pub fn imported(&mut self, class: &Class, begun: Instant) -> Vec<&'static str> {
+        let newest = self.imported.entry(class.dataset).or_insert(begun);
+        *newest = begun.max(*newest);
+        // What was begun before the first failure may have got through by that.
+        self.gates.retain(|place, gate| !place.takes(class) || gate.since >= begun);
+        let mut over = Vec::new();
+        for (cause, course) in &mut self.causes {
+            if cause.dataset == class.dataset && course.since.take_if(|since| *since < begun).is_some() {
+                over.push(cause.reason);
+            }
+        }
+        over
+    }
+
+    /// Notes that an object that was told to wait for this cause waits no longer.
+    pub fn let_go(&mut self, cause: Cause) {
+        if let Some(course) = self.causes.get_mut(&cause) {
+            course.n_held = course.n_held.saturating_sub(1);
+        }
+        self.forget(cause);
+    }
+
+    /// Forgets a cause that nobody waits for.
+    fn forget(&mut self, cause: Cause) {
+        let awaited = self.waiting.values().any(|class| class.dataset == cause.dataset);
+        if !awaited && self.causes.get(&cause).is_some_and(|course| course.n_held == 0) {
+            self.causes.remove(&cause);
+            self.gates.retain(|place, gate| place.cause != cause || gate.trying);
+        }
+    }
+
+    /// Returns whether an object of this class would have to wait.
+    #[must_use]
+    pub fn is_closed(&self, class: &Class) -> bool {
+        self.gates.iter().any(|(place, gate)| gate.is_closed() && place.takes(class))
+    }
+
+    /// Lets an object wait its turn to be tried, behind those that wait already.
+    pub fn queue(&mut self, class: &Class) -> u64 {
+        self.n_tickets += 1;
+        self.waiting.insert(self.n_tickets, class.clone());
+        self.n_tickets
+    }
+
+    /// Takes an object out of the queue.
+    pub fn leave(&mut self, ticket: u64) {
+        let Some(class) = self.waiting.remove(&ticket) else { return };
+        let causes: Vec<Cause> = self.causes.keys().filter(|cause| cause.dataset == class.dataset).copied().collect();
+        causes.into_iter().for_each(|cause| self.forget(cause));
+    }
+
+    /// Returns whether a queued object may be tried now.
+    pub fn ask(&mut self, ticket: u64, now: Instant) -> Answer {
+        let Some(class) = self.waiting.get(&ticket) else { return Answer::Go };
+        let Some(due) = self.due(class, now) else { return Answer::Go };
+        if due > now {
+            return Answer::Wait(due);
+        }
+        let may_try = |class: &Class| self.due(class, now).is_some_and(|due| due <= now);
+        let first = self.waiting.iter().find(|(_, class)| may_try(class)).map(|(ticket, _)| *ticket);
+        if first != Some(ticket) {
+            // Whoever is first asks at this very moment.
+            return Answer::Wait(now + self.patience / FIRST_PAUSE);
+        }
+        let mut places = Vec::new();
+        for (place, gate) in self.gates.iter_mut().filter(|(place, gate)| gate.is_closed() && place.takes(class)) {
+            (gate.trying, gate.in_vain) = (true, false);
+            places.push(place.clone());
+        }
+        Answer::Try(places)
+    }
+
+    /// Returns when one of a class may be tried; None when no gate is closed to it.
+    fn due(&self, class: &Class, now: Instant) -> Option<Instant> {
+        let closed = self.gates.iter().filter(|(place, gate)| gate.is_closed() && place.takes(class));
+        closed.map(|(_, gate)| if gate.trying { now + self.patience } else { gate.next_try }).max()
+    }
+
+    /// Notes that the object tried at these places was tried; where it did not fail the next may be at once.
+    pub fn tried(&mut self, places: &[Place], now: Instant) {
+        for place in places {
+            let Some(gate) = self.gates.get_mut(place) else { continue };
+            gate.trying = false;
+            if !gate.in_vain {
+                gate.next_try = now;
+            }
+            self.forget(place.cause);
+        }
+    }
+
+    /// Returns the causes for which a dataset's objects fail, with the newest error.
+    pub fn causes(&self) -> impl Iterator<Item = (Cause, &str)> {
+        let lasting = self.causes.iter().filter(|(_, course)| course.since.is_some());
+        lasting.map(|(cause, course)| (*cause, course.error.as_str()))
+    }
+}
+
+impl Place {
+    fn takes(&self, class: &Class) -> bool {
+        self.cause.dataset == class.dataset && self.prefix.as_ref().is_none_or(|prefix| *prefix == class.prefix)
+    }
+}
+
+impl Gate {
+    fn is_closed(&self) -> bool {
+        self.n_failed >= self.closes_after
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// A brake, a clock and objects, which are named by dataset and directory, as `0a`.
+    struct Bench {
+        brake: Brake,
+        start: Instant,
+        first_failed: HashMap<String, Instant>,
+    }
+
+    impl Bench {
+        fn new(until_empty: bool) -> Self {
+            Self { brake: Brake::new(MINUTE, until_empty), start: Instant::now(), first_failed: HashMap::new() }
+        }
+
+        fn at(&self, secs: u64) -> Instant {
+            self.start + Duration::from_secs(secs)
+        }
+
+        /// An object (class and number) fails; says when it is decided, or that it fails.
+        fn fail(&mut self, secs: u64, object: &str, failure: &Failure) -> String {
+            let now = self.at(secs);
+            let is_first = !self.first_failed.contains_key(object);
+            let first_failed = *self.first_failed.entry(object.to_owned()).or_insert(now);
+            let (verdict, _) = self.brake.failed(&class(object), failure, Seen { first_failed, is_first }, now);
+            match verdict {
+                Verdict::Fail => {
+                    if !is_first {
+                        self.brake.let_go(Cause { dataset: class(object).dataset, reason: failure.reason });
+                    }
+                    "fails".into()
+                }
+                Verdict::Wait(by) => format!("waits until {}", by.duration_since(self.start).as_secs()),
+            }
+        }
+
+        fn import(&mut self, begun: u64, object: &str) {
+            let begun = self.at(begun);
+            self.brake.imported(&class(object), begun);
+        }
+
+        fn ask(&mut self, secs: u64, ticket: u64) -> String {
+            let now = self.at(secs);
+            match self.brake.ask(ticket, now) {
+                Answer::Go => "go".into(),
+                Answer::Try(places) => {
+                    self.brake.leave(ticket);
+                    format!("try {}", places.len())
+                }
+                Answer::Wait(_) => "wait".into(),
+            }
+        }
+    }
+
+    fn class(object: &str) -> Class {
+        Class { dataset: object[..1].parse().ok(), prefix: object[1..2].to_owned() }
+    }
+
+    fn denied() -> Failure {
+        Failure::new("access", "no right to write").of(Scope::Dataset)
+    }
+
+    fn forbidden() -> Failure {
+        Failure::new("access", "access denied").of(Scope::Prefix)
+    }
+
+    #[test]
+    fn nothing_fails_within_a_minute_of_the_first_and_then_one_does() {
+        let mut bench = Bench::new(false);
+        for second in 0..60 {
+            assert_eq!(bench.fail(second, &format!("0a{second}"), &denied()), "waits until 60");
+        }
+        assert_eq!(bench.fail(60, "0a7", &denied()), "fails");
+        // The next after two minutes, then after four, eight and ten.
+        let mut failed_at = Vec::new();
+        for second in (61..4000).step_by(10) {
+            if bench.fail(second, "0a8", &denied()) == "fails" {
+                failed_at.push(second);
+                bench.first_failed.remove("0a8");
+            }
+        }
+        assert_eq!(failed_at, [181, 421, 901, 1501, 2101, 2701, 3301, 3901]);
+    }
+
+    #[test]
+    fn what_is_over_within_the_minute_leaves_nothing_behind() {
+        let mut bench = Bench::new(false);
+        for object in ["0a1", "0a2", "0a3", "0a4"] {
+            assert_eq!(bench.fail(0, object, &denied()), "waits until 60");
+        }
+        let ticket = bench.brake.queue(&class("0a5"));
+        assert_eq!(bench.ask(0, ticket), "wait");
+        bench.import(10, "0a1");
+        assert_eq!(bench.ask(10, ticket), "go", "the others go on at once");
+        for _ in 0..4 {
+            bench.brake.let_go(Cause { dataset: Some(0), reason: "access" });
+        }
+        bench.brake.leave(ticket);
+        assert!(bench.brake.causes.is_empty() && bench.brake.gates.is_empty());
+    }
+
+    #[test]
+    fn an_object_whose_neighbours_are_imported_fails_alone_after_a_minute() {
+        let mut bench = Bench::new(false);
+        assert_eq!(bench.fail(0, "0a1", &forbidden()), "waits until 60");
+        bench.import(5, "0a2");
+        assert_eq!(bench.fail(20, "0a1", &forbidden()), "waits until 60");
+        assert_eq!(bench.fail(30, "0b3", &forbidden()), "waits until 80", "nothing was imported since");
+        bench.import(40, "0a4");
+        assert_eq!(bench.fail(60, "0a1", &forbidden()), "fails");
+        assert_eq!(bench.fail(61, "0b3", &forbidden()), "waits until 90", "it has a minute of its own");
+        assert_eq!(bench.fail(90, "0b3", &forbidden()), "fails");
+    }
+
+    #[test]
+    fn an_import_that_was_begun_before_the_first_failure_proves_nothing() {
+        let mut bench = Bench::new(false);
+        for object in ["0a1", "0a2", "0a3"] {
+            bench.fail(10, object, &denied());
+        }
+        bench.import(9, "0a4");
+        assert!(bench.brake.is_closed(&class("0a5")));
+        assert_eq!(bench.fail(70, "0a1", &denied()), "fails");
+        assert_eq!(bench.fail(71, "0a2", &denied()), "waits until 190", "one sample, not every object");
+    }
+
+    #[test]
+    fn a_new_trouble_has_a_minute_of_its_own_though_an_object_waits_from_before() {
+        let mut bench = Bench::new(false);
+        bench.fail(0, "0a1", &denied());
+        bench.import(50, "0a2");
+        assert_eq!(bench.fail(100, "0a3", &denied()), "waits until 160");
+    }
+
+    #[test]
+    fn one_bad_object_stops_nobody_and_three_are_tried_one_at_a_time_with_growing_pauses() {
+        let mut bench = Bench::new(false);
+        for second in 0..9 {
+            bench.fail(second, "0a1", &denied());
+        }
+        assert!(!bench.brake.is_closed(&class("0a2")), "however often it fails");
+        bench.fail(9, "0a2", &denied());
+        bench.fail(10, "0b3", &denied());
+        let tickets = ["0a1", "0b3", "0c4"].map(|object| bench.brake.queue(&class(object)));
+        let mut tried_at = Vec::new();
+        for second in 10..60 {
+            if bench.ask(second, tickets[1]) != "wait" {
+                panic!("the one that waits longest comes first");
+            }
+            if bench.ask(second, tickets[0]) == "wait" {
+                continue;
+            }
+            tried_at.push(second);
+            assert_eq!(bench.ask(second, tickets[1]), "wait", "one at a time");
+            let places: Vec<Place> = bench.brake.gates.keys().cloned().collect();
+            bench.fail(second, "0a1", &denied());
+            let now = bench.at(second);
+            bench.brake.tried(&places, now);
+            bench.brake.waiting.insert(tickets[0], class("0a1"));
+        }
+        assert_eq!(tried_at, [11, 13, 17, 25, 41]);
+        assert!(!bench.brake.is_closed(&class("1a")), "another dataset is free");
+    }
+
+    #[test]
+    fn the_next_is_tried_at_once_when_one_does_not_fail_as_those_before() {
+        let mut bench = Bench::new(false);
+        for object in ["0a1", "0a2", "0a3"] {
+            bench.fail(0, object, &denied());
+        }
+        let tickets = [bench.brake.queue(&class("0a4")), bench.brake.queue(&class("0a5"))];
+        assert_eq!(bench.ask(1, tickets[0]), "try 1");
+        let places: Vec<Place> = bench.brake.gates.keys().cloned().collect();
+        let now = bench.at(2);
+        bench.brake.tried(&places, now);
+        assert_eq!(bench.ask(2, tickets[1]), "try 1");
+    }
+
+    #[test]
+    fn a_directory_that_is_closed_does_not_close_the_others() {
+        let mut bench = Bench::new(false);
+        for object in ["0a1", "0a2", "0a3"] {
+            bench.fail(0, object, &forbidden());
+        }
+        assert!(bench.brake.is_closed(&class("0a")) && !bench.brake.is_closed(&class("0b")));
+        bench.import(1, "0b4");
+        assert!(bench.brake.is_closed(&class("0a")), "it says nothing of the other");
+        for object in "bcdefghijklm".chars().map(|prefix| format!("0{prefix}1")) {
+            bench.fail(2, &object, &forbidden());
+        }
+        assert!(bench.brake.is_closed(&class("0z")), "many directories, one after the other");
+    }
+
+    #[test]
+    fn a_run_until_the_queue_is_empty_waits_for_nobody_after_the_first_sample() {
+        let mut bench = Bench::new(true);
+        for object in ["0a1", "0a2", "0a3", "0a4"] {
+            assert_eq!(bench.fail(0, object, &denied()), "waits until 60");
+        }
+        let ticket = bench.brake.queue(&class("0a4"));
+        assert_eq!(bench.fail(60, "0a1", &denied()), "fails");
+        assert_eq!(bench.ask(60, ticket), "go");
+        assert_eq!(bench.fail(60, "0a2", &denied()), "fails");
+    }
+
+    #[test]
+    fn what_is_the_objects_own_fails_at_once_and_without_patience_everything_does() {
+        let mut bench = Bench::new(false);
+        assert_eq!(bench.fail(0, "0a1", &Failure::new("corrupt", "no magic")), "fails");
+        bench.brake.patience = Duration::ZERO;
+        assert_eq!(bench.fail(0, "0a2", &denied()), "fails");
+        assert!(bench.brake.causes.is_empty() && bench.brake.gates.is_empty());
+    }
+}

@@ -1,0 +1,197 @@
+//! The brake at work: objects wait at it, `/readyz`, the log and the metrics say why.
+
+use super::{
+    Class,
+    brake::{Answer, Brake, Cause, Place, Seen, Verdict},
+};
+use crate::{
+    http::Health,
+    metrics::{CauseLabel, Metrics},
+    outcome::{Failure, Scope},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+use tracing::{info, warn};
+
+/// A [`Brake`] that many tasks share.
+pub struct Brakes {
+    brake: Mutex<Brake>,
+    changed: Notify,
+    patience: Duration,
+    dataset_names: Vec<String>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+}
+
+/// The right to try an object; given back when dropped.
+pub struct Pass<'a> {
+    brakes: &'a Brakes,
+    places: Vec<Place>,
+}
+
+/// An object's failures for causes that may not be its own. It counts as one that waits for as long as it lives.
+pub struct Stake<'a> {
+    brakes: &'a Brakes,
+    failed: Vec<(Cause, Instant)>,
+}
+
+impl Brakes {
+    /// Returns a brake that nothing has pulled.
+    pub fn new(
+        patience: Duration,
+        until_empty: bool,
+        dataset_names: Vec<String>,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let brake = Mutex::new(Brake::new(patience, until_empty));
+        Self { brake, changed: Notify::new(), patience, dataset_names, health, metrics }
+    }
+
+    /// Says that nobody waits for things to be mended (true), or that somebody does.
+    pub fn until_empty(&self, until_empty: bool) {
+        *self.lock() = Brake::new(self.patience, until_empty);
+    }
+
+    /// Returns whether an object would have to wait before it is tried.
+    pub fn is_closed(&self, class: &Class) -> bool {
+        self.lock().is_closed(class)
+    }
+
+    /// Waits until an object may be tried.
+    pub async fn pass(&self, class: &Class) -> Pass<'_> {
+        let ticket = Ticket { brakes: self, number: self.lock().queue(class) };
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let answer = self.lock().ask(ticket.number, Instant::now());
+            let places = match answer {
+                Answer::Go => Vec::new(),
+                Answer::Try(places) => places,
+                Answer::Wait(until) => {
+                    tokio::select! {
+                        () = changed => {}
+                        () = sleep_until(until) => {}
+                    }
+                    continue;
+                }
+            };
+            return Pass { brakes: self, places };
+        }
+    }
+
+    /// Returns an object's stake: it has not failed yet.
+    pub fn stake(&self) -> Stake<'_> {
+        Stake { brakes: self, failed: Vec::new() }
+    }
+
+    /// Notes that an object was imported by an attempt begun then.
+    pub fn imported(&self, class: &Class, begun: Instant) {
+        let over = self.lock().imported(class, begun);
+        if over.is_empty() {
+            return;
+        }
+        for reason in over {
+            info!(dataset = self.name(class.dataset), reason, "what objects failed for is over");
+        }
+        self.tell();
+        self.changed.notify_waiters();
+    }
+
+    fn name(&self, dataset: Option<usize>) -> &str {
+        dataset.and_then(|index| self.dataset_names.get(index)).map_or("", String::as_str)
+    }
+
+    /// Shows for what objects fail.
+    fn tell(&self) {
+        let mut lines = BTreeMap::new();
+        for (cause, error) in self.lock().causes() {
+            let name = self.name(cause.dataset);
+            lines.insert((name.to_owned(), cause.reason), format!("{name}: {}: {error}", cause.reason));
+        }
+        self.metrics.dataset_braked.clear();
+        for (dataset, reason) in lines.keys() {
+            let label = CauseLabel { dataset: dataset.as_str().into(), reason };
+            self.metrics.dataset_braked.get_or_create(&label).set(1);
+        }
+        if lines.is_empty() {
+            self.health.set_ready("dataset");
+        } else {
+            self.health.set_missing("dataset", lines.into_values().collect::<Vec<_>>().join("; "));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Brake> {
+        self.brake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stake<'_> {
+    /// Decides what becomes of the object after it failed.
+    pub fn judge(&mut self, class: &Class, failure: &Failure) -> Verdict {
+        if failure.scope == Scope::Object {
+            return Verdict::Fail;
+        }
+        let now = Instant::now();
+        let cause = Cause { dataset: class.dataset, reason: failure.reason };
+        let before = self.failed.iter().find(|(failed, _)| *failed == cause).map(|(_, at)| *at);
+        let seen = Seen { first_failed: before.unwrap_or(now), is_first: before.is_none() };
+        let (verdict, news) = self.brakes.lock().failed(class, failure, seen, now);
+        if let Verdict::Wait(_) = verdict {
+            if before.is_none() {
+                self.failed.push((cause, now));
+            }
+            if news {
+                warn!(
+                    dataset = self.brakes.name(class.dataset),
+                    reason = failure.reason,
+                    error = failure.error,
+                    brake_secs = self.brakes.patience.as_secs_f64(),
+                    "objects fail for a cause that may not be theirs: holding them"
+                );
+            }
+        }
+        self.brakes.tell();
+        self.brakes.changed.notify_waiters();
+        verdict
+    }
+}
+
+impl Drop for Stake<'_> {
+    fn drop(&mut self) {
+        if self.failed.is_empty() {
+            return;
+        }
+        for (cause, _) in &self.failed {
+            self.brakes.lock().let_go(*cause);
+        }
+        self.brakes.tell();
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if !self.places.is_empty() {
+            self.brakes.lock().tried(&self.places, Instant::now());
+            self.brakes.changed.notify_waiters();
+        }
+    }
+}
+
+struct Ticket<'a> {
+    brakes: &'a Brakes,
+    number: u64,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.brakes.lock().leave(self.number);
+    }
+}

@@ -1,0 +1,189 @@
+//! A dataset's objects fail for a cause that is not theirs: none is given up at once, one tells of it, and the
+//! others go on when it is over.
+
+use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs};
+use anyhow::{Context as _, Result};
+use penstock_tests::{
+    aws::{Depth, Options, Route},
+    http,
+    process::{Process, Program},
+    proxy::{Action, Rule, http_answer},
+    wait,
+};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// A second dataset, whose table is not there.
+const LATER: &str = r#"
+[[dataset]]
+name = "later"
+match = "s3://*/later/**"
+table = "public.later"
+key = ["id"]
+"#;
+const LATER_TABLE: &str = "CREATE TABLE public.later (id bigint PRIMARY KEY, value text)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_403_of_some_seconds_leaves_nothing_in_the_dead_letter_queue_and_is_told_of() -> Result<()> {
+    let world = world(30, PAIRS).await?;
+    let store = world.aws_proxy().await?;
+    let path = format!("/{}/pairs/", world.pipeline.bucket);
+    let denying: Vec<_> = ["GET ", "HEAD "]
+        .map(|method| {
+            let denied = Action::Answer(http_answer(403, "Forbidden"));
+            store.add(Rule::when_client_sends(format!("{method}{path}"), denied).always())
+        })
+        .to_vec();
+    put(&world, "pairs", 0..30).await?;
+    let worker = world.through_aws(quiet(world.worker()), "S3", &store).start()?;
+    let told = readyz_says(&worker, "dataset: pairs: access: access denied").await?;
+    assert_eq!(told.lines().count(), 1, "{told}");
+    let held = "SELECT key FROM penstock.object_status WHERE state = 'retrying' AND reason = 'access' LIMIT 1";
+    let key = wait::until("a held object's status", LIMIT, || async { Ok(world.database.rows(held).await?.pop()) });
+    let address = format!("s3://{}/{}", world.pipeline.bucket, key.await?);
+    let status = world.command("status").arg(address).run(LIMIT).await?;
+    assert!(status.stdout.contains("retrying") && status.stdout.contains("access denied"), "{}", status.stdout);
+    // A while in which an unbraked worker would have given up all of them.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let n_asked: usize = denying.iter().map(|rule| rule.count()).sum();
+    assert!(n_asked < 40, "{n_asked} requests for 30 objects: they are not tried one by one");
+    let mended = Instant::now();
+    denying.iter().for_each(|rule| rule.release());
+    world.pipeline.wait_until_empty(LIMIT).await?;
+    assert!(mended.elapsed() < Duration::from_secs(30), "they went on after {:?}", mended.elapsed());
+    assert_eq!(world.database.value("SELECT count(*) FROM pairs").await?, "30");
+    assert_eq!(world.pipeline.dead_letter_depth().await?, Depth::default());
+    readyz_is(&worker, 200).await?;
+    assert_eq!(worker.stderr().matches("objects fail for a cause").count(), 1, "told once");
+    worker.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_object_fails_as_a_sample_for_a_missing_table_and_the_rest_are_imported_when_it_is_there() -> Result<()> {
+    let world = world(4, &format!("{PAIRS}{LATER}")).await?;
+    put(&world, "later", 0..12).await?;
+    let begun = Instant::now();
+    let worker = quiet(world.worker()).expect_line("object failed").start()?;
+    let one = Depth { visible: 1, ..Depth::default() };
+    wait::until("the sample", LIMIT, || async { Ok((world.pipeline.dead_letter_depth().await? == one).then_some(())) })
+        .await?;
+    assert!(begun.elapsed() >= Duration::from_secs(4), "{:?}", begun.elapsed());
+    world.database.execute(LATER_TABLE).await?;
+    world.pipeline.wait_until_empty(LIMIT).await?;
+    assert_eq!(world.database.value("SELECT count(*) FROM public.later").await?, "11");
+    let letters = world.pipeline.take_dead_letters().await?;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].attributes["penstock-reason"], "schema");
+    worker.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_denied_alone_fails_and_its_neighbours_do_not_wait_for_it() -> Result<()> {
+    let world = world(3, PAIRS).await?;
+    let store = world.aws_proxy().await?;
+    let path = format!("/{}/pairs/secret", world.pipeline.bucket);
+    let denied = Action::Answer(http_answer(403, "Forbidden"));
+    let denying = store.add(Rule::when_client_sends(&path, denied).always());
+    put_one(&world, "pairs/secret", 0).await?;
+    let worker = world.through_aws(quiet(world.worker()), "S3", &store).expect_line("object failed").start()?;
+    denying.fired(1, LIMIT).await?;
+    put(&world, "pairs", 1..5).await?;
+    wait::until("its neighbours' import", LIMIT, || async {
+        Ok((world.database.value("SELECT count(*) FROM pairs").await? == "4").then_some(()))
+    })
+    .await?;
+    assert_eq!(world.pipeline.dead_letter_depth().await?, Depth::default(), "it is still held");
+    world.pipeline.wait_until_empty(LIMIT).await?;
+    let letters = world.pipeline.take_dead_letters().await?;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].attributes["penstock-reason"], "access");
+    worker.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_until_the_queue_is_empty_ends_though_nobody_mends_the_table() -> Result<()> {
+    let world = world(2, LATER).await?;
+    put(&world, "later", 0..6).await?;
+    quiet(world.drainer()).expect_line("object failed").start()?.finish(LIMIT).await?;
+    assert_eq!(world.pipeline.dead_letter_depth().await?.visible, 6);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_messages_than_are_held_leave_the_way_free_and_come_back_when_it_is_over() -> Result<()> {
+    let world = world(300, &format!("{PAIRS}{LATER}")).await?;
+    for id in 0..320 {
+        world.pipeline.put(&format!("later/{id}"), pairs(&[(id, "x")])).await?;
+    }
+    let bodies: Vec<String> = (0..320).map(|id| pointer(&world, &format!("later/{id}"))).collect();
+    world.pipeline.send_all(&bodies).await?;
+    let worker = quiet(world.worker()).start()?;
+    let all = Depth { in_flight: 320, ..Depth::default() };
+    wait::until("all to be taken", LIMIT, || async { Ok((world.pipeline.depth().await? == all).then_some(())) })
+        .await?;
+    let begun = Instant::now();
+    put(&world, "pairs", 0..10).await?;
+    wait::until("the healthy dataset's imports", LIMIT, || async {
+        Ok((world.database.value("SELECT count(*) FROM pairs").await? == "10").then_some(()))
+    })
+    .await?;
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let metrics = http::get(&url(&worker, "metrics").await?).await?.body;
+    assert!(metrics.contains("importer_dataset_braked{dataset=\"later\",reason=\"schema\"} 1"), "{metrics}");
+    // Those given back are hidden for five minutes, and yet are back at once.
+    world.database.execute(LATER_TABLE).await?;
+    let mended = Instant::now();
+    world.pipeline.wait_until_empty(LIMIT).await?;
+    assert!(mended.elapsed() < Duration::from_secs(170), "{:?}", mended.elapsed());
+    assert_eq!(world.database.value("SELECT count(*) FROM public.later").await?, "320");
+    assert_eq!(world.pipeline.dead_letter_depth().await?, Depth::default());
+    worker.terminate(LIMIT).await
+}
+
+/// A world whose brake holds objects for so long, and whose messages are pointers.
+async fn world(brake_secs: u32, datasets: &str) -> Result<World> {
+    let options = Options { route: Route::Nowhere, visibility_timeout_secs: 30, ..Options::default() };
+    World::new(options, PAIRS_TABLE, &format!("[worker]\nbrake_secs = {brake_secs}\n{datasets}")).await
+}
+
+fn quiet(program: Program) -> Program {
+    program.expect_line("objects fail for a cause")
+}
+
+async fn put(world: &World, prefix: &str, ids: std::ops::Range<i64>) -> Result<()> {
+    for id in ids {
+        put_one(world, &format!("{prefix}/{id}"), id).await?;
+    }
+    Ok(())
+}
+
+async fn put_one(world: &World, key: &str, id: i64) -> Result<()> {
+    world.pipeline.put(key, pairs(&[(id, "x")])).await?;
+    world.pipeline.send(pointer(world, key)).await?;
+    Ok(())
+}
+
+fn pointer(world: &World, key: &str) -> String {
+    json!({"bucket": world.pipeline.bucket, "key": key}).to_string()
+}
+
+async fn readyz_says(worker: &Process, text: &str) -> Result<String> {
+    wait::until(&format!("/readyz to say {text:?}"), LIMIT, || async {
+        let ready = http::get(&url(worker, "readyz").await?).await?;
+        Ok((ready.status == 503 && ready.body.contains(text)).then_some(ready.body))
+    })
+    .await
+}
+
+async fn readyz_is(worker: &Process, status: u16) -> Result<()> {
+    wait::until(&format!("/readyz to answer {status}"), LIMIT, || async {
+        Ok((http::get(&url(worker, "readyz").await?).await?.status == status).then_some(()))
+    })
+    .await
+}
+
+async fn url(worker: &Process, path: &str) -> Result<String> {
+    let line = worker.wait_for_line("serving health and metrics", LIMIT).await?;
+    let line: serde_json::Value = serde_json::from_str(&line)?;
+    Ok(format!("http://{}/{path}", line["listen"].as_str().context("the line names no address")?))
+}

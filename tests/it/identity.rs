@@ -1,0 +1,123 @@
+//! Who asks AWS, from where, and through what: credentials, regions, proxies.
+
+use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs};
+use anyhow::Result;
+use penstock_tests::{
+    aws::{Depth, Options},
+    proxy::{Action, Rule},
+    scratch::Scratch,
+    wait,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_are_replaced_on_disk_are_used_without_a_restart() -> Result<()> {
+    let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
+    let scratch = Scratch::new("credentials")?;
+    let profile = |id: &str| format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = x\n");
+    let file = scratch.write("credentials", profile("AKIAOLD"))?;
+    let proxy = world.aws_proxy().await?;
+    let program = world
+        .worker()
+        .env("AWS_ACCESS_KEY_ID", "")
+        .env("AWS_SECRET_ACCESS_KEY", "")
+        .env("AWS_SHARED_CREDENTIALS_FILE", file.display().to_string())
+        .env("AWS_CONFIG_FILE", "/nonexistent");
+    let program = world.through_aws(world.through_aws(program, "SQS", &proxy), "S3", &proxy);
+    let worker = program.expect_line("failed").expect_line("could not").expect_line("held").start()?;
+    world.pipeline.put("pairs/1", pairs(&[(1, "old")])).await?;
+    wait_for_pairs(&world, &["1=old"]).await?;
+    let refused = proxy.add(Rule::when_client_sends("Credential=AKIAOLD", Action::Answer(expired())).always());
+    refused.fired(1, LIMIT).await?;
+    scratch.write("credentials", profile("AKIANEW"))?;
+    world.pipeline.put("pairs/2", pairs(&[(2, "new")])).await?;
+    wait_for_pairs(&world, &["1=old", "2=new"]).await?;
+    worker.terminate(LIMIT).await
+}
+
+fn expired() -> Vec<u8> {
+    let body = "{\"__type\":\"com.amazon.coral.service#ExpiredTokenException\",\"message\":\"The token is expired\"}";
+    let length = body.len();
+    format!(
+        "HTTP/1.1 403 Forbidden\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {length}\r\n\
+         x-amzn-errortype: ExpiredTokenException\r\nConnection: close\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+async fn wait_for_pairs(world: &World, expected: &[&str]) -> Result<()> {
+    wait::until("the imports", LIMIT, || async { Ok((world.pairs().await? == expected).then_some(())) }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_in_another_region_is_spoken_to_in_its_own() -> Result<()> {
+    let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
+    let proxy = world.aws_proxy().await?;
+    let moved = b"HTTP/1.1 301 Moved Permanently\r\nx-amz-bucket-region: eu-central-1\r\nContent-Length: 0\r\n\
+                  Connection: close\r\n\r\n";
+    let ours = proxy.add(Rule::when_client_sends("/eu-west-1/s3/", Action::Answer(moved.to_vec())).always());
+    let theirs =
+        proxy.add(Rule::when_client_sends("/eu-central-1/s3/", Action::Delay(std::time::Duration::ZERO)).always());
+    world.pipeline.put("pairs/1", pairs(&[(1, "a")])).await?;
+    world.pipeline.put("pairs/2", pairs(&[(2, "b")])).await?;
+    let worker = world.through_aws(world.drainer(), "S3", &proxy).start()?;
+    worker.finish(LIMIT).await?;
+    assert_eq!(world.pairs().await?, ["1=a", "2=b"]);
+    assert!(theirs.count() >= 2);
+    assert!(ours.count() <= 4, "the region is not remembered: {}", ours.count());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_the_store_refuses_fails_with_the_stores_words_and_its_neighbour_is_imported() -> Result<()> {
+    let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
+    let proxy = world.aws_proxy().await?;
+    let body = "<Error><Code>KMS.DisabledException</Code><Message>the key is disabled</Message></Error>";
+    let length = body.len();
+    let refusal = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n{body}"
+    );
+    proxy.add(Rule::when_client_sends("/pairs/refused", Action::Answer(refusal.into_bytes())).always());
+    let bucket = &world.pipeline.bucket;
+    world.pipeline.put("pairs/refused", pairs(&[(1, "a")])).await?;
+    world.pipeline.put("pairs/good", pairs(&[(2, "b")])).await?;
+    // An ETag that no header can carry, claimed by a producer.
+    world
+        .pipeline
+        .send(format!("{{\"bucket\":\"{bucket}\",\"key\":\"pairs/x\",\"etag\":\"a\\u0001b\",\"size\":9}}"))
+        .await?;
+    let worker = world.through_aws(world.drainer(), "S3", &proxy).expect_line("failed").start()?;
+    worker.finish(LIMIT).await?;
+    assert_eq!(world.pairs().await?, ["2=b"]);
+    let errors = world
+        .database
+        .rows("SELECT key, reason, error FROM penstock.object_status WHERE state = 'failed' ORDER BY key")
+        .await?;
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].contains("KMS.DisabledException: the key is disabled"), "{errors:?}");
+    assert!(errors[1].contains("pairs/x | refused"), "{errors:?}");
+    assert_eq!(world.pipeline.dead_letter_depth().await?, Depth { visible: 2, ..Depth::default() });
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_and_certificate_authorities_are_those_of_the_environment() -> Result<()> {
+    let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
+    let proxy = world.aws_proxy().await?;
+    let asked = proxy.add(Rule::when_client_sends("POST http://sqs.example.invalid/", Action::CutRequest).always());
+    let through = |program: penstock_tests::process::Program| {
+        program.env("AWS_ENDPOINT_URL_SQS", "http://sqs.example.invalid").env("HTTP_PROXY", proxy.endpoint())
+    };
+    through(world.command("check")).run(LIMIT).await?;
+    let n_asked = asked.count();
+    assert!(n_asked > 0, "the proxy was not asked");
+    through(world.command("check")).env("NO_PROXY", "example.invalid").run(LIMIT).await?;
+    assert_eq!(asked.count(), n_asked, "the proxy was asked although NO_PROXY says not to");
+    let ended = world.command("check").env("AWS_CA_BUNDLE", "/nonexistent/bundle.pem").run(LIMIT).await?;
+    assert!(
+        !ended.status.success() && ended.stderr.contains("AWS_CA_BUNDLE /nonexistent/bundle.pem"),
+        "{}",
+        ended.stderr
+    );
+    Ok(())
+}
