@@ -9,7 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::cli::LogFormat;
 
 /// What is shown unless `RUST_LOG` says otherwise: the libraries repeat what our own lines say.
-const DEFAULT_FILTER: &str = "info,sqlx=error,aws_config=warn,aws_smithy_runtime=error,aws_sdk_sqs=warn,\
+const DEFAULT_FILTER: &str = "info,sqlx=error,aws_config=warn,aws_smithy_runtime=error,aws_runtime=error,aws_sdk_sqs=warn,\
                               aws_sdk_autoscaling=warn,aws_sdk_ecs=warn,kube_client=off,hyper=warn,hyper_util=warn,\
                               rustls=warn,tower=warn";
 

@@ -269,6 +269,27 @@ async fn reconcile_asks_for_the_dataset_that_takes_the_object_today() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pointers_are_sent_ten_a_request() -> Result<()> {
+    let world = quiet_world().await?;
+    for id in 0..23 {
+        world.pipeline.put(&format!("pairs/{id:02}"), pairs(&[(id, "x")])).await?;
+    }
+    let prefix = format!("s3://{}/", world.pipeline.bucket);
+    for (command, code) in
+        [(["replay", "--prefix", &prefix, "--force"], 0), (["reconcile", "--enqueue", "--prefix", &prefix], 3)]
+    {
+        let proxy = world.aws_proxy().await?;
+        let sent = proxy.add(Rule::when_client_sends("AmazonSQS.SendMessage", Action::Delay(Duration::ZERO)).always());
+        let [subcommand, arguments @ ..] = command;
+        run(world.through_aws(world.command(subcommand).args(arguments), "SQS", &proxy), code).await?;
+        assert_eq!(sent.count(), 3, "{subcommand}");
+        assert_eq!(world.pipeline.depth().await?.visible, 23, "{subcommand}");
+        world.pipeline.purge().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reconcile_killed_while_it_enqueues_is_simply_run_again() -> Result<()> {
     let world = quiet_world().await?;
     for id in 0..4 {
@@ -277,9 +298,9 @@ async fn reconcile_killed_while_it_enqueues_is_simply_run_again() -> Result<()> 
     let reconcile =
         || world.command("reconcile").args(["--enqueue", "--prefix", &format!("s3://{}/", world.pipeline.bucket)]);
     let proxy = world.aws_proxy().await?;
-    let third = proxy.add(Rule::when_client_sends("AmazonSQS.SendMessage", Action::HoldAnswer).after(2));
+    let sending = proxy.add(Rule::when_client_sends("AmazonSQS.SendMessage", Action::HoldAnswer));
     let killed = world.through_aws(reconcile(), "SQS", &proxy).start()?;
-    third.fired(1, LIMIT).await?;
+    sending.fired(1, LIMIT).await?;
     killed.kill()?;
     run(reconcile(), 3).await?;
     world.drain(2).await?;

@@ -291,7 +291,11 @@ where
         _ => format!("{:#}", anyhow::Error::new(error)),
     };
     match answer {
-        Answer::Passing => StoreError::Transient(anyhow::Error::new(error).context(what())),
+        Answer::Passing => {
+            let status = error.raw_response().map(|answer| format!(", answered with {}", answer.status()));
+            let what = format!("{}{}", what(), status.unwrap_or_default());
+            StoreError::Transient(anyhow::Error::new(error).context(what))
+        }
         Answer::Missing => StoreError::Missing,
         Answer::NoBucket => StoreError::NoBucket,
         Answer::Changed => StoreError::Changed,
