@@ -15,11 +15,11 @@ pub use turns::{Call, Class, Turns};
 use crate::{
     config::Config,
     http::Health,
-    import::{GROUP_OBJECTS, Held, Importer, Settled, log_together},
+    import::{GROUP_OBJECTS, Held, Importer, MISSING_PAUSE, Settled, log_together},
     instance::Surroundings,
     message::{self, Parsed, Record},
     metrics::{Metrics, ObjectCounts},
-    outcome::{Failure, Outcome},
+    outcome::{Failure, Outcome, Outside},
     queue::{Message, Queue},
 };
 use ack::Acker;
@@ -472,6 +472,7 @@ impl Worker {
         // The dataset it may be loaded into together with others that wait; none after that was tried.
         let mut together = self.importer.groups(record, None, None);
         let mut tries = 0;
+        let mut missed = false;
         loop {
             let waiting = Instant::now();
             let call = tokio::select! {
@@ -498,7 +499,7 @@ impl Worker {
                 },
             };
             let busy = Busy::new(self);
-            let result = self.import(message, record, &class, together.take()).await;
+            let result = self.import(message, record, &class, together.take(), missed).await;
             drop(busy);
             let held = match result {
                 Ok(settled) => {
@@ -507,6 +508,17 @@ impl Worker {
                         info!("what was broken outside works again");
                     }
                     return Some(settled);
+                }
+                // Nothing is wrong with its dataset, so the slot is only given back.
+                Err(held) if held.outside == Outside::Missing => {
+                    drop(turn);
+                    missed = true;
+                    let _paused = Paused::new(&self.n_paused);
+                    tokio::select! {
+                        () = no_more.cancelled() => return None,
+                        () = sleep(MISSING_PAUSE) => {}
+                    }
+                    continue;
                 }
                 Err(held) => held,
             };
@@ -525,6 +537,7 @@ impl Worker {
         record: &Record,
         class: &Class,
         together: Option<usize>,
+        missed: bool,
     ) -> Result<Settled, Held> {
         let companions = match together {
             Some(_) => self.turns.take_along(class.dataset, GROUP_OBJECTS - 1),
@@ -550,7 +563,7 @@ impl Worker {
             }
         }
         let begun = Instant::now();
-        let settled = self.importer.import(record, None, Some(&message.message_id)).await?;
+        let settled = self.importer.look(record, None, Some(&message.message_id), missed).await?;
         self.measured(&settled, begun.elapsed());
         Ok(settled)
     }
