@@ -218,6 +218,9 @@ pub struct Prune {
     /// Entries finished longer ago than this, at least 30d
     #[arg(long, value_name = "AGE", value_parser = prune_age)]
     pub older_than: TimeDelta,
+    /// Also cut the entries of versions that stand to a short form
+    #[arg(long)]
+    pub standing: bool,
 }
 
 /// `importer completions`

@@ -14,7 +14,7 @@ use crate::{
     ledger::{self, Attempt, Candidate, Ended, HeadKey, Recorded, Verdict},
     load::{self, Load, Loaded, Removal, Session, Sessions, Target, Writing, technique::Recent},
     message::{ObjectPointer, Record, RecordKind},
-    object::{ObjectInfo, ObjectStore, ReadTarget, RemoteSource},
+    object::{ObjectInfo, ObjectStore, ReadTarget, RemoteSource, StoreError},
     order::{Identity, Stamp, order, same_version},
     outcome::{self, Failure, Outcome, Outside, Sorted},
     route::{Captures, Route, Router},
@@ -31,7 +31,7 @@ use tracing::{debug, info, instrument, warn};
 /// How long the catalog's description of a table is trusted, unless a load finds it wrong.
 const TARGET_TTL: Duration = Duration::from_secs(10);
 /// Pause before an object that was not there is looked for again.
-const MISSING_PAUSE: Duration = Duration::from_secs(2);
+pub const MISSING_PAUSE: Duration = Duration::from_secs(2);
 /// Times an object may turn out overwritten between looking and reading before it is held.
 const MAX_CHANGES: usize = 5;
 /// Part of a slot's memory the decoder may use for blocks it reads ahead, in quarters of it.
@@ -160,17 +160,38 @@ impl Importer {
     ///
     /// # Errors
     /// [`Held`] when something outside is broken; call again later.
-    #[instrument(skip_all, fields(s3.bucket = record.pointer.bucket, s3.key = record.pointer.key))]
     pub async fn import(
         &self,
         record: &Record,
         dataset: Option<usize>,
         message_id: Option<&str>,
     ) -> Result<Settled, Held> {
+        match self.look(record, dataset, message_id, false).await {
+            Err(held) if held.outside == Outside::Missing => {
+                tokio::time::sleep(MISSING_PAUSE).await;
+                self.look(record, dataset, message_id, true).await
+            }
+            result => result,
+        }
+    }
+
+    /// Does what [`Self::import`] does, but comes back with [`Outside::Missing`] when the object is not there, so that
+    /// nobody waits with a slot: call again after [`MISSING_PAUSE`], with `missed`.
+    ///
+    /// # Errors
+    /// As [`Self::import`].
+    #[instrument(name = "import", skip_all, fields(s3.bucket = record.pointer.bucket, s3.key = record.pointer.key))]
+    pub async fn look(
+        &self,
+        record: &Record,
+        dataset: Option<usize>,
+        message_id: Option<&str>,
+        missed: bool,
+    ) -> Result<Settled, Held> {
         let started = Instant::now();
         let _in_use = self.in_use.acquire().await;
         let mut session = self.session().await?;
-        let job = Job { importer: self, record, message_id, started };
+        let job = Job { importer: self, record, message_id, started, missed };
         let result = job.run(&mut session, dataset).await;
         match result {
             Ok(settled) => {
@@ -179,6 +200,24 @@ impl Importer {
                 if message_id.is_none() || !settled.may_be_braked() {
                     log_outcome(&settled, started);
                 }
+                Ok(settled)
+            }
+            Err(held) if held.outside == Outside::Missing => {
+                self.give_back(session);
+                Err(held)
+            }
+            Err(held) if held.error.is::<Unstorable>() => {
+                drop(session);
+                let failure = Failure::new("encoding", format!("{:#}", held.error));
+                let settled = Settled {
+                    outcome: Outcome::Failed(failure),
+                    object_id: None,
+                    dataset: None,
+                    already_forwarded: false,
+                    bytes: 0,
+                    technique: "",
+                };
+                log_outcome(&settled, started);
                 Ok(settled)
             }
             Err(held) => {
@@ -297,7 +336,7 @@ impl Importer {
                     Err(error) => debug!(error = format!("{error:#}"), "could not end backends of stopped workers"),
                 }
             }
-            Outside::Statement | Outside::Store => {}
+            Outside::Statement | Outside::Store | Outside::Missing => {}
         }
     }
 
@@ -364,6 +403,8 @@ struct Job<'a> {
     record: &'a Record,
     message_id: Option<&'a str>,
     started: Instant,
+    /// It was looked for before, and was not there.
+    missed: bool,
 }
 
 /// How far a look at one version got.
@@ -371,6 +412,8 @@ enum Step {
     Settled(Settled),
     /// The object has other bytes by now: look at what is there.
     Changed,
+    /// The version is the one the event means, and not in everything what the event says of it.
+    Misnamed(ObjectInfo),
     Missing(Recorded),
 }
 
@@ -416,10 +459,18 @@ impl Job<'_> {
     /// Imports the version the record names or, when it has been overwritten, what is there.
     async fn import(&self, session: &mut Session, index: usize, captures: &Captures) -> Result<Settled, Held> {
         let mut pointer = self.record.pointer.clone();
-        let mut missing_before = false;
         for _ in 0..MAX_CHANGES {
             match self.import_version(session, index, captures, &pointer).await? {
                 Step::Settled(settled) => return Ok(settled),
+                // It is the version the event means, so the sequencer is its own.
+                Step::Misnamed(info) => {
+                    pointer = ObjectPointer {
+                        version_id: info.version_id,
+                        etag: Some(info.etag),
+                        size: Some(info.size),
+                        ..pointer
+                    };
+                }
                 Step::Changed => {
                     // The event's sequencer belongs to bytes that are gone; the object as it is now stands on its own.
                     pointer = ObjectPointer::new(&pointer.bucket, &pointer.key);
@@ -427,10 +478,10 @@ impl Job<'_> {
                 Step::Missing(recorded) => {
                     // Noted before the second look, which may find another version and be about that one only.
                     let settled = self.settle(session, index, recorded, Outcome::Gone).await?;
-                    if std::mem::replace(&mut missing_before, true) {
+                    if self.missed {
                         return Ok(settled);
                     }
-                    tokio::time::sleep(MISSING_PAUSE).await;
+                    return Err(Held { outside: Outside::Missing, error: anyhow::anyhow!("{pointer} is not there") });
                 }
             }
         }
@@ -445,16 +496,17 @@ impl Job<'_> {
         captures: &Captures,
         pointer: &ObjectPointer,
     ) -> Result<Step, Held> {
-        let (mut identity, mut stamp) = identify(pointer);
+        let (mut identity, mut stamp) = claimed(pointer);
         let mut read = read_target(pointer);
         let complete = identity.etag.is_some() && identity.size.is_some();
         if !complete {
             match self.importer.store.head(&read).await {
-                Ok(info) => {
-                    complete_identity(&mut identity, &mut stamp, &info);
+                Ok(info) if names(&identity, &info) => {
+                    take_identity(&mut identity, &mut stamp, &info);
                     read.version_id = info.version_id;
                     read.etag = Some(info.etag);
                 }
+                Ok(_) => return self.without_identity(session, index, &identity, &stamp, StoreError::Changed).await,
                 Err(error) => return self.without_identity(session, index, &identity, &stamp, error).await,
             }
         }
@@ -519,12 +571,11 @@ impl Job<'_> {
                 Err(error) => return self.sorted(session, index, recorded, outcome::sort_store_error(error)).await,
             };
             let info = source.info().clone();
-            let announced_other = candidate.identity.size.is_some_and(|size| size != info.size);
-            if announced_other {
+            if candidate.identity.size.is_some_and(|size| size != info.size) {
                 // Same version, other length: either the event is wrong, or this answer is and would leave rows out.
                 let error = match self.importer.store.head(read).await {
                     Ok(head) if head.size == info.size => None,
-                    Ok(head) => Some(crate::object::StoreError::Transient(anyhow::anyhow!(
+                    Ok(head) => Some(StoreError::Transient(anyhow::anyhow!(
                         "a body of {} bytes was announced for an object of {}",
                         info.size,
                         head.size
@@ -535,11 +586,13 @@ impl Job<'_> {
                     return self.sorted(session, index, recorded, outcome::sort_store_error(error)).await;
                 }
             }
-            if announced_other && candidate.identity.version_id.is_none() {
-                debug!(size = info.size, "object has another length than the event says");
-                candidate.identity.size = Some(info.size);
+            if !names(&candidate.identity, &info) {
+                return self.sorted(session, index, recorded, Sorted::Changed).await;
             }
-            complete_identity(&mut candidate.identity, &mut candidate.stamp, &info);
+            if contradicts(&candidate.identity, &info) {
+                return self.misnamed(session, recorded, info).await;
+            }
+            take_identity(&mut candidate.identity, &mut candidate.stamp, &info);
             let request = Load {
                 target: &target,
                 captures,
@@ -665,12 +718,9 @@ impl Job<'_> {
         index: usize,
         identity: &Identity,
         stamp: &Stamp,
-        error: crate::object::StoreError,
+        error: StoreError,
     ) -> Result<Step, Held> {
         let sorted = outcome::sort_store_error(error);
-        if let Sorted::Hold(outside, error) = sorted {
-            return Err(Held { outside, error });
-        }
         let head = self.head_key(Some(index));
         let known = ledger::look_up(&mut session.connection, &head, identity, false).await.map_err(held_by_database)?;
         if let Some(settled) = self.forwarded_before(index, &known) {
@@ -680,6 +730,20 @@ impl Job<'_> {
             Candidate { identity: identity.clone(), stamp: stamp.clone(), force: false, appended_before: false };
         let recorded = self.begin(session, &head, &candidate, false).await?;
         self.sorted(session, index, recorded, sorted).await
+    }
+
+    /// Corrects what was recorded of a version by what the store says of it.
+    async fn misnamed(&self, session: &mut Session, recorded: Recorded, info: ObjectInfo) -> Result<Step, Held> {
+        let connection = &mut session.connection;
+        let corrected = ledger::correct_identity(connection, recorded.object_id, &info.identity())
+            .await
+            .map_err(held_by_database)?;
+        if !corrected {
+            // The version has an entry of its own.
+            let ended = ended("superseded", Some("misnamed"), self.started);
+            ledger::finish_otherwise(connection, recorded.object_id, &ended).await.map_err(held_by_database)?;
+        }
+        Ok(Step::Misnamed(info))
     }
 
     /// Notes another sighting of the version that stands; None when another one stands by now.
@@ -874,14 +938,57 @@ fn read_target(pointer: &ObjectPointer) -> ReadTarget {
     }
 }
 
-fn complete_identity(identity: &mut Identity, stamp: &mut Stamp, info: &ObjectInfo) {
-    identity.version_id = identity.version_id.take().or_else(|| info.version_id.clone());
-    identity.etag = identity.etag.take().or_else(|| Some(info.etag.clone()));
-    identity.size = identity.size.or(Some(info.size));
+/// Returns what a pointer says of a version that is to be read. That it is empty is for the store to say.
+fn claimed(pointer: &ObjectPointer) -> (Identity, Stamp) {
+    let (mut identity, stamp) = identify(pointer);
+    identity.size = identity.size.filter(|size| *size > 0);
+    (identity, stamp)
+}
+
+/// Returns whether what is said of a version means the one the store answered with; otherwise that one is the
+/// successor of the version that is meant.
+fn names(said: &Identity, info: &ObjectInfo) -> bool {
+    match (&said.version_id, &info.version_id, &said.etag, said.size) {
+        (Some(said), Some(own), ..) => said == own,
+        (_, _, Some(etag), _) if !info.etag.is_empty() => *etag == info.etag,
+        (_, _, _, Some(size)) => size == info.size,
+        _ => true,
+    }
+}
+
+/// Returns whether anything that is said of a version is other than the store has it.
+fn contradicts(said: &Identity, info: &ObjectInfo) -> bool {
+    let other_etag = |etag: &String| !info.etag.is_empty() && *etag != info.etag;
+    (said.version_id.is_some() && said.version_id != info.version_id)
+        || said.etag.as_ref().is_some_and(other_etag)
+        || said.size.is_some_and(|size| size != info.size)
+}
+
+/// Takes what the store says of the version that is read, whatever was said of it before: the ledger and the fence
+/// go by what was read.
+fn take_identity(identity: &mut Identity, stamp: &mut Stamp, info: &ObjectInfo) {
+    let etag = identity.etag.take().filter(|_| info.etag.is_empty());
+    *identity = info.identity();
+    identity.etag = etag.or(identity.etag.take());
     stamp.last_modified = stamp.last_modified.or(info.last_modified);
 }
 
+/// What names an object has characters that the database's encoding lacks. There can be no entry then.
+#[derive(Debug, thiserror::Error)]
+#[error("the database cannot hold what the message says of the object: {0}")]
+struct Unstorable(String);
+
 fn held_by_database(error: sqlx::Error) -> Held {
+    let unstorable = match &error {
+        // untranslatable_character, character_not_in_repertoire: the message quotes bytes of the key.
+        sqlx::Error::Database(said) if matches!(said.code().as_deref(), Some("22P05" | "22021")) => {
+            Some(Unstorable(said.message().to_owned()))
+        }
+        _ => None,
+    };
+    if let Some(unstorable) = unstorable {
+        return Held { outside: Outside::Statement, error: unstorable.into() };
+    }
     match outcome::sort_database_error(error) {
         Sorted::Hold(outside, error) => Held { outside, error },
         // The ledger's own statements do not depend on the object, so whatever refuses them is broken outside.

@@ -75,6 +75,9 @@ const MAX_KEY_BYTES: usize = 1024;
 /// Bound for every other text of a pointer, for the same reason.
 const MAX_FIELD_BYTES: usize = 512;
 
+/// Digits of a sequencer; with fewer, one that S3 may send some day would not be believed.
+const MAX_SEQUENCER_DIGITS: usize = 64;
+
 impl ObjectPointer {
     /// Returns a pointer to the object as it is now.
     #[must_use]
@@ -199,7 +202,7 @@ fn s3_record(record: &Value) -> Reading<Record> {
         version_id: version_id(object, "versionId")?,
         etag: etag(object, "eTag")?,
         size: size(object)?,
-        sequencer: optional_text(object, "sequencer")?,
+        sequencer: sequencer(object)?,
     };
     let kind = match version.split('.').next().map(str::parse::<u32>) {
         Some(Ok(2)) => s3_event_kind(event_name),
@@ -238,7 +241,7 @@ fn event_bridge(event: &Map<String, Value>) -> Reading<Record> {
         version_id: version_id(object, "version-id")?,
         etag: etag(object, "etag")?,
         size: size(object)?,
-        sequencer: optional_text(object, "sequencer")?,
+        sequencer: sequencer(object)?,
     };
     let says = |name: &str, text: &str| detail.get(name).and_then(Value::as_str) == Some(text);
     let kind = match detail_type {
@@ -273,7 +276,7 @@ fn own_pointer(object: &Map<String, Value>) -> Reading<Record> {
         version_id: version_id(object, "version_id")?,
         etag: etag(object, "etag")?,
         size: size(object)?,
-        sequencer: optional_text(object, "sequencer")?,
+        sequencer: sequencer(object)?,
     };
     Ok(Record { kind: RecordKind::Created, pointer, event_time: None, force })
 }
@@ -331,6 +334,13 @@ fn version_id(object: &Value, name: &str) -> Reading<Option<String>> {
 fn etag(object: &Value, name: &str) -> Reading<Option<String>> {
     let quoted = optional_text(object, name)?;
     Ok(quoted.map(|etag| etag.trim_matches('"').to_owned()).filter(|etag| !etag.is_empty()))
+}
+
+/// S3's are 16 to about 40 hexadecimal digits. What is none would be older or newer than all of them, whatever it
+/// stands for, so it counts as absent: then Last-Modified decides.
+fn sequencer(object: &Value) -> Reading<Option<String>> {
+    let said = optional_text(object, "sequencer")?;
+    Ok(said.filter(|text| text.len() <= MAX_SEQUENCER_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())))
 }
 
 fn size(object: &Value) -> Reading<Option<u64>> {

@@ -59,6 +59,8 @@ pub enum Outside {
     Store,
     /// Nothing is broken: another transaction was in the way.
     Contention,
+    /// Nothing is broken: the object is not there, and is looked for once more.
+    Missing,
 }
 
 /// A failure sorted by what can be done about it.

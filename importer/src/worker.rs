@@ -20,7 +20,7 @@ use waits::{Parked, Waits, park_period};
 use crate::{
     config::Config,
     http::Health,
-    import::{GROUP_OBJECTS, Held, Importer, Settled, log_together},
+    import::{GROUP_OBJECTS, Held, Importer, MISSING_PAUSE, Settled, log_together},
     instance::Surroundings,
     message::{self, Parsed, Record},
     metrics::{Metrics, ObjectCounts},
@@ -614,6 +614,7 @@ impl Worker {
         // The dataset it may be loaded into together with others that wait; none after that was tried.
         let mut together = self.importer.groups(record, None, None);
         let mut tries = 0;
+        let mut missed = false;
         loop {
             let waiting = Instant::now();
             let turn = async {
@@ -646,7 +647,7 @@ impl Worker {
             };
             let busy = Busy::new(self);
             let begun = Instant::now();
-            let result = self.import(message, record, &class, together.take()).await;
+            let result = self.import(message, record, &class, together.take(), missed).await;
             drop(busy);
             tries += 1;
             let may_go_on = match result {
@@ -666,6 +667,17 @@ impl Worker {
                             drop(pass);
                             self.wait_at_brake(message, &class, by, tries, no_more).await
                         }
+                    }
+                }
+                // Nothing is wrong with its dataset, so the slot is only given back.
+                Err(held) if held.outside == Outside::Missing => {
+                    drop(turn);
+                    drop(pass);
+                    missed = true;
+                    let _waiting = self.waits.wait(&message.message_id);
+                    tokio::select! {
+                        () = no_more.cancelled() => false,
+                        () = sleep(MISSING_PAUSE) => true,
                     }
                 }
                 Err(held) => {
@@ -751,6 +763,7 @@ impl Worker {
         record: &Record,
         class: &Class,
         together: Option<usize>,
+        missed: bool,
     ) -> Result<Settled, Held> {
         let companions = match together {
             Some(_) => self.turns.take_along(class.dataset, GROUP_OBJECTS - 1),
@@ -776,7 +789,7 @@ impl Worker {
             }
         }
         let begun = Instant::now();
-        let settled = self.importer.import(record, None, Some(&message.message_id)).await?;
+        let settled = self.importer.look(record, None, Some(&message.message_id), missed).await?;
         self.measured(&settled, begun.elapsed());
         Ok(settled)
     }

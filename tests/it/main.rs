@@ -45,4 +45,5 @@ mod surroundings;
 mod templates;
 mod torture;
 mod units;
+mod weeks;
 mod world;

@@ -5,6 +5,7 @@ mod bench;
 mod columns;
 mod counts;
 mod groups;
+mod identity;
 mod merges;
 mod modes;
 mod order;

@@ -1,8 +1,8 @@
 //! Many records settled together: one look at the ledger, one transaction.
 
 use super::{
-    AlreadyDone, GROUP_OBJECT_BYTES, Held, Importer, Settled, complete_identity, held_by_database, identify,
-    log_outcome, read_target,
+    AlreadyDone, GROUP_OBJECT_BYTES, Held, Importer, Settled, Unstorable, claimed, contradicts, held_by_database,
+    log_outcome, names, read_target, take_identity,
 };
 use crate::{
     decode::Format,
@@ -62,6 +62,8 @@ impl Importer {
         let settled = self.settle_group(&mut session, index, records, started).await;
         match &settled {
             Ok(_) => self.give_back(session),
+            // Which of them it is shows when each is imported alone.
+            Err(held) if held.error.is::<Unstorable>() => return Ok(records.iter().map(|_| None).collect()),
             Err(held) => {
                 drop(session);
                 self.after_holding(held).await;
@@ -119,11 +121,11 @@ impl Importer {
         if !first_of_its_key {
             return None;
         }
-        let (mut identity, mut stamp) = identify(&record.pointer);
+        let (mut identity, mut stamp) = claimed(&record.pointer);
         let mut read = read_target(&record.pointer);
         if identity.etag.is_none() || identity.size.is_none() {
-            let info = self.store.head(&read).await.ok()?;
-            complete_identity(&mut identity, &mut stamp, &info);
+            let info = self.store.head(&read).await.ok().filter(|info| names(&identity, info))?;
+            take_identity(&mut identity, &mut stamp, &info);
             read.version_id = info.version_id;
             read.etag = Some(info.etag);
         }
@@ -174,10 +176,10 @@ impl Importer {
         for (((place, way), recorded), opened) in fresh.iter().zip(recorded).zip(opened) {
             let (Some(recorded), Ok(source)) = (recorded, opened) else { continue };
             let mut candidate = way.candidate.clone();
-            if candidate.identity.size != Some(source.info().size) {
+            if contradicts(&candidate.identity, source.info()) {
                 continue;
             }
-            complete_identity(&mut candidate.identity, &mut candidate.stamp, source.info());
+            take_identity(&mut candidate.identity, &mut candidate.stamp, source.info());
             candidates.push(candidate);
             sources.push((*place, way, recorded, source));
         }

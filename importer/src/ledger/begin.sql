@@ -14,8 +14,13 @@ known AS (
     WHERE o.head_id = $1
       AND o.is_delete = $2
       AND CASE WHEN o.version_id IS NOT NULL AND $3::text IS NOT NULL THEN o.version_id = $3
-               ELSE o.etag IS NOT DISTINCT FROM $4 AND o.size IS NOT DISTINCT FROM $5::bigint END
-    ORDER BY o.version_id IS NOT DISTINCT FROM $3::text DESC, o.id DESC
+               ELSE o.etag IS NOT DISTINCT FROM $4 AND o.size IS NOT DISTINCT FROM $5::bigint
+                   -- What was held before the store had said which version there is: this attempt knows.
+                   OR (o.etag IS NULL OR o.size IS NULL) AND coalesce(o.etag = $4, $4 IS NOT NULL)
+                       AND coalesce(o.size = $5::bigint, $5::bigint IS NOT NULL) AND NOT o.is_delete
+                       AND o.version_id IS NULL AND o.imported_at IS NULL AND o.state IN ('importing', 'retrying') END
+    ORDER BY o.version_id IS NOT DISTINCT FROM $3::text DESC, o.etag IS NOT DISTINCT FROM $4 DESC,
+             o.size IS NOT DISTINCT FROM $5::bigint DESC, o.id DESC
     LIMIT 1
 ),
 -- Seen before: one more attempt. What the row says is asked of the row being updated, which another transaction
@@ -26,6 +31,9 @@ updated AS (
         state = CASE WHEN o.state = 'retrying' THEN 'importing' ELSE o.state END,
         reason = CASE WHEN o.state NOT IN ('importing', 'retrying') THEN o.reason END,
         error = CASE WHEN o.state NOT IN ('importing', 'retrying') THEN o.error END,
+        version_id = CASE WHEN o.etag IS NULL OR o.size IS NULL THEN coalesce(o.version_id, $3) ELSE o.version_id END,
+        etag = coalesce(o.etag, $4),
+        size = coalesce(o.size, $5::bigint),
         worker = $8,
         queue_url = coalesce($9, o.queue_url),
         started_at = clock_timestamp()

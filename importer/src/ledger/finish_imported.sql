@@ -1,13 +1,29 @@
 -- $1 object, $2 head, $3 sequencer, $4 last modified, $5..$9 counts, $10 bytes, $11 technique, $12 seconds, $13 version id,
--- $14 fields of a CSV object with rejects.
+-- $14 fields of a CSV object with rejects, $15 etag, $16 size.
 -- The stamp only ever grows, and as a whole: a sighting of later Last-Modified takes the sequencer away when it
 -- brings none, for the old one belongs to an earlier put of the same bytes.
--- The version id is filled in where the event had none, unless another row has that identity already.
+-- The version id is filled in where the event had none, unless another row has that identity already; a row that was
+-- found by its version id takes the ETag and the size that were read.
+-- What else was begun of the key and is no newer is overtaken: whoever began it was killed, or will be told so by the
+-- fence, and its message may be about another version by now.
 -- Rejects of this transaction are told by their time, which is the transaction's.
 WITH head AS (
     UPDATE penstock.head SET object_id = $1 WHERE id = $2
 ), earlier AS (
     DELETE FROM penstock.reject WHERE object_id = $1 AND resolved_at IS NULL AND created_at <> now()
+), overtaken AS (
+    UPDATE penstock.object b
+    SET state = 'superseded', reason = 'overtaken', error = NULL, finished_at = clock_timestamp()
+    FROM penstock.object own
+    WHERE own.id = $1
+      AND b.head_id = $2
+      AND b.id <> $1
+      AND NOT b.is_delete
+      AND b.state IN ('importing', 'retrying')
+      AND CASE WHEN b.sequencer IS NOT NULL AND coalesce($3, own.sequencer) IS NOT NULL THEN
+                    rpad(b.sequencer, greatest(length(b.sequencer), length(coalesce($3, own.sequencer))), '0') COLLATE "C"
+                        <= rpad(coalesce($3, own.sequencer), greatest(length(b.sequencer), length(coalesce($3, own.sequencer))), '0') COLLATE "C"
+               ELSE coalesce(b.last_modified <= greatest($4, own.last_modified), b.etag IS NULL OR b.size IS NULL) END
 )
 UPDATE penstock.object o
 SET state = 'imported',
@@ -16,6 +32,8 @@ SET state = 'imported',
     version_id = CASE WHEN o.version_id IS NULL AND NOT EXISTS (
                           SELECT FROM penstock.object other WHERE other.head_id = $2 AND other.version_id = $13)
                       THEN $13 ELSE o.version_id END,
+    etag = CASE WHEN o.version_id = $13 THEN $15 ELSE o.etag END,
+    size = CASE WHEN o.version_id = $13 THEN $16 ELSE o.size END,
     sequencer = CASE WHEN o.sequencer IS NOT NULL AND $3::text IS NOT NULL THEN
                         CASE WHEN rpad(o.sequencer, greatest(length(o.sequencer), length($3)), '0') COLLATE "C"
                                 > rpad($3, greatest(length(o.sequencer), length($3)), '0') COLLATE "C"

@@ -2,6 +2,7 @@
 -- $8 merged, $9 bytes; $10 technique, $11 seconds of each.
 -- finish_imported.sql for many versions, none of which was imported before: their rows were recorded with this
 -- very stamp, so what is left to settle is a Last-Modified and a version id that came with the bytes.
+-- What else was begun of the key and is no newer is overtaken, as in finish_imported.sql.
 WITH done AS (
     SELECT *
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::bigint[],
@@ -9,6 +10,18 @@ WITH done AS (
         AS done (id, head_id, version_id, sequencer, last_modified, n_read, n_written, n_merged, n_bytes)
 ), heads AS (
     UPDATE penstock.head h SET object_id = done.id FROM done WHERE h.id = done.head_id
+), overtaken AS (
+    UPDATE penstock.object b
+    SET state = 'superseded', reason = 'overtaken', error = NULL, finished_at = clock_timestamp()
+    FROM done own
+    WHERE b.head_id = own.head_id
+      AND b.id <> own.id
+      AND NOT b.is_delete
+      AND b.state IN ('importing', 'retrying')
+      AND CASE WHEN b.sequencer IS NOT NULL AND own.sequencer IS NOT NULL THEN
+                    rpad(b.sequencer, greatest(length(b.sequencer), length(own.sequencer)), '0') COLLATE "C"
+                        <= rpad(own.sequencer, greatest(length(b.sequencer), length(own.sequencer)), '0') COLLATE "C"
+               ELSE coalesce(b.last_modified <= own.last_modified, b.etag IS NULL OR b.size IS NULL) END
 )
 UPDATE penstock.object o
 SET state = 'imported',

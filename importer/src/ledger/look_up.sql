@@ -20,7 +20,7 @@ LEFT JOIN LATERAL (
       AND o.is_delete = $7
       AND CASE WHEN o.version_id IS NOT NULL AND $4::text IS NOT NULL THEN o.version_id = $4
                ELSE o.etag IS NOT DISTINCT FROM $5 AND o.size IS NOT DISTINCT FROM $6::bigint END
-    ORDER BY o.version_id IS NOT DISTINCT FROM $4::text DESC, o.id DESC
+    ORDER BY o.version_id IS NOT DISTINCT FROM $4::text DESC, o.etag IS NOT DISTINCT FROM $5 DESC, o.id DESC
     LIMIT 1
 ) own ON true
 WHERE h.dataset = $1 AND h.bucket = $2 AND h.key = $3

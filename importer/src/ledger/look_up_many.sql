@@ -23,6 +23,6 @@ LEFT JOIN LATERAL (
       AND NOT o.is_delete
       AND CASE WHEN o.version_id IS NOT NULL AND sought.version_id IS NOT NULL THEN o.version_id = sought.version_id
                ELSE o.etag IS NOT DISTINCT FROM sought.etag AND o.size IS NOT DISTINCT FROM sought.size END
-    ORDER BY o.version_id IS NOT DISTINCT FROM sought.version_id DESC, o.id DESC
+    ORDER BY o.version_id IS NOT DISTINCT FROM sought.version_id DESC, o.etag IS NOT DISTINCT FROM sought.etag DESC, o.id DESC
     LIMIT 1
 ) own ON true

@@ -170,7 +170,7 @@ pub async fn finish_many(
     let numbers = |of: fn(&Finished<'_>) -> u64| -> Vec<i64> {
         finished.iter().map(|finished| i64::try_from(of(finished)).unwrap_or(i64::MAX)).collect()
     };
-    sqlx::query(include_str!("finish_many.sql"))
+    let done = sqlx::query(include_str!("finish_many.sql"))
         .bind(finished.iter().map(|finished| finished.recorded.object_id).collect::<Vec<_>>())
         .bind(finished.iter().map(|finished| finished.recorded.head_id).collect::<Vec<_>>())
         .bind(texts(finished, |finished| finished.candidate.identity.version_id.as_deref()))
@@ -184,7 +184,7 @@ pub async fn finish_many(
         .bind(duration_seconds_each)
         .execute(connection)
         .await?;
-    Ok(())
+    super::found(u64::from(done.rows_affected() == finished.len() as u64))
 }
 
 /// Notes that versions which stand were seen again, by sightings that are no newer than what is known.

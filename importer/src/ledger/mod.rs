@@ -289,7 +289,9 @@ pub struct Imported<'a> {
 /// Of the database.
 pub async fn finish_imported(connection: &mut PgConnection, imported: &Imported<'_>) -> sqlx::Result<()> {
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    sqlx::query(include_str!("finish_imported.sql"))
+    let csv_fields: Option<Vec<Option<String>>> =
+        imported.csv_fields.as_ref().map(|fields| fields.iter().map(|name| name.as_deref().map(storable)).collect());
+    let done = sqlx::query(include_str!("finish_imported.sql"))
         .bind(imported.recorded.object_id)
         .bind(imported.recorded.head_id)
         .bind(&imported.stamp.sequencer)
@@ -303,10 +305,22 @@ pub async fn finish_imported(connection: &mut PgConnection, imported: &Imported<
         .bind(imported.technique)
         .bind(imported.duration_seconds)
         .bind(&imported.identity.version_id)
-        .bind(&imported.csv_fields)
+        .bind(&csv_fields)
+        .bind(&imported.identity.etag)
+        .bind(size(imported.identity))
         .execute(connection)
         .await?;
-    Ok(())
+    found(done.rows_affected())
+}
+
+/// An entry that is pruned between its attempt and its end takes the attempt with it: the next one makes it anew.
+fn found(n_rows: u64) -> sqlx::Result<()> {
+    if n_rows == 0 { Err(sqlx::Error::RowNotFound) } else { Ok(()) }
+}
+
+/// Returns text as Postgres can hold it, which is without U+0000.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 /// Writes rejects of an object, in the transaction of its rows.
@@ -327,9 +341,9 @@ pub async fn insert_rejects(
         .bind(object_id)
         .bind(rejects.iter().map(|r| number(r.row_number)).collect::<Vec<_>>())
         .bind(rejects.iter().map(|r| r.class).collect::<Vec<_>>())
-        .bind(rejects.iter().map(|r| r.column.as_deref()).collect::<Vec<_>>())
-        // A message may quote a value; text in Postgres cannot hold U+0000.
-        .bind(rejects.iter().map(|r| r.message.replace('\0', "\u{fffd}")).collect::<Vec<_>>())
+        .bind(rejects.iter().map(|r| r.column.as_deref().map(storable)).collect::<Vec<_>>())
+        // A message may quote a value.
+        .bind(rejects.iter().map(|r| storable(&r.message)).collect::<Vec<_>>())
         .bind(rejects.iter().map(|r| r.payload.as_slice()).collect::<Vec<_>>())
         .bind(rejects.iter().map(|r| number(r.payload_length)).collect::<Vec<_>>())
         .bind(form.as_str())
@@ -362,12 +376,32 @@ pub async fn finish_otherwise(connection: &mut PgConnection, object_id: i64, end
         .bind(object_id)
         .bind(ended.state)
         .bind(ended.reason)
-        .bind(ended.error.map(|text| text.replace('\0', "\u{fffd}")))
+        .bind(ended.error.map(storable))
         .bind(ended.forwarded_message_id)
         .bind(ended.duration_seconds)
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Corrects which version a row is of, by what the store says; false when another row stands for that version.
+/// A row whose rows were committed keeps the identity they have, unless it is of this version by its id.
+///
+/// # Errors
+/// Of the database.
+pub async fn correct_identity(
+    connection: &mut PgConnection,
+    object_id: i64,
+    identity: &Identity,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(include_str!("correct_identity.sql"))
+        .bind(object_id)
+        .bind(&identity.version_id)
+        .bind(&identity.etag)
+        .bind(size(identity))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// Notes that a version was seen again while `standing_id` stands, and how new that sighting was.

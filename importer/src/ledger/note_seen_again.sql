@@ -2,10 +2,24 @@
 -- The head is locked as every writer locks it; no row comes out when another version stands by now.
 -- The stamp only ever grows, and as a whole: a sighting of later Last-Modified takes the sequencer away when it
 -- brings none, for the old one belongs to an earlier put of the same bytes.
+-- What else was begun of the key and is no newer is overtaken, as in finish_imported.sql.
 WITH head AS (
     SELECT id FROM penstock.head WHERE id = $1 AND object_id = $2 FOR NO KEY UPDATE
 ), moved AS (
     UPDATE penstock.head h SET object_id = $3 FROM head WHERE h.id = head.id AND $2 <> $3::bigint
+), overtaken AS (
+    UPDATE penstock.object b
+    SET state = 'superseded', reason = 'overtaken', error = NULL, finished_at = clock_timestamp()
+    FROM penstock.object own JOIN head ON head.id = own.head_id
+    WHERE own.id = $3
+      AND b.head_id = own.head_id
+      AND b.id <> own.id
+      AND NOT b.is_delete
+      AND b.state IN ('importing', 'retrying')
+      AND CASE WHEN b.sequencer IS NOT NULL AND coalesce($4, own.sequencer) IS NOT NULL THEN
+                    rpad(b.sequencer, greatest(length(b.sequencer), length(coalesce($4, own.sequencer))), '0') COLLATE "C"
+                        <= rpad(coalesce($4, own.sequencer), greatest(length(b.sequencer), length(coalesce($4, own.sequencer))), '0') COLLATE "C"
+               ELSE coalesce(b.last_modified <= greatest($5, own.last_modified), b.etag IS NULL OR b.size IS NULL) END
 )
 UPDATE penstock.object o
 SET state = CASE WHEN o.imported_at IS NULL THEN o.state ELSE 'imported' END,

@@ -140,8 +140,8 @@ pub async fn settle(connection: &mut PgConnection, object_id: i64, second: &Seco
         .bind(i64::try_from(second.n_written).unwrap_or(i64::MAX))
         .bind(second.refused.iter().map(|(row, _)| *row).collect::<Vec<_>>())
         .bind(second.refused.iter().map(|(_, r)| r.class.as_str()).collect::<Vec<_>>())
-        .bind(second.refused.iter().map(|(_, r)| r.column.as_deref()).collect::<Vec<_>>())
-        .bind(second.refused.iter().map(|(_, r)| r.message.replace('\0', "\u{fffd}")).collect::<Vec<_>>())
+        .bind(second.refused.iter().map(|(_, r)| r.column.as_deref().map(super::storable)).collect::<Vec<_>>())
+        .bind(second.refused.iter().map(|(_, r)| super::storable(&r.message)).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())

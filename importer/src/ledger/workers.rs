@@ -74,7 +74,8 @@ pub async fn heartbeat(connection: &mut PgConnection, row: &WorkerRow) -> sqlx::
         .bind(row.oldest_receive_count)
         .execute(&mut *connection)
         .await?;
-    sqlx::query(include_str!("sweep_workers.sql")).execute(connection).await?;
+    sqlx::query(include_str!("sweep_workers.sql")).execute(&mut *connection).await?;
+    sqlx::query(include_str!("settle_abandoned.sql")).execute(connection).await?;
     Ok(())
 }
 

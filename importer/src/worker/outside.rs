@@ -109,7 +109,7 @@ fn name(outside: Outside) -> Option<&'static str> {
     match outside {
         Outside::Postgres | Outside::Statement => Some("postgres"),
         Outside::Store => Some("object store"),
-        Outside::Contention => None,
+        Outside::Contention | Outside::Missing => None,
     }
 }
 
