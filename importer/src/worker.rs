@@ -181,7 +181,6 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken, until: Until) -> 
     if !tasks.is_empty() {
         info!(messages = tasks.len(), "draining");
     }
-    let stopped_at = Instant::now();
     let drained = worker.settle_all(&mut tasks).await;
     if !drained {
         warn!(messages = tasks.len(), "drain timeout: giving the rest back");
@@ -191,7 +190,9 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken, until: Until) -> 
     let now = Instant::now();
     let end = worker.ends_of_stop().1.max(now + LEAST_LAST_CALLS);
     worker.acker.finish(now + (end - now) / 2).await;
-    if timeout_at(end, worker.release(&worker.in_hand.take_all())).await.is_err() {
+    // Nobody else could make those visible that are parked.
+    let left = [worker.in_hand.take_all(), worker.parked.take_all(now)].concat();
+    if timeout_at(end, worker.release(&left)).await.is_err() {
         warn!("the queue does not answer: the rest comes back after its visibility timeout");
     }
     worker.surroundings.guard.work_ended();

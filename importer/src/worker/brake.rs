@@ -26,6 +26,8 @@ const CLOSES_AFTER: u32 = 3;
 const CLOSES_DATASET_AFTER: u32 = 12;
 /// The first pause between two tries, as a part of the patience, which is also the longest.
 const FIRST_PAUSE: u32 = 60;
+/// Gates of directories kept at most. Forgotten ones only close later.
+const MAX_GATES: usize = 1000;
 /// The longest time between two samples, in patiences; the first is two.
 const MAX_SAMPLE_INTERVAL: u32 = 10;
 
@@ -187,6 +189,9 @@ impl Brake {
         sample_at: Instant,
         now: Instant,
     ) {
+        if self.gates.len() >= MAX_GATES {
+            self.gates.retain(|place, gate| place.prefix.is_none() || gate.trying);
+        }
         let first_pause = self.patience / FIRST_PAUSE;
         let of_dataset = if scope == Scope::Prefix { CLOSES_DATASET_AFTER } else { CLOSES_AFTER };
         let of_prefix = (scope == Scope::Prefix).then(|| (Some(class.prefix.clone()), CLOSES_AFTER));

@@ -129,6 +129,12 @@ impl Parked {
         taken
     }
 
+    /// Takes out all handles of messages that are still hidden.
+    pub fn take_all(&self, now: Instant) -> Vec<String> {
+        let parked = std::mem::take(&mut *self.lock());
+        parked.into_iter().filter(|message| message.until > now).map(|message| message.handle).collect()
+    }
+
     /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
