@@ -1,7 +1,10 @@
 //! Who asks AWS, from where, and through what: credentials, regions, proxies.
 
-use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs};
-use anyhow::Result;
+use crate::{
+    outages::{EXPIRED_JSON, EXPIRED_XML, expired},
+    world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs},
+};
+use anyhow::{Context as _, Result};
 use penstock_tests::{
     aws::{Depth, Options},
     proxy::{Action, Rule},
@@ -9,6 +12,9 @@ use penstock_tests::{
     wait,
 };
 use std::time::Duration;
+
+/// A change on disk is seen within half a minute, and what was held is tried again after as long.
+const SOON: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_are_replaced_on_disk_are_used_without_a_restart() -> Result<()> {
@@ -21,37 +27,31 @@ async fn credentials_that_are_replaced_on_disk_are_used_without_a_restart() -> R
         format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = x\naws_session_token = {token}\n")
     };
     let file = scratch.write("credentials", profile("OLD"))?;
-    let proxy = world.aws_proxy().await?;
+    let (queue, store) = (world.aws_proxy().await?, world.aws_proxy().await?);
     let program = world
         .worker()
         .env("AWS_ACCESS_KEY_ID", "")
         .env("AWS_SECRET_ACCESS_KEY", "")
         .env("AWS_SHARED_CREDENTIALS_FILE", file.display().to_string())
         .env("AWS_CONFIG_FILE", scratch.write("config", "")?.display().to_string());
-    let program = world.through_aws(world.through_aws(program, "SQS", &proxy), "S3", &proxy);
-    let worker = program.expect_line("failed").expect_line("could not").expect_line("held").start()?;
+    let program = world.through_aws(world.through_aws(program, "SQS", &queue), "S3", &store);
+    let worker = program.expect_line("receive failed").expect_line("could not").expect_line("held").start()?;
     world.pipeline.put("pairs/1", pairs(&[(1, "old")])).await?;
     wait_for_pairs(&world, &["1=old"]).await?;
-    let refused = proxy.add(Rule::when_client_sends("x-amz-security-token: OLD", Action::Answer(expired())).always());
+    let refuse =
+        |answer: Vec<u8>| Rule::when_client_sends("x-amz-security-token: OLD", Action::Answer(answer)).always();
+    store.add(refuse(expired("application/xml", EXPIRED_XML)));
+    let refused = queue.add(refuse(expired("application/x-amz-json-1.0", EXPIRED_JSON)));
     refused.fired(1, LIMIT).await?;
     scratch.write("credentials", profile("NEW"))?;
     world.pipeline.put("pairs/2", pairs(&[(2, "new")])).await?;
-    wait_for_pairs(&world, &["1=old", "2=new"]).await?;
+    let imported = wait_for_pairs(&world, &["1=old", "2=new"]).await;
+    imported.with_context(|| worker.stderr())?;
     worker.terminate(LIMIT).await
 }
 
-fn expired() -> Vec<u8> {
-    let body = "{\"__type\":\"com.amazon.coral.service#ExpiredTokenException\",\"message\":\"The token is expired\"}";
-    let length = body.len();
-    format!(
-        "HTTP/1.1 403 Forbidden\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {length}\r\n\
-         x-amzn-errortype: ExpiredTokenException\r\nConnection: close\r\n\r\n{body}"
-    )
-    .into_bytes()
-}
-
 async fn wait_for_pairs(world: &World, expected: &[&str]) -> Result<()> {
-    wait::until("the imports", LIMIT, || async { Ok((world.pairs().await? == expected).then_some(())) }).await
+    wait::until("the imports", SOON, || async { Ok((world.pairs().await? == expected).then_some(())) }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

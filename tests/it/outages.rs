@@ -71,12 +71,12 @@ async fn an_object_that_s3_refuses_twenty_times_is_imported_and_its_neighbour_be
     Ok(())
 }
 
-const EXPIRED_XML: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>ExpiredToken</Code>\
+pub const EXPIRED_XML: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>ExpiredToken</Code>\
                            <Message>The provided token has expired.</Message></Error>";
-const EXPIRED_JSON: &str = "{\"__type\":\"com.amazon.coral.service#ExpiredTokenException\",\
+pub const EXPIRED_JSON: &str = "{\"__type\":\"com.amazon.coral.service#ExpiredTokenException\",\
                             \"message\":\"The security token included in the request is expired\"}";
 
-fn expired(content_type: &str, body: &str) -> Vec<u8> {
+pub fn expired(content_type: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "HTTP/1.1 400 Bad Request\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"

@@ -141,10 +141,12 @@ async fn pointers_that_the_queue_does_not_take_are_counted_and_exit_3() -> Resul
         world.pipeline.put(&format!("pairs/{id}"), pairs(&[(id, "x")])).await?;
     }
     let proxy = world.aws_proxy().await?;
-    let refused = proxy.add(Rule::when_client_sends("pairs/1", Action::Answer(http_answer(400, "Bad Request"))));
+    let refused =
+        proxy.add(Rule::when_client_sends("pairs/1", Action::Answer(http_answer(400, "Bad Request"))).always());
     let replay = world.command("replay").arg(format!("--prefix=s3://{}/pairs/", world.pipeline.bucket));
     let ended = run(world.through_aws(replay, "SQS", &proxy), 3).await?;
-    refused.fired(1, LIMIT).await?;
+    // Once with its neighbours, and once alone.
+    refused.fired(2, LIMIT).await?;
     assert_eq!(ended.stdout, "2 pointers sent, 1 not\n");
     assert!(ended.stderr.contains("pairs/1 not sent"), "{}", ended.stderr);
     assert_eq!(sent_keys(&world).await?, "pairs/0 pairs/2");

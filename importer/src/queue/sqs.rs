@@ -81,25 +81,31 @@ impl SqsQueue {
 
     /// Sends messages, in batches. One result a body, in order; `Ok` means it is stored.
     pub async fn send(&self, bodies: &[String]) -> Vec<anyhow::Result<()>> {
-        let sending = batches(bodies).into_iter().map(|batch| self.send_batch(batch));
-        stream::iter(sending).buffered(BATCHES_AT_ONCE).collect::<Vec<_>>().await.into_iter().flatten().collect()
+        in_turn(batches(bodies).into_iter().map(|batch| self.send_batch(batch)).collect()).await
     }
 
-    async fn send_batch(&self, bodies: &[String]) -> Vec<anyhow::Result<()>> {
-        let entries = bodies.iter().enumerate().map(|(place, body)| {
-            SendMessageBatchRequestEntry::builder()
-                .id(place.to_string())
-                .message_body(body)
-                .build()
-                .expect("id and body are set")
-        });
-        let request = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries.collect()));
-        let answer = request.send().await;
-        let what = || format!("send to queue {}", self.url);
-        entry_results(bodies.len(), answer.map(|answer| answer.failed))
-            .into_iter()
-            .map(|result| result.with_context(what))
-            .collect()
+    fn send_batch<'a>(&'a self, bodies: &'a [String]) -> BoxFuture<'a, Vec<anyhow::Result<()>>> {
+        Box::pin(async move {
+            let entries = bodies.iter().enumerate().map(|(place, body)| {
+                SendMessageBatchRequestEntry::builder()
+                    .id(place.to_string())
+                    .message_body(body)
+                    .build()
+                    .expect("id and body are set")
+            });
+            let request = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries.collect()));
+            let answer = request.send().await;
+            let is_refused = answer.as_ref().err().and_then(|error| error.raw_response());
+            if bodies.len() > 1 && is_refused.is_some_and(|answer| answer.status().is_client_error()) {
+                // Refused as a whole for what may be the fault of one.
+                let alone: Vec<_> = bodies.chunks(1).map(|body| self.send_batch(body)).collect();
+                return in_turn(alone).await;
+            }
+            entry_results(bodies.len(), answer.map(|answer| answer.failed))
+                .into_iter()
+                .map(|result| result.with_context(|| format!("send to queue {}", self.url)))
+                .collect()
+        })
     }
 
     async fn extend_batch(&self, handles: &[String], timeout: Duration) -> Vec<Result<(), EntryError>> {
@@ -170,11 +176,8 @@ fn within(limit: Duration) -> Builder {
     Builder::default().timeout_config(ends(limit, limit))
 }
 
-/// A call for a batch of entries, with one result an entry.
-type Batch<'a> = BoxFuture<'a, Vec<Result<(), EntryError>>>;
-
 /// Makes the calls, several at once, and returns the results in the entries' order.
-fn in_turn(calls: Vec<Batch<'_>>) -> Batch<'_> {
+fn in_turn<'a, T: Send + 'a>(calls: Vec<BoxFuture<'a, Vec<T>>>) -> BoxFuture<'a, Vec<T>> {
     let answers = stream::iter(calls).buffered(BATCHES_AT_ONCE);
     Box::pin(answers.collect::<Vec<_>>().map(|results| results.into_iter().flatten().collect()))
 }
@@ -260,11 +263,11 @@ impl Queue for SqsQueue {
 
     fn extend<'a>(&'a self, handles: &'a [String], timeout: Duration) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
         let batches = handles.chunks(BATCH);
-        in_turn(batches.map(|batch| Box::pin(self.extend_batch(batch, timeout)) as Batch<'a>).collect())
+        in_turn(batches.map(|batch| self.extend_batch(batch, timeout).boxed()).collect())
     }
 
     fn delete<'a>(&'a self, handles: &'a [String]) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
-        in_turn(handles.chunks(BATCH).map(|batch| Box::pin(self.delete_batch(batch)) as Batch<'a>).collect())
+        in_turn(handles.chunks(BATCH).map(|batch| self.delete_batch(batch).boxed()).collect())
     }
 
     fn has_dead_letter_queue(&self) -> bool {

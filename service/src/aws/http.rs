@@ -214,7 +214,9 @@ impl Call {
         });
         let is_local =
             is_link_local || host(authority) == "localhost" || address.is_some_and(|address| address.is_loopback());
-        Self { text: format!("{what} to {authority}"), is_local, is_metadata: is_link_local }
+        // Where they lead elsewhere they are told by their paths.
+        let is_metadata = is_link_local || path.starts_with("/latest/meta-data") || path == "/latest/api/token";
+        Self { text: format!("{what} to {authority}"), is_local, is_metadata }
     }
 
     fn no_answer(&self, what: &'static str, begun: Instant, source: Option<BoxError>) -> NoAnswer {
@@ -412,6 +414,7 @@ mod tests {
             ("http://localhost/b", true, false),
             ("http://[::1]:80/b", true, false),
             ("http://169.254.169.254/latest", true, true),
+            ("http://127.0.0.1:1338/latest/api/token", true, true),
             ("http://[fd00:ec2::254]/latest", true, true),
             ("https://sqs.eu-west-1.amazonaws.com/", false, false),
             ("http://10.0.0.1/", false, false),
