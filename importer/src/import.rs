@@ -3,7 +3,6 @@
 //! Route, identify, ask the ledger, record the attempt, open, load. What cannot be settled now comes
 //! back as [`Held`]; whoever called keeps the message and calls again.
 
-mod columns;
 mod group;
 
 pub use group::log_together;
@@ -166,6 +165,16 @@ impl Importer {
         match result {
             Ok(settled) => {
                 self.give_back(session);
+                log_outcome(&settled, started);
+                Ok(settled)
+            }
+            Err(held) if held.error.is::<Unstorable>() => {
+                drop(session);
+                // There is no row of the ledger for it, and cannot be.
+                let outcome = Outcome::Failed(Failure::new("name", held.error.to_string()));
+                let dataset = dataset.map(|index| self.config.datasets[index].name.clone());
+                let settled =
+                    Settled { outcome, object_id: None, dataset, already_forwarded: false, bytes: 0, technique: "" };
                 log_outcome(&settled, started);
                 Ok(settled)
             }
@@ -478,9 +487,11 @@ impl Job<'_> {
         let streamed = dataset.format != Format::Parquet && !read.key.ends_with(".parquet") && !in_parts;
         let mut stale_catalog_once = true;
         let mut may_add_columns = true;
+        let mut new_columns = Vec::new();
         loop {
             let target = match self.importer.target(session, index).await {
-                Ok(target) => target,
+                Ok(target) if new_columns.is_empty() => target,
+                Ok(target) => Arc::new(target.with_columns(&new_columns)),
                 Err(error) => return self.sorted(session, index, recorded, outcome::sort_table_error(error)).await,
             };
             let opened = RemoteSource::open(Arc::clone(&self.importer.store), read.clone(), streamed).await;
@@ -520,6 +531,7 @@ impl Job<'_> {
                 recorded,
                 started: self.started,
                 may_add_columns,
+                new_columns: &new_columns,
                 known,
                 run_bytes: self.importer.run_bytes(),
                 recent: &self.importer.recent[index],
@@ -530,6 +542,9 @@ impl Job<'_> {
             drop(request);
             let outcome = match loaded {
                 Ok(Loaded::Imported(counts, technique)) => {
+                    if !new_columns.is_empty() {
+                        self.importer.forget_target(index);
+                    }
                     let settled = self.settled(index, Some(recorded.object_id), Outcome::Imported(counts), false);
                     return Ok(Step::Settled(Settled { bytes: size, technique, ..settled }));
                 }
@@ -550,23 +565,22 @@ impl Job<'_> {
                     continue;
                 }
                 Ok(Loaded::NeedsColumns(fields)) => {
-                    if let Err(error) = columns::add(&mut session.connection, &target, &fields).await {
-                        let sorted = outcome::sort_database_error(error);
-                        *session = self.importer.session().await?;
-                        return self.sorted(session, index, recorded, sorted).await;
-                    }
-                    self.importer.forget_target(index);
+                    new_columns = fields;
                     may_add_columns = false;
                     continue;
                 }
                 Err(error) => {
                     let broken = matches!(error, load::LoadError::Database(_) | load::LoadError::Store(_));
+                    let no_index = matches!(error, load::LoadError::NoUniqueIndex(_));
                     let sorted = outcome::sort_load_error(error);
                     if broken {
                         // The old session's transaction is over with its connection; a new one takes its place.
                         *session = self.importer.session().await?;
                     }
-                    if broken && stale_catalog_once && matches!(&sorted, Sorted::Failed(f) if f.reason == "schema") {
+                    if (broken || no_index)
+                        && stale_catalog_once
+                        && matches!(&sorted, Sorted::Failed(f) if f.reason == "schema")
+                    {
                         // The table may have changed since the catalog was read.
                         stale_catalog_once = false;
                         self.importer.forget_target(index);
@@ -851,7 +865,16 @@ fn complete_identity(identity: &mut Identity, stamp: &mut Stamp, info: &ObjectIn
     stamp.last_modified = stamp.last_modified.or(info.last_modified);
 }
 
+/// A name that the ledger cannot hold.
+#[derive(Debug, thiserror::Error)]
+#[error("the encoding of the database cannot hold the object's name")]
+struct Unstorable;
+
 fn held_by_database(error: sqlx::Error) -> Held {
+    let code = error.as_database_error().and_then(|error| error.code());
+    if code.is_some_and(|code| matches!(&*code, "22P05" | "22021")) {
+        return Held { outside: Outside::Contention, error: Unstorable.into() };
+    }
     match outcome::sort_database_error(error) {
         Sorted::Hold(outside, error) => Held { outside, error },
         // The ledger's own statements do not depend on the object, so whatever refuses them is broken outside.

@@ -3,6 +3,7 @@
 //! One module a story. They need the binaries (`cargo build`), and run much faster side by side
 //! under one stack: `cargo run --bin stack -- run -- cargo nextest run -p penstock-tests`.
 
+mod assigned;
 mod check;
 mod cloudformation;
 mod containers;
@@ -18,6 +19,7 @@ mod guides;
 mod heartbeat;
 mod hostile;
 mod imports;
+mod keys;
 mod kills;
 mod kubernetes;
 mod ledger;
@@ -42,4 +44,5 @@ mod surroundings;
 mod templates;
 mod torture;
 mod units;
+mod values;
 mod world;
