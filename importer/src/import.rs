@@ -3,7 +3,6 @@
 //! Route, identify, ask the ledger, record the attempt, open, load. What cannot be settled now comes
 //! back as [`Held`]; whoever called keeps the message and calls again.
 
-mod columns;
 mod group;
 
 pub use group::log_together;
@@ -208,15 +207,11 @@ impl Importer {
             }
             Err(held) if held.error.is::<Unstorable>() => {
                 drop(session);
-                let failure = Failure::new("encoding", format!("{:#}", held.error));
-                let settled = Settled {
-                    outcome: Outcome::Failed(failure),
-                    object_id: None,
-                    dataset: None,
-                    already_forwarded: false,
-                    bytes: 0,
-                    technique: "",
-                };
+                // There is no row of the ledger for it, and cannot be.
+                let outcome = Outcome::Failed(Failure::new("encoding", held.error.to_string()));
+                let dataset = dataset.map(|index| self.config.datasets[index].name.clone());
+                let settled =
+                    Settled { outcome, object_id: None, dataset, already_forwarded: false, bytes: 0, technique: "" };
                 log_outcome(&settled, started);
                 Ok(settled)
             }
@@ -560,9 +555,11 @@ impl Job<'_> {
         let streamed = dataset.format != Format::Parquet && !read.key.ends_with(".parquet") && !in_parts;
         let mut stale_catalog_once = true;
         let mut may_add_columns = true;
+        let mut new_columns = Vec::new();
         loop {
             let target = match self.importer.target(session, index).await {
-                Ok(target) => target,
+                Ok(target) if new_columns.is_empty() => target,
+                Ok(target) => Arc::new(target.with_columns(&new_columns)),
                 Err(error) => return self.sorted(session, index, recorded, outcome::sort_table_error(error)).await,
             };
             let opened = RemoteSource::open(Arc::clone(&self.importer.store), read.clone(), streamed).await;
@@ -603,6 +600,7 @@ impl Job<'_> {
                 recorded,
                 started: self.started,
                 may_add_columns,
+                new_columns: &new_columns,
                 known,
                 run_bytes: self.importer.run_bytes(),
                 recent: &self.importer.recent[index],
@@ -613,6 +611,9 @@ impl Job<'_> {
             drop(request);
             let outcome = match loaded {
                 Ok(Loaded::Imported(counts, technique)) => {
+                    if !new_columns.is_empty() {
+                        self.importer.forget_target(index);
+                    }
                     let settled = self.settled(index, Some(recorded.object_id), Outcome::Imported(counts), false);
                     return Ok(Step::Settled(Settled { bytes: size, technique, ..settled }));
                 }
@@ -633,23 +634,22 @@ impl Job<'_> {
                     continue;
                 }
                 Ok(Loaded::NeedsColumns(fields)) => {
-                    if let Err(error) = columns::add(&mut session.connection, &target, &fields).await {
-                        let sorted = outcome::sort_database_error(error);
-                        *session = self.importer.session().await?;
-                        return self.sorted(session, index, recorded, sorted).await;
-                    }
-                    self.importer.forget_target(index);
+                    new_columns = fields;
                     may_add_columns = false;
                     continue;
                 }
                 Err(error) => {
                     let broken = matches!(error, load::LoadError::Database(_) | load::LoadError::Store(_));
+                    let no_index = matches!(error, load::LoadError::NoUniqueIndex(_));
                     let sorted = outcome::sort_load_error(error);
                     if broken {
                         // The old session's transaction is over with its connection; a new one takes its place.
                         *session = self.importer.session().await?;
                     }
-                    if broken && stale_catalog_once && matches!(&sorted, Sorted::Failed(f) if f.reason == "schema") {
+                    if (broken || no_index)
+                        && stale_catalog_once
+                        && matches!(&sorted, Sorted::Failed(f) if f.reason == "schema")
+                    {
                         // The table may have changed since the catalog was read.
                         stale_catalog_once = false;
                         self.importer.forget_target(index);
@@ -973,21 +973,15 @@ fn take_identity(identity: &mut Identity, stamp: &mut Stamp, info: &ObjectInfo) 
     stamp.last_modified = stamp.last_modified.or(info.last_modified);
 }
 
-/// What names an object has characters that the database's encoding lacks. There can be no entry then.
+/// A name that the ledger cannot hold.
 #[derive(Debug, thiserror::Error)]
-#[error("the database cannot hold what the message says of the object: {0}")]
-struct Unstorable(String);
+#[error("the encoding of the database cannot hold the object's name")]
+struct Unstorable;
 
 fn held_by_database(error: sqlx::Error) -> Held {
-    let unstorable = match &error {
-        // untranslatable_character, character_not_in_repertoire: the message quotes bytes of the key.
-        sqlx::Error::Database(said) if matches!(said.code().as_deref(), Some("22P05" | "22021")) => {
-            Some(Unstorable(said.message().to_owned()))
-        }
-        _ => None,
-    };
-    if let Some(unstorable) = unstorable {
-        return Held { outside: Outside::Statement, error: unstorable.into() };
+    let code = error.as_database_error().and_then(|error| error.code());
+    if code.is_some_and(|code| matches!(&*code, "22P05" | "22021")) {
+        return Held { outside: Outside::Contention, error: Unstorable.into() };
     }
     match outcome::sort_database_error(error) {
         Sorted::Hold(outside, error) => Held { outside, error },

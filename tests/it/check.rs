@@ -16,17 +16,17 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What is said of the mistakes of tables and datasets.
-const MISTAKES: &str = r#"wrong: dataset missing: table missing does not exist; create it (`importer describe FILE` prints a CREATE TABLE for one of its files), or change the dataset's table
+const MISTAKES: &str = r#"wrong: dataset plain: upsert into "public"."plain" needs a unique index on exactly its key ("id") that is valid, not partial and not deferrable; CREATE UNIQUE INDEX ON "public"."plain" ("id")
+    wrong: dataset partial: upsert into "public"."partial" needs a unique index on exactly its key ("id") that is valid, not partial and not deferrable; CREATE UNIQUE INDEX ON "public"."partial" ("id")
+    wrong: dataset deferred: upsert into "public"."deferred" needs a unique index on exactly its key ("id") that is valid, not partial and not deferrable; CREATE UNIQUE INDEX ON "public"."deferred" ("id")
+    wrong: dataset wider: upsert into "public"."wider" needs a unique index on exactly its key ("id") that is valid, not partial and not deferrable; CREATE UNIQUE INDEX ON "public"."wider" ("id")
+    wrong: dataset expression: upsert into "public"."expression" needs a unique index on exactly its key ("id") that is valid, not partial and not deferrable; CREATE UNIQUE INDEX ON "public"."expression" ("id")
+    wrong: dataset missing: table missing does not exist; create it (`importer describe FILE` prints a CREATE TABLE for one of its files), or change the dataset's table
     wrong: dataset seen: seen is not a table (relkind v); views are not loaded into; name the table behind it
     wrong: dataset unfenced: mode = "replace" and on_delete = "remove" need a column penstock_object bigint in plain; ALTER TABLE … ADD COLUMN penstock_object bigint, with an index on it
     wrong: dataset renamed: rename of field "a" names "nowhere", which is no column to fill; change the dataset's rename, key or extras_column
     wrong: dataset keyless: key column nothing is not in "public"."sound"; change the dataset's table, key or newer to what the table has
     warning: dataset overlapping: its match overlaps with that of plain, which comes first and takes s3://BUCKET/plain/ and the like; narrow one of them if that is not meant
-    warning: dataset plain: no usable unique index on "public"."plain" for the key, so its objects will fail until there is one (not partial, not deferrable, on exactly these columns); CREATE UNIQUE INDEX ON "public"."plain" ("id")
-    warning: dataset partial: no usable unique index on "public"."partial" for the key, so its objects will fail until there is one (not partial, not deferrable, on exactly these columns); CREATE UNIQUE INDEX ON "public"."partial" ("id")
-    warning: dataset deferred: no usable unique index on "public"."deferred" for the key, so its objects will fail until there is one (not partial, not deferrable, on exactly these columns); CREATE UNIQUE INDEX ON "public"."deferred" ("id")
-    warning: dataset wider: no usable unique index on "public"."wider" for the key, so its objects will fail until there is one (not partial, not deferrable, on exactly these columns); CREATE UNIQUE INDEX ON "public"."wider" ("id")
-    warning: dataset expression: no usable unique index on "public"."expression" for the key, so its objects will fail until there is one (not partial, not deferrable, on exactly these columns); CREATE UNIQUE INDEX ON "public"."expression" ("id")
     warning: dataset columns: unmapped columns: no field of s3://BUCKET/columns/a.csv fills spare, so they get their default or stay NULL; rename a field to them if that is not meant
     warning: dataset columns: unmapped columns: no field of s3://BUCKET/columns/a.csv fills needed, NOT NULL without a default, so every row would be rejected; rename a field to it, give it a default, or drop NOT NULL
     warning: dataset lineage: no index on penstock_object, so finding an object's rows reads the whole table; CREATE INDEX ON "public"."lineage" (penstock_object)"#;
@@ -111,11 +111,11 @@ async fn mistakes_of_tables_and_datasets_are_found() -> Result<()> {
     let ended = setup.check(&(datasets.concat() + &overlapping)).await?;
     assert_eq!(ended.status.code(), Some(2), "{}{}", ended.stdout, ended.stderr);
     for (level, name, text) in [
-        ("warning", "plain", "no usable unique index"),
-        ("warning", "partial", "no usable unique index"),
-        ("warning", "deferred", "no usable unique index"),
-        ("warning", "wider", "no usable unique index"),
-        ("warning", "expression", "no usable unique index"),
+        ("wrong", "plain", "needs a unique index"),
+        ("wrong", "partial", "needs a unique index"),
+        ("wrong", "deferred", "needs a unique index"),
+        ("wrong", "wider", "needs a unique index"),
+        ("wrong", "expression", "needs a unique index"),
         ("warning", "lineage", "no index on penstock_object"),
         ("warning", "columns", "fills spare,"),
         ("warning", "columns", "fills needed, NOT NULL"),

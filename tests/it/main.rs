@@ -3,6 +3,7 @@
 //! One module a story. They need the binaries (`cargo build`), and run much faster side by side
 //! under one stack: `cargo run --bin stack -- run -- cargo nextest run -p penstock-tests`.
 
+mod assigned;
 mod brake;
 mod check;
 mod cloudformation;
@@ -20,6 +21,7 @@ mod heartbeat;
 mod hostile;
 mod identity;
 mod imports;
+mod keys;
 mod kills;
 mod kubernetes;
 mod ledger;
@@ -45,5 +47,6 @@ mod surroundings;
 mod templates;
 mod torture;
 mod units;
+mod values;
 mod weeks;
 mod world;

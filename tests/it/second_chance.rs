@@ -141,7 +141,7 @@ async fn a_payload_put_right_by_hand_loads() -> Result<()> {
 async fn a_row_kept_only_in_part_is_not_replayed_and_is_said_so() -> Result<()> {
     let desk = Desk::new(SMALL, KEYED).await?;
     let long = "x".repeat(70_000);
-    desk.load("k.ndjson", ndjson(&[(1, 70000, &long), (2, 80000, "b")])).await?;
+    desk.load("k.ndjson", ndjson(&[(1, 70000, &long), (2, 80000, "b"), (3, 3, "c")])).await?;
     desk.database.execute(WIDEN).await?;
     let said = desk.succeed(&REPLAY).await?;
     assert!(
@@ -149,7 +149,7 @@ async fn a_row_kept_only_in_part_is_not_replayed_and_is_said_so() -> Result<()> 
         "{said}"
     );
     assert_eq!(desk.rejects().await?, ["1 range n"]);
-    assert_eq!(desk.ledger().await?, ["imported 2 = 1 + 0 + 1"]);
+    assert_eq!(desk.ledger().await?, ["imported 3 = 2 + 0 + 1"]);
     Ok(())
 }
 
@@ -224,11 +224,11 @@ async fn a_later_row_of_the_same_object_keeps_standing() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newer_row_wins_over_a_replayed_one() -> Result<()> {
     let desk = Desk::new(SMALL, &format!("{KEYED}\nnewer = \"v\"")).await?;
-    desk.load("k.csv", "id,n,v\n1,70000,b\n2,70000,b\n").await?;
+    desk.load("k.csv", "id,n,v\n1,70000,b\n2,70000,b\n3,3,c\n").await?;
     desk.load("l.csv", "id,n,v\n1,1,c\n2,2,a\n").await?;
     desk.database.execute(WIDEN).await?;
     assert!(desk.succeed(&REPLAY).await?.contains("2 resolved (1 written, 1 merged)"));
-    assert_eq!(desk.database.rows(ROWS).await?, ["1 | 1 | c", "2 | 70000 | b"]);
+    assert_eq!(desk.database.rows(ROWS).await?, ["1 | 1 | c", "2 | 70000 | b", "3 | 3 | c"]);
     Ok(())
 }
 
@@ -270,7 +270,7 @@ async fn two_replays_at_once_append_each_row_once() -> Result<()> {
         "table = \"t\"\nmode = \"append\"\nmax_rejects = 9",
     )
     .await?;
-    desk.load("k.csv", "id,n\n1,70000\n2,80000\n").await?;
+    desk.load("k.csv", "id,n\n1,70000\n2,80000\n3,3\n").await?;
     desk.database.execute(WIDEN).await?;
     let proxy = desk.proxy().await?;
     let fences = proxy.add(Rule::when_client_sends("FOR NO KEY UPDATE", Action::HoldRequest).times(2));
@@ -280,8 +280,8 @@ async fn two_replays_at_once_append_each_row_once() -> Result<()> {
     for replay in replays {
         replay.finish(LIMIT).await?;
     }
-    assert_eq!(desk.database.rows("SELECT id, n FROM t ORDER BY id").await?, ["1 | 70000", "2 | 80000"]);
-    assert_eq!(desk.ledger().await?, ["imported 2 = 2 + 0 + 0"]);
+    assert_eq!(desk.database.rows("SELECT id, n FROM t ORDER BY id").await?, ["1 | 70000", "2 | 80000", "3 | 3"]);
+    assert_eq!(desk.ledger().await?, ["imported 3 = 3 + 0 + 0"]);
     Ok(())
 }
 

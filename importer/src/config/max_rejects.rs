@@ -12,13 +12,20 @@ pub enum MaxRejects {
     Percent(u64),
 }
 
+/// Rejects after which an object most of whose rows are bad is not read on, where less than half of them may be.
+const MANY_REJECTS: u64 = 10_000;
+
 /// One percent, in the unit of [`MaxRejects::Percent`].
 const PERCENT: u64 = 1_000_000;
 
 impl MaxRejects {
-    /// Returns how many of `n_read` rows may be rejects.
+    /// Returns how many of `n_read` rows may be rejects: whatever the limit, one row must be good.
     #[must_use]
     pub fn allowed(self, n_read: u64) -> u64 {
+        self.limit(n_read).min(n_read.saturating_sub(1))
+    }
+
+    fn limit(self, n_read: u64) -> u64 {
         match self {
             Self::Rows(n_rows) => n_rows,
             Self::Percent(share) => {
@@ -34,10 +41,18 @@ impl MaxRejects {
         n_rejected <= self.allowed(n_read)
     }
 
-    /// Returns whether so many rejects are too many however many rows follow.
+    /// Returns whether an object of which so much was read has too many rejects already, whatever follows.
+    ///
+    /// A share is only known at the end; but where most of many rows are bad, none waits for the good ones that would have
+    /// to follow by the million.
     #[must_use]
-    pub fn surely_exceeded(self, n_rejected: u64) -> bool {
-        matches!(self, Self::Rows(n_rows) if n_rejected > n_rows)
+    pub fn surely_exceeded(self, n_rejected: u64, n_read: u64) -> bool {
+        match self {
+            Self::Rows(n_rows) => n_rejected > n_rows,
+            Self::Percent(share) => {
+                n_rejected >= MANY_REJECTS && n_rejected > n_read / 2 && share.saturating_mul(2) < 100 * PERCENT
+            }
+        }
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -127,22 +142,42 @@ mod tests {
     }
 
     #[test]
-    fn percentages_always_allow_one_row_and_round_down() {
+    fn percentages_always_allow_one_row_and_round_down_but_never_every_row() {
         let percent = |text| MaxRejects::parse(text).expect("a percentage");
         for (limit, n_read, allowed) in [
-            (percent("1%"), 0, 1),
+            (percent("1%"), 0, 0),
+            (percent("1%"), 1, 0),
+            (percent("1%"), 2, 1),
             (percent("1%"), 99, 1),
             (percent("1%"), 199, 1),
             (percent("1%"), 200, 2),
             (percent("0.29%"), 10_000, 29),
             (percent("0%"), 10_000, 1),
-            (percent("100%"), u64::MAX, u64::MAX),
+            (percent("100%"), u64::MAX, u64::MAX - 1),
+            (percent("100%"), 7, 6),
             (MaxRejects::Rows(0), 10_000, 0),
-            (MaxRejects::Rows(5), 1, 5),
+            (MaxRejects::Rows(5), 1, 0),
+            (MaxRejects::Rows(5), 6, 5),
         ] {
             assert_eq!(limit.allowed(n_read), allowed, "{limit} of {n_read}");
             assert!(limit.allows(allowed, n_read));
-            assert!(allowed == u64::MAX || !limit.allows(allowed + 1, n_read));
+            assert!(!limit.allows(allowed + 1, n_read));
+        }
+    }
+
+    #[test]
+    fn objects_most_of_whose_many_rows_are_bad_are_given_up_early() {
+        let percent = |text| MaxRejects::parse(text).expect("a percentage");
+        for (limit, n_rejected, n_read, given_up) in [
+            (MaxRejects::Rows(5), 5, 5, false),
+            (MaxRejects::Rows(5), 6, 6_000_000, true),
+            (percent("1%"), 9_999, 9_999, false),
+            (percent("1%"), 10_000, 10_000, true),
+            (percent("1%"), 10_000, 20_000, false),
+            (percent("49%"), 10_000, 10_000, true),
+            (percent("50%"), 1_000_000, 1_000_000, false),
+        ] {
+            assert_eq!(limit.surely_exceeded(n_rejected, n_read), given_up, "{limit}: {n_rejected} of {n_read}");
         }
     }
 

@@ -26,6 +26,8 @@ pub enum PgType {
     Numeric(Option<(u16, i16)>),
     /// `text`, and `varchar(n)` / `char(n)` with the limit in characters.
     Text(Option<u32>),
+    /// `name` and `"char"`: texts of at most so many bytes, of which Postgres would cut the rest.
+    Short(usize),
     /// `bytea`
     Bytea,
     /// `date`
@@ -102,6 +104,7 @@ pub fn encode_within(value: &Value<'_>, to: &PgType, max_depth: usize, out: &mut
         PgType::Float8 => scalar::float8(value, out),
         PgType::Numeric(limit) => decimal::numeric(value, *limit, out),
         PgType::Text(limit) => text::text(value, *limit, out),
+        PgType::Short(n_bytes) => text::short(value, *n_bytes, out),
         PgType::Bytea => bytes::bytea(value, out),
         PgType::Date => time::date(value, out),
         PgType::Time => time::time(value, out),

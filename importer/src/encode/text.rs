@@ -26,6 +26,24 @@ pub(super) fn text(value: &Value<'_>, limit: Option<u32>, out: &mut Vec<u8>) -> 
     })
 }
 
+/// Encodes a value for a `name` or a `"char"`, which hold so many bytes.
+pub(super) fn short(value: &Value<'_>, n_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
+    let start = out.len() + 4;
+    text(value, None, out)?;
+    match out.len() - start {
+        // A "char" is one byte on its way, also where it is nothing.
+        0 if n_bytes == 1 => {
+            out.truncate(start - 4);
+            whole(out, b"\0")
+        }
+        length if length > n_bytes => {
+            let text = quote(&String::from_utf8_lossy(&out[start..][..length.min(256)]));
+            Err(CellError::new("length", format!("{text} is longer than {n_bytes} bytes")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Appends the text form of a value; nothing for NULL. Numbers as written, floats at their shortest, times in ISO form.
 pub fn write_text(value: &Value<'_>, out: &mut Vec<u8>) {
     match value {

@@ -1,12 +1,12 @@
 //! What Postgres's catalog says about a target table.
 
 use crate::{
-    decode::Column,
+    decode::{Column, EXTRAS_COLUMN},
     encode::PgType,
-    load::sql::{quote, quote_pair},
+    load::sql::{ABSENT, literal, quote, quote_pair},
 };
 use anyhow::Context;
-use sqlx::{PgConnection, Row};
+use sqlx::{Executor, PgConnection, Row};
 
 /// Lineage columns, filled when the table has them and never taken from a file.
 pub const LINEAGE_OBJECT: &str = "penstock_object";
@@ -34,6 +34,8 @@ pub struct Table {
     pub has_rules: bool,
     /// A row that is equal may be left out of an upsert: no trigger would have seen it, no child table has it.
     pub may_skip_equal: bool,
+    /// Has BEFORE ROW triggers, which may leave rows out.
+    pub may_drop_rows: bool,
 }
 
 /// A fillable column with what the merge must know beyond [`Column`].
@@ -43,13 +45,17 @@ pub struct TableColumn {
     pub column: Column,
     /// Type with its modifier, as SQL.
     pub type_sql: String,
+    /// Type a text is cast to before Postgres assigns it to the column: without domains, and without a length,
+    /// which an explicit cast would cut the value to where an assignment refuses it.
+    pub cast_sql: String,
     /// ` COLLATE …` where the column's collation is not its type's own, else empty.
     pub collate_sql: String,
     /// The default's expression; an absent JSON field takes it.
     pub default_sql: Option<String>,
     /// `GENERATED ALWAYS AS IDENTITY`: inserted with OVERRIDING SYSTEM VALUE, never updated.
     pub identity_always: bool,
-    /// The type has an `=` that means equal (json, xml and the geometric types have none).
+    /// The type has an `=` that means equal, which those without an order of their own may not have (json, xml,
+    /// jsonpath, the geometric types); they are compared as texts.
     pub comparable: bool,
 }
 
@@ -60,6 +66,7 @@ impl TableColumn {
         Self {
             column,
             type_sql: type_sql.to_owned(),
+            cast_sql: type_sql.to_owned(),
             collate_sql: String::new(),
             default_sql: None,
             identity_always: false,
@@ -124,6 +131,7 @@ impl Table {
             lineage_loaded_at: false,
             has_rules: row.try_get("has_rules")?,
             may_skip_equal: row.try_get("may_skip_equal")?,
+            may_drop_rows: row.try_get("may_drop_rows")?,
         };
         let rows = sqlx::query(include_str!("read_columns.sql")).bind(table.oid).fetch_all(connection).await?;
         for row in rows {
@@ -138,6 +146,9 @@ impl Table {
         match name.as_str() {
             LINEAGE_OBJECT | LINEAGE_ROW if type_oid != 20 => {
                 return Err(TableError::Unusable(format!("column {name} of {table} must be bigint")));
+            }
+            _ if name.starts_with(ABSENT) || name == EXTRAS_COLUMN => {
+                return Err(TableError::Unusable(format!("column {name} of {table} has a name that staging needs")));
             }
             LINEAGE_OBJECT => self.lineage_object = true,
             LINEAGE_ROW => self.lineage_row = true,
@@ -188,7 +199,10 @@ fn table_column(
         default_sql =
             Some(format!("nextval(pg_get_serial_sequence({}, {}))", literal(qualified_table), literal(&name)));
     }
-    let pg_type = if is_array {
+    let base_oid: i64 = row.try_get("base_oid")?;
+    let pg_type = if let Some(short) = short(base_oid) {
+        short
+    } else if is_array {
         match scalar(element_oid, typmod) {
             PgType::Cast => PgType::Cast,
             element => PgType::Array(Box::new(element), u32::try_from(element_oid).unwrap_or(0)),
@@ -200,6 +214,7 @@ fn table_column(
     Ok(TableColumn {
         column: Column { name, pg_type, not_null, has_default: default_sql.is_some() },
         type_sql: row.try_get("type_sql")?,
+        cast_sql: row.try_get("cast_sql")?,
         collate_sql: row
             .try_get::<Option<String>, _>("collation_schema")?
             .zip(row.try_get::<Option<String>, _>("collation_name")?)
@@ -209,6 +224,16 @@ fn table_column(
         identity_always: identity == "a",
         comparable: row.try_get("comparable")?,
     })
+}
+
+/// Returns how values of `name` and `"char"` travel, also below a domain: Postgres cuts texts it makes such values of,
+/// also where they are assigned.
+fn short(oid: i64) -> Option<PgType> {
+    match oid {
+        19 => Some(PgType::Short(63)),
+        18 => Some(PgType::Short(1)),
+        _ => None,
+    }
 }
 
 /// Returns how a scalar type travels. OIDs of built-in types are fixed (`pg_type.dat`).
@@ -232,7 +257,7 @@ fn scalar(oid: i64, typmod: i32) -> PgType {
         2950 => PgType::Uuid,
         114 => PgType::Json,
         3802 => PgType::Jsonb,
-        _ => PgType::Cast,
+        _ => short(oid).unwrap_or(PgType::Cast),
     }
 }
 
@@ -258,22 +283,51 @@ pub fn resolve_key(table: &Table, key: &[String]) -> anyhow::Result<Vec<String>>
         .collect()
 }
 
-/// Returns the key in the order of its unique index, so that rows sorted by it come as the index wants them; as it is
-/// where there is no such index.
+/// Returns the key in the order of its unique index, so that rows sorted by it come as the index wants them; none where
+/// there is no such index.
 ///
 /// # Errors
 /// Of the database.
 pub async fn in_index_order(
     connection: &mut PgConnection,
     table: &Table,
-    key: Vec<String>,
-) -> sqlx::Result<Vec<String>> {
-    if key.len() < 2 {
-        return Ok(key);
-    }
-    let found: Option<Vec<String>> =
-        sqlx::query_scalar(include_str!("key_order.sql")).bind(table.oid).bind(&key).fetch_optional(connection).await?;
-    Ok(found.unwrap_or(key))
+    key: &[String],
+) -> sqlx::Result<Option<Vec<String>>> {
+    sqlx::query_scalar(&unique_index("$1", "$2")).bind(table.oid).bind(key).fetch_optional(connection).await
+}
+
+/// Keeps the key's unique index in place for the rest of the transaction, and returns whether there is one.
+///
+/// DROP INDEX waits for the lock that is taken here, which is the one that writing takes; DROP INDEX CONCURRENTLY may
+/// mark the index, but waits before it ceases to be kept up.
+///
+/// # Errors
+/// Of the database.
+pub async fn hold_unique_index(connection: &mut PgConnection, table: &Table, key: &[String]) -> sqlx::Result<bool> {
+    let names: Vec<String> = key.iter().map(|name| literal(name)).collect();
+    let sql = format!(
+        "LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE; {}",
+        table.qualified,
+        unique_index(&table.oid.to_string(), &format!("ARRAY[{}]", names.join(", ")))
+    );
+    // Both in one round trip.
+    Ok(!connection.fetch_all(sql.as_str()).await?.is_empty())
+}
+
+/// Returns the sentence for a table that has no unique index on exactly the key.
+#[must_use]
+pub fn no_unique_index(table: &Table, key: &[String]) -> String {
+    let columns: Vec<String> = key.iter().map(|name| quote(name)).collect();
+    let columns = columns.join(", ");
+    format!(
+        "upsert into {0} needs a unique index on exactly its key ({columns}) that is valid, not partial and not \
+         deferrable; CREATE UNIQUE INDEX ON {0} ({columns})",
+        table.qualified
+    )
+}
+
+fn unique_index(table: &str, key: &str) -> String {
+    include_str!("unique_index.sql").replace("{table}", table).replace("{key}", key)
 }
 
 #[cfg(test)]

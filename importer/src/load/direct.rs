@@ -8,9 +8,10 @@
 use super::{
     COPY_HEADER, COPY_TRAILER, Load, LoadError, Loaded, MESSAGE_BYTES, Opened, REJECTS_BYTES, Staged,
     catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table},
-    check_rejects, copy_rows, fence, make_room,
+    check_rejects, copy_rows, fence, hold_unique_index, make_room,
     pipeline::{Decoded, Decoding},
     refused::is_refusal,
+    rolled_back,
     run::{Projection, RowOrder, Run, count_flags},
     sql::{LoadPlan, StagedColumn, quote},
 };
@@ -137,6 +138,9 @@ pub async fn load(
         connection.execute("ROLLBACK").await?;
         return Ok(Attempt::Done(refused));
     }
+    if let Err(error) = hold_unique_index(connection, load.target).await {
+        return rolled_back(connection, error).await;
+    }
     make_room(connection, load).await?;
     let mut straight = Straight {
         load,
@@ -210,13 +214,6 @@ pub async fn load(
     .await?;
     connection.execute("COMMIT").await?;
     Ok(Attempt::Done(Loaded::Imported(counts, "direct")))
-}
-
-async fn rolled_back(connection: &mut PgConnection, error: LoadError) -> Result<Attempt, LoadError> {
-    if !matches!(error, LoadError::Database(_)) {
-        connection.execute("ROLLBACK").await?;
-    }
-    Err(error)
 }
 
 /// Runs on their way into the target.

@@ -9,9 +9,18 @@ SELECT c.oid::bigint AS oid,
        NOT c.relhasrules
            AND NOT (c.relhassubclass AND c.relkind = 'r')
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
-           AS may_skip_equal
+           AND NOT drops.may
+           AS may_skip_equal,
+       drops.may AS may_drop_rows
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+-- tgtype: 1 for each row, 2 before.
+CROSS JOIN LATERAL (
+    SELECT EXISTS (SELECT
+                   FROM pg_catalog.pg_trigger t
+                   WHERE NOT t.tgisinternal AND t.tgtype & 3 = 3
+                     AND (t.tgrelid = c.oid OR t.tgrelid IN (SELECT relid FROM pg_partition_tree(c.oid)))) AS may
+) drops
 WHERE c.oid = coalesce(
     (SELECT e.oid
      FROM pg_catalog.pg_class e

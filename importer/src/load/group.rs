@@ -6,7 +6,7 @@
 //! row that Postgres refuses, another shape) sends its object, or the whole group, back to be loaded alone.
 
 use super::{
-    LoadError, Session, Target, copy_rows, direct, map,
+    LoadError, Session, Target, copy_rows, direct, hold_unique_index, map,
     run::{RowOrder, Run},
     sql::{self, LoadPlan, StagedColumn},
     staged_columns,
@@ -108,6 +108,15 @@ pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Vec<
     let heads: Vec<(Recorded, &Candidate)> =
         group.members.iter().map(|member| (member.recorded, member.candidate)).collect();
     let fenced = lock_heads(connection, &heads).await?;
+    match hold_unique_index(connection, target).await {
+        Ok(()) => {}
+        Err(LoadError::Database(error)) => return Err(error.into()),
+        // Each says so for itself.
+        Err(_) => {
+            connection.execute("ROLLBACK").await?;
+            return alone();
+        }
+    }
     let writes: Vec<bool> = group
         .members
         .iter()

@@ -1,6 +1,7 @@
 //! One object's rows into its table: stage, take the fence, merge, record, commit.
 
 pub mod catalog;
+mod columns;
 mod direct;
 mod distinct;
 mod dry_run;
@@ -24,7 +25,7 @@ pub use session::{Session, Sessions};
 pub use target::Target;
 
 use crate::{
-    config::{MaxRejects, Mode},
+    config::Mode,
     decode::{
         Column, DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, PayloadForm, Reject,
         Source,
@@ -79,6 +80,8 @@ pub struct Load<'a> {
     pub started: Instant,
     /// Whether [`Loaded::NeedsColumns`] is an answer; false once columns were added as far as they may be.
     pub may_add_columns: bool,
+    /// Fields the target was given columns for that are not in the table yet; they are added with the rows.
+    pub new_columns: &'a [Field],
     /// Whether a version of this object stands in the table, as far as was seen.
     pub known: bool,
     /// Half of the memory for encoded rows, in bytes.
@@ -131,7 +134,7 @@ pub enum Loaded {
     Refused(Verdict),
     /// Nothing told this version from the one that stands, but the store has yet another by now; nothing was written.
     Changed,
-    /// The file has fields the table should get columns for first; load again afterwards.
+    /// The file has fields the table should get columns for; load again with them among the target's.
     NeedsColumns(Vec<Field>),
 }
 
@@ -144,17 +147,18 @@ pub enum LoadError {
     /// The object's fields and the table cannot be brought together.
     #[error("{0}")]
     Schema(String),
+    /// No unique index keeps the keys of an upsert apart any more; the catalog may tell more.
+    #[error("{0}")]
+    NoUniqueIndex(String),
     /// More rows were refused than the dataset allows.
-    #[error(
-        "{rejected} of {read} rows rejected, more than max_rejects = {limit} allows; the first is row {first_row} ({first_class}{first_column})"
-    )]
+    #[error("{rejected} of {read} rows rejected, {why}; the first is row {first_row} ({first_class}{first_column})")]
     TooManyRejects {
         /// Rows refused.
         rejected: u64,
         /// Rows read.
         read: u64,
-        /// The dataset's limit as configured.
-        limit: String,
+        /// What that is too many for.
+        why: String,
         /// Number of the first refused row.
         first_row: u64,
         /// Its class.
@@ -261,6 +265,16 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
         connection.execute("ROLLBACK").await?;
         return Ok(refused);
     }
+    if !load.new_columns.is_empty() {
+        let not_added = columns::add(connection, load.target, load.new_columns).await?;
+        for column in &mut columns {
+            column.seen &= !not_added.iter().any(|field| field.name == column.target.column.name);
+        }
+    }
+    // After the columns: who adds one waits for all who write.
+    if let Err(error) = hold_unique_index(connection, load.target).await {
+        return rolled_back(connection, error).await;
+    }
     let plan = LoadPlan {
         table: &load.target.table,
         columns: &columns,
@@ -281,8 +295,8 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
     let counts = Counts {
         read: staged.n_read,
         written,
-        merged: staged.n_staged.saturating_sub(written),
-        filtered: 0,
+        merged: staged.n_staged.saturating_sub(written + staged.n_filtered),
+        filtered: staged.n_filtered,
         rejected: staged.n_rejected,
     };
     ledger::finish_imported(
@@ -332,6 +346,23 @@ async fn open(load: &Load<'_>) -> Result<(Decoding, Opened), LoadError> {
     }
 }
 
+/// Rolls back after an error, unless the session is lost with it.
+async fn rolled_back<T>(connection: &mut PgConnection, error: LoadError) -> Result<T, LoadError> {
+    if !matches!(error, LoadError::Database(_)) {
+        connection.execute("ROLLBACK").await?;
+    }
+    Err(error)
+}
+
+/// Makes sure that an upsert's keys are kept apart until the transaction ends, also when the catalog has changed since
+/// it was read: without their index rows would double in silence.
+async fn hold_unique_index(connection: &mut PgConnection, target: &Target) -> Result<(), LoadError> {
+    if target.mode != Mode::Upsert || catalog::hold_unique_index(connection, &target.table, &target.key).await? {
+        return Ok(());
+    }
+    Err(LoadError::NoUniqueIndex(catalog::no_unique_index(&target.table, &target.key)))
+}
+
 /// Decides whether rows go straight into the target; the permit to write them says that they do.
 async fn goes_straight<'a>(
     connection: &mut PgConnection,
@@ -341,7 +372,7 @@ async fn goes_straight<'a>(
     first: &Decoded,
 ) -> Result<Option<SemaphorePermit<'a>>, LoadError> {
     let target = load.target;
-    if !direct::suits(&target.table, columns) {
+    if !load.new_columns.is_empty() || !direct::suits(&target.table, columns) {
         return Ok(None);
     }
     let way = load.recent.choose(target.technique, load.known, target.mode == Mode::Upsert);
@@ -444,6 +475,8 @@ struct Staged {
     n_read: u64,
     n_staged: u64,
     n_rejected: u64,
+    /// Rows that a trigger left out.
+    n_filtered: u64,
     first_reject: Option<(u64, &'static str, Option<String>)>,
     seen_columns: Vec<bool>,
     new_fields: Vec<Field>,
@@ -496,19 +529,23 @@ async fn stage(
     Ok(staged)
 }
 
-/// Fails an object with too many rejects: by number at once, by share at its end.
+/// Fails an object with too many rejects: at once where that is sure, else at its end.
 fn check_rejects(load: &Load<'_>, staged: &Staged, more: bool) -> Result<(), LoadError> {
     let limit = &load.target.max_rejects;
     let too_many = if more {
-        matches!(limit, MaxRejects::Rows(rows) if staged.n_rejected > *rows)
+        limit.surely_exceeded(staged.n_rejected, staged.n_read)
     } else {
         !limit.allows(staged.n_rejected, staged.n_read)
+    };
+    let why = match limit {
+        _ if staged.n_rejected == staged.n_read => "not one is good".to_owned(),
+        limit => format!("more than max_rejects = {limit} allows"),
     };
     match &staged.first_reject {
         Some((first_row, class, column)) if too_many => Err(LoadError::TooManyRejects {
             rejected: staged.n_rejected,
             read: staged.n_read,
-            limit: limit.to_string(),
+            why,
             first_row: *first_row,
             first_class: (*class).to_owned(),
             first_column: column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default(),
@@ -612,7 +649,8 @@ async fn merge_all(
     let n_refused = staged.n_staged.saturating_sub(refused.n_left);
     staged.n_rejected += n_refused;
     staged.n_staged -= n_refused;
-    Ok(refused.n_standing)
+    staged.n_filtered = refused.written.n_left_out;
+    Ok(refused.written.n_standing)
 }
 
 /// Merges in the way that suits what is in the table. Behind a savepoint: also a look casts texts, and may be refused.
@@ -620,7 +658,7 @@ async fn look_and_merge(
     connection: &mut PgConnection,
     plan: &LoadPlan<'_>,
     load: &Load<'_>,
-    staged: &Staged,
+    staged: &mut Staged,
 ) -> Result<u64, LoadError> {
     let meets = how_to_meet(connection, plan, load, staged).await?;
     merge(connection, &LoadPlan { meets, ..*plan }, load, staged).await
@@ -656,8 +694,17 @@ async fn how_to_meet(
 struct Refused {
     /// Staged rows that were not refused.
     n_left: u64,
-    /// How many of them stand in the target.
+    /// What became of them.
+    written: Written,
+}
+
+/// What became of staged rows that were written.
+#[derive(Debug, Clone, Copy, Default)]
+struct Written {
+    /// How many stand in the target: inserted, updated or already equal.
     n_standing: u64,
+    /// How many a trigger left out.
+    n_left_out: u64,
 }
 
 /// Writes the staged rows that Postgres takes, one by one where it must, and turns the others into rejects.
@@ -669,9 +716,10 @@ async fn merge_refused(
     allowed: u64,
 ) -> Result<Refused, LoadError> {
     if mode != Mode::Upsert {
-        let n_left =
+        let (n_left, n_standing) =
             refused::merge_without_refused_rows(connection, plan, &plan.insert_range(), object_id, allowed).await?;
-        return Ok(Refused { n_left, n_standing: n_left });
+        let written = Written { n_standing, n_left_out: n_left.saturating_sub(n_standing) };
+        return Ok(Refused { n_left, written });
     }
     // Where the file does not say how new its rows are, the default that a row of ours was inserted with must not
     // look like another's that is newer: who gives way is settled before any is inserted.
@@ -681,14 +729,14 @@ async fn merge_refused(
         n_gave_way = connection.execute(sql.as_str()).await?.rows_affected();
         plan.newer = None;
     }
-    let n_left =
+    let (n_left, _) =
         refused::merge_without_refused_rows(connection, &plan, &plan.upsert_range(), object_id, allowed).await?;
     // What is left went in by ranges; once more as a whole settles rows with the same key in different ranges.
-    let n_standing = match n_left {
-        0 => 0,
-        _ => write_staged(connection, &plan, mode, object_id).await?,
+    let written = match n_left {
+        0 => Written::default(),
+        _ => write_staged(connection, &plan, mode, object_id, n_left).await?,
     };
-    Ok(Refused { n_left: n_left + n_gave_way, n_standing })
+    Ok(Refused { n_left: n_left + n_gave_way, written })
 }
 
 /// Takes away the rows that a new version, or a forced replay, replaces.
@@ -708,42 +756,52 @@ async fn merge(
     connection: &mut PgConnection,
     plan: &LoadPlan<'_>,
     load: &Load<'_>,
-    staged: &Staged,
+    staged: &mut Staged,
 ) -> Result<u64, LoadError> {
     make_room(connection, load).await?;
     if staged.n_staged == 0 {
         return Ok(0);
     }
-    write_staged(connection, plan, load.target.mode, load.recorded.object_id).await
+    let (mode, object_id) = (load.target.mode, load.recorded.object_id);
+    let written = write_staged(connection, plan, mode, object_id, staged.n_staged).await?;
+    staged.n_filtered = written.n_left_out;
+    Ok(written.n_standing)
 }
 
-/// Writes the staged rows, of which there are some, and returns how many of them stand in the target then: inserted,
-/// updated or already equal.
+/// Writes the staged rows, of which there are `n_staged`, and returns what became of them.
 async fn write_staged(
     connection: &mut PgConnection,
     plan: &LoadPlan<'_>,
     mode: Mode,
     object_id: i64,
-) -> Result<u64, LoadError> {
+    n_staged: u64,
+) -> Result<Written, LoadError> {
     if mode != Mode::Upsert {
         let sql = plan.insert();
         let query = sqlx::query(&sql);
         let query = if plan.table.lineage_object { query.bind(object_id) } else { query };
-        return Ok(query.execute(connection).await?.rows_affected());
+        let n_standing = query.execute(connection).await?.rows_affected();
+        return Ok(Written { n_standing, n_left_out: n_staged.saturating_sub(n_standing) });
     }
+    let left_alone: Option<i64> = match plan.table.may_drop_rows {
+        true => Some(sqlx::query_scalar(&plan.count_left_alone()).fetch_one(&mut *connection).await?),
+        false => None,
+    };
     let gave_way_before = if plan.newer_is_absent() { count_gave_way(connection, plan).await? } else { 0 };
     let mut n_keys = None;
     if let (Meets::Updating, Some(sql)) = (plan.meets, plan.update()) {
         let (n_found, n_updated) = merge_counts(connection, plan, &sql, object_id).await?;
         n_keys = (n_found == n_updated).then_some(n_found);
     }
-    let n_keys = match n_keys {
+    let (n_keys, n_written) = match n_keys {
         // All were there and changed: nothing is left to insert.
-        Some(n_keys) => n_keys,
-        None => merge_counts(connection, plan, &plan.upsert(), object_id).await?.0,
+        Some(n_keys) => (n_keys, n_keys),
+        None => merge_counts(connection, plan, &plan.upsert(), object_id).await?,
     };
     let gave_way = if plan.newer_is_absent() { gave_way_before } else { count_gave_way(connection, plan).await? };
-    Ok(u64::try_from(n_keys - gave_way).unwrap_or(0))
+    let left_out = left_alone.map_or(0, |left_alone| (n_keys - left_alone - n_written).max(0));
+    let count = |n: i64| u64::try_from(n).unwrap_or(0);
+    Ok(Written { n_standing: count(n_keys - gave_way - left_out), n_left_out: count(left_out) })
 }
 
 /// Returns how many distinct keys a merge found staged, and how many rows it wrote.

@@ -1,9 +1,14 @@
 -- $1 table oid. Every live column of the table, in order.
--- `comparable`: json, xml and the geometric types have no equality that tells two values apart.
+-- `base_oid`: the type below any domains, and `cast_sql` what a text is cast to: its base with a modifier only where a
+-- cast rounds as an assignment does (numeric, times, interval). A cast to a length would cut.
+-- `comparable`: has an order of its own, and so an equality that tells two values apart.
 SELECT a.attname::text AS name,
        a.atttypid::bigint AS type_oid,
        a.atttypmod AS typmod,
        format_type(a.atttypid, a.atttypmod) AS type_sql,
+       base.oid::bigint AS base_oid,
+       format_type(base.oid, CASE WHEN element.oid IN (1083, 1114, 1184, 1186, 1266, 1700) THEN below.typmod ELSE -1 END)
+           AS cast_sql,
        t.typelem::bigint AS element_oid,
        (t.typcategory = 'A' AND t.typelem <> 0 AND t.typlen = -1) AS is_array,
        a.attnotnull AS not_null,
@@ -12,12 +17,31 @@ SELECT a.attname::text AS name,
        pg_get_expr(d.adbin, d.adrelid) AS default_sql,
        cn.nspname::text AS collation_schema,
        c.collname::text AS collation_name,
-       NOT (coalesce(nullif(base.typelem, 0), base.oid) IN (114, 142) OR base.typcategory = 'G'
-            OR coalesce(element.typcategory = 'G', false)) AS comparable
+       -- varchar has the order of text, cidr that of inet.
+       (coalesce(inner_element.typtype, element.typtype) IN ('e', 'r', 'm')
+            OR coalesce(inner_element.oid, element.oid) IN (650, 1043)
+            OR EXISTS (SELECT
+                       FROM pg_catalog.pg_opclass o
+                       JOIN pg_catalog.pg_am am ON am.oid = o.opcmethod
+                       WHERE am.amname = 'btree' AND o.opcdefault
+                         AND o.opcintype = coalesce(inner_element.oid, element.oid))) AS comparable
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-JOIN pg_catalog.pg_type base ON base.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
-LEFT JOIN pg_catalog.pg_type element ON element.oid = base.typelem AND base.typcategory = 'A'
+CROSS JOIN LATERAL (
+    WITH RECURSIVE types (oid, typmod, depth) AS (
+        SELECT a.atttypid, a.atttypmod, 0
+        UNION ALL
+        SELECT d.typbasetype, CASE WHEN d.typtypmod = -1 THEN types.typmod ELSE d.typtypmod END, depth + 1
+        FROM types
+        JOIN pg_catalog.pg_type d ON d.oid = types.oid AND d.typtype = 'd'
+    )
+    SELECT types.oid, types.typmod FROM types ORDER BY depth DESC LIMIT 1
+) below
+JOIN pg_catalog.pg_type base ON base.oid = below.oid
+-- What an array is of, else the type itself; and what that is below a domain.
+JOIN pg_catalog.pg_type element ON element.oid = CASE WHEN base.typcategory = 'A' AND base.typelem <> 0 AND base.typlen = -1
+                                                      THEN base.typelem ELSE base.oid END
+LEFT JOIN pg_catalog.pg_type inner_element ON element.typtype = 'd' AND inner_element.oid = element.typbasetype
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 LEFT JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation AND a.attcollation <> t.typcollation
 LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = c.collnamespace

@@ -10,11 +10,13 @@ DECLARE
     middle bigint;
     n_rows bigint;
     n_found bigint := 0;
+    n_written bigint := 0;
     code text;
     said text;
     in_column text;
     in_constraint text;
     in_table text;
+    context text;
     word text;
 BEGIN
     SELECT ARRAY[min(penstock_row)], ARRAY[max(penstock_row)] INTO from_row, to_row FROM {staging};
@@ -25,13 +27,18 @@ BEGIN
         to_row := to_row[1:cardinality(to_row) - 1];
         BEGIN
             EXECUTE merge_range USING {object_id}::bigint, lo, hi;
-        EXCEPTION WHEN OTHERS THEN
+            GET DIAGNOSTICS n_rows = ROW_COUNT;
+            n_written := n_written + n_rows;
+        EXCEPTION WHEN OTHERS OR ASSERT_FAILURE THEN
             GET STACKED DIAGNOSTICS
                 code = RETURNED_SQLSTATE, said = MESSAGE_TEXT, in_column = COLUMN_NAME, in_constraint = CONSTRAINT_NAME,
-                in_table = TABLE_NAME;
+                in_table = TABLE_NAME, context = PG_EXCEPTION_CONTEXT;
             -- As in is_refusal; anything else is not the row's fault.
-            IF NOT (left(code, 2) IN ('22', '23', '44', '45') OR code = 'P0001' OR
-                    code ~ '^[5-9I-Z]' AND left(code, 2) NOT IN ('53', '54', '55', '57', '58', '72', 'P0', 'XX')) THEN
+            IF NOT (left(code, 2) IN ('09', '20', '21', '22', '23', '27', '2F', '38', '39', '44', '45', '54', 'P0')
+                    OR code = 'XX000'
+                    OR left(code, 2) IN ('42', '3F', '0A') AND code NOT IN ('42501', '42P10')
+                       AND replace(context, 'function inline_code_block', '') !~ 'function'
+                    OR code ~ '^[5-9I-Z]' AND left(code, 2) NOT IN ('53', '55', '57', '58', '72', 'XX')) THEN
                 RAISE;
             END IF;
             SELECT count(*) INTO n_rows
@@ -41,6 +48,10 @@ BEGIN
                 from_row := from_row || ARRAY[middle + 1, lo];
                 to_row := to_row || ARRAY[hi, middle];
                 CONTINUE;
+            END IF;
+            IF n_found = 0 THEN
+                -- What fails without a row as well is the statement's fault; this raises it.
+                EXECUTE merge_range USING {object_id}::bigint, 1::bigint, 0::bigint;
             END IF;
             n_found := n_found + 1;
             word := CASE code
@@ -55,13 +66,15 @@ BEGIN
                 WHEN '22003' THEN 'range'
                 WHEN '22008' THEN 'range'
                 WHEN '22001' THEN 'length'
-                ELSE CASE WHEN left(code, 2) IN ('22', '23') THEN 'type' ELSE 'trigger' END
+                WHEN '22026' THEN 'length'
+                WHEN '54000' THEN 'length'
+                ELSE CASE WHEN left(code, 2) IN ('22', '23', '42', '3F', '0A', 'XX') THEN 'type' ELSE 'trigger' END
             END;
             IF n_found > {allowed} THEN
                 -- No message of the server's here: it may quote the row's values.
                 RAISE EXCEPTION USING ERRCODE = 'PN001', MESSAGE = format(
-                    'Postgres refuses more rows than max_rejects allows; the latest found is row %s (%s%s)',
-                    lo, word, CASE WHEN in_constraint = '' THEN '' ELSE ', constraint ' || in_constraint END);
+                    'Postgres refuses more rows than max_rejects allows, or all of them; the latest found is row %s (%s%s)',
+                    lo, word, CASE WHEN in_constraint = '' OR in_table = '' THEN '' ELSE ', constraint ' || in_constraint END);
             END IF;
             INSERT INTO penstock.reject
                 (object_id, row_number, class, column_name, message, payload, payload_length, payload_form)
@@ -75,4 +88,5 @@ BEGIN
             DELETE FROM {staging} WHERE penstock_row BETWEEN lo AND hi;
         END;
     END LOOP;
+    PERFORM set_config('penstock.n_written', n_written::text, true);
 END

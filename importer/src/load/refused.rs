@@ -10,32 +10,43 @@ use super::{
     LoadError,
     sql::{LoadPlan, literal},
 };
-use sqlx::{Executor, PgConnection};
+use sqlx::{Executor, PgConnection, postgres::PgDatabaseError};
 
 /// SQLSTATE the halving raises when it has found more bad rows than the dataset allows.
 const TOO_MANY: &str = "PN001";
 
-/// Returns whether Postgres refused a statement for the sake of some row: data exception, integrity
-/// constraint, WITH CHECK OPTION, or a trigger's RAISE, also one with a code of its own
+/// Returns whether Postgres may have refused a statement for the sake of some row: data exception, integrity
+/// constraint, WITH CHECK OPTION, a limit, an error inside a function, what a type's input cannot read, or a trigger's RAISE,
+/// also one with a code of its own
 /// ([PostgreSQL, Appendix A](https://www.postgresql.org/docs/current/errcodes-appendix.html)).
+///
+/// The halving finds out: where a statement fails without any row, too, it is not for a row's sake.
 #[must_use]
 pub fn is_refusal(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| blames_a_row(&code))
+    let Some(error) = error.as_database_error() else { return false };
+    let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else { return false };
+    blames_a_row(error.code()) || may_be_input(error.code()) && error.position().is_none() && error.r#where().is_none()
+}
+
+/// Codes of statements that are wrong, which the input of some types raises as well (tsquery, ltree, regclass): where the
+/// error has neither a place in the statement nor came out of a function.
+fn may_be_input(code: &str) -> bool {
+    matches!(code.get(..2), Some("42" | "3F" | "0A")) && !matches!(code, "42501" | "42P10")
 }
 
 /// Classes that begin with 5 to 9 or I to Z are nobody's in the SQL standard; those Postgres uses are not the row's fault.
 fn blames_a_row(code: &str) -> bool {
     match code.get(..2) {
-        Some("22" | "23" | "44" | "45") => true,
-        Some("P0") => code == "P0001",
-        Some("53" | "54" | "55" | "57" | "58" | "72" | "XX") | None => false,
+        Some("09" | "20" | "21" | "22" | "23" | "27" | "2F" | "38" | "39" | "44" | "45" | "54" | "P0") => true,
+        // Damage is what XX001 and XX002 say; types say «internal error» of values they do not understand.
+        Some("XX") => code == "XX000",
+        Some("53" | "55" | "57" | "58" | "72") | None => false,
         Some(class) => class.starts_with(|first: char| matches!(first, '5'..='9' | 'I'..='Z')),
     }
 }
 
 /// Merges what can be merged and turns the rest, at most `allowed` rows, into rejects of the object.
-/// Returns how many rows stay in staging; they are in the target then.
+/// Returns how many rows stay in staging, and how many were written of them.
 ///
 /// # Errors
 /// [`LoadError::TooManyRefused`], or of the database; the transaction is void then.
@@ -45,7 +56,7 @@ pub async fn merge_without_refused_rows(
     statement: &str,
     object_id: i64,
     allowed: u64,
-) -> Result<u64, LoadError> {
+) -> Result<(u64, u64), LoadError> {
     let staging = plan.staging;
     let index = format!("CREATE INDEX penstock_staged_row ON {staging} (penstock_row)");
     connection.execute(index.as_str()).await?;
@@ -64,8 +75,9 @@ pub async fn merge_without_refused_rows(
         });
     }
     connection.execute("DROP INDEX pg_temp.penstock_staged_row").await?;
-    let left: i64 = sqlx::query_scalar(&format!("SELECT count(*) FROM {staging}")).fetch_one(connection).await?;
-    Ok(u64::try_from(left).unwrap_or(0))
+    let counts = format!("SELECT count(*), current_setting('penstock.n_written')::bigint FROM {staging}");
+    let (n_left, n_written): (i64, i64) = sqlx::query_as(&counts).fetch_one(connection).await?;
+    Ok((u64::try_from(n_left).unwrap_or(0), u64::try_from(n_written).unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -74,12 +86,13 @@ mod tests {
 
     #[test]
     fn codes_of_rows_are_told_from_codes_of_everything_else() {
-        for code in ["22003", "23505", "23P01", "44000", "45000", "P0001", "X0001", "U1234", "99999"] {
+        for code in [
+            "22003", "23505", "23P01", "44000", "45000", "P0001", "X0001", "U1234", "99999", "54000", "38000", "38003",
+            "39004", "P0002", "P0004", "21000", "22P05", "XX000",
+        ] {
             assert!(blames_a_row(code), "{code}");
         }
-        for code in
-            ["", "40P01", "42703", "53100", "55P03", "57014", "58030", "72000", "P0002", "P0004", "XX000", "F0001"]
-        {
+        for code in ["", "40P01", "42703", "53100", "55P03", "57014", "58030", "72000", "XX001", "XX002", "F0001"] {
             assert!(!blames_a_row(code), "{code}");
         }
     }

@@ -1,6 +1,9 @@
 //! The second chance of an object's rejects: what fits by now loads beside the object's other rows.
 
-use super::{LoadError, Session, StagedColumn, Target, merge_refused, refused, sql, staged_columns, write_staged};
+use super::{
+    LoadError, Session, StagedColumn, Target, hold_unique_index, merge_refused, refused, rolled_back, sql,
+    staged_columns, write_staged,
+};
 use crate::{
     config::Mode,
     decode::{Batch, EXTRAS_COLUMN, KeptRows, Mapping, MappingSpec, OnNewField, PayloadForm},
@@ -70,6 +73,9 @@ pub async fn replay_rejects(session: &mut Session, replay: &ReplayRejects<'_>) -
     if fenced.standing.is_none_or(|standing| standing.object_id != replay.waiting.object_id) {
         connection.execute("ROLLBACK").await?;
         return Ok(Replayed::NotHead);
+    }
+    if let Err(error) = hold_unique_index(connection, replay.target).await {
+        return rolled_back(connection, error).await;
     }
     let (mut second, mut cut) = (Second::default(), Vec::new());
     for mut lane in lanes {
@@ -186,16 +192,17 @@ async fn write(
     if let (Mode::Upsert, Some(sql)) = (mode, plan.drop_older_of_object()) {
         sqlx::query(&sql).bind(object_id).execute(&mut *connection).await?;
     }
-    if row_numbers(connection, plan.staging).await?.is_empty() {
+    let n_staged = row_numbers(connection, plan.staging).await?.len() as u64;
+    if n_staged == 0 {
         return Ok(0);
     }
     connection.execute("SAVEPOINT penstock_merge").await?;
-    match write_staged(connection, plan, mode, object_id).await {
+    match write_staged(connection, plan, mode, object_id, n_staged).await {
         Err(LoadError::Database(error)) if refused::is_refusal(&error) => {}
-        written => return written,
+        written => return Ok(written?.n_standing),
     }
     connection.execute("ROLLBACK TO SAVEPOINT penstock_merge").await?;
-    Ok(merge_refused(connection, plan, mode, object_id, i64::MAX as u64).await?.n_standing)
+    Ok(merge_refused(connection, plan, mode, object_id, i64::MAX as u64).await?.written.n_standing)
 }
 
 async fn row_numbers(connection: &mut PgConnection, staging: &str) -> sqlx::Result<Vec<i64>> {

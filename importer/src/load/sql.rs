@@ -7,7 +7,7 @@ use std::fmt::Write;
 /// Name of the column that numbers staged rows.
 pub const STAGED_ROW: &str = "penstock_row";
 /// Prefix of staged flags that say a JSON row did not have the field; the suffix is the column's place.
-const ABSENT: &str = "penstock_absent_";
+pub const ABSENT: &str = "penstock_absent_";
 
 /// Keeps a statement to a range of staged rows.
 const RANGE: &str = " WHERE penstock_row BETWEEN $2 AND $3";
@@ -109,10 +109,10 @@ impl Sampled {
 pub fn staging_shape(columns: &[StagedColumn]) -> String {
     let mut shape = format!("({} bigint", quote(STAGED_ROW));
     for column in columns {
-        let travels_as = if column.target.column.pg_type == PgType::Cast {
-            "text".to_owned()
-        } else {
-            format!("{}{}", column.target.type_sql, column.target.collate_sql)
+        let travels_as = match column.target.column.pg_type {
+            PgType::Cast => "text".to_owned(),
+            PgType::Short(_) => column.target.cast_sql.clone(),
+            _ => format!("{}{}", column.target.type_sql, column.target.collate_sql),
         };
         let _ = write!(shape, ", {} {travels_as}", quote(&column.target.column.name));
     }
@@ -297,6 +297,20 @@ impl LoadPlan<'_> {
         self.newer.is_some_and(|newer| !self.written().iter().any(|c| c.target.column.name == newer))
     }
 
+    /// Returns the count of staged keys whose row in the table the upsert will leave alone: equal already, or newer.
+    /// For tables with triggers that may leave rows out; run before [`Self::upsert`].
+    #[must_use]
+    pub fn count_left_alone(&self) -> String {
+        let (written, updated) = (self.written(), self.updated());
+        let changes = if updated.is_empty() { "false".to_owned() } else { self.changes(&updated, "source") };
+        format!(
+            "{} SELECT count(*) FROM source JOIN {} target ON {} WHERE ({changes}) IS NOT TRUE",
+            self.source(&written, "", false),
+            self.table.qualified,
+            self.key_join(),
+        )
+    }
+
     /// Returns the count of staged keys that gave way to a newer row already there; run after [`Self::upsert`],
     /// but before it when [`Self::newer_is_absent`], for a row inserted with the column's default has not given way.
     ///
@@ -447,13 +461,13 @@ impl LoadPlan<'_> {
         columns
     }
 
-    /// Returns a SELECT of the staged rows with every value in its column's type.
+    /// Returns a SELECT of the staged rows with every value in a type that is assigned to its column's as an INSERT does.
     fn cast_rows(&self, written: &[&StagedColumn]) -> String {
         let mut sql = format!("SELECT {}", quote(STAGED_ROW));
         for column in written {
             let name = quote(&column.target.column.name);
             let mut value = if column.target.column.pg_type == PgType::Cast {
-                format!("{name}::{}{}", column.target.type_sql, column.target.collate_sql)
+                format!("{name}::{}{}", column.target.cast_sql, column.target.collate_sql)
             } else {
                 name.clone()
             };

@@ -1,12 +1,14 @@
 //! A dataset resolved against the catalog: everything a load needs to know about where rows go.
 
 use super::{
-    catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table, TableError, in_index_order, resolve_key},
+    catalog::{Table, TableColumn, TableError, in_index_order, no_unique_index, resolve_key},
+    columns,
     technique::Technique,
 };
 use crate::{
     config::{self, MaxRejects, Mode, OnDelete},
-    decode::{OnNewField, ReadOptions},
+    decode::{Column, Field, OnNewField, ReadOptions},
+    encode::PgType,
 };
 use sqlx::PgConnection;
 use std::{collections::BTreeMap, sync::Arc};
@@ -53,7 +55,11 @@ impl Target {
         let table = Table::read(connection, &dataset.table).await?;
         let unusable = |error: anyhow::Error| TableError::Unusable(format!("{error:#}"));
         let key = resolve_key(&table, &dataset.key).map_err(unusable)?;
-        let key = in_index_order(connection, &table, key).await?;
+        let key = match in_index_order(connection, &table, &key).await? {
+            Some(key) => key,
+            None if dataset.mode == Mode::Upsert => return Err(TableError::Unusable(no_unique_index(&table, &key))),
+            None => key,
+        };
         let newer = resolve_key(&table, dataset.newer.as_slice()).map_err(unusable)?.pop();
         let remove_on_delete = dataset.on_delete == OnDelete::Remove;
         if (dataset.mode == Mode::Replace || remove_on_delete) && !table.lineage_object {
@@ -83,15 +89,37 @@ impl Target {
     pub fn lacks(&self, field: &str) -> bool {
         !self.rename.contains_key(field)
             && self.table.column(field).is_none()
-            && ![LINEAGE_OBJECT, LINEAGE_ROW, LINEAGE_LOADED_AT].contains(&field)
+            && self.extras_column.as_deref() != Some(field)
             && addable(field)
+    }
+
+    /// Returns the target as it will be when these fields have columns, as far as it lacks them.
+    #[must_use]
+    pub fn with_columns(&self, fields: &[Field]) -> Self {
+        let mut target = self.clone();
+        let table = Arc::make_mut(&mut target.table);
+        for field in fields.iter().filter(|field| self.lacks(&field.name)) {
+            let pg_type = if field.nested { PgType::Jsonb } else { PgType::Text(None) };
+            let column = Column { name: field.name.clone(), pg_type, not_null: false, has_default: false };
+            let column = TableColumn::staged_only(column, columns::type_sql(field));
+            table.columns.push(TableColumn { comparable: true, ..column });
+        }
+        target
     }
 }
 
+/// What names of our own begin with.
+const OURS: &str = "penstock_";
+
 /// Returns whether a stranger's field may become a column: at most 63 bytes (NAMEDATALEN - 1), no control
-/// characters, none of the names every table has taken already.
+/// characters, none of the names every table has taken already, none that may be ours (lineage, staging).
 #[must_use]
 pub fn addable(field: &str) -> bool {
     const SYSTEM: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
-    !field.is_empty() && field.len() <= 63 && !field.chars().any(char::is_control) && !SYSTEM.contains(&field)
+    let is_ours = field.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS));
+    !field.is_empty()
+        && field.len() <= 63
+        && !field.chars().any(char::is_control)
+        && !SYSTEM.contains(&field)
+        && !is_ours
 }

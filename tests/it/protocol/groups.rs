@@ -115,8 +115,9 @@ async fn rows_a_trigger_leaves_out_are_counted_as_alone() -> Result<()> {
     let records = put(&bench, 3, 7);
     assert_eq!(together(bench.importer(), &records).await?, vec!["alone"; 3]);
     for record in &records {
-        assert_eq!(settle(bench.importer(), record).await?, "imported 2 = 1 + 1 + 0");
+        assert_eq!(settle(bench.importer(), record).await?, "imported 2 = 1 + 0 + 0");
     }
+    assert_eq!(bench.rows("SELECT rows_filtered FROM penstock.object_status").await?, ["1"; 3]);
     assert_eq!(bench.rows("SELECT id FROM t ORDER BY id").await?, ["0", "2", "4"]);
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::{
     commands::output::{self, Table as Printed},
     config::{Config, Dataset, Mode, OnDelete},
     decode::{Field, Fields, Mapping, MappingSpec, OnNewField, Slot},
-    load::{Target, catalog::TableColumn, catalog::TableError, sql::quote},
+    load::{Target, catalog::TableColumn, catalog::TableError},
 };
 use anyhow::Context;
 use sqlx::{PgConnection, Row};
@@ -43,7 +43,10 @@ pub async fn check(
     let target = match Target::resolve(connection, dataset, read).await {
         Ok(target) => Arc::new(target),
         Err(TableError::Unusable(problem)) => {
-            findings.wrong(subject.name(), &problem, about_table(&problem));
+            match problem.find("; CREATE ") {
+                Some(at) => findings.wrong(subject.name(), &problem[..at], &problem[at + 2..]),
+                None => findings.wrong(subject.name(), &problem, about_table(&problem)),
+            }
             return Ok(());
         }
         Err(error) => return Err(error.into()),
@@ -131,26 +134,10 @@ async fn check_catalog(
     let dataset = subject.dataset;
     let row = sqlx::query(include_str!("table.sql"))
         .bind(target.table.oid)
-        .bind(&target.key)
         .fetch_one(connection)
         .await
         .with_context(|| format!("read indexes and rights of {}", target.table.qualified))?;
     let has = |right: &str| row.try_get::<bool, _>(right);
-    if target.mode == Mode::Upsert && !has("key_is_unique")? {
-        findings.warn(
-            subject.name(),
-            format!(
-                "no usable unique index on {} for the key, so its objects will fail until there is one (not partial, not \
-                 deferrable, on exactly these columns)",
-                target.table.qualified,
-            ),
-            format!(
-                "CREATE UNIQUE INDEX ON {} ({})",
-                target.table.qualified,
-                target.key.iter().map(|column| quote(column)).collect::<Vec<_>>().join(", ")
-            ),
-        );
-    }
     if target.table.lineage_object && !has("lineage_is_indexed")? {
         findings.warn(
             subject.name(),

@@ -1,18 +1,5 @@
--- $1 table oid, $2 key columns.
--- ON CONFLICT takes an index as arbiter only when it is complete, immediate and on exactly the columns named.
+-- $1 table oid.
 SELECT EXISTS (
-           SELECT
-           FROM pg_catalog.pg_index i
-           WHERE i.indrelid = $1::oid
-             AND i.indisunique AND i.indisvalid AND i.indimmediate
-             AND i.indpred IS NULL AND i.indexprs IS NULL
-             AND (SELECT array_agg(a.attname::text COLLATE "C" ORDER BY a.attname::text COLLATE "C")
-                  FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
-                  JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-                  WHERE k.place <= i.indnkeyatts)
-               = (SELECT array_agg(c COLLATE "C" ORDER BY c COLLATE "C") FROM unnest($2::text[]) AS c)
-       ) AS key_is_unique,
-       EXISTS (
            SELECT
            FROM pg_catalog.pg_index i
            JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
