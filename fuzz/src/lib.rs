@@ -132,6 +132,7 @@ fn options(format: Format) -> ReadOptions {
             expansion_ratio: 20,
             expansion_free_bytes: 1 << 20,
             buffer_bytes: 1 << 20,
+            budget: Default::default(),
         },
     }
 }

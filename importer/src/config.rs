@@ -360,6 +360,7 @@ impl Limits {
             expansion_ratio: u64::from(self.expansion_ratio),
             expansion_free_bytes: u64::from(self.expansion_free_mib) * MIB as u64,
             buffer_bytes,
+            budget: decode::budget::Budget::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod group;
 
 pub use group::log_together;
 
+use crate::decode::budget::{Budget, Pool};
 use crate::{
     config::{Config, Unrouted},
     decode::Format,
@@ -33,8 +34,12 @@ const TARGET_TTL: Duration = Duration::from_secs(10);
 pub const MISSING_PAUSE: Duration = Duration::from_secs(2);
 /// Times an object may turn out overwritten between looking and reading before it is held.
 const MAX_CHANGES: usize = 5;
-/// Part of a slot's memory the decoder may use for blocks it reads ahead, in quarters of it.
-const BUFFER_SHARE: usize = 4;
+/// Part of a slot's memory the decoder may use for its buffers: with the default memory enough for a window of 8 MiB,
+/// which the strong levels of zstd take.
+const BUFFER_SHARE: usize = 3;
+/// Part of the whole memory that one object at a time may take beyond its share. Larger objects of few numbers pass
+/// when it is larger, and less is left for the rows of others.
+const POOL_SHARE: usize = 2;
 /// Parts of an object that are read ahead take an eighth of a slot's memory.
 const AHEAD_SHARE: usize = 8;
 /// More than this does not arrive any sooner.
@@ -66,6 +71,8 @@ pub struct Importer {
     targets: Mutex<Vec<Option<Resolved>>>,
     /// What happened last, by dataset.
     recent: Vec<Recent>,
+    /// Memory beyond the slots' shares.
+    pool: Pool,
 }
 
 /// A dataset's target and when the catalog was asked for it.
@@ -122,7 +129,9 @@ impl Importer {
         let targets = Mutex::new(vec![None; config.datasets.len()]);
         let recent = config.datasets.iter().map(|_| Recent::default()).collect();
         let in_use = Arc::new(Semaphore::new(config.worker.concurrency.max(1) as usize + 1));
+        let pool = Pool::new(config.worker.memory_bytes() / POOL_SHARE);
         Ok(Self {
+            pool,
             config,
             router,
             store,
@@ -347,7 +356,8 @@ impl Importer {
         }
         let dataset = &self.config.datasets[index];
         let buffer_bytes = self.slot_bytes() / BUFFER_SHARE;
-        let read = dataset.read_options(&self.config.limits, buffer_bytes);
+        let mut read = dataset.read_options(&self.config.limits, buffer_bytes);
+        read.limits.budget = Budget::new(buffer_bytes, self.pool.clone());
         let target = Arc::new(Target::resolve(&mut session.connection, dataset, read).await?);
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)[index] =
             Some((Instant::now(), Arc::clone(&target)));

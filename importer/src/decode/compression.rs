@@ -1,6 +1,9 @@
 //! Undoing compression, by content: what the name or the dataset says is only a hint.
 
-use super::{DecodeError, Limits, Source, SourceError};
+use super::{
+    DecodeError, Limits, Source, SourceError,
+    budget::{Budget, Reservation},
+};
 use flate2::bufread::GzDecoder;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
@@ -10,6 +13,12 @@ const HEAD_BYTES: usize = 8 * 1024;
 const MAX_LAYERS: usize = 3;
 /// log2 of the largest zstd window: 64 MiB, what `zstd -19 --long=26` needs. Each open object may take this.
 const MAX_ZSTD_WINDOW_LOG: u32 = 26;
+/// The window of level 19, 8 MiB: later frames of a file may have it, too, where a slot's share has room.
+const COMMON_ZSTD_WINDOW_LOG: u32 = 23;
+/// What is reserved at least, as later frames of a file may be larger than the first.
+const MIN_ZSTD_WINDOW_LOG: u32 = 17;
+/// What the library takes beside a window: tables, and blocks in and out.
+const ZSTD_BUFFER_BYTES: usize = 512 * 1024;
 /// Buffers between layers. Larger ones cost memory per slot, smaller ones calls.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -41,7 +50,11 @@ pub fn unpack(source: &dyn Source, limits: &Limits) -> Result<Content, DecodeErr
         if n_layers == MAX_LAYERS {
             return Err(DecodeError::Limits(format!("packed more than {MAX_LAYERS} times")));
         }
-        input = Box::new(Metered { unpacked: packing.unpack(Box::new(whole))?, allowance, n_bytes: 0 });
+        input = Box::new(Metered {
+            unpacked: packing.unpack(Box::new(whole), &head, &limits.budget)?,
+            allowance,
+            n_bytes: 0,
+        });
     }
     unreachable!("the loop ends at the limit of layers")
 }
@@ -64,13 +77,19 @@ impl Packing {
         }
     }
 
-    fn unpack(self, input: Box<dyn BufRead + Send>) -> io::Result<Box<dyn Read + Send>> {
+    fn unpack(
+        self,
+        input: Box<dyn BufRead + Send>,
+        head: &[u8],
+        budget: &Budget,
+    ) -> Result<Box<dyn Read + Send>, DecodeError> {
         match self {
             Self::Gzip => Ok(Box::new(GzipMembers { member: GzDecoder::new(input), is_over: false })),
             Self::Zstd => {
                 let mut frames = zstd::stream::read::Decoder::with_buffer(input)?;
-                frames.window_log_max(MAX_ZSTD_WINDOW_LOG)?;
-                Ok(Box::new(ZstdFrames { frames }))
+                let (reserved, window_log) = reserve_window(head, budget)?;
+                frames.window_log_max(window_log)?;
+                Ok(Box::new(ZstdFrames { frames, window_log, _reserved: reserved }))
             }
         }
     }
@@ -139,6 +158,53 @@ fn garbage() -> io::Error {
 /// Reads all frames of a zstd file.
 struct ZstdFrames {
     frames: zstd::stream::read::Decoder<'static, Box<dyn BufRead + Send>>,
+    /// No frame may have a larger window.
+    window_log: u32,
+    _reserved: Reservation,
+}
+
+/// Reserves a layer's window: as the first frame says, and as much as most frames need where that is there for nothing.
+/// Returns its base-two logarithm, too.
+fn reserve_window(head: &[u8], budget: &Budget) -> Result<(Reservation, u32), DecodeError> {
+    let window_log = first_window_log(head).unwrap_or(COMMON_ZSTD_WINDOW_LOG);
+    if window_log > MAX_ZSTD_WINDOW_LOG {
+        return Err(window_too_large(MAX_ZSTD_WINDOW_LOG));
+    }
+    let window_bytes = |log: u32| (1usize << log) + ZSTD_BUFFER_BYTES;
+    if window_log < COMMON_ZSTD_WINDOW_LOG
+        && let Some(reserved) = budget.reserve_of_share(window_bytes(COMMON_ZSTD_WINDOW_LOG))
+    {
+        return Ok((reserved, COMMON_ZSTD_WINDOW_LOG));
+    }
+    let window_log = window_log.max(MIN_ZSTD_WINDOW_LOG);
+    Ok((budget.reserve("a zstd window", window_bytes(window_log))?, window_log))
+}
+
+/// Returns the window of the first frame that is not to be skipped, if it is in `head`.
+fn first_window_log(mut head: &[u8]) -> Option<u32> {
+    while let [0x50..=0x5F, 0x2A, 0x4D, 0x18, a, b, c, d, ..] = head {
+        let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+        head = head.get(8usize.checked_add(length)?..)?;
+    }
+    let (descriptor, rest) = head.get(4..)?.split_first()?;
+    if descriptor & 0x20 == 0 {
+        // Exponent and mantissa, in eighths.
+        let byte = *rest.first()?;
+        return Some(10 + u32::from(byte >> 3) + u32::from(byte & 7 != 0));
+    }
+    // A single segment: the window is the content.
+    let content = &rest.get([0, 1, 2, 4][usize::from(descriptor & 3)]..)?;
+    let length = match descriptor >> 6 {
+        0 => u64::from(*content.first()?),
+        1 => u64::from(u16::from_le_bytes(content.get(..2)?.try_into().ok()?)) + 256,
+        2 => u64::from(u32::from_le_bytes(content.get(..4)?.try_into().ok()?)),
+        _ => u64::from_le_bytes(content.get(..8)?.try_into().ok()?),
+    };
+    Some(length.max(1024).checked_next_power_of_two().map_or(64, u64::ilog2))
+}
+
+fn window_too_large(allowed: u32) -> DecodeError {
+    DecodeError::Limits(format!("zstd: a window larger than {} KiB (worker.memory_mib)", (1u64 << allowed) >> 10))
 }
 
 impl Read for ZstdFrames {
@@ -146,8 +212,7 @@ impl Read for ZstdFrames {
         self.frames.read(into).map_err(|error| {
             // The library has no other name for a window beyond the limit.
             if error.to_string().contains("too much memory") {
-                let message = format!("zstd: a window larger than {} MiB", 1 << (MAX_ZSTD_WINDOW_LOG - 20));
-                return io::Error::other(DecodeError::Limits(message));
+                return io::Error::other(window_too_large(self.window_log));
             }
             blame("zstd", error)
         })

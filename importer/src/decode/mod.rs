@@ -5,6 +5,7 @@
 //! [`RowReader`] fills [`Batch`]es through a [`Mapping`] until the object ends.
 
 pub mod avro;
+pub mod budget;
 mod calendar;
 mod compression;
 mod contain;
@@ -123,6 +124,8 @@ pub struct Limits {
     pub expansion_free_bytes: u64,
     /// Memory the reader may use for its own buffers, in bytes; a guide for block sizes.
     pub buffer_bytes: usize,
+    /// What buffers that the file's own numbers size are reserved from.
+    pub budget: budget::Budget,
 }
 
 /// `[dataset.csv]`.

@@ -61,6 +61,7 @@ pub fn options() -> ReadOptions {
             expansion_ratio: 200,
             expansion_free_bytes: 1 << 20,
             buffer_bytes: 1 << 20,
+            budget: Default::default(),
         },
     }
 }

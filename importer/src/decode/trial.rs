@@ -80,6 +80,7 @@ pub fn options() -> ReadOptions {
             expansion_ratio: 200,
             expansion_free_bytes: 1 << 30,
             buffer_bytes: 4 * 1024 * 1024,
+            budget: Default::default(),
         },
     }
 }

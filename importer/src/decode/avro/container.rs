@@ -2,6 +2,7 @@
 
 use crate::decode::{
     DecodeError,
+    budget::{Budget, Reservation},
     calendar::{Calendar, Calendars},
     contain::contained,
     failure,
@@ -19,6 +20,12 @@ const MARKER_BYTES: usize = 16;
 const MAX_HEADER_BYTES: u64 = 16 * 1024 * 1024;
 /// A longer block is refused, packed or not: writers start a new one after some 64 KiB.
 const MAX_BLOCK_BYTES: usize = 64 * 1024 * 1024;
+/// What an entry of the header takes beside its bytes.
+const ENTRY_BYTES: usize = 128;
+/// log2 of the largest window of a block packed with zstd: a block is one frame, and hardly longer than this.
+const MAX_ZSTD_WINDOW_LOG: u32 = 23;
+/// What is unpacked at first; later steps are halves of what is there.
+const FIRST_UNPACKED_BYTES: usize = 64 * 1024;
 
 /// Reads a file block by block.
 pub struct Container {
@@ -27,6 +34,9 @@ pub struct Container {
     marker: [u8; MARKER_BYTES],
     /// Bytes read so far.
     pub n_bytes: u64,
+    budget: Budget,
+    /// For the block in hand.
+    block_bytes: Option<Reservation>,
 }
 
 impl Container {
@@ -34,10 +44,17 @@ impl Container {
     ///
     /// # Errors
     /// [`DecodeError::Corrupt`] when it is none, [`DecodeError::Limits`] when it is too long.
-    pub fn open(input: Box<dyn BufRead + Send>) -> Result<(Self, Vec<u8>, Calendar), DecodeError> {
+    pub fn open(input: Box<dyn BufRead + Send>, budget: &Budget) -> Result<(Self, Vec<u8>, Calendar), DecodeError> {
         // The library has one bound for the whole process; blocks are all it is asked for here.
         max_allocation_bytes(MAX_BLOCK_BYTES);
-        let mut container = Self { input, codec: Codec::Null, marker: [0; MARKER_BYTES], n_bytes: 0 };
+        let mut container = Self {
+            input,
+            codec: Codec::Null,
+            marker: [0; MARKER_BYTES],
+            n_bytes: 0,
+            budget: budget.clone(),
+            block_bytes: None,
+        };
         if container.read_up_to(MAGIC.len() as u64)? != MAGIC {
             return Err(DecodeError::Corrupt("not an Avro file".into()));
         }
@@ -68,17 +85,22 @@ impl Container {
         if length > MAX_BLOCK_BYTES as u64 {
             return Err(DecodeError::Limits(format!("Avro block of {length} bytes, {MAX_BLOCK_BYTES} are allowed")));
         }
+        (*block, self.block_bytes) = (Vec::new(), None);
+        let mut reserved = self.budget.reserve("an Avro block", length as usize)?;
         *block = self.read_exactly(length)?;
         if self.read_exactly(MARKER_BYTES as u64)? != self.marker {
             return Err(corrupt("a block's marker is not the file's"));
         }
-        contained(|| self.codec.decompress(block).map_err(unpacking))?;
+        contained(|| unpack(self.codec, block, &mut reserved))?;
+        reserved.shrink_to(block.capacity());
+        self.block_bytes = Some(reserved);
         Ok(Some(n_rows))
     }
 
     /// Reads the header's map.
     fn metadata(&mut self) -> Result<HashMap<String, Vec<u8>>, DecodeError> {
         let mut entries = HashMap::new();
+        let mut reserved = self.budget.reserve("the Avro header", 0)?;
         loop {
             let n_entries = self.long()?;
             if n_entries == 0 {
@@ -88,19 +110,20 @@ impl Container {
                 self.long()?;
             }
             for _ in 0..n_entries.unsigned_abs() {
-                let key = self.counted()?;
-                let value = self.counted()?;
+                let key = self.counted(&mut reserved)?;
+                let value = self.counted(&mut reserved)?;
                 entries.insert(String::from_utf8_lossy(&key).into_owned(), value);
             }
         }
     }
 
     /// Reads bytes of the header after their length.
-    fn counted(&mut self) -> Result<Vec<u8>, DecodeError> {
+    fn counted(&mut self, reserved: &mut Reservation) -> Result<Vec<u8>, DecodeError> {
         let length = u64::try_from(self.long()?).map_err(|_| corrupt("a negative length"))?;
         if self.n_bytes.saturating_add(length) > MAX_HEADER_BYTES {
             return Err(DecodeError::Limits(format!("Avro header of more than {MAX_HEADER_BYTES} bytes")));
         }
+        reserved.grow("the Avro header", length as usize + ENTRY_BYTES)?;
         self.read_exactly(length)
     }
 
@@ -133,15 +156,65 @@ impl Container {
     }
 }
 
+/// Unpacks a block; memory is reserved as it grows, where its length is not known before.
+fn unpack(codec: Codec, block: &mut Vec<u8>, reserved: &mut Reservation) -> Result<(), DecodeError> {
+    let broken = |error: std::io::Error| DecodeError::Corrupt(format!("Avro: a block does not unpack: {error}"));
+    match codec {
+        Codec::Null => return Ok(()),
+        Codec::Deflate(_) => *block = read_reserved(flate2::read::DeflateDecoder::new(&block[..]), reserved)?,
+        Codec::Zstandard(_) => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(&block[..]).map_err(broken)?;
+            decoder.window_log_max(MAX_ZSTD_WINDOW_LOG).map_err(broken)?;
+            reserved.grow("an Avro block's zstd window", 1 << MAX_ZSTD_WINDOW_LOG)?;
+            *block = read_reserved(decoder, reserved)?;
+        }
+        Codec::Snappy => {
+            let length = block.iter().zip((0..35).step_by(7)).try_fold(0u64, |length, (byte, shift)| {
+                let length = length | u64::from(byte & 0x7f) << shift;
+                if byte & 0x80 == 0 { Err(length) } else { Ok(length) }
+            });
+            let length = length.err().unwrap_or(0).min(MAX_BLOCK_BYTES as u64 + 1);
+            reserved.grow("an unpacked Avro block", length as usize)?;
+            codec.decompress(block).map_err(unpacking)?;
+        }
+        // Rare ones, whose length is known afterwards only.
+        _ => {
+            reserved.grow("an Avro block of this codec, which may unpack to", MAX_BLOCK_BYTES)?;
+            codec.decompress(block).map_err(unpacking)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads to the end, with memory reserved before it is taken.
+fn read_reserved(mut from: impl Read, reserved: &mut Reservation) -> Result<Vec<u8>, DecodeError> {
+    let mut bytes = Vec::new();
+    loop {
+        let more = (bytes.len() / 2).max(FIRST_UNPACKED_BYTES);
+        reserved.grow("an unpacked Avro block", more)?;
+        bytes.reserve_exact(more);
+        let read = from.by_ref().take(more as u64).read_to_end(&mut bytes);
+        let n_bytes = read.map_err(|error| DecodeError::Corrupt(format!("Avro: a block does not unpack: {error}")))?;
+        if bytes.len() > MAX_BLOCK_BYTES {
+            return Err(too_long());
+        }
+        if n_bytes < more {
+            return Ok(bytes);
+        }
+    }
+}
+
+fn too_long() -> DecodeError {
+    DecodeError::Limits(format!("Avro block of more than {MAX_BLOCK_BYTES} bytes when unpacked"))
+}
+
 fn corrupt(problem: &str) -> DecodeError {
     DecodeError::Corrupt(format!("Avro: {problem}"))
 }
 
 fn unpacking(error: apache_avro::Error) -> DecodeError {
     match error.details() {
-        Details::MemoryAllocation { .. } => {
-            DecodeError::Limits(format!("Avro block of more than {MAX_BLOCK_BYTES} bytes when unpacked"))
-        }
+        Details::MemoryAllocation { .. } => too_long(),
         _ => failure::of_chain(&error),
     }
 }

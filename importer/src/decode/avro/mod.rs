@@ -7,6 +7,7 @@ mod schema;
 
 use super::{
     Batch, Declared, DecodeError, Field, Fields, Limits, Mapping, ReadOptions, RowReader,
+    budget::Reservation,
     calendar::Calendar,
     named::{NamedRows, RowCells},
 };
@@ -16,20 +17,36 @@ use datum::{Input, Reader, StepError, Stepper};
 use schema::{Schema, SchemaError, Type};
 use std::{io, sync::Arc};
 
+/// Memory for the schema's text while it is brought into form: JSON's objects take many times their text.
+const SCHEMA_FACTOR: usize = 96;
+/// Memory for a schema's text afterwards, and for each of its fields in the mapping and around it.
+const KEPT_SCHEMA_FACTOR: usize = 8;
+const FIELD_BYTES: usize = 2048;
+/// Rows that may take no bytes at all before they are counted against the file's length.
+const FREE_ROWS: u64 = 1_000_000;
+
 /// Opens an Avro file.
 ///
 /// # Errors
 /// [`DecodeError::Corrupt`] when its header is broken, [`DecodeError::Schema`] when it is not of records.
 pub fn open(input: Box<dyn io::BufRead + Send>, options: &ReadOptions) -> Result<Box<dyn RowReader>, DecodeError> {
-    let (container, schema, calendar) = Container::open(input)?;
+    let (container, schema, calendar) = Container::open(input, &options.limits.budget)?;
+    let text_bytes = schema.len();
+    let mut reserved = options.limits.budget.reserve("the Avro schema", text_bytes * SCHEMA_FACTOR)?;
     let schema = Schema::parse(&schema).map_err(|error| match error {
         SchemaError::Broken(problem) => DecodeError::Corrupt(format!("Avro: {problem}")),
         SchemaError::NoRecord => DecodeError::Schema("the Avro file's values are not records".into()),
     })?;
+    let kept = text_bytes * KEPT_SCHEMA_FACTOR + schema.fields.len() * FIELD_BYTES;
+    reserved.shrink_to(kept);
+    if let Some(more) = kept.checked_sub(text_bytes * SCHEMA_FACTOR) {
+        reserved.grow("the Avro schema", more)?;
+    }
     let fields = schema.fields.iter();
     let fields = fields.map(|(name, field)| Field { name: name.clone(), nested: schema.is_nested(field) }).collect();
     Ok(Box::new(AvroReader {
         fields: Fields::Named(fields),
+        _schema_bytes: reserved,
         container,
         schema,
         calendar,
@@ -38,12 +55,14 @@ pub fn open(input: Box<dyn io::BufRead + Send>, options: &ReadOptions) -> Result
         block: Vec::new(),
         at: 0,
         rows_left: 0,
+        n_rows: 0,
         output_bytes: 0,
     }))
 }
 
 struct AvroReader {
     fields: Fields,
+    _schema_bytes: Reservation,
     container: Container,
     schema: Schema,
     calendar: Calendar,
@@ -53,6 +72,7 @@ struct AvroReader {
     block: Vec<u8>,
     at: usize,
     rows_left: u64,
+    n_rows: u64,
     output_bytes: u64,
 }
 
@@ -77,6 +97,12 @@ impl RowReader for AvroReader {
                     return Err(DecodeError::Corrupt("Avro: a block has more bytes than rows".into()));
                 }
                 let Some(n_rows) = self.container.next_block(&mut self.block)? else { return Ok(false) };
+                self.n_rows = self.n_rows.saturating_add(n_rows);
+                let allowed = self.container.n_bytes.saturating_mul(self.limits.expansion_ratio).max(FREE_ROWS);
+                if self.n_rows > allowed {
+                    let (n_rows, n_bytes) = (self.n_rows, self.container.n_bytes);
+                    return Err(DecodeError::Limits(format!("{n_rows} rows in {n_bytes} bytes of Avro")));
+                }
                 (self.at, self.rows_left) = (0, n_rows);
                 continue;
             }

@@ -1,9 +1,15 @@
 //! The footer of a Parquet file, looked at before the library allocates by it.
 
 use super::{object::Object, thrift::check_schema};
-use crate::decode::{DecodeError, contain::contained, failure};
+use crate::decode::{
+    DecodeError,
+    budget::{Budget, Reservation},
+    contain::contained,
+    failure,
+};
 use parquet::file::metadata::{
-    ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
+    ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
+    RowGroupMetaData,
 };
 
 /// Length and magic at the file's end.
@@ -12,12 +18,21 @@ const TAIL_BYTES: usize = 8;
 const FIRST_READ_BYTES: usize = 64 * 1024;
 /// A longer footer is refused: its metadata takes several times its length in memory.
 const MAX_FOOTER_BYTES: usize = 16 * 1024 * 1024;
+/// What a column chunk's metadata takes beside its structure: lists and names.
+const CHUNK_BYTES: usize = size_of::<ColumnChunkMetaData>() + 256;
+const GROUP_BYTES: usize = size_of::<RowGroupMetaData>() + 64;
+/// What a schema's element takes in the library's schema, ours, arrow's and the mapping.
+const ELEMENT_BYTES: usize = 2048;
 
 /// Reads and checks the footer.
 ///
 /// # Errors
 /// [`DecodeError::Corrupt`] when it is none, [`DecodeError::Limits`] when it is too long.
-pub fn read(object: &Object, max_schema_depth: usize) -> Result<ParquetMetaData, DecodeError> {
+pub fn read(
+    object: &Object,
+    max_schema_depth: usize,
+    budget: &Budget,
+) -> Result<(ParquetMetaData, Reservation), DecodeError> {
     let corrupt = |problem: &str| DecodeError::Corrupt(format!("Parquet footer: {problem}"));
     let explain = |error| object.explain(&error);
     let size = object.size();
@@ -39,18 +54,24 @@ pub fn read(object: &Object, max_schema_depth: usize) -> Result<ParquetMetaData,
     if length > MAX_FOOTER_BYTES {
         return Err(DecodeError::Limits(format!("Parquet footer of {length} bytes, {MAX_FOOTER_BYTES} are allowed")));
     }
+    // The library keeps what is not known to it, and names, as copies.
+    let mut reserved = budget.reserve("the Parquet footer", 2 * length)?;
     let bytes = if length <= before.len() {
         end.slice(before.len() - length..before.len())
     } else {
         object.read_at(size - (length + TAIL_BYTES) as u64, length).map_err(explain)?
     };
-    check_schema(&bytes, max_schema_depth).map_err(corrupt)?;
+    let counts = check_schema(&bytes, max_schema_depth).map_err(corrupt)?;
+    let listed = counts.elements * ELEMENT_BYTES + counts.groups * GROUP_BYTES + counts.chunks * CHUNK_BYTES;
+    let what = format!("metadata of {} row groups and {} column chunks", counts.groups, counts.chunks);
+    reserved.grow(&what, listed)?;
     let options = ParquetMetaDataOptions::new()
         .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
         .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll)
         .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll);
-    contained(|| {
+    let metadata = contained(|| {
         ParquetMetaDataReader::decode_metadata_with_options(&bytes, Some(&options))
             .map_err(|error| failure::of_chain(&error))
-    })
+    })?;
+    Ok((metadata, reserved))
 }

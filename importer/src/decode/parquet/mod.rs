@@ -14,7 +14,7 @@ mod thrift;
 
 use super::{
     Batch, Declared, DecodeError, Field, Fields, Limits, Mapping, ReadOptions, RowReader, Slot, Source,
-    calendar::Calendars, named::NamedRows,
+    budget::Reservation, calendar::Calendars, named::NamedRows,
 };
 use arrow_array::RecordBatch;
 use groups::RowGroups;
@@ -27,14 +27,18 @@ use std::sync::Arc;
 /// A list takes three levels of a schema, and its items more.
 const SCHEMA_LEVELS_PER_DEPTH: usize = 3;
 
+/// What a row counts at least against the file's length: rows of next to no bytes take time, too.
+const ROW_BYTES: u64 = 32;
+
 /// Opens a Parquet file.
 ///
 /// # Errors
 /// [`DecodeError::Corrupt`] when its footer is broken, [`DecodeError::Limits`] when that is too large.
 pub fn open(source: Arc<dyn Source>, options: &ReadOptions) -> Result<Box<dyn RowReader>, DecodeError> {
     let limits = options.limits.clone();
-    let object = Arc::new(Object::open(source)?);
-    let metadata = footer::read(&object, limits.depth.saturating_mul(SCHEMA_LEVELS_PER_DEPTH).saturating_add(1))?;
+    let object = Arc::new(Object::open(source, &limits.budget)?);
+    let max_depth = limits.depth.saturating_mul(SCHEMA_LEVELS_PER_DEPTH).saturating_add(1);
+    let (metadata, reserved) = footer::read(&object, max_depth, &limits.budget)?;
     let (schema, fields) = Schema::new(metadata.file_metadata().schema_descr(), &calendars(&metadata))?;
     Ok(Box::new(ParquetReader {
         fields: Fields::Named(fields),
@@ -42,6 +46,7 @@ pub fn open(source: Arc<dyn Source>, options: &ReadOptions) -> Result<Box<dyn Ro
         metadata: Arc::new(metadata),
         schema,
         limits,
+        _metadata_bytes: reserved,
         state: None,
         output_bytes: 0,
     }))
@@ -62,6 +67,7 @@ struct ParquetReader {
     metadata: Arc<ParquetMetaData>,
     schema: Schema,
     limits: Limits,
+    _metadata_bytes: Reservation,
     state: Option<Result<State, DecodeError>>,
     output_bytes: u64,
 }
@@ -93,9 +99,9 @@ impl RowReader for ParquetReader {
             Some(Err(_)) => return Err(self.state.take().and_then(Result::err).unwrap_or_else(no_mapping)),
             None => return Err(no_mapping()),
         };
-        let start = batch.size();
+        let (start, rows_before) = (batch.size(), batch.n_read);
         let more = state.fill(batch, batch_bytes)?;
-        self.output_bytes += (batch.size() - start) as u64;
+        self.output_bytes += (batch.size() - start) as u64 + (batch.n_read - rows_before) * ROW_BYTES;
         let allowed = self.object.size().saturating_mul(self.limits.expansion_ratio);
         if self.output_bytes > allowed.max(self.limits.expansion_free_bytes) {
             let problem = format!("{} bytes of rows in a file of {}", self.output_bytes, self.object.size());

@@ -1,6 +1,10 @@
 //! The object's bytes, by ranges, with the store's failures kept apart from the data's.
 
-use crate::decode::{DecodeError, Reading, Source, SourceError, compression, failure};
+use crate::decode::{
+    DecodeError, Reading, Source, SourceError,
+    budget::{Budget, Reservation},
+    compression, failure,
+};
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 use std::{
@@ -15,19 +19,24 @@ const WHOLE_BYTES: u64 = 1024 * 1024;
 pub struct Object {
     source: Arc<dyn Source>,
     whole: Option<Bytes>,
+    _whole_bytes: Option<Reservation>,
+    /// What the buffers of its columns are reserved from.
+    pub budget: Budget,
     /// The first failed read: arrow passes errors on as text, which would lose what they are.
     failure: Mutex<Option<io::Error>>,
 }
 
 impl Object {
     /// Returns the object behind `source`, already in memory when it is small.
-    pub fn open(source: Arc<dyn Source>) -> Result<Self, DecodeError> {
+    pub fn open(source: Arc<dyn Source>, budget: &Budget) -> Result<Self, DecodeError> {
         let size = source.size();
+        let fits = usize::try_from(size).ok().filter(|_| size <= WHOLE_BYTES);
+        let whole_bytes = fits.map(|length| budget.reserve("the object", length)).transpose()?;
         let whole = match usize::try_from(size) {
             Ok(length) if size <= WHOLE_BYTES => Some(read_exactly(&*source, 0, length)?),
             _ => None,
         };
-        Ok(Self { source, whole, failure: Mutex::default() })
+        Ok(Self { source, whole, _whole_bytes: whole_bytes, budget: budget.clone(), failure: Mutex::default() })
     }
 
     /// Returns the object's length in bytes.
@@ -63,6 +72,11 @@ impl Object {
             self.note(error);
             ParquetError::General("read object".into())
         })
+    }
+
+    /// Returns whether all of it is in memory.
+    pub fn is_whole(&self) -> bool {
+        self.whole.is_some()
     }
 
     /// Keeps a failure for [`Object::explain`].

@@ -5,7 +5,8 @@ use super::{
     object::Object,
     read_ahead::{ChunkBytes, MAX_PAGE_BYTES, Window},
 };
-use crate::decode::DecodeError;
+use crate::decode::{DecodeError, budget::Reservation};
+use bytes::Bytes;
 use parquet::{
     arrow::arrow_reader::RowGroups,
     column::page::{Page, PageIterator, PageMetadata, PageReader},
@@ -89,7 +90,8 @@ impl RowGroup {
         let bytes = Arc::new(ChunkBytes::new(Arc::clone(&self.object), chunk, self.window)?);
         let n_rows = usize::try_from(group.num_rows())?;
         Ok(Pages {
-            inner: SerializedPageReader::new(bytes, chunk, n_rows, None)?,
+            inner: SerializedPageReader::new(Arc::clone(&bytes), chunk, n_rows, None)?,
+            bytes,
             object: Arc::clone(&self.object),
             meter: Arc::clone(&self.meter),
             column: self.metadata.file_metadata().schema_descr().column(column),
@@ -133,6 +135,7 @@ impl PageIterator for OneChunk {}
 /// A column chunk's pages.
 struct Pages {
     inner: SerializedPageReader<ChunkBytes>,
+    bytes: Arc<ChunkBytes>,
     object: Arc<Object>,
     meter: Arc<Meter>,
     column: ColumnDescPtr,
@@ -184,13 +187,37 @@ impl Pages {
     }
 }
 
+impl Pages {
+    /// Ties the memory that was reserved for a page to its bytes: values that are read point into them.
+    fn with_reservation(&self, mut page: Page) -> Page {
+        if let Some(reserved) = self.bytes.take_page_bytes(page.is_dictionary_page()) {
+            let (Page::DataPage { buf, .. } | Page::DataPageV2 { buf, .. } | Page::DictionaryPage { buf, .. }) =
+                &mut page;
+            *buf = Bytes::from_owner(Reserved { bytes: std::mem::take(buf), _reserved: reserved });
+        }
+        page
+    }
+}
+
+/// Bytes with the memory that was reserved for them.
+struct Reserved {
+    bytes: Bytes,
+    _reserved: Reservation,
+}
+
+impl AsRef<[u8]> for Reserved {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl PageReader for Pages {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
         let page = self.inner.get_next_page()?;
         if let Some(page) = &page {
             self.count(page)?;
         }
-        Ok(page)
+        Ok(page.map(|page| self.with_reservation(page)))
     }
 
     fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
@@ -198,7 +225,9 @@ impl PageReader for Pages {
     }
 
     fn skip_next_page(&mut self) -> Result<()> {
-        self.inner.skip_next_page()
+        self.inner.skip_next_page()?;
+        self.bytes.take_page_bytes(false);
+        Ok(())
     }
 
     fn supports_deferred_dictionary(&self) -> bool {
@@ -206,7 +235,11 @@ impl PageReader for Pages {
     }
 
     fn take_deferred_dictionary(&mut self) -> Result<Option<Page>> {
-        self.inner.take_deferred_dictionary()
+        let page = self.inner.take_deferred_dictionary()?;
+        if let Some(page) = &page {
+            self.count(page)?;
+        }
+        Ok(page.map(|page| self.with_reservation(page)))
     }
 
     fn at_record_boundary(&mut self) -> Result<bool> {

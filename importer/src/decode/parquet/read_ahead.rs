@@ -4,7 +4,7 @@ use super::{
     object::Object,
     thrift::{PageSizes, page_sizes},
 };
-use crate::decode::{DecodeError, Reading};
+use crate::decode::{DecodeError, Reading, budget::Reservation};
 use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
 use parquet::{
@@ -47,6 +47,8 @@ struct Shared {
     end: u64,
     window: Window,
     codec: Compression,
+    /// Two reads at most: the one in view and the next.
+    _window_bytes: Option<Reservation>,
     state: Mutex<State>,
 }
 
@@ -59,6 +61,10 @@ struct State {
     ahead: Option<Ahead>,
     /// From the last page header.
     page: PageSizes,
+    /// Memory for the page whose header was read last, until the page is handed on.
+    page_bytes: Option<Reservation>,
+    /// Memory for the dictionary, which may be read later than the pages after it.
+    dictionary_bytes: Option<Reservation>,
 }
 
 /// A read under way.
@@ -75,9 +81,25 @@ impl ChunkBytes {
         let end = start.checked_add(length).filter(|&end| end <= object.size());
         let end = end.ok_or_else(|| ParquetError::EOF("column chunk is beyond the file's end".into()))?;
         let codec = chunk.compression();
-        let shared = Shared { object, end, window, codec, state: Mutex::default() };
+        let n_reads = if window.ahead { 2 } else { 1 };
+        let in_view = length.min((window.bytes.max(MAX_HEADER_BYTES) * n_reads) as u64) as usize;
+        let window_bytes =
+            (!object.is_whole()).then(|| object.budget.reserve("reading ahead in a Parquet column", in_view));
+        let window_bytes = window_bytes.transpose().map_err(|error| {
+            object.note(io::Error::other(error));
+            ParquetError::General("no memory for a column".into())
+        })?;
+        let shared = Shared { object, end, window, codec, _window_bytes: window_bytes, state: Mutex::default() };
         shared.start_ahead(&mut shared.state(), start);
         Ok(Self { shared: Arc::new(shared) })
+    }
+}
+
+impl ChunkBytes {
+    /// Returns the memory that was reserved for the page, or the dictionary, whose header was read last.
+    pub fn take_page_bytes(&self, dictionary: bool) -> Option<Reservation> {
+        let mut state = self.shared.state();
+        if dictionary { state.dictionary_bytes.take() } else { state.page_bytes.take() }
     }
 }
 
@@ -157,8 +179,26 @@ impl Shared {
             let problem = format!("Parquet page of {} bytes, {MAX_PAGE_BYTES} are allowed", page.uncompressed);
             return Err(DecodeError::Limits(problem));
         }
-        self.state().page = page;
+        let mut state = self.state();
+        state.page = page;
+        let (what, slot) = match page.dictionary_values {
+            Some(_) => ("a Parquet dictionary", &mut state.dictionary_bytes),
+            None => ("a Parquet page", &mut state.page_bytes),
+        };
+        *slot = None;
+        *slot = Some(self.object.budget.reserve(what, self.page_memory(page))?);
         Ok(())
+    }
+
+    /// Returns what a page takes: its packed bytes where they are read beyond the window, what they unpack to, and for
+    /// a dictionary what points to its values.
+    fn page_memory(&self, page: PageSizes) -> usize {
+        const POINTER_BYTES: u64 = 16;
+        let in_view = if self.object.is_whole() { u64::MAX } else { self.window.bytes as u64 };
+        let packed = if page.compressed > in_view { page.compressed } else { 0 };
+        let unpacked = if self.codec == Compression::UNCOMPRESSED { 0 } else { page.uncompressed };
+        let pointers = page.dictionary_values.unwrap_or(0).min(page.uncompressed) * POINTER_BYTES;
+        usize::try_from(packed + unpacked + pointers).unwrap_or(usize::MAX)
     }
 
     /// Refuses a page that decompresses to more than its header says, where the library would not look.
@@ -209,7 +249,7 @@ impl Read for HeaderBytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{Source, trial::Memory};
+    use crate::decode::{Source, budget::Budget, trial::Memory};
     use parquet::schema::{parser::parse_message_type, types::SchemaDescriptor};
     use std::{
         io::Write as _,
@@ -293,7 +333,7 @@ mod tests {
                 at_once: Arc::default(),
                 most_at_once: Arc::clone(&most_at_once),
             };
-            let object = Arc::new(Object::open(Arc::new(far)).expect("an object"));
+            let object = Arc::new(Object::open(Arc::new(far), &Budget::default()).expect("an object"));
             let window = Window { bytes: 100_000, ahead };
             let columns = [(); 3].map(|()| chunk_of(&object, Compression::SNAPPY, window));
             for at in (0..content.len()).step_by(10_000) {
@@ -308,7 +348,8 @@ mod tests {
     fn bytes_are_right(ahead: bool) {
         let content: Vec<u8> = (0..2_000_000u32).map(|i| (i % 251) as u8).collect();
         let memory = Arc::new(Memory::new(content.clone()));
-        let object = Arc::new(Object::open(Arc::clone(&memory) as Arc<dyn Source>).expect("an object"));
+        let object =
+            Arc::new(Object::open(Arc::clone(&memory) as Arc<dyn Source>, &Budget::default()).expect("an object"));
         let chunk = chunk_of(&object, Compression::SNAPPY, Window { bytes: 200_000, ahead });
         let mut at = 0;
         for length in (0..).map(|i| i * 7_919 % 90_000) {
@@ -340,7 +381,7 @@ mod tests {
     }
 
     fn chunk(content: Vec<u8>, codec: Compression, bytes: usize) -> (Arc<Object>, ChunkBytes) {
-        let object = Arc::new(Object::open(Arc::new(Memory::new(content))).expect("an object"));
+        let object = Arc::new(Object::open(Arc::new(Memory::new(content)), &Budget::default()).expect("an object"));
         let chunk = chunk_of(&object, codec, Window { bytes, ahead: false });
         (object, chunk)
     }

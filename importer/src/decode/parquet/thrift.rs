@@ -24,13 +24,19 @@ const UUID: u8 = 13;
 type Checked<T> = Result<T, &'static str>;
 
 /// Checks the schema in a file's metadata: every child is there, and none lies deeper than `max_depth`.
-pub fn check_schema(footer: &[u8], max_depth: usize) -> Checked<()> {
+pub fn check_schema(footer: &[u8], max_depth: usize) -> Checked<Counts> {
     const SCHEMA: i16 = 2;
+    const ROW_GROUPS: i16 = 4;
+    let mut counts = Counts::default();
     let mut input = Compact { bytes: footer };
     let mut found = false;
     let mut id = 0;
     // To the end: of a field that comes twice, the library takes the last.
     while let Some(field_type) = input.field(&mut id)? {
+        if (id, field_type) == (ROW_GROUPS, LIST) {
+            count_groups(&mut input, &mut counts)?;
+            continue;
+        }
         if (id, field_type) != (SCHEMA, LIST) {
             input.skip(field_type, MAX_SKIP_DEPTH)?;
             continue;
@@ -40,9 +46,45 @@ pub fn check_schema(footer: &[u8], max_depth: usize) -> Checked<()> {
             return Err("schema is no list of structures");
         }
         check_tree(&mut input, n_elements, max_depth)?;
+        counts.elements += n_elements;
         found = true;
     }
-    if found { Ok(()) } else { Err("no schema") }
+    if found { Ok(counts) } else { Err("no schema") }
+}
+
+/// How many things a footer lists, each of which takes memory once it is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Elements of the schema.
+    pub elements: usize,
+    /// Row groups.
+    pub groups: usize,
+    /// Column chunks of all row groups.
+    pub chunks: usize,
+}
+
+fn count_groups(input: &mut Compact<'_>, counts: &mut Counts) -> Checked<()> {
+    const COLUMNS: i16 = 1;
+    let (element_type, n_groups) = input.list()?;
+    if element_type != STRUCT {
+        return (0..n_groups).try_for_each(|_| input.skip_element(element_type, MAX_SKIP_DEPTH));
+    }
+    counts.groups += n_groups;
+    for _ in 0..n_groups {
+        let mut id = 0;
+        while let Some(field_type) = input.field(&mut id)? {
+            if (id, field_type) != (COLUMNS, LIST) {
+                input.skip(field_type, MAX_SKIP_DEPTH)?;
+                continue;
+            }
+            let (element_type, n_chunks) = input.list()?;
+            counts.chunks += n_chunks;
+            for _ in 0..n_chunks {
+                input.skip_element(element_type, MAX_SKIP_DEPTH)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_tree(input: &mut Compact<'_>, n_elements: usize, max_depth: usize) -> Checked<()> {
@@ -88,6 +130,8 @@ fn n_children(input: &mut Compact<'_>) -> Checked<usize> {
 /// What a page's header says about its lengths.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PageSizes {
+    /// The number of its values, of a dictionary.
+    pub dictionary_values: Option<u64>,
     /// Decompressed, in bytes.
     pub uncompressed: u64,
     /// As it stands in the file, in bytes.
@@ -98,6 +142,7 @@ pub struct PageSizes {
 pub fn page_sizes(view: &[u8]) -> Checked<PageSizes> {
     const UNCOMPRESSED: i16 = 2;
     const COMPRESSED: i16 = 3;
+    const DICTIONARY: i16 = 7;
     let mut input = Compact { bytes: view };
     let mut sizes = PageSizes::default();
     let mut id = 0;
@@ -105,6 +150,10 @@ pub fn page_sizes(view: &[u8]) -> Checked<PageSizes> {
         let length = match (id, field_type) {
             (UNCOMPRESSED, I32) => &mut sizes.uncompressed,
             (COMPRESSED, I32) => &mut sizes.compressed,
+            (DICTIONARY, STRUCT) => {
+                sizes.dictionary_values = Some(dictionary_values(&mut input)?);
+                continue;
+            }
             _ => {
                 input.skip(field_type, MAX_SKIP_DEPTH)?;
                 continue;
@@ -113,6 +162,21 @@ pub fn page_sizes(view: &[u8]) -> Checked<PageSizes> {
         *length = u64::try_from(input.zigzag()?).map_err(|_| "page header has a negative length")?;
     }
     Ok(sizes)
+}
+
+/// Reads a DictionaryPageHeader for the number of its values.
+fn dictionary_values(input: &mut Compact<'_>) -> Checked<u64> {
+    const NUM_VALUES: i16 = 1;
+    let mut n_values = 0;
+    let mut id = 0;
+    while let Some(field_type) = input.field(&mut id)? {
+        if (id, field_type) == (NUM_VALUES, I32) {
+            n_values = u64::try_from(input.zigzag()?).map_err(|_| "dictionary has a negative length")?;
+        } else {
+            input.skip(field_type, MAX_SKIP_DEPTH)?;
+        }
+    }
+    Ok(n_values)
 }
 
 struct Compact<'a> {
@@ -233,8 +297,8 @@ mod tests {
     #[test]
     fn child_counts_must_hold() {
         // Elements with a name and a child count; the first is the root.
-        assert_eq!(check_schema(&footer(&[2, 0, 0]), 8), Ok(()));
-        assert_eq!(check_schema(&footer(&[1, 1, 1, 0]), 4), Ok(()));
+        assert_eq!(check_schema(&footer(&[2, 0, 0]), 8).map(drop), Ok(()));
+        assert_eq!(check_schema(&footer(&[1, 1, 1, 0]), 4).map(drop), Ok(()));
         assert_eq!(check_schema(&footer(&[1, 1, 1, 0]), 3), Err("schema is nested too deep"));
         assert_eq!(check_schema(&footer(&[2_000_000, 0]), 8), Err("schema lacks elements"));
         assert_eq!(check_schema(&footer(&[2, 0]), 8), Err("schema lacks elements"));
@@ -252,7 +316,7 @@ mod tests {
     fn page_lengths_are_read() {
         // Type 0, uncompressed 300, compressed 7.
         let header = [0x15, 0x00, 0x15, 0xd8, 0x04, 0x15, 0x0e, 0x00];
-        assert_eq!(page_sizes(&header), Ok(PageSizes { uncompressed: 300, compressed: 7 }));
+        assert_eq!(page_sizes(&header), Ok(PageSizes { uncompressed: 300, compressed: 7, ..PageSizes::default() }));
         assert!(page_sizes(&[0x15, 0x00, 0x15, 0x01, 0x15, 0x0e, 0x00]).is_err(), "negative");
     }
 
