@@ -754,7 +754,7 @@ mod tests {
         let queue = Arc::new(MemoryQueue::new(timeout));
         queue.send("m", "s3://b/k");
         let config = Config::default();
-        let sessions = Sessions::new(|| anyhow::bail!("the database is down"));
+        let sessions = Sessions::new(|| Err::<service::postgres::Server, _>(anyhow::anyhow!("the database is down")));
         let store = Arc::new(MemoryStore::default());
         let importer = Importer::new(config.clone(), store, sessions, "w".into(), None).expect("no patterns");
         let shared = Arc::clone(&queue) as Arc<dyn Queue>;
