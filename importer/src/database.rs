@@ -2,25 +2,26 @@
 
 use crate::config;
 use anyhow::{Context, bail};
-pub use service::postgres::{connect_options, place};
-use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
+use service::postgres::Server;
+pub use service::postgres::connect_options;
+use sqlx::{ConnectOptions, PgConnection};
 
-/// Returns options for a new connection. `DATABASE_URL_FILE` is read anew on every call.
+/// Returns the server to connect to. `DATABASE_URL_FILE` is read anew on every call.
 ///
 /// # Errors
 /// No URL, an unreadable file, or a URL that is none; the text never contains the URL.
-pub fn options(database: &config::Database, application_name: &str) -> anyhow::Result<PgConnectOptions> {
-    let options = match (&database.url_file, &database.url) {
+pub fn options(database: &config::Database, application_name: &str) -> anyhow::Result<Server> {
+    let server = match (&database.url_file, &database.url) {
         (Some(path), _) => {
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("read DATABASE_URL_FILE {}", path.display()))?;
-            connect_options(text.trim()).with_context(|| format!("read DATABASE_URL_FILE {}", path.display()))?
+            Server::read(text.trim()).with_context(|| format!("read DATABASE_URL_FILE {}", path.display()))?
         }
-        (None, Some(url)) => connect_options(url.expose()).context("read database.url")?,
+        (None, Some(url)) => Server::read(url.expose()).context("read database.url")?,
         (None, None) => bail!("database.url is missing"),
     };
     // A merge may take minutes; sqlx would warn of each that takes a second, with the whole statement.
-    Ok(options.application_name(application_name).disable_statement_logging())
+    Ok(server.with(|options| options.application_name(application_name).disable_statement_logging()))
 }
 
 /// Opens one connection.
@@ -28,9 +29,7 @@ pub fn options(database: &config::Database, application_name: &str) -> anyhow::R
 /// # Errors
 /// As [`options`], and whatever Postgres says.
 pub async fn connect(database: &config::Database, application_name: &str) -> anyhow::Result<PgConnection> {
-    let options = options(database, application_name)?;
-    let place = place(&options);
-    options.connect().await.with_context(|| format!("connect to Postgres at {place}"))
+    options(database, application_name)?.connect().await
 }
 
 /// Returns the name a worker's connections show in `pg_stat_activity`. Postgres keeps 63 bytes of it.
@@ -51,8 +50,8 @@ mod tests {
         for name in ["one", "two"] {
             std::fs::write(&path, format!("postgres://localhost/{name}\n")).expect("write the file");
             let options = options(&database, "test").expect("readable");
-            assert_eq!(options.get_database(), Some(name));
-            assert_eq!(options.get_application_name(), Some("test"));
+            assert_eq!(options.options().get_database(), Some(name));
+            assert_eq!(options.options().get_application_name(), Some("test"));
         }
         std::fs::remove_file(&path).expect("remove the file");
         let error = format!("{:#}", options(&database, "test").expect_err("the file is gone"));

@@ -12,14 +12,15 @@ use crate::{
     config::{Config, Unrouted},
     decode::Format,
     ledger::{self, Attempt, Candidate, Ended, HeadKey, Recorded, Verdict},
-    load::{self, Load, Loaded, Removal, Session, Sessions, Target, Writing, technique::Recent},
+    load::{self, Load, Loaded, Removal, Session, Sessions, Target, Writing, liveness::elsewhere, technique::Recent},
     message::{ObjectPointer, Record, RecordKind},
-    object::{ObjectInfo, ObjectStore, ReadTarget, RemoteSource, StoreError},
+    object::{Body, Listed, ObjectInfo, ObjectStore, ReadTarget, RemoteSource, StoreError},
     order::{Identity, Stamp, order, same_version},
     outcome::{self, Failure, Outcome, Outside, Sorted},
     route::{Captures, Route, Router},
     worker::Class,
 };
+use futures_util::{future::BoxFuture, stream::BoxStream};
 use std::{
     cmp::Ordering,
     sync::{Arc, Mutex, PoisonError},
@@ -134,7 +135,7 @@ impl Importer {
             pool,
             config,
             router,
-            store,
+            store: Arc::new(Elsewhere(store)),
             sessions,
             worker_id,
             queue_url,
@@ -200,7 +201,9 @@ impl Importer {
         let _in_use = self.in_use.acquire().await;
         let mut session = self.session().await?;
         let job = Job { importer: self, record, message_id, started, missed };
-        let result = job.run(&mut session, dataset).await;
+        let whereabouts = session.whereabouts();
+        let work = job.run(&mut session, dataset);
+        let result = self.sessions.watched("an import", whereabouts, work).await.unwrap_or_else(given_up);
         match result {
             Ok(settled) => {
                 self.give_back(session);
@@ -265,7 +268,11 @@ impl Importer {
             forwarded_message_id: forwarded,
             duration_seconds: None,
         };
-        ledger::finish_otherwise(&mut session.connection, object_id, &ended).await.map_err(held_by_database)?;
+        let whereabouts = session.whereabouts();
+        let work = async {
+            ledger::finish_otherwise(&mut session.connection, object_id, &ended).await.map_err(held_by_database)
+        };
+        self.sessions.watched("a failure's record", whereabouts, work).await.unwrap_or_else(given_up)?;
         self.give_back(session);
         Ok(())
     }
@@ -331,7 +338,12 @@ impl Importer {
             Outside::Postgres => self.idle_sessions.lock().unwrap_or_else(PoisonError::into_inner).clear(),
             Outside::Contention => {
                 let Ok(mut session) = self.session().await else { return };
-                match ledger::workers::end_stopped_backends(&mut session.connection).await {
+                let whereabouts = session.whereabouts();
+                let work = async {
+                    ledger::workers::end_stopped_backends(&mut session.connection).await.map_err(anyhow::Error::from)
+                };
+                let ended = self.sessions.watched("a look for stopped workers", whereabouts, work).await;
+                match ended.unwrap_or_else(|error| Err(error.into())) {
                     Ok(0) => self.give_back(session),
                     Ok(n) => {
                         warn!(backends = n, "ended backends of workers that stopped beating while they held locks");
@@ -383,6 +395,32 @@ impl Importer {
 
     fn forget_target(&self, index: usize) {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)[index] = None;
+    }
+}
+
+/// Postgres did not answer: as good as out of reach.
+fn given_up<T>(error: load::liveness::GivenUp) -> Result<T, Held> {
+    Err(Held { outside: Outside::Postgres, error: error.into() })
+}
+
+/// A store whose answers are not waited for as Postgres's.
+struct Elsewhere(Arc<dyn ObjectStore>);
+
+impl ObjectStore for Elsewhere {
+    fn head<'a>(&'a self, target: &'a ReadTarget) -> BoxFuture<'a, Result<ObjectInfo, StoreError>> {
+        Box::pin(elsewhere(self.0.head(target)))
+    }
+
+    fn get<'a>(
+        &'a self,
+        target: &'a ReadTarget,
+        range: Option<std::ops::Range<u64>>,
+    ) -> BoxFuture<'a, Result<Body, StoreError>> {
+        Box::pin(elsewhere(self.0.get(target, range)))
+    }
+
+    fn list<'a>(&'a self, bucket: &'a str, prefix: &'a str) -> BoxStream<'a, Result<Listed, StoreError>> {
+        self.0.list(bucket, prefix)
     }
 }
 

@@ -1,8 +1,133 @@
-//! Reading a Postgres URL.
+//! Reaching Postgres: reading a URL, and connecting within a time.
 
-use anyhow::bail;
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use std::{net::IpAddr, str::FromStr};
+mod tcp;
+
+use anyhow::{Context as _, bail};
+use sqlx::{
+    Connection as _, PgConnection,
+    postgres::{PgConnectOptions, PgSslMode},
+};
+use std::{borrow::Cow, net::IpAddr, str::FromStr, time::Duration};
+use tcp::Tcp;
+use tokio::time::timeout;
+
+/// How long connecting may take where nothing says otherwise: name, TCP, TLS and sign-in together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a statement may take that neither waits for a lock nor works on rows.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A Postgres server as a URL names it.
+#[derive(Debug, Clone)]
+pub struct Server {
+    options: PgConnectOptions,
+    connect_timeout: Duration,
+    tcp: Tcp,
+}
+
+/// A server that did not answer in time.
+#[derive(Debug, thiserror::Error)]
+#[error("{call}: Postgres at {place} did not answer within {} s", .after.as_secs())]
+pub struct Silent {
+    /// What was asked.
+    pub call: &'static str,
+    /// Who was asked.
+    pub place: String,
+    /// How long was waited.
+    pub after: Duration,
+}
+
+impl Server {
+    /// Reads a `postgres://` URL. TLS is `verify-full` unless the URL or `PGSSLMODE` says otherwise or the host is this
+    /// machine; as with libpq, `require` with a root certificate is `verify-ca`.
+    ///
+    /// # Errors
+    /// A sentence that names what is wrong but never quotes any part of the URL, which may be a password.
+    pub fn read(url: &str) -> anyhow::Result<Self> {
+        let Some(rest) = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://")) else {
+            bail!("must start with postgres://");
+        };
+        check_escapes(url)?;
+        let (base, query) = rest.split_once('?').unwrap_or((rest, ""));
+        // What follows a '/' or '#' that belongs to a password would be taken for the host and shown.
+        let path = base.split_once('/').map_or("", |(_, path)| path);
+        if url.contains('#') || path.contains(['@', '/']) || query.contains('/') && query.contains('@') {
+            bail!(
+                "is ambiguous: '@', '/', '?', '#' and '%' in a password or a name are written %40, %2F, %3F, %23 and %25"
+            );
+        }
+        let parameters = Parameters::read(query)?;
+        let options = PgConnectOptions::from_str(&format!("postgres://{base}?{}", parameters.kept.join("&")));
+        let mut options = options.map_err(without_values)?;
+        let names_mode = parameters.names_mode || std::env::var_os("PGSSLMODE").is_some();
+        let names_root = parameters.names_root || std::env::var_os("PGSSLROOTCERT").is_some();
+        if parameters.system_roots && names_mode && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull) {
+            bail!("sslrootcert=system needs sslmode=verify-full");
+        }
+        if !names_mode && (parameters.system_roots || !is_this_machine(&options)) {
+            options = options.ssl_mode(PgSslMode::VerifyFull);
+        } else if names_root && matches!(options.get_ssl_mode(), PgSslMode::Require) {
+            options = options.ssl_mode(PgSslMode::VerifyCa);
+        }
+        Ok(Self { options, connect_timeout: parameters.connect_timeout, tcp: parameters.tcp })
+    }
+
+    /// Returns what sqlx makes of it.
+    #[must_use]
+    pub fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// Changes what sqlx makes of it.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(PgConnectOptions) -> PgConnectOptions) -> Self {
+        self.options = change(self.options);
+        self
+    }
+
+    /// Returns host and port, or the socket's directory, for messages.
+    #[must_use]
+    pub fn place(&self) -> String {
+        place(&self.options)
+    }
+
+    /// Connects within `connect_timeout`.
+    ///
+    /// # Errors
+    /// [`Silent`], or what Postgres says; the text names the place.
+    pub async fn connect(&self) -> anyhow::Result<PgConnection> {
+        let connecting = async {
+            let connection = PgConnection::connect_with(&self.options).await?;
+            self.tcp.apply(&self.options);
+            Ok::<_, sqlx::Error>(connection)
+        };
+        match timeout(self.connect_timeout, connecting).await {
+            Ok(connected) => connected.with_context(|| format!("connect to Postgres at {}", self.place())),
+            Err(_) => Err(Silent { call: "connect", place: self.place(), after: self.connect_timeout }.into()),
+        }
+    }
+
+    /// Waits for an answer that must come soon.
+    ///
+    /// # Errors
+    /// [`Silent`] after [`STATEMENT_TIMEOUT`]; the connection must be dropped then.
+    pub async fn answer<T, E: Into<anyhow::Error>>(
+        &self,
+        call: &'static str,
+        statement: impl Future<Output = Result<T, E>>,
+    ) -> anyhow::Result<T> {
+        match timeout(STATEMENT_TIMEOUT, statement).await {
+            Ok(answer) => answer.map_err(Into::into),
+            Err(_) => Err(Silent { call, place: self.place(), after: STATEMENT_TIMEOUT }.into()),
+        }
+    }
+}
+
+impl From<PgConnectOptions> for Server {
+    fn from(options: PgConnectOptions) -> Self {
+        Self { options, connect_timeout: CONNECT_TIMEOUT, tcp: Tcp::default() }
+    }
+}
 
 /// Returns host and port, or the socket's directory, for messages.
 #[must_use]
@@ -13,18 +138,20 @@ pub fn place(options: &PgConnectOptions) -> String {
     }
 }
 
+/// Reads a URL as [`Server::read`] does, for those who connect themselves.
+///
+/// # Errors
+/// As [`Server::read`].
+pub fn connect_options(url: &str) -> anyhow::Result<PgConnectOptions> {
+    Server::read(url).map(|server| server.options)
+}
+
 /// Parameters libpq knows that are either the default here or make no difference.
-const WITHOUT_EFFECT: [&str; 9] = [
-    "channel_binding",
-    "client_encoding",
-    "connect_timeout",
-    "gssencmode",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_count",
-    "tcp_user_timeout",
-];
+const WITHOUT_EFFECT: [&str; 3] = ["channel_binding", "client_encoding", "gssencmode"];
+
+/// Parameters that say how long to wait, and for what.
+const LIMITS: [&str; 6] =
+    ["connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"];
 
 /// Parameters sqlx reads.
 const UNDERSTOOD: [&str; 12] = [
@@ -42,48 +169,99 @@ const UNDERSTOOD: [&str; 12] = [
     "options",
 ];
 
-/// Reads a `postgres://` URL. TLS is `verify-full` unless the URL or `PGSSLMODE` says otherwise or the host is this machine.
-///
-/// # Errors
-/// A sentence that names what is wrong but never quotes a value, which may be a password.
-pub fn connect_options(url: &str) -> anyhow::Result<PgConnectOptions> {
-    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
-        bail!("must start with postgres://");
-    }
-    let (base, query) = url.split_once('?').unwrap_or((url, ""));
-    let mut names_mode = std::env::var_os("PGSSLMODE").is_some();
-    let mut kept = Vec::new();
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        match name {
-            // libpq's word for the system's roots, which are used anyway.
-            "sslrootcert" if value == "system" => continue,
-            "sslmode" => {
-                names_mode = true;
-                if PgSslMode::from_str(value).is_err() {
-                    bail!("sslmode must be disable, allow, prefer, require, verify-ca or verify-full");
-                }
-            }
-            name if WITHOUT_EFFECT.contains(&name) => continue,
-            name if UNDERSTOOD.contains(&name) || name.starts_with("options[") => {}
-            _ => bail!("has a parameter that is none of {}", UNDERSTOOD.join(", ")),
-        }
-        kept.push(parameter);
-    }
-    let options = PgConnectOptions::from_str(&format!("{base}?{}", kept.join("&"))).map_err(without_values)?;
-    if names_mode || is_this_machine(&options) {
-        return Ok(options);
-    }
-    Ok(options.ssl_mode(PgSslMode::VerifyFull))
+/// A URL's parameters.
+struct Parameters<'a> {
+    /// Those sqlx is to read.
+    kept: Vec<&'a str>,
+    names_mode: bool,
+    names_root: bool,
+    system_roots: bool,
+    connect_timeout: Duration,
+    tcp: Tcp,
 }
 
-/// URL errors speak of the URL's parts without quoting them; any other configuration error may quote a value.
-fn without_values(error: sqlx::Error) -> anyhow::Error {
-    match error {
-        sqlx::Error::Configuration(inner) if inner.to_string().len() < 60 && !inner.to_string().contains('"') => {
-            anyhow::anyhow!("is not a URL: {inner}")
+impl<'a> Parameters<'a> {
+    fn read(query: &'a str) -> anyhow::Result<Self> {
+        let mut read = Self {
+            kept: Vec::new(),
+            names_mode: false,
+            names_root: false,
+            system_roots: false,
+            connect_timeout: connect_timeout(
+                std::env::var("PGCONNECT_TIMEOUT").ok().and_then(|s| s.trim().parse().ok()),
+            ),
+            tcp: Tcp::default(),
+        };
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            match name {
+                // libpq's word for the system's roots, which are used anyway.
+                "sslrootcert" if value == "system" => {
+                    read.system_roots = true;
+                    continue;
+                }
+                "sslrootcert" => read.names_root = true,
+                "sslmode" => {
+                    read.names_mode = true;
+                    if PgSslMode::from_str(value).is_err() {
+                        bail!("sslmode must be disable, allow, prefer, require, verify-ca or verify-full");
+                    }
+                }
+                name if LIMITS.contains(&name) => {
+                    let Ok(value) = value.trim().parse::<i32>() else { bail!("{name} must be a whole number") };
+                    match name {
+                        "connect_timeout" => read.connect_timeout = connect_timeout(Some(value)),
+                        _ => read.tcp.set(name, value),
+                    }
+                    continue;
+                }
+                name if WITHOUT_EFFECT.contains(&name) => continue,
+                "port" if value.parse::<u16>().is_err() => bail!("port must be a number up to 65535"),
+                name if UNDERSTOOD.contains(&name) || name.starts_with("options[") => {}
+                _ => bail!("has a parameter that is none of {}, {}", UNDERSTOOD.join(", "), LIMITS.join(", ")),
+            }
+            read.kept.push(parameter);
         }
-        _ => anyhow::anyhow!("is not a URL this program can read"),
+        Ok(read)
+    }
+}
+
+/// As libpq counts: at least two seconds; where libpq would wait for ever, the default.
+fn connect_timeout(seconds: Option<i32>) -> Duration {
+    match seconds {
+        Some(seconds) if seconds > 0 => Duration::from_secs(u64::from(seconds.unsigned_abs()).max(2)),
+        _ => CONNECT_TIMEOUT,
+    }
+}
+
+/// Refuses a '%' that is not followed by two hexadecimal digits, or stands for what no name can hold.
+fn check_escapes(url: &str) -> anyhow::Result<()> {
+    for escape in url.split('%').skip(1) {
+        let digits = escape.get(..2).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+        if !matches!(digits, Some(digits) if digits != "00") {
+            bail!("has a '%' that is not followed by two hexadecimal digits of a character; '%' itself is written %25");
+        }
+    }
+    Ok(())
+}
+
+/// URL errors speak of the URL's parts in fixed words; any other may quote a value.
+fn without_values(error: sqlx::Error) -> anyhow::Error {
+    const WORDS: [&str; 6] = [
+        "empty host",
+        "invalid international domain name",
+        "invalid port number",
+        "invalid IPv4 address",
+        "invalid IPv6 address",
+        "invalid domain character",
+    ];
+    let said = match error {
+        sqlx::Error::Configuration(inner) => Cow::Owned(inner.to_string()),
+        _ => Cow::Borrowed(""),
+    };
+    match WORDS.iter().find(|words| **words == said) {
+        Some(words) => anyhow::anyhow!("is not a URL: {words}"),
+        None => anyhow::anyhow!("is not a URL this program can read"),
     }
 }
 
@@ -127,5 +305,75 @@ mod tests {
     #[test]
     fn libpq_parameters_without_effect_are_accepted() {
         connect_options("postgres://u@h/d?channel_binding=require&connect_timeout=10").expect("accepted");
+    }
+
+    #[test]
+    fn require_with_a_root_certificate_verifies_as_libpq_does() {
+        assert_eq!(mode("postgres://u@h/d?sslmode=require&sslrootcert=/ca.pem"), "VerifyCa");
+        assert_eq!(mode("postgres://u@h/d?sslrootcert=/ca.pem&sslmode=prefer"), "Prefer");
+        assert_eq!(mode("postgres://u@localhost/d?sslrootcert=system"), "VerifyFull");
+        Server::read("postgres://u@h/d?sslmode=require&sslrootcert=system")
+            .expect_err("weaker than the system's roots");
+    }
+
+    #[test]
+    fn limits_of_the_url_are_heeded() {
+        let wait = |url: &str| Server::read(url).expect(url).connect_timeout.as_secs();
+        assert_eq!(wait("postgres://u@h/d"), 10);
+        assert_eq!(wait("postgres://u@h/d?connect_timeout=5"), 5);
+        assert_eq!(wait("postgres://u@h/d?connect_timeout=1"), 2);
+        assert_eq!(wait("postgres://u@h/d?connect_timeout=0"), 10);
+        let url = "postgres://u@h/d?keepalives_idle=5&keepalives_interval=2&keepalives_count=4&tcp_user_timeout=10000";
+        let tcp = Server::read(url).expect(url).tcp;
+        assert_eq!(tcp, Tcp { keepalives: true, idle: 5, interval: 2, count: 4, user_timeout: 10_000 });
+        assert!(!Server::read("postgres://u@h/d?keepalives=0").expect("off").tcp.keepalives);
+    }
+
+    #[test]
+    fn no_part_of_a_url_is_quoted() {
+        for url in [
+            "u:hunter2@h/d",
+            "postgre://u:hunter2@h/d",
+            "postgres://u:hunter2",
+            "postgres://u:hun/ter2@h/d",
+            "postgres://u:12/ter2@h/d",
+            "postgres://u:12#ter2@h/d",
+            "postgres://u:12?ter2@h/d",
+            "postgres://u:hunter2@h:port/d",
+            "postgres://u:hunter2%@h/d",
+            "postgres://u:hunter2%zz@h/d",
+            "postgres://u:hunter2%00@h/d",
+            "postgres://u:hunter2@h/d?port=hunter2",
+            "postgres://u:hunter2@h/d?passwrd=hunter2",
+            "postgres://u:hunter2@h/d?hunter2",
+            "postgres://u:hunter2@h/d?sslmode=hunter2",
+            "postgres://u:hunter2@h/d?connect_timeout=hunter2",
+            "postgres://u:hunter2@h/d?password=%zz",
+            "postgres://u:hunter2@[h/d",
+            "postgres://u:hunter2@h^/d",
+        ] {
+            let error = format!("{:#}", Server::read(url).map(|server| server.place()).expect_err(url));
+            assert!(!["hunter", "ter2", "12"].iter().any(|part| error.contains(part)), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_a_password_is_taken_for_one() {
+        for (url, expected) in [
+            ("postgres://u:p@ss@h:5433/d", "h:5433"),
+            ("postgres://u:p%2Fss%23@h/d", "h:5432"),
+            ("postgres://u:p:ss@h/d", "h:5432"),
+        ] {
+            assert_eq!(Server::read(url).expect(url).place(), expected, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn connecting_to_a_silent_server_ends() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = silent.local_addr().expect("an address").port();
+        let server = Server::read(&format!("postgres://u@127.0.0.1:{port}/d?connect_timeout=2")).expect("a URL");
+        let error = server.connect().await.expect_err("nobody answers");
+        assert_eq!(format!("{error:#}"), format!("connect: Postgres at 127.0.0.1:{port} did not answer within 2 s"));
     }
 }

@@ -38,6 +38,9 @@ pub enum Action {
     Delay(Duration),
     /// The client gets these bytes, and the server nothing; then the connection ends. (HTTP.)
     Answer(Vec<u8>),
+    /// From the bytes with the pattern on nothing passes on this connection any more, in either direction, and it is not
+    /// closed, whatever either side does. New connections pass.
+    Silence,
 }
 
 /// When to act, how, and how often.
@@ -165,6 +168,8 @@ struct Shared {
     gate: watch::Sender<Gate>,
     /// Counts cuts; a connection ends when the number is no longer the one it began with.
     cuts: watch::Sender<u64>,
+    /// Counts silences; a connection passes nothing when the number is no longer the one it began with.
+    silences: watch::Sender<u64>,
     connections: AtomicUsize,
     round_trips: AtomicUsize,
 }
@@ -190,6 +195,7 @@ impl Proxy {
             rules: Mutex::default(),
             gate: watch::Sender::new(Gate::Open),
             cuts: watch::Sender::new(0),
+            silences: watch::Sender::new(0),
             connections: AtomicUsize::new(0),
             round_trips: AtomicUsize::new(0),
         });
@@ -239,6 +245,11 @@ impl Proxy {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
     }
 
+    /// Lets nothing pass any more on the connections there are, without closing them; new ones pass.
+    pub fn silence_all(&self) {
+        self.shared.silences.send_modify(|silences| *silences += 1);
+    }
+
     /// Ends every connection, and new ones as they come, until [`Self::open`].
     pub fn shut(&self) {
         self.shared.gate.send_replace(Gate::Shut);
@@ -280,10 +291,14 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let mut cuts = shared.cuts.subscribe();
+            let silenced = watch::Sender::new(false);
+            let mut silences = shared.silences.subscribe();
             // A client or server that goes away ends the connection, which is all there is to say.
             tokio::select! {
-                _ = pass(client, Arc::clone(&shared)) => {}
+                _ = pass(client, Arc::clone(&shared), &silenced) => {}
                 _ = cuts.changed() => {}
+                // The sender lives as long as the proxy.
+                () = async { while silences.changed().await.is_ok() { silenced.send_replace(true); } } => {}
             }
         });
     }
@@ -316,7 +331,7 @@ impl Turn {
     }
 }
 
-async fn pass(client: TcpStream, shared: Arc<Shared>) -> Result<()> {
+async fn pass(client: TcpStream, shared: Arc<Shared>, silenced: &watch::Sender<bool>) -> Result<()> {
     let server = TcpStream::connect(&shared.upstream).await?;
     // Small packets must not wait for each other, or the proxy would change what it stands before.
     client.set_nodelay(true)?;
@@ -327,8 +342,8 @@ async fn pass(client: TcpStream, shared: Arc<Shared>) -> Result<()> {
     let answering = answers.subscribe();
     let to_client = Arc::new(tokio::sync::Mutex::new(to_client));
     let turn = Turn::default();
-    let requests = pass_requests(from_client, to_server, Arc::clone(&to_client), &shared, answers, &turn);
-    let answers = pass_answers(from_server, to_client, &shared, answering, &turn);
+    let requests = pass_requests(from_client, to_server, Arc::clone(&to_client), &shared, answers, &turn, silenced);
+    let answers = pass_answers(from_server, to_client, &shared, answering, &turn, silenced);
     tokio::try_join!(requests, answers)?;
     Ok(())
 }
@@ -343,6 +358,7 @@ async fn pass_requests(
     shared: &Shared,
     answers: watch::Sender<Answers>,
     turn: &Turn,
+    silenced: &watch::Sender<bool>,
 ) -> Result<()> {
     let mut buffer = vec![0; PIECE_BYTES];
     // The end of what was passed, so that a pattern on the border of two pieces is seen.
@@ -351,7 +367,9 @@ async fn pass_requests(
     let mut waiting = Vec::new();
     loop {
         let piece = if waiting.is_empty() {
-            let read = from_client.read(&mut buffer).await?;
+            let read = from_client.read(&mut buffer).await;
+            stay_silent(silenced).await;
+            let read = read?;
             buffer[..read].to_vec()
         } else {
             mem::take(&mut waiting)
@@ -374,6 +392,9 @@ async fn pass_requests(
                         answers.send_replace(Answers::Wait(Arc::clone(&rule)));
                     }
                     Action::CutRequest => bail!("cut"),
+                    Action::Silence => {
+                        silenced.send_replace(true);
+                    }
                     Action::CutAnswer(bytes) => {
                         answers.send_replace(Answers::CutAfter(*bytes));
                     }
@@ -387,6 +408,7 @@ async fn pass_requests(
                 }
             }
         }
+        stay_silent(silenced).await;
         before.extend_from_slice(&piece);
         let kept = before.len().min(256);
         before.drain(..before.len() - kept);
@@ -415,11 +437,14 @@ async fn pass_answers(
     shared: &Shared,
     answers: watch::Receiver<Answers>,
     turn: &Turn,
+    silenced: &watch::Sender<bool>,
 ) -> Result<()> {
     let mut piece = vec![0; PIECE_BYTES];
     let mut passed = 0;
     loop {
-        let read = from_server.read(&mut piece).await?;
+        let read = from_server.read(&mut piece).await;
+        stay_silent(silenced).await;
+        let read = read?;
         if read == 0 {
             to_client.lock().await.shutdown().await?;
             return Ok(());
@@ -439,7 +464,15 @@ async fn pass_answers(
                 }
             }
         }
+        stay_silent(silenced).await;
         to_client.lock().await.write_all(&piece[..read]).await?;
+    }
+}
+
+/// Waits for ever once the connection is silenced; only a cut ends it then.
+async fn stay_silent(silenced: &watch::Sender<bool>) {
+    if *silenced.borrow() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -67,6 +67,10 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
         .map(|group| loader.load_group(group, dataset))
         // One more is read and decoded while others are written.
         .buffer_unordered(concurrency + 1);
+    let watching = tokio::spawn({
+        let sessions = sessions.clone();
+        async move { sessions.keep_watch().await }
+    });
     while let Some(outcomes) = loads.next().await {
         for (pointer, outcome) in outcomes {
             if let Outcome::Failed(failure) = &outcome {
@@ -77,6 +81,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
             bar.inc(1);
         }
     }
+    watching.abort();
     bar.finish_and_clear();
     summary.print(started.elapsed());
     Ok(if summary.n_failed() > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })

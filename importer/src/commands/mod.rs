@@ -19,7 +19,7 @@ use crate::{
     cli::{DEFAULT_CONFIG, Global},
     config::{Config, ConfigError, Needs},
     database, ledger,
-    load::Sessions,
+    load::{Session, Sessions, liveness::GivenUp},
     queue::sqs::SqsQueue,
 };
 use anyhow::Context;
@@ -81,14 +81,14 @@ pub async fn wait_for_schema(sessions: &Sessions) -> anyhow::Result<()> {
     let mut waiting = false;
     loop {
         let error = match sessions.open().await {
-            Ok(mut session) => match ledger::migrate::migrate(&mut session.connection).await {
+            Ok(mut session) => match migrate(sessions, &mut session).await {
                 Ok(applied) => {
                     if applied > 0 {
                         info!(migrations = applied, "schema penstock brought up to date");
                     }
                     return Ok(());
                 }
-                Err(error) if ledger::migrate::is_outage(&error) => error,
+                Err(error) if ledger::migrate::is_outage(&error) || error.is::<GivenUp>() => error,
                 Err(error) => return Err(error),
             },
             Err(error) => error,
@@ -97,6 +97,16 @@ pub async fn wait_for_schema(sessions: &Sessions) -> anyhow::Result<()> {
             warn!(error = format!("{error:#}"), "database is out of reach; waiting for it");
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Migrates, looked after meanwhile: it may wait for another who does.
+async fn migrate(sessions: &Sessions, session: &mut Session) -> anyhow::Result<usize> {
+    let whereabouts = session.whereabouts();
+    let migrating = ledger::migrate::migrate(&mut session.connection);
+    tokio::select! {
+        migrated = sessions.watched("migrating", whereabouts, migrating) => migrated?,
+        () = sessions.keep_watch() => anyhow::bail!("nobody looks after the session"),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     },
     load::{ReplayRejects, Replayed, Session, Sessions, Target, replay_rejects},
     message::ObjectPointer,
-    outcome::{self, Failure, Sorted},
+    outcome::{self, Failure, Outside, Sorted},
     route::Router,
 };
 use anyhow::Context;
@@ -27,6 +27,13 @@ const SHOWN: usize = 20;
 /// When Postgres is out of reach or the schema is behind.
 pub async fn run(config: &Config, options: &Rejects) -> anyhow::Result<ExitCode> {
     let sessions = sessions(config, &worker_id(&host()));
+    tokio::select! {
+        ended = replay_all(config, options, sessions.clone()) => ended,
+        () = sessions.keep_watch() => anyhow::bail!("nobody looks after the session"),
+    }
+}
+
+async fn replay_all(config: &Config, options: &Rejects, sessions: Sessions) -> anyhow::Result<ExitCode> {
     let mut session = sessions.open().await?;
     ledger::migrate::migrate(&mut session.connection).await?;
     let object = options.object.as_ref().map(|object| (object.bucket.as_str(), object.key.as_str()));
@@ -62,7 +69,10 @@ impl Replay<'_> {
     /// Replays one object's rejects, trying for as long as something outside is broken.
     async fn object(&self, session: &mut Session, object: &Waiting) -> anyhow::Result<Said> {
         loop {
-            let sorted = match self.once(session, object).await {
+            let whereabouts = session.whereabouts();
+            let work = self.once(session, object);
+            let once = self.sessions.watched("a replay", whereabouts, work).await;
+            let sorted = match once.unwrap_or_else(|error| Err(Sorted::Hold(Outside::Postgres, error.into()))) {
                 Ok(replayed) => return Ok(said(object, &replayed)),
                 Err(sorted) => sorted,
             };

@@ -1,8 +1,8 @@
 //! Many records settled together: one look at the ledger, one transaction.
 
 use super::{
-    AlreadyDone, GROUP_OBJECT_BYTES, Held, Importer, Settled, Unstorable, claimed, contradicts, held_by_database,
-    log_outcome, names, read_target, take_identity,
+    AlreadyDone, GROUP_OBJECT_BYTES, Held, Importer, Settled, Unstorable, claimed, contradicts, given_up,
+    held_by_database, log_outcome, names, read_target, take_identity,
 };
 use crate::{
     decode::Format,
@@ -59,7 +59,9 @@ impl Importer {
         let started = Instant::now();
         let _in_use = self.in_use.acquire().await;
         let mut session = self.session().await?;
-        let settled = self.settle_group(&mut session, index, records, started).await;
+        let whereabouts = session.whereabouts();
+        let work = self.settle_group(&mut session, index, records, started);
+        let settled = self.sessions.watched("an import", whereabouts, work).await.unwrap_or_else(given_up);
         match &settled {
             Ok(_) => self.give_back(session),
             // Which of them it is shows when each is imported alone.

@@ -6,6 +6,7 @@ mod direct;
 mod distinct;
 mod dry_run;
 mod group;
+pub mod liveness;
 mod pipeline;
 mod refused;
 mod remove;
@@ -118,7 +119,7 @@ impl<'a> Writing<'a> {
     async fn permit(&self) -> Option<SemaphorePermit<'a>> {
         let begun = Instant::now();
         // Nobody closes it.
-        let permit = self.permits.acquire().await.ok();
+        let permit = liveness::elsewhere(self.permits.acquire()).await.ok();
         let waited = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.waited_us.fetch_add(waited, Ordering::Relaxed);
         permit

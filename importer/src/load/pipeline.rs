@@ -74,8 +74,7 @@ impl Decoding {
 
     /// Returns what comes next.
     pub async fn next(&mut self) -> Decoded {
-        self.receiver
-            .recv()
+        super::liveness::elsewhere(self.receiver.recv())
             .await
             .unwrap_or_else(|| Decoded::Failed(DecodeError::Source(anyhow::anyhow!("the decoding thread ended early"))))
     }

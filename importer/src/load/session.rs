@@ -1,9 +1,10 @@
 //! One slot's connection to Postgres, and what is known to exist in its session.
 
+use super::liveness::{self, GivenUp, Watch};
 use anyhow::Context;
-use sqlx::{Connection, Executor, PgConnection, postgres::PgConnectOptions};
+use service::postgres::Server;
+use sqlx::{Executor, PgConnection};
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -19,15 +20,17 @@ const MERGE_KIB: u32 = 32 * 1024;
 /// Where sessions come from: makes connections and keeps count of their backends.
 #[derive(Clone)]
 pub struct Sessions {
-    connect: Arc<dyn Fn() -> anyhow::Result<PgConnectOptions> + Send + Sync>,
+    connect: Arc<dyn Fn() -> anyhow::Result<Server> + Send + Sync>,
     backends: Arc<Mutex<Vec<i32>>>,
     lock_timeout: Duration,
+    watch: Arc<Watch>,
 }
 
 impl Sessions {
     /// Returns a source of sessions; `connect` is asked anew for each, so that changed credentials are picked up.
-    pub fn new(connect: impl Fn() -> anyhow::Result<PgConnectOptions> + Send + Sync + 'static) -> Self {
-        Self { connect: Arc::new(connect), backends: Arc::default(), lock_timeout: LOCK_TIMEOUT }
+    pub fn new<S: Into<Server>>(connect: impl Fn() -> anyhow::Result<S> + Send + Sync + 'static) -> Self {
+        let connect = Arc::new(move || connect().map(Into::into));
+        Self { connect, backends: Arc::default(), lock_timeout: LOCK_TIMEOUT, watch: Arc::default() }
     }
 
     /// Returns the same source with another lock timeout; for tests.
@@ -40,10 +43,10 @@ impl Sessions {
     /// Connects.
     ///
     /// # Errors
-    /// When the configuration cannot be read or Postgres does not let us in.
+    /// When the configuration cannot be read or Postgres does not let us in, or does not answer.
     pub async fn open(&self) -> anyhow::Result<Session> {
-        let options = (self.connect)()?;
-        let mut connection = PgConnection::connect_with(&options).await.context("connect to Postgres")?;
+        let server = (self.connect)()?;
+        let mut connection = server.connect().await?;
         // The fence needs READ COMMITTED, whatever the role's default; text without a zone is UTC; a loader's
         // merge may take longer than what suits a web request, and is none the faster for being compiled; the
         // keepalives free the locks of a worker whose host went away. Not every version of Postgres has the last two timeouts.
@@ -58,13 +61,57 @@ impl Sessions {
              SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3",
             self.lock_timeout.as_millis()
         );
-        connection.execute(settings.as_str()).await.context("set up the session")?;
-        let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
-            .fetch_one(&mut connection)
-            .await
-            .context("ask for the backend's pid")?;
+        let set_up = connection.execute(settings.as_str());
+        server.answer("set up the session", set_up).await.context("set up the session")?;
+        let ask = sqlx::query_as("SELECT pg_backend_pid(), current_setting('server_version_num')::int4")
+            .fetch_one(&mut connection);
+        let (backend, version) = server.answer("ask for the backend's pid", ask).await?;
         self.lock().push(backend);
-        Ok(Session { connection, backend, backends: Arc::clone(&self.backends), stagings: HashMap::new() })
+        let backends = Arc::clone(&self.backends);
+        Ok(Session { connection, server, version, backend, backends, stagings: Vec::new(), n_stagings: 0 })
+    }
+
+    /// Does work on a session, which ends when its backend is found not to answer; see [`super::liveness`]. Somebody must
+    /// look: the heartbeat, or [`Self::keep_watch`].
+    ///
+    /// # Errors
+    /// [`GivenUp`]; the session must be dropped then.
+    pub async fn watched<T>(
+        &self,
+        what: &'static str,
+        (backend, place): (i32, String),
+        work: impl Future<Output = T>,
+    ) -> Result<T, GivenUp> {
+        self.watch.over(what, (backend, &place), work).await
+    }
+
+    /// Returns who looks after the sessions that wait.
+    #[must_use]
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Looks after the sessions that wait, on a connection of its own, as long as this is polled.
+    /// It is only open while somebody waits.
+    pub async fn keep_watch(&self) {
+        let mut session = None;
+        loop {
+            tokio::time::sleep(liveness::LOOK).await;
+            if !self.watch.is_wanted() {
+                session = None;
+            } else if let Err(error) = self.look(&mut session).await {
+                session = None;
+                self.watch.unheard(&error);
+            }
+        }
+    }
+
+    async fn look(&self, session: &mut Option<Session>) -> anyhow::Result<()> {
+        let open = match session {
+            Some(open) => open,
+            None => session.insert(self.open().await?),
+        };
+        self.watch.look(open).await
     }
 
     /// Returns the process ids of the backends in use.
@@ -83,27 +130,57 @@ impl Sessions {
 pub struct Session {
     /// The connection.
     pub connection: PgConnection,
+    pub(super) server: Server,
+    /// `server_version_num`.
+    pub(super) version: i32,
     backend: i32,
     backends: Arc<Mutex<Vec<i32>>>,
-    stagings: HashMap<String, String>,
+    /// Shapes and names of the staging tables there are, the one used last at the end.
+    stagings: Vec<(String, String)>,
+    n_stagings: u64,
 }
 
+/// Staging tables of a session at most: each costs catalog rows, and every commit empties each of them.
+const MAX_STAGINGS: usize = 32;
+
 impl Session {
+    /// Returns the server it is connected to.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        self.server.clone()
+    }
+
+    /// Returns the process id of its backend, and where that runs.
+    #[must_use]
+    pub fn whereabouts(&self) -> (i32, String) {
+        (self.backend, self.server.place())
+    }
+
     /// Returns the quoted name of a staging table of this shape, made on first use.
     ///
     /// The table lasts as long as the session and empties itself with each transaction, so an object
-    /// costs no catalog writes. Must be called outside a transaction.
+    /// costs no catalog writes, unless the session has seen [`MAX_STAGINGS`] other shapes since: then it gave way.
+    /// Must be called outside a transaction.
     ///
     /// # Errors
     /// Of the database.
     pub async fn staging(&mut self, shape: &str) -> sqlx::Result<String> {
-        if let Some(name) = self.stagings.get(shape) {
-            return Ok(name.clone());
+        if let Some(place) = self.stagings.iter().position(|(known, _)| known == shape) {
+            let used = self.stagings.remove(place);
+            let name = used.1.clone();
+            self.stagings.push(used);
+            return Ok(name);
         }
-        let name = format!("pg_temp.penstock_staging_{}", self.stagings.len());
+        if self.stagings.len() >= MAX_STAGINGS {
+            let (_, unused) = self.stagings.remove(0);
+            self.connection.execute(format!("DROP TABLE {unused}").as_str()).await?;
+        }
+        // Names are not used again: a prepared statement may know the old table's columns.
+        let name = format!("pg_temp.penstock_staging_{}", self.n_stagings);
+        self.n_stagings += 1;
         let create = format!("CREATE TEMP TABLE {} {shape} ON COMMIT DELETE ROWS", name.trim_start_matches("pg_temp."));
         self.connection.execute(create.as_str()).await?;
-        self.stagings.insert(shape.to_owned(), name.clone());
+        self.stagings.push((shape.to_owned(), name.clone()));
         Ok(name)
     }
 }

@@ -11,11 +11,15 @@ use std::{
     sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
 };
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// Time between heartbeats, at most; also at most a third of the visibility timeout.
 const BEAT: Duration = Duration::from_secs(5);
+
+/// How long a heartbeat waits for its answer before it is written on another connection.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the heartbeat says that does not change.
 #[derive(Debug, Clone)]
@@ -48,16 +52,18 @@ pub async fn beat(worker: Arc<Worker>, sessions: Sessions, identity: Identity, s
             Ok(()) => failing = false,
             Err(error) => {
                 session = None;
+                sessions.watch().unheard(&error);
                 if !std::mem::replace(&mut failing, true) {
                     warn!(error = format!("{error:#}"), "heartbeat failed");
                 }
             }
         }
     }
-    if let Some(mut session) = session
-        && let Err(error) = workers::remove(&mut session.connection, &identity.id).await
-    {
-        debug!(error = format!("{error:#}"), "could not remove the worker's row");
+    if let Some(mut session) = session {
+        let (server, removing) = (session.server(), workers::remove(&mut session.connection, &identity.id));
+        if let Err(error) = server.answer("remove the worker's row", removing).await {
+            debug!(error = format!("{error:#}"), "could not remove the worker's row");
+        }
     }
 }
 
@@ -67,11 +73,31 @@ async fn beat_once(
     identity: &Identity,
     session: &mut Option<Session>,
 ) -> anyhow::Result<()> {
-    let open = match session {
-        Some(open) => open,
-        None => session.insert(sessions.open().await?),
-    };
-    workers::heartbeat(&mut open.connection, &row(worker, sessions, identity)).await.context("write the heartbeat")
+    // A connection that broke is not the server's silence: the beat is written on the next at once.
+    if let Some(open) = session
+        && write(worker, sessions, identity, open).await.is_ok()
+    {
+        return Ok(());
+    }
+    *session = None;
+    let mut open = sessions.open().await?;
+    write(worker, sessions, identity, &mut open).await?;
+    *session = Some(open);
+    Ok(())
+}
+
+/// Writes the heartbeat, and looks after the sessions that wait for an answer.
+async fn write(worker: &Worker, sessions: &Sessions, identity: &Identity, open: &mut Session) -> anyhow::Result<()> {
+    let (server, row) = (open.server(), row(worker, sessions, identity));
+    let beat = workers::heartbeat(&mut open.connection, &row);
+    match timeout(PATIENCE, server.answer("write the heartbeat", beat)).await {
+        Ok(written) => written.context("write the heartbeat")?,
+        Err(_) => {
+            let (place, secs) = (server.place(), PATIENCE.as_secs());
+            anyhow::bail!("write the heartbeat: Postgres at {place} did not answer within {secs} s");
+        }
+    }
+    sessions.watch().look(open).await
 }
 
 fn row(worker: &Worker, sessions: &Sessions, identity: &Identity) -> WorkerRow {

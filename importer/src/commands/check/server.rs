@@ -50,7 +50,7 @@ pub async fn check(connection: &mut PgConnection, config: &Config, findings: &mu
     Ok(format!(
         "{} on {} as {}, Postgres {}",
         row.try_get::<String, _>("database")?,
-        database::place(&database::options(&config.database, "penstock importer check")?),
+        database::options(&config.database, "penstock importer check")?.place(),
         role,
         row.try_get::<String, _>("version")?
     ))
