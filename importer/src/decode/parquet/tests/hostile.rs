@@ -1,6 +1,7 @@
 //! Files that are broken, and files that mean harm.
 
 use super::*;
+use crate::decode::budget::Budget;
 use arrow_array::builder::{Int32Builder, ListBuilder};
 use proptest::prelude::*;
 
@@ -27,8 +28,12 @@ fn a_file_cut_short_is_corrupt() {
 fn a_row_count_that_is_a_lie_is_corrupt() {
     // Spelled out rather than searched for: the footer's last i64 is the group's row count.
     let file = sample();
-    let metadata =
-        footer::read(&Object::open(Arc::new(Memory::new(file.clone()))).expect("an object"), 200).expect("a footer");
+    let (metadata, _) = footer::read(
+        &Object::open(Arc::new(Memory::new(file.clone())), &Budget::default()).expect("an object"),
+        200,
+        &Budget::default(),
+    )
+    .expect("a footer");
     let n_rows = metadata.file_metadata().num_rows();
     let mut n_refused = 0;
     let start = file.len() - 8 - u32::from_le_bytes(file[file.len() - 8..][..4].try_into().expect("four")) as usize;
