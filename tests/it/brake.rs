@@ -140,6 +140,22 @@ async fn more_messages_than_are_held_leave_the_way_free_and_come_back_when_it_is
     worker.terminate(LIMIT).await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_gives_back_what_is_held_and_what_is_hidden() -> Result<()> {
+    let world = world(300, LATER).await?;
+    // The table is looked at before the objects, which need not be there.
+    let bucket = &world.pipeline.bucket;
+    let body = |id| json!({"bucket": bucket, "key": format!("later/{id}"), "etag": "e", "size": 7}).to_string();
+    world.pipeline.send_all(&(0..230).map(body).collect::<Vec<_>>()).await?;
+    let worker = quiet(world.worker()).start()?;
+    let all = Depth { in_flight: 230, ..Depth::default() };
+    wait::until("all to be taken", LIMIT, || async { Ok((world.pipeline.depth().await? == all).then_some(())) })
+        .await?;
+    worker.terminate(LIMIT).await?;
+    assert_eq!(world.pipeline.depth().await?, Depth { visible: 230, ..Depth::default() });
+    Ok(())
+}
+
 /// A world whose brake holds objects for so long, and whose messages are pointers.
 async fn world(brake_secs: u32, datasets: &str) -> Result<World> {
     let options = Options { route: Route::Nowhere, visibility_timeout_secs: 30, ..Options::default() };

@@ -41,10 +41,21 @@ pub enum Fault {
     ExtendUnavailable(usize),
     /// A message is forwarded and the worker does not hear of it.
     CutForward,
+    /// S3 never answers a request, one of [`STORE_CALLS`], and its connection stays. It has heard of it, or not.
+    StoreSilent(usize, bool),
+    /// The same of SQS and one of [`QUEUE_CALLS`].
+    QueueSilent(usize, bool),
+    /// The same of Postgres and one of [`STATEMENTS`].
+    PostgresSilent(usize, bool),
 }
 
+const STORE_CALLS: [&str; 2] = ["GET", "HEAD"];
+const QUEUE_CALLS: [&str; 3] = ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"];
+/// What is sent while an attempt is recorded, while rows are copied, when they are committed, and by the heartbeat.
+const STATEMENTS: [&str; 4] = ["LEFT JOIN LATERAL", "PGCOPY\n", "COMMIT\0", "INTO penstock.workers"];
+
 /// The kinds of [`Fault`], as tables name them.
-pub const KINDS: [&str; 16] = [
+pub const KINDS: [&str; 19] = [
     "kill -9",
     "STOP/CONT",
     "Postgres immediate restart",
@@ -61,10 +72,14 @@ pub const KINDS: [&str; 16] = [
     "delete cut",
     "extend 503",
     "forward cut",
+    "S3 silent",
+    "SQS silent",
+    "Postgres silent",
 ];
 
 /// Objects put for one fault of each kind of [`KINDS`].
-const OBJECTS_PER_FAULT: [usize; 16] = [60, 100, 200, 100, 200, 50, 40, 40, 40, 30, 30, 30, 60, 40, 60, 100];
+const OBJECTS_PER_FAULT: [usize; 19] =
+    [60, 100, 200, 100, 200, 50, 40, 40, 40, 30, 30, 30, 60, 40, 60, 100, 100, 100, 100];
 
 /// Of the queue, in seconds; short, so that what a dead worker held comes back soon.
 pub const VISIBILITY_SECS: u64 = 4;
@@ -101,7 +116,10 @@ impl Fault {
             12 => Self::CutReceive,
             13 => Self::CutDelete(rng.bool()),
             14 => Self::ExtendUnavailable(rng.usize(1..4)),
-            _ => Self::CutForward,
+            15 => Self::CutForward,
+            16 => Self::StoreSilent(rng.usize(..STORE_CALLS.len()), rng.bool()),
+            17 => Self::QueueSilent(rng.usize(..QUEUE_CALLS.len()), rng.bool()),
+            _ => Self::PostgresSilent(rng.usize(..STATEMENTS.len()), rng.bool()),
         }
     }
 
@@ -125,6 +143,9 @@ impl Fault {
             Self::CutDelete(_) => 13,
             Self::ExtendUnavailable(_) => 14,
             Self::CutForward => 15,
+            Self::StoreSilent(..) => 16,
+            Self::QueueSilent(..) => 17,
+            Self::PostgresSilent(..) => 18,
         }
     }
 
@@ -182,8 +203,22 @@ impl Fault {
                 lie_in_wait(&stand.sqs_proxy, "AmazonSQS.ChangeMessageVisibility", refuse, times)
             }
             Self::CutForward => lie_in_wait(&stand.sqs_proxy, "AmazonSQS.SendMessage", Action::CutAnswer(0), 1),
+            Self::StoreSilent(call, heard) => {
+                let request = format!("{} /{}/", STORE_CALLS[call], stand.pipeline.bucket);
+                Ok(fall_silent(&stand.s3_proxy, &request, heard))
+            }
+            Self::QueueSilent(call, heard) => {
+                Ok(fall_silent(&stand.sqs_proxy, &format!("AmazonSQS.{}", QUEUE_CALLS[call]), heard))
+            }
+            Self::PostgresSilent(call, heard) => Ok(fall_silent(&stand.postgres_proxy, STATEMENTS[call], heard)),
         }
     }
+}
+
+/// Lets one request have no answer, ever.
+fn fall_silent(proxy: &Proxy, pattern: &str, heard: bool) -> Injected {
+    let action = if heard { Action::HoldAnswer } else { Action::HoldRequest };
+    Injected::Silent(proxy.add(Rule::when_client_sends(pattern, action)))
 }
 
 /// The start of every row's value, by which rows are counted on their way into COPY.
@@ -198,6 +233,8 @@ pub enum Injected {
     Nothing,
     /// It waits for its pattern.
     InWait(Trigger),
+    /// The same, and what it did lasts.
+    Silent(Trigger),
 }
 
 impl Injected {
@@ -209,6 +246,12 @@ impl Injected {
             Self::Nothing => 0,
             Self::InWait(trigger) => {
                 trigger.release();
+                trigger.count()
+            }
+            Self::Silent(trigger) => {
+                if trigger.count() == 0 {
+                    trigger.release();
+                }
                 trigger.count()
             }
         }

@@ -112,7 +112,7 @@ async fn inject(
         happening.spawn(async move {
             let kind = fault.kind();
             let injected = fault.happen(&stand).await?;
-            if let Injected::InWait(trigger) = &injected {
+            if let Injected::InWait(trigger) | Injected::Silent(trigger) = &injected {
                 // What does not find its moment while messages are about is called off.
                 let _ = trigger.fired(1, Duration::from_secs(20)).await;
             }

@@ -197,7 +197,7 @@ fn config(database: &Database, pipeline: &Pipeline, postgres_proxy: &Proxy, tech
     let datasets = DATASETS.replace("[[dataset]]", &format!("[[dataset]]\ntechnique = \"{technique}\""));
     format!(
         "[database]\nurl = \"{}\"\n\n[queue]\nurl = \"{}\"\nwait_secs = 1\nvisibility_timeout_secs = {VISIBILITY_SECS}\n\n\
-         [http]\nlisten = \"\"\n{datasets}",
+         [worker]\nbrake_secs = 2\n\n[http]\nlisten = \"\"\n{datasets}",
         database.url_through(postgres_proxy.address()),
         pipeline.queue_url,
     )
