@@ -784,10 +784,6 @@ async fn write_staged(
         let n_standing = query.execute(connection).await?.rows_affected();
         return Ok(Written { n_standing, n_left_out: n_staged.saturating_sub(n_standing) });
     }
-    let left_alone: Option<i64> = match plan.table.may_drop_rows {
-        true => Some(sqlx::query_scalar(&plan.count_left_alone()).fetch_one(&mut *connection).await?),
-        false => None,
-    };
     let gave_way_before = if plan.newer_is_absent() { count_gave_way(connection, plan).await? } else { 0 };
     let mut n_keys = None;
     if let (Meets::Updating, Some(sql)) = (plan.meets, plan.update()) {
@@ -799,8 +795,15 @@ async fn write_staged(
         Some(n_keys) => (n_keys, n_keys),
         None => merge_counts(connection, plan, &plan.upsert(), object_id).await?,
     };
-    let gave_way = if plan.newer_is_absent() { gave_way_before } else { count_gave_way(connection, plan).await? };
-    let left_out = left_alone.map_or(0, |left_alone| (n_keys - left_alone - n_written).max(0));
+    let gave_way =
+        if plan.newer_is_absent() { gave_way_before } else { count_gave_way(&mut *connection, plan).await? };
+    let left_out = match plan.table.may_drop_rows {
+        true => {
+            let n_present: i64 = sqlx::query_scalar(&plan.count_present()).fetch_one(connection).await?;
+            n_keys - n_present.max(n_written).min(n_keys)
+        }
+        false => 0,
+    };
     let count = |n: i64| u64::try_from(n).unwrap_or(0);
     Ok(Written { n_standing: count(n_keys - gave_way - left_out), n_left_out: count(left_out) })
 }

@@ -297,15 +297,13 @@ impl LoadPlan<'_> {
         self.newer.is_some_and(|newer| !self.written().iter().any(|c| c.target.column.name == newer))
     }
 
-    /// Returns the count of staged keys whose row in the table the upsert will leave alone: equal already, or newer.
-    /// For tables with triggers that may leave rows out; run before [`Self::upsert`].
+    /// Returns the count of staged keys that are in the table; after [`Self::upsert`] all are, but for rows that a trigger
+    /// left out.
     #[must_use]
-    pub fn count_left_alone(&self) -> String {
-        let (written, updated) = (self.written(), self.updated());
-        let changes = if updated.is_empty() { "false".to_owned() } else { self.changes(&updated, "source") };
+    pub fn count_present(&self) -> String {
         format!(
-            "{} SELECT count(*) FROM source JOIN {} target ON {} WHERE ({changes}) IS NOT TRUE",
-            self.source(&written, "", false),
+            "{} SELECT count(*) FROM source JOIN {} target ON {}",
+            self.source(&self.written(), "", false),
             self.table.qualified,
             self.key_join(),
         )
