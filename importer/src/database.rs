@@ -4,7 +4,7 @@ use crate::config;
 use anyhow::{Context, bail};
 use service::postgres::Server;
 pub use service::postgres::connect_options;
-use sqlx::{ConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, PgConnection, Row};
 
 /// Returns the server to connect to. `DATABASE_URL_FILE` is read anew on every call.
 ///
@@ -36,6 +36,49 @@ pub async fn connect(database: &config::Database, application_name: &str) -> any
 #[must_use]
 pub fn application_name(worker_id: &str) -> String {
     format!("penstock importer {worker_id}")
+}
+
+/// A transaction pooler in Postgres's place.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a transaction pooler stands before Postgres at {0}: temporary tables, settings and prepared statements of a session \
+     do not last through it; connect to Postgres itself or use session pooling"
+)]
+pub struct TransactionPooler(String);
+
+/// Refuses a server that is a transaction pooler.
+///
+/// # Errors
+/// [`TransactionPooler`], or as [`connect`].
+pub async fn refuse_transaction_pooler(server: &Server) -> anyhow::Result<()> {
+    let mut one = server.connect().await?;
+    let mut other = server.connect().await?;
+    let looking = is_transaction_pooler(&mut one, &mut other);
+    match server.answer("look for a transaction pooler", looking).await? {
+        true => Err(TransactionPooler(server.place()).into()),
+        false => Ok(()),
+    }
+}
+
+/// A pooler in transaction mode gives a server session to whoever has a transaction open. So with a second
+/// connection in a transaction, either both see the same backend or the first one's changes; Postgres itself
+/// does neither. Only simple queries are used: prepared ones may already fail behind such a pooler.
+///
+/// # Errors
+/// Of the database.
+pub async fn is_transaction_pooler(connection: &mut PgConnection, other: &mut PgConnection) -> sqlx::Result<bool> {
+    let before = backend(connection).await?;
+    sqlx::raw_sql("BEGIN").execute(&mut *other).await?;
+    let others = backend(other).await?;
+    let after = backend(connection).await?;
+    sqlx::raw_sql("ROLLBACK").execute(&mut *other).await?;
+    Ok(before == others || before != after)
+}
+
+async fn backend(connection: &mut PgConnection) -> sqlx::Result<String> {
+    // The simple protocol answers with texts.
+    let row = sqlx::Executor::fetch_one(connection, sqlx::raw_sql("SELECT pg_backend_pid()::text AS pid")).await?;
+    row.try_get("pid")
 }
 
 #[cfg(test)]

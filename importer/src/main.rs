@@ -5,6 +5,7 @@ use importer::{
     cli::{Cli, Command},
     commands,
     config::ConfigError,
+    database::TransactionPooler,
     logging,
 };
 use std::process::ExitCode;
@@ -24,7 +25,11 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     result.unwrap_or_else(|error| {
         eprintln!("importer: {error:#}");
-        if error.is::<ConfigError>() { ExitCode::from(commands::EXIT_WRONG) } else { ExitCode::FAILURE }
+        if error.is::<ConfigError>() || error.is::<TransactionPooler>() {
+            ExitCode::from(commands::EXIT_WRONG)
+        } else {
+            ExitCode::FAILURE
+        }
     })
 }
 

@@ -222,8 +222,8 @@ async fn a_transaction_pooler_is_recognised() -> Result<()> {
     let pooler = Pooler::start(setup.database.postgres().host_and_port()).await?;
     let url = setup.database.url_through(pooler.address());
     let ended = setup.check_with(&dataset, &url, &setup.pipeline.queue_url, setup.pipeline.account.variables()).await?;
-    assert_eq!(ended.status.code(), Some(0), "{}{}", ended.stdout, ended.stderr);
-    assert!(ended.stdout.contains("warning: database: a transaction pooler"), "{}", ended.stdout);
+    assert_eq!(ended.status.code(), Some(2), "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains("wrong: database: a transaction pooler"), "{}", ended.stdout);
     Ok(())
 }
 

@@ -76,11 +76,16 @@ pub fn sessions(config: &Config, worker_id: &str) -> Sessions {
 /// Waits for the database and brings the schema up to date.
 ///
 /// # Errors
-/// When the schema is behind and this role may not change it.
+/// When the schema is behind and this role may not change it, or a transaction pooler stands before the server.
 pub async fn wait_for_schema(sessions: &Sessions) -> anyhow::Result<()> {
     let mut waiting = false;
     loop {
-        let error = match sessions.open().await {
+        let opened = match sessions.refuse_transaction_pooler().await {
+            Ok(()) => sessions.open().await,
+            Err(error) if error.is::<database::TransactionPooler>() => return Err(error),
+            Err(error) => Err(error),
+        };
+        let error = match opened {
             Ok(mut session) => match migrate(sessions, &mut session).await {
                 Ok(applied) => {
                     if applied > 0 {

@@ -1,6 +1,7 @@
 //! One slot's connection to Postgres, and what is known to exist in its session.
 
 use super::liveness::{self, GivenUp, Watch};
+use crate::database;
 use anyhow::Context;
 use service::postgres::Server;
 use sqlx::{Executor, PgConnection};
@@ -112,6 +113,14 @@ impl Sessions {
             None => session.insert(self.open().await?),
         };
         self.watch.look(open).await
+    }
+
+    /// Refuses a transaction pooler, which keeps no session together.
+    ///
+    /// # Errors
+    /// As [`database::refuse_transaction_pooler`].
+    pub async fn refuse_transaction_pooler(&self) -> anyhow::Result<()> {
+        database::refuse_transaction_pooler(&(self.connect)()?).await
     }
 
     /// Returns the process ids of the backends in use.

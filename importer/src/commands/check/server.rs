@@ -39,8 +39,10 @@ pub async fn check(connection: &mut PgConnection, config: &Config, findings: &mu
         );
     }
     check_schema(connection, findings).await?;
-    if is_transaction_pooler(connection, config).await.context("look for a transaction pooler")? {
-        findings.warn(
+    let mut other = database::connect(&config.database, "penstock importer check").await?;
+    let pooled = database::is_transaction_pooler(connection, &mut other).await;
+    if pooled.context("look for a transaction pooler")? {
+        findings.wrong(
             "database",
             "a transaction pooler stands before Postgres: sessions with temporary tables and prepared statements do not \
              work through it",
@@ -76,23 +78,4 @@ async fn check_schema(connection: &mut PgConnection, findings: &mut Findings) ->
         findings.wrong("schema penstock", text, "run `importer migrate` as the owner");
     }
     Ok(())
-}
-
-/// A pooler in transaction mode gives a server session to whoever has a transaction open. So with a second
-/// connection in a transaction, either both see the same backend or the first one's changes; Postgres itself
-/// does neither. Only simple queries are used: prepared ones may already fail behind such a pooler.
-async fn is_transaction_pooler(connection: &mut PgConnection, config: &Config) -> anyhow::Result<bool> {
-    let mut other = database::connect(&config.database, "penstock importer check").await?;
-    let before = backend(connection).await?;
-    sqlx::raw_sql("BEGIN").execute(&mut other).await?;
-    let others = backend(&mut other).await?;
-    let after = backend(connection).await?;
-    sqlx::raw_sql("ROLLBACK").execute(&mut other).await?;
-    Ok(before == others || before != after)
-}
-
-async fn backend(connection: &mut PgConnection) -> anyhow::Result<String> {
-    // The simple protocol answers with texts.
-    let row = sqlx::Executor::fetch_one(connection, sqlx::raw_sql("SELECT pg_backend_pid()::text AS pid")).await?;
-    Ok(row.try_get("pid")?)
 }
