@@ -954,7 +954,7 @@ mod tests {
     /// A worker whose database is down.
     fn worker(queue: &Arc<MemoryQueue>) -> Worker {
         let config = Config::default();
-        let sessions = Sessions::new(|| anyhow::bail!("the database is down"));
+        let sessions = Sessions::new(|| Err::<service::postgres::Server, _>(anyhow::anyhow!("the database is down")));
         let store = Arc::new(MemoryStore::default());
         let importer = Importer::new(config.clone(), store, sessions, "w".into(), None).expect("no patterns");
         let shared = Arc::clone(queue) as Arc<dyn Queue>;
