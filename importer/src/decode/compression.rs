@@ -118,35 +118,25 @@ impl Read for GzipMembers {
 }
 
 impl GzipMembers {
-    /// Goes on to the next member, or over the zeros to the end.
+    /// Goes on to the next member, over the zeros and blanks that some writers leave between or after them.
     fn next_member(&mut self) -> io::Result<()> {
-        match self.member.get_mut().fill_buf()?.first() {
-            None => self.is_over = true,
-            Some(0) => {
-                self.skip_zeros()?;
-                self.is_over = true;
-            }
-            Some(0x1F) => {
-                let input = self.member.reset(Box::new(io::empty()));
-                self.member.reset(input);
-            }
-            Some(_) => return Err(garbage()),
-        }
-        Ok(())
-    }
-
-    fn skip_zeros(&mut self) -> io::Result<()> {
-        let input = self.member.get_mut();
         loop {
-            let zeros = input.fill_buf()?;
-            if zeros.is_empty() {
-                return Ok(());
+            let rest = self.member.get_mut().fill_buf()?;
+            let padding = rest.iter().take_while(|byte| matches!(byte, 0 | b'\n' | b'\r' | b' ' | b'\t')).count();
+            match (rest.get(padding), padding) {
+                (None, 0) => self.is_over = true,
+                (None, _) => {
+                    self.member.get_mut().consume(padding);
+                    continue;
+                }
+                (Some(0x1F), _) => {
+                    self.member.get_mut().consume(padding);
+                    let input = self.member.reset(Box::new(io::empty()));
+                    self.member.reset(input);
+                }
+                (Some(_), _) => return Err(garbage()),
             }
-            if zeros.iter().any(|byte| *byte != 0) {
-                return Err(garbage());
-            }
-            let n_zeros = zeros.len();
-            input.consume(n_zeros);
+            return Ok(());
         }
     }
 }

@@ -14,16 +14,51 @@ pub enum Kind {
 }
 
 /// Formats that are recognised only to say so.
-const OTHERS: [(&[u8], &str); 8] = [
+const OTHERS: [(&[u8], &str); 27] = [
     (b"PK\x03\x04", "a zip archive"),
-    (b"BZh91AY&SY", "bzip2"),
+    (b"PK\x05\x06", "a zip archive"),
     (b"\xFD7zXZ\0", "xz"),
     (b"7z\xBC\xAF\x27\x1C", "a 7z archive"),
+    (b"Rar!\x1A\x07", "a RAR archive"),
     (b"\x04\x22\x4D\x18", "lz4"),
-    (b"ORC\n", "ORC"),
+    (b"\x02\x21\x4C\x18", "lz4"),
+    (b"\xFF\x06\0\0sNaPpY", "snappy in frames"),
+    (b"\x82SNAPPY\0", "snappy in blocks"),
+    (b"\x1F\x9D", "compress"),
+    (b"\x1F\xA0", "compress"),
+    (b"\x89LZO\0", "lzop"),
+    (b"LZIP\x01", "lzip"),
+    (b"x\x9C", "zlib"),
+    (b"x\xDA", "zlib"),
+    (b"ORC", "ORC"),
+    (b"PARE", "encrypted Parquet"),
+    (b"ARROW1\0\0", "Arrow"),
+    (b"\xFF\xFF\xFF\xFF", "an Arrow stream"),
+    (b"FEA1", "Feather"),
+    (b"SEQ\x06", "a Hadoop sequence file"),
+    (b"RCF\x01", "RCFile"),
+    (b"\x89HDF\r\n\x1A\n", "HDF5"),
+    (b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", "an old Office document"),
     (b"%PDF-", "PDF"),
     (b"SQLite format 3\0", "SQLite"),
+    (b"\x89PNG\r\n\x1A\n", "PNG"),
 ];
+
+/// Returns what content is that is not read here.
+fn other(head: &[u8]) -> Option<&'static str> {
+    let by_magic = OTHERS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, other)| *other);
+    // What could begin a text as well needs more to go by.
+    let by_magic = by_magic.filter(|other| *other != "ORC" || head.iter().take(64).any(|byte| !byte.is_ascii()));
+    let is_bzip2 = head.starts_with(b"BZh") && matches!(head.get(4..10), Some(b"1AY&SY" | b"\x17\x72\x45\x38\x50\x90"));
+    let is_tar = head.get(257..262) == Some(b"ustar");
+    let text = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head).trim_ascii_start();
+    let begins = |with: &[u8]| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    by_magic
+        .or(is_bzip2.then_some("bzip2"))
+        .or(is_tar.then_some("a tar archive"))
+        .or((begins(b"<!doctype html") || begins(b"<html")).then_some("HTML"))
+        .or(begins(b"<?xml").then_some("XML"))
+}
 
 /// Decides by magic number, then the declared format, then the name, then the look of the content.
 ///
@@ -41,7 +76,7 @@ pub fn kind(head: &[u8], declared: Format, name: &str) -> Result<Kind, DecodeErr
             false => Err(not_declared(declared, &format!("{format:?}"))),
         };
     }
-    if let Some((_, other)) = OTHERS.iter().find(|(magic, _)| head.starts_with(magic)) {
+    if let Some(other) = other(head) {
         return Err(DecodeError::Corrupt(format!("{other}, which is not read")));
     }
     match declared {
@@ -130,6 +165,26 @@ mod tests {
         is(b"PAR1", Format::Csv, "a.csv", "corrupt: declared as csv, but the content is parquet");
         is(b"a,b\n", Format::Parquet, "a.parquet", "corrupt: declared as parquet, but the content is something else");
         is(b"PK\x03\x04..", Format::Csv, "a.csv", "corrupt: a zip archive, which is not read");
+    }
+
+    #[test]
+    fn what_is_not_read_is_named_whatever_is_declared() {
+        let mut tar = b"a.json\0".to_vec();
+        tar.resize(257, 0);
+        tar.extend(b"ustar\x0000");
+        for (head, other) in [
+            (&tar[..], "a tar archive"),
+            (b"\xFF\x06\0\0sNaPpY\0", "snappy in frames"),
+            (b"PARE....", "encrypted Parquet"),
+            (b"ARROW1\0\0", "Arrow"),
+            (b"BZh11AY&SY", "bzip2"),
+            (b" <!DOCTYPE HTML>", "HTML"),
+            (b"<?xml version='1.0'?>", "XML"),
+        ] {
+            for declared in [Format::Auto, Format::Csv, Format::Ndjson] {
+                is(head, declared, "a.json", &format!("corrupt: {other}, which is not read"));
+            }
+        }
     }
 
     #[test]

@@ -73,13 +73,16 @@ fn all_members_and_all_frames_are_read() {
 }
 
 #[test]
-fn zeros_may_follow_the_last_member_and_nothing_else() {
+fn zeros_and_blanks_may_follow_a_member_and_nothing_else() {
     let text = long_text();
     reads([gzip(&text), vec![0; 200_000]].concat(), &text, 1);
     let garbage = "corrupt: gzip: something else follows the last member";
     fails([gzip(&text), b"x".to_vec()].concat(), garbage);
     fails([gzip(&text), vec![0; 200_000], b"x".to_vec()].concat(), garbage);
-    fails([gzip(&text), vec![0; 10], gzip(&text)].concat(), garbage);
+    let (first, second) = text.split_at(text.len() / 2);
+    reads([gzip(first), b"\n".to_vec(), gzip(second), b"\r\n".to_vec()].concat(), &text, 1);
+    reads([gzip(first), vec![0; 10], gzip(second)].concat(), &text, 1);
+    fails([gzip(&text), b"\n\n{}".to_vec()].concat(), garbage);
     fails([gzip(&text), b"\x1F\x8Bx".to_vec()].concat(), "corrupt: gzip: cut short");
     fails([zstd(&text), b"xxxx".to_vec()].concat(), "corrupt: zstd: Unknown frame descriptor");
 }

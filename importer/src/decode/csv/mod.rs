@@ -1,5 +1,6 @@
 //! CSV: records of text, with a header or without.
 
+mod readings;
 mod splitter;
 
 use super::{
@@ -15,7 +16,7 @@ const MAX_TORN_AT_START: usize = 100;
 /// Opens a CSV file and reads its header.
 ///
 /// # Errors
-/// [`DecodeError::Schema`] for a header with a name twice, [`DecodeError::Corrupt`] for one that cannot be read.
+/// [`DecodeError::Corrupt`] for a header that cannot be read.
 pub fn open(
     input: Box<dyn BufRead + Send>,
     head: &[u8],
@@ -92,9 +93,6 @@ impl<R: Read> CsvReader<R> {
                 "" => format!("column_{}", index + 1),
                 name => name.to_owned(),
             };
-            if names.contains(&name) {
-                return Err(DecodeError::Schema(format!("the header names {name:?} twice")));
-            }
             names.push(name);
         }
         self.splitter.expect_fields(names.len());

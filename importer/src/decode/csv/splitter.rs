@@ -1,11 +1,18 @@
 //! Taking a stream of CSV apart into records and fields.
 //!
 //! Unlike the usual splitters this one keeps whether a field was quoted (an empty field is NULL,
-//! a quoted one is not) and gets over torn quotes: a quote that is never closed, or is followed by
-//! something other than a delimiter, costs the line it opened in and nothing more.
+//! a quoted one is not).
+//!
+//! A record is taken by RFC 4180 alone: a quote that opens a field is closed by the next one that is
+//! not doubled, and after that only a delimiter or a line's end may follow. Where something else
+//! follows, or a record over lines has not as many fields as there should be, a quote stands where
+//! none should, and what is text and what is rows can be read in several ways ([`Readings`]). Such a record is one
+//! reject where all of them end it at the same place; else the object fails, for a line of a text
+//! must never become a row. It fails as well where a quote is not closed before the end.
 
 use super::super::{DecodeError, MAX_PAYLOAD_BYTES};
-use memchr::{memchr, memchr2};
+use super::readings::Readings;
+use memchr::{memchr, memchr_iter, memchr2};
 use std::io::{self, Read};
 
 /// A table has at most 1600 columns; of a first record with more fields than this no more are kept.
@@ -15,7 +22,7 @@ pub const MAX_FIELDS: usize = 10_000;
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Why such a record is not taken for one: more likely it is lines that one torn quote swallowed.
-const ACROSS_LINES: &str = "quoted over lines, and too long or not of as many fields as there should be";
+const ACROSS_LINES: &str = "another number of fields than there should be, over lines";
 
 /// Where a field stands in its record, without its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,11 +65,8 @@ pub struct Splitter<R> {
     start: usize,
     end: usize,
     at_end: bool,
-    /// Where in the stream the buffer begins.
-    offset: u64,
-    /// Quotes that open before this place in the stream may not span lines: a scan has shown where
-    /// they lead. Without it a file of torn quotes would be scanned again and again from each line.
-    one_line_until: u64,
+    /// Line feeds in what is no longer in the buffer.
+    lines_passed: u64,
     spans: Vec<Span>,
     n_spans: usize,
     /// What scans cost so far.
@@ -84,14 +88,12 @@ struct Dialect {
 enum Scan {
     /// A record that ends before `end`; the next may begin at `next`.
     Record { end: usize, next: usize },
-    /// The quote at `opened` has no end, as `seen` shows: the end of the stream, or of what a quote may span.
-    Unclosed { opened: usize, seen: usize },
-    /// The quote at `opened` is closed at `closed`, but goes on.
-    GoesOn { opened: usize, closed: usize },
-    /// A record that goes over lines and has too many fields even before `end`.
-    Overfull { end: usize },
-    /// The record goes on beyond what was given, perhaps within the quote at `opened`.
-    More { opened: Option<usize> },
+    /// A quote has no end in what was `seen`, which is all there is.
+    Unclosed { seen: usize },
+    /// Something follows the quote that was to close at `closed`.
+    GoesOn { closed: usize },
+    /// The record goes on beyond what was given.
+    More,
 }
 
 impl<R: Read> Splitter<R> {
@@ -111,8 +113,7 @@ impl<R: Read> Splitter<R> {
             start: 0,
             end: 0,
             at_end: false,
-            offset: 0,
-            one_line_until: 0,
+            lines_passed: 0,
             spans: Vec::new(),
             n_spans: 0,
             #[cfg(test)]
@@ -159,35 +160,26 @@ impl<R: Read> Splitter<R> {
             #[cfg(test)]
             {
                 self.n_scanned += match &scan {
-                    Scan::Record { end, .. } | Scan::Overfull { end } => *end,
-                    Scan::Unclosed { seen, .. } => *seen,
-                    Scan::GoesOn { closed, .. } => *closed,
-                    Scan::More { .. } => self.end - self.start,
+                    Scan::Record { end, .. } => *end,
+                    Scan::Unclosed { seen } => *seen,
+                    Scan::GoesOn { closed } => *closed,
+                    Scan::More => self.end - self.start,
                 } as u64;
             }
             match scan {
-                Scan::Record { end, .. } if self.is_unlikely(end) && self.spanning_quote(end).is_some() => {
-                    return self.tear(end, end, ACROSS_LINES);
+                Scan::Record { end, .. } if self.has_other_width() && self.goes_over_lines(end) => {
+                    return self.give_up(Some(ACROSS_LINES));
                 }
-                Scan::Record { end, .. } if end > self.max_record_bytes => return self.too_long(end),
+                Scan::Record { end, .. } if end > self.max_record_bytes => return self.give_up(None),
                 Scan::Record { end, next } => {
                     let start = self.start;
                     self.start += next;
                     return Ok(Next::Record { start, end: start + end });
                 }
-                Scan::Overfull { end } => return self.tear(end, end, ACROSS_LINES),
-                Scan::Unclosed { opened, seen } => return self.tear(opened, seen, "a quote that is never closed"),
-                Scan::GoesOn { opened, closed } => {
-                    return self.tear(opened, closed, "something follows a closing quote");
-                }
-                Scan::More { opened } if self.end - self.start > self.max_record_bytes => {
-                    let known = self.end - self.start;
-                    return match opened.or_else(|| self.spanning_quote(known)) {
-                        Some(opened) => self.tear(opened, known, "a quote that is not closed in time"),
-                        None => self.too_long(known),
-                    };
-                }
-                Scan::More { .. } => self.read_more()?,
+                Scan::Unclosed { .. } => return Err(self.corrupt("a quote that is never closed")),
+                Scan::GoesOn { .. } => return self.give_up(Some("something after a closing quote")),
+                Scan::More if self.end - self.start > self.max_record_bytes => return self.give_up(None),
+                Scan::More => self.read_more()?,
             }
         }
     }
@@ -198,25 +190,17 @@ impl<R: Read> Splitter<R> {
         let Dialect { delimiter, quote, ref ends_field } = self.dialect;
         // A record of too many fields is counted, but not kept.
         let max_spans = self.n_fields.unwrap_or(MAX_FIELDS) + 1;
-        let one_line_until = self.one_line_until.saturating_sub(self.offset + self.start as u64);
         self.spans.clear();
         self.n_spans = 0;
         let mut at = 0;
         loop {
             let (span, end) = if bytes.get(at) == Some(&quote) {
                 let opened = at;
-                let limit = match (opened as u64) < one_line_until {
-                    true => memchr2(b'\n', b'\r', &bytes[opened..]).map_or(bytes.len(), |found| opened + found),
-                    false => bytes.len(),
-                };
                 let mut has_quotes = false;
                 let mut from = at + 1;
                 let closed = loop {
-                    let Some(found) = memchr(quote, &bytes[from..limit]) else {
-                        return match self.at_end || limit < bytes.len() {
-                            true => Scan::Unclosed { opened, seen: limit },
-                            false => Scan::More { opened: Some(opened) },
-                        };
+                    let Some(found) = memchr(quote, &bytes[from..]) else {
+                        return if self.at_end { Scan::Unclosed { seen: bytes.len() } } else { Scan::More };
                     };
                     let found = from + found;
                     if bytes.get(found + 1) != Some(&quote) {
@@ -226,7 +210,7 @@ impl<R: Read> Splitter<R> {
                     from = found + 2;
                 };
                 if bytes.get(closed + 1).is_some_and(|after| !ends_field[usize::from(*after)]) {
-                    return Scan::GoesOn { opened, closed };
+                    return Scan::GoesOn { closed };
                 }
                 (Span { start: opened as u32 + 1, end: closed as u32, is_quoted: true, has_quotes }, closed + 1)
             } else {
@@ -241,81 +225,75 @@ impl<R: Read> Splitter<R> {
             self.n_spans += 1;
             match bytes.get(end) {
                 Some(byte) if *byte == delimiter => {
-                    if Some(self.n_spans) == self.n_fields && memchr2(b'\n', b'\r', &bytes[..end]).is_some() {
-                        return Scan::Overfull { end };
-                    }
                     at = end + 1;
                 }
                 Some(_) => return Scan::Record { end, next: end + 1 },
                 None if self.at_end => return Scan::Record { end, next: end },
-                None => return Scan::More { opened: None },
+                None => return Scan::More,
             }
         }
     }
 
-    /// Returns whether the record that ends at `end` is too long, or not of the expected width.
-    fn is_unlikely(&self, end: usize) -> bool {
-        end > self.max_record_bytes || self.n_fields.is_some_and(|n_fields| n_fields != self.n_spans)
+    fn has_other_width(&self) -> bool {
+        self.n_fields.is_some_and(|n_fields| n_fields != self.n_spans)
     }
 
-    /// Returns the first quote before `end` whose field goes over a line's end.
-    fn spanning_quote(&self, end: usize) -> Option<usize> {
-        let line_end = memchr2(b'\n', b'\r', &self.buffer[self.start..self.start + end])?;
-        let quoted = self.spans.iter().rfind(|span| span.is_quoted && (span.start as usize) <= line_end)?;
-        Some(quoted.start as usize - 1)
+    fn goes_over_lines(&self, end: usize) -> bool {
+        memchr2(b'\n', b'\r', &self.buffer[self.start..self.start + end]).is_some()
     }
 
-    /// Gives up a line because of the quote at `opened`, having looked as far as `seen`.
+    /// Says what is wrong with the record in hand, and where that begins.
+    fn corrupt(&self, problem: &str) -> DecodeError {
+        let line = self.lines_passed + memchr_iter(b'\n', &self.buffer[..self.start]).count() as u64 + 1;
+        DecodeError::Corrupt(format!(
+            "the CSV record at line {line} has {problem}, and where it ends is not to be known"
+        ))
+    }
+
+    /// Gives up the record in hand, of which its beginning is kept, and goes to where it ends.
     ///
-    /// Where fields before that quote go over lines, the first of them is taken for the torn one:
-    /// what one torn quote pairs up with are other fields' quotes, and lines between are not to be lost.
-    fn tear(&mut self, opened: usize, seen: usize, message: &str) -> Result<Next, DecodeError> {
-        let opened = self.spanning_quote(opened).unwrap_or(opened);
-        self.one_line_until = self.one_line_until.max(self.offset + (self.start + seen) as u64);
-        loop {
-            let rest = &self.buffer[self.start + opened..self.end];
-            let line_end = match memchr2(b'\n', b'\r', rest) {
-                Some(found) => opened + found,
-                None if self.at_end => self.end - self.start,
-                None if self.end - self.start > self.max_record_bytes => return self.too_long(self.end - self.start),
-                None => {
-                    self.read_more()?;
-                    continue;
-                }
-            };
-            let (start, end) = (self.start, self.start + line_end);
-            self.start = (end + 1).min(self.end);
-            let length = line_end as u64;
-            return Ok(Next::Torn { class: "syntax", message: message.to_owned(), start, end, length });
-        }
-    }
-
-    /// Gives up a record that is too long, of which `known` bytes are certain, and goes to its line's end.
-    fn too_long(&mut self, known: usize) -> Result<Next, DecodeError> {
-        // The beginning is kept at the front of the buffer; what is read now goes after it.
+    /// Without a `problem` it is only too long: then its end is where the dialect says.
+    fn give_up(&mut self, problem: Option<&'static str>) -> Result<Next, DecodeError> {
         self.make_room();
-        let kept = MAX_PAYLOAD_BYTES.min(known);
-        let mut length = known as u64;
-        self.start = known;
-        loop {
-            let rest = &self.buffer[self.start..self.end];
-            if let Some(found) = memchr2(b'\n', b'\r', rest) {
+        let unknown = self.corrupt(problem.unwrap_or("a quote that is torn"));
+        let mut readings = Readings::new(self.dialect.delimiter, self.dialect.quote, problem.is_none());
+        let (mut read, mut length, mut kept) = (0, 0, None);
+        let ended = loop {
+            if let Some(found) = readings.advance(&self.buffer[read..self.end]) {
                 length += found as u64;
-                self.start += found + 1;
-                break;
+                self.start = (read + found + 1).min(self.end);
+                break read + found;
             }
-            length += rest.len() as u64;
-            self.start = self.end;
+            length += (self.end - read) as u64;
+            read = self.end;
+            if readings.disagree() || (self.at_end && !readings.may_end()) {
+                return Err(unknown);
+            }
             if self.at_end {
-                break;
+                self.start = self.end;
+                break self.end;
             }
-            self.offset += (self.end - kept) as u64;
-            self.start = kept;
-            self.end = kept;
+            if self.end <= self.max_record_bytes {
+                self.read_more()?;
+                continue;
+            }
+            // Too long to be kept whole: what is read now goes after its beginning.
+            let beginning = *kept.get_or_insert(MAX_PAYLOAD_BYTES.min(self.end));
+            self.lines_passed += memchr_iter(b'\n', &self.buffer[beginning..self.end]).count() as u64;
+            self.end = beginning;
+            read = beginning;
             self.read_chunk()?;
+        };
+        if readings.disagree() {
+            return Err(unknown);
         }
-        let message = format!("longer than {} bytes", self.max_record_bytes);
-        Ok(Next::Torn { class: "row_size", message, start: 0, end: kept, length })
+        let is_too_long = length > self.max_record_bytes as u64;
+        let end = if is_too_long { kept.unwrap_or(MAX_PAYLOAD_BYTES).min(ended) } else { ended };
+        let (class, message) = match problem {
+            Some(problem) if !is_too_long => ("syntax", problem.to_owned()),
+            _ => ("row_size", format!("longer than {} bytes", self.max_record_bytes)),
+        };
+        Ok(Next::Torn { class, message, start: 0, end, length })
     }
 
     fn skip_blank_lines(&mut self) -> Result<(), DecodeError> {
@@ -347,8 +325,8 @@ impl<R: Read> Splitter<R> {
     }
 
     fn make_room(&mut self) {
+        self.lines_passed += memchr_iter(b'\n', &self.buffer[..self.start]).count() as u64;
         self.buffer.copy_within(self.start..self.end, 0);
-        self.offset += self.start as u64;
         self.end -= self.start;
         self.start = 0;
     }

@@ -31,7 +31,8 @@ pub fn open(
     let mut window = Window::new(input);
     skip_byte_order_mark(&mut window)?;
     let max_bytes = options.limits.row_bytes;
-    let by_lines = declared == Format::Ndjson || is_by_lines(&mut window, max_bytes)?;
+    let by_lines =
+        is_by_lines(&mut window, max_bytes)? || (declared == Format::Ndjson && window.data().len() <= max_bytes);
     let framing = if by_lines { Framing::Lines(Lines::default()) } else { Framing::Document(Document::default()) };
     let rows = RowParser::new(Arc::default(), options.limits.depth);
     let reader = JsonReader { fields: Fields::Open, window, framing, rows, max_bytes, max_depth: options.limits.depth };
@@ -69,7 +70,7 @@ impl RowReader for JsonReader {
                 Framing::Document(document) => document.next(window, *max_bytes, rows, batch)?,
             };
             if !more {
-                return Ok(false);
+                return if rows.are_strangers() { Err(no_common_field()) } else { Ok(false) };
             }
         }
         Ok(true)
@@ -82,6 +83,11 @@ impl RowReader for JsonReader {
     fn new_fields(&self) -> Vec<Field> {
         self.rows.new_fields()
     }
+}
+
+/// The same as a file with a header or a schema gets.
+fn no_common_field() -> DecodeError {
+    DecodeError::Schema("no field matches a column of the table".into())
 }
 
 fn skip_byte_order_mark(window: &mut Window) -> io::Result<()> {
@@ -108,8 +114,10 @@ fn is_by_lines(window: &mut Window, max_bytes: usize) -> io::Result<bool> {
             break searched + found;
         }
         if data.len() > max_bytes {
-            // As a document it would be one row that is too long; as a line it is that, too, and more can follow.
-            return Ok(true);
+            // As a document it would be one row that is too long; as a line it is that, too, and more can follow:
+            // unless the line is long because rows share it.
+            let shared = Frame::default().advance(data).and_then(|end| data[end..].trim_ascii_start().first());
+            return Ok(shared != Some(&b'{'));
         }
         searched = data.len();
         if !window.more()? {

@@ -2,6 +2,7 @@
 
 use super::{
     fields::FieldTable,
+    frame::Frame,
     scan::{Fault, Kind, Scanner, Token},
 };
 use crate::{
@@ -26,10 +27,23 @@ impl RowParser {
         Self { encoder, members: Members::new(mapping, max_depth) }
     }
 
-    /// Adds one row, given as JSON text, to the batch: as a tuple or as a reject.
+    /// Adds one row, given as JSON text, to the batch: as a tuple or as a reject; several where they share the text.
     pub fn push(&mut self, row: &[u8], batch: &mut Batch) {
+        self.push_one(row, false, batch);
+    }
+
+    /// Returns whether there were rows, and no field of any of them has a place in the table.
+    pub fn are_strangers(&self) -> bool {
+        self.members.n_found > 0 && !self.members.any_taken && self.members.mapping.extras().is_none()
+    }
+
+    fn push_one(&mut self, row: &[u8], is_piece: bool, batch: &mut Batch) {
         let Self { encoder, members } = self;
         match members.find(row) {
+            Err(refusal) if refusal.class == "syntax" && !is_piece => match rows_of(row) {
+                Some(pieces) => pieces.into_iter().for_each(|piece| self.push_one(piece, true, batch)),
+                None => encoder.reject(refusal.class, refusal.message, row, row.len() as u64, batch),
+            },
             Ok(()) => encoder.push_with(batch, |column| members.cell(column, row), || Cow::Borrowed(row)),
             Err(refusal) => encoder.reject(refusal.class, refusal.message, row, row.len() as u64, batch),
         }
@@ -63,6 +77,9 @@ struct Members {
     /// Which columns take any JSON value as it was written.
     wants_json: Vec<bool>,
     fields: FieldTable,
+    /// Rows that could be taken apart, and whether a column took a field of any.
+    n_found: u64,
+    any_taken: bool,
     // What follows is memory that rows share.
     tokens: Vec<Token>,
     extras: Vec<u8>,
@@ -76,6 +93,8 @@ impl Members {
             max_depth,
             wants_json: columns.iter().map(|column| matches!(column.pg_type, PgType::Json | PgType::Jsonb)).collect(),
             fields: FieldTable::default(),
+            n_found: 0,
+            any_taken: false,
             tokens: vec![Token::ABSENT; columns.len()],
             extras: Vec::new(),
             open: Vec::new(),
@@ -101,7 +120,10 @@ impl Members {
             let name = scanner.name()?;
             let value = scanner.value(1)?;
             match self.fields.slot(name.quoted(row), value.kind == Kind::Nested, &self.mapping) {
-                Ok(Slot::Column(column)) => self.tokens[column] = value,
+                Ok(Slot::Column(column)) => {
+                    self.tokens[column] = value;
+                    self.any_taken = true;
+                }
                 Ok(Slot::Ignored) => {}
                 Ok(Slot::Extras) => add_member(&mut self.extras, name.raw(row), value.raw(row)),
                 Ok(Slot::Reject) => {
@@ -119,6 +141,7 @@ impl Members {
             }
         }
         scanner.finish()?;
+        self.n_found += 1;
         if !self.extras.is_empty() {
             self.extras.push(b'}');
         }
@@ -144,6 +167,18 @@ impl Members {
         };
         Ok(value)
     }
+}
+
+/// Returns the rows that share one text, if it is nothing but several objects.
+fn rows_of(text: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut rows = Vec::new();
+    let mut rest = text.trim_ascii();
+    while rest.first() == Some(&b'{') {
+        let (row, others) = rest.split_at(Frame::default().advance(rest)?);
+        rows.push(row);
+        rest = others.trim_ascii_start();
+    }
+    (rest.is_empty() && rows.len() > 1).then_some(rows)
 }
 
 impl From<Fault> for CellError {

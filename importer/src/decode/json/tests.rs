@@ -91,6 +91,33 @@ fn fields_may_come_in_any_order_and_be_missing() {
 }
 
 #[test]
+fn an_object_that_shares_no_field_with_the_table_fails() {
+    let fails = |text: &str| {
+        let error = document(text, "a").err().expect("a failure");
+        assert_eq!(error.to_string(), "schema: no field matches a column of the table", "{text}");
+    };
+    fails("{\"x\":1}\n{\"y\":2}\n");
+    fails("[{\"x\":1},{}]");
+    fails("{\"x\":1}\nno row\n");
+    // One row among others may be of defaults, and what cannot be read shows nothing.
+    assert_eq!(lines("{\"x\":1}\n{\"a\":2}\n", "a").rows, ["1 | ~", "2 | 2"]);
+    assert_eq!(lines("no row\n", "a").rejects, ["1 syntax"]);
+}
+
+#[test]
+fn rows_that_share_a_line_load_whatever_is_declared() {
+    let long = "{\"a\":1}".repeat(1 << 18);
+    for declared in [Format::Auto, Format::Ndjson, Format::Json] {
+        let rows = |text: &str| read_with(text, declared, &[text_column("a")], OnNewField::Ignore).rows;
+        assert_eq!(rows("{\"a\":1}{\"a\":2} {\"a\":3}"), ["1 | 1", "2 | 2", "3 | 3"], "{declared:?}");
+        assert_eq!(rows("{\"a\":1}\n{\"a\":2}{\"a\":3}\n"), ["1 | 1", "2 | 2", "3 | 3"], "{declared:?}");
+        assert_eq!(rows(&long).len(), 1 << 18, "{declared:?}");
+    }
+    let found = lines("{\"a\":1}{\"a\":\n{\"a\":2}\n", "a");
+    assert_eq!((found.rows, found.rejects), (vec!["2 | 2".to_owned()], vec!["1 syntax".to_owned()]));
+}
+
+#[test]
 fn seen_columns_are_those_that_some_row_had() {
     let found = lines("{\"a\":1}\n{\"c\":null,\"x\":1}", "a b c");
     assert_eq!(found.seen, [true, false, true]);

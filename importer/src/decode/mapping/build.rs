@@ -129,8 +129,17 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn named(&mut self, fields: &[Field]) -> Result<Mapping, String> {
         let mut seen = HashSet::new();
-        if let Some(twice) = fields.iter().find(|field| !seen.insert(field.name.as_str())) {
-            return Err(format!("two fields are named \"{}\"", twice.name));
+        for (index, field) in fields.iter().enumerate() {
+            let is_wanted = |name| self.names.find(name).is_some();
+            if seen.insert(field.name.as_str()) {
+                continue;
+            }
+            if is_wanted(&field.name) {
+                return Err(format!("two fields are named \"{}\"", field.name));
+            }
+            if self.unknown_slot(false) != Slot::Ignored {
+                return Err(format!("field {} has the name of one before it", index + 1));
+            }
         }
         let mut by_index = vec![self.unknown_slot(false); fields.len()];
         let mut n_matched = 0;
@@ -161,8 +170,8 @@ impl Builder<'_> {
         self.check_key()?;
         let has_extras = by_index.contains(&Slot::Extras);
         if n_matched == 0 && !has_extras {
-            let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).take(20).collect();
-            return Err(format!("no field matches a column of the table (fields: {})", names.join(", ")));
+            // What is taken for names may be a row of a file without header.
+            return Err(format!("no field matches a column of the table ({} fields)", fields.len()));
         }
         let extras = if has_extras { extras_target(self.spec)? } else { None };
         Ok(self.finish(by_index, extras, false))
