@@ -43,12 +43,16 @@ const OTHERS: [(&[u8], &str); 27] = [
     (b"SQLite format 3\0", "SQLite"),
     (b"\x89PNG\r\n\x1A\n", "PNG"),
 ];
+/// Those whose first bytes could begin a text: a header may be `PARENT_ID`.
+const LIKE_TEXT: [&str; 4] = ["ORC", "encrypted Parquet", "Feather", "zlib"];
 
 /// Returns what content is that is not read here.
 fn other(head: &[u8]) -> Option<&'static str> {
     let by_magic = OTHERS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, other)| *other);
     // What could begin a text as well needs more to go by.
-    let by_magic = by_magic.filter(|other| *other != "ORC" || head.iter().take(64).any(|byte| !byte.is_ascii()));
+    let is_text = |byte: &u8| *byte >= 0x20 || matches!(byte, b'\t' | b'\n' | b'\r' | 0x0C);
+    let is_binary = head.iter().take(64).any(|byte| !is_text(byte));
+    let by_magic = by_magic.filter(|other| is_binary || !LIKE_TEXT.contains(other));
     let is_bzip2 = head.starts_with(b"BZh") && matches!(head.get(4..10), Some(b"1AY&SY" | b"\x17\x72\x45\x38\x50\x90"));
     let is_tar = head.get(257..262) == Some(b"ustar");
     let text = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head).trim_ascii_start();
@@ -175,7 +179,7 @@ mod tests {
         for (head, other) in [
             (&tar[..], "a tar archive"),
             (b"\xFF\x06\0\0sNaPpY\0", "snappy in frames"),
-            (b"PARE....", "encrypted Parquet"),
+            (b"PARE\x15\0..", "encrypted Parquet"),
             (b"ARROW1\0\0", "Arrow"),
             (b"BZh11AY&SY", "bzip2"),
             (b" <!DOCTYPE HTML>", "HTML"),
@@ -184,6 +188,13 @@ mod tests {
             for declared in [Format::Auto, Format::Csv, Format::Ndjson] {
                 is(head, declared, "a.json", &format!("corrupt: {other}, which is not read"));
             }
+        }
+    }
+
+    #[test]
+    fn a_text_that_begins_like_something_else_is_a_text() {
+        for text in ["PARENT_ID,x\n1,2\n", "FEA1,b\n", "ORC,ä\n"] {
+            is(text.as_bytes(), Format::Auto, "a.csv", "Csv(None)");
         }
     }
 
