@@ -93,7 +93,9 @@ async fn zstd_with_skippable_frames() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn zstd_with_a_huge_window() -> Result<()> {
-    check("pairs/k.ndjson.zst", &zstd_frame(26, &lines(1..=3)), "imported 3 = 3 + 0 + 0").await?;
+    check("pairs/k.ndjson.zst", &zstd_frame(24, &lines(1..=3)), "imported 3 = 3 + 0 + 0").await?;
+    // Larger than what one object may take of the memory.
+    check("pairs/k.ndjson.zst", &zstd_frame(26, &lines(1..=3)), "failed(limits)").await?;
     check("pairs/k.ndjson.zst", &zstd_frame(31, &lines(1..=3)), "failed(limits)").await
 }
 

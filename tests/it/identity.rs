@@ -74,7 +74,7 @@ async fn a_bucket_in_another_region_is_spoken_to_in_its_own() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_the_store_refuses_fails_with_the_stores_words_and_its_neighbour_is_imported() -> Result<()> {
-    let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
+    let world = World::new(Options::default(), PAIRS_TABLE, &format!("[worker]\nbrake_secs = 0\n{PAIRS}")).await?;
     let proxy = world.aws_proxy().await?;
     let body = "<Error><Code>KMS.DisabledException</Code><Message>the key is disabled</Message></Error>";
     let length = body.len();
