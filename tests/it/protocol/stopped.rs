@@ -10,13 +10,14 @@ const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text)";
 const DATASET: &str = "table = \"public.t\"\nkey = [\"id\"]";
 const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Opens the transaction of a worker whose last heartbeat was so long ago, and has it run `statements`.
-async fn holding(bench: &Bench, beat_secs_ago: u32, statements: &str) -> Result<PgConnection> {
+/// Opens the transaction of a worker with this visibility timeout, whose last heartbeat was so long ago, and has it
+/// run `statements`.
+async fn holding(bench: &Bench, beat_secs_ago: u32, visibility_secs: u32, statements: &str) -> Result<PgConnection> {
     let options: PgConnectOptions = bench.database.url().parse()?;
     let mut connection = options.application_name(&application_name("frozen")).connect().await?;
     let row = format!(
         "INSERT INTO penstock.workers (id, host, pid, version, state, slots, heartbeat_at, visibility_timeout_secs, started_at) \
-         VALUES ('frozen', 'h', 1, '0', 'busy', 1, now() - {beat_secs_ago} * interval '1 second', 60, now())"
+         VALUES ('frozen', 'h', 1, '0', 'busy', 1, now() - {beat_secs_ago} * interval '1 second', {visibility_secs}, now())"
     );
     connection.execute(row.as_str()).await?;
     connection.execute("BEGIN").await?;
@@ -47,7 +48,7 @@ async fn a_stopped_worker_does_not_block_a_key_for_ever() -> Result<()> {
                 put.size.unwrap_or_default()
             ))
             .await?;
-        let mut frozen = holding(&bench, 121, statements).await?;
+        let mut frozen = holding(&bench, 121, 1, statements).await?;
         let worker = bench.worker("claimant", LOCK_TIMEOUT)?;
         assert_eq!(settle(&worker, &event(&put, "01")).await?, "imported 1 = 1 + 0 + 0", "{statements}");
         assert!(frozen.execute("COMMIT").await.is_err(), "{statements}");
@@ -60,7 +61,24 @@ async fn a_stopped_worker_does_not_block_a_key_for_ever() -> Result<()> {
 async fn a_worker_that_beats_is_waited_for() -> Result<()> {
     let bench = Bench::new(TABLE, DATASET).await?;
     bench.put("k", "{\"id\": 1, \"v\": \"a\"}\n", "01").await?;
-    let mut busy = holding(&bench, 100, "SELECT 1 FROM penstock.head FOR NO KEY UPDATE").await?;
+    let mut busy = holding(&bench, 100, 60, "SELECT 1 FROM penstock.head FOR NO KEY UPDATE").await?;
+    let record = event(&bench.shelf.put("k", "{\"id\": 1, \"v\": \"b\"}\n"), "02");
+    let worker = bench.worker("claimant", LOCK_TIMEOUT)?;
+    for _ in 0..2 {
+        let held = worker.import(&record, None, None).await.expect_err("the head is locked");
+        assert_eq!(held.outside, Outside::Contention);
+    }
+    busy.execute("COMMIT").await?;
+    assert_eq!(settle(&worker, &record).await?, "imported 1 = 1 + 0 + 0");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_heartbeat_is_lost_is_waited_for_while_its_sessions_speak() -> Result<()> {
+    let bench = Bench::new(TABLE, DATASET).await?;
+    bench.put("k", "{\"id\": 1, \"v\": \"a\"}\n", "01").await?;
+    // Silent for longer than two visibility periods, but for the session that said something just now.
+    let mut busy = holding(&bench, 3600, 60, "SELECT 1 FROM penstock.head FOR NO KEY UPDATE").await?;
     let record = event(&bench.shelf.put("k", "{\"id\": 1, \"v\": \"b\"}\n"), "02");
     let worker = bench.worker("claimant", LOCK_TIMEOUT)?;
     for _ in 0..2 {
@@ -76,7 +94,7 @@ async fn a_worker_that_beats_is_waited_for() -> Result<()> {
 async fn an_attempt_is_recorded_while_another_import_holds_the_head() -> Result<()> {
     let bench = Bench::new(TABLE, DATASET).await?;
     bench.put("k", "{\"id\": 1, \"v\": \"a\"}\n", "01").await?;
-    let mut busy = holding(&bench, 0, "SELECT 1 FROM penstock.head FOR NO KEY UPDATE").await?;
+    let mut busy = holding(&bench, 0, 60, "SELECT 1 FROM penstock.head FOR NO KEY UPDATE").await?;
     let put = bench.shelf.put("k", "{\"id\": 1, \"v\": \"b\"}\n");
     let gate = bench.shelf.gate(&put);
     let worker = bench.worker("next", Duration::from_secs(30))?;
