@@ -313,7 +313,9 @@ fn calls(text: &str) -> BTreeSet<String> {
     for after in text.split("client").skip(1) {
         let Some(call) = after.trim_start().strip_prefix('.') else { continue };
         let Some((name, _)) = call.split_once("()") else { continue };
-        if name == "clone" || !name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit()) {
+        if matches!(name, "clone" | "config")
+            || !name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+        {
             continue;
         }
         let right = match name {

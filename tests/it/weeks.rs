@@ -106,7 +106,7 @@ async fn what_is_held_before_it_is_identified_is_known_with_the_reason() -> Resu
         Ok((ended.status.code() == Some(0) && ended.stdout.contains("error")).then_some(ended.stdout))
     })
     .await?;
-    assert!(said.contains("retrying") && said.contains("S3"), "{said}");
+    assert!(said.contains("retrying") && said.contains("503"), "{said}");
     drop(head);
     proxy.open();
     worker.kill()?;
@@ -158,7 +158,7 @@ async fn a_key_the_databases_encoding_lacks_fails_its_object() -> Result<()> {
     setup.database.execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await?;
     let ended = ended?;
     assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);
-    assert!(ended.stderr.contains("LATIN1"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("encoding"), "{}", ended.stderr);
     Ok(())
 }
 
