@@ -230,7 +230,12 @@ impl Config {
 
     /// Reads and checks a configuration.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let file: File = toml::from_str(text).map_err(|e| ConfigError(e.to_string().trim_end().to_owned()))?;
+        let file: File = toml::from_str(text).map_err(|error| {
+            // Not the error's Display: it shows the line, which may hold a password.
+            let problem = service::config::without_values(error.message().trim_end());
+            let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
+            ConfigError(line.map_or(problem.clone(), |line| format!("line {line}: {problem}")))
+        })?;
         if file.pool.is_empty() {
             return Err(ConfigError("there is no [[pool]]".to_owned()));
         }

@@ -1,4 +1,5 @@
 //! What both programs share: how they reach AWS and Postgres.
 
 pub mod aws;
+pub mod config;
 pub mod postgres;

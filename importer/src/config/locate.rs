@@ -35,7 +35,7 @@ impl<'t> Source<'t> {
     pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         toml::from_str(self.text).map_err(|error| {
             // Not the error's Display: it shows the line, which may hold a password.
-            let message = error.message().trim_end();
+            let message = service::config::without_values(error.message().trim_end());
             let problem = match error.span() {
                 Some(span) => {
                     let field = self.field_at(&span).map(|field| format!("{field}: ")).unwrap_or_default();
