@@ -105,30 +105,3 @@ pub async fn missing_migrations(connection: &mut PgConnection) -> anyhow::Result
     }
     Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)).count())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn remote_servers_are_verified_unless_the_url_says_otherwise() {
-        for (url, mode) in [
-            ("postgres://u@db.example.com/d", "VerifyFull"),
-            ("postgres://u@db.example.com/d?connect_timeout=3&sslrootcert=system", "VerifyFull"),
-            ("postgres://u@db.example.com/d?sslmode=require", "Require"),
-            ("postgres://u@127.0.0.1/d", "Prefer"),
-            ("postgres://u@localhost/d", "Prefer"),
-            ("postgres:///d?host=/run/postgresql", "Prefer"),
-        ] {
-            assert_eq!(format!("{:?}", connect_options(url).expect(url).get_ssl_mode()), mode, "{url}");
-        }
-    }
-
-    #[test]
-    fn wrong_url_is_not_quoted() {
-        for url in ["mysql://u:secret@h/d", "postgres://u:secret@h:port/d"] {
-            let error = format!("{:#}", connect_options(url).unwrap_err());
-            assert!(error.contains("database.url") && !error.contains("secret"), "{error}");
-        }
-    }
-}
