@@ -14,6 +14,7 @@ use crate::{
     ledger::{self, Attempt, Candidate, Ended, HeadKey, Recorded, Verdict},
     load::{self, Load, Loaded, Removal, Session, Sessions, Target, Writing, liveness::elsewhere, technique::Recent},
     message::{ObjectPointer, Record, RecordKind},
+    object::wrong_length,
     object::{Body, Listed, ObjectInfo, ObjectStore, ReadTarget, RemoteSource, StoreError},
     order::{Identity, Stamp, order, same_version},
     outcome::{self, Failure, Outcome, Outside, Sorted},
@@ -261,16 +262,17 @@ impl Importer {
     ) -> Result<(), Held> {
         let _in_use = self.in_use.acquire().await;
         let mut session = self.session().await?;
-        let ended = Ended {
-            state,
-            reason: Some(failure.reason),
-            error: Some(&failure.error),
-            forwarded_message_id: forwarded,
-            duration_seconds: None,
-        };
         let whereabouts = session.whereabouts();
         let work = async {
-            ledger::finish_otherwise(&mut session.connection, object_id, &ended).await.map_err(held_by_database)
+            let recorded = record_end(&mut session, state, object_id, failure.reason, &failure.error, forwarded).await;
+            match recorded {
+                // Its own words, perhaps with a foreign name in them.
+                Err(held) if held.error.is::<Unstorable>() => {
+                    let error = failure.error.replace(|c: char| !c.is_ascii(), "?");
+                    record_end(&mut session, state, object_id, failure.reason, &error, forwarded).await
+                }
+                recorded => recorded,
+            }
         };
         self.sessions.watched("a failure's record", whereabouts, work).await.unwrap_or_else(given_up)?;
         self.give_back(session);
@@ -620,10 +622,9 @@ impl Job<'_> {
                 // Same version, other length: either the event is wrong, or this answer is and would leave rows out.
                 let error = match self.importer.store.head(read).await {
                     Ok(head) if head.size == info.size => None,
-                    Ok(head) => Some(StoreError::Transient(anyhow::anyhow!(
+                    Ok(head) => Some(wrong_length(format!(
                         "a body of {} bytes was announced for an object of {}",
-                        info.size,
-                        head.size
+                        info.size, head.size
                     ))),
                     Err(error) => Some(error),
                 };
@@ -1019,6 +1020,24 @@ fn take_identity(identity: &mut Identity, stamp: &mut Stamp, info: &ObjectInfo) 
     *identity = info.identity();
     identity.etag = etag.or(identity.etag.take());
     stamp.last_modified = stamp.last_modified.or(info.last_modified);
+}
+
+async fn record_end(
+    session: &mut Session,
+    state: &str,
+    object_id: i64,
+    reason: &str,
+    error: &str,
+    forwarded: Option<&str>,
+) -> Result<(), Held> {
+    let ended = Ended {
+        state,
+        reason: Some(reason),
+        error: Some(error),
+        forwarded_message_id: forwarded,
+        duration_seconds: None,
+    };
+    ledger::finish_otherwise(&mut session.connection, object_id, &ended).await.map_err(held_by_database)
 }
 
 /// A name that the ledger cannot hold.

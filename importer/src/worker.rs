@@ -31,7 +31,7 @@ use ack::Acker;
 use brake::Verdict;
 use brakes::{Brakes, Pass, Stake};
 use dead_letter::{Failed, dead_letters};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use outside::Weather;
 use std::{
     panic::AssertUnwindSafe,
@@ -69,6 +69,8 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 /// Messages of one dataset that may wait in hand for better times. More of them are given back to the queue,
 /// hidden, and cost a receive; with fewer that happens sooner.
 const MAX_WAITING: usize = 200;
+/// Records of one message under way at once; more than may wait of a dataset, so that those of others get their turn.
+const RECORDS_AT_ONCE: usize = 256;
 
 /// What the rest of the program may look at while a worker runs.
 #[derive(Debug, Default)]
@@ -397,6 +399,12 @@ impl Worker {
         self.stopped_at.get_or_init(Instant::now);
     }
 
+    /// Returns when a stop has to be over; of a worker that ended by itself, counted from now.
+    #[must_use]
+    pub fn end_of_stop(&self) -> Instant {
+        self.ends_of_stop().1
+    }
+
     /// Returns until when a stop may finish what runs, and when it has to be over.
     fn ends_of_stop(&self) -> (Instant, Instant) {
         let drain_timeout = Duration::from_secs(self.config.worker.drain_timeout_secs.into());
@@ -447,11 +455,11 @@ impl Worker {
             let period = together[0].0;
             let handles: Vec<String> = together.iter().map(|(.., handle)| handle.clone()).collect();
             debug!(messages = handles.len(), hidden_secs = period.as_secs(), "more wait than are held: given back");
-            for (result, (_, class, handle)) in self.queue.extend(&handles, period).await.iter().zip(together) {
-                if result.is_ok() {
-                    self.parked.add(class, handle.clone(), Instant::now() + period);
-                }
+            // Noted first, so that a stop in the middle knows them: to release one that is not hidden does no harm.
+            for (_, class, handle) in together {
+                self.parked.add(class, handle.clone(), Instant::now() + period);
             }
+            self.queue.extend(&handles, period).await;
         }
         self.release(&at_once).await
     }
@@ -534,7 +542,10 @@ impl Worker {
                 let failure = Failure::new("unreadable_message", why);
                 self.forward(&message, &[], &failure, &no_more).await
             }
-            Parsed::Records(records) => self.settle_records(&message, &records, &no_more).await,
+            Parsed::Records(records) => {
+                self.in_hand.weigh(&message, records.len().min(RECORDS_AT_ONCE));
+                self.settle_records(&message, &records, &no_more).await
+            }
         };
         match disposition {
             Disposition::Delete => {
@@ -553,10 +564,20 @@ impl Worker {
     }
 
     async fn settle_records(&self, message: &Message, records: &[Record], no_more: &CancellationToken) -> Disposition {
-        let all = records.iter().map(|record| self.settle_record(message, record, no_more));
+        let end = Instant::now() + self.hold_limit;
+        // A message may name thousands of records, and each that is under way takes some KiB.
+        let (mut under_way, mut ended) = (FuturesUnordered::new(), Vec::with_capacity(records.len()));
+        for (at, record) in records.iter().enumerate() {
+            if under_way.len() == RECORDS_AT_ONCE {
+                ended.extend(under_way.next().await);
+            }
+            under_way.push(async move { (at, self.settle_record(message, record, no_more).await) });
+        }
+        ended.extend(under_way.collect::<Vec<_>>().await);
+        ended.sort_unstable_by_key(|(at, _)| *at);
         let mut settled = Vec::with_capacity(records.len());
         let mut left = None;
-        for record in futures_util::future::join_all(all).await {
+        for (_, record) in ended {
             match record {
                 Ok(record) => settled.push(record),
                 Err(Left::Stopped) => left = Some(Disposition::Release),
@@ -590,7 +611,9 @@ impl Worker {
             let mut tries = 0;
             while let Err(held) = self.importer.record_failure(object_id, failure, forwarded).await {
                 tries += 1;
-                if !self.wait_out(message, &held, &self.importer.class(record), tries, no_more).await {
+                if !self.wait_out(message, &held, &self.importer.class(record), tries, no_more).await
+                    || Instant::now() > end
+                {
                     return Disposition::Release;
                 }
             }
@@ -866,6 +889,7 @@ impl Worker {
             return Disposition::Release;
         }
         let mut choices = dead_letters(message, failed, failure).into_iter().peekable();
+        let end = Instant::now() + self.hold_limit;
         let mut tries = 0;
         loop {
             let letters = choices.peek().map_or(&[][..], Vec::as_slice);
@@ -896,6 +920,7 @@ impl Worker {
             error!(error = format!("{error:#}"), retry_in_ms = pause.as_millis() as u64, "forward failed");
             tokio::select! {
                 () = no_more.cancelled() => return Disposition::Release,
+                () = sleep_until(end) => return Disposition::Release,
                 () = sleep(pause) => {}
             }
         }

@@ -15,9 +15,15 @@ use crate::{
 use anyhow::Context;
 use chrono::Utc;
 use std::{process::ExitCode, sync::Arc, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+/// How long the last heartbeat may take.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Runs a worker until a signal or, with `--until-empty`, an empty queue ends it.
 ///
@@ -35,11 +41,11 @@ pub async fn run(mut config: Config, options: &cli::Run) -> anyhow::Result<ExitC
         Attendant::start(&aws, service::aws::http_client()?, config.instance.manage, &surroundings, stop.clone());
     let until = if options.until_empty { Until::Empty } else { Until::Stopped };
     let result = work(config, &aws, until, &attendant, surroundings, stop).await;
-    attendant.end().await;
-    result.map(|()| ExitCode::SUCCESS)
+    attendant.end(*result.as_ref().unwrap_or(&Instant::now())).await;
+    result.map(|_| ExitCode::SUCCESS)
 }
 
-/// Works until the end, and leaves nothing in hand.
+/// Works until the end, and leaves nothing in hand. Returns when the program has to have ended.
 async fn work(
     config: Config,
     aws: &aws_config::SdkConfig,
@@ -47,7 +53,7 @@ async fn work(
     attendant: &Attendant,
     surroundings: Surroundings,
     stop: CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Instant> {
     let started_at = Utc::now();
     let host = host();
     let id = worker_id(&host);
@@ -60,14 +66,14 @@ async fn work(
 
     let sessions = sessions(&config, &id);
     tokio::select! {
-        () = stop.cancelled() => return Ok(()),
+        () = stop.cancelled() => return Ok(Instant::now()),
         ready = wait_for_schema(&sessions) => ready?,
     }
     health.set_ready("postgres");
 
     let url = config.queue.url.clone().context("queue.url is missing")?;
     let queue = tokio::select! {
-        () = stop.cancelled() => return Ok(()),
+        () = stop.cancelled() => return Ok(Instant::now()),
         queue = connect_queue(aws, &config, &url, &health) => queue?,
     };
     health.set_ready("queue");
@@ -91,12 +97,11 @@ async fn work(
     attendant.looked().await;
     let drained = worker::run(Arc::clone(&worker), stop, until).await;
     beat_stop.cancel();
-    // A stop has taken as long as it may when not everything was settled.
-    let goodbye = Duration::from_millis(if drained { 5000 } else { 500 });
-    let _ = tokio::time::timeout(goodbye, beating).await;
+    let end = worker.end_of_stop();
+    let _ = tokio::time::timeout_at(end.min(Instant::now() + GOODBYE), beating).await;
     serving.cancel();
     info!(worker = id, drained, "worker stopped");
-    Ok(())
+    Ok(end)
 }
 
 /// Connects to the queue, waiting while SQS is out of reach.

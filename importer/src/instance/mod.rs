@@ -31,7 +31,7 @@ use task::Task;
 use tokio::{
     sync::{OnceCell, watch},
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -42,6 +42,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(3);
 /// How long the end of the program waits for the last calls.
 /// Shorter leaves an instance protected, or its group waiting; longer outlasts what a supervisor allows.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+const LEAST_LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What the worker and its surroundings tell each other.
 #[derive(Debug, Clone)]
@@ -107,10 +108,12 @@ impl Attendant {
         }
     }
 
-    /// Says that the worker has drained: protection goes, and a group that waits for it may go on.
-    pub async fn end(self) {
+    /// Says that the worker has drained: protection goes, and a group that waits for it may go on. Takes no longer than
+    /// until `end`, but is given a moment.
+    pub async fn end(self, end: Instant) {
         self.stop.cancel();
-        match timeout(LAST_WORDS, self.attending).await {
+        let now = Instant::now();
+        match timeout_at(end.clamp(now + LEAST_LAST_WORDS, now + LAST_WORDS), self.attending).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(error = error.to_string(), "looking after the instance failed"),
             Err(_) => warn!("the instance's surroundings do not answer; ending without"),

@@ -6,6 +6,7 @@ pub mod s3;
 mod source;
 
 pub use source::RemoteSource;
+pub(crate) use source::wrong_length;
 
 use crate::order::Identity;
 use bytes::Bytes;

@@ -98,7 +98,7 @@ impl S3Store {
     ) -> Result<GetObjectOutput, SdkError<aws_sdk_s3::operation::get_object::GetObjectError>> {
         let send = |client: Client| {
             let if_match = match (&target.version_id, &target.etag) {
-                (None, Some(etag)) => Some(format!("\"{etag}\"")),
+                (None, Some(etag)) if !etag.is_empty() => Some(format!("\"{etag}\"")),
                 _ => None,
             };
             let range = range.filter(|range| !range.is_empty());
@@ -123,7 +123,9 @@ impl ObjectStore for S3Store {
                     object_info(target, head.version_id, head.e_tag, head.content_length, head.last_modified.as_ref())
                 }
                 // A HEAD has no body, so these do not say why; a GET of one byte does.
-                Err(SdkError::ServiceError(error)) if matches!(error.raw().status().as_u16(), 301 | 400 | 403) => {
+                Err(SdkError::ServiceError(error))
+                    if matches!(error.raw().status().as_u16(), 301 | 400 | 403 | 404 | 405) =>
+                {
                     self.get(target, Some(0..1)).await.map(|body| body.info)
                 }
                 Err(error) => Err(store_error(error, || format!("HEAD {target}"))),
@@ -325,8 +327,9 @@ fn sort_answer(status: u16, code: &str) -> Answer {
     match (status, code) {
         (_, "NoSuchBucket") => Answer::NoBucket,
         (_, "InvalidObjectState") => Answer::Archived,
-        // 405: the version named is a delete marker.
-        (404 | 405, _) | (_, "NoSuchKey" | "NoSuchVersion") => Answer::Missing,
+        // Any other 404 may be of a bucket, of a proxy, of a host that is no store. 405: the version named is a delete
+        // marker.
+        (_, "NoSuchKey" | "NoSuchVersion") | (405, "MethodNotAllowed") => Answer::Missing,
         (412, _) => Answer::Changed,
         // Credentials that are wrong or out of date are an outage of ours, not a property of the object.
         (
@@ -403,6 +406,8 @@ mod tests {
             (403, "AllAccessDisabled", refused("AllAccessDisabled")),
             (404, "NoSuchKey", Answer::Missing),
             (404, "NoSuchBucket", Answer::NoBucket),
+            (404, "", refused("HTTP 404")),
+            (404, "NotFound", refused("NotFound")),
             (405, "MethodNotAllowed", Answer::Missing),
             (412, "PreconditionFailed", Answer::Changed),
             (301, "PermanentRedirect", refused("PermanentRedirect")),

@@ -197,7 +197,7 @@ async fn pump(
                     Some(Ok(chunk)) => {
                         let len = chunk.len() as u64;
                         if len > range.end - range.start {
-                            break anyhow::anyhow!("body of {target} is longer than announced");
+                            break wrong_length(format!("the body of {target} is longer than announced"));
                         }
                         range.start += len;
                         fruitless_reads = 0;
@@ -207,11 +207,14 @@ async fn pump(
                         // From here on: until now the reader may have been the slow one.
                         progress_at = Instant::now();
                     }
-                    Some(Err(error)) => break error,
-                    None => break anyhow::anyhow!("body of {target} ended {} bytes early", range.end - range.start),
+                    Some(Err(error)) => break StoreError::Transient(error),
+                    None => {
+                        let missing = range.end - range.start;
+                        break wrong_length(format!("the body of {target} ended {missing} bytes early"));
+                    }
                 }
             },
-            Err(StoreError::Transient(error)) => error,
+            Err(error @ StoreError::Transient(_)) => error,
             Err(error) => {
                 let _ = sender.send(Err(error)).await;
                 return;
@@ -219,12 +222,21 @@ async fn pump(
         };
         fruitless_reads += 1;
         if fruitless_reads >= MAX_FRUITLESS_READS || progress_at.elapsed() >= MAX_FRUITLESS {
-            let _ = sender.send(Err(StoreError::Transient(broke_off))).await;
+            let _ = sender.send(Err(broke_off)).await;
             return;
         }
-        tracing::debug!(error = format!("{broke_off:#}"), offset = range.start, "resuming a broken body");
+        tracing::debug!(
+            error = format!("{:#}", anyhow::Error::new(broke_off)),
+            offset = range.start,
+            "resuming a broken body"
+        );
         tokio::time::sleep(Duration::from_millis(50 << fruitless_reads)).await;
     }
+}
+
+/// The store has answered, each time, and wrongly: that is no outage of the way, and may never pass.
+pub(crate) fn wrong_length(message: String) -> StoreError {
+    StoreError::Refused { code: "WrongLength".into(), message }
 }
 
 /// Returns whether an answer is of the version that is being read.
@@ -281,6 +293,8 @@ mod tests {
     struct Noting {
         store: MemoryStore,
         ranges: Mutex<Vec<Option<Range<u64>>>>,
+        /// Whether bodies end before they begin.
+        is_empty: bool,
     }
 
     impl Noting {
@@ -300,7 +314,12 @@ mod tests {
             range: Option<Range<u64>>,
         ) -> BoxFuture<'a, Result<Body, StoreError>> {
             self.ranges.lock().expect("no panic").push(range.clone());
-            self.store.get(target, range)
+            let body = self.store.get(target, range);
+            let is_empty = self.is_empty;
+            Box::pin(async move {
+                let body = body.await?;
+                Ok(if is_empty { Body { chunks: futures_util::stream::empty().boxed(), ..body } } else { body })
+            })
         }
 
         fn list<'a>(&'a self, bucket: &'a str, prefix: &'a str) -> BoxStream<'a, Result<Listed, StoreError>> {
@@ -341,6 +360,18 @@ mod tests {
         ranges.sort_by_key(|range| range.start);
         let part = |i: u64| i * MIN_PART_BYTES..n.min((i + 1) * MIN_PART_BYTES);
         assert_eq!(ranges, (0..5).map(part).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_body_that_ends_early_every_time_is_the_stores_word_and_no_outage() {
+        let (mut store, _) = opened(10).await;
+        Arc::get_mut(&mut store).expect("the source is gone").is_empty = true;
+        let target = ReadTarget { bucket: "b".into(), key: "k".into(), version_id: None, etag: None };
+        let source = RemoteSource::open(store, target, false).await.expect("it is there");
+        let error = read(&source).await.expect_err("nothing comes");
+        let error = error.into_inner().expect("ours").downcast::<SourceError>().expect("of the source");
+        let error = error.0.downcast::<StoreError>().expect("of the store");
+        assert!(matches!(&error, StoreError::Refused { code, .. } if code == "WrongLength"), "{error}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

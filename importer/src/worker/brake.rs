@@ -310,7 +310,11 @@ impl Brake {
             if !gate.in_vain {
                 gate.next_try = now;
             }
-            self.forget(place.cause);
+            if self.causes.contains_key(&place.cause) {
+                self.forget(place.cause);
+            } else {
+                self.gates.remove(place);
+            }
         }
     }
 

@@ -109,6 +109,18 @@ impl Brakes {
         dataset.and_then(|index| self.dataset_names.get(index)).map_or("", String::as_str)
     }
 
+    /// Changes the brake and, where that ends a cause, says so.
+    fn change(&self, change: impl FnOnce(&mut Brake)) {
+        let mut brake = self.lock();
+        let n_causes = brake.causes().count();
+        change(&mut brake);
+        let is_news = brake.causes().count() != n_causes;
+        drop(brake);
+        if is_news {
+            self.tell();
+        }
+    }
+
     /// Shows for what objects fail.
     fn tell(&self) {
         let mut lines = BTreeMap::new();
@@ -179,7 +191,7 @@ impl Drop for Stake<'_> {
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         if !self.places.is_empty() {
-            self.brakes.lock().tried(&self.places, Instant::now());
+            self.brakes.change(|brake| brake.tried(&self.places, Instant::now()));
             self.brakes.changed.notify_waiters();
         }
     }
@@ -192,6 +204,31 @@ struct Ticket<'a> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.brakes.lock().leave(self.number);
+        self.brakes.change(|brake| brake.leave(self.number));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cause_that_ends_with_the_last_who_waited_is_shown_no_longer() {
+        let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::new(&["d".to_owned()])));
+        let patience = Duration::from_secs(60);
+        let brakes = Brakes::new(patience, false, vec!["d".to_owned()], Arc::clone(&health), metrics);
+        let class = Class { dataset: Some(0), prefix: String::new() };
+        let failure = Failure { scope: Scope::Dataset, ..Failure::new("access_denied", "no right".to_owned()) };
+        let mut stakes: Vec<_> = (0..3).map(|_| brakes.stake()).collect();
+        for stake in &mut stakes {
+            assert!(matches!(stake.judge(&class, &failure), Verdict::Wait(_)));
+        }
+        let mut waiting = Box::pin(brakes.pass(&class));
+        let passed = tokio::time::timeout(Duration::from_millis(20), &mut waiting).await;
+        assert!(passed.is_err(), "the gate is closed");
+        drop(stakes);
+        assert!(health.missing().contains("access_denied"), "somebody still waits");
+        drop(waiting);
+        assert_eq!(health.missing(), "");
     }
 }

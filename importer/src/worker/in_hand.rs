@@ -25,7 +25,8 @@ struct HeldMessage {
     received_at: Instant,
     sent_at: Option<DateTime<Utc>>,
     receive_count: u32,
-    body_bytes: usize,
+    /// About what it takes in memory.
+    bytes: usize,
     /// The handle turned out stale: somebody else has the message by now, extending it is over.
     lost: bool,
 }
@@ -37,6 +38,8 @@ impl InHand {
         if let Some(known) = held.get_mut(&message.message_id) {
             known.receipt_handle.clone_from(&message.receipt_handle);
             known.receive_count = message.receive_count;
+            // What SQS allows is counted from the latest receive.
+            known.received_at = Instant::now();
             known.lost = false;
             return false;
         }
@@ -47,11 +50,18 @@ impl InHand {
                 received_at: Instant::now(),
                 sent_at: message.sent_at,
                 receive_count: message.receive_count,
-                body_bytes: message.body.len(),
+                bytes: message.body.len(),
                 lost: false,
             },
         );
         true
+    }
+
+    /// Counts what the records of a message take that are under way at once.
+    pub fn weigh(&self, message: &Message, n_records: usize) {
+        if let Some(held) = self.lock().get_mut(&message.message_id) {
+            held.bytes = message.body.len() + n_records * RECORD_BYTES;
+        }
     }
 
     /// Lets a message go and returns its newest receipt handle.
@@ -95,7 +105,7 @@ impl InHand {
     #[must_use]
     pub fn room(&self) -> usize {
         let held = self.lock();
-        let bytes: usize = held.values().map(|held| held.body_bytes).sum();
+        let bytes: usize = held.values().map(|held| held.bytes).sum();
         if bytes >= MAX_HELD_BYTES { 0 } else { MAX_HELD.saturating_sub(held.len()) }
     }
 
@@ -103,7 +113,7 @@ impl InHand {
     #[must_use]
     pub fn is_filling(&self) -> bool {
         let held = self.lock();
-        let bytes: usize = held.values().map(|held| held.body_bytes).sum();
+        let bytes: usize = held.values().map(|held| held.bytes).sum();
         bytes >= MAX_HELD_BYTES / 4 * 3 || held.len() >= MAX_HELD / 4 * 3
     }
 
@@ -203,6 +213,8 @@ async fn extend(
 const MAX_HELD: usize = 1000;
 /// Their bodies at most.
 const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
+/// What a record takes while it is under way, in memory.
+const RECORD_BYTES: usize = 8 * 1024;
 
 /// How many messages to receive: those that can start soon, judged by how long objects take.
 #[derive(Debug)]
@@ -258,6 +270,37 @@ mod tests {
         quick.measured(Duration::from_millis(5));
         assert_eq!(quick.wanted(4, 4, 0), 10, "quick objects: a full batch ahead");
         assert_eq!(quick.wanted(4 + MAX_WAITING, 4, 0), 0);
+    }
+
+    fn message(body: &str) -> Message {
+        Message {
+            message_id: "m".into(),
+            receipt_handle: "h".into(),
+            body: body.into(),
+            receive_count: 1,
+            sent_at: None,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn a_message_received_again_is_ours_for_as_long_as_one_received_first() {
+        let in_hand = InHand::default();
+        assert!(in_hand.take(&message("")));
+        let long_ago = Instant::now().checked_sub(HOLD_LIMIT).expect("clocks count from earlier");
+        in_hand.lock().get_mut("m").expect("it is in hand").received_at = long_ago;
+        assert_eq!(in_hand.to_extend(), [], "SQS allows no more");
+        assert!(!in_hand.take(&message("")));
+        assert_eq!(in_hand.to_extend().len(), 1);
+    }
+
+    #[test]
+    fn there_is_no_room_beside_messages_of_many_records() {
+        let in_hand = InHand::default();
+        in_hand.take(&message("x"));
+        assert!(in_hand.room() > 0);
+        in_hand.weigh(&message("x"), MAX_HELD_BYTES / RECORD_BYTES);
+        assert_eq!(in_hand.room(), 0);
     }
 
     #[tokio::test]

@@ -8,13 +8,10 @@ use aws_credential_types::{
     provider::{self, ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future},
 };
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
-use tokio::{
-    sync::Mutex,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 /// How long credentials are used before somebody asks here again; the SDK asks up to 10 s earlier.
@@ -24,6 +21,8 @@ const USED_FOR: Duration = Duration::from_secs(20);
 const RENEWED_BEFORE: Duration = Duration::from_secs(300);
 /// How long the whole chain may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a call waits for it that could do with what is there: less than it has for an attempt.
+const CALLERS_PATIENCE: Duration = Duration::from_secs(5);
 /// Answers to callers that came together.
 const SAME_MOMENT: Duration = Duration::from_secs(2);
 
@@ -32,7 +31,9 @@ pub(super) fn provider(config: &SdkConfig, refusals: Refusals) -> SharedCredenti
     SharedCredentialsProvider::new(Rereading(Arc::new(Shared {
         config: config.clone(),
         refusals,
+        asking: tokio::sync::Mutex::default(),
         kept: Mutex::default(),
+        failed: Mutex::default(),
     })))
 }
 
@@ -48,10 +49,14 @@ struct Rereading(Arc<Shared>);
 struct Shared {
     config: SdkConfig,
     refusals: Refusals,
+    /// One asks at a time.
+    asking: tokio::sync::Mutex<()>,
     kept: Mutex<Option<Kept>>,
+    /// When the chain last failed, and why.
+    failed: Mutex<Option<(Instant, String)>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Kept {
     credentials: Credentials,
     asked_at: Instant,
@@ -65,37 +70,65 @@ impl ProvideCredentials for Rereading {
         let shared = Arc::clone(&self.0);
         future::ProvideCredentials::new(async move {
             // A task of its own: a call with little time that gives up waiting leaves the answer to the next.
-            let asking = tokio::spawn(async move { shared.credentials().await });
-            asking.await.unwrap_or_else(|error| Err(CredentialsError::unhandled(error)))
+            let asked = Arc::clone(&shared);
+            let mut asking = tokio::spawn(async move { asked.credentials().await });
+            let answer = match timeout(CALLERS_PATIENCE, &mut asking).await {
+                Ok(answer) => answer,
+                Err(_) => match shared.usable() {
+                    Some(kept) => return Ok(brief(&kept.credentials)),
+                    None => asking.await,
+                },
+            };
+            answer.unwrap_or_else(|error| Err(CredentialsError::unhandled(error)))
         })
     }
 }
 
 impl Shared {
     async fn credentials(&self) -> provider::Result {
-        let mut kept = self.kept.lock().await;
+        let _asking = self.asking.lock().await;
         let refused = self.refusals.take();
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.is_good(refused)) {
+        if let Some(kept) = self.kept().as_ref().filter(|kept| kept.is_good(refused)) {
             return Ok(brief(&kept.credentials));
         }
-        match timeout(PATIENCE, self.ask())
-            .await
-            .unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(PATIENCE)))
-        {
-            Ok(credentials) => {
-                let answer = brief(&credentials);
-                *kept = Some(Kept { credentials, asked_at: Instant::now() });
-                Ok(answer)
+        // Whoever waited while another asked in vain gets the same answer, or they would ask one after the other.
+        let failed = self.failed().clone().filter(|(at, _)| at.elapsed() < SAME_MOMENT);
+        let why = match failed {
+            Some((_, why)) => why,
+            None => {
+                let error = match timeout(PATIENCE, self.ask()).await {
+                    Ok(Ok(credentials)) => {
+                        let answer = brief(&credentials);
+                        *self.kept() = Some(Kept { credentials, asked_at: Instant::now() });
+                        return Ok(answer);
+                    }
+                    Ok(Err(error)) => error,
+                    Err(_) => CredentialsError::provider_timed_out(PATIENCE),
+                };
+                let why = format!("{:#}", anyhow::Error::new(error));
+                warn!(error = why, "credentials could not be read");
+                *self.failed() = Some((Instant::now(), why.clone()));
+                why
             }
-            // A file that is being written, metadata that are silent: what is there may do for longer.
-            Err(error) => match kept.as_ref().filter(|kept| !kept.has_ended()) {
-                Some(kept) => {
-                    warn!(error = format!("{:#}", anyhow::Error::new(error)), "credentials could not be read again");
-                    Ok(brief(&kept.credentials))
-                }
-                None => Err(error),
-            },
+        };
+        // A file that is being written, metadata that are silent: what is there may do for longer.
+        match self.usable() {
+            Some(kept) => Ok(brief(&kept.credentials)),
+            None => Err(CredentialsError::provider_error(why)),
         }
+    }
+
+    /// Returns the credentials that were read last, if they have not ended.
+    fn usable(&self) -> Option<Kept> {
+        self.kept().clone().filter(|kept| !kept.has_ended())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks a chain of its own with a configuration of its own: both keep what they have read.
