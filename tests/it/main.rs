@@ -47,6 +47,7 @@ mod surroundings;
 mod templates;
 mod torture;
 mod units;
+mod upkeep;
 mod values;
 mod weeks;
 mod world;

@@ -1,0 +1,67 @@
+//! What the ledger costs Postgres: updates that stay on their pages, and what is kept beside it.
+
+use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs};
+use anyhow::{Context as _, Result};
+use penstock_tests::{aws::Options, wait};
+
+const UPDATES: &str = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables \
+                       WHERE schemaname = 'penstock' AND relname = ";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_of_the_ledger_stay_on_their_pages() -> Result<()> {
+    let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
+    const KEYS: i64 = 300;
+    // New objects, in groups and alone; then the same keys with other rows, and all of it once more.
+    for version in ["a", "b"] {
+        for id in 0..KEYS {
+            world.pipeline.put(&format!("pairs/{id}"), pairs(&[(id, version)])).await?;
+        }
+        world.drain(2).await?;
+    }
+    for id in 0..KEYS {
+        let message = serde_json::json!({"bucket": world.pipeline.bucket, "key": format!("pairs/{id}")});
+        world.pipeline.send(message.to_string()).await?;
+    }
+    world.drain(2).await?;
+    for (table, at_least) in [("object", 3 * KEYS), ("head", 2 * KEYS)] {
+        let (n_updates, n_hot) = updates(&world, table, at_least).await?;
+        println!("{table}: {n_hot} of {n_updates} updates are HOT");
+        assert!(n_hot * 100 >= n_updates * 98, "{table}: {n_hot} of {n_updates}");
+    }
+    Ok(())
+}
+
+/// Returns how many updates a table has seen and how many of them were HOT, once the statistics are there.
+async fn updates(world: &World, table: &str, at_least: i64) -> Result<(i64, i64)> {
+    wait::until("the statistics of the updates", LIMIT, || async {
+        let counted = world.database.rows(&format!("{UPDATES}'{table}'")).await?;
+        let (updates, hot) = counted[0].split_once(" | ").context("two numbers")?;
+        let (updates, hot): (i64, i64) = (updates.parse()?, hot.parse()?);
+        Ok((updates >= at_least).then_some((updates, hot)))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_unfinished_and_was_finished_is_kept_beside_the_ledger_whoever_writes_it() -> Result<()> {
+    let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
+    world.pipeline.put("pairs/1", pairs(&[(1, "a")])).await?;
+    world.drain(1).await?;
+    let beside = "SELECT (SELECT count(*) FROM penstock.unfinished), (SELECT count(*) FROM penstock.finished)";
+    assert_eq!(world.database.rows(beside).await?, ["0 | 1"]);
+    // By hand, as a release that knows nothing of these tables writes.
+    for (change, expected) in [
+        ("UPDATE penstock.object SET state = 'retrying'", "1 | 1"),
+        ("UPDATE penstock.object SET state = 'importing'", "1 | 1"),
+        ("UPDATE penstock.object SET state = 'failed', finished_at = clock_timestamp()", "0 | 2"),
+        ("UPDATE penstock.object SET state = 'importing'", "1 | 2"),
+        ("UPDATE penstock.head SET object_id = NULL; DELETE FROM penstock.object", "0 | 2"),
+    ] {
+        world.database.execute(change).await?;
+        assert_eq!(world.database.rows(beside).await?, [expected], "{change}");
+    }
+    world.database.execute("UPDATE penstock.finished SET at = at - interval '3 hours'").await?;
+    world.drain(1).await?;
+    assert_eq!(world.database.rows(beside).await?, ["0 | 0"], "heartbeats forget");
+    Ok(())
+}
