@@ -139,7 +139,7 @@ pub fn sort_load_error(error: LoadError) -> Sorted {
         }
         LoadError::Store(error) => sort_store_error(error),
         LoadError::ForceNeedsLineage => Sorted::Failed(Failure::new("force_refused", error.to_string())),
-        LoadError::Database(error) => sort_database_error(error),
+        LoadError::Database(error) | LoadError::Unstaged(error) => sort_database_error(error),
     }
 }
 

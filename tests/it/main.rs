@@ -12,6 +12,7 @@ mod dead_letters;
 mod describe;
 mod desk;
 mod dry_run;
+mod encodings;
 mod envelopes;
 mod fairness;
 mod forwarding;
