@@ -422,7 +422,8 @@ async fn an_import_whose_entry_is_pruned_meanwhile_begins_anew_at_once() -> Resu
             held.release();
             load
         };
-        load.finish(LIMIT).await?;
+        let status = load.wait_exit(LIMIT).await?;
+        assert!(status.success() && !load.stderr().contains("WARN"), "{at}: {}", load.stderr());
         let n_bad = usize::from(!bad.is_empty());
         assert_eq!(desk.ledger().await?, [format!("imported {} = 1 + 0 + {n_bad}", 1 + n_bad)], "{at}");
         assert_eq!(desk.rejects().await?.len(), n_bad, "{at}");
