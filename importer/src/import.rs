@@ -32,6 +32,8 @@ use tracing::{debug, info, instrument, warn};
 
 /// How long the catalog's description of a table is trusted, unless a load finds it wrong.
 const TARGET_TTL: Duration = Duration::from_secs(10);
+/// Pause before what failed for a reason that nobody foresaw is tried again; longer after each try.
+const ODD_PAUSE: Duration = Duration::from_millis(500);
 /// Pause before an object that was not there is looked for again.
 pub const MISSING_PAUSE: Duration = Duration::from_secs(2);
 /// Times an object may turn out overwritten between looking and reading before it is held.
@@ -452,6 +454,27 @@ struct Job<'a> {
     missed: bool,
 }
 
+/// Counts failures that nobody foresaw: they are tried again a few times, for they may pass.
+#[derive(Default)]
+struct Odd {
+    n_seen: u32,
+}
+
+impl Odd {
+    /// Returns, after a pause, whether to try again.
+    async fn may_pass(&mut self, sorted: &Sorted) -> bool {
+        if !matches!(sorted, Sorted::Failed(failure) if failure.reason == outcome::ODD) {
+            return false;
+        }
+        self.n_seen += 1;
+        let again = self.n_seen < outcome::ODD_TRIES;
+        if again {
+            elsewhere(tokio::time::sleep(ODD_PAUSE * self.n_seen)).await;
+        }
+        again
+    }
+}
+
 /// How far a look at one version got.
 enum Step {
     Settled(Settled),
@@ -460,6 +483,8 @@ enum Step {
     /// The version is the one the event means, and not in everything what the event says of it.
     Misnamed(ObjectInfo),
     Missing(Recorded),
+    /// The attempt's entry was pruned before the import was over.
+    Pruned,
 }
 
 impl Job<'_> {
@@ -520,6 +545,8 @@ impl Job<'_> {
                     // The event's sequencer belongs to bytes that are gone; the object as it is now stands on its own.
                     pointer = ObjectPointer::new(&pointer.bucket, &pointer.key);
                 }
+                // At once: the next look records the attempt anew.
+                Step::Pruned => {}
                 Step::Missing(recorded) => {
                     // Noted before the second look, which may find another version and be about that one only.
                     let settled = self.settle(session, index, recorded, Outcome::Gone).await?;
@@ -606,11 +633,20 @@ impl Job<'_> {
         let mut stale_catalog_once = true;
         let mut may_add_columns = true;
         let mut new_columns = Vec::new();
+        let mut odd = Odd::default();
         loop {
             let target = match self.importer.target(session, index).await {
                 Ok(target) if new_columns.is_empty() => target,
                 Ok(target) => Arc::new(target.with_columns(&new_columns)),
-                Err(error) => return self.sorted(session, index, recorded, outcome::sort_table_error(error)).await,
+                Err(error) => {
+                    let sorted = outcome::sort_table_error(error);
+                    // The session may be in the middle of anything.
+                    *session = self.importer.session().await?;
+                    if odd.may_pass(&sorted).await {
+                        continue;
+                    }
+                    return self.sorted(session, index, recorded, sorted).await;
+                }
             };
             let opened = RemoteSource::open(Arc::clone(&self.importer.store), read.clone(), streamed).await;
             let source = match opened {
@@ -688,12 +724,19 @@ impl Job<'_> {
                     continue;
                 }
                 Err(error) => {
-                    let broken = matches!(error, load::LoadError::Database(_) | load::LoadError::Store(_));
+                    let broken = matches!(
+                        error,
+                        load::LoadError::Database(_) | load::LoadError::Unstaged(_) | load::LoadError::Store(_)
+                    );
                     let no_index = matches!(error, load::LoadError::NoUniqueIndex(_));
+                    let pruned = matches!(&error, load::LoadError::Database(error) if outcome::is_pruned(error));
                     let sorted = outcome::sort_load_error(error);
                     if broken {
                         // The old session's transaction is over with its connection; a new one takes its place.
                         *session = self.importer.session().await?;
+                    }
+                    if pruned {
+                        return Ok(Step::Pruned);
                     }
                     if (broken || no_index)
                         && stale_catalog_once
@@ -701,6 +744,10 @@ impl Job<'_> {
                     {
                         // The table may have changed since the catalog was read.
                         stale_catalog_once = false;
+                        self.importer.forget_target(index);
+                        continue;
+                    }
+                    if odd.may_pass(&sorted).await {
                         self.importer.forget_target(index);
                         continue;
                     }
@@ -742,20 +789,28 @@ impl Job<'_> {
             of_version,
             started: self.started,
         };
-        let removal = load::remove(session, &request).await;
-        let outcome = match removal {
-            Ok(Removal::Removed(n_rows)) => {
-                return Ok(self.settled(index, Some(recorded.object_id), Outcome::Removed(n_rows), false));
-            }
-            Ok(Removal::Superseded) => Outcome::Superseded,
-            Err(error) => match outcome::sort_remove_error(error) {
-                Sorted::Failed(failure) => {
-                    *session = self.importer.session().await?;
-                    Outcome::Failed(failure)
+        let mut odd = Odd::default();
+        let outcome = loop {
+            match load::remove(session, &request).await {
+                Ok(Removal::Removed(n_rows)) => {
+                    return Ok(self.settled(index, Some(recorded.object_id), Outcome::Removed(n_rows), false));
                 }
-                Sorted::Hold(outside, error) => return Err(Held { outside, error }),
-                Sorted::Missing | Sorted::Changed => unreachable!("a missing object is what a removal expects"),
-            },
+                Ok(Removal::Superseded) => break Outcome::Superseded,
+                Err(error) => {
+                    let sorted = outcome::sort_remove_error(error);
+                    if matches!(sorted, Sorted::Failed(_)) {
+                        *session = self.importer.session().await?;
+                    }
+                    if odd.may_pass(&sorted).await {
+                        continue;
+                    }
+                    match sorted {
+                        Sorted::Failed(failure) => break Outcome::Failed(failure),
+                        Sorted::Hold(outside, error) => return Err(Held { outside, error }),
+                        Sorted::Missing | Sorted::Changed => unreachable!("a missing object is what a removal expects"),
+                    }
+                }
+            }
         };
         self.settle(session, index, recorded, outcome).await
     }
@@ -1046,8 +1101,7 @@ async fn record_end(
 struct Unstorable;
 
 fn held_by_database(error: sqlx::Error) -> Held {
-    let code = error.as_database_error().and_then(|error| error.code());
-    if code.is_some_and(|code| matches!(&*code, "22P05" | "22021")) {
+    if ledger::lacks_characters(&error) {
         return Held { outside: Outside::Contention, error: Unstorable.into() };
     }
     match outcome::sort_database_error(error) {

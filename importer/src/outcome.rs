@@ -49,6 +49,12 @@ pub enum Scope {
     Dataset,
 }
 
+/// Reason of what nobody foresaw: it may pass, and is tried [`ODD_TRIES`] times before it is believed.
+pub const ODD: &str = "internal";
+
+/// Fewer take a passing oddity for lasting; more only keep an object waiting for its end.
+pub const ODD_TRIES: u32 = 3;
+
 /// What outside is broken when work has to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outside {
@@ -139,7 +145,7 @@ pub fn sort_load_error(error: LoadError) -> Sorted {
         }
         LoadError::Store(error) => sort_store_error(error),
         LoadError::ForceNeedsLineage => Sorted::Failed(Failure::new("force_refused", error.to_string())),
-        LoadError::Database(error) => sort_database_error(error),
+        LoadError::Database(error) | LoadError::Unstaged(error) => sort_database_error(error),
     }
 }
 
@@ -181,16 +187,37 @@ fn sort_source_error(error: anyhow::Error) -> Sorted {
         Some(StoreError::Refused { code, message }) => {
             sort_store_error(StoreError::Refused { code: code.clone(), message: message.clone() })
         }
-        Some(StoreError::Transient(_)) | None => Sorted::Hold(Outside::Store, error),
+        Some(StoreError::Transient(_)) => Sorted::Hold(Outside::Store, error),
+        None if error.chain().any(is_cut) => Sorted::Hold(Outside::Store, error),
+        None => Sorted::Failed(Failure::new(ODD, format!("{error:#}"))),
     }
+}
+
+/// Returns whether an error says that a connection was lost.
+fn is_cut(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, NotConnected, TimedOut,
+    };
+    let kinds =
+        [BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, NotConnected, TimedOut];
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| kinds.contains(&error.kind()))
 }
 
 /// Sorts an error of Postgres or of the way to it, by SQLSTATE
 /// ([PostgreSQL, Appendix A](https://www.postgresql.org/docs/current/errcodes-appendix.html)).
 #[must_use]
 pub fn sort_database_error(error: sqlx::Error) -> Sorted {
-    let sqlx::Error::Database(database) = &error else {
-        return Sorted::Hold(Outside::Postgres, anyhow::Error::new(error).context("talk to Postgres"));
+    let database = match &error {
+        sqlx::Error::Database(database) => database,
+        // The way to it, or nobody can tell whether it is: the session is given up, and the next one starts clean.
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
+            return Sorted::Hold(Outside::Postgres, anyhow::Error::new(error).context("talk to Postgres"));
+        }
+        sqlx::Error::RowNotFound => {
+            return Sorted::Hold(Outside::Contention, anyhow::anyhow!("an entry of the ledger was pruned meanwhile"));
+        }
+        // Values that cannot be sent or understood, and whatever else: only what is known to pass is waited for.
+        _ => return Sorted::Failed(Failure::new(ODD, format!("talk to Postgres: {}", kind_of(&error)))),
     };
     let code = database.code().unwrap_or_default().into_owned();
     let text = match database.try_downcast_ref::<PgDatabaseError>() {
@@ -198,6 +225,9 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
         None => condition(&code).to_owned(),
     };
     match (code.get(..2).unwrap_or_default(), code.as_str()) {
+        _ if is_pruned(&error) => {
+            Sorted::Hold(Outside::Contention, anyhow::anyhow!("an entry of the ledger was pruned meanwhile"))
+        }
         // Two sightings of one version recorded at the same moment; the next try finds the other's row.
         (_, "23505") if database.constraint() == Some("object_identity") => {
             Sorted::Hold(Outside::Contention, anyhow::anyhow!("{text} (SQLSTATE {code})"))
@@ -206,7 +236,9 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
         (_, "55P03" | "55006") | ("40", _) => {
             Sorted::Hold(Outside::Contention, anyhow::anyhow!("{text} (SQLSTATE {code})"))
         }
-        // Disk full, out of memory, query cancelled, I/O error, internal error, damaged data or index:
+        // What types and extensions say of what they did not expect.
+        (_, "XX000") => Sorted::Failed(Failure::new(ODD, format!("{text} (SQLSTATE {code})"))),
+        // Disk full, out of memory, query cancelled, I/O error, damaged data or index:
         // of this statement, and perhaps of no other.
         (_, "53100" | "53200" | "53000" | "57014") | ("58" | "XX", _) => {
             Sorted::Hold(Outside::Statement, anyhow::anyhow!("{text} (SQLSTATE {code})"))
@@ -222,6 +254,31 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
         }
         ("54", _) => Sorted::Failed(Failure::new("limits", format!("{text} (SQLSTATE {code})"))),
         _ => Sorted::Failed(Failure::new("schema", format!("{text} (SQLSTATE {code})"))),
+    }
+}
+
+/// Returns whether an entry of the ledger was pruned between two statements: the next attempt makes it anew.
+#[must_use]
+pub fn is_pruned(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::RowNotFound => true,
+        // A reject of it.
+        sqlx::Error::Database(said) => {
+            said.constraint() == Some("reject_object_id_fkey") && said.code().as_deref() == Some("23503")
+        }
+        _ => false,
+    }
+}
+
+/// Returns what kind of error the driver has, without what it holds: that may be a value.
+fn kind_of(error: &sqlx::Error) -> &'static str {
+    match error {
+        sqlx::Error::Protocol(_) => "a message that was not expected, or cannot be sent",
+        sqlx::Error::Encode(_) => "a value that cannot be sent",
+        sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => "an answer that cannot be read",
+        sqlx::Error::ColumnNotFound(_) | sqlx::Error::ColumnIndexOutOfBounds { .. } => "an answer without a column",
+        sqlx::Error::TypeNotFound { .. } => "a type that is not known",
+        _ => "an error of the driver",
     }
 }
 
@@ -361,6 +418,34 @@ mod tests {
         assert_eq!(without_values(&said("53100")), secret);
         assert_eq!(without_values(&Said { has_position: true, ..said("42703") }), secret);
         assert_eq!(without_values(&said("42501")), secret);
+    }
+
+    #[test]
+    fn only_what_is_known_to_pass_is_held() {
+        use std::io::{Error as Io, ErrorKind};
+        let held = |sorted| match sorted {
+            Sorted::Hold(outside, _) => Some(outside),
+            _ => None,
+        };
+        let reset = || Io::from(ErrorKind::ConnectionReset);
+        assert_eq!(held(sort_database_error(sqlx::Error::Io(reset()))), Some(Outside::Postgres));
+        assert_eq!(held(sort_database_error(sqlx::Error::RowNotFound)), Some(Outside::Contention));
+        for odd in [
+            sqlx::Error::Protocol("unexpected".into()),
+            sqlx::Error::Encode("value too large".into()),
+            sqlx::Error::ColumnNotFound("n".into()),
+            sqlx::Error::WorkerCrashed,
+        ] {
+            let sorted = sort_database_error(odd);
+            assert!(matches!(&sorted, Sorted::Failed(failure) if failure.reason == ODD), "{sorted:?}");
+        }
+        let read = |error: anyhow::Error| sort_decode_error(DecodeError::Source(error));
+        assert_eq!(held(read(StoreError::Transient(anyhow::anyhow!("503")).into())), Some(Outside::Store));
+        assert_eq!(held(read(anyhow::Error::new(reset()).context("read object"))), Some(Outside::Store));
+        for odd in [anyhow::anyhow!("5 bytes came for 7"), Io::from(ErrorKind::InvalidInput).into()] {
+            let sorted = read(odd);
+            assert!(matches!(&sorted, Sorted::Failed(failure) if failure.reason == ODD), "{sorted:?}");
+        }
     }
 
     #[test]

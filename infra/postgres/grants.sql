@@ -12,9 +12,11 @@ GRANT SELECT, INSERT, UPDATE ON penstock.head, penstock.object TO penstock_worke
 -- A version imported again replaces its rejects; a worker that ends, or was lost for an hour, loses its row.
 GRANT SELECT, INSERT, UPDATE, DELETE ON penstock.reject, penstock.workers TO penstock_worker;
 GRANT SELECT ON penstock.object_status, penstock.rejects TO penstock_worker;
+-- What the ledger's triggers keep beside it; heartbeats forget what was finished hours ago.
+GRANT SELECT, INSERT, UPDATE, DELETE ON penstock.unfinished, penstock.finished TO penstock_worker;
 
 -- The scaler reads what was finished and who is alive, and keeps its state, and its decisions for 90 days.
-GRANT SELECT ON penstock.head, penstock.object, penstock.workers TO penstock_scaler;
+GRANT SELECT ON penstock.head, penstock.object, penstock.finished, penstock.workers TO penstock_scaler;
 GRANT SELECT, INSERT, UPDATE ON penstock.pool_state TO penstock_scaler;
 GRANT SELECT, INSERT, DELETE ON penstock.decisions TO penstock_scaler;
 

@@ -5,10 +5,11 @@ use anyhow::Result;
 
 const TYPES: &str = "CREATE DOMAIN d3 AS varchar(3); CREATE DOMAIN c3 AS char(3); CREATE DOMAIN dd3 AS d3; \
     CREATE DOMAIN b3 AS bit(3); CREATE DOMAIN n52 AS numeric(5,2); CREATE DOMAIN dn AS name; \
-    CREATE DOMAIN t0 AS time(0); CREATE TYPE pair AS (a varchar(3), b int);";
+    CREATE DOMAIN t0 AS time(0); CREATE TYPE pair AS (a varchar(3), b int); \
+    CREATE TYPE named AS (n name, c \"char\", i int); CREATE TYPE nested AS (i int, ns named[]); CREATE DOMAIN dna AS name[];";
 
 /// A column's type, a text that an INSERT takes as it is, and one that it refuses or cuts.
-const MATRIX: [(&str, &str, &str); 22] = [
+const MATRIX: [(&str, &str, &str); 29] = [
     ("d3", "abc", "abcdef"),
     ("dd3", "abc", "abcdef"),
     ("c3", "abc", "abcdef"),
@@ -29,6 +30,17 @@ const MATRIX: [(&str, &str, &str); 22] = [
     ("char(3)[]", "{abc}", "{abc,abcdef}"),
     ("bit(3)[]", "{101}", "{101,10101}"),
     ("pair", "(abc,1)", "(abcdef,1)"),
+    ("named", "(short,x,1)", "(a_name_that_is_longer_than_the_sixty_three_bytes_that_a_name_holds_here,x,1)"),
+    ("named", "(short,x,1)", "(short,xy,1)"),
+    ("named[]", "{\"(short,x,1)\"}", "{\"(short,x,1)\",\"(short,xy,2)\"}"),
+    (
+        "nested",
+        "(1,\"{\"\"(short,x,1)\"\"}\")",
+        "(1,\"{\"\"(a_name_that_is_longer_than_the_sixty_three_bytes_that_a_name_holds_here,x,1)\"\"}\")",
+    ),
+    ("dna", "{short,NULL}", "{short,a_name_that_is_longer_than_the_sixty_three_bytes_that_a_name_holds_here}"),
+    ("named", "(,,)", "(,yz,)"),
+    ("named", "(\"a b\",x,1)", "(\"a_name_that_is_longer_than_the_sixty_three_bytes_that_a_name_holds_here\",x,1)"),
     ("interval day to second", "1 day", "one"),
     ("t0", "12:00:00", "25:00:00"),
 ];
@@ -171,5 +183,27 @@ async fn a_storm_of_bad_rows_ends_long_before_its_end() -> Result<()> {
     let error = desk.database.value("SELECT error FROM penstock.object_status").await?;
     let n_rejected: u64 = error.split(' ').next().unwrap_or_default().parse()?;
     assert!((10_000..100_000).contains(&n_rejected), "{error}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_a_trigger_leaves_out_are_counted_as_filtered() -> Result<()> {
+    let table = "CREATE TABLE t (id int PRIMARY KEY, v text, at int); \
+         INSERT INTO t VALUES (1, 'old', 1), (2, 'old', 1), (3, 'same', 1), (4, 'old', 9), (5, 'LOUD', 1); \
+         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ \
+         BEGIN IF TG_OP = 'UPDATE' AND OLD.id = 1 OR TG_OP = 'INSERT' AND NEW.id IN (2, 7) THEN RETURN NULL; END IF; \
+         IF NEW.id = 5 THEN NEW.v := upper(NEW.v); END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER g BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()";
+    for technique in ["direct", "staged"] {
+        let dataset = format!("table = \"t\"\nkey = [\"id\"]\nnewer = \"at\"\ntechnique = \"{technique}\"");
+        let desk = Desk::new(table, &dataset).await?;
+        // The update of 1 and the rows 2 and 7 are left out; 3 is as it was, 4 gives way, 5 becomes what it was; 6 is new.
+        let file = "id,v,at\n1,new,1\n2,new,1\n3,same,1\n4,new,2\n5,loud,1\n6,new,1\n7,new,1\n";
+        assert_eq!(desk.load("k.csv", file).await?, 0, "{technique}");
+        let counts = "SELECT rows_read, rows_written, rows_merged, rows_filtered FROM penstock.object_status";
+        assert_eq!(desk.database.rows(counts).await?, ["7 | 3 | 1 | 3"], "{technique}");
+        let rows = desk.database.rows("SELECT id, v FROM t ORDER BY id").await?;
+        assert_eq!(rows, ["1 | old", "2 | old", "3 | same", "4 | old", "5 | LOUD", "6 | new"], "{technique}");
+    }
     Ok(())
 }

@@ -59,6 +59,14 @@ async fn an_index_that_takes_more_columns_along_or_another_order_will_do() -> Re
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upsert_without_an_index_is_refused_before_its_object_is_read() -> Result<()> {
+    let desk = Desk::new("CREATE TABLE t (id int, v text)", KEYED).await?;
+    assert_eq!(desk.load("k.parquet", "PAR1 and nothing else").await?, 3);
+    assert_eq!(desk.ledger().await?, ["failed(schema)"], "and not corrupt");
+    Ok(())
+}
+
 /// The index goes when the catalog was read and the head is about to be locked.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_goes_away_under_a_running_importer_stops_it_before_the_first_row() -> Result<()> {

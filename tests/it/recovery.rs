@@ -1,6 +1,9 @@
 //! The commands that put things right: each safe to interrupt, and to run twice.
 
-use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs};
+use crate::{
+    desk::Desk,
+    world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs},
+};
 use anyhow::{Context as _, Result};
 use penstock_tests::{
     aws::{Depth, Options, Route},
@@ -389,6 +392,42 @@ async fn prune_leaves_an_entry_alone_whose_import_has_begun_meanwhile() -> Resul
     sqlx::raw_sql("COMMIT").execute(&mut importing).await?;
     prune.finish(LIMIT).await?;
     assert_eq!(world.database.value("SELECT count(*) FROM penstock.object").await?, "2");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_whose_entry_is_pruned_meanwhile_begins_anew_at_once() -> Result<()> {
+    // At its end, at its first reject (from then on the entry is locked), and between being found and being written at
+    // its begin.
+    for (at, bad) in [("csv_fields = $14", ""), ("INSERT INTO penstock.reject", "x,a\n"), ("", "")] {
+        let desk = Desk::new(PAIRS_TABLE, "table = \"pairs\"\nkey = [\"id\"]\nmax_rejects = 1").await?;
+        let file = desk.write("k.csv", format!("id,value\n1,a\n{bad}"))?;
+        desk.succeed(&["load", &file]).await?;
+        let entry = "FROM penstock.object WHERE id = (SELECT min(id) FROM penstock.object)";
+        desk.database.execute("UPDATE penstock.head SET object_id = NULL").await?;
+        let mut pruning = desk.database.connect().await?;
+        let proxy = desk.proxy().await?;
+        let load = desk.importer_through(&proxy, &["load", &file]);
+        let load = if at.is_empty() {
+            sqlx::raw_sql(&format!("BEGIN; DELETE {entry}")).execute(&mut pruning).await?;
+            let load = load.start()?;
+            desk.wait_for_a_blocked_session().await?;
+            sqlx::raw_sql("COMMIT").execute(&mut pruning).await?;
+            load
+        } else {
+            let held = proxy.add(Rule::when_client_sends(at, Action::HoldRequest));
+            let load = load.start()?;
+            held.fired(1, LIMIT).await?;
+            sqlx::raw_sql(&format!("DELETE {entry}")).execute(&mut pruning).await?;
+            held.release();
+            load
+        };
+        let status = load.wait_exit(LIMIT).await?;
+        assert!(status.success() && !load.stderr().contains("WARN"), "{at}: {}", load.stderr());
+        let n_bad = usize::from(!bad.is_empty());
+        assert_eq!(desk.ledger().await?, [format!("imported {} = 1 + 0 + {n_bad}", 1 + n_bad)], "{at}");
+        assert_eq!(desk.rejects().await?.len(), n_bad, "{at}");
+    }
     Ok(())
 }
 

@@ -204,6 +204,41 @@ async fn a_text_that_postgres_cannot_cast_is_refused() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_a_type_calls_an_internal_error_is_refused() -> Result<()> {
+    let table = "CREATE FUNCTION odd(n int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN IF n = 2 THEN \
+                 RAISE EXCEPTION 'n is odd' USING ERRCODE = 'XX000'; END IF; RETURN true; END $$; \
+                 CREATE DOMAIN even AS int CHECK (odd(VALUE)); CREATE TABLE t (id int, n even)";
+    check(table, "id,n\n1,1\n2,2\n3,3\n", "2 type", "1 | 1;3 | 3").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_internal_error_of_the_statement_fails_its_object_after_three_tries_and_may_pass_before() -> Result<()> {
+    let table = "CREATE TABLE t (id int, n int); CREATE SEQUENCE calls; CREATE TABLE fails (until bigint); \
+         INSERT INTO fails VALUES (3); CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF nextval('public.calls') < (SELECT until FROM public.fails) THEN \
+         RAISE EXCEPTION 'lost' USING ERRCODE = 'XX000'; END IF; RETURN NULL; END $$; \
+         CREATE TRIGGER g BEFORE INSERT ON t FOR EACH STATEMENT EXECUTE FUNCTION f()";
+    let desk = Desk::new(table, "table = \"t\"\nmode = \"append\"\nmax_rejects = 5\ntechnique = \"staged\"").await?;
+    let file = "id,n\n1,1\n2,2\n3,3\n";
+    assert_eq!(desk.load("k.csv", file).await?, 0);
+    desk.database.execute("UPDATE fails SET until = 1000000").await?;
+    assert_eq!(desk.load("l.csv", file).await?, 3);
+    assert_eq!(desk.ledger().await?, ["imported 3 = 3 + 0 + 0", "failed(internal)"]);
+    assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "3");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_may_be_called_as_anything_is_called_while_rows_are_halved() -> Result<()> {
+    let table = "CREATE TABLE t (id int, lo int, hi int, word text, said text, code text, \
+                 n_rows int CHECK (n_rows < 5), middle int, context text, in_table text)";
+    let row = |id: u32, n_rows: u32| format!("{id},1,2,w,s,c,{n_rows},3,x,y\n");
+    let file =
+        ["id,lo,hi,word,said,code,n_rows,middle,context,in_table\n", &row(1, 1), &row(2, 9), &row(3, 3)].concat();
+    check(table, &file, "2 check", "1 | 1 | 2 | w | s | c | 1 | 3 | x | y;3 | 1 | 2 | w | s | c | 3 | 3 | x | y").await
+}
+
 /// Appends a file of three rows of which the second is refused.
 async fn check(tables: &str, file: &str, reject: &str, rows: &str) -> Result<()> {
     let desk = Desk::new(tables, APPENDED).await?;

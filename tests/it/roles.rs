@@ -1,5 +1,6 @@
 //! The three roles of `infra/postgres/`: each can do its part, and none can do another's.
 
+use crate::desk::Desk;
 use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs};
 use anyhow::{Context as _, Result};
 use penstock_tests::{
@@ -219,4 +220,43 @@ impl Cast {
         let scaler = scaler.envs(self.world.pipeline.account.variables()).env("DATABASE_URL", self.url(role));
         scaler.run(LIMIT).await
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_a_role_change_nothing_of_what_is_loaded() -> Result<()> {
+    let table = "CREATE TABLE t (id int PRIMARY KEY, f float8, p point, b bytea, a text[], i interval, at timestamptz, \
+                 n int CHECK (n < 5))";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nmax_rejects = 5\ntechnique = \"staged\"";
+    let row = |id: u32, f: &str, n: u32| {
+        let values = r#""b":"\\x5c00ff","a":["c\\d",null],"i":"-1 day 02:00","at":"2026-03-04 05:06:07""#;
+        format!("{{\"id\":{id},\"f\":{f},\"p\":\"({f},1)\",{values},\"n\":{n}}}\n")
+    };
+    let file = row(1, "0.1234567890123456", 1) + &row(2, "0.1234567890123457", 9);
+    // A point is compared as a text, so what changes in its last digit shows only when that is written.
+    let changed = row(1, "0.1234567890123457", 1);
+    let mut loaded = Vec::new();
+    for settings in [
+        "",
+        "bytea_output = 'escape'; extra_float_digits = -15; standard_conforming_strings = off; array_nulls = off; \
+         intervalstyle = 'sql_standard'; datestyle = 'German, DMY'; timezone = 'Asia/Kathmandu'; \
+         statement_timeout = '60s'; lock_timeout = '5s'; transform_null_equals = on; synchronous_commit = off; \
+         plpgsql.variable_conflict = 'use_column'; backslash_quote = off; client_encoding = 'LATIN1'; xmloption = document",
+    ] {
+        let desk = Desk::new(table, dataset).await?;
+        let database = desk.database.name();
+        for setting in settings.split("; ").filter(|setting| !setting.is_empty()) {
+            desk.database.execute(&format!("ALTER DATABASE {database} SET {setting}")).await?;
+        }
+        for content in [&file, &changed] {
+            assert_eq!(desk.load("k.ndjson", content).await?, 0);
+        }
+        desk.database.execute(&format!("ALTER DATABASE {database} RESET ALL")).await?;
+        let rows = desk.database.rows("SELECT id, f, p::text, encode(b, 'hex'), a, i, at, n FROM t").await?;
+        let rejects =
+            desk.database.rows("SELECT row_number, class, convert_from(payload, 'UTF8') FROM penstock.rejects");
+        loaded.push((rows, rejects.await?, desk.ledger().await?));
+    }
+    assert!(loaded[0].0[0].contains("0.1234567890123457") && loaded[0].1[0].contains("5c00ff"), "{loaded:?}");
+    assert_eq!(loaded[0], loaded[1]);
+    Ok(())
 }

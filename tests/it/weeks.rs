@@ -79,13 +79,31 @@ async fn prune_takes_what_nobody_works_on_any_more() -> Result<()> {
 async fn an_entry_whose_worker_is_gone_says_that_it_waits_and_later_that_it_failed() -> Result<()> {
     let world = World::new(Options { route: Route::Nowhere, ..Options::default() }, PAIRS_TABLE, PAIRS).await?;
     world.drain(1).await?;
-    for (key, age) in [("new", "1 minute"), ("old", "2 hours"), ("lost", "16 days")] {
+    for (key, age) in
+        [("new", "1 minute"), ("old", "2 hours"), ("lost", "16 days"), ("known", "2 hours"), ("open", "2 hours")]
+    {
         world.database.execute(&unfinished(key, &format!("'importing', now() - interval '{age}'"))).await?;
     }
+    // A worker that has beaten, and one that has not for long and has a session, are still at it.
+    let mut session = world.database.connect().await?;
+    sqlx::raw_sql(
+        "UPDATE penstock.object o SET worker = h.key FROM penstock.head h WHERE h.id = o.head_id AND h.key IN ('known', 'open');
+         INSERT INTO penstock.workers (id, host, pid, version, state, slots, heartbeat_at, visibility_timeout_secs, started_at)
+         VALUES ('known', 'h', 1, 'v', 'busy', 1, now(), 30, now());
+         SET application_name = 'penstock importer open'",
+    )
+    .execute(&mut session)
+    .await?;
     world.drain(1).await?;
     assert_eq!(
         world.ledger().await?,
-        ["lost | failed | abandoned | 0", "new | importing | - | 0", "old | retrying | abandoned | 0"]
+        [
+            "known | importing | - | 0",
+            "lost | failed | abandoned | 0",
+            "new | importing | - | 0",
+            "old | retrying | abandoned | 0",
+            "open | importing | - | 0",
+        ]
     );
     Ok(())
 }

@@ -155,8 +155,20 @@ impl Postgres {
     /// # Errors
     /// When the server refuses.
     pub async fn create_database(self: &Arc<Self>) -> Result<Database> {
+        self.create_database_as("").await
+    }
+
+    /// Creates an empty database of this encoding, dropped with its handle.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn create_database_in(self: &Arc<Self>, encoding: &str) -> Result<Database> {
+        self.create_database_as(&format!("ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")).await
+    }
+
+    async fn create_database_as(self: &Arc<Self>, settings: &str) -> Result<Database> {
         let name = format!("t_{:016x}", fastrand::u64(..));
-        self.admin(&format!("CREATE DATABASE {name}")).await?;
+        self.admin(&format!("CREATE DATABASE {name} {settings}")).await?;
         Ok(Database::new(Arc::clone(self), name))
     }
 

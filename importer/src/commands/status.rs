@@ -56,7 +56,11 @@ const MAX_TABLE_ROWS: i64 = 1000;
 /// When Postgres is out of reach or the schema is not there.
 pub async fn run(config: &Config, status: &Status) -> anyhow::Result<ExitCode> {
     let mut connection = database::connect(&config.database, "penstock importer status").await?;
-    sqlx::query("SET timezone = 'UTC'").execute(&mut connection).await.context("set up the session")?;
+    // The heads of a million entries are joined in memory.
+    sqlx::raw_sql("SET timezone = 'UTC'; SET work_mem = '64MB'")
+        .execute(&mut connection)
+        .await
+        .context("set up the session")?;
     let mut out = BufWriter::new(io::stdout().lock());
     let printed = print(&mut connection, status, &mut out).await;
     output::unless_closed(printed.and_then(|exit| {
@@ -92,24 +96,28 @@ fn exit_of(object: Option<&ObjectName>, n_rows: u64) -> ExitCode {
     }
 }
 
-/// Returns `SELECT columns FROM penstock.object_status` for what was asked.
-fn query<'q>(columns: &str, status: &'q Status) -> QueryBuilder<'q, sqlx::Postgres> {
-    let mut query = QueryBuilder::new(format!("SELECT {columns} FROM penstock.object_status s WHERE true"));
+/// Returns `SELECT columns FROM (entries that were asked for) s`, of the newest so many where there is a limit.
+fn query<'q>(columns: &str, status: &'q Status, newest: Option<i64>) -> QueryBuilder<'q, sqlx::Postgres> {
+    let mut query = QueryBuilder::new(format!("SELECT {columns} FROM ({}", include_str!("status_entries.sql")));
     if let Some(object) = &status.object {
-        query.push(" AND bucket = ").push_bind(&object.bucket).push(" AND key = ").push_bind(&object.key);
+        query.push(" AND h.bucket = ").push_bind(&object.bucket).push(" AND h.key = ").push_bind(&object.key);
     }
     if let Some(state) = status.state {
-        query.push(" AND state = ").push_bind(state.as_str());
+        query.push(" AND o.state = ").push_bind(state.as_str());
     }
     if let Some(dataset) = &status.dataset {
-        query.push(" AND dataset = ").push_bind(dataset);
+        query.push(" AND h.dataset = ").push_bind(dataset);
     }
+    if let Some(newest) = newest {
+        query.push(" ORDER BY o.id DESC LIMIT ").push_bind(newest);
+    }
+    query.push(") s");
     query
 }
 
 /// Rows come one by one: a ledger has more than fits in memory.
 async fn print_json(connection: &mut PgConnection, status: &Status, out: &mut impl Write) -> anyhow::Result<u64> {
-    let mut query = query("row_to_json(s)::text", status);
+    let mut query = query("row_to_json(s)::text", status, None);
     query.push(" ORDER BY id");
     let mut rows = query.build_query_scalar::<String>().fetch(connection);
     let mut n_rows = 0;
@@ -122,7 +130,7 @@ async fn print_json(connection: &mut PgConnection, status: &Status, out: &mut im
 
 /// One block a version, with all that is known.
 async fn print_versions(connection: &mut PgConnection, status: &Status, out: &mut impl Write) -> anyhow::Result<u64> {
-    let mut query = query("row_to_json(s)", status);
+    let mut query = query("row_to_json(s)", status, None);
     query.push(" ORDER BY id");
     let rows: Vec<Value> =
         query.build_query_scalar().fetch_all(connection).await.context("read penstock.object_status")?;
@@ -138,15 +146,16 @@ async fn print_versions(connection: &mut PgConnection, status: &Status, out: &mu
 }
 
 async fn print_objects(connection: &mut PgConnection, status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
-    let columns = "row_to_json(s), count(*) OVER ()";
-    let mut query = query(columns, status);
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(MAX_TABLE_ROWS);
-    let rows: Vec<(Value, i64)> =
-        query.build_query_as().fetch_all(connection).await.context("read penstock.object_status")?;
+    let mut newest = query("row_to_json(s)", status, Some(MAX_TABLE_ROWS + 1));
+    newest.push(" ORDER BY id DESC");
+    let mut rows: Vec<Value> =
+        newest.build_query_scalar().fetch_all(&mut *connection).await.context("read penstock.object_status")?;
+    let more = rows.len() as i64 > MAX_TABLE_ROWS;
+    rows.truncate(MAX_TABLE_ROWS as usize);
     let mut table = Table::new(&[
         "dataset", "object", "state", "reason", "attempts", "read", "written", "rejected", "seen", "error",
     ]);
-    for (row, _) in &rows {
+    for row in &rows {
         let field = |name: &str| shown(&row[name]);
         let pointer = ObjectPointer::new(field("bucket"), field("key"));
         table.push([
@@ -165,8 +174,12 @@ async fn print_objects(connection: &mut PgConnection, status: &Status, out: &mut
     if !table.is_empty() {
         table.write(out, "")?;
     }
-    let n_all = rows.first().map_or(0, |(_, n_all)| *n_all);
-    if n_all > MAX_TABLE_ROWS {
+    if more {
+        let n_all: i64 = query("count(*)", status, None)
+            .build_query_scalar()
+            .fetch_one(connection)
+            .await
+            .context("count objects")?;
         output::line(out, &format!("the newest {MAX_TABLE_ROWS} of {n_all}; --json prints all"))?;
     }
     Ok(())
@@ -221,13 +234,17 @@ mod tests {
     #[test]
     fn only_what_was_asked_for_restricts_the_query() {
         let mut status = Status { object: None, state: None, dataset: None, json: false };
-        assert!(query("*", &status).sql().ends_with("WHERE true"));
+        let asked = |status: &Status| {
+            let sql = query("*", status, None).sql().to_owned();
+            sql.split_once("WHERE true").map(|(_, asked)| asked.trim().to_owned()).unwrap_or_default()
+        };
+        assert_eq!(asked(&status), ") s");
         status.state = Some(State::Failed);
         status.dataset = Some("d".into());
-        assert!(query("*", &status).sql().ends_with("WHERE true AND state = $1 AND dataset = $2"));
+        assert_eq!(asked(&status), "AND o.state = $1 AND h.dataset = $2) s");
         let object = ObjectName { bucket: "b".into(), key: "k".into() };
         let status = Status { object: Some(object), state: None, dataset: None, json: false };
-        assert!(query("*", &status).sql().ends_with("WHERE true AND bucket = $1 AND key = $2"));
+        assert_eq!(asked(&status), "AND h.bucket = $1 AND h.key = $2) s");
     }
 
     #[test]

@@ -28,7 +28,7 @@ mod to_json;
 pub(crate) mod trial;
 pub use declared::Declared;
 pub use kept::{KeptRows, PayloadForm, Refusal};
-pub use mapping::{EXTRAS_COLUMN, Mapping, Slot};
+pub use mapping::{EXTRAS_COLUMN, Mapping, Slot, Unstaged};
 pub use open::open;
 pub use row::{MAX_PAYLOAD_BYTES, RowEncoder};
 

@@ -1,7 +1,7 @@
 //! From a row's cells to a COPY tuple or a reject.
 
 use super::mapping::Requirement;
-use super::{Batch, Mapping, Reject};
+use super::{Batch, Mapping, Reject, Unstaged};
 use crate::encode::{CellError, DEFAULT_DEPTH, Value, encode_within};
 use std::{borrow::Cow, sync::Arc};
 
@@ -141,6 +141,12 @@ impl RowEncoder {
     ) {
         match encoded {
             Ok(()) => {
+                if let Some(Unstaged { class, column, message }) = self.mapping.unstaged(self.n_rows + 1).cloned() {
+                    batch.ends.pop();
+                    batch.data.truncate(batch.ends.last().copied().unwrap_or(0));
+                    let payload = payload();
+                    return self.record(class, column, message, &payload, payload.len() as u64, batch);
+                }
                 self.n_rows += 1;
                 batch.n_read += 1;
             }
@@ -254,6 +260,22 @@ mod tests {
             .map(|r| (r.row_number, r.class, r.column.as_deref(), r.payload.as_slice(), r.payload_length))
             .collect();
         assert_eq!(seen, [(2, "text", Some("name"), &b"the row"[..], 7), (3, "syntax", None, b"to", 70_000)]);
+    }
+
+    #[test]
+    fn a_row_that_the_database_will_not_take_is_a_reject_with_what_it_was() {
+        let (encoder, mut batch) = (encoder(), Batch::default());
+        let why = Unstaged { class: "text", column: Some("name".into()), message: "no such character".into() };
+        let mapping = Arc::into_inner(encoder.mapping).expect("the only one").without([(2, why)].into());
+        let mut encoder = RowEncoder::new(Arc::new(mapping));
+        for _ in 0..3 {
+            push(&mut encoder, &[Value::Int(1), Value::Text("x".into()), Value::Absent], &mut batch);
+        }
+        assert_eq!((batch.ends.len(), batch.n_read, encoder.n_rows()), (2, 3, 3));
+        assert_eq!(batch.data.len(), batch.ends[1]);
+        let reject = &batch.rejects[0];
+        assert_eq!((reject.row_number, reject.class, reject.payload.as_slice()), (2, "text", &b"the row"[..]));
+        assert_eq!(reject.column.as_deref(), Some("name"));
     }
 
     #[test]

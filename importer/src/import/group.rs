@@ -205,10 +205,11 @@ impl Importer {
         let counts = match load::load_group(session, &group).await {
             Ok(counts) => counts,
             Err(error) => {
+                let pruned = matches!(&error, load::LoadError::Database(error) if outcome::is_pruned(error));
                 return match outcome::sort_load_error(error) {
-                    Sorted::Hold(outside, error) => Err(Held { outside, error }),
+                    Sorted::Hold(outside, error) if !pruned => Err(Held { outside, error }),
                     // Each is told for itself when it is loaded alone; this session's transaction is over.
-                    Sorted::Failed(_) | Sorted::Missing | Sorted::Changed => {
+                    Sorted::Hold(..) | Sorted::Failed(_) | Sorted::Missing | Sorted::Changed => {
                         *session = self.session().await?;
                         Ok(())
                     }

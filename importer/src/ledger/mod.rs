@@ -177,6 +177,23 @@ pub struct Recorded {
 /// Of the database.
 pub async fn begin(connection: &mut PgConnection, attempt: &Attempt<'_>) -> sqlx::Result<Recorded> {
     let head_id = ensure_head(connection, attempt.head).await?;
+    for _ in 1..BEGIN_TRIES {
+        if let Some(recorded) = begin_once(connection, attempt, head_id).await? {
+            return Ok(recorded);
+        }
+    }
+    begin_once(connection, attempt, head_id).await?.ok_or(sqlx::Error::RowNotFound)
+}
+
+/// Times an entry may be pruned between being found and being written, before it is somebody else's turn.
+const BEGIN_TRIES: usize = 5;
+
+/// Records an attempt; none when its entry was there, and pruned before it was written.
+async fn begin_once(
+    connection: &mut PgConnection,
+    attempt: &Attempt<'_>,
+    head_id: i64,
+) -> sqlx::Result<Option<Recorded>> {
     let row = sqlx::query(include_str!("begin.sql"))
         .bind(head_id)
         .bind(attempt.is_delete)
@@ -188,9 +205,12 @@ pub async fn begin(connection: &mut PgConnection, attempt: &Attempt<'_>) -> sqlx
         .bind(attempt.worker)
         .bind(attempt.queue_url)
         .bind(attempt.event_time)
-        .fetch_one(connection)
+        .fetch_optional(connection)
         .await?;
-    Ok(Recorded { head_id, object_id: row.try_get("id")?, ever_imported: row.try_get("ever_imported")? })
+    let recorded = |row: PgRow| -> sqlx::Result<Recorded> {
+        Ok(Recorded { head_id, object_id: row.try_get("id")?, ever_imported: row.try_get("ever_imported")? })
+    };
+    row.map(recorded).transpose()
 }
 
 async fn ensure_head(connection: &mut PgConnection, head: &HeadKey) -> sqlx::Result<i64> {
@@ -372,16 +392,52 @@ pub struct Ended<'a> {
 /// # Errors
 /// Of the database.
 pub async fn finish_otherwise(connection: &mut PgConnection, object_id: i64, ended: &Ended<'_>) -> sqlx::Result<()> {
+    let written = write_end(connection, object_id, ended, ended.error.map(storable)).await;
+    match written {
+        // A file's words in it, which the database's encoding has no characters for.
+        Err(error) if lacks_characters(&error) => {
+            write_end(connection, object_id, ended, ended.error.map(|error| in_ascii(&storable(error)))).await
+        }
+        written => written,
+    }
+}
+
+async fn write_end(
+    connection: &mut PgConnection,
+    object_id: i64,
+    ended: &Ended<'_>,
+    error: Option<String>,
+) -> sqlx::Result<()> {
     sqlx::query(include_str!("finish_otherwise.sql"))
         .bind(object_id)
         .bind(ended.state)
         .bind(ended.reason)
-        .bind(ended.error.map(storable))
+        .bind(error)
         .bind(ended.forwarded_message_id)
         .bind(ended.duration_seconds)
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Returns whether a text could not be stored because the database's encoding lacks characters of it.
+#[must_use]
+pub fn lacks_characters(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| matches!(&*code, "22P05" | "22021"))
+}
+
+/// Returns text with what is beyond ASCII escaped.
+#[must_use]
+pub fn in_ascii(text: &str) -> String {
+    let mut ascii = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_ascii() {
+            true => ascii.push(character),
+            false => ascii.extend(character.escape_unicode()),
+        }
+    }
+    ascii
 }
 
 /// Corrects which version a row is of, by what the store says; false when another row stands for that version.

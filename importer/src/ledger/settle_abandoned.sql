@@ -9,7 +9,8 @@ SET state = CASE WHEN o.started_at < clock_timestamp() - interval '15 days' THEN
                        THEN clock_timestamp() ELSE o.finished_at END
 WHERE o.id IN (
     SELECT waiting.id
-    FROM penstock.object waiting
+    FROM penstock.unfinished
+    JOIN penstock.object waiting ON waiting.id = unfinished.object_id
     WHERE waiting.started_at < clock_timestamp() - interval '1 hour'
       AND (waiting.state = 'importing'
            OR waiting.state = 'retrying' AND waiting.started_at < clock_timestamp() - interval '15 days')
@@ -19,4 +20,4 @@ WHERE o.id IN (
           WHERE a.application_name = left('penstock importer ' || waiting.worker, 63)
             AND a.datname = current_database())
     LIMIT 1000
-    FOR UPDATE SKIP LOCKED)
+    FOR UPDATE OF waiting SKIP LOCKED)

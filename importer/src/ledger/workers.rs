@@ -47,7 +47,7 @@ pub struct WorkerRow {
 }
 
 /// Writes the heartbeat, and sweeps out rows nobody has beaten for an hour, unless backends of theirs are left:
-/// those may hold locks, and are only ended by the row.
+/// those may hold locks, and are only ended by the row. Settles what was abandoned, and forgets what was finished hours ago.
 ///
 /// # Errors
 /// Of the database.
@@ -75,7 +75,8 @@ pub async fn heartbeat(connection: &mut PgConnection, row: &WorkerRow) -> sqlx::
         .execute(&mut *connection)
         .await?;
     sqlx::query(include_str!("sweep_workers.sql")).execute(&mut *connection).await?;
-    sqlx::query(include_str!("settle_abandoned.sql")).execute(connection).await?;
+    sqlx::query(include_str!("settle_abandoned.sql")).execute(&mut *connection).await?;
+    sqlx::query(include_str!("forget_finished.sql")).execute(connection).await?;
     Ok(())
 }
 

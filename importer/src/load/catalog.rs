@@ -3,7 +3,11 @@
 use crate::{
     decode::{Column, EXTRAS_COLUMN},
     encode::PgType,
-    load::sql::{ABSENT, literal, quote, quote_pair},
+    ledger::in_ascii,
+    load::{
+        shorts::{Cuts, Types},
+        sql::{ABSENT, literal, quote, quote_pair},
+    },
 };
 use anyhow::Context;
 use sqlx::{Executor, PgConnection, Row};
@@ -36,6 +40,8 @@ pub struct Table {
     pub may_skip_equal: bool,
     /// Has BEFORE ROW triggers, which may leave rows out.
     pub may_drop_rows: bool,
+    /// The database's encoding has every character there is.
+    pub takes_any_text: bool,
 }
 
 /// A fillable column with what the merge must know beyond [`Column`].
@@ -54,6 +60,10 @@ pub struct TableColumn {
     pub default_sql: Option<String>,
     /// `GENERATED ALWAYS AS IDENTITY`: inserted with OVERRIDING SYSTEM VALUE, never updated.
     pub identity_always: bool,
+    /// Object id of the type.
+    pub type_oid: i64,
+    /// Where the type, made from a text, would cut it.
+    pub cuts: Option<Cuts>,
     /// The type has an `=` that means equal, which those without an order of their own may not have (json, xml,
     /// jsonpath, the geometric types); they are compared as texts.
     pub comparable: bool,
@@ -70,6 +80,8 @@ impl TableColumn {
             collate_sql: String::new(),
             default_sql: None,
             identity_always: false,
+            type_oid: 0,
+            cuts: None,
             comparable: false,
         }
     }
@@ -132,12 +144,27 @@ impl Table {
             has_rules: row.try_get("has_rules")?,
             may_skip_equal: row.try_get("may_skip_equal")?,
             may_drop_rows: row.try_get("may_drop_rows")?,
+            takes_any_text: row.try_get("takes_any_text")?,
         };
-        let rows = sqlx::query(include_str!("read_columns.sql")).bind(table.oid).fetch_all(connection).await?;
+        let rows = sqlx::query(include_str!("read_columns.sql")).bind(table.oid).fetch_all(&mut *connection).await?;
         for row in rows {
             table.add_column(&row, name)?;
         }
+        table.look_for_cuts(connection).await?;
         Ok(table)
+    }
+
+    /// Finds out which columns that texts are cast for would cut them. Of scalars and arrays the encoder knows.
+    async fn look_for_cuts(&mut self, connection: &mut PgConnection) -> Result<(), TableError> {
+        if self.columns.iter().all(|column| column.column.pg_type != PgType::Cast) {
+            return Ok(());
+        }
+        let rows = sqlx::query_as(include_str!("read_types.sql")).bind(self.oid).fetch_all(connection).await?;
+        let types: Types = rows.into_iter().map(|(oid, kind, parts)| (oid, (kind, parts))).collect();
+        for column in self.columns.iter_mut().filter(|column| column.column.pg_type == PgType::Cast) {
+            column.cuts = Cuts::of(column.type_oid, &types);
+        }
+        Ok(())
     }
 
     fn add_column(&mut self, row: &sqlx::postgres::PgRow, table: &str) -> Result<(), TableError> {
@@ -174,6 +201,13 @@ impl Table {
             (Some(only), None) => Some(only),
             _ => None,
         }
+    }
+
+    /// Returns text that is to be kept in the table's database: in characters that every encoding has, where this one
+    /// has not all. The names of columns it has.
+    #[must_use]
+    pub fn storable(&self, text: &str) -> String {
+        if self.takes_any_text || self.column(text).is_some() { text.to_owned() } else { in_ascii(text) }
     }
 
     /// Returns the columns as the decoder wants them.
@@ -222,6 +256,8 @@ fn table_column(
             .unwrap_or_default(),
         default_sql,
         identity_always: identity == "a",
+        type_oid,
+        cuts: None,
         comparable: row.try_get("comparable")?,
     })
 }

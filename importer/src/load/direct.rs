@@ -13,7 +13,9 @@ use super::{
     refused::is_refusal,
     rolled_back,
     run::{Projection, RowOrder, Run, count_flags},
+    spoil,
     sql::{LoadPlan, StagedColumn, quote},
+    write_rejects,
 };
 use crate::{
     config::Mode,
@@ -35,7 +37,8 @@ pub fn suits(table: &Table, columns: &[StagedColumn]) -> bool {
         && columns.iter().all(|c| c.target.column.pg_type != PgType::Cast && c.target.column.name != EXTRAS_COLUMN)
 }
 
-/// Returns whether some of the run's keys are in the table. Ends its own transaction.
+/// Returns whether some of the run's keys are in the table, or it has to be staged for another reason.
+/// Ends its own transaction.
 ///
 /// # Errors
 /// Of the database.
@@ -52,7 +55,15 @@ pub async fn any_key_is_known(
         out.extend_from_slice(tuple);
     })
     .await?;
-    copy.finish().await?;
+    match copy.finish().await {
+        Ok(_) => {}
+        // A row that staging does not take: it will say so.
+        Err(error) if is_refusal(&error) => {
+            connection.execute("ROLLBACK").await?;
+            return Ok(true);
+        }
+        Err(error) => return Err(error.into()),
+    }
     let known = sqlx::query_scalar(&plan.any_key_is_known()).fetch_one(&mut *connection).await?;
     // The staged rows go with the transaction; there is nothing to keep.
     connection.execute("ROLLBACK").await?;
@@ -190,7 +201,7 @@ pub async fn load(
     if let Err(error) = check_rejects(load, &staged, false) {
         return rolled_back(connection, error).await;
     }
-    ledger::insert_rejects(connection, load.recorded.object_id, opened.form, &straight.rejects).await?;
+    write_rejects(connection, load, opened.form, &straight.rejects).await?;
     let counts = Counts {
         read: staged.n_read,
         written: staged.n_staged - straight.merged,
@@ -208,7 +219,7 @@ pub async fn load(
             bytes: load.source.size(),
             technique: "direct",
             duration_seconds: load.seconds(),
-            csv_fields: opened.csv_fields(staged.n_rejected),
+            csv_fields: opened.csv_fields(&load.target.table, staged.n_rejected),
         },
     )
     .await?;
@@ -270,7 +281,7 @@ impl Straight<'_> {
         let (mut n_rows, mut n_bytes) = (0, 0);
         let next = loop {
             if !self.settle(&mut run, staged) {
-                copy.abort("to be staged").await?;
+                spoil(copy).await?;
                 return Ok(None);
             }
             for index in 0..run.n_ordered() {
@@ -347,7 +358,7 @@ impl Straight<'_> {
     async fn keep_rejects(&mut self, connection: &mut PgConnection, staged: &Staged) -> Result<(), LoadError> {
         check_rejects(self.load, staged, true)?;
         if self.reject_bytes > REJECTS_BYTES {
-            ledger::insert_rejects(connection, self.load.recorded.object_id, self.form, &self.rejects).await?;
+            write_rejects(connection, self.load, self.form, &self.rejects).await?;
             self.rejects.clear();
             self.reject_bytes = 0;
         }

@@ -11,7 +11,9 @@ SELECT c.oid::bigint AS oid,
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
            AND NOT drops.may
            AS may_skip_equal,
-       drops.may AS may_drop_rows
+       drops.may AS may_drop_rows,
+       -- SQL_ASCII takes bytes as they are.
+       current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII') AS takes_any_text
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 -- tgtype: 1 for each row, 2 before.

@@ -13,10 +13,12 @@ mod remove;
 mod replay;
 mod run;
 mod session;
+mod shorts;
 pub mod sql;
 mod sweep;
 pub mod target;
 pub mod technique;
+mod unstaged;
 
 pub use dry_run::{DryRun, dry_run};
 pub use group::{GROUPED, Group, Member, load_group};
@@ -29,19 +31,20 @@ use crate::{
     config::Mode,
     decode::{
         Column, DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, PayloadForm, Reject,
-        Source,
+        Source, Unstaged,
     },
     ledger::{self, Candidate, Counts, Imported, Recorded, Verdict, judge},
     object::{ObjectStore, ReadTarget, StoreError},
     order::same_version,
 };
-use catalog::TableColumn;
+use catalog::{Table, TableColumn};
 use distinct::DistinctKeys;
 use pipeline::{Decoded, Decoding, Shape};
 use run::RowOrder;
 use sql::{LoadPlan, Meets, Sampled, StagedColumn};
 use sqlx::{Executor, PgConnection, postgres::PgCopyIn};
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -176,6 +179,9 @@ pub enum LoadError {
     /// The store could not say which version is current.
     #[error("look for the current version")]
     Store(#[source] StoreError),
+    /// A row that only the staging table found to be one the database cannot hold.
+    #[error("stage rows")]
+    Unstaged(#[source] sqlx::Error),
     /// Postgres refused or was out of reach; `outcome::sort_database_error` says which.
     #[error("write to Postgres")]
     Database(#[from] sqlx::Error),
@@ -189,16 +195,33 @@ pub enum LoadError {
 /// [`LoadError`]; nothing was committed then, unless it is [`LoadError::Database`] out of the COMMIT itself:
 /// whether that one happened the head row tells.
 pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, LoadError> {
+    match attempt(session, load, BTreeMap::new()).await {
+        Err(LoadError::Unstaged(error)) => match unstaged::find(session, load).await? {
+            // By itself each row was taken.
+            none if none.is_empty() => Err(LoadError::Unstaged(error)),
+            unstaged => attempt(session, load, unstaged).await,
+        },
+        settled => settled,
+    }
+}
+
+/// Loads one object, but for the rows that are known to be refused by staging.
+async fn attempt(
+    session: &mut Session,
+    load: &Load<'_>,
+    unstaged: BTreeMap<u64, Unstaged>,
+) -> Result<Loaded, LoadError> {
     if load.candidate.force && load.target.mode == Mode::Append && !load.target.table.lineage_object {
         return Err(LoadError::ForceNeedsLineage);
     }
     let (mut decoding, opened) = open(load).await?;
     let mapping = match map_fields(load, &opened.fields)? {
-        Ok(mapping) => Arc::new(mapping),
+        Ok(mapping) => Arc::new(mapping.without(unstaged)),
         Err(new_columns) => return Ok(Loaded::NeedsColumns(new_columns)),
     };
     let mut columns = staged_columns(load.target, mapping.columns(), mapping.absent_flags())?;
     let staging = session.staging(&sql::staging_shape(&columns)).await?;
+    session.record_types(&columns).await?;
     let order = RowOrder::new(mapping.columns(), &load.target.key, load.target.newer.as_deref());
     decoding.set_shape(Shape { mapping: Arc::clone(&mapping), order: order.clone() });
     let connection = &mut session.connection;
@@ -310,7 +333,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
             bytes: load.source.size(),
             technique: "staged",
             duration_seconds: load.seconds(),
-            csv_fields: opened.csv_fields(staged.n_rejected),
+            csv_fields: opened.csv_fields(&load.target.table, staged.n_rejected),
         },
     )
     .await?;
@@ -327,10 +350,10 @@ struct Opened {
 
 impl Opened {
     /// Returns what it takes to read a CSV object's rejects again: the names of its fields.
-    fn csv_fields(&self, n_rejected: u64) -> Option<Vec<Option<String>>> {
+    fn csv_fields(&self, table: &Table, n_rejected: u64) -> Option<Vec<Option<String>>> {
         match &self.fields {
             _ if self.form != PayloadForm::Csv || n_rejected == 0 => None,
-            Fields::Named(fields) => Some(fields.iter().map(|field| Some(field.name.clone())).collect()),
+            Fields::Named(fields) => Some(fields.iter().map(|field| Some(table.storable(&field.name))).collect()),
             Fields::Positional(n_fields) => Some(vec![None; *n_fields]),
             Fields::Open => None,
         }
@@ -512,22 +535,56 @@ async fn stage(
             Ok(left) => next = left,
             Err(error @ LoadError::Database(_)) => return Err(error),
             Err(error) => {
-                copy.abort("the object cannot be read").await?;
+                spoil(copy).await?;
                 return Err(error);
             }
         }
         copy.send(COPY_TRAILER).await?;
-        copy.finish().await?;
+        match copy.finish().await {
+            Ok(_) => {}
+            Err(error) if refused::is_refusal(&error) => return Err(LoadError::Unstaged(error)),
+            Err(error) => return Err(error.into()),
+        }
         if staged.first_reject.is_none() {
             staged.first_reject = rejects.rows.first().map(|r| (r.row_number, r.class, r.column.clone()));
         }
         staged.n_rejected += rejects.rows.len() as u64;
         check_rejects(load, &staged, next.is_some())?;
-        ledger::insert_rejects(connection, load.recorded.object_id, form, &rejects.rows).await?;
+        write_rejects(connection, load, form, &rejects.rows).await?;
         rejects = Rejects::default();
     }
     staged.distinct = keys.distinct.holds();
     Ok(staged)
+}
+
+/// Writes rejects into the ledger.
+async fn write_rejects(
+    connection: &mut PgConnection,
+    load: &Load<'_>,
+    form: PayloadForm,
+    rejects: &[Reject],
+) -> sqlx::Result<()> {
+    let (table, object_id) = (&load.target.table, load.recorded.object_id);
+    if table.takes_any_text {
+        return ledger::insert_rejects(connection, object_id, form, rejects).await;
+    }
+    let storable = |reject: &Reject| Reject {
+        message: table.storable(&reject.message),
+        column: reject.column.as_deref().map(|name| table.storable(name)),
+        ..reject.clone()
+    };
+    let rejects: Vec<Reject> = rejects.iter().map(storable).collect();
+    ledger::insert_rejects(connection, object_id, form, &rejects).await
+}
+
+/// Ends a COPY in failure, also where the server has failed it already, and leaves the session fit for ROLLBACK.
+async fn spoil(mut copy: PgCopyIn<&mut PgConnection>) -> sqlx::Result<()> {
+    // CopyFail would be answered by an earlier error that the driver does not expect.
+    copy.send(&i16::MAX.to_be_bytes()[..]).await?;
+    match copy.finish().await {
+        Ok(_) | Err(sqlx::Error::Database(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Fails an object with too many rejects: at once where that is sure, else at its end.
@@ -790,6 +847,9 @@ async fn write_staged(
         let (n_found, n_updated) = merge_counts(connection, plan, &sql, object_id).await?;
         n_keys = (n_found == n_updated).then_some(n_found);
     }
+    if plan.counts_left_alone() {
+        connection.execute(sql::RESET_LEFT_ALONE).await?;
+    }
     let (n_keys, n_written) = match n_keys {
         // All were there and changed: nothing is left to insert.
         Some(n_keys) => (n_keys, n_keys),
@@ -798,6 +858,11 @@ async fn write_staged(
     let gave_way =
         if plan.newer_is_absent() { gave_way_before } else { count_gave_way(&mut *connection, plan).await? };
     let left_out = match plan.table.may_drop_rows {
+        // What was neither written nor left as it is a trigger has left out, of new rows and of changes.
+        true if plan.counts_left_alone() => {
+            let n_left_alone: i64 = sqlx::query_scalar(sql::LEFT_ALONE).fetch_one(connection).await?;
+            n_keys - (n_written + n_left_alone).min(n_keys)
+        }
         true => {
             let n_present: i64 = sqlx::query_scalar(&plan.count_present()).fetch_one(connection).await?;
             n_keys - n_present.max(n_written).min(n_keys)

@@ -4,7 +4,10 @@ use super::{
     run::{RowOrder, Run},
     sweep::Sweep,
 };
-use crate::decode::{self, Batch, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, RowReader, Source};
+use crate::{
+    decode::{self, Batch, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, RowReader, Source},
+    object::StoreError,
+};
 use std::sync::{Arc, mpsc::TryRecvError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -74,9 +77,11 @@ impl Decoding {
 
     /// Returns what comes next.
     pub async fn next(&mut self) -> Decoded {
-        super::liveness::elsewhere(self.receiver.recv())
-            .await
-            .unwrap_or_else(|| Decoded::Failed(DecodeError::Source(anyhow::anyhow!("the decoding thread ended early"))))
+        super::liveness::elsewhere(self.receiver.recv()).await.unwrap_or_else(|| {
+            // The process is about to end, or out of threads.
+            let ended = StoreError::Transient(anyhow::anyhow!("the decoding thread ended early"));
+            Decoded::Failed(DecodeError::Source(ended.into()))
+        })
     }
 
     /// Lets decoding go on; called once, after [`Decoded::Fields`].

@@ -1,6 +1,8 @@
 -- Placeholders: {staging} table, {statement} literal of the merge of rows $2 to $3 for object $1, {object_id},
 -- {allowed} rejects, {row} what is kept of a staged row, as jsonb. Ranges are taken in row order and stay merged when they go through, so of two rows that
 -- exclude each other the first one stands.
+-- The staging table has the target's columns, whatever they are called.
+#variable_conflict use_variable
 DECLARE
     merge_range constant text := {statement};
     from_row bigint[];

@@ -1,12 +1,12 @@
 //! The second chance of an object's rejects: what fits by now loads beside the object's other rows.
 
 use super::{
-    LoadError, Session, StagedColumn, Target, hold_unique_index, merge_refused, refused, rolled_back, sql,
-    staged_columns, write_staged,
+    LoadError, Session, StagedColumn, Target, copy_rows, hold_unique_index, merge_refused, refused, rolled_back,
+    run::row_number, sql, staged_columns, unstaged, write_staged,
 };
 use crate::{
     config::Mode,
-    decode::{Batch, EXTRAS_COLUMN, KeptRows, Mapping, MappingSpec, OnNewField, PayloadForm},
+    decode::{Batch, EXTRAS_COLUMN, KeptRows, Mapping, MappingSpec, OnNewField, PayloadForm, Refusal, Unstaged},
     ledger::{
         self,
         rejects::{self, Second, Waiting},
@@ -81,6 +81,9 @@ pub async fn replay_rejects(session: &mut Session, replay: &ReplayRejects<'_>) -
     for mut lane in lanes {
         run(connection, replay, &mut lane, &mut second, &mut cut).await?;
     }
+    for (_, refusal) in &mut second.refused {
+        refusal.message = replay.target.table.storable(&refusal.message);
+    }
     rejects::settle(connection, replay.waiting.object_id, &second).await?;
     connection.execute("COMMIT").await?;
     Ok(Replayed::Done { second, cut })
@@ -107,6 +110,7 @@ async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadFo
     let columns = staged_columns(target, mapping.columns(), mapping.absent_flags())?;
     rows.set_mapping(Arc::new(mapping));
     let staging = session.staging(&sql::staging_shape(&columns)).await?;
+    session.record_types(&columns).await?;
     Ok(Lane { form, rows, columns, staging })
 }
 
@@ -170,15 +174,48 @@ async fn stage(
                 second.refused.push((i64::try_from(reject.row_number).unwrap_or(i64::MAX), refusal));
             }
         }
-        if batch.ends.is_empty() {
+        let rows = (0..batch.ends.len()).map(|index| {
+            let start = index.checked_sub(1).map_or(0, |before| batch.ends[before]);
+            &batch.data[start..batch.ends[index]]
+        });
+        let rows: Vec<&[u8]> = rows.collect();
+        if rows.is_empty() {
             continue;
         }
-        n_staged += batch.ends.len();
-        let mut copy = connection.copy_in_raw(&copy_sql).await?;
-        copy.send(super::COPY_HEADER).await?;
-        copy.send(batch.data).await?;
-        copy.send(super::COPY_TRAILER).await?;
-        copy.finish().await?;
+        if copy(connection, &copy_sql, &rows).await?.is_ok() {
+            n_staged += rows.len();
+            continue;
+        }
+        // Which of them the database cannot hold shows one by one.
+        for row in rows {
+            match copy(connection, &copy_sql, &[row]).await? {
+                Ok(()) => n_staged += 1,
+                Err(error) => {
+                    let names = lane.columns.iter().map(|column| column.target.column.name.as_str());
+                    let Unstaged { class, column, message } = unstaged::why(names, &error);
+                    let row_number = i64::try_from(row_number(row)).unwrap_or(i64::MAX);
+                    second.refused.push((row_number, Refusal { class: class.to_owned(), column, message }));
+                }
+            }
+        }
+    }
+}
+
+/// Copies rows into staging; the inner error is a refusal of one of them, and none is staged then.
+async fn copy(connection: &mut PgConnection, copy_sql: &str, rows: &[&[u8]]) -> sqlx::Result<Result<(), sqlx::Error>> {
+    connection.execute("SAVEPOINT penstock_stage").await?;
+    let mut copy = connection.copy_in_raw(copy_sql).await?;
+    copy_rows(&mut copy, rows.iter().copied(), |tuple, out| out.extend_from_slice(tuple)).await?;
+    match copy.finish().await {
+        Ok(_) => {
+            connection.execute("RELEASE SAVEPOINT penstock_stage").await?;
+            Ok(Ok(()))
+        }
+        Err(error) if refused::is_refusal(&error) => {
+            connection.execute("ROLLBACK TO SAVEPOINT penstock_stage").await?;
+            Ok(Err(error))
+        }
+        Err(error) => Err(error),
     }
 }
 

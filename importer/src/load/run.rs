@@ -21,6 +21,13 @@ const LENGTH_BYTES: usize = 4;
 /// Bytes of the row number, the first field of every tuple, with its length.
 pub const ROW_FIELD_BYTES: usize = LENGTH_BYTES + 8;
 
+/// Returns a tuple's row number.
+#[must_use]
+pub fn row_number(tuple: &[u8]) -> u64 {
+    let bytes = tuple.get(COUNT_BYTES + LENGTH_BYTES..COUNT_BYTES + ROW_FIELD_BYTES);
+    bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
 /// How the bytes of a type compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {

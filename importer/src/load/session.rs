@@ -1,11 +1,16 @@
 //! One slot's connection to Postgres, and what is known to exist in its session.
 
-use super::liveness::{self, GivenUp, Watch};
+use super::{
+    liveness::{self, GivenUp, Watch},
+    shorts::create_record_type,
+    sql::StagedColumn,
+};
 use crate::database;
 use anyhow::Context;
 use service::postgres::Server;
 use sqlx::{Executor, PgConnection};
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,6 +22,12 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Least `work_mem` of a session, in KiB: what a merge sorts its rows in. Postgres's own default of 4 MiB makes it write
 /// them to disk and read them again; more would have to be multiplied by all the workers' slots.
 const MERGE_KIB: u32 = 32 * 1024;
+
+/// Settings of a role that would change what values mean, or are written as; and a commit that is not on disk when its
+/// message is deleted is none.
+const ROLE_SETTINGS: &str = "SET bytea_output = 'hex'; SET extra_float_digits = 1; SET standard_conforming_strings = on; \
+    SET array_nulls = on; SET transform_null_equals = off; SET intervalstyle = 'postgres'; SET xmloption = content; \
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';";
 
 /// Where sessions come from: makes connections and keeps count of their backends.
 #[derive(Clone)]
@@ -54,7 +65,7 @@ impl Sessions {
         let settings = format!(
             "SET default_transaction_isolation = 'read committed'; \
              SET client_min_messages = warning; SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; \
-             SET lock_timeout = {}; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+             {ROLE_SETTINGS} SET lock_timeout = {}; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
              SELECT set_config(name, '0', false) FROM pg_settings \
              WHERE name IN ('idle_session_timeout', 'transaction_timeout'); \
              SET jit = off; SELECT set_config(name, '{MERGE_KIB}kB', false) FROM pg_settings \
@@ -69,7 +80,16 @@ impl Sessions {
         let (backend, version) = server.answer("ask for the backend's pid", ask).await?;
         self.lock().push(backend);
         let backends = Arc::clone(&self.backends);
-        Ok(Session { connection, server, version, backend, backends, stagings: Vec::new(), n_stagings: 0 })
+        Ok(Session {
+            connection,
+            server,
+            version,
+            backend,
+            backends,
+            stagings: Vec::new(),
+            n_stagings: 0,
+            record_types: BTreeSet::new(),
+        })
     }
 
     /// Does work on a session, which ends when its backend is found not to answer; see [`super::liveness`]. Somebody must
@@ -147,6 +167,8 @@ pub struct Session {
     /// Shapes and names of the staging tables there are, the one used last at the end.
     stagings: Vec<(String, String)>,
     n_stagings: u64,
+    /// Widths of the records of texts there are.
+    record_types: BTreeSet<usize>,
 }
 
 /// Staging tables of a session at most: each costs catalog rows, and every commit empties each of them.
@@ -191,6 +213,22 @@ impl Session {
         self.connection.execute(create.as_str()).await?;
         self.stagings.push((shape.to_owned(), name.clone()));
         Ok(name)
+    }
+
+    /// Makes the types that the statements for these columns take texts apart with. Called outside a transaction.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn record_types(&mut self, columns: &[StagedColumn]) -> sqlx::Result<()> {
+        let mut widths = BTreeSet::new();
+        columns.iter().filter_map(|column| column.target.cuts.as_ref()).for_each(|cuts| cuts.add_widths(&mut widths));
+        for width in widths {
+            if !self.record_types.contains(&width) {
+                self.connection.execute(create_record_type(width).as_str()).await?;
+                self.record_types.insert(width);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,14 @@ pub const STAGED_ROW: &str = "penstock_row";
 /// Prefix of staged flags that say a JSON row did not have the field; the suffix is the column's place.
 pub const ABSENT: &str = "penstock_absent_";
 
+/// Counts a row that is left as it is, and is false.
+const COUNT_LEFT_ALONE: &str = "set_config('penstock.n_left_alone', (coalesce(nullif(current_setting(\
+    'penstock.n_left_alone', true), ''), '0')::bigint + 1)::text, true) IS NULL";
+/// Begins to count them.
+pub const RESET_LEFT_ALONE: &str = "SET LOCAL penstock.n_left_alone = 0";
+/// How many were counted.
+pub const LEFT_ALONE: &str = "SELECT current_setting('penstock.n_left_alone')::bigint";
+
 /// Keeps a statement to a range of staged rows.
 const RANGE: &str = " WHERE penstock_row BETWEEN $2 AND $3";
 
@@ -104,6 +112,14 @@ impl Sampled {
     }
 }
 
+/// Returns the text of a column that is cast to its type, or, where that would cut it, an error of class 22.
+fn whole_text(column: &StagedColumn, name: &str) -> String {
+    let Some(cuts) = &column.target.cuts else { return name.to_owned() };
+    // What an assignment to varchar(63) says of a text that is longer in any case; not before it is one.
+    let refused = format!("pg_catalog.\"varchar\"(({name} || repeat('x', 64))::varchar, 67, false)::text");
+    format!("(CASE WHEN {} THEN {refused} ELSE {name} END)", cuts.condition(name))
+}
+
 /// Returns the body of `CREATE TEMP TABLE` for the staged columns; equal text means an equal shape.
 #[must_use]
 pub fn staging_shape(columns: &[StagedColumn]) -> String {
@@ -177,8 +193,14 @@ impl LoadPlan<'_> {
         if updated.is_empty() {
             sql.push_str("NOTHING");
         } else {
-            let set = self.set(&updated, "excluded");
-            let _ = write!(sql, "UPDATE SET {set} WHERE {}", self.changes(&updated, "excluded"));
+            let (set, changes) = (self.set(&updated, "excluded"), self.changes(&updated, "excluded"));
+            // Every row that meets another comes by here once, unless a trigger has left it out before.
+            let counted = if self.table.may_drop_rows {
+                format!("CASE WHEN {changes} THEN true ELSE {COUNT_LEFT_ALONE} END")
+            } else {
+                changes
+            };
+            let _ = write!(sql, "UPDATE SET {set} WHERE {counted}");
         }
         let _ = write!(sql, " RETURNING 1) SELECT {}, (SELECT count(*) FROM merged)", self.n_keys());
         sql
@@ -295,6 +317,13 @@ impl LoadPlan<'_> {
     #[must_use]
     pub fn newer_is_absent(&self) -> bool {
         self.newer.is_some_and(|newer| !self.written().iter().any(|c| c.target.column.name == newer))
+    }
+
+    /// Returns whether [`Self::upsert`] counts the rows that it leaves as they are, between [`RESET_LEFT_ALONE`] and
+    /// [`LEFT_ALONE`].
+    #[must_use]
+    pub fn counts_left_alone(&self) -> bool {
+        self.table.may_drop_rows && !self.updated().is_empty()
     }
 
     /// Returns the count of staged keys that are in the table; after [`Self::upsert`] all are, but for rows that a trigger
@@ -465,7 +494,7 @@ impl LoadPlan<'_> {
         for column in written {
             let name = quote(&column.target.column.name);
             let mut value = if column.target.column.pg_type == PgType::Cast {
-                format!("{name}::{}{}", column.target.cast_sql, column.target.collate_sql)
+                format!("{}::{}{}", whole_text(column, &name), column.target.cast_sql, column.target.collate_sql)
             } else {
                 name.clone()
             };

@@ -160,13 +160,48 @@ fn file_error(error: std::io::Error, path: &str) -> StoreError {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => StoreError::Missing,
         ErrorKind::PermissionDenied => StoreError::AccessDenied(format!("{path}: {error}")),
-        _ => StoreError::Transient(anyhow::Error::new(error).context(format!("read {path}"))),
+        _ if may_pass(&error) => StoreError::Transient(anyhow::Error::new(error).context(format!("read {path}"))),
+        kind => StoreError::Refused { code: kind.to_string(), message: format!("{path}: {error}") },
     }
+}
+
+/// Returns whether an error is of the machine's or the network's moment rather than of the file.
+fn may_pass(error: &std::io::Error) -> bool {
+    use ErrorKind::{
+        Interrupted, NetworkDown, NetworkUnreachable, OutOfMemory, ResourceBusy, StaleNetworkFileHandle, TimedOut,
+        WouldBlock,
+    };
+    /// Too many open files, of the system and of the process.
+    const OPEN_FILES: [i32; 2] = [23, 24];
+    let kinds = [
+        Interrupted,
+        NetworkDown,
+        NetworkUnreachable,
+        OutOfMemory,
+        ResourceBusy,
+        StaleNetworkFileHandle,
+        TimedOut,
+        WouldBlock,
+    ];
+    kinds.contains(&error.kind()) || error.raw_os_error().is_some_and(|code| OPEN_FILES.contains(&code))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_known_to_pass_is_waited_for() {
+        let sorted = |code| file_error(std::io::Error::from_raw_os_error(code), "a");
+        // Interrupted, too many open files, stale handle.
+        for code in [4, 24, 116] {
+            assert!(matches!(sorted(code), StoreError::Transient(_)), "{code}");
+        }
+        // I/O error, is a directory, no such device, too many links.
+        for code in [5, 21, 6, 40] {
+            assert!(matches!(sorted(code), StoreError::Refused { .. }), "{code}");
+        }
+    }
 
     #[test]
     fn a_file_is_as_old_as_the_ledger_can_say() {

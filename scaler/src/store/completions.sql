@@ -5,7 +5,8 @@ SELECT finished_at,
             ELSE greatest(duration_seconds, 0.001) END AS duration_secs,
        state <> 'failed' AS ok
 FROM penstock.object
-WHERE finished_at > $2
+WHERE id IN (SELECT f.object_id FROM penstock.finished f WHERE f.at > $2 AND f.at <= $3)
+  AND finished_at > $2
   AND finished_at <= $3
   AND queue_url = ANY ($1)
   AND (duration_seconds IS NOT NULL OR reason = 'already_imported')

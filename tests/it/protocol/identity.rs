@@ -129,3 +129,28 @@ async fn what_a_kill_left_behind_is_settled_by_the_next_version_of_the_key() -> 
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_kill_left_behind_is_settled_by_a_group_as_well() -> Result<()> {
+    let bench = bench(Shelf::default(), UPSERT).await?;
+    let row = |id: usize| format!("{{\"id\":{id}}}\n");
+    let records: Vec<Record> = (0..2).map(|n| pointing(bench.shelf.put_at(&format!("k{n}"), &row(n), 1001))).collect();
+    let records: Vec<&Record> = records.iter().collect();
+    for said in [IMPORTED, "already imported"] {
+        bench
+            .database
+            .execute(
+                "INSERT INTO penstock.head (dataset, bucket, key) VALUES ('d', 'b', 'k0') ON CONFLICT DO NOTHING;
+                 INSERT INTO penstock.object (head_id, etag, size, last_modified, state, started_at)
+                 SELECT id, clock_timestamp()::text, 1, to_timestamp(1000), 'importing', now() FROM penstock.head WHERE key = 'k0'",
+            )
+            .await?;
+        let settled = bench.importer().import_group(0, &records).await.map_err(|held| held.error)?;
+        for settled in settled {
+            assert_eq!(settled.map(|settled| super::bench::said(&settled)).as_deref(), Some(said));
+        }
+        let open = "SELECT etag FROM penstock.object WHERE state IN ('importing', 'retrying')";
+        assert_eq!(bench.rows(open).await?, [""; 0], "{said}");
+    }
+    Ok(())
+}

@@ -3,7 +3,7 @@
 mod build;
 
 use super::{Column, Fields, MappingSpec};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// The jsonb column, at the end of a batch's columns, that carries fields for columns yet to be added.
@@ -41,6 +41,18 @@ pub struct Mapping {
     extras: Option<usize>,
     constants: Vec<Option<Vec<u8>>>,
     required: Vec<Requirement>,
+    unstaged: BTreeMap<u64, Unstaged>,
+}
+
+/// Why a row that can be encoded is a reject all the same: the database will not take it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unstaged {
+    /// Class of the reject.
+    pub class: &'static str,
+    /// The column, where the server named it.
+    pub column: Option<String>,
+    /// What the server said.
+    pub message: String,
 }
 
 /// Whether a column may be NULL.
@@ -65,6 +77,7 @@ impl Default for Mapping {
             extras: None,
             constants: Vec::new(),
             required: Vec::new(),
+            unstaged: BTreeMap::new(),
         }
     }
 }
@@ -78,6 +91,17 @@ impl Mapping {
     /// A sentence naming the field or column: two fields for one column, a `rename` to no column, key columns the file lacks.
     pub fn new(fields: &Fields, spec: &MappingSpec<'_>) -> Result<Self, String> {
         build::build(fields, spec)
+    }
+
+    /// Makes rejects of these rows, by their numbers, whatever they hold.
+    #[must_use]
+    pub fn without(self, unstaged: BTreeMap<u64, Unstaged>) -> Self {
+        Self { unstaged, ..self }
+    }
+
+    /// Returns why this row is a reject although it can be encoded.
+    pub(super) fn unstaged(&self, row_number: u64) -> Option<&Unstaged> {
+        self.unstaged.get(&row_number)
     }
 
     /// Returns the columns in COPY order (after `penstock_row`).
