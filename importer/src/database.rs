@@ -2,8 +2,7 @@
 
 use crate::config;
 use anyhow::{Context, bail};
-use service::postgres::Server;
-pub use service::postgres::connect_options;
+pub use service::postgres::{Server, connect_options};
 use sqlx::{ConnectOptions, PgConnection, Row};
 
 /// Returns the server to connect to. `DATABASE_URL_FILE` is read anew on every call.
@@ -49,10 +48,10 @@ pub struct TransactionPooler(String);
 /// Refuses a server that is a transaction pooler.
 ///
 /// # Errors
-/// [`TransactionPooler`], or as [`connect`].
+/// [`TransactionPooler`], or what Postgres says.
 pub async fn refuse_transaction_pooler(server: &Server) -> anyhow::Result<()> {
-    let mut one = server.connect().await?;
-    let mut other = server.connect().await?;
+    let mut one = server.connect_only().await?;
+    let mut other = server.connect_only().await?;
     let looking = is_transaction_pooler(&mut one, &mut other);
     match server.answer("look for a transaction pooler", looking).await? {
         true => Err(TransactionPooler(server.place()).into()),
@@ -77,7 +76,11 @@ pub async fn is_transaction_pooler(connection: &mut PgConnection, other: &mut Pg
 
 async fn backend(connection: &mut PgConnection) -> sqlx::Result<String> {
     // The simple protocol answers with texts.
-    let row = sqlx::Executor::fetch_one(connection, sqlx::raw_sql("SELECT pg_backend_pid()::text AS pid")).await?;
+    let row = sqlx::Executor::fetch_one(
+        connection,
+        sqlx::raw_sql("SELECT pg_catalog.pg_backend_pid()::pg_catalog.text AS pid"),
+    )
+    .await?;
     row.try_get("pid")
 }
 

@@ -97,7 +97,7 @@ pub async fn check(
 
 /// Returns what to do about a table that cannot be loaded into.
 fn about_table(problem: &str) -> &'static str {
-    if problem.ends_with("does not exist") {
+    if problem.contains(" does not exist") {
         "create it (`importer describe FILE` prints a CREATE TABLE for one of its files), or change the dataset's table"
     } else if problem.contains("row-level security") {
         "let a role that owns the table or has BYPASSRLS load into it"
