@@ -23,14 +23,6 @@ pub fn options(database: &config::Database, application_name: &str) -> anyhow::R
     Ok(server.with(|options| options.application_name(application_name).disable_statement_logging()))
 }
 
-/// Opens one connection.
-///
-/// # Errors
-/// As [`options`], and whatever Postgres says.
-pub async fn connect(database: &config::Database, application_name: &str) -> anyhow::Result<PgConnection> {
-    options(database, application_name)?.connect().await
-}
-
 /// Returns the name a worker's connections show in `pg_stat_activity`. Postgres keeps 63 bytes of it.
 #[must_use]
 pub fn application_name(worker_id: &str) -> String {

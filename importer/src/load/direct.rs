@@ -13,6 +13,7 @@ use super::{
     refused::is_refusal,
     rolled_back,
     run::{Projection, RowOrder, Run, count_flags},
+    send,
     sql::{LoadPlan, StagedColumn, quote},
 };
 use crate::{
@@ -276,7 +277,7 @@ impl Straight<'_> {
             for index in 0..run.n_ordered() {
                 projection.write(run.row(index), &mut message);
                 if message.len() >= MESSAGE_BYTES {
-                    copy.send(message.as_slice()).await?;
+                    send(&mut copy, &message).await?;
                     message.clear();
                 }
             }
@@ -297,7 +298,7 @@ impl Straight<'_> {
             }
         };
         message.extend_from_slice(COPY_TRAILER);
-        copy.send(message.as_slice()).await?;
+        send(&mut copy, &message).await?;
         Ok(all_taken(copy, n_rows).await?.then_some(next))
     }
 

@@ -175,9 +175,9 @@ async fn stage(
         }
         n_staged += batch.ends.len();
         let mut copy = connection.copy_in_raw(&copy_sql).await?;
-        copy.send(super::COPY_HEADER).await?;
-        copy.send(batch.data).await?;
-        copy.send(super::COPY_TRAILER).await?;
+        super::send(&mut copy, super::COPY_HEADER).await?;
+        super::send(&mut copy, &batch.data).await?;
+        super::send(&mut copy, super::COPY_TRAILER).await?;
         copy.finish().await?;
     }
 }
