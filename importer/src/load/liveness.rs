@@ -3,6 +3,7 @@
 //! A merge may take minutes and a lock its ten seconds, so no clock of ours can tell a server at work from one that went
 //! away without a word. The server can: on another connection it is asked what each waiting session's backend does.
 //! One that is gone, or that itself waits for us, will not answer; nor will a server that takes no connection.
+//! One that waits for us is ended, so that its locks do not hold up who does the work next.
 //!
 //! Work on a session counts as waiting for Postgres unless it says that it waits for something else ([`elsewhere`]), and
 //! only since the last sign of life that it says it had ([`heard`]): a COPY that gets on looks the same to the server
@@ -19,6 +20,7 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::watch, time::Instant};
+use tracing::debug;
 
 /// How long both sides may wait for each other: no answer is on its way then.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -99,29 +101,31 @@ impl Wait {
         if presence.n_away > 0 { Duration::ZERO } else { presence.since.elapsed() }
     }
 
-    /// Judges what the server says of the backend.
-    fn judge(&self, backend: Option<&Backend>) {
+    /// Judges what the server says of the backend; returns whether it is to be ended.
+    fn judge(&self, backend: Option<&Backend>) -> bool {
         let waited = self.waited();
         let Some(backend) = backend else {
             if waited >= self.silence / ASKED_AFTER {
                 self.given_up.send_replace(Some("its backend is gone".into()));
             }
-            return;
+            return false;
         };
         let mut presence = self.presence();
         if !backend.waits_for_us {
             presence.seen = None;
-            return;
+            return false;
         }
         match &presence.seen {
             Some((at, since)) if *at == backend.at => {
                 let silence = if backend.gets_on_unseen { self.silence * UNSEEN } else { self.silence };
                 if since.elapsed() >= silence && waited >= silence {
                     self.given_up.send_replace(Some(format!("its backend waits for us ({})", backend.state)));
+                    return true;
                 }
             }
             _ => presence.seen = Some((backend.at.clone(), Instant::now())),
         }
+        false
     }
 }
 
@@ -206,8 +210,15 @@ impl Watch {
         if !waiting.is_empty() {
             let backends: Vec<i32> = waiting.iter().map(|wait| wait.backend).collect();
             let seen = session.backends_at_work(&backends).await?;
+            let mut ended = Vec::new();
             for wait in waiting {
-                wait.judge(seen.get(&wait.backend));
+                let backend = seen.get(&wait.backend);
+                if wait.judge(backend) {
+                    ended.extend(backend.map(|backend| (wait.backend, backend.at.clone())));
+                }
+            }
+            if !ended.is_empty() {
+                session.end_backends(ended).await?;
             }
         }
         *self.heard_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -243,18 +254,7 @@ impl Watch {
 impl Session {
     /// Returns what the server says of backends, by process id.
     async fn backends_at_work(&mut self, backends: &[i32]) -> anyhow::Result<HashMap<i32, Backend>> {
-        let sql = match self.version {
-            // What a COPY has taken so far is only shown since 14.
-            ..140_000 => include_str!("liveness.sql")
-                .replace("/*copied*/", "NULL::text")
-                .replace("/*unseen*/", "coalesce(a.state = 'active' AND starts_with(a.query, 'COPY '), false)"),
-            _ => include_str!("liveness.sql")
-                .replace(
-                    "/*copied*/",
-                    "(SELECT p.bytes_processed::text FROM pg_catalog.pg_stat_progress_copy p WHERE p.pid = a.pid)",
-                )
-                .replace("/*unseen*/", "false"),
-        };
+        let sql = self.backends_sql();
         let statement = sqlx::query(&sql).bind(backends).fetch_all(&mut self.connection);
         let rows = self.server.answer("look at the sessions", statement).await?;
         rows.iter()
@@ -268,6 +268,40 @@ impl Session {
                 Ok((row.try_get("pid")?, backend))
             })
             .collect()
+    }
+
+    /// Ends backends, unless they did anything since they were seen.
+    async fn end_backends(&mut self, backends: Vec<(i32, String)>) -> anyhow::Result<()> {
+        let (pids, ats): (Vec<i32>, Vec<String>) = backends.into_iter().unzip();
+        let sql = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM ({}) backends WHERE waits_for_us AND at = ANY ($2)",
+            self.backends_sql()
+        );
+        let statement = sqlx::query(&sql).bind(pids).bind(ats).execute(&mut self.connection);
+        match self.server.answer("end sessions that were given up", statement).await {
+            // Of another role by now: its server's keepalives end it.
+            Err(error) if matches!(error.downcast_ref(), Some(sqlx::Error::Database(_))) => {
+                debug!(error = format!("{error:#}"), "could not end the backends of sessions that were given up");
+                Ok(())
+            }
+            ended => ended.map(|_| ()),
+        }
+    }
+
+    /// Returns the question about the backends $1.
+    fn backends_sql(&self) -> String {
+        match self.version {
+            // What a COPY has taken so far is only shown since 14.
+            ..140_000 => include_str!("liveness.sql")
+                .replace("/*copied*/", "NULL::text")
+                .replace("/*unseen*/", "coalesce(a.state = 'active' AND starts_with(a.query, 'COPY '), false)"),
+            _ => include_str!("liveness.sql")
+                .replace(
+                    "/*copied*/",
+                    "(SELECT p.bytes_processed::text FROM pg_catalog.pg_stat_progress_copy p WHERE p.pid = a.pid)",
+                )
+                .replace("/*unseen*/", "false"),
+        }
     }
 }
 

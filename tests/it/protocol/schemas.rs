@@ -92,7 +92,8 @@ async fn types_of_other_schemas_are_met_by_their_own_order() -> Result<()> {
     assert_eq!(bench.put("k", &older, "02").await?, "imported 2 = 1 + 1 + 0");
     let newer = format!("{}{}", one("key", "b", "O"), one("KEY", "a.c", "P"));
     assert_eq!(bench.put("k", &newer, "03").await?, "imported 2 = 1 + 1 + 0");
-    let rows = "SELECT id, at, name, mood, tags::text, more::text, pair::text, v FROM \"od d\"\"s\".\"t b\" ORDER BY id";
+    let rows =
+        "SELECT id, at, name, mood, tags::text, more::text, pair::text, v FROM \"od d\"\"s\".\"t b\" ORDER BY id";
     assert_eq!(
         bench.rows(rows).await?,
         [
