@@ -2,8 +2,7 @@
 
 use crate::config;
 use anyhow::{Context, bail};
-use service::postgres::Server;
-pub use service::postgres::connect_options;
+pub use service::postgres::{Server, connect_options};
 use sqlx::{ConnectOptions, PgConnection, Row};
 
 /// Returns the server to connect to. `DATABASE_URL_FILE` is read anew on every call.
@@ -24,14 +23,6 @@ pub fn options(database: &config::Database, application_name: &str) -> anyhow::R
     Ok(server.with(|options| options.application_name(application_name).disable_statement_logging()))
 }
 
-/// Opens one connection.
-///
-/// # Errors
-/// As [`options`], and whatever Postgres says.
-pub async fn connect(database: &config::Database, application_name: &str) -> anyhow::Result<PgConnection> {
-    options(database, application_name)?.connect().await
-}
-
 /// Returns the name a worker's connections show in `pg_stat_activity`. Postgres keeps 63 bytes of it.
 #[must_use]
 pub fn application_name(worker_id: &str) -> String {
@@ -49,10 +40,10 @@ pub struct TransactionPooler(String);
 /// Refuses a server that is a transaction pooler.
 ///
 /// # Errors
-/// [`TransactionPooler`], or as [`connect`].
+/// [`TransactionPooler`], or what Postgres says.
 pub async fn refuse_transaction_pooler(server: &Server) -> anyhow::Result<()> {
-    let mut one = server.connect().await?;
-    let mut other = server.connect().await?;
+    let mut one = server.connect_only().await?;
+    let mut other = server.connect_only().await?;
     let looking = is_transaction_pooler(&mut one, &mut other);
     match server.answer("look for a transaction pooler", looking).await? {
         true => Err(TransactionPooler(server.place()).into()),
@@ -77,7 +68,11 @@ pub async fn is_transaction_pooler(connection: &mut PgConnection, other: &mut Pg
 
 async fn backend(connection: &mut PgConnection) -> sqlx::Result<String> {
     // The simple protocol answers with texts.
-    let row = sqlx::Executor::fetch_one(connection, sqlx::raw_sql("SELECT pg_backend_pid()::text AS pid")).await?;
+    let row = sqlx::Executor::fetch_one(
+        connection,
+        sqlx::raw_sql("SELECT pg_catalog.pg_backend_pid()::pg_catalog.text AS pid"),
+    )
+    .await?;
     row.try_get("pid")
 }
 

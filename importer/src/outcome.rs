@@ -331,6 +331,12 @@ fn without_values(said: &Said<'_>) -> String {
     if !named.is_empty() && (said.constraint.is_none() || said.table.is_some()) {
         text = format!("{text} ({})", named.join(", "));
     }
+    if said.has_context && matches!(said.code, "42P01" | "42883" | "42704") {
+        text.push_str(
+            " in a function: what it names without a schema is not found while search_path is pg_catalog, unless \
+             ALTER FUNCTION … SET search_path",
+        );
+    }
     text
 }
 
@@ -446,6 +452,13 @@ mod tests {
             let sorted = read(odd);
             assert!(matches!(&sorted, Sorted::Failed(failure) if failure.reason == ODD), "{sorted:?}");
         }
+    }
+
+    #[test]
+    fn names_that_a_function_does_not_find_come_with_what_to_do() {
+        let missing = Said { code: "42P01", has_context: true, ..Said::default() };
+        assert!(without_values(&missing).contains("ALTER FUNCTION … SET search_path"));
+        assert!(!without_values(&Said { has_context: false, ..missing }).contains("ALTER"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use service::postgres::{connect_options, place};
+use service::postgres::{NAMES_ARE_THE_CATALOGS, connect_options, place};
 use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions, Executor, PgConnection};
 
@@ -22,6 +22,7 @@ pub async fn connect(database: &Database, application_name: &str) -> anyhow::Res
     let mut connection = connected
         .with_context(|| format!("connect to Postgres at {place}: no answer in {} s", PATIENCE.as_secs()))?
         .with_context(|| format!("connect to Postgres at {place}"))?;
+    connection.execute(NAMES_ARE_THE_CATALOGS).await.context("set search_path")?;
     connection.execute("SET statement_timeout = '10s'").await.context("set statement_timeout")?;
     Ok(connection)
 }
@@ -62,8 +63,10 @@ pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
         .await
         .context("prepare to apply migrations")?;
     let applied = MIGRATIONS.run(&mut *connection).await;
-    connection.execute("RESET search_path; SET statement_timeout = '10s'").await.context("reset search_path")?;
-    applied.context("apply migrations")
+    let back = format!("{NAMES_ARE_THE_CATALOGS}; SET statement_timeout = '10s'");
+    let back = connection.execute(back.as_str()).await.context("set search_path back");
+    applied.context("apply migrations")?;
+    back.map(|_| ())
 }
 
 /// Creates the schema. Asked only where it is missing: IF NOT EXISTS takes the right to create schemas even where

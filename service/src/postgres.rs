@@ -4,7 +4,7 @@ mod tcp;
 
 use anyhow::{Context as _, bail};
 use sqlx::{
-    Connection as _, PgConnection,
+    Connection as _, Executor as _, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
 };
 use std::{borrow::Cow, net::IpAddr, str::FromStr, time::Duration};
@@ -16,6 +16,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a statement may take that neither waits for a lock nor works on rows.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What every session says first, so that nothing another role has put into `public` is taken for what its statements
+/// mean; whatever is not `pg_catalog`'s they name with its schema.
+///
+/// A statement and not a startup parameter: poolers refuse those they do not know, and `pg_settings.reset_val` would no
+/// longer tell the role's own path.
+pub const NAMES_ARE_THE_CATALOGS: &str = "SET search_path = pg_catalog";
 
 /// A Postgres server as a URL names it.
 #[derive(Debug, Clone)]
@@ -91,13 +98,33 @@ impl Server {
         place(&self.options)
     }
 
-    /// Connects within `connect_timeout`.
+    /// Connects within `connect_timeout`, to a session in which [`NAMES_ARE_THE_CATALOGS`].
     ///
     /// # Errors
     /// [`Silent`], or what Postgres says; the text names the place.
     pub async fn connect(&self) -> anyhow::Result<PgConnection> {
+        self.within(async {
+            let mut connection = PgConnection::connect_with(&self.options).await?;
+            connection.execute(NAMES_ARE_THE_CATALOGS).await?;
+            Ok(connection)
+        })
+        .await
+    }
+
+    /// As [`Self::connect`], but leaves the session as it is: it may be a transaction pooler's, and so another's next.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_only(&self) -> anyhow::Result<PgConnection> {
+        self.within(PgConnection::connect_with(&self.options)).await
+    }
+
+    async fn within(
+        &self,
+        connecting: impl Future<Output = sqlx::Result<PgConnection>>,
+    ) -> anyhow::Result<PgConnection> {
         let connecting = async {
-            let connection = PgConnection::connect_with(&self.options).await?;
+            let connection = connecting.await?;
             self.tcp.apply(&self.options);
             Ok::<_, sqlx::Error>(connection)
         };

@@ -21,7 +21,7 @@ const MISTAKES: &str = r#"wrong: dataset plain: upsert into "public"."plain" nee
     wrong: dataset deferred: upsert into "public"."deferred" needs a unique index on exactly its key ("id") that is valid, not partial and not deferrable; CREATE UNIQUE INDEX ON "public"."deferred" ("id")
     wrong: dataset wider: upsert into "public"."wider" needs a unique index on exactly its key ("id") that is valid, not partial and not deferrable; CREATE UNIQUE INDEX ON "public"."wider" ("id")
     wrong: dataset expression: upsert into "public"."expression" needs a unique index on exactly its key ("id") that is valid, not partial and not deferrable; CREATE UNIQUE INDEX ON "public"."expression" ("id")
-    wrong: dataset missing: table missing does not exist; create it (`importer describe FILE` prints a CREATE TABLE for one of its files), or change the dataset's table
+    wrong: dataset missing: table missing does not exist in this role's search_path ("$user", public); create it (`importer describe FILE` prints a CREATE TABLE for one of its files), or change the dataset's table
     wrong: dataset seen: seen is not a table (relkind v); views are not loaded into; name the table behind it
     wrong: dataset unfenced: mode = "replace" and on_delete = "remove" need a column penstock_object bigint in plain; ALTER TABLE … ADD COLUMN penstock_object bigint, with an index on it
     wrong: dataset renamed: rename of field "a" names "nowhere", which is no column to fill; change the dataset's rename, key or extras_column

@@ -41,6 +41,7 @@ mod samples;
 mod scaler;
 mod second_chance;
 mod silence;
+mod silent_postgres;
 mod stack;
 mod starting;
 mod stopped;

@@ -11,6 +11,7 @@ mod modes;
 mod order;
 mod races;
 mod removal;
+mod schemas;
 mod shelf;
 mod stopped;
 mod techniques;

@@ -73,6 +73,27 @@ pub fn sessions(config: &Config, worker_id: &str) -> Sessions {
     Sessions::new(move || database::options(&database, &name))
 }
 
+/// Does a command's work on a session of its own, looked after meanwhile: a server that falls silent ends it within half a
+/// minute.
+///
+/// # Errors
+/// When Postgres does not let us in or does not answer, when a transaction pooler stands before it, or of the work.
+async fn on_session<T>(
+    config: &Config,
+    command: &'static str,
+    work: impl AsyncFnOnce(&mut Session) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    // Whoever types a command waits for a lock as long as he likes.
+    let sessions = sessions(config, command).with_lock_timeout(Duration::ZERO);
+    sessions.refuse_transaction_pooler().await?;
+    let mut session = sessions.open().await?;
+    let whereabouts = session.whereabouts();
+    tokio::select! {
+        done = sessions.watched(command, whereabouts, work(&mut session)) => done?,
+        () = sessions.keep_watch() => anyhow::bail!("nobody looks after the session"),
+    }
+}
+
 /// Waits for the database and brings the schema up to date.
 ///
 /// # Errors

@@ -1,10 +1,10 @@
 //! `importer prune`: the only way ledger entries go.
 
-use super::progress;
+use super::{on_session, progress};
 use crate::{
     cli::Prune,
     config::{Config, Mode, OnDelete},
-    database,
+    load::Session,
 };
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
@@ -30,8 +30,12 @@ const LOCK: i64 = 0x7065_6e73_746f_636b;
 /// # Errors
 /// When Postgres is out of reach, or another prune runs.
 pub async fn run(config: &Config, options: &Prune) -> anyhow::Result<ExitCode> {
-    let mut connection = database::connect(&config.database, "penstock importer prune").await?;
-    take_turn(&mut connection).await?;
+    on_session(config, "prune", async |session: &mut Session| prune(config, options, &mut session.connection).await)
+        .await
+}
+
+async fn prune(config: &Config, options: &Prune, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
+    take_turn(connection).await?;
     let removable: Vec<&str> = config
         .datasets
         .iter()
@@ -41,7 +45,7 @@ pub async fn run(config: &Config, options: &Prune) -> anyhow::Result<ExitCode> {
         .map(|dataset| dataset.name.as_str())
         .collect();
     let before = chrono::Utc::now() - options.older_than;
-    let mut walk = Walk { connection: &mut connection, before, removable: &removable };
+    let mut walk = Walk { connection, before, removable: &removable };
     let n_deleted = walk.through(include_str!("prune.sql"), "entries deleted").await?;
     println!("{n_deleted} entries deleted");
     if options.standing {

@@ -1,10 +1,10 @@
 //! `importer reconcile`: the bucket against the ledger.
 
-use super::{EXIT_INCOMPLETE, connect_queue, output, path_style, progress};
+use super::{EXIT_INCOMPLETE, connect_queue, on_session, output, path_style, progress};
 use crate::{
     cli::Reconcile,
     config::Config,
-    database,
+    load::{Session, liveness::elsewhere},
     message::{ObjectPointer, Record, RecordKind, pointer_body},
     object::{Listed, ObjectStore, s3::S3Store},
     queue::sqs::SqsQueue,
@@ -25,22 +25,22 @@ const BATCH: usize = 1000;
 /// # Errors
 /// When the bucket cannot be listed, or Postgres or the queue is out of reach.
 pub async fn run(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCode> {
-    output::unless_closed(compare(config, options).await)
+    let compare = async |session: &mut Session| compare(config, options, &mut session.connection).await;
+    output::unless_closed(on_session(config, "reconcile", compare).await)
 }
 
-async fn compare(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCode> {
-    let mut connection = database::connect(&config.database, "penstock importer reconcile").await?;
+async fn compare(config: &Config, options: &Reconcile, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
     let aws = service::aws::config().await?;
     let store = S3Store::new(&aws, path_style(&aws));
     let router = Router::new(config)?;
-    let queue = if options.enqueue { Some(connect_queue(config).await?) } else { None };
+    let queue = if options.enqueue { Some(elsewhere(connect_queue(config)).await?) } else { None };
     let (bucket, prefix) = (&options.prefix.bucket, &options.prefix.prefix);
     let bar = progress(None, "objects compared");
     let mut listing = store.list(bucket, prefix);
     let (mut n_compared, mut n_missing) = (0usize, 0usize);
     let mut batch = Vec::with_capacity(BATCH);
     loop {
-        let next = listing.try_next().await.with_context(|| format!("list s3://{bucket}/{prefix}"))?;
+        let next = elsewhere(listing.try_next()).await.with_context(|| format!("list s3://{bucket}/{prefix}"))?;
         let ended = next.is_none();
         if let Some(object) = next.filter(|object| object.size > 0)
             && let Route::Dataset { index, .. } = router.route(bucket, &object.key)
@@ -50,9 +50,9 @@ async fn compare(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCod
         if batch.len() == BATCH || ended {
             n_compared += batch.len();
             bar.inc(batch.len() as u64);
-            let missing = missing(&mut connection, bucket, std::mem::take(&mut batch)).await?;
+            let missing = missing(&mut *connection, bucket, std::mem::take(&mut batch)).await?;
             n_missing += missing.len();
-            report(bucket, missing, queue.as_ref(), &bar).await?;
+            elsewhere(report(bucket, missing, queue.as_ref(), &bar)).await?;
         }
         if ended {
             break;

@@ -1,7 +1,15 @@
 //! `importer rejects`: bad rows. (Their second chance, `--replay`, is a command of its own inside.)
 
-use super::output::{self, printable, shown};
-use crate::{cli::Rejects, config::Config, database, message::ObjectPointer};
+use super::{
+    on_session,
+    output::{self, printable, shown},
+};
+use crate::{
+    cli::Rejects,
+    config::Config,
+    load::{Session, liveness},
+    message::ObjectPointer,
+};
 use anyhow::Context;
 use futures_util::TryStreamExt;
 use serde_json::Value;
@@ -16,10 +24,9 @@ use std::{
 /// # Errors
 /// When Postgres is out of reach or the schema is not there.
 pub async fn run(config: &Config, rejects: &Rejects) -> anyhow::Result<ExitCode> {
-    let mut connection = database::connect(&config.database, "penstock importer rejects").await?;
-    sqlx::query("SET timezone = 'UTC'").execute(&mut connection).await.context("set up the session")?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let printed = print(&mut connection, rejects, &mut out).await;
+    let print = async |session: &mut Session| print(&mut session.connection, rejects, &mut out).await;
+    let printed = on_session(config, "rejects", print).await;
     output::unless_closed(printed.and_then(|()| {
         out.flush()?;
         Ok(ExitCode::SUCCESS)
@@ -31,6 +38,7 @@ async fn print(connection: &mut PgConnection, rejects: &Rejects, out: &mut impl 
         let mut query = query("row_to_json(r)::text", rejects);
         let mut rows = query.build_query_scalar::<String>().fetch(connection);
         while let Some(row) = rows.try_next().await.context("read penstock.rejects")? {
+            liveness::heard();
             output::line(out, &row)?;
         }
         return Ok(());
@@ -39,6 +47,7 @@ async fn print(connection: &mut PgConnection, rejects: &Rejects, out: &mut impl 
     let mut rows = query.build_query_as::<(Value, Option<Vec<u8>>)>().fetch(connection);
     let mut last_object = None;
     while let Some((row, payload)) = rows.try_next().await.context("read penstock.rejects")? {
+        liveness::heard();
         let object = (row["dataset"].clone(), row["bucket"].clone(), row["key"].clone(), row["version_id"].clone());
         if last_object.as_ref() != Some(&object) {
             output::line(out, &heading(&row))?;

@@ -1,10 +1,10 @@
 //! `importer replay`: pointers of known or existing objects through the queue.
 
-use super::{EXIT_INCOMPLETE, connect_queue, path_style, progress};
+use super::{EXIT_INCOMPLETE, connect_queue, on_session, path_style, progress};
 use crate::{
     cli::Replay,
     config::Config,
-    database,
+    load::{Session, liveness},
     message::{ObjectPointer, Record, RecordKind, pointer_body},
     object::{ObjectStore, s3::S3Store},
     queue::sqs::BATCH,
@@ -12,7 +12,7 @@ use crate::{
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
-use sqlx::{QueryBuilder, Row};
+use sqlx::{QueryBuilder, Row, postgres::PgRow};
 use std::{process::ExitCode, time::Duration};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
@@ -69,7 +69,6 @@ type Selected = Vec<(ObjectPointer, Option<DateTime<Utc>>)>;
 
 /// Returns the versions the ledger knows, in the order they were first seen.
 async fn known(config: &Config, options: &Replay) -> anyhow::Result<Selected> {
-    let mut connection = database::connect(&config.database, "penstock importer replay").await?;
     let now = Utc::now();
     let mut query = QueryBuilder::new(
         "SELECT bucket, key, version_id, etag, size, sequencer, coalesce(event_time, first_seen_at) AS at \
@@ -93,22 +92,28 @@ async fn known(config: &Config, options: &Replay) -> anyhow::Result<Selected> {
         query.push(" AND first_seen_at < ").push_bind(until.at(now));
     }
     query.push(" ORDER BY at, id");
-    let rows = query.build().fetch_all(&mut connection).await.context("read penstock.object_status")?;
-    rows.into_iter()
-        .map(|row| {
-            let size: Option<i64> = row.try_get("size")?;
-            let pointer = ObjectPointer {
-                bucket: row.try_get("bucket")?,
-                key: row.try_get("key")?,
-                version_id: row.try_get("version_id")?,
-                etag: row.try_get("etag")?,
-                size: size.and_then(|size| u64::try_from(size).ok()),
-                sequencer: row.try_get("sequencer")?,
-            };
-            Ok((pointer, row.try_get("at")?))
-        })
-        .collect::<Result<_, sqlx::Error>>()
-        .context("read penstock.object_status")
+    let read = async |session: &mut Session| {
+        let rows = query.build().fetch(&mut session.connection);
+        let selected = rows.and_then(async |row| {
+            liveness::heard();
+            selected(&row)
+        });
+        selected.try_collect().await.context("read penstock.object_status")
+    };
+    on_session(config, "replay", read).await
+}
+
+fn selected(row: &PgRow) -> sqlx::Result<(ObjectPointer, Option<DateTime<Utc>>)> {
+    let size: Option<i64> = row.try_get("size")?;
+    let pointer = ObjectPointer {
+        bucket: row.try_get("bucket")?,
+        key: row.try_get("key")?,
+        version_id: row.try_get("version_id")?,
+        etag: row.try_get("etag")?,
+        size: size.and_then(|size| u64::try_from(size).ok()),
+        sequencer: row.try_get("sequencer")?,
+    };
+    Ok((pointer, row.try_get("at")?))
 }
 
 /// Returns the objects that lie under the prefix now.

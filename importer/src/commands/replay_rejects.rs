@@ -34,10 +34,15 @@ pub async fn run(config: &Config, options: &Rejects) -> anyhow::Result<ExitCode>
 }
 
 async fn replay_all(config: &Config, options: &Rejects, sessions: Sessions) -> anyhow::Result<ExitCode> {
+    sessions.refuse_transaction_pooler().await?;
     let mut session = sessions.open().await?;
-    ledger::migrate::migrate(&mut session.connection).await?;
     let object = options.object.as_ref().map(|object| (object.bucket.as_str(), object.key.as_str()));
-    let waiting = ledger::rejects::waiting(&mut session.connection, object).await.context("read penstock.rejects")?;
+    let whereabouts = session.whereabouts();
+    let look = async {
+        ledger::migrate::migrate(&mut session.connection).await?;
+        ledger::rejects::waiting(&mut session.connection, object).await.context("read penstock.rejects")
+    };
+    let waiting = sessions.watched("the look for rejects", whereabouts, look).await??;
     let replay = Replay { config, router: Router::new(config)?, sessions };
     let bar = progress(Some(waiting.len() as u64), "objects");
     let (mut n_loaded, mut n_left) = (0, 0);

@@ -1,13 +1,13 @@
 //! `importer status`: what the ledger knows.
 
 use super::{
-    EXIT_UNKNOWN_OBJECT,
+    EXIT_UNKNOWN_OBJECT, on_session,
     output::{self, Table, printable, shown},
 };
 use crate::{
     cli::{ObjectName, Status},
     config::Config,
-    database,
+    load::{Session, liveness},
     message::ObjectPointer,
 };
 use anyhow::Context;
@@ -55,14 +55,16 @@ const MAX_TABLE_ROWS: i64 = 1000;
 /// # Errors
 /// When Postgres is out of reach or the schema is not there.
 pub async fn run(config: &Config, status: &Status) -> anyhow::Result<ExitCode> {
-    let mut connection = database::connect(&config.database, "penstock importer status").await?;
-    // The heads of a million entries are joined in memory.
-    sqlx::raw_sql("SET timezone = 'UTC'; SET work_mem = '64MB'")
-        .execute(&mut connection)
-        .await
-        .context("set up the session")?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let printed = print(&mut connection, status, &mut out).await;
+    let print = async |session: &mut Session| {
+        // The heads of a million entries are joined in memory.
+        sqlx::raw_sql("SET timezone = 'UTC'; SET work_mem = '64MB'")
+            .execute(&mut session.connection)
+            .await
+            .context("set up the session")?;
+        print(&mut session.connection, status, &mut out).await
+    };
+    let printed = on_session(config, "status", print).await;
     output::unless_closed(printed.and_then(|exit| {
         out.flush()?;
         Ok(exit)
@@ -122,6 +124,7 @@ async fn print_json(connection: &mut PgConnection, status: &Status, out: &mut im
     let mut rows = query.build_query_scalar::<String>().fetch(connection);
     let mut n_rows = 0;
     while let Some(row) = rows.try_next().await.context("read penstock.object_status")? {
+        liveness::heard();
         output::line(out, &row)?;
         n_rows += 1;
     }

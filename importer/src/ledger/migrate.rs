@@ -1,6 +1,7 @@
 //! Bringing the schema `penstock` up to date.
 
 use anyhow::{Context, bail};
+use service::postgres::NAMES_ARE_THE_CATALOGS;
 use sqlx::{Executor, PgConnection, Row, migrate::Migrator};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
@@ -29,8 +30,9 @@ pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<usize> {
     // sqlx keeps its own table unqualified: with this search_path it lands beside ours.
     connection.execute("SET search_path = penstock").await.context("set search_path")?;
     let result = MIGRATIONS.run(&mut *connection).await.context("apply migrations");
-    connection.execute("RESET search_path").await.context("reset search_path")?;
+    let back = connection.execute(NAMES_ARE_THE_CATALOGS).await.context("set search_path back");
     result?;
+    back?;
     Ok(missing)
 }
 

@@ -67,6 +67,43 @@ pub struct TableColumn {
     /// The type has an `=` that means equal, which those without an order of their own may not have (json, xml,
     /// jsonpath, the geometric types); they are compared as texts.
     pub comparable: bool,
+    /// The operators by which the type's values are told apart and ordered.
+    pub operators: Operators,
+}
+
+/// Operators of a type's default order, as SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operators {
+    /// Equal.
+    pub equal: String,
+    /// Less than.
+    pub less: String,
+    /// They are an extension's or a user's, so that IS DISTINCT FROM would look for another `=`.
+    pub foreign: bool,
+}
+
+impl Default for Operators {
+    /// What `pg_catalog` calls so, which is where a session looks.
+    fn default() -> Self {
+        Self { equal: "=".into(), less: "<".into(), foreign: false }
+    }
+}
+
+impl Operators {
+    /// Returns operators of another schema.
+    fn of_schema(schema: &str, equal: &str, less: &str) -> Self {
+        let named = |operator: &str| format!("OPERATOR({}.{operator})", quote(schema));
+        Self { equal: named(equal), less: named(less), foreign: true }
+    }
+
+    /// Returns the condition under which two values are not the same; NULL is the same as NULL.
+    #[must_use]
+    pub fn distinct(&self, a: &str, b: &str) -> String {
+        if self.foreign {
+            return format!("NOT coalesce({a} {} {b}, {a} IS NULL AND {b} IS NULL)", self.equal);
+        }
+        format!("{a} IS DISTINCT FROM {b}")
+    }
 }
 
 impl TableColumn {
@@ -83,6 +120,7 @@ impl TableColumn {
             type_oid: 0,
             cuts: None,
             comparable: false,
+            operators: Operators::default(),
         }
     }
 }
@@ -101,7 +139,8 @@ pub enum TableError {
 impl Table {
     /// Reads the table `name` (`schema.table`, as in the config) from the catalog.
     ///
-    /// The name is tried as it is written, then as Postgres itself would read it.
+    /// The name is tried as it is written, then as Postgres itself would read it by the role's own `search_path`.
+    /// Must be called outside a transaction.
     ///
     /// # Errors
     /// [`TableError::Unusable`] when there is no such table, or it is a view or under row-level security.
@@ -110,21 +149,15 @@ impl Table {
             Some((schema, bare)) => (Some(schema), bare),
             None => (None, name),
         };
-        let found = sqlx::query(include_str!("find_table.sql"))
-            .bind(schema)
-            .bind(bare)
-            .bind(name)
-            .fetch_optional(&mut *connection)
-            .await;
-        let row = match found {
-            Ok(Some(row)) => row,
-            Ok(None) => return Err(TableError::Unusable(format!("table {name} does not exist"))),
-            // to_regclass refuses what is no name at all.
-            Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code.starts_with("42")) => {
-                return Err(TableError::Unusable(format!("table {name}: {}", error.message())));
-            }
-            Err(error) => return Err(error.into()),
+        let exact = "SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                     WHERE n.nspname = $1 AND c.relname = $2";
+        let exact = sqlx::query_scalar(exact).bind(schema).bind(bare).fetch_optional(&mut *connection).await?;
+        let oid: i64 = match exact {
+            Some(oid) => oid,
+            None => find_as_the_role(connection, name, schema.is_none()).await?,
         };
+        let row = sqlx::query(include_str!("read_table.sql")).bind(oid).fetch_optional(&mut *connection).await?;
+        let Some(row) = row else { return Err(TableError::Unusable(format!("table {name} does not exist"))) };
         let kind: String = row.try_get("kind")?;
         if !matches!(kind.as_str(), "r" | "p") {
             return Err(TableError::Unusable(format!(
@@ -217,6 +250,29 @@ impl Table {
     }
 }
 
+/// Finds a table as Postgres itself reads its name, by the role's own `search_path`, which this session gave up.
+async fn find_as_the_role(connection: &mut PgConnection, name: &str, is_bare: bool) -> Result<i64, TableError> {
+    connection.execute("BEGIN; SET LOCAL search_path TO DEFAULT").await?;
+    // Nothing here is looked for in that path but the table.
+    let look = "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid::pg_catalog.int8, \
+                pg_catalog.current_setting('search_path')";
+    let found = sqlx::query_as(look).bind(name).fetch_one(&mut *connection).await;
+    connection.execute("ROLLBACK").await?;
+    match found {
+        Ok((Some(oid), _)) => Ok(oid),
+        Ok((None, path)) => {
+            let path: String = path;
+            let there = if is_bare { format!(" in this role's search_path ({path})") } else { String::new() };
+            Err(TableError::Unusable(format!("table {name} does not exist{there}")))
+        }
+        // to_regclass refuses what is no name at all.
+        Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code.starts_with("42")) => {
+            Err(TableError::Unusable(format!("table {name}: {}", error.message())))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn table_column(
     row: &sqlx::postgres::PgRow,
     name: String,
@@ -259,7 +315,13 @@ fn table_column(
         type_oid,
         cuts: None,
         comparable: row.try_get("comparable")?,
+        operators: operators(row)?,
     })
+}
+
+fn operators(row: &sqlx::postgres::PgRow) -> Result<Operators, sqlx::Error> {
+    let Some(schema) = row.try_get::<Option<String>, _>("operator_schema")? else { return Ok(Operators::default()) };
+    Ok(Operators::of_schema(&schema, row.try_get("equal_operator")?, row.try_get("less_operator")?))
 }
 
 /// Returns how values of `name` and `"char"` travel, also below a domain: Postgres cuts texts it makes such values of,

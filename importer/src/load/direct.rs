@@ -14,6 +14,7 @@ use super::{
     rolled_back,
     run::{Projection, RowOrder, Run, count_flags},
     spoil,
+    send,
     sql::{LoadPlan, StagedColumn, quote},
     write_rejects,
 };
@@ -287,7 +288,7 @@ impl Straight<'_> {
             for index in 0..run.n_ordered() {
                 projection.write(run.row(index), &mut message);
                 if message.len() >= MESSAGE_BYTES {
-                    copy.send(message.as_slice()).await?;
+                    send(&mut copy, &message).await?;
                     message.clear();
                 }
             }
@@ -308,7 +309,7 @@ impl Straight<'_> {
             }
         };
         message.extend_from_slice(COPY_TRAILER);
-        copy.send(message.as_slice()).await?;
+        send(&mut copy, &message).await?;
         Ok(all_taken(copy, n_rows).await?.then_some(next))
     }
 

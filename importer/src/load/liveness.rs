@@ -3,8 +3,11 @@
 //! A merge may take minutes and a lock its ten seconds, so no clock of ours can tell a server at work from one that went
 //! away without a word. The server can: on another connection it is asked what each waiting session's backend does.
 //! One that is gone, or that itself waits for us, will not answer; nor will a server that takes no connection.
+//! One that waits for us is ended, so that its locks do not hold up who does the work next.
 //!
-//! Work on a session counts as waiting for Postgres unless it says that it waits for something else ([`elsewhere`]).
+//! Work on a session counts as waiting for Postgres unless it says that it waits for something else ([`elsewhere`]), and
+//! only since the last sign of life that it says it had ([`heard`]): a COPY that gets on looks the same to the server
+//! all the time before 14, and so does a long answer that is read slowly in every version.
 
 use super::Session;
 use sqlx::Row;
@@ -17,13 +20,18 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::watch, time::Instant};
+use tracing::debug;
 
 /// How long both sides may wait for each other: no answer is on its way then.
 const SILENCE: Duration = Duration::from_secs(15);
-/// How long a session waits before its backend is asked about; most statements take less.
-const ASKED_AFTER: Duration = Duration::from_secs(5);
+/// Part of that a session waits before its backend is asked about; most statements take less.
+const ASKED_AFTER: u32 = 3;
 /// Time between two looks of a watch that has a connection of its own.
 pub(super) const LOOK: Duration = Duration::from_secs(5);
+
+/// So many times as long for a COPY of which the server does not show how far it is (before 14): what was sent last may
+/// be on its way for as long as a slow line takes to empty the kernels' buffers.
+const UNSEEN: u32 = 4;
 
 tokio::task_local! {
     static WAIT: Arc<Wait>;
@@ -45,10 +53,16 @@ pub async fn elsewhere<T>(work: impl Future<Output = T>) -> T {
     work.await
 }
 
+/// Says that Postgres took or gave something just now, in the middle of a statement.
+pub fn heard() {
+    let _ = WAIT.try_with(|wait| wait.presence().since = Instant::now());
+}
+
 /// One piece of work on a session.
 #[derive(Debug)]
 struct Wait {
     backend: i32,
+    silence: Duration,
     presence: Mutex<Presence>,
     given_up: watch::Sender<Option<String>>,
 }
@@ -87,28 +101,31 @@ impl Wait {
         if presence.n_away > 0 { Duration::ZERO } else { presence.since.elapsed() }
     }
 
-    /// Judges what the server says of the backend.
-    fn judge(&self, backend: Option<&Backend>) {
+    /// Judges what the server says of the backend; returns whether it is to be ended.
+    fn judge(&self, backend: Option<&Backend>) -> bool {
         let waited = self.waited();
         let Some(backend) = backend else {
-            if waited >= ASKED_AFTER {
+            if waited >= self.silence / ASKED_AFTER {
                 self.given_up.send_replace(Some("its backend is gone".into()));
             }
-            return;
+            return false;
         };
         let mut presence = self.presence();
         if !backend.waits_for_us {
             presence.seen = None;
-            return;
+            return false;
         }
         match &presence.seen {
             Some((at, since)) if *at == backend.at => {
-                if since.elapsed() >= SILENCE && waited >= SILENCE {
+                let silence = if backend.gets_on_unseen { self.silence * UNSEEN } else { self.silence };
+                if since.elapsed() >= silence && waited >= silence {
                     self.given_up.send_replace(Some(format!("its backend waits for us ({})", backend.state)));
+                    return true;
                 }
             }
             _ => presence.seen = Some((backend.at.clone(), Instant::now())),
         }
+        false
     }
 }
 
@@ -117,6 +134,8 @@ impl Wait {
 struct Backend {
     state: String,
     waits_for_us: bool,
+    /// It may get on without a change in what is seen of it.
+    gets_on_unseen: bool,
     /// Changes with everything it does.
     at: String,
 }
@@ -124,6 +143,8 @@ struct Backend {
 /// The work that waits, of all sessions.
 #[derive(Debug)]
 pub struct Watch {
+    /// [`SILENCE`], which no test can wait for.
+    silence: Duration,
     waits: Mutex<HashMap<u64, Arc<Wait>>>,
     next: AtomicU64,
     heard_at: Mutex<Instant>,
@@ -131,7 +152,12 @@ pub struct Watch {
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { waits: Mutex::default(), next: AtomicU64::default(), heard_at: Mutex::new(Instant::now()) }
+        Self {
+            silence: SILENCE,
+            waits: Mutex::default(),
+            next: AtomicU64::default(),
+            heard_at: Mutex::new(Instant::now()),
+        }
     }
 }
 
@@ -156,7 +182,7 @@ impl Watch {
         work: impl Future<Output = T>,
     ) -> Result<T, GivenUp> {
         let presence = Mutex::new(Presence { n_away: 0, since: Instant::now(), seen: None });
-        let wait = Arc::new(Wait { backend, presence, given_up: watch::Sender::new(None) });
+        let wait = Arc::new(Wait { backend, silence: self.silence, presence, given_up: watch::Sender::new(None) });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.waits().insert(id, Arc::clone(&wait));
         let _listed = Listed(self, id);
@@ -172,7 +198,7 @@ impl Watch {
     }
 
     fn waiting(&self) -> Vec<Arc<Wait>> {
-        self.waits().values().filter(|wait| wait.waited() >= ASKED_AFTER).cloned().collect()
+        self.waits().values().filter(|wait| wait.waited() >= self.silence / ASKED_AFTER).cloned().collect()
     }
 
     /// Asks the server about the backends of those who wait for it.
@@ -184,8 +210,15 @@ impl Watch {
         if !waiting.is_empty() {
             let backends: Vec<i32> = waiting.iter().map(|wait| wait.backend).collect();
             let seen = session.backends_at_work(&backends).await?;
+            let mut ended = Vec::new();
             for wait in waiting {
-                wait.judge(seen.get(&wait.backend));
+                let backend = seen.get(&wait.backend);
+                if wait.judge(backend) {
+                    ended.extend(backend.map(|backend| (wait.backend, backend.at.clone())));
+                }
+            }
+            if !ended.is_empty() {
+                session.end_backends(ended).await?;
             }
         }
         *self.heard_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -199,9 +232,9 @@ impl Watch {
         let answered = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(sqlx::Error::Database(_))));
         if answered {
             *heard_at = Instant::now();
-        } else if heard_at.elapsed() >= SILENCE {
+        } else if heard_at.elapsed() >= self.silence {
             for wait in self.waiting() {
-                if wait.waited() >= SILENCE {
+                if wait.waited() >= self.silence {
                     wait.given_up.send_replace(Some(format!("no other connection is answered ({error:#})")));
                 }
             }
@@ -221,14 +254,7 @@ impl Watch {
 impl Session {
     /// Returns what the server says of backends, by process id.
     async fn backends_at_work(&mut self, backends: &[i32]) -> anyhow::Result<HashMap<i32, Backend>> {
-        let sql = match self.version {
-            // What a COPY has taken so far is only shown since 14.
-            ..140_000 => include_str!("liveness.sql").replace("/*copied*/", "NULL::text"),
-            _ => include_str!("liveness.sql").replace(
-                "/*copied*/",
-                "(SELECT p.bytes_processed::text FROM pg_catalog.pg_stat_progress_copy p WHERE p.pid = a.pid)",
-            ),
-        };
+        let sql = self.backends_sql();
         let statement = sqlx::query(&sql).bind(backends).fetch_all(&mut self.connection);
         let rows = self.server.answer("look at the sessions", statement).await?;
         rows.iter()
@@ -236,10 +262,182 @@ impl Session {
                 let backend = Backend {
                     state: row.try_get("state")?,
                     waits_for_us: row.try_get("waits_for_us")?,
+                    gets_on_unseen: row.try_get("gets_on_unseen")?,
                     at: row.try_get("at")?,
                 };
                 Ok((row.try_get("pid")?, backend))
             })
             .collect()
+    }
+
+    /// Ends backends, unless they did anything since they were seen.
+    async fn end_backends(&mut self, backends: Vec<(i32, String)>) -> anyhow::Result<()> {
+        let (pids, ats): (Vec<i32>, Vec<String>) = backends.into_iter().unzip();
+        let sql = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM ({}) backends WHERE waits_for_us AND at = ANY ($2)",
+            self.backends_sql()
+        );
+        let statement = sqlx::query(&sql).bind(pids).bind(ats).execute(&mut self.connection);
+        match self.server.answer("end sessions that were given up", statement).await {
+            // Of another role by now: its server's keepalives end it.
+            Err(error) if matches!(error.downcast_ref(), Some(sqlx::Error::Database(_))) => {
+                debug!(error = format!("{error:#}"), "could not end the backends of sessions that were given up");
+                Ok(())
+            }
+            ended => ended.map(|_| ()),
+        }
+    }
+
+    /// Returns the question about the backends $1.
+    fn backends_sql(&self) -> String {
+        match self.version {
+            // What a COPY has taken so far is only shown since 14.
+            ..140_000 => include_str!("liveness.sql")
+                .replace("/*copied*/", "NULL::text")
+                .replace("/*unseen*/", "coalesce(a.state = 'active' AND starts_with(a.query, 'COPY '), false)"),
+            _ => include_str!("liveness.sql")
+                .replace(
+                    "/*copied*/",
+                    "(SELECT p.bytes_processed::text FROM pg_catalog.pg_stat_progress_copy p WHERE p.pid = a.pid)",
+                )
+                .replace("/*unseen*/", "false"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+    use tokio::time::sleep;
+
+    /// Stands for [`SILENCE`].
+    const QUICK: Duration = Duration::from_millis(100);
+
+    fn quick() -> Watch {
+        Watch { silence: QUICK, ..Watch::default() }
+    }
+
+    fn idle(at: &str) -> Backend {
+        Backend { state: "idle in transaction".into(), waits_for_us: true, gets_on_unseen: false, at: at.into() }
+    }
+
+    /// Lets work that never ends be looked at now and then; returns why it was given up, if it was.
+    async fn watched(work: impl Future<Output = ()>, says: impl Fn(u64) -> Option<Backend>) -> Option<String> {
+        let watch = quick();
+        let looking = async {
+            for n in 0..12 {
+                sleep(QUICK / 4).await;
+                for wait in watch.waiting() {
+                    wait.judge(says(n).as_ref());
+                }
+            }
+        };
+        tokio::select! {
+            given_up = watch.over("an import", (1, "h:5432"), work) => given_up.err().map(|error| error.to_string()),
+            () = looking => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn work_whose_backend_waits_for_us_is_given_up() {
+        let why = watched(pending(), |_| Some(idle("same"))).await;
+        let why = why.expect("given up");
+        assert!(why.starts_with("an import waited 0 s for an answer of Postgres at h:5432, and"), "{why}");
+        assert!(why.ends_with("its backend waits for us (idle in transaction)"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn work_whose_backend_is_gone_is_given_up() {
+        let why = watched(pending(), |_| None).await.expect("given up");
+        assert!(why.ends_with("its backend is gone"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn work_whose_backend_works_or_gets_on_is_left_alone() {
+        let at_work = |_| Some(Backend { waits_for_us: false, ..idle("same") });
+        assert_eq!(watched(pending(), at_work).await, None);
+        assert_eq!(watched(pending(), |n| Some(idle(&n.to_string()))).await, None);
+    }
+
+    #[tokio::test]
+    async fn work_that_waits_for_something_else_is_left_alone() {
+        assert_eq!(watched(elsewhere(pending()), |_| Some(idle("same"))).await, None);
+        assert_eq!(watched(elsewhere(pending()), |_| None).await, None);
+    }
+
+    #[tokio::test]
+    async fn work_that_hears_of_postgres_is_left_alone_although_its_backend_looks_the_same() {
+        let copying = async {
+            loop {
+                sleep(QUICK / 4).await;
+                heard();
+            }
+        };
+        assert_eq!(watched(copying, |_| Some(idle("same"))).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_gets_on_unseen_is_given_up_later() {
+        let copying = || Some(Backend { gets_on_unseen: true, ..idle("same") });
+        assert_eq!(watched(pending(), |_| copying()).await, None);
+        let wait = |silence| {
+            let long_ago = Instant::now() - silence;
+            let presence = Presence { n_away: 0, since: long_ago, seen: Some(("same".into(), long_ago)) };
+            Wait { backend: 1, silence: QUICK, presence: Mutex::new(presence), given_up: watch::Sender::new(None) }
+        };
+        for (silence, expected) in [(QUICK * UNSEEN * 2, true), (QUICK * (UNSEEN - 1), false)] {
+            let wait = wait(silence);
+            wait.judge(copying().as_ref());
+            assert_eq!(wait.given_up.borrow().is_some(), expected, "{silence:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_server_that_answers_nobody_is_not_waited_for() {
+        let refused = || sqlx::Error::Database(Box::new(Refusal));
+        for (error, expected) in
+            [(anyhow::anyhow!("timed out"), true), (anyhow::Error::from(refused()).context("connect"), false)]
+        {
+            let watch = quick();
+            let looking = async {
+                for _ in 0..12 {
+                    sleep(QUICK / 4).await;
+                    watch.unheard(&error);
+                }
+            };
+            let given_up = tokio::select! {
+                given_up = watch.over("an import", (1, "h:5432"), pending::<()>()) => given_up.is_err(),
+                () = looking => false,
+            };
+            assert_eq!(given_up, expected, "{error:#}");
+        }
+    }
+
+    /// What a server says that has no room for another connection.
+    #[derive(Debug, thiserror::Error)]
+    #[error("too many connections")]
+    struct Refusal;
+
+    impl sqlx::error::DatabaseError for Refusal {
+        fn message(&self) -> &str {
+            "too many connections"
+        }
+
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
     }
 }

@@ -530,7 +530,7 @@ async fn stage(
     let mut next = Some(first);
     while next.is_some() {
         let mut copy = connection.copy_in_raw(&copy_sql).await?;
-        copy.send(COPY_HEADER).await?;
+        send(&mut copy, COPY_HEADER).await?;
         match copy_runs(&mut copy, next.take(), &mut decoding, &mut staged, &mut rejects, &mut keys).await {
             Ok(left) => next = left,
             Err(error @ LoadError::Database(_)) => return Err(error),
@@ -539,7 +539,7 @@ async fn stage(
                 return Err(error);
             }
         }
-        copy.send(COPY_TRAILER).await?;
+        send(&mut copy, COPY_TRAILER).await?;
         match copy.finish().await {
             Ok(_) => {}
             Err(error) if refused::is_refusal(&error) => return Err(LoadError::Unstaged(error)),
@@ -643,12 +643,12 @@ async fn copy_runs(
                 for index in 0..run.n_ordered() {
                     message.extend_from_slice(run.row(index));
                     if message.len() >= MESSAGE_BYTES {
-                        copy.send(message.as_slice()).await?;
+                        send(copy, &message).await?;
                         message.clear();
                     }
                 }
                 if !message.is_empty() {
-                    copy.send(message.as_slice()).await?;
+                    send(copy, &message).await?;
                     message.clear();
                 }
                 decoding.recycle(run);
@@ -667,6 +667,13 @@ async fn copy_runs(
     }
 }
 
+/// Sends a part of a COPY. That it goes is a sign of life.
+async fn send(copy: &mut PgCopyIn<&mut PgConnection>, part: &[u8]) -> sqlx::Result<()> {
+    copy.send(part).await?;
+    liveness::heard();
+    Ok(())
+}
+
 /// Sends the whole of a binary COPY: header, rows as `write` writes them, trailer.
 async fn copy_rows<'r>(
     copy: &mut PgCopyIn<&mut PgConnection>,
@@ -678,12 +685,12 @@ async fn copy_rows<'r>(
     for tuple in rows {
         write(tuple, &mut message);
         if message.len() >= MESSAGE_BYTES {
-            copy.send(message.as_slice()).await?;
+            send(copy, &message).await?;
             message.clear();
         }
     }
     message.extend_from_slice(COPY_TRAILER);
-    copy.send(message.as_slice()).await?;
+    send(copy, &message).await?;
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 -- `base_oid`: the type below any domains, and `cast_sql` what a text is cast to: its base with a modifier only where a
 -- cast rounds as an assignment does (numeric, times, interval). A cast to a length would cut.
 -- `comparable`: has an order of its own, and so an equality that tells two values apart.
+-- `…_operator`: of the default order of what is below any domains, where they are not pg_catalog's: an extension's, or a
+-- user's. Arrays, enums, ranges and composite types have those of pg_catalog.
 SELECT a.attname::text AS name,
        a.atttypid::bigint AS type_oid,
        a.atttypmod AS typmod,
@@ -24,7 +26,10 @@ SELECT a.attname::text AS name,
                        FROM pg_catalog.pg_opclass o
                        JOIN pg_catalog.pg_am am ON am.oid = o.opcmethod
                        WHERE am.amname = 'btree' AND o.opcdefault
-                         AND o.opcintype = coalesce(inner_element.oid, element.oid))) AS comparable
+                         AND o.opcintype = coalesce(inner_element.oid, element.oid))) AS comparable,
+       foreign_order.schema AS operator_schema,
+       foreign_order.equal AS equal_operator,
+       foreign_order.less AS less_operator
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 CROSS JOIN LATERAL (
@@ -45,5 +50,19 @@ LEFT JOIN pg_catalog.pg_type inner_element ON element.typtype = 'd' AND inner_el
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 LEFT JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation AND a.attcollation <> t.typcollation
 LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = c.collnamespace
+-- amopstrategy: 1 less, 3 equal.
+LEFT JOIN LATERAL (
+    SELECT en.nspname::text AS schema, equal.oprname::text AS equal, less.oprname::text AS less
+    FROM pg_catalog.pg_opclass o
+    JOIN pg_catalog.pg_am am ON am.oid = o.opcmethod AND am.amname = 'btree'
+    JOIN pg_catalog.pg_amop e ON e.amopfamily = o.opcfamily AND e.amopstrategy = 3
+                             AND e.amoplefttype = o.opcintype AND e.amoprighttype = o.opcintype
+    JOIN pg_catalog.pg_amop l ON l.amopfamily = o.opcfamily AND l.amopstrategy = 1
+                             AND l.amoplefttype = o.opcintype AND l.amoprighttype = o.opcintype
+    JOIN pg_catalog.pg_operator equal ON equal.oid = e.amopopr
+    JOIN pg_catalog.pg_operator less ON less.oid = l.amopopr AND less.oprnamespace = equal.oprnamespace
+    JOIN pg_catalog.pg_namespace en ON en.oid = equal.oprnamespace AND en.nspname <> 'pg_catalog'
+    WHERE o.opcdefault AND o.opcintype = base.oid
+) foreign_order ON true
 WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum

@@ -14,10 +14,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokio::time::{MissedTickBehavior, timeout};
 
 /// How long a transaction waits for a lock before it is held and tried again.
 /// Shorter turns long merges of others into retries; longer lets a stopped worker block a slot.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a look at the sessions that wait may take, connecting included. Longer: a server that is silent to all is
+/// waited for longer; shorter: one that is only slow is taken for silent.
+const LOOKED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Least `work_mem` of a session, in KiB: what a merge sorts its rows in. Postgres's own default of 4 MiB makes it write
 /// them to disk and read them again; more would have to be multiplied by all the workers' slots.
@@ -116,11 +121,19 @@ impl Sessions {
     /// It is only open while somebody waits.
     pub async fn keep_watch(&self) {
         let mut session = None;
+        let mut looks = tokio::time::interval(liveness::LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::time::sleep(liveness::LOOK).await;
+            looks.tick().await;
             if !self.watch.is_wanted() {
                 session = None;
-            } else if let Err(error) = self.look(&mut session).await {
+                continue;
+            }
+            let looked = match timeout(LOOKED_WITHIN, self.look(&mut session)).await {
+                Ok(looked) => looked,
+                Err(_) => Err(anyhow::anyhow!("no answer within {} s", LOOKED_WITHIN.as_secs())),
+            };
+            if let Err(error) = looked {
                 session = None;
                 self.watch.unheard(&error);
             }

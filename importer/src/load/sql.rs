@@ -1,6 +1,6 @@
 //! The statements of one load, as text. Pure; the only place that builds SQL from names.
 
-use super::catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table, TableColumn};
+use super::catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Operators, Table, TableColumn};
 use crate::encode::PgType;
 use std::fmt::Write;
 
@@ -298,15 +298,18 @@ impl LoadPlan<'_> {
             .iter()
             .map(|c| {
                 let name = quote(&c.target.column.name);
-                let text = if c.target.comparable { "" } else { "::text" };
-                format!("target.{name}{text} IS DISTINCT FROM {by}.{name}{text}")
+                match c.target.comparable {
+                    true => c.target.operators.distinct(&format!("target.{name}"), &format!("{by}.{name}")),
+                    false => format!("target.{name}::text IS DISTINCT FROM {by}.{name}::text"),
+                }
             })
             .collect();
         let differs = differs.join(" OR ");
         // A file that does not say how new its rows are counts as NULL, which is older than anything.
         match (self.newer.map(quote), newer) {
             (Some(column), Some(_)) => {
-                format!("(({differs}) AND (target.{column} IS NULL OR {by}.{column} >= target.{column}))")
+                let less = self.operators(self.newer.unwrap_or_default()).less;
+                format!("(({differs}) AND (target.{column} IS NULL OR NOT {by}.{column} {less} target.{column}))")
             }
             (Some(column), None) => format!("(({differs}) AND target.{column} IS NULL)"),
             (None, _) => format!("({differs})"),
@@ -346,20 +349,14 @@ impl LoadPlan<'_> {
     pub fn count_gave_way(&self) -> Option<String> {
         let newer = quote(self.newer?);
         let written = self.written();
-        let key = self.key_list("");
-        if self.newer_is_absent() {
-            return Some(format!(
-                "SELECT count(*) FROM (SELECT DISTINCT {key} FROM ({}) staged) source \
-                 JOIN {} target ON {} WHERE target.{newer} IS NOT NULL",
-                self.cast_rows(&written),
-                self.table.qualified,
-                self.key_join(),
-            ));
-        }
+        let less = self.operators(self.newer?).less;
+        let older = match self.newer_is_absent() {
+            true => String::new(),
+            false => format!(" AND (source.{newer} IS NULL OR source.{newer} {less} target.{newer})"),
+        };
         Some(format!(
-            "SELECT count(*) FROM (SELECT {key}, max({newer}) AS newest FROM ({}) staged GROUP BY {key}) source \
-             JOIN {} target ON {} WHERE target.{newer} IS NOT NULL AND (source.newest IS NULL OR source.newest < target.{newer})",
-            self.cast_rows(&written),
+            "{} SELECT count(*) FROM source JOIN {} target ON {} WHERE target.{newer} IS NOT NULL{older}",
+            self.source(&written, "", false),
             self.table.qualified,
             self.key_join(),
         ))
@@ -446,7 +443,10 @@ impl LoadPlan<'_> {
         }
         let newer = self.newer.filter(|_| !self.newer_is_absent()).map(quote);
         let is_newer = newer.map(|n| {
-            format!(" AND (source.{n} > target.{n} OR (target.{n} IS NULL AND source.{n} IS NOT NULL)) IS NOT TRUE")
+            let less = self.operators(self.newer.unwrap_or_default()).less;
+            format!(
+                " AND (target.{n} {less} source.{n} OR (target.{n} IS NULL AND source.{n} IS NOT NULL)) IS NOT TRUE"
+            )
         });
         Some(format!(
             "DELETE FROM {} WHERE penstock_row IN (SELECT source.penstock_row FROM ({}) source JOIN {} target ON {} \
@@ -465,8 +465,14 @@ impl LoadPlan<'_> {
     }
 
     fn key_join(&self) -> String {
-        let pairs: Vec<String> = self.key.iter().map(|k| format!("target.{0} = source.{0}", quote(k))).collect();
-        pairs.join(" AND ")
+        let pair = |k: &String| format!("target.{0} {1} source.{0}", quote(k), self.operators(k).equal);
+        self.key.iter().map(pair).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// Returns the operators of a column.
+    fn operators(&self, column: &str) -> Operators {
+        let found = self.table.columns.iter().find(|c| c.column.name == column);
+        found.map_or_else(Operators::default, |column| column.operators.clone())
     }
 
     fn key_list(&self, prefix: &str) -> String {

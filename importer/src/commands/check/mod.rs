@@ -13,11 +13,12 @@ use super::{
 };
 use crate::{
     config::{Config, Dataset},
-    database,
+    database::{self, TransactionPooler},
     object::{ObjectStore, s3::S3Store},
     route::Router,
 };
 use anyhow::Context;
+use service::postgres::{Server, Silent};
 use std::{
     fmt,
     io::{self, Write},
@@ -174,8 +175,14 @@ async fn check_datasets(
     findings: &mut Findings,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let mut connection = match connect(config).await {
-        Ok(connection) => Some(connection),
+    let mut database = match connect(config).await {
+        Ok(database) => Some(database),
+        Err(error) if error.is::<TransactionPooler>() => {
+            let text = "a transaction pooler stands before Postgres: settings, temporary tables and prepared statements of a \
+                        session do not last through it";
+            findings.wrong("database", text, "connect to Postgres itself or use session pooling");
+            None
+        }
         Err(error) => {
             findings.failed(
                 "database",
@@ -185,10 +192,14 @@ async fn check_datasets(
             None
         }
     };
-    if let Some(connection) = &mut connection {
-        match server::check(connection, config, findings).await {
+    if let Some((server, connection)) = &mut database {
+        let looking = server::check(connection, server, findings);
+        match server.answer("look at the server", looking).await {
             Ok(described) => output::line(out, &format!("database {described}"))?,
-            Err(error) => findings.failed("database", &error, LOOK_AT_SERVER),
+            Err(error) => {
+                findings.failed("database", &error, LOOK_AT_SERVER);
+                database.take_if(|_| error.is::<Silent>());
+            }
         }
     }
     for (index, dataset) in config.datasets.iter().enumerate() {
@@ -204,23 +215,25 @@ async fn check_datasets(
             None
         });
         let subject = table::Subject { config, dataset, captures: router.capture_names(index) };
-        if let Some(connection) = &mut connection
-            && let Err(error) = table::check(connection, &subject, object, findings, out).await
+        if let Some((server, connection)) = &mut database
+            && let Err(error) = table::check(connection, server, &subject, object, findings, out).await
         {
             if error.downcast_ref::<io::Error>().is_some() {
                 return Err(error);
             }
             findings.failed(format!("dataset {}", dataset.name), &error, LOOK_AT_SERVER);
+            database.take_if(|_| error.is::<Silent>());
         }
     }
     Ok(())
 }
 
-async fn connect(config: &Config) -> anyhow::Result<sqlx::PgConnection> {
+async fn connect(config: &Config) -> anyhow::Result<(Server, sqlx::PgConnection)> {
     if config.database.url.is_none() && config.database.url_file.is_none() {
         anyhow::bail!("neither database.url nor DATABASE_URL nor DATABASE_URL_FILE is set");
     }
-    tokio::time::timeout(PATIENCE, database::connect(&config.database, "penstock importer check"))
-        .await
-        .map_err(|_| anyhow::anyhow!("Postgres did not answer within {PATIENCE:?}"))?
+    let server = database::options(&config.database, "penstock importer check")?;
+    database::refuse_transaction_pooler(&server).await?;
+    let connection = server.connect().await?;
+    Ok((server, connection))
 }

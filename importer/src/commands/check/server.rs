@@ -1,15 +1,16 @@
 //! What `check` says about the Postgres server and the schema `penstock`.
 
 use super::Findings;
-use crate::{config::Config, database, ledger::migrate, load::sql::quote};
+use crate::{ledger::migrate, load::sql::quote};
 use anyhow::Context;
+use service::postgres::Server;
 use sqlx::{PgConnection, Row};
 
 /// Major versions Penstock is tested with.
 const SUPPORTED: std::ops::RangeInclusive<i32> = 13..=18;
 
 /// Looks at the server's settings and the role's rights; returns a description of the server.
-pub async fn check(connection: &mut PgConnection, config: &Config, findings: &mut Findings) -> anyhow::Result<String> {
+pub async fn check(connection: &mut PgConnection, server: &Server, findings: &mut Findings) -> anyhow::Result<String> {
     let row =
         sqlx::query(include_str!("server.sql")).fetch_one(&mut *connection).await.context("read server settings")?;
     let version: i32 = row.try_get("version_num")?;
@@ -39,20 +40,10 @@ pub async fn check(connection: &mut PgConnection, config: &Config, findings: &mu
         );
     }
     check_schema(connection, findings).await?;
-    let mut other = database::connect(&config.database, "penstock importer check").await?;
-    let pooled = database::is_transaction_pooler(connection, &mut other).await;
-    if pooled.context("look for a transaction pooler")? {
-        findings.wrong(
-            "database",
-            "a transaction pooler stands before Postgres: sessions with temporary tables and prepared statements do not \
-             work through it",
-            "connect to Postgres itself or use session pooling",
-        );
-    }
     Ok(format!(
         "{} on {} as {}, Postgres {}",
         row.try_get::<String, _>("database")?,
-        database::options(&config.database, "penstock importer check")?.place(),
+        server.place(),
         role,
         row.try_get::<String, _>("version")?
     ))

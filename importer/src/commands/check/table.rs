@@ -8,6 +8,7 @@ use crate::{
     load::{Target, catalog::TableColumn, catalog::TableError},
 };
 use anyhow::Context;
+use service::postgres::Server;
 use sqlx::{PgConnection, Row};
 use std::{io::Write, sync::Arc};
 
@@ -33,6 +34,7 @@ impl Subject<'_> {
 /// When Postgres fails or the result cannot be written.
 pub async fn check(
     connection: &mut PgConnection,
+    server: &Server,
     subject: &Subject<'_>,
     object: Option<bucket::Object>,
     findings: &mut Findings,
@@ -40,7 +42,8 @@ pub async fn check(
 ) -> anyhow::Result<()> {
     let Subject { config, dataset, .. } = *subject;
     let read = dataset.read_options(&config.limits, bucket::buffer_bytes(config));
-    let target = match Target::resolve(connection, dataset, read).await {
+    let resolving = async { Ok::<_, anyhow::Error>(Target::resolve(connection, dataset, read).await) };
+    let target = match server.answer("read the catalog", resolving).await? {
         Ok(target) => Arc::new(target),
         Err(TableError::Unusable(problem)) => {
             match problem.find("; CREATE ") {
@@ -51,7 +54,8 @@ pub async fn check(
         }
         Err(error) => return Err(error.into()),
     };
-    check_catalog(connection, subject, &target, findings).await?;
+    let looking = check_catalog(connection, subject, &target, findings);
+    server.answer("read indexes and rights", looking).await?;
 
     let arrow = format!("{} -> {}, {}", dataset.pattern, target.table.qualified, described_mode(&target));
     output::line(out, &output::printable(&format!("dataset {}: {arrow}", dataset.name)))?;
@@ -97,7 +101,7 @@ pub async fn check(
 
 /// Returns what to do about a table that cannot be loaded into.
 fn about_table(problem: &str) -> &'static str {
-    if problem.ends_with("does not exist") {
+    if problem.contains(" does not exist") {
         "create it (`importer describe FILE` prints a CREATE TABLE for one of its files), or change the dataset's table"
     } else if problem.contains("row-level security") {
         "let a role that owns the table or has BYPASSRLS load into it"
@@ -143,6 +147,15 @@ async fn check_catalog(
             subject.name(),
             "no index on penstock_object, so finding an object's rows reads the whole table",
             format!("CREATE INDEX ON {} (penstock_object)", target.table.qualified),
+        );
+    }
+    if let Some(functions) = row.try_get::<Option<String>, _>("searching")? {
+        findings.warn(
+            subject.name(),
+            format!(
+                "what {functions} names without a schema is not found: search_path is pg_catalog while rows are written"
+            ),
+            format!("unless all is named with its schema, ALTER FUNCTION {functions} SET search_path = …"),
         );
     }
     let removes = target.mode == Mode::Replace || dataset.on_delete == OnDelete::Remove;

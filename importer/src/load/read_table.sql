@@ -1,5 +1,4 @@
--- $1 schema or NULL, $2 bare name, $3 the name as written.
--- The exact spelling wins; else the name is read as Postgres reads it (folded, search_path, quotes).
+-- $1 table oid.
 SELECT c.oid::bigint AS oid,
        n.nspname::text AS schema,
        c.relname::text AS name,
@@ -23,9 +22,4 @@ CROSS JOIN LATERAL (
                    WHERE NOT t.tgisinternal AND t.tgtype & 3 = 3
                      AND (t.tgrelid = c.oid OR t.tgrelid IN (SELECT relid FROM pg_partition_tree(c.oid)))) AS may
 ) drops
-WHERE c.oid = coalesce(
-    (SELECT e.oid
-     FROM pg_catalog.pg_class e
-     JOIN pg_catalog.pg_namespace s ON s.oid = e.relnamespace
-     WHERE e.relname = $2 AND s.nspname = $1),
-    to_regclass($3)::oid)
+WHERE c.oid = $1::oid
