@@ -2,7 +2,7 @@
 
 use super::{
     EXIT_UNKNOWN_OBJECT,
-    output::{self, Table, printable, shown},
+    output::{self, Table, shown},
 };
 use crate::{
     cli::{ObjectName, Status},
@@ -85,7 +85,7 @@ async fn print(connection: &mut PgConnection, status: &Status, out: &mut impl Wr
 fn exit_of(object: Option<&ObjectName>, n_rows: u64) -> ExitCode {
     match object {
         Some(ObjectName { bucket, key }) if n_rows == 0 => {
-            eprintln!("the ledger does not know {}", ObjectPointer::new(bucket, key));
+            output::complain(format!("the ledger does not know {}", ObjectPointer::new(bucket, key)));
             ExitCode::from(EXIT_UNKNOWN_OBJECT)
         }
         _ => ExitCode::SUCCESS,
@@ -114,7 +114,7 @@ async fn print_json(connection: &mut PgConnection, status: &Status, out: &mut im
     let mut rows = query.build_query_scalar::<String>().fetch(connection);
     let mut n_rows = 0;
     while let Some(row) = rows.try_next().await.context("read penstock.object_status")? {
-        output::line(out, &row)?;
+        output::json(out, &row)?;
         n_rows += 1;
     }
     Ok(n_rows)
@@ -131,7 +131,7 @@ async fn print_versions(connection: &mut PgConnection, status: &Status, out: &mu
             output::line(out, "")?;
         }
         for (name, value) in NAMES.map(|name| (name, &row[name])).iter().filter(|(_, value)| !value.is_null()) {
-            output::line(out, &format!("{name:<16}  {}", printable(&shown(value))))?;
+            output::line(out, &format!("{name:<16}  {}", shown(value)))?;
         }
     }
     Ok(rows.len() as u64)
