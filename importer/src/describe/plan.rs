@@ -76,6 +76,8 @@ pub struct Description {
     pub n_rejected: u64,
     /// The first of them.
     pub first_reject: Option<String>,
+    /// For people: what to look at before this is used.
+    pub remarks: Vec<String>,
 }
 
 impl Description {
@@ -95,7 +97,9 @@ impl Description {
         }
         let rename = columns.iter().filter(|column| column.field != column.name && !sample.is_positional);
         let rename = rename.map(|column| (column.field.clone(), column.name.clone())).collect();
-        let needs_extras = (sample.is_open || sample.too_many_fields) && !sample.is_positional;
+        // An object of all fields has none of those that cannot be told apart.
+        let has_names = !sample.is_positional && sample.ambiguous.is_empty();
+        let needs_extras = (sample.is_open || sample.too_many_fields) && has_names;
         let extras = needs_extras.then(|| column_for("extra", |name| columns.iter().any(|column| column.name == name)));
 
         // What stands for NULL somewhere is not a value anywhere.
@@ -120,6 +124,16 @@ impl Description {
         let others = others.map(|column| &column.name).filter(|name| Some(*name) != key.as_ref());
         let key_ideas = others.take(MAX_KEY_IDEAS).cloned().collect();
         let newer = newer(&sample, &columns);
+        let ambiguous: Vec<String> = sample.ambiguous.iter().map(|name| format!("\"{name}\"")).collect();
+        let remarks = match ambiguous.is_empty() {
+            true => Vec::new(),
+            false => {
+                let names = ambiguous.join(", ");
+                vec![format!(
+                    "several fields have the name {names}; they cannot be told apart, so no column takes them"
+                )]
+            }
+        };
         Self {
             location,
             read,
@@ -134,6 +148,7 @@ impl Description {
             is_csv: sample.is_csv,
             n_rejected: sample.n_rejected,
             first_reject: sample.first_reject,
+            remarks,
         }
     }
 
