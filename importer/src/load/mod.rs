@@ -433,7 +433,9 @@ fn map_fields(load: &Load<'_>, fields: &Fields) -> Result<Result<Mapping, Vec<Fi
     let target = load.target;
     if let (true, OnNewField::AddColumn, Fields::Named(named)) = (load.may_add_columns, target.on_new_field, fields) {
         let new: Vec<Field> = named.iter().filter(|field| target.lacks(&field.name)).cloned().collect();
-        if !new.is_empty() {
+        // Where no field fits, the names may be values of a file without header.
+        let fits = new.len() < named.len() || target.table.columns.is_empty();
+        if !new.is_empty() && fits {
             return Ok(Err(new));
         }
     }
