@@ -136,7 +136,11 @@ mod tests {
 
     impl Silent {
         fn new(n_silent: usize) -> Self {
-            Self { queue: MemoryQueue::new(Duration::from_secs(60)), n_silent: AtomicUsize::new(n_silent), fails: AtomicBool::new(false) }
+            Self {
+                queue: MemoryQueue::new(Duration::from_secs(60)),
+                n_silent: AtomicUsize::new(n_silent),
+                fails: AtomicBool::new(false),
+            }
         }
     }
 
@@ -210,23 +214,25 @@ mod tests {
         assert!(in_hand.handle("silent").is_some(), "it stays in hand");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn readiness_says_that_extensions_or_deletes_are_not_answered_and_when_they_are_again() {
         let health = Arc::new(crate::http::Health::default());
         let (queue, in_hand) = (Arc::new(Silent::new(0)), Arc::new(InHand::new(Arc::clone(&health))));
         received(&queue, &in_hand, &["first", "second"]).await;
         queue.fails.store(true, Ordering::SeqCst);
-        let keeping = crate::worker::in_hand::keep(Arc::clone(&queue) as _, Arc::clone(&in_hand), Duration::from_secs(30));
-        let keeping = tokio::spawn(keeping);
-        delete(&*queue, &in_hand, vec!["first".into()]).await;
+        let timeout = Duration::from_millis(300);
+        tokio::spawn(crate::worker::in_hand::keep(Arc::clone(&queue) as _, Arc::clone(&in_hand), timeout));
+        let acker = Acker::start(Arc::clone(&queue) as _, Arc::clone(&in_hand));
+        acker.delete("first").await;
+        let wait_for = async |missing: &str| {
+            while health.missing() != missing {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
         let both = "message delete: not answered: timed out\nvisibility extension: not answered: timed out\n";
-        assert_eq!(health.missing(), both);
-
+        tokio::time::timeout(Duration::from_secs(30), wait_for(both)).await.expect("said");
         queue.fails.store(false, Ordering::SeqCst);
-        delete(&*queue, &in_hand, vec!["second".into()]).await;
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        assert!(health.is_ready(), "{}", health.missing());
-        keeping.abort();
+        tokio::time::timeout(Duration::from_secs(30), wait_for("")).await.expect("taken back");
     }
 
     #[tokio::test]
