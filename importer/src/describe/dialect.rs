@@ -76,7 +76,9 @@ fn find(source: &Arc<dyn Source>, usual: &ReadOptions) -> Result<Option<(CsvOpti
                 }
             }
             // What can be read by its header needs no other look.
-            if best(&found).is_some_and(|(_, sample)| sample.n_rejected == 0 && sample.n_fields > 1) {
+            if best(&found)
+                .is_some_and(|(_, sample)| sample.n_rejected == 0 && sample.broken.is_none() && sample.n_fields > 1)
+            {
                 break;
             }
         }
@@ -106,7 +108,7 @@ fn find(source: &Arc<dyn Source>, usual: &ReadOptions) -> Result<Option<(CsvOpti
 /// Returns the reading in which most fields are found and fewest rows are torn, of equal ones the first.
 fn best(found: &[Reading]) -> Option<&Reading> {
     let score = |(_, sample): &Reading| {
-        let is_sound = sample.n_rejected * 10 <= sample.n_rows;
+        let is_sound = sample.n_rejected * 10 <= sample.n_rows && sample.broken.is_none();
         let is_regular = sample.n_other_width * 10 <= sample.n_rows;
         let rank = match sample.n_fields > 1 {
             true if is_sound => 3,

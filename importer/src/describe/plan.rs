@@ -72,6 +72,8 @@ pub struct Description {
     pub is_whole: bool,
     /// Whether the file is CSV.
     pub is_csv: bool,
+    /// Whether it has a record that no rows can be told apart after.
+    pub is_broken: bool,
     /// Rows that still cannot be loaded.
     pub n_rejected: u64,
     /// The first of them.
@@ -124,16 +126,19 @@ impl Description {
         let others = others.map(|column| &column.name).filter(|name| Some(*name) != key.as_ref());
         let key_ideas = others.take(MAX_KEY_IDEAS).cloned().collect();
         let newer = newer(&sample, &columns);
-        let ambiguous: Vec<String> = sample.ambiguous.iter().map(|name| format!("\"{name}\"")).collect();
-        let remarks = match ambiguous.is_empty() {
-            true => Vec::new(),
-            false => {
-                let names = ambiguous.join(", ");
-                vec![format!(
-                    "several fields have the name {names}; they cannot be told apart, so no column takes them"
-                )]
-            }
-        };
+        let mut remarks = Vec::new();
+        if !sample.ambiguous.is_empty() {
+            let names: Vec<String> = sample.ambiguous.iter().map(|name| format!("\"{name}\"")).collect();
+            let names = names.join(", ");
+            remarks.push(format!(
+                "several fields have the name {names}; they cannot be told apart, so no column takes them"
+            ));
+        }
+        if let Some(problem) = &sample.broken {
+            remarks.push(format!(
+                "the file does not load as it is: {problem}; a quote within a quoted field is to be doubled"
+            ));
+        }
         Self {
             location,
             read,
@@ -146,6 +151,7 @@ impl Description {
             n_rows: sample.n_rows,
             is_whole: sample.is_whole,
             is_csv: sample.is_csv,
+            is_broken: sample.broken.is_some(),
             n_rejected: sample.n_rejected,
             first_reject: sample.first_reject,
             remarks,

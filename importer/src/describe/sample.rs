@@ -4,7 +4,7 @@ use super::evidence::{Evidence, text_of_json};
 use crate::{
     decode::{
         Batch, Column, Declared, DecodeError, Fields, Mapping, MappingSpec, OTHER_WIDTH, OnNewField, PayloadForm,
-        RowReader,
+        RowReader, TORN,
     },
     encode::PgType,
 };
@@ -77,6 +77,8 @@ pub struct Sample {
     pub n_other_width: u64,
     /// How many the first of them has.
     pub other_width: Option<u64>,
+    /// Why no more rows of a CSV file can be told apart, and the object would fail.
+    pub broken: Option<String>,
     /// Whether a later row of a file without header has a value of the first one in the same place.
     pub is_first_repeated: bool,
     first_row: Vec<String>,
@@ -111,6 +113,7 @@ pub fn read(mut reader: Box<dyn RowReader>, extent: Extent) -> Result<Sample, De
         ambiguous,
         n_other_width: 0,
         other_width: None,
+        broken: None,
         is_first_repeated: false,
         first_row: Vec::new(),
     };
@@ -131,7 +134,13 @@ pub fn read(mut reader: Box<dyn RowReader>, extent: Extent) -> Result<Sample, De
     let (mut n_bytes, mut more) = (0, true);
     while more && sample.n_rows < extent.rows && n_bytes < extent.bytes {
         batch.clear();
-        more = reader.fill(&mut batch, BATCH_BYTES)?;
+        more = match reader.fill(&mut batch, BATCH_BYTES) {
+            Err(DecodeError::Corrupt(problem)) if problem.starts_with(TORN) && sample.is_csv => {
+                sample.broken = Some(problem);
+                false
+            }
+            filled => filled?,
+        };
         n_bytes += batch.size() as u64;
         let mut start = 0;
         for &end in &batch.ends {
@@ -152,7 +161,7 @@ pub fn read(mut reader: Box<dyn RowReader>, extent: Extent) -> Result<Sample, De
         }
         sample.forget_some_values();
     }
-    sample.is_whole = !more;
+    sample.is_whole = !more && sample.broken.is_none();
     Ok(sample)
 }
 

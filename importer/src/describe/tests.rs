@@ -143,6 +143,12 @@ fn a_file_whose_rows_are_torn_is_not_one_column() {
     let found = found.expect("a description");
     assert_eq!((found.read.csv.delimiter, found.columns.len(), found.n_rejected), (b',', 3, 1));
     assert!(found.table_sql().contains("-- 1 of these rows cannot be loaded"), "{}", found.table_sql());
+    let found = described("/d/x.csv", "id,a,b\n1,plain,x\n2,\"q \\\"z\\\"\",w\n".as_bytes().to_vec());
+    let found = found.expect("a description");
+    assert_eq!(found.columns[0].sql_type, SqlType::BigInt);
+    assert_eq!((found.read.csv.delimiter, found.columns.len(), found.is_whole), (b',', 3, false));
+    let remark = "the file does not load as it is: the CSV record at line 3 has";
+    assert!(found.table_sql().contains(remark) && found.dataset_toml().contains(remark), "{}", found.table_sql());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::{
     Batch, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, RowEncoder, RowReader, Slot, encoding,
 };
 use crate::encode::{CellError, Value, write_string};
+pub use splitter::TORN;
 use splitter::{MAX_FIELDS, Next, Span, Splitter};
 use std::{borrow::Cow, io::BufRead, io::Read, sync::Arc};
 
