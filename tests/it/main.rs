@@ -13,6 +13,7 @@ mod describe;
 mod desk;
 mod dry_run;
 mod envelopes;
+mod escapes;
 mod fairness;
 mod forwarding;
 mod guards;
