@@ -8,6 +8,7 @@ use importer::{
     database::TransactionPooler,
     logging,
 };
+use service::terminal;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -24,7 +25,9 @@ fn main() -> ExitCode {
     // A decoder still running on a blocking thread must not keep the process: its work was rolled back.
     runtime.shutdown_background();
     result.unwrap_or_else(|error| {
-        eprintln!("importer: {error:#}");
+        // Only a mistake in the configuration is shown on lines of its own.
+        let shown = if error.is::<ConfigError>() { terminal::lines } else { terminal::line };
+        eprintln!("importer: {}", shown(&format!("{error:#}")));
         if error.is::<ConfigError>() || error.is::<TransactionPooler>() {
             ExitCode::from(commands::EXIT_WRONG)
         } else {

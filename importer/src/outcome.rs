@@ -8,6 +8,9 @@ use crate::{
 };
 use sqlx::postgres::PgDatabaseError;
 
+/// The longest error that is kept of an object: it holds a longest key, and what is said of it.
+const MAX_ERROR_BYTES: usize = 4096;
+
 /// How an object ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -91,7 +94,7 @@ impl Failure {
             "access" | "schema" => Scope::Dataset,
             _ => Scope::Object,
         };
-        Self { reason, error: error.into(), scope }
+        Self { reason, error: bounded(error.into()), scope }
     }
 
     /// Says how far its cause may reach.
@@ -99,6 +102,16 @@ impl Failure {
     pub fn of(self, scope: Scope) -> Self {
         Self { scope, ..self }
     }
+}
+
+/// Cuts what goes into the ledger, the log and the dead-letter queue where a name in it has no end.
+fn bounded(mut error: String) -> String {
+    if error.len() > MAX_ERROR_BYTES {
+        let length = error.len();
+        error.truncate(error.floor_char_boundary(MAX_ERROR_BYTES));
+        error.push_str(&format!("… ({length} bytes)"));
+    }
+    error
 }
 
 /// Sorts what a store said.
@@ -322,6 +335,8 @@ fn without_values(said: &Said<'_>) -> String {
         matches!(said.code.get(..2), Some("08" | "25" | "28" | "3D" | "40" | "53" | "55" | "57" | "58"));
     let of_the_statement = said.has_position && matches!(said.code.get(..2), Some("42" | "3F"));
     let of_rights_or_index = matches!(said.code, "42501" | "42P10");
+    // «unsafe use of new value» quotes the value.
+    let of_the_server = of_the_server && said.code != "55P04";
     let is_safe = (of_the_server || of_the_statement || of_rights_or_index) && !said.has_context;
     let mut text = if is_safe { said.message.to_owned() } else { condition(said.code).to_owned() };
     let named =
@@ -421,6 +436,7 @@ mod tests {
             let raised = Said { has_context: true, has_position: true, ..said(code) };
             assert!(!without_values(&raised).contains("SECRET"), "{code} out of a function");
         }
+        assert!(!without_values(&said("55P04")).contains("SECRET"));
         assert_eq!(without_values(&said("53100")), secret);
         assert_eq!(without_values(&Said { has_position: true, ..said("42703") }), secret);
         assert_eq!(without_values(&said("42501")), secret);
@@ -459,6 +475,12 @@ mod tests {
         let missing = Said { code: "42P01", has_context: true, ..Said::default() };
         assert!(without_values(&missing).contains("ALTER FUNCTION … SET search_path"));
         assert!(!without_values(&Said { has_context: false, ..missing }).contains("ALTER"));
+    }
+
+    #[test]
+    fn an_error_has_an_end() {
+        let long = Failure::new("schema", "é".repeat(1 << 20)).error;
+        assert!(long.len() < MAX_ERROR_BYTES + 100 && long.ends_with("… (2097152 bytes)"), "{}", long.len());
     }
 
     #[test]

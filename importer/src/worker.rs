@@ -139,7 +139,7 @@ impl Worker {
         metrics: Arc<Metrics>,
         surroundings: Surroundings,
     ) -> Self {
-        let in_hand = Arc::new(InHand::default());
+        let in_hand = Arc::new(InHand::new(Arc::clone(&health)));
         let turns = Turns::new(config.worker.concurrency.max(1) as usize);
         let acker = Acker::start(Arc::clone(&queue), Arc::clone(&in_hand));
         let visibility = Duration::from_secs(config.queue.visibility_timeout_secs.into());

@@ -1,10 +1,6 @@
 //! Log lines on standard error.
 
-use std::io::{self, IsTerminal};
-
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use service::logging::Format;
 
 use crate::cli::LogFormat;
 
@@ -15,14 +11,9 @@ const DEFAULT_FILTER: &str = "info,sqlx=error,aws_config=warn,aws_smithy_runtime
 
 /// Starts logging for the rest of the process's life.
 pub fn start(format: LogFormat) {
-    let filter = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
-    // A bad RUST_LOG must not keep the scaler from starting.
-    let filter =
-        filter.and_then(|text| EnvFilter::try_new(text).ok()).unwrap_or_else(|| EnvFilter::new(DEFAULT_FILTER));
-    let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
-    match format {
-        LogFormat::Json => registry.with(layer.json().flatten_event(true).with_current_span(false)).init(),
-        LogFormat::Text => registry.with(layer.with_ansi(io::stderr().is_terminal()).with_target(false)).init(),
-    }
+    let format = match format {
+        LogFormat::Json => Format::Json,
+        LogFormat::Text => Format::Text,
+    };
+    service::logging::start(format, DEFAULT_FILTER);
 }

@@ -8,12 +8,13 @@ use clap::Parser;
 use scaler::cli::{Cli, Command};
 use scaler::command::{self, Failure};
 use scaler::config::Config;
+use service::terminal;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     scaler::logging::start(cli.log_format);
     start(&cli).unwrap_or_else(|failure| {
-        eprintln!("scaler: {}", command::chain(&failure));
+        eprintln!("scaler: {}", terminal::lines(&command::chain(&failure)));
         ExitCode::from(failure.exit_code())
     })
 }

@@ -1,5 +1,8 @@
-//! What both programs share: how they reach AWS and Postgres.
+//! What both programs share: how they reach AWS and Postgres, what they answer over HTTP, and what they show to people.
 
 pub mod aws;
 pub mod config;
+pub mod http;
+pub mod logging;
 pub mod postgres;
+pub mod terminal;

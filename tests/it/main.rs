@@ -14,6 +14,7 @@ mod desk;
 mod dry_run;
 mod encodings;
 mod envelopes;
+mod escapes;
 mod fairness;
 mod forwarding;
 mod guards;

@@ -10,6 +10,7 @@ use crate::{
 };
 use anyhow::Context;
 use bytes::Bytes;
+use service::terminal;
 use std::{
     fs::File,
     io::{self, Read, Write},
@@ -20,6 +21,8 @@ use std::{
 
 /// Decoded rows are looked at up to this size, whatever their number.
 const MAX_BYTES: u64 = 256 << 20;
+/// Postgres cuts what is longer, and then two tables have one name.
+const MAX_NAME_BYTES: usize = 63;
 /// What the decoder may use for itself.
 const BUFFER_BYTES: usize = 32 << 20;
 
@@ -31,10 +34,16 @@ pub async fn run(options: &cli::Describe) -> anyhow::Result<ExitCode> {
     let (source, address) = match open(&options.file).await {
         Ok(found) => found,
         Err(error) => {
-            eprintln!("importer: {}: {error:#}", options.file);
+            output::complain(format!("importer: {}: {error:#}", options.file));
             return Ok(ExitCode::from(EXIT_WRONG));
         }
     };
+    if let Some(name) = &options.name
+        && (name.trim().is_empty() || name.len() > MAX_NAME_BYTES || name.contains(terminal::is_hidden))
+    {
+        output::complain(format!("importer: --name must be 1 to {MAX_NAME_BYTES} bytes of text"));
+        return Ok(ExitCode::from(EXIT_WRONG));
+    }
     let wanted = Options {
         extent: Extent { rows: options.rows, bytes: MAX_BYTES },
         limits: Limits::default().for_decoding(BUFFER_BYTES),

@@ -1,6 +1,6 @@
 //! `importer load`: objects and files now, without a queue, through the same ledger.
 
-use super::{EXIT_INCOMPLETE, EXIT_WRONG, host, path_style, progress, sessions, wait_for_schema, worker_id};
+use super::{EXIT_INCOMPLETE, EXIT_WRONG, host, output, path_style, progress, sessions, wait_for_schema, worker_id};
 use crate::{
     cli,
     config::Config,
@@ -33,7 +33,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
         Some(name) => match config.dataset(name) {
             Some((index, _)) => Some(index),
             None => {
-                eprintln!("importer: --dataset {name}: the configuration has no such dataset");
+                output::complain(format!("importer: --dataset {name}: the configuration has no such dataset"));
                 return Ok(ExitCode::from(EXIT_WRONG));
             }
         },
@@ -45,7 +45,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     for uri in &options.uris {
         let found = loader.find(uri).await?;
         if found.is_empty() {
-            eprintln!("importer: {uri}: nothing found");
+            output::complain(format!("importer: {uri}: nothing found"));
             return Ok(ExitCode::from(NOTHING_FOUND));
         }
         pointers.extend(found);
@@ -74,7 +74,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     while let Some(outcomes) = loads.next().await {
         for (pointer, outcome) in outcomes {
             if let Outcome::Failed(failure) = &outcome {
-                bar.suspend(|| println!("failed   {pointer}: {} ({})", failure.error, failure.reason));
+                bar.suspend(|| output::say(format!("failed   {pointer}: {} ({})", failure.error, failure.reason)));
             }
             summary.add(&outcome);
             bar.set_message(format!("{} rows", summary.rows));
@@ -262,11 +262,11 @@ async fn dry_run(
     for (pointer, size) in pointers {
         let importer = loader.importer(pointer);
         if importer.skips(&pointer.key) {
-            println!("{pointer}: would be skipped: a skip pattern takes it");
+            output::say(format!("{pointer}: would be skipped: a skip pattern takes it"));
             continue;
         }
         if *size == Some(0) {
-            println!("{pointer}: would be skipped: it is empty");
+            output::say(format!("{pointer}: would be skipped: it is empty"));
             continue;
         }
         match importer.dry_run(pointer, dataset).await {
@@ -274,19 +274,19 @@ async fn dry_run(
                 n_failed += u32::from(found.too_many);
                 let verdict = if found.too_many { "would fail: too many rejects" } else { "would load" };
                 let counts = (counted(found.n_read, "row"), counted(found.n_rejected, "reject"));
-                println!("{pointer}: {}, {}, {verdict}", counts.0, counts.1);
+                output::say(format!("{pointer}: {}, {}, {verdict}", counts.0, counts.1));
                 for reject in &found.rejects {
                     let column = reject.column.as_ref().map(|c| format!(" column {c}")).unwrap_or_default();
-                    println!("  row {}{column}: {} ({})", reject.row_number, reject.message, reject.class);
+                    output::say(format!("  row {}{column}: {} ({})", reject.row_number, reject.message, reject.class));
                 }
             }
             Err(error) => {
                 n_failed += 1;
-                println!("{pointer}: would fail: {error:#}");
+                output::say(format!("{pointer}: would fail: {error:#}"));
             }
         }
     }
-    println!("nothing was written, so what constraints and triggers would refuse is not among the rejects");
+    output::say("nothing was written, so what constraints and triggers would refuse is not among the rejects");
     Ok(if n_failed > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
 }
 
@@ -324,12 +324,12 @@ impl Summary {
 
     fn print(&self, elapsed: Duration) {
         let outcomes: Vec<String> = self.by_outcome.iter().map(|(name, n)| format!("{n} {name}")).collect();
-        println!(
+        output::say(format!(
             "{}: {} rows ({} rejected) in {:.1} s",
             outcomes.join(", "),
             self.rows,
             self.rejected,
             elapsed.as_secs_f64()
-        );
+        ));
     }
 }

@@ -1,16 +1,36 @@
 //! Results on stdout: aligned tables for people.
 
+use service::terminal;
 use std::{
     io::{self, Write},
     process::ExitCode,
 };
 
-/// Writes a line to stdout. A reader that has seen enough (`| head`) is not an error but the end.
+/// Writes a line to stdout as people are shown it: escaped, and cut where it is too long. A reader that has seen enough
+/// (`| head`) is not an error but the end.
 ///
 /// # Errors
 /// As stdout's own, a closed pipe included: see [`unless_closed`].
 pub fn line(out: &mut impl Write, text: &str) -> io::Result<()> {
-    writeln!(out, "{text}")
+    writeln!(out, "{}", terminal::line(text))
+}
+
+/// Writes a line of JSON, whole.
+///
+/// # Errors
+/// As [`line`].
+pub fn json(out: &mut impl Write, text: &str) -> io::Result<()> {
+    writeln!(out, "{}", terminal::json(text))
+}
+
+/// Says something on stdout that nobody may be there to read.
+pub fn say(text: impl AsRef<str>) {
+    drop(line(&mut io::stdout().lock(), text.as_ref()));
+}
+
+/// Complains on stderr.
+pub fn complain(text: impl AsRef<str>) {
+    drop(line(&mut io::stderr().lock(), text.as_ref()));
 }
 
 /// Turns a closed pipe into an ordinary end.
@@ -32,9 +52,6 @@ pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
-/// A cell's text longer than this is cut in tables; `--json` has all of it.
-const MAX_CELL_CHARS: usize = 120;
-
 impl Table {
     /// Returns a table with a heading.
     #[must_use]
@@ -44,7 +61,7 @@ impl Table {
 
     /// Adds a row.
     pub fn push(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
+        self.rows.push(cells.into_iter().map(|cell| terminal::cell(&cell)).collect());
     }
 
     /// Returns whether there are rows beyond the heading.
@@ -74,20 +91,6 @@ impl Table {
     }
 }
 
-/// Returns a text without control characters, which a terminal would act on, and no longer than a table bears.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    let mut shown = String::new();
-    for (index, c) in text.chars().enumerate() {
-        if index == MAX_CELL_CHARS {
-            shown.push('…');
-            break;
-        }
-        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    shown
-}
-
 /// Returns a JSON value as a table shows it: NULL as `-`.
 #[must_use]
 pub fn shown(value: &serde_json::Value) -> String {
@@ -110,12 +113,6 @@ mod tests {
         let mut out = Vec::new();
         table.write(&mut out, " ").expect("a Vec takes all");
         assert_eq!(String::from_utf8(out).expect("text"), " state    n\n importé  1\n x        200\n");
-    }
-
-    #[test]
-    fn terminals_are_not_sent_control_characters() {
-        assert_eq!(printable("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
-        assert_eq!(printable(&"x".repeat(500)).chars().count(), MAX_CELL_CHARS + 1);
     }
 
     #[test]

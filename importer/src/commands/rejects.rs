@@ -2,7 +2,7 @@
 
 use super::{
     on_session,
-    output::{self, printable, shown},
+    output::{self, shown},
 };
 use crate::{
     cli::Rejects,
@@ -13,6 +13,7 @@ use crate::{
 use anyhow::Context;
 use futures_util::TryStreamExt;
 use serde_json::Value;
+use service::terminal::cell;
 use sqlx::{PgConnection, QueryBuilder};
 use std::{
     io::{self, BufWriter, Write},
@@ -39,7 +40,7 @@ async fn print(connection: &mut PgConnection, rejects: &Rejects, out: &mut impl 
         let mut rows = query.build_query_scalar::<String>().fetch(connection);
         while let Some(row) = rows.try_next().await.context("read penstock.rejects")? {
             liveness::heard();
-            output::line(out, &row)?;
+            output::json(out, &row)?;
         }
         return Ok(());
     }
@@ -53,7 +54,7 @@ async fn print(connection: &mut PgConnection, rejects: &Rejects, out: &mut impl 
             output::line(out, &heading(&row))?;
             last_object = Some(object);
         }
-        output::line(out, &text(&row, payload.as_deref()))?;
+        text(&row, payload.as_deref()).lines().try_for_each(|line| output::line(out, line))?;
     }
     Ok(())
 }
@@ -70,10 +71,10 @@ fn query<'q>(columns: &str, rejects: &'q Rejects) -> QueryBuilder<'q, sqlx::Post
 /// `s3://bucket/key  dataset d  version v`
 fn heading(row: &Value) -> String {
     let pointer = ObjectPointer::new(shown(&row["bucket"]), shown(&row["key"]));
-    let mut text = format!("{}  dataset {}", printable(&pointer.to_string()), shown(&row["dataset"]));
+    let mut text = format!("{}  dataset {}", cell(&pointer.to_string()), cell(&shown(&row["dataset"])));
     if let Value::String(version) = &row["version_id"] {
         text.push_str("  version ");
-        text.push_str(&printable(version));
+        text.push_str(&cell(version));
     }
     text
 }
@@ -82,19 +83,16 @@ fn heading(row: &Value) -> String {
 fn text(row: &Value, payload: Option<&[u8]>) -> String {
     let mut text = format!("  row {}  {}", shown(&row["row_number"]), shown(&row["class"]));
     if let Value::String(column) = &row["column_name"] {
-        text.push_str(&format!("  column {}", printable(column)));
+        text.push_str(&format!("  column {}", cell(column)));
     }
-    text.push_str(&format!(": {}", printable(&shown(&row["message"]))));
+    text.push_str(&format!(": {}", cell(&shown(&row["message"]))));
     if let Value::String(time) = &row["resolved_at"] {
         text.push_str(&format!("  (resolved {time})"));
     }
     if let Some(payload) = payload {
         let length = row["payload_length"].as_u64().filter(|length| *length > payload.len() as u64);
         let cut = length.map(|length| format!(" (of {length} bytes)")).unwrap_or_default();
-        text.push_str(&format!(
-            "\n    {}{cut}",
-            printable(String::from_utf8_lossy(payload).trim_end_matches(['\r', '\n']))
-        ));
+        text.push_str(&format!("\n    {}{cut}", cell(String::from_utf8_lossy(payload).trim_end_matches(['\r', '\n']))));
     }
     text
 }

@@ -1,6 +1,6 @@
 //! `importer rejects --replay`: bad rows get their second chance.
 
-use super::{host, output::printable, progress, sessions, worker_id};
+use super::{host, output, progress, sessions, worker_id};
 use crate::{
     cli::Rejects,
     config::Config,
@@ -50,7 +50,7 @@ async fn replay_all(config: &Config, options: &Rejects, sessions: Sessions) -> a
         let said = replay.object(&mut session, object).await?;
         n_loaded += said.n_loaded;
         n_left += object.n_rejects.saturating_sub(said.n_loaded);
-        bar.suspend(|| println!("{}: {}", printable(&pointer(object).to_string()), said.text));
+        bar.suspend(|| output::say(format!("{}: {}", pointer(object), said.text)));
         bar.set_message(format!("{n_loaded} rows"));
         bar.inc(1);
     }

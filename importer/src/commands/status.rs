@@ -2,7 +2,7 @@
 
 use super::{
     EXIT_UNKNOWN_OBJECT, on_session,
-    output::{self, Table, printable, shown},
+    output::{self, Table, shown},
 };
 use crate::{
     cli::{ObjectName, Status},
@@ -58,7 +58,7 @@ pub async fn run(config: &Config, status: &Status) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::new(io::stdout().lock());
     let print = async |session: &mut Session| {
         // The heads of a million entries are joined in memory.
-        sqlx::raw_sql("SET timezone = 'UTC'; SET work_mem = '64MB'")
+        sqlx::raw_sql("SET work_mem = '64MB'")
             .execute(&mut session.connection)
             .await
             .context("set up the session")?;
@@ -91,7 +91,7 @@ async fn print(connection: &mut PgConnection, status: &Status, out: &mut impl Wr
 fn exit_of(object: Option<&ObjectName>, n_rows: u64) -> ExitCode {
     match object {
         Some(ObjectName { bucket, key }) if n_rows == 0 => {
-            eprintln!("the ledger does not know {}", ObjectPointer::new(bucket, key));
+            output::complain(format!("the ledger does not know {}", ObjectPointer::new(bucket, key)));
             ExitCode::from(EXIT_UNKNOWN_OBJECT)
         }
         _ => ExitCode::SUCCESS,
@@ -125,7 +125,7 @@ async fn print_json(connection: &mut PgConnection, status: &Status, out: &mut im
     let mut n_rows = 0;
     while let Some(row) = rows.try_next().await.context("read penstock.object_status")? {
         liveness::heard();
-        output::line(out, &row)?;
+        output::json(out, &row)?;
         n_rows += 1;
     }
     Ok(n_rows)
@@ -142,7 +142,7 @@ async fn print_versions(connection: &mut PgConnection, status: &Status, out: &mu
             output::line(out, "")?;
         }
         for (name, value) in NAMES.map(|name| (name, &row[name])).iter().filter(|(_, value)| !value.is_null()) {
-            output::line(out, &format!("{name:<16}  {}", printable(&shown(value))))?;
+            output::line(out, &format!("{name:<16}  {}", shown(value)))?;
         }
     }
     Ok(rows.len() as u64)

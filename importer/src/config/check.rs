@@ -128,8 +128,9 @@ fn check_dataset(index: usize, dataset: &Dataset, names: &mut BTreeSet<String>, 
     }
     let mut fields_of: BTreeMap<&str, &str> = BTreeMap::new();
     for (field, column) in &dataset.rename {
-        if field.is_empty() || !is_identifier(column) {
-            add("rename", format!("{field:?} = {column:?}: neither may be empty"));
+        // A field of JSON may have an empty name.
+        if !is_identifier(column) {
+            add("rename", format!("{field:?} = {column:?}: must be a column's name"));
         } else if let Some(other) = fields_of.insert(column, field) {
             add("rename", format!("{other:?} and {field:?} both go to column {column:?}"));
         }

@@ -26,6 +26,7 @@ mod times;
 mod to_json;
 #[cfg(test)]
 pub(crate) mod trial;
+pub use csv::{OTHER_WIDTH, TORN};
 pub use declared::Declared;
 pub use kept::{KeptRows, PayloadForm, Refusal};
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot, Unstaged};

@@ -16,31 +16,32 @@ const OTHER_ENCODING: &str = "windows-1252";
 /// How much is looked at to find out.
 const GLANCE: Extent = Extent { rows: 1000, bytes: 1 << 20 };
 
-/// Reads a sample in the dialect that suits it best.
+/// Reads a sample in the dialect that suits it best, and says what to look at in it.
 ///
 /// # Errors
-/// As [`decode::open`] and [`sample::read`].
-pub fn read(source: &Arc<dyn Source>, options: &Options) -> Result<(ReadOptions, Sample), DecodeError> {
+/// As [`decode::open`] and [`sample::read`]; [`DecodeError::Schema`] where a line before the header hides the fields.
+pub fn read(source: &Arc<dyn Source>, options: &Options) -> Result<(ReadOptions, Sample, Option<String>), DecodeError> {
     let mut read = usual(options);
     let is_csv = match decode::open(Arc::clone(source), &read) {
         Ok(reader) if reader.payload_form() != decode::PayloadForm::Csv => {
             let sample = sample::read(reader, options.extent)?;
-            return Ok((read, sample));
+            return Ok((read, sample, None));
         }
         Ok(_) => true,
-        // A header that names a field twice, or that is not UTF-8.
+        // A header that is not UTF-8.
         Err(DecodeError::Schema(_) | DecodeError::Corrupt(_)) => false,
         Err(error) => return Err(error),
     };
-    if let Some(found) = find(source, &read) {
-        read.csv = found;
+    let mut remark = None;
+    if let Some(found) = find(source, &read)? {
+        (read.csv, remark) = found;
     } else if !is_csv {
         return Err(decode::open(Arc::clone(source), &read)
             .err()
             .unwrap_or_else(|| DecodeError::Corrupt("no CSV".into())));
     }
     let sample = sample::read(decode::open(Arc::clone(source), &read)?, options.extent)?;
-    Ok((read, sample))
+    Ok((read, sample, remark))
 }
 
 fn usual(options: &Options) -> ReadOptions {
@@ -52,43 +53,98 @@ fn usual(options: &Options) -> ReadOptions {
     }
 }
 
-/// Returns the dialect in which most fields are found and fewest rows are torn.
-fn find(source: &Arc<dyn Source>, usual: &ReadOptions) -> Option<CsvOptions> {
+/// A way to read a file, and what it showed.
+type Reading = (CsvOptions, Sample);
+
+/// Returns the dialect in which most fields are found and fewest rows are torn, and what to say of it.
+///
+/// # Errors
+/// [`DecodeError::Schema`] where a line before the header hides the fields.
+fn find(source: &Arc<dyn Source>, usual: &ReadOptions) -> Result<Option<(CsvOptions, Option<String>)>, DecodeError> {
     let glance = |csv: &CsvOptions| {
         let read = ReadOptions { csv: csv.clone(), ..usual.clone() };
         let sample = sample::read(decode::open(Arc::clone(source), &read).ok()?, GLANCE).ok()?;
         sample.is_csv.then_some(sample)
     };
-    let mut best: Option<(CsvOptions, Sample)> = None;
+    let mut found: Vec<Reading> = Vec::new();
     for encoding in [usual.csv.encoding.as_str(), OTHER_ENCODING] {
         for header in [true, false] {
             for delimiter in DELIMITERS {
                 let csv = CsvOptions { header, delimiter, encoding: encoding.into(), ..usual.csv.clone() };
-                let Some(sample) = glance(&csv) else { continue };
-                if best.as_ref().is_none_or(|(_, found)| is_better(&sample, found)) {
-                    best = Some((csv, sample));
+                if let Some(sample) = glance(&csv) {
+                    found.push((csv, sample));
                 }
             }
-            // A first record with a value twice is no header, and then only a wrong delimiter gives one.
-            if best.as_ref().is_some_and(|(_, sample)| sample.n_rejected == 0 && sample.fields.len() > 1) {
+            // What can be read by its header needs no other look.
+            if best(&found)
+                .is_some_and(|(_, sample)| sample.n_rejected == 0 && sample.broken.is_none() && sample.n_fields > 1)
+            {
                 break;
             }
         }
-        if best.as_ref().is_some_and(|(_, sample)| sample.reject_class != Some("text")) {
+        if best(&found).is_some_and(|(_, sample)| sample.reject_class != Some("text")) {
             break;
         }
     }
-    let (mut csv, sample) = best?;
-    if csv.header && header_is_data(&sample) {
-        csv.header = false;
+    let Some((csv, sample)) = best(&found) else { return Ok(None) };
+    let mut csv = csv.clone();
+    if !csv.header {
+        return Ok(Some((csv, None)));
     }
-    Some(csv)
+    let remark = before_header(sample, &found)?;
+    let without = CsvOptions { header: false, ..csv.clone() };
+    csv.header = match sample.ambiguous.is_empty() {
+        true => !header_is_data(sample),
+        // Names that are there twice are values where nothing but values stands below them, or they come again.
+        false => {
+            let is_typed = |sample: &Sample| sample.fields.iter().any(|f| f.evidence.guess().sql_type != SqlType::Text);
+            let is_data = |sample: Sample| sample.is_first_repeated || is_typed(&sample);
+            !sample.fields.is_empty() && !glance(&without).is_some_and(is_data)
+        }
+    };
+    Ok(Some((csv, remark)))
 }
 
-fn is_better(sample: &Sample, than: &Sample) -> bool {
-    let is_sound = |sample: &Sample| sample.n_rejected * 10 <= sample.n_rows;
-    let score = |sample: &Sample| (is_sound(sample), sample.fields.len(), std::cmp::Reverse(sample.n_rejected));
-    score(sample) > score(than)
+/// Returns the reading in which most fields are found and fewest rows are torn, of equal ones the first.
+fn best(found: &[Reading]) -> Option<&Reading> {
+    let score = |(_, sample): &Reading| {
+        let is_sound = sample.n_rejected * 10 <= sample.n_rows && sample.broken.is_none();
+        let is_regular = sample.n_other_width * 10 <= sample.n_rows;
+        let rank = match sample.n_fields > 1 {
+            true if is_sound => 3,
+            // Rows that are torn are no reason to take all for one field.
+            true if is_regular => 2,
+            false if is_sound => 1,
+            _ => 0,
+        };
+        (rank, sample.n_fields, std::cmp::Reverse(sample.n_rejected))
+    };
+    found.iter().rev().max_by_key(|reading| score(reading))
+}
+
+/// Looks for lines before the header, which no setting skips; returns what to say where it may be one.
+///
+/// # Errors
+/// [`DecodeError::Schema`] where it is one.
+fn before_header(sample: &Sample, found: &[Reading]) -> Result<Option<String>, DecodeError> {
+    let name = sample.fields.first().map_or("", |field| field.name.as_str());
+    let is_regular = |sample: &Sample| sample.n_rows > 0 && sample.n_other_width * 10 >= sample.n_rows * 9;
+    let hidden = found.iter().find_map(|(csv, sample)| {
+        let width = sample.other_width.filter(|width| *width > 1 && is_regular(sample))?;
+        Some(format!("the lines after it have {width} fields by \"{}\"", char::from(csv.delimiter).escape_default()))
+    });
+    match hidden {
+        _ if name.starts_with("sep=") => {
+            Err(DecodeError::Schema("its first line names the delimiter (sep=) and is no header; remove it".into()))
+        }
+        Some(hidden) if sample.n_fields == 1 && name.starts_with('#') => Err(DecodeError::Schema(format!(
+            "its first line is no header, for {hidden}; remove what is before the header"
+        ))),
+        Some(hidden) if sample.n_fields == 1 => Ok(Some(format!(
+            "its first line is taken for a header of one field, but {hidden}; if it is none, remove it"
+        ))),
+        _ => Ok(None),
+    }
 }
 
 /// Returns whether what should be names are values: of the kind that every column that is not text has.

@@ -1,5 +1,7 @@
 //! Names as SQL: quoted where Postgres would not take them bare.
 
+use service::terminal::is_hidden;
+
 /// Every key word that Postgres 13 to 18 does not take bare as any name (`pg_get_keywords()`, `catcode <> 'U'`).
 const KEYWORDS: &str = "all analyse analyze and any array as asc asymmetric authorization between bigint binary bit \
     boolean both case cast char character check coalesce collate collation column concurrently constraint create cross \
@@ -34,7 +36,7 @@ pub fn quoted(name: &str) -> String {
 /// Returns the column's name for a field: the field's own where Postgres takes it, and one that is not in `taken`.
 #[must_use]
 pub fn column_for(field: &str, is_taken: impl Fn(&str) -> bool) -> String {
-    let mut name: String = field.chars().map(|c| if c.is_control() { '_' } else { c }).collect();
+    let mut name: String = field.chars().map(|c| if is_hidden(c) { '_' } else { c }).collect();
     if name.trim().is_empty() {
         name = "unnamed".into();
     }
@@ -86,6 +88,7 @@ mod tests {
             ("User Id", "User Id"),
             ("", "unnamed"),
             ("a\u{1}b", "a_b"),
+            ("a\u{202e}b", "a_b"),
             ("ctid", "ctid_"),
             ("penstock_object", "penstock_object_"),
             ("taken", "taken_2"),

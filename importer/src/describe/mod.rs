@@ -38,10 +38,11 @@ pub struct Options {
 /// # Errors
 /// [`DecodeError`] as a load would, and [`DecodeError::Schema`] when there is no field to make a column of.
 pub fn describe(source: &Arc<dyn Source>, address: &str, options: &Options) -> Result<Description, DecodeError> {
-    let (read, sample) = dialect::read(source, options)?;
+    let (read, sample, remark) = dialect::read(source, options)?;
     if sample.fields.is_empty() {
         let problem = match &sample.first_reject {
             Some(reject) => format!("no row can be read; {reject}"),
+            None if !sample.ambiguous.is_empty() => "all its fields have the same names".into(),
             None => "it has no rows and names no fields".into(),
         };
         return Err(DecodeError::Schema(problem));
@@ -51,6 +52,7 @@ pub fn describe(source: &Arc<dyn Source>, address: &str, options: &Options) -> R
         location.name.clone_from(name);
     }
     let mut description = Description::new(sample, location, read);
+    description.remarks.extend(remark);
     verify::widen(source, &mut description, options.extent)?;
     Ok(description)
 }

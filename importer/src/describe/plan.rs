@@ -72,10 +72,14 @@ pub struct Description {
     pub is_whole: bool,
     /// Whether the file is CSV.
     pub is_csv: bool,
+    /// Whether it has a record that no rows can be told apart after.
+    pub is_broken: bool,
     /// Rows that still cannot be loaded.
     pub n_rejected: u64,
     /// The first of them.
     pub first_reject: Option<String>,
+    /// For people: what to look at before this is used.
+    pub remarks: Vec<String>,
 }
 
 impl Description {
@@ -95,7 +99,9 @@ impl Description {
         }
         let rename = columns.iter().filter(|column| column.field != column.name && !sample.is_positional);
         let rename = rename.map(|column| (column.field.clone(), column.name.clone())).collect();
-        let needs_extras = (sample.is_open || sample.too_many_fields) && !sample.is_positional;
+        // An object of all fields has none of those that cannot be told apart.
+        let has_names = !sample.is_positional && sample.ambiguous.is_empty();
+        let needs_extras = (sample.is_open || sample.too_many_fields) && has_names;
         let extras = needs_extras.then(|| column_for("extra", |name| columns.iter().any(|column| column.name == name)));
 
         // What stands for NULL somewhere is not a value anywhere.
@@ -120,6 +126,19 @@ impl Description {
         let others = others.map(|column| &column.name).filter(|name| Some(*name) != key.as_ref());
         let key_ideas = others.take(MAX_KEY_IDEAS).cloned().collect();
         let newer = newer(&sample, &columns);
+        let mut remarks = Vec::new();
+        if !sample.ambiguous.is_empty() {
+            let names: Vec<String> = sample.ambiguous.iter().map(|name| format!("\"{name}\"")).collect();
+            let names = names.join(", ");
+            remarks.push(format!(
+                "several fields have the name {names}; they cannot be told apart, so no column takes them"
+            ));
+        }
+        if let Some(problem) = &sample.broken {
+            remarks.push(format!(
+                "the file does not load as it is: {problem}; a quote within a quoted field is to be doubled"
+            ));
+        }
         Self {
             location,
             read,
@@ -132,8 +151,10 @@ impl Description {
             n_rows: sample.n_rows,
             is_whole: sample.is_whole,
             is_csv: sample.is_csv,
+            is_broken: sample.broken.is_some(),
             n_rejected: sample.n_rejected,
             first_reject: sample.first_reject,
+            remarks,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{identifiers::quoted, plan::Description};
 use crate::decode::CsvOptions;
+use service::terminal::is_hidden;
 use std::fmt::Write as _;
 
 impl Description {
@@ -29,6 +30,9 @@ impl Description {
             )),
         }
         let mut sql = format!("-- From {}.\n", self.looked_at());
+        for remark in &self.remarks {
+            let _ = writeln!(sql, "-- {}", one_line(remark));
+        }
         if let Some(reject) = &self.first_reject {
             let _ = writeln!(
                 sql,
@@ -55,6 +59,9 @@ impl Description {
     #[must_use]
     pub fn dataset_toml(&self) -> String {
         let mut toml = String::from("[[dataset]]\n");
+        for remark in &self.remarks {
+            let _ = writeln!(toml, "# {}", one_line(remark));
+        }
         let mut line = |text: String, note: &str| {
             let note = if note.is_empty() { String::new() } else { format!("  # {}", one_line(note)) };
             let _ = writeln!(toml, "{text}{note}");
@@ -64,7 +71,7 @@ impl Description {
         if let Some(pattern) = &self.location.in_bucket {
             line(format!("# match = {}", string(pattern)), "once such files lie in a bucket");
         }
-        line(format!("table = {}", string(&format!("public.{}", self.location.name))), "");
+        line(format!("table = {}", string(&format!("public.{}", quoted(&self.location.name)))), "");
         match &self.key {
             Some(key) => line(format!("key = [{}]", string(key)), &self.how_sure("unique and never NULL")),
             None => line(
@@ -159,7 +166,7 @@ fn string(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => {
+            c if is_hidden(c) => {
                 let _ = write!(quoted, "\\u{:04X}", u32::from(c));
             }
             c => quoted.push(c),
@@ -171,5 +178,5 @@ fn string(text: &str) -> String {
 
 /// Returns a text that cannot end the comment it stands in, nor act on a terminal.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect()
 }

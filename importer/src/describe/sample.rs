@@ -2,12 +2,20 @@
 
 use super::evidence::{Evidence, text_of_json};
 use crate::{
-    decode::{Batch, Column, Declared, DecodeError, Fields, Mapping, MappingSpec, OnNewField, PayloadForm, RowReader},
+    decode::{
+        Batch, Column, Declared, DecodeError, Fields, Mapping, MappingSpec, OTHER_WIDTH, OnNewField, PayloadForm,
+        RowReader, TORN,
+    },
     encode::PgType,
 };
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use std::{borrow::Cow, collections::BTreeMap, collections::HashMap, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 /// The column that gives a row's fields as one JSON object.
 const ALL_FIELDS: &str = "fields";
@@ -61,6 +69,19 @@ pub struct Sample {
     pub too_many_fields: bool,
     /// Whether the values are all texts.
     pub is_csv: bool,
+    /// Fields in a row, those of one name counted each.
+    pub n_fields: usize,
+    /// Names that several fields of a CSV file have: they cannot be told apart, so none of them is among the fields.
+    pub ambiguous: BTreeSet<String>,
+    /// Rows that have another number of fields.
+    pub n_other_width: u64,
+    /// How many the first of them has.
+    pub other_width: Option<u64>,
+    /// Why no more rows of a CSV file can be told apart, and the object would fail.
+    pub broken: Option<String>,
+    /// Whether a later row of a file without header has a value of the first one in the same place.
+    pub is_first_repeated: bool,
+    first_row: Vec<String>,
 }
 
 /// Reads a sample.
@@ -75,6 +96,8 @@ pub fn read(mut reader: Box<dyn RowReader>, extent: Extent) -> Result<Sample, De
         Fields::Open => Vec::new(),
     };
     let is_positional = matches!(fields, Fields::Positional(_));
+    let is_csv = reader.payload_form() == PayloadForm::Csv;
+    let ambiguous = if is_csv { twice(&names) } else { BTreeSet::new() };
     let mut sample = Sample {
         fields: Vec::new(),
         n_rows: 0,
@@ -85,14 +108,24 @@ pub fn read(mut reader: Box<dyn RowReader>, extent: Extent) -> Result<Sample, De
         is_open: fields == Fields::Open,
         is_positional,
         too_many_fields: names.len() > MAX_FIELDS,
-        is_csv: reader.payload_form() == PayloadForm::Csv,
+        is_csv,
+        n_fields: names.len(),
+        ambiguous,
+        n_other_width: 0,
+        other_width: None,
+        broken: None,
+        is_first_repeated: false,
+        first_row: Vec::new(),
     };
     let mut declared = reader.declared().unwrap_or_default().into_iter();
     for name in names.into_iter().take(MAX_FIELDS) {
-        sample.fields.push(FieldSeen { name, evidence: Evidence::default(), declared: declared.next() });
+        let declared = declared.next();
+        if !sample.ambiguous.contains(&name) {
+            sample.fields.push(FieldSeen { name, evidence: Evidence::default(), declared });
+        }
     }
     let columns = columns(&sample);
-    let mapping = Mapping::new(&fields, &spec(&columns, is_positional)).map_err(DecodeError::Schema)?;
+    let mapping = Mapping::new(&fields, &spec(&columns, sample.is_by_column())).map_err(DecodeError::Schema)?;
     reader.set_mapping(Arc::new(mapping));
 
     let mut places: HashMap<String, usize> =
@@ -101,7 +134,13 @@ pub fn read(mut reader: Box<dyn RowReader>, extent: Extent) -> Result<Sample, De
     let (mut n_bytes, mut more) = (0, true);
     while more && sample.n_rows < extent.rows && n_bytes < extent.bytes {
         batch.clear();
-        more = reader.fill(&mut batch, BATCH_BYTES)?;
+        more = match reader.fill(&mut batch, BATCH_BYTES) {
+            Err(DecodeError::Corrupt(problem)) if problem.starts_with(TORN) && sample.is_csv => {
+                sample.broken = Some(problem);
+                false
+            }
+            filled => filled?,
+        };
         n_bytes += batch.size() as u64;
         let mut start = 0;
         for &end in &batch.ends {
@@ -110,47 +149,72 @@ pub fn read(mut reader: Box<dyn RowReader>, extent: Extent) -> Result<Sample, De
         }
         sample.n_rows += batch.n_read;
         sample.n_rejected += batch.rejects.len() as u64;
+        for width in
+            batch.rejects.iter().filter_map(|reject| reject.message.split_once(OTHER_WIDTH)).map(|(width, _)| width)
+        {
+            sample.n_other_width += 1;
+            sample.other_width = sample.other_width.or_else(|| width.trim().parse().ok());
+        }
         if let (None, Some(reject)) = (&sample.first_reject, batch.rejects.first()) {
             sample.first_reject = Some(format!("row {}: {} ({})", reject.row_number, reject.message, reject.class));
             sample.reject_class = Some(reject.class);
         }
         sample.forget_some_values();
     }
-    sample.is_whole = !more;
+    sample.is_whole = !more && sample.broken.is_none();
     Ok(sample)
 }
 
 /// Returns the columns of a sample: one for everything, or a text for each field without a name.
 fn columns(sample: &Sample) -> Vec<Column> {
     let column = |name: &str, pg_type| Column { name: name.to_owned(), pg_type, not_null: false, has_default: false };
-    match sample.is_positional {
+    match sample.is_by_column() {
         true => sample.fields.iter().map(|field| column(&field.name, PgType::Text(None))).collect(),
         false => vec![column(ALL_FIELDS, PgType::Jsonb)],
     }
 }
 
-fn spec(columns: &[Column], is_positional: bool) -> MappingSpec<'_> {
+fn spec(columns: &[Column], is_by_column: bool) -> MappingSpec<'_> {
     static NO_RENAME: BTreeMap<String, String> = BTreeMap::new();
     MappingSpec {
         columns,
         rename: &NO_RENAME,
         captures: &[],
-        on_new_field: if is_positional { OnNewField::Ignore } else { OnNewField::Extras },
-        extras_column: (!is_positional).then_some(ALL_FIELDS),
+        on_new_field: if is_by_column { OnNewField::Ignore } else { OnNewField::Extras },
+        extras_column: (!is_by_column).then_some(ALL_FIELDS),
         key: &[],
     }
 }
 
+/// Returns the names that are there more than once.
+fn twice(names: &[String]) -> BTreeSet<String> {
+    let mut seen = HashSet::new();
+    names.iter().filter(|name| !seen.insert(name.as_str())).cloned().collect()
+}
+
 impl Sample {
+    /// Returns whether each field is read into a column of text: those without names, and those of which several have one
+    /// name, for there is no object of such.
+    fn is_by_column(&self) -> bool {
+        self.is_positional || !self.ambiguous.is_empty()
+    }
+
     /// Adds a row, given as the tuple that would be copied.
     fn add(&mut self, tuple: &[u8], places: &mut HashMap<String, usize>) {
         // The number of fields, and the row's number.
         let mut cells = Cells { rest: tuple.get(2..).unwrap_or_default() };
         cells.next();
-        if self.is_positional {
-            for field in &mut self.fields {
-                if let Some(Some(Ok(text))) = cells.next().map(|cell| cell.map(std::str::from_utf8)) {
+        if self.is_by_column() {
+            let is_first = self.first_row.is_empty();
+            for (place, field) in self.fields.iter_mut().enumerate() {
+                let text = cells.next().flatten().and_then(|cell| std::str::from_utf8(cell).ok());
+                if let Some(text) = text {
                     field.evidence.add_text(text);
+                    let first = self.first_row.get(place);
+                    self.is_first_repeated |= !text.is_empty() && first.is_some_and(|first| first == text);
+                }
+                if is_first {
+                    self.first_row.push(text.unwrap_or_default().to_owned());
                 }
             }
             return;

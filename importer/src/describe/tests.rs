@@ -138,6 +138,74 @@ fn a_csv_file_s_dialect_is_found_out() {
 }
 
 #[test]
+fn a_file_whose_rows_are_torn_is_not_one_column() {
+    let found = described("/d/x.csv", "id,a,b\n1,\"say \\\"hi\\\", ok\",x\n2,plain,y\n".as_bytes().to_vec());
+    let found = found.expect("a description");
+    assert_eq!((found.read.csv.delimiter, found.columns.len(), found.n_rejected), (b',', 3, 1));
+    assert!(found.table_sql().contains("-- 1 of these rows cannot be loaded"), "{}", found.table_sql());
+    let found = described("/d/x.csv", "id,a,b\n1,plain,x\n2,\"q \\\"z\\\"\",w\n".as_bytes().to_vec());
+    let found = found.expect("a description");
+    assert_eq!(found.columns[0].sql_type, SqlType::BigInt);
+    assert_eq!((found.read.csv.delimiter, found.columns.len(), found.is_whole), (b',', 3, false));
+    let remark = "the file does not load as it is: the CSV record at line 3 has";
+    assert!(found.table_sql().contains(remark) && found.dataset_toml().contains(remark), "{}", found.table_sql());
+}
+
+#[test]
+fn lines_before_the_header_are_refused_or_remarked() {
+    for (content, said) in [
+        ("# exported 2026-01-01\nid,a,b\n1,x,y\n", "3 fields by \",\"; remove what is before the header"),
+        ("#x, y\nid;a;b\n1;x;y\n", "3 fields by \";\""),
+        ("sep=;\nid;a\n1;x\n", "names the delimiter (sep=)"),
+        ("sep=,\nid,a,b\n1,x,y\n", "names the delimiter (sep=)"),
+    ] {
+        let error = described("/d/x.csv", content.as_bytes().to_vec()).expect_err(content);
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    let found = described("/d/x.csv", "name\nDoe, J\nRoe, K\n".as_bytes().to_vec()).expect("a description");
+    assert_eq!((found.columns.len(), found.n_rejected), (1, 0));
+    let remark = "its first line is taken for a header of one field, but the lines after it have 2 fields";
+    assert!(found.table_sql().contains(remark) && found.dataset_toml().contains(remark), "{}", found.table_sql());
+    Config::parse(&found.dataset_toml(), "importer.toml", |_| None).expect("a configuration");
+}
+
+#[test]
+fn a_header_with_a_name_twice_is_a_header_and_values_twice_are_values() {
+    let dialect = |content: &str| {
+        let found = described("/d/x.csv", content.as_bytes().to_vec()).expect("a description");
+        let names: Vec<String> = found.columns.iter().map(|column| column.name.clone()).collect();
+        (found.read.csv.header, names.join(" "), found.remarks.len())
+    };
+    assert_eq!(dialect("id,comment,comment\n1,x,y\n2,p,q\n"), (true, "id".to_owned(), 1));
+    assert_eq!(dialect("name,comment,comment\nx,y,z\n"), (true, "name".to_owned(), 1));
+    assert_eq!(dialect("1,5,5\n2,6,7\n"), (false, "column_1 column_2 column_3".to_owned(), 0));
+    assert_eq!(dialect("red,no,no\nred,yes,no\n"), (false, "column_1 column_2 column_3".to_owned(), 0));
+    assert_eq!(dialect("x,x\ny,z\n"), (false, "column_1 column_2".to_owned(), 0));
+}
+
+#[test]
+fn whatever_a_field_or_a_file_is_called_the_configuration_takes_it() {
+    for (address, content) in [
+        ("/d/x.json", r#"{"id":1,"":"x"}"#),
+        ("/d/x.json", r#"{"":1," ":2,"\u202e":4,"penstock_row":5,"xmin":6,"a.b":7,"\"":8,"\\":9}"#),
+        ("/d/a b/c=1/c=2/{x}*?\\[y]/\u{202e}.json", r#"{"id":1}"#),
+        ("s3://b/=/x=/=y/9.json", r#"{"id":1}"#),
+        ("/d/order.csv", "select,\"from\"\n1,2\n"),
+    ] {
+        let found = described(address, content.as_bytes().to_vec()).expect("a description");
+        let toml = found.dataset_toml();
+        assert!(!toml.contains('\u{202e}') && !found.table_sql().contains('\u{202e}'), "{toml}");
+        let config = Config::parse(&toml, "importer.toml", |_| None).unwrap_or_else(|error| panic!("{error}\n{toml}"));
+        assert!(
+            crate::route::Pattern::for_addresses(&config.datasets[0].pattern).expect("a pattern").is_match(address),
+            "{toml}"
+        );
+    }
+    let found = described("/d/order.csv", "id\n1\n".as_bytes().to_vec()).expect("a description");
+    assert!(found.dataset_toml().contains(r#"table = "public.\"order\"""#), "{}", found.dataset_toml());
+}
+
+#[test]
 fn columns_of_the_path_stand_before_fields_of_their_name() {
     let found = columns("/d/t/dt=2026-01-31/hour=07/x.csv", "dt,n\nold,1\n");
     assert_eq!(found, ["dt date", "n bigint", "hour text"]);

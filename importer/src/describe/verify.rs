@@ -59,7 +59,10 @@ fn refusing_columns(
     let (mut n_rows, mut n_bytes, mut more) = (0, 0, true);
     while more && n_rows < extent.rows && n_bytes < extent.bytes {
         batch.clear();
-        more = reader.fill(&mut batch, BATCH_BYTES)?;
+        more = match reader.fill(&mut batch, BATCH_BYTES) {
+            Err(DecodeError::Corrupt(_)) if description.is_broken => false,
+            filled => filled?,
+        };
         n_rows += batch.n_read;
         n_bytes += batch.size() as u64;
         description.n_rejected += batch.rejects.len() as u64;

@@ -456,7 +456,9 @@ fn map_fields(load: &Load<'_>, fields: &Fields) -> Result<Result<Mapping, Vec<Fi
     let target = load.target;
     if let (true, OnNewField::AddColumn, Fields::Named(named)) = (load.may_add_columns, target.on_new_field, fields) {
         let new: Vec<Field> = named.iter().filter(|field| target.lacks(&field.name)).cloned().collect();
-        if !new.is_empty() {
+        // Where no field fits, the names may be values of a file without header.
+        let fits = new.len() < named.len() || target.table.columns.is_empty();
+        if !new.is_empty() && fits {
             return Ok(Err(new));
         }
     }
@@ -580,7 +582,7 @@ async fn write_rejects(
 /// Ends a COPY in failure, also where the server has failed it already, and leaves the session fit for ROLLBACK.
 async fn spoil(mut copy: PgCopyIn<&mut PgConnection>) -> sqlx::Result<()> {
     // CopyFail would be answered by an earlier error that the driver does not expect.
-    copy.send(&i16::MAX.to_be_bytes()[..]).await?;
+    send(&mut copy, &i16::MAX.to_be_bytes()).await?;
     match copy.finish().await {
         Ok(_) | Err(sqlx::Error::Database(_)) => Ok(()),
         Err(error) => Err(error),

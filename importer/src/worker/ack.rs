@@ -87,6 +87,11 @@ async fn delete(queue: &dyn Queue, in_hand: &InHand, mut message_ids: Vec<String
         }
         let results = queue.delete(&handles).await;
         message_ids = Vec::new();
+        let failure = results.iter().find_map(|result| match result {
+            Err(EntryError::Failed(error)) => Some(error.clone()),
+            _ => None,
+        });
+        in_hand.note("message delete", failure.as_deref().map_or(Ok(()), Err));
         for ((result, id), handle) in results.into_iter().zip(ids).zip(&handles) {
             match result {
                 // Received again while it was being deleted: what was said of the older handle says nothing of
@@ -120,17 +125,22 @@ mod tests {
     use super::*;
     use crate::queue::{Message, QueueDepth, memory::MemoryQueue};
     use futures_util::future::{BoxFuture, pending};
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    /// A queue whose first so many deletes are never answered.
+    /// A queue whose first so many deletes are never answered, or that fails all calls for messages in hand.
     struct Silent {
         queue: MemoryQueue,
         n_silent: AtomicUsize,
+        fails: AtomicBool,
     }
 
     impl Silent {
         fn new(n_silent: usize) -> Self {
-            Self { queue: MemoryQueue::new(Duration::from_secs(60)), n_silent: AtomicUsize::new(n_silent) }
+            Self {
+                queue: MemoryQueue::new(Duration::from_secs(60)),
+                n_silent: AtomicUsize::new(n_silent),
+                fails: AtomicBool::new(false),
+            }
         }
     }
 
@@ -144,10 +154,16 @@ mod tests {
             handles: &'a [String],
             timeout: Duration,
         ) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
+            if self.fails.load(Ordering::SeqCst) {
+                return failed(handles);
+            }
             self.queue.extend(handles, timeout)
         }
 
         fn delete<'a>(&'a self, handles: &'a [String]) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
+            if self.fails.load(Ordering::SeqCst) {
+                return failed(handles);
+            }
             let one_less = |n: usize| n.checked_sub(1);
             match self.n_silent.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) {
                 Ok(_) => Box::pin(pending()),
@@ -172,6 +188,10 @@ mod tests {
         }
     }
 
+    fn failed(handles: &[String]) -> BoxFuture<'_, Vec<Result<(), EntryError>>> {
+        Box::pin(async { handles.iter().map(|_| Err(EntryError::Failed("timed out".into()))).collect() })
+    }
+
     async fn received(queue: &Silent, in_hand: &InHand, ids: &[&str]) {
         ids.iter().for_each(|id| queue.queue.send(id, "body"));
         for message in queue.receive(10, Duration::ZERO).await.expect("memory") {
@@ -192,6 +212,27 @@ mod tests {
         assert_eq!(in_hand.handle("other"), None, "it is deleted");
         acker.finish(Instant::now() + LINGER).await;
         assert!(in_hand.handle("silent").is_some(), "it stays in hand");
+    }
+
+    #[tokio::test]
+    async fn readiness_says_that_extensions_or_deletes_are_not_answered_and_when_they_are_again() {
+        let health = Arc::new(crate::http::Health::default());
+        let (queue, in_hand) = (Arc::new(Silent::new(0)), Arc::new(InHand::new(Arc::clone(&health))));
+        received(&queue, &in_hand, &["first", "second"]).await;
+        queue.fails.store(true, Ordering::SeqCst);
+        let timeout = Duration::from_millis(300);
+        tokio::spawn(crate::worker::in_hand::keep(Arc::clone(&queue) as _, Arc::clone(&in_hand), timeout));
+        let acker = Acker::start(Arc::clone(&queue) as _, Arc::clone(&in_hand));
+        acker.delete("first").await;
+        let wait_for = async |missing: &str| {
+            while health.missing() != missing {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let both = "message delete: not answered: timed out\nvisibility extension: not answered: timed out\n";
+        tokio::time::timeout(Duration::from_secs(30), wait_for(both)).await.expect("said");
+        queue.fails.store(false, Ordering::SeqCst);
+        tokio::time::timeout(Duration::from_secs(30), wait_for("")).await.expect("taken back");
     }
 
     #[tokio::test]

@@ -1,7 +1,10 @@
 //! The messages a worker holds, and how many more it should ask for.
 
 use super::HOLD_LIMIT;
-use crate::queue::{EntryError, Message, Queue};
+use crate::{
+    http::Health,
+    queue::{EntryError, Message, Queue},
+};
 use chrono::{DateTime, Utc};
 use std::{
     collections::{HashMap, HashSet},
@@ -17,6 +20,7 @@ pub struct InHand {
     held: Mutex<HashMap<String, HeldMessage>>,
     intake: Intake,
     changed: Notify,
+    health: Arc<Health>,
 }
 
 #[derive(Debug)]
@@ -32,6 +36,17 @@ struct HeldMessage {
 }
 
 impl InHand {
+    /// Returns empty hands; `health` is told when the queue no longer answers for what is in them.
+    #[must_use]
+    pub fn new(health: Arc<Health>) -> Self {
+        Self { health, ..Self::default() }
+    }
+
+    /// Notes whether a call for messages in hand is answered.
+    pub(super) fn note(&self, call: &'static str, answered: Result<(), &str>) {
+        self.health.note(call, answered.map_err(|why| format!("not answered: {why}")));
+    }
+
     /// Takes a message in; false when it is in hand already, and then its newer receipt handle replaces the older.
     pub fn take(&self, message: &Message) -> bool {
         let mut held = self.lock();
@@ -201,6 +216,7 @@ async fn extend(
             }
         }
     }
+    in_hand.note("visibility extension", why.as_deref().map_or(Ok(()), Err));
     if let Some(error) = why {
         warn!(messages = failed.len(), error, "could not extend messages; trying again");
     }

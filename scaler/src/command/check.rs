@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use aws_config::SdkConfig;
 use chrono::Utc;
+use service::terminal;
 
 use crate::config::{Config, Pool, WorkersKind};
 use crate::observation::{Observation, PoolSize, QueueDepth, Sink};
@@ -24,18 +25,18 @@ pub struct Findings {
 
 impl Findings {
     fn ok(&mut self, line: impl AsRef<str>) {
-        let _ = writeln!(self.text, "ok      {}", line.as_ref());
+        self.line(&format!("ok      {}", line.as_ref()));
     }
 
     /// Notes what works and is probably not meant, and what to do about it.
     fn warning(&mut self, what: impl AsRef<str>, next: impl AsRef<str>) {
-        let _ = writeln!(self.text, "warning {}; {}", what.as_ref(), next.as_ref());
+        self.line(&format!("warning {}; {}", what.as_ref(), next.as_ref()));
     }
 
     /// Notes what has to be mended, and how.
     fn wrong(&mut self, what: impl AsRef<str>, next: impl AsRef<str>) {
         self.is_wrong = true;
-        let _ = writeln!(self.text, "wrong   {}; {}", what.as_ref(), next.as_ref());
+        self.line(&format!("wrong   {}; {}", what.as_ref(), next.as_ref()));
     }
 
     fn next(&mut self) {
@@ -43,7 +44,11 @@ impl Findings {
             true => "mend the lines that begin with `wrong`, then run `scaler check` again",
             false => "start `scaler run`; `scaler history` says what it decides and why",
         };
-        let _ = writeln!(self.text, "next    {next}");
+        self.line(&format!("next    {next}"));
+    }
+
+    fn line(&mut self, text: &str) {
+        let _ = writeln!(self.text, "{}", terminal::line(text));
     }
 }
 

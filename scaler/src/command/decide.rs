@@ -4,6 +4,7 @@ use std::io::{BufRead, Write};
 
 use anyhow::Context;
 use serde::Serialize;
+use service::terminal;
 
 use crate::decision::Decision;
 use crate::observation::parse_line;
@@ -38,9 +39,9 @@ pub fn run(policy: &Policy, stream: bool, input: impl BufRead, mut output: impl 
         }
         let answer = answer(policy, &text, &mut state);
         all_read &= answer.error.is_none();
-        serde_json::to_writer(&mut output, &answer).context("write the decision")?;
+        let answer = serde_json::to_string(&answer).context("write the decision")?;
         // Each line is an answer somebody may be waiting for.
-        output.write_all(b"\n").and_then(|()| output.flush()).context("write the decision")?;
+        writeln!(output, "{}", terminal::json(&answer)).and_then(|()| output.flush()).context("write the decision")?;
         if !stream {
             break;
         }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use chrono::Duration;
+use service::terminal;
 
 use super::Failure;
 use crate::cli::History;
@@ -40,9 +41,9 @@ pub async fn history(config: Config, args: &History) -> Result<String, Failure> 
     for decision in &past {
         if args.json {
             let line = serde_json::to_string(decision).map_err(anyhow::Error::from)?;
-            let _ = writeln!(text, "{line}");
+            let _ = writeln!(text, "{}", terminal::json(&line));
         } else {
-            let _ = writeln!(text, "{}", line(decision));
+            let _ = writeln!(text, "{}", terminal::line(&line(decision)));
         }
     }
     if past.is_empty() && !args.json {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use aws_config::SdkConfig;
+use service::terminal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -111,7 +112,7 @@ pub async fn once(config: Config) -> Result<String, Failure> {
                 format!("{name}: {} ({}) {}{outcome}", decision.desired, decision.reason, decision.explain)
             }
         };
-        let _ = writeln!(text, "{line}");
+        let _ = writeln!(text, "{}", terminal::line(&line));
     }
     Ok(text)
 }

@@ -6,11 +6,7 @@ mod sample;
 mod server;
 mod table;
 
-use super::{
-    EXIT_WRONG,
-    output::{self, printable},
-    path_style,
-};
+use super::{EXIT_WRONG, output, path_style};
 use crate::{
     config::{Config, Dataset},
     database::{self, TransactionPooler},
@@ -107,7 +103,9 @@ async fn print(config: &Config, file_name: &str, out: &mut impl Write) -> anyhow
 
     findings.0.sort_by_key(|finding| finding.level);
     for finding in &findings.0 {
-        output::line(out, &printable_line(&finding.to_string()))?;
+        // A server's message may have several lines.
+        let words: Vec<String> = finding.to_string().split_whitespace().map(str::to_owned).collect();
+        output::line(out, &words.join(" "))?;
     }
     let n_wrong = findings.0.iter().filter(|finding| finding.level == Level::Wrong).count();
     output::line(out, &format!("{n_wrong} wrong, {} to consider", findings.0.len() - n_wrong))?;
@@ -118,14 +116,6 @@ async fn print(config: &Config, file_name: &str, out: &mut impl Write) -> anyhow
 fn datasets_named(datasets: &[Dataset]) -> String {
     let names: Vec<&str> = datasets.iter().map(|dataset| dataset.name.as_str()).collect();
     if names.is_empty() { "no datasets".into() } else { format!("datasets {}", names.join(", ")) }
-}
-
-/// Findings are not cut like cells of a table, but they may quote a server.
-fn printable_line(text: &str) -> String {
-    text.split_whitespace()
-        .map(|word| if word.chars().any(char::is_control) { printable(word) } else { word.into() })
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 fn check_routing(config: &Config, router: &Router, findings: &mut Findings) {

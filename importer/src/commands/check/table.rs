@@ -58,13 +58,13 @@ pub async fn check(
     server.answer("read indexes and rights", looking).await?;
 
     let arrow = format!("{} -> {}, {}", dataset.pattern, target.table.qualified, described_mode(&target));
-    output::line(out, &output::printable(&format!("dataset {}: {arrow}", dataset.name)))?;
+    output::line(out, &format!("dataset {}: {arrow}", dataset.name))?;
     let seen = match object {
         Some(object) => {
             let address = object.address();
             match Seen::read(object, Arc::clone(&target)).await {
                 Ok(seen) => {
-                    output::line(out, &output::printable(&format!("  fields of {address}")))?;
+                    output::line(out, &format!("  fields of {address}"))?;
                     Some((address, seen))
                 }
                 Err(error) => {

@@ -7,8 +7,12 @@ use super::{
     Batch, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, RowEncoder, RowReader, Slot, encoding,
 };
 use crate::encode::{CellError, Value, write_string};
+pub use splitter::TORN;
 use splitter::{MAX_FIELDS, Next, Span, Splitter};
 use std::{borrow::Cow, io::BufRead, io::Read, sync::Arc};
+
+/// What is said of a record that has not as many fields as the header or the first record.
+pub const OTHER_WIDTH: &str = "fields where there should be";
 
 /// Torn records before the first whole one of a file without header; beyond it the file is no CSV.
 const MAX_TORN_AT_START: usize = 100;
@@ -211,7 +215,7 @@ impl Rows {
             Fields::Open => 0,
         };
         if splitter.n_spans() != n_expected {
-            let message = format!("{} fields where there should be {n_expected}", splitter.n_spans());
+            let message = format!("{} {OTHER_WIDTH} {n_expected}", splitter.n_spans());
             return self.encoder.reject("syntax", message, record, record.len() as u64, batch);
         }
         if let Some(name) = &self.unwanted {

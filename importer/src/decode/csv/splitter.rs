@@ -21,6 +21,9 @@ pub const MAX_FIELDS: usize = 10_000;
 /// What is read at once. Larger costs memory per slot, smaller moves more torn ends to the front.
 const CHUNK_BYTES: usize = 256 * 1024;
 
+/// How an error begins that a record is torn, and that no row after it can be told from a text.
+pub const TORN: &str = "the CSV record at line";
+
 /// Why such a record is not taken for one: more likely it is lines that one torn quote swallowed.
 const ACROSS_LINES: &str = "another number of fields than there should be, over lines";
 
@@ -245,9 +248,7 @@ impl<R: Read> Splitter<R> {
     /// Says what is wrong with the record in hand, and where that begins.
     fn corrupt(&self, problem: &str) -> DecodeError {
         let line = self.lines_passed + memchr_iter(b'\n', &self.buffer[..self.start]).count() as u64 + 1;
-        DecodeError::Corrupt(format!(
-            "the CSV record at line {line} has {problem}, and where it ends is not to be known"
-        ))
+        DecodeError::Corrupt(format!("{TORN} {line} has {problem}, and where it ends is not to be known"))
     }
 
     /// Gives up the record in hand, of which its beginning is kept, and goes to where it ends.

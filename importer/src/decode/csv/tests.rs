@@ -57,7 +57,7 @@ fn fields_are_found_by_the_headers_names() {
     check("a", &[]);
     check("", &[]);
     check("\n\n", &[]);
-    File::default().fails("a,b,a\n", "schema: two fields are named \"a\"");
+    File::default().fails("a,b,a\n", "schema: fields 1 and 3 have one name");
     check("x,a,x\n1,2,3\n", &["2"]);
     File::default().fails("x,y\n", "schema: no field matches a column of the table (2 fields)");
     File::default().fails(

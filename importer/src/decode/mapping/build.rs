@@ -3,7 +3,7 @@
 use super::super::{Field, Fields, MappingSpec, OnNewField};
 use super::{Column, EXTRAS_COLUMN, Mapping, Requirement, Slot};
 use crate::encode::{self, PgType, Value};
-use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::collections::{HashMap, hash_map::Entry};
 
 /// Does what [`Mapping::new`] promises.
 pub(super) fn build(fields: &Fields, spec: &MappingSpec<'_>) -> Result<Mapping, String> {
@@ -128,17 +128,12 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn named(&mut self, fields: &[Field]) -> Result<Mapping, String> {
-        let mut seen = HashSet::new();
+        let mut seen = HashMap::new();
         for (index, field) in fields.iter().enumerate() {
-            let is_wanted = |name| self.names.find(name).is_some();
-            if seen.insert(field.name.as_str()) {
-                continue;
-            }
-            if is_wanted(&field.name) {
-                return Err(format!("two fields are named \"{}\"", field.name));
-            }
-            if self.unknown_slot(false) != Slot::Ignored {
-                return Err(format!("field {} has the name of one before it", index + 1));
+            let Some(before) = seen.insert(field.name.as_str(), index) else { continue };
+            // What is taken for names may be values: by number they are found as well.
+            if self.names.find(&field.name).is_some() || self.unknown_slot(false) != Slot::Ignored {
+                return Err(format!("fields {} and {} have one name", before + 1, index + 1));
             }
         }
         let mut by_index = vec![self.unknown_slot(false); fields.len()];
@@ -154,10 +149,12 @@ impl Builder<'_> {
                 // «Id» gives way to «id», but two of a rank cannot be told apart.
                 let is_clear = (by == Match::Folded || other_by == Match::Folded) && by != other_by;
                 if !is_clear {
-                    return Err(format!(
-                        "fields \"{}\" and \"{}\" both fill column \"{}\"",
-                        fields[other].name, field.name, self.spec.columns[column].name
-                    ));
+                    // One that was added for this file has its name from there.
+                    let name = match self.spec.on_new_field {
+                        OnNewField::AddColumn => "the same column".to_owned(),
+                        _ => format!("column \"{}\"", self.spec.columns[column].name),
+                    };
+                    return Err(format!("fields {} and {} both fill {name}", other + 1, index + 1));
                 }
                 if by < other_by {
                     continue;
