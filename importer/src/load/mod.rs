@@ -87,6 +87,8 @@ pub struct Load<'a> {
     pub known: bool,
     /// Half of the memory for encoded rows, in bytes.
     pub run_bytes: usize,
+    /// Memory for digests of keys, in bytes.
+    pub digest_bytes: usize,
     /// What happened last in this dataset.
     pub recent: &'a Recent,
     /// Permits to write into tables.
@@ -234,7 +236,7 @@ pub async fn load(session: &mut Session, load: &Load<'_>) -> Result<Loaded, Load
 
     // Constraints are checked by the statement that breaks them, so that a row can be blamed.
     connection.execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
-    let distinct = DistinctKeys::new(&columns, &load.target.key, load.run_bytes / 2);
+    let distinct = DistinctKeys::new(&columns, &load.target.key, load.digest_bytes);
     let keys = Keys { order: order.as_ref(), distinct };
     let staged = stage(connection, &staging, load, opened.form, first, decoding, keys).await;
     let mut staged = match staged {
@@ -586,14 +588,10 @@ async fn copy_runs(
                 for index in 0..run.n_ordered() {
                     message.extend_from_slice(run.row(index));
                     if message.len() >= MESSAGE_BYTES {
-                        copy.send(message.as_slice()).await?;
-                        message.clear();
+                        send(copy, &mut message).await?;
                     }
                 }
-                if !message.is_empty() {
-                    copy.send(message.as_slice()).await?;
-                    message.clear();
-                }
+                send(copy, &mut message).await?;
                 decoding.recycle(run);
                 if rejects.bytes > REJECTS_BYTES {
                     return Ok(Some(decoding.next().await));
@@ -621,12 +619,20 @@ async fn copy_rows<'r>(
     for tuple in rows {
         write(tuple, &mut message);
         if message.len() >= MESSAGE_BYTES {
-            copy.send(message.as_slice()).await?;
-            message.clear();
+            send(copy, &mut message).await?;
         }
     }
     message.extend_from_slice(COPY_TRAILER);
-    copy.send(message.as_slice()).await?;
+    send(copy, &mut message).await
+}
+
+/// Sends what is in `message` and empties it: in pieces, for the connection keeps the memory of the longest.
+async fn send(copy: &mut PgCopyIn<&mut PgConnection>, message: &mut Vec<u8>) -> sqlx::Result<()> {
+    for piece in message.chunks(MESSAGE_BYTES) {
+        copy.send(piece).await?;
+    }
+    message.clear();
+    message.shrink_to(2 * MESSAGE_BYTES);
     Ok(())
 }
 

@@ -4,11 +4,12 @@ mod readings;
 mod splitter;
 
 use super::{
-    Batch, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, RowEncoder, RowReader, Slot, encoding,
+    Batch, DecodeError, Field, Fields, Limits, Mapping, PayloadForm, ReadOptions, RowEncoder, RowReader, Slot,
+    budget::Reservation, encoding, named::nested, to_json::write_string_within,
 };
 use crate::encode::{CellError, Value, write_string};
 use splitter::{MAX_FIELDS, Next, Span, Splitter};
-use std::{borrow::Cow, io::BufRead, io::Read, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, io::BufRead, io::Read, sync::Arc};
 
 /// Torn records before the first whole one of a file without header; beyond it the file is no CSV.
 const MAX_TORN_AT_START: usize = 100;
@@ -33,7 +34,7 @@ struct CsvReader<R> {
     fields: Fields,
     nulls: NullTexts,
     quote: char,
-    depth: usize,
+    limits: Limits,
     /// Torn records that were met while the fields were looked for.
     torn_at_start: Vec<(&'static str, String, Vec<u8>, u64)>,
     rows: Option<Rows>,
@@ -49,17 +50,20 @@ struct Rows {
     extras: Vec<(usize, Vec<u8>)>,
     /// The field for which every row is rejected.
     unwanted: Option<String>,
+    limits: Limits,
+    /// For a long extras object.
+    held: RefCell<Option<Reservation>>,
 }
 
 impl<R: Read> CsvReader<R> {
     fn new(input: R, delimiter: u8, options: &ReadOptions) -> Result<Self, DecodeError> {
         let quote = options.csv.quote;
         let mut reader = Self {
-            splitter: Splitter::new(input, delimiter, quote, options.limits.row_bytes),
+            splitter: Splitter::new(input, delimiter, quote, options.limits.row_bytes, options.limits.budget.clone()),
             fields: Fields::Open,
             nulls: NullTexts::new(&options.csv.null),
             quote: char::from(quote),
-            depth: options.limits.depth,
+            limits: options.limits.clone(),
             torn_at_start: Vec::new(),
             rows: None,
         };
@@ -137,10 +141,12 @@ impl<R: Read + Send> RowReader for CsvReader<R> {
 
     fn set_mapping(&mut self, mapping: Arc<Mapping>) {
         let mut rows = Rows {
-            encoder: RowEncoder::new(Arc::clone(&mapping)).with_depth(self.depth),
+            encoder: RowEncoder::new(Arc::clone(&mapping)).with_limits(&self.limits),
             sources: vec![None; mapping.columns().len()],
             extras: Vec::new(),
             unwanted: None,
+            limits: self.limits.clone(),
+            held: RefCell::default(),
             mapping,
         };
         let (n_fields, names) = match &self.fields {
@@ -229,11 +235,15 @@ impl Rows {
             }
         };
         let (sources, extras, extras_column) = (&self.sources, &self.extras, self.mapping.extras());
+        let (limits, held) = (&self.limits, &self.held);
+        held.take();
         self.encoder.push_with(
             batch,
             |column| match sources[column] {
                 Some(index) => cell(index),
-                None if extras_column == Some(column) => extras_object(extras, cell),
+                None if extras_column == Some(column) => {
+                    nested(limits, held, |max_bytes, object| write_extras(extras, cell, max_bytes, object))
+                }
                 None => Ok(Value::Null),
             },
             || record.into(),
@@ -241,12 +251,14 @@ impl Rows {
     }
 }
 
-/// Returns the fields without a column as one JSON object of texts and nulls.
-fn extras_object<'r>(
+/// Writes the fields without a column as one JSON object of texts and nulls.
+fn write_extras<'r>(
     extras: &[(usize, Vec<u8>)],
     cell: impl Fn(usize) -> Result<Value<'r>, CellError>,
-) -> Result<Value<'r>, CellError> {
-    let mut object = vec![b'{'];
+    max_bytes: usize,
+    object: &mut Vec<u8>,
+) -> Result<(), CellError> {
+    object.push(b'{');
     for (index, key) in extras {
         if object.len() > 1 {
             object.push(b',');
@@ -254,13 +266,12 @@ fn extras_object<'r>(
         object.extend_from_slice(key);
         object.push(b':');
         match cell(*index)? {
-            Value::Text(text) => write_string(&text, &mut object),
+            Value::Text(text) => write_string_within(&text, max_bytes, object)?,
             _ => object.extend_from_slice(b"null"),
         }
     }
     object.push(b'}');
-    let object = String::from_utf8(object).map_err(|error| not_utf8(error.utf8_error()))?;
-    Ok(Value::Json(object.into()))
+    Ok(())
 }
 
 /// The unquoted texts that mean NULL.
