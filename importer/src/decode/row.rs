@@ -15,6 +15,8 @@ pub const FREE_ROW_BYTES: usize = 256 * 1024;
 const COPIES: usize = 2;
 /// What an array's element of two bytes takes, as a multiple: a digit becomes a numeric of fourteen bytes.
 const ARRAY_FACTOR: usize = 7;
+/// What comes before an array's elements: its type, and six dimensions at most.
+const ARRAY_HEADER_BYTES: usize = 64;
 
 /// The encoded boolean field `true`, `false`.
 const FLAGS: [[u8; 5]; 2] = [[0, 0, 0, 1, 0], [0, 0, 0, 1, 1]];
@@ -221,7 +223,7 @@ fn longest(value: &Value<'_>, pg_type: &PgType) -> usize {
         Value::Bytes(bytes) => bytes.len(),
         _ => return 0,
     };
-    if matches!(pg_type, PgType::Array(..)) { n_bytes * ARRAY_FACTOR } else { n_bytes }
+    if matches!(pg_type, PgType::Array(..)) { n_bytes * ARRAY_FACTOR + ARRAY_HEADER_BYTES } else { n_bytes }
 }
 
 /// A row there is no memory for is a reject; that the memory is another's for now, the budget tells.
@@ -359,7 +361,7 @@ mod tests {
 
     #[test]
     fn an_array_is_reserved_as_what_it_becomes() {
-        let digits = Value::Json(format!("[{}1]", "1,".repeat(1 << 20)).into());
+        let digits = Value::Json(format!("[{}1]", "1,".repeat(1 << 12)).into());
         for (element, oid) in [(PgType::Numeric(None), 1700), (PgType::Int8, 20), (PgType::Text(None), 25)] {
             let pg_type = PgType::Array(Box::new(element), oid);
             let mut out = Vec::new();
