@@ -4,6 +4,7 @@
 # make infra-config   the datasets' pieces in infra/aws joined: target/infra/importer.toml and the list of stacks
 # make dist            dist/: a static binary of each program, man pages, completions
 # make bench           the importer beside psql's own copy; QUICK=1 takes minutes instead of an hour
+# make fuzz           each fuzz target for SECONDS=600, one after the other
 # make soak HOURS=n    importers at a steady rate with every fault on; target/soak.svg shows what grew
 # make bench-peers     the same, and DuckDB, ADBC, psycopg and dlt on the same files
 
@@ -23,7 +24,7 @@ else
 run_tests := cargo nextest run --workspace --no-fail-fast
 endif
 
-.PHONY: demo test soak bench bench-peers dist infra-config prepare
+.PHONY: demo test fuzz soak bench bench-peers dist infra-config prepare
 
 demo: prepare
 	cargo build --release --workspace --bins
@@ -36,6 +37,10 @@ test: prepare
 	cargo build --workspace --all-targets
 	./target/debug/stack run -- $(run_tests)
 	cargo test --workspace --doc
+	./fuzz/run.sh 5 2
+
+fuzz:
+	./fuzz/run.sh $(or $(SECONDS),600)
 
 bench: prepare
 	cargo build --release --workspace --bins

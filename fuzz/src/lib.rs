@@ -4,7 +4,9 @@ use importer::{
     decode::{
         self, Batch, Column, Compression, CsvOptions, DecodeError, Format, Limits, Mapping, MappingSpec, OnNewField,
         ReadOptions, Source,
+        budget::{Budget, Pool},
     },
+    describe,
     encode::PgType,
     message::{self, Parsed},
 };
@@ -12,6 +14,9 @@ use std::{collections::BTreeMap, io, sync::Arc};
 
 /// Rows a batch is filled to, in bytes: small, so that readers go in and out often.
 const BATCH_BYTES: usize = 4096;
+/// What a slot has with the default `memory_mib`, and what an object may take beyond that.
+const SHARE_BYTES: usize = 10 << 20;
+const POOL_BYTES: usize = 57 << 20;
 /// The longest row.
 const ROW_BYTES: usize = 1 << 16;
 
@@ -49,13 +54,13 @@ impl Source for Object {
 /// # Panics
 /// When rows and rejects do not add up, a batch outgrows its bound, or the store is blamed.
 pub fn read(format: Format, object: &[u8]) -> Result<u64, DecodeError> {
-    let read = read_rows(format, object);
+    let read = read_rows(object, &options(format));
     assert!(!matches!(read, Err(DecodeError::Source(_))), "the store is blamed: {read:?}");
     read
 }
 
-fn read_rows(format: Format, object: &[u8]) -> Result<u64, DecodeError> {
-    let mut reader = decode::open(Arc::new(Object(bytes::Bytes::copy_from_slice(object))), &options(format))?;
+fn read_rows(object: &[u8], options: &ReadOptions) -> Result<u64, DecodeError> {
+    let mut reader = decode::open(Arc::new(Object(bytes::Bytes::copy_from_slice(object))), options)?;
     let columns = columns();
     let spec = MappingSpec {
         columns: &columns,
@@ -81,6 +86,37 @@ fn read_rows(format: Format, object: &[u8]) -> Result<u64, DecodeError> {
             return Ok(n_rows);
         }
     }
+}
+
+/// Reads an object as CSV in a dialect that its first bytes choose.
+pub fn read_dialect(bytes: &[u8]) {
+    let Some(([delimiter, quote, flags], object)) = bytes.split_first_chunk() else { return };
+    let mut options = options(Format::Csv);
+    let ascii = |byte: u8, otherwise| if byte.is_ascii_graphic() || byte == b'\t' { byte } else { otherwise };
+    options.csv.delimiter = ascii(*delimiter, b',');
+    options.csv.quote = ascii(*quote, b'"');
+    if options.csv.delimiter == options.csv.quote {
+        return;
+    }
+    options.csv.header = flags & 1 == 0;
+    options.csv.encoding = ["utf-8", "utf-16le", "windows-1252", "shift_jis"][usize::from(flags >> 1 & 3)].into();
+    let read = read_rows(object, &options);
+    assert!(!matches!(read, Err(DecodeError::Source(_))), "the store is blamed: {read:?}");
+}
+
+/// Describes an object, and reads it as what it was found to be.
+///
+/// # Panics
+/// When the store is blamed, for there is none.
+pub fn describe(object: &[u8]) {
+    let source: Arc<dyn Source> = Arc::new(Object(bytes::Bytes::copy_from_slice(object)));
+    let options = describe::Options {
+        extent: describe::Extent { rows: 1000, bytes: 1 << 20 },
+        limits: options(Format::Auto).limits,
+        name: None,
+    };
+    let described = describe::describe(&source, "s3://bucket/key", &options);
+    assert!(!matches!(described, Err(DecodeError::Source(_))), "the store is blamed");
 }
 
 /// Parses a message's body; what it points at can be written down and read again.
@@ -132,7 +168,7 @@ fn options(format: Format) -> ReadOptions {
             expansion_ratio: 20,
             expansion_free_bytes: 1 << 20,
             buffer_bytes: 1 << 20,
-            budget: Default::default(),
+            budget: Budget::new(SHARE_BYTES, Pool::new(POOL_BYTES)),
         },
     }
 }

@@ -86,7 +86,9 @@ pub struct Queue {
 pub struct Worker {
     /// Objects imported at once (1 to 256). A worker uses this many Postgres connections and two more.
     pub concurrency: u32,
-    /// Memory for the rows of all objects together, in MiB (16 to 1048576); the process needs a small constant besides.
+    /// Memory for all that objects bring, in MiB (16 to 1048576); the process needs 40 MiB at most besides. Each of
+    /// `concurrency` + 1 objects has an even part of 55 % of it, and one at a time the other 45 % beyond that: a file
+    /// whose own numbers ask for more fails, naming this setting. More of it makes sorted runs longer, too.
     pub memory_mib: u32,
     /// How long a stopping worker may go on with what it holds, in seconds (0 to 43200). Keep it below what the
     /// supervisor allows before it kills; what is not finished is released to other workers at once.
@@ -135,7 +137,8 @@ pub enum Unrouted {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// A longer row is a reject, in MiB (1 to 512). At most `worker.memory_mib`.
+    /// A longer row is a reject, in MiB (1 to 512). At most `worker.memory_mib`; a row has to pass through it, too, so
+    /// that about an eighth of it is as long as one can be.
     pub row_mib: u32,
     /// A JSON value nested deeper is a reject (1 to 1000).
     pub depth: u32,

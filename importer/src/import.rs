@@ -7,12 +7,13 @@ mod group;
 
 pub use group::log_together;
 
-use crate::decode::budget::{Budget, Pool};
+use crate::decode::budget::Pool;
 use crate::{
     config::{Config, Unrouted},
     decode::Format,
     ledger::{self, Attempt, Candidate, Ended, HeadKey, Recorded, Verdict},
     load::{self, Load, Loaded, Removal, Session, Sessions, Target, Writing, liveness::elsewhere, technique::Recent},
+    memory::Memory,
     message::{ObjectPointer, Record, RecordKind},
     object::wrong_length,
     object::{Body, Listed, ObjectInfo, ObjectStore, ReadTarget, RemoteSource, StoreError},
@@ -38,18 +39,8 @@ const ODD_PAUSE: Duration = Duration::from_millis(500);
 pub const MISSING_PAUSE: Duration = Duration::from_secs(2);
 /// Times an object may turn out overwritten between looking and reading before it is held.
 const MAX_CHANGES: usize = 5;
-/// Part of a slot's memory the decoder may use for its buffers: with the default memory enough for a window of 8 MiB,
-/// which the strong levels of zstd take.
-const BUFFER_SHARE: usize = 3;
-/// Part of the whole memory that one object at a time may take beyond its share. Larger objects of few numbers pass
-/// when it is larger, and less is left for the rows of others.
-const POOL_SHARE: usize = 2;
-/// Parts of an object that are read ahead take an eighth of a slot's memory.
-const AHEAD_SHARE: usize = 8;
 /// More than this does not arrive any sooner.
 const MAX_AHEAD_BYTES: usize = 32 * 1024 * 1024;
-/// Part of a slot's memory for half of its encoded rows; the rest is their order, messages and libraries.
-const RUN_SHARE: usize = 4;
 
 /// Small objects that share a transaction at most. Measured: 50 bring nine tenths of what any number brings, and more
 /// would wait longer for their commit.
@@ -75,6 +66,7 @@ pub struct Importer {
     targets: Mutex<Vec<Option<Resolved>>>,
     /// What happened last, by dataset.
     recent: Vec<Recent>,
+    memory: Memory,
     /// Memory beyond the slots' shares.
     pool: Pool,
 }
@@ -133,9 +125,10 @@ impl Importer {
         let targets = Mutex::new(vec![None; config.datasets.len()]);
         let recent = config.datasets.iter().map(|_| Recent::default()).collect();
         let in_use = Arc::new(Semaphore::new(config.worker.concurrency.max(1) as usize + 1));
-        let pool = Pool::new(config.worker.memory_bytes() / POOL_SHARE);
+        let memory = Memory::of(&config.worker);
         Ok(Self {
-            pool,
+            memory,
+            pool: memory.pool(),
             config,
             router,
             store: Arc::new(Elsewhere(store)),
@@ -164,6 +157,7 @@ impl Importer {
         self.idle_sessions = Arc::clone(&other.idle_sessions);
         self.in_use = Arc::clone(&other.in_use);
         self.writing = Arc::clone(&other.writing);
+        self.pool = other.pool.clone();
         self
     }
 
@@ -371,30 +365,17 @@ impl Importer {
             return Ok(target);
         }
         let dataset = &self.config.datasets[index];
-        let buffer_bytes = self.slot_bytes() / BUFFER_SHARE;
-        let mut read = dataset.read_options(&self.config.limits, buffer_bytes);
-        read.limits.budget = Budget::new(buffer_bytes, self.pool.clone());
+        let mut read = dataset.read_options(&self.config.limits, self.memory.buffers());
+        read.limits.set_budget(self.memory.budget(&self.pool));
         let target = Arc::new(Target::resolve(&mut session.connection, dataset, read).await?);
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)[index] =
             Some((Instant::now(), Arc::clone(&target)));
         Ok(target)
     }
 
-    /// Returns half of the memory for an object's encoded rows, in bytes.
-    fn run_bytes(&self) -> usize {
-        self.slot_bytes() / RUN_SHARE
-    }
-
     /// Returns how many bytes of an object may be read ahead in parts; none of a file, which is near.
     fn ahead_bytes(&self, pointer: &ObjectPointer) -> u64 {
-        if pointer.is_local() { 0 } else { (self.slot_bytes() / AHEAD_SHARE).min(MAX_AHEAD_BYTES) as u64 }
-    }
-
-    /// Returns one object's share of the memory.
-    fn slot_bytes(&self) -> usize {
-        // One a slot, and the one more that is begun for a newcomer.
-        let n_objects = self.config.worker.concurrency.max(1) as usize + 1;
-        self.config.worker.memory_bytes() / n_objects
+        if pointer.is_local() { 0 } else { self.memory.ahead().min(MAX_AHEAD_BYTES) as u64 }
     }
 
     fn forget_target(&self, index: usize) {
@@ -687,7 +668,8 @@ impl Job<'_> {
                 may_add_columns,
                 new_columns: &new_columns,
                 known,
-                run_bytes: self.importer.run_bytes(),
+                run_bytes: self.importer.memory.run(),
+                digest_bytes: self.importer.memory.digests(),
                 recent: &self.importer.recent[index],
                 writing: Writing::new(&self.importer.writing),
             };

@@ -13,6 +13,7 @@ pub mod instance;
 pub mod ledger;
 pub mod load;
 pub mod logging;
+pub mod memory;
 pub mod message;
 pub mod metrics;
 pub mod object;

@@ -186,6 +186,7 @@ fn sort_decode_error(error: DecodeError) -> Sorted {
         DecodeError::Corrupt(text) => Sorted::Failed(Failure::new("corrupt", text)),
         DecodeError::Limits(text) => Sorted::Failed(Failure::new("limits", text)),
         DecodeError::Schema(text) => Sorted::Failed(Failure::new("schema", text).of(Scope::Prefix)),
+        DecodeError::Busy(text) => Sorted::Hold(Outside::Contention, anyhow::anyhow!(text)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hostile and broken files: each ends in a stated outcome in bounded time and memory, and the next message
 //! is imported as if nothing had happened.
 
-mod bodies;
+pub mod bodies;
 
 use crate::world::{LIMIT, World};
 use anyhow::{Context as _, Result};

@@ -4,6 +4,7 @@
 //! under one stack: `cargo run --bin stack -- run -- cargo nextest run -p penstock-tests`.
 
 mod assigned;
+mod bounds;
 mod brake;
 mod check;
 mod cloudformation;

@@ -58,10 +58,7 @@ pub async fn run(config: &Config, status: &Status) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::new(io::stdout().lock());
     let print = async |session: &mut Session| {
         // The heads of a million entries are joined in memory.
-        sqlx::raw_sql("SET work_mem = '64MB'")
-            .execute(&mut session.connection)
-            .await
-            .context("set up the session")?;
+        sqlx::raw_sql("SET work_mem = '64MB'").execute(&mut session.connection).await.context("set up the session")?;
         print(&mut session.connection, status, &mut out).await
     };
     let printed = on_session(config, "status", print).await;

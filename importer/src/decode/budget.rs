@@ -5,11 +5,14 @@
 
 use super::DecodeError;
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-/// How long the pool is waited for. Shorter holds objects that had a chance, longer keeps slots and locks from others.
+/// How long the pool is waited for. Shorter holds objects that had a chance, longer keeps slots from others.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// The memory that a worker's slots have together, for one of them at a time.
@@ -36,9 +39,10 @@ impl Pool {
     }
 
     /// Takes the pool when it is free, or becomes free within the wait.
-    fn take(&self) -> bool {
+    fn take(&self, may_wait: bool) -> bool {
         let is_taken = lock(&self.0.is_taken);
-        let waited = self.0.given_back.wait_timeout_while(is_taken, self.0.max_wait, |is_taken| *is_taken);
+        let max_wait = if may_wait { self.0.max_wait } else { Duration::ZERO };
+        let waited = self.0.given_back.wait_timeout_while(is_taken, max_wait, |is_taken| *is_taken);
         let (mut is_taken, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !std::mem::replace(&mut *is_taken, true)
     }
@@ -58,6 +62,10 @@ struct Slot {
     share: usize,
     pool: Pool,
     used: Mutex<Used>,
+    /// Set once the pool was another's.
+    is_busy: Mutex<Option<String>>,
+    /// Somebody else may be waiting for what the object has locked.
+    holds_locks: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -77,13 +85,40 @@ impl Budget {
     /// Returns a budget of a slot's own `share`, and of `pool` beyond it.
     #[must_use]
     pub fn new(share: usize, pool: Pool) -> Self {
-        Self(Arc::new(Slot { share, pool, used: Mutex::default() }))
+        Self(Arc::new(Slot {
+            share,
+            pool,
+            used: Mutex::default(),
+            is_busy: Mutex::default(),
+            holds_locks: AtomicBool::new(false),
+        }))
     }
 
     /// Returns the same budget for another object: nothing of it is used.
     #[must_use]
     pub fn afresh(&self) -> Self {
         Self::new(self.0.share, self.0.pool.clone())
+    }
+
+    /// Ends all waiting for the pool: the object holds what another may need that has the pool. From here on the pool
+    /// is there at once, or the object is [`DecodeError::Busy`].
+    pub fn never_wait(&self) {
+        self.0.holds_locks.store(true, Relaxed);
+    }
+
+    /// Tells whether a reservation failed because another object had the pool, whatever became of that error: some
+    /// libraries pass errors on as text, and a row that is refused is a reject.
+    ///
+    /// # Errors
+    /// [`DecodeError::Busy`].
+    pub fn check_busy(&self) -> Result<(), DecodeError> {
+        lock(&self.0.is_busy).clone().map_or(Ok(()), |problem| Err(DecodeError::Busy(problem)))
+    }
+
+    /// Returns how many bytes are the slot's own.
+    #[must_use]
+    pub fn share(&self) -> usize {
+        self.0.share
     }
 
     /// Returns how many bytes an object may take at most.
@@ -95,20 +130,21 @@ impl Budget {
     /// Reserves `bytes` for `what`, and waits for the pool where the share is too small for it.
     ///
     /// # Errors
-    /// [`DecodeError::Limits`] where even the pool is too small; [`DecodeError::Source`], which is tried again, when
-    /// another object has it all the time.
+    /// [`DecodeError::Limits`] where even the pool is too small; [`DecodeError::Busy`] when another object has it all
+    /// the time.
     pub fn reserve(&self, what: &str, bytes: usize) -> Result<Reservation, DecodeError> {
         let mut reservation = Reservation { budget: self.clone(), bytes: 0 };
         reservation.grow(what, bytes)?;
         Ok(reservation)
     }
 
-    /// Reserves `bytes` where the share has room for them.
-    pub fn reserve_of_share(&self, bytes: usize) -> Option<Reservation> {
+    /// Reserves for rows what is wanted, but no more than two thirds of what is left of the share.
+    #[must_use]
+    pub fn reserve_rows(&self, wanted: usize) -> Reservation {
         let mut used = lock(&self.0.used);
-        let wanted = used.bytes.checked_add(bytes).filter(|&wanted| wanted <= self.0.share)?;
-        used.bytes = wanted;
-        Some(Reservation { budget: self.clone(), bytes })
+        let bytes = wanted.min(self.0.share.saturating_sub(used.bytes) / 3 * 2);
+        used.bytes += bytes;
+        Reservation { budget: self.clone(), bytes }
     }
 
     fn take(&self, what: &str, bytes: usize) -> Result<(), DecodeError> {
@@ -123,11 +159,14 @@ impl Budget {
             )));
         }
         if wanted > slot.share && !used.has_pool {
-            if !slot.pool.take() {
-                return Err(DecodeError::Source(anyhow::anyhow!(
-                    "other large objects had the memory beyond a slot's share for {} s (worker.memory_mib)",
-                    slot.pool.0.max_wait.as_secs()
-                )));
+            if !slot.pool.take(!slot.holds_locks.load(Relaxed)) {
+                let problem = format!(
+                    "{what} takes {bytes} bytes, and another large object has the memory beyond a slot's share of {} \
+                     (worker.memory_mib)",
+                    slot.share
+                );
+                lock(&slot.is_busy).get_or_insert_with(|| problem.clone());
+                return Err(DecodeError::Busy(problem));
             }
             used.has_pool = true;
         }
@@ -161,6 +200,12 @@ impl Reservation {
         self.budget.take(what, more)?;
         self.bytes += more;
         Ok(())
+    }
+
+    /// Returns how many bytes are reserved.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Gives back what is beyond `bytes`.
@@ -201,13 +246,36 @@ mod tests {
         let pool = Pool::with_wait(20, Duration::from_millis(1));
         let [one, other] = [(); 2].map(|()| Budget::new(10, pool.clone()));
         let mut held = one.reserve("a page", 11).expect("the pool is free");
-        assert!(matches!(other.reserve("a page", 11), Err(DecodeError::Source(_))), "tried again later");
+        assert!(matches!(other.reserve("a page", 11), Err(DecodeError::Busy(_))), "tried again later");
         other.reserve("a page", 10).expect("its own share");
         held.shrink_to(10);
         let others = other.reserve("a page", 11).expect("given back before the end");
         assert!(one.reserve("a page", 1).is_err());
         drop(others);
         one.reserve("a page", 1).expect("the pool again");
+    }
+
+    #[test]
+    fn who_holds_locks_does_not_wait_for_the_pool() {
+        let pool = Pool::with_wait(20, Duration::from_secs(3600));
+        let held = Budget::new(0, pool.clone()).reserve("a page", 1).expect("free");
+        let locked = Budget::new(0, pool);
+        locked.never_wait();
+        locked.check_busy().expect("not yet");
+        assert!(matches!(locked.reserve("a page", 1), Err(DecodeError::Busy(_))));
+        assert!(matches!(locked.check_busy(), Err(DecodeError::Busy(_))));
+        drop(held);
+        locked.reserve("a page", 1).expect("free again");
+    }
+
+    #[test]
+    fn rows_take_what_buffers_leave() {
+        let budget = Budget::new(30, Pool::new(100));
+        let window = budget.reserve("a window", 15).expect("fits the share");
+        let rows = budget.reserve_rows(20);
+        assert_eq!(rows.bytes(), 10);
+        drop((rows, window));
+        assert_eq!(budget.reserve_rows(19).bytes(), 19);
     }
 
     #[test]

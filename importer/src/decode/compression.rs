@@ -6,19 +6,20 @@ use super::{
 };
 use flate2::bufread::GzDecoder;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
+use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 /// How much of the content is looked at; enough to tell text from binary, little enough to keep.
 const HEAD_BYTES: usize = 8 * 1024;
 /// How often an object may be packed over; honest producers do it once, by mistake twice.
 const MAX_LAYERS: usize = 3;
-/// log2 of the largest zstd window: 64 MiB, what `zstd -19 --long=26` needs. Each open object may take this.
+/// log2 of the largest zstd window: 64 MiB, what `zstd -19 --long=26` needs, where memory allows.
 const MAX_ZSTD_WINDOW_LOG: u32 = 26;
-/// The window of level 19, 8 MiB: later frames of a file may have it, too, where a slot's share has room.
-const COMMON_ZSTD_WINDOW_LOG: u32 = 23;
-/// What is reserved at least, as later frames of a file may be larger than the first.
-const MIN_ZSTD_WINDOW_LOG: u32 = 17;
+/// log2 of the smallest that the library knows.
+const MIN_ZSTD_WINDOW_LOG: u32 = 10;
 /// What the library takes beside a window: tables, and blocks in and out.
-const ZSTD_BUFFER_BYTES: usize = 512 * 1024;
+pub const ZSTD_BUFFER_BYTES: usize = 512 * 1024;
+/// The longest header of a frame.
+const MAX_ZSTD_HEADER_BYTES: usize = 18;
 /// Buffers between layers. Larger ones cost memory per slot, smaller ones calls.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -50,11 +51,7 @@ pub fn unpack(source: &dyn Source, limits: &Limits) -> Result<Content, DecodeErr
         if n_layers == MAX_LAYERS {
             return Err(DecodeError::Limits(format!("packed more than {MAX_LAYERS} times")));
         }
-        input = Box::new(Metered {
-            unpacked: packing.unpack(Box::new(whole), &head, &limits.budget)?,
-            allowance,
-            n_bytes: 0,
-        });
+        input = Box::new(Metered { unpacked: packing.unpack(Box::new(whole), &limits.budget)?, allowance, n_bytes: 0 });
     }
     unreachable!("the loop ends at the limit of layers")
 }
@@ -77,20 +74,15 @@ impl Packing {
         }
     }
 
-    fn unpack(
-        self,
-        input: Box<dyn BufRead + Send>,
-        head: &[u8],
-        budget: &Budget,
-    ) -> Result<Box<dyn Read + Send>, DecodeError> {
+    fn unpack(self, input: Box<dyn BufRead + Send>, budget: &Budget) -> Result<Box<dyn Read + Send>, DecodeError> {
         match self {
             Self::Gzip => Ok(Box::new(GzipMembers { member: GzDecoder::new(input), is_over: false })),
-            Self::Zstd => {
-                let mut frames = zstd::stream::read::Decoder::with_buffer(input)?;
-                let (reserved, window_log) = reserve_window(head, budget)?;
-                frames.window_log_max(window_log)?;
-                Ok(Box::new(ZstdFrames { frames, window_log, _reserved: reserved }))
-            }
+            Self::Zstd => Ok(Box::new(ZstdFrames {
+                decoder: Decoder::new()?,
+                input: Peeking { input, peeked: Vec::new() },
+                window_bytes: budget.reserve("a zstd window", 0)?,
+                in_frame: false,
+            })),
         }
     }
 }
@@ -146,37 +138,66 @@ fn garbage() -> io::Error {
 }
 
 /// Reads all frames of a zstd file.
+///
+/// The window of each is reserved before the library takes memory for it: frames of one file may differ.
 struct ZstdFrames {
-    frames: zstd::stream::read::Decoder<'static, Box<dyn BufRead + Send>>,
-    /// No frame may have a larger window.
-    window_log: u32,
-    _reserved: Reservation,
+    decoder: Decoder<'static>,
+    input: Peeking,
+    /// For the largest window so far, which the library keeps.
+    window_bytes: Reservation,
+    in_frame: bool,
 }
 
-/// Reserves a layer's window: as the first frame says, and as much as most frames need where that is there for nothing.
-/// Returns its base-two logarithm, too.
-fn reserve_window(head: &[u8], budget: &Budget) -> Result<(Reservation, u32), DecodeError> {
-    let window_log = first_window_log(head).unwrap_or(COMMON_ZSTD_WINDOW_LOG);
-    if window_log > MAX_ZSTD_WINDOW_LOG {
-        return Err(window_too_large(MAX_ZSTD_WINDOW_LOG));
+impl Read for ZstdFrames {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while !into.is_empty() {
+            if !self.in_frame && !self.start_frame()? {
+                return Ok(0);
+            }
+            let packed = self.input.fill_buf()?;
+            let is_over = packed.is_empty();
+            let (mut from, mut to) = (InBuffer::around(packed), OutBuffer::around(&mut *into));
+            let hint = self.decoder.run(&mut from, &mut to).map_err(|error| blame("zstd", error))?;
+            let (n_read, n_written) = (from.pos(), to.pos());
+            self.input.consume(n_read);
+            self.in_frame = hint != 0;
+            if n_written > 0 {
+                return Ok(n_written);
+            }
+            if is_over && self.in_frame {
+                return Err(blame("zstd", io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        Ok(0)
     }
-    let window_bytes = |log: u32| (1usize << log) + ZSTD_BUFFER_BYTES;
-    if window_log < COMMON_ZSTD_WINDOW_LOG
-        && let Some(reserved) = budget.reserve_of_share(window_bytes(COMMON_ZSTD_WINDOW_LOG))
-    {
-        return Ok((reserved, COMMON_ZSTD_WINDOW_LOG));
-    }
-    let window_log = window_log.max(MIN_ZSTD_WINDOW_LOG);
-    Ok((budget.reserve("a zstd window", window_bytes(window_log))?, window_log))
 }
 
-/// Returns the window of the first frame that is not to be skipped, if it is in `head`.
-fn first_window_log(mut head: &[u8]) -> Option<u32> {
-    while let [0x50..=0x5F, 0x2A, 0x4D, 0x18, a, b, c, d, ..] = head {
-        let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
-        head = head.get(8usize.checked_add(length)?..)?;
+impl ZstdFrames {
+    /// Looks at the next frame's header; false when there is none.
+    fn start_frame(&mut self) -> io::Result<bool> {
+        let header = self.input.peek(MAX_ZSTD_HEADER_BYTES)?;
+        if header.is_empty() {
+            return Ok(false);
+        }
+        let window_log = window_log(header).unwrap_or(0).max(MIN_ZSTD_WINDOW_LOG);
+        if window_log > MAX_ZSTD_WINDOW_LOG {
+            return Err(io::Error::other(window_too_large()));
+        }
+        let wanted = (1usize << window_log) + ZSTD_BUFFER_BYTES;
+        let more = wanted.saturating_sub(self.window_bytes.bytes());
+        self.window_bytes.grow("a zstd window", more).map_err(io::Error::other)?;
+        self.decoder.reinit()?;
+        self.decoder.set_parameter(DParameter::WindowLogMax(window_log))?;
+        Ok(true)
     }
-    let (descriptor, rest) = head.get(4..)?.split_first()?;
+}
+
+/// Returns the window of a frame, if its header is all there and it is not to be skipped.
+pub fn window_log(header: &[u8]) -> Option<u32> {
+    if let [0x50..=0x5F, ..] = header {
+        return None;
+    }
+    let (descriptor, rest) = header.get(4..)?.split_first()?;
     if descriptor & 0x20 == 0 {
         // Exponent and mantissa, in eighths.
         let byte = *rest.first()?;
@@ -193,19 +214,34 @@ fn first_window_log(mut head: &[u8]) -> Option<u32> {
     Some(length.max(1024).checked_next_power_of_two().map_or(64, u64::ilog2))
 }
 
-fn window_too_large(allowed: u32) -> DecodeError {
-    DecodeError::Limits(format!("zstd: a window larger than {} KiB (worker.memory_mib)", (1u64 << allowed) >> 10))
+fn window_too_large() -> DecodeError {
+    DecodeError::Limits(format!("zstd: a window larger than {} KiB", (1u64 << MAX_ZSTD_WINDOW_LOG) >> 10))
 }
 
-impl Read for ZstdFrames {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.frames.read(into).map_err(|error| {
-            // The library has no other name for a window beyond the limit.
-            if error.to_string().contains("too much memory") {
-                return io::Error::other(window_too_large(self.window_log));
-            }
-            blame("zstd", error)
-        })
+/// A stream whose next bytes can be looked at.
+struct Peeking {
+    input: Box<dyn BufRead + Send>,
+    /// What was looked at, to be read first.
+    peeked: Vec<u8>,
+}
+
+impl Peeking {
+    /// Returns the next `n` bytes, fewer only at the end.
+    fn peek(&mut self, n: usize) -> io::Result<&[u8]> {
+        let missing = n.saturating_sub(self.peeked.len()) as u64;
+        self.input.by_ref().take(missing).read_to_end(&mut self.peeked)?;
+        Ok(&self.peeked)
+    }
+
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.peeked.is_empty() { self.input.fill_buf() } else { Ok(&self.peeked) }
+    }
+
+    fn consume(&mut self, n: usize) {
+        match self.peeked.is_empty() {
+            true => self.input.consume(n),
+            false => drop(self.peeked.drain(..n)),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub fn of_chain(error: &(dyn Error + 'static)) -> DecodeError {
             Some(DecodeError::Limits(limit)) => return DecodeError::Limits(limit.clone()),
             Some(DecodeError::Corrupt(problem)) => return DecodeError::Corrupt(problem.clone()),
             Some(DecodeError::Schema(problem)) => return DecodeError::Schema(problem.clone()),
+            Some(DecodeError::Busy(problem)) => return DecodeError::Busy(problem.clone()),
             None => {}
         }
         // `io::Error::source` skips the error it carries.

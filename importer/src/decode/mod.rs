@@ -31,7 +31,7 @@ pub use declared::Declared;
 pub use kept::{KeptRows, PayloadForm, Refusal};
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot, Unstaged};
 pub use open::open;
-pub use row::{MAX_PAYLOAD_BYTES, RowEncoder};
+pub use row::{FREE_ROW_BYTES, MAX_PAYLOAD_BYTES, RowEncoder};
 
 use crate::encode::PgType;
 use std::{io, sync::Arc};
@@ -76,6 +76,9 @@ pub enum DecodeError {
     /// The file's fields cannot be brought together with the table: `failed(schema)`.
     #[error("schema: {0}")]
     Schema(String),
+    /// Memory that the object needs was another's; it may be read later.
+    #[error("busy: {0}")]
+    Busy(String),
 }
 
 /// `format` of a dataset.
@@ -127,6 +130,15 @@ pub struct Limits {
     pub buffer_bytes: usize,
     /// What buffers that the file's own numbers size are reserved from.
     pub budget: budget::Budget,
+}
+
+impl Limits {
+    /// Sets what an object may take. A row is in memory once as it comes and up to twice as it goes, so one that would
+    /// not leave room for that is too long as well.
+    pub fn set_budget(&mut self, budget: budget::Budget) {
+        self.row_bytes = self.row_bytes.min(budget.max_bytes() / 7 * 2);
+        self.budget = budget;
+    }
 }
 
 /// `[dataset.csv]`.
@@ -253,6 +265,8 @@ pub struct Batch {
     pub n_read: u64,
     /// Memory the rejects take, in bytes.
     pub reject_bytes: usize,
+    /// What was reserved for rows that are long: which of `ends` they are, in order.
+    pub long_rows: Vec<(usize, budget::Reservation)>,
 }
 
 impl Batch {
@@ -264,14 +278,17 @@ impl Batch {
 }
 
 impl Batch {
-    /// Empties the batch and keeps its memory.
+    /// Empties the batch and keeps its memory, but for that of long rows.
     pub fn clear(&mut self) {
+        if !self.long_rows.is_empty() {
+            self.data = Vec::new();
+            self.long_rows.clear();
+        }
         self.data.clear();
         self.ends.clear();
         self.rejects.clear();
         self.reject_bytes = 0;
         self.n_read = 0;
-        self.reject_bytes = 0;
     }
 }
 

@@ -1,16 +1,16 @@
 //! Rows of formats with a schema: every row has the same fields.
 
-use super::{Batch, Mapping, RowEncoder, Slot};
+use super::{Batch, FREE_ROW_BYTES, Limits, MAX_PAYLOAD_BYTES, Mapping, RowEncoder, Slot, budget::Reservation};
 use crate::encode::{CellError, Value, write_string};
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, sync::Arc};
 
 /// The cells of one row, by field.
 pub trait RowCells<'c> {
     /// Returns a cell.
     fn cell(&self, field: usize) -> Result<Value<'c>, CellError>;
-    /// Appends a cell as JSON.
-    fn write_json(&self, field: usize, out: &mut Vec<u8>) -> Result<(), CellError>;
-    /// Appends what stands for a cell that has no JSON form.
+    /// Appends a cell as JSON, until `out` is longer than `max_bytes`: then the error is `row_size`.
+    fn write_json(&self, field: usize, max_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError>;
+    /// Appends what stands for a cell that has no JSON form, of long ones only the beginning.
     fn write_instead(&self, field: usize, out: &mut Vec<u8>);
 }
 
@@ -19,17 +19,20 @@ pub struct NamedRows {
     encoder: RowEncoder,
     /// The field, by column of the mapping.
     sources: Vec<Option<usize>>,
-    /// The column that takes the extras object, and the fields in it.
+    /// The column that takes the extras object, and where in `fields` its members are.
     extras: Option<(usize, Vec<usize>)>,
     /// Set when every row is to be rejected: what says which field no column takes.
     refused: Option<String>,
     /// The fields that are read, and their names as JSON strings.
     fields: Vec<(usize, Vec<u8>)>,
+    limits: Limits,
+    /// For a long extras object.
+    held: RefCell<Option<Reservation>>,
 }
 
 impl NamedRows {
     /// Returns what brings rows with fields of these names to the mapping's columns.
-    pub fn new<'a>(mapping: &Arc<Mapping>, names: impl Iterator<Item = &'a str>, max_depth: usize) -> Self {
+    pub fn new<'a>(mapping: &Arc<Mapping>, names: impl Iterator<Item = &'a str>, limits: &Limits) -> Self {
         let mut sources = vec![None; mapping.columns().len()];
         let mut extras = Vec::new();
         let mut refused = None;
@@ -38,7 +41,7 @@ impl NamedRows {
             match mapping.slot(field) {
                 Slot::Ignored => continue,
                 Slot::Column(column) => sources[column] = Some(field),
-                Slot::Extras => extras.push(field),
+                Slot::Extras => extras.push(fields.len()),
                 Slot::Reject => refused = refused.or_else(|| Some(format!("no column takes field \"{name}\""))),
             }
             let mut json = Vec::new();
@@ -46,11 +49,13 @@ impl NamedRows {
             fields.push((field, json));
         }
         Self {
-            encoder: RowEncoder::new(Arc::clone(mapping)).with_depth(max_depth),
+            encoder: RowEncoder::new(Arc::clone(mapping)).with_limits(limits),
             sources,
             extras: mapping.extras().map(|column| (column, extras)),
             refused,
             fields,
+            limits: limits.clone(),
+            held: RefCell::default(),
         }
     }
 
@@ -66,10 +71,14 @@ impl NamedRows {
             let refusal = CellError::new("new_field", message);
             return self.reject(refusal, row, None, batch);
         }
-        let Self { encoder, sources, extras, fields, .. } = self;
+        let Self { encoder, sources, extras, fields, limits, held, .. } = self;
+        held.take();
         let cell = |column: usize| match (sources[column], &extras) {
             (Some(field), _) => row.cell(field),
-            (None, Some((extras_column, members))) if *extras_column == column => object(row, fields, members),
+            (None, Some((extras_column, members))) if *extras_column == column => {
+                let members = || members.iter().map(|member| &fields[*member]);
+                nested(limits, held, |max_bytes, text| write_object(row, members(), max_bytes, text))
+            }
             (None, _) => Ok(Value::Absent),
         };
         encoder.push_with(batch, cell, || Cow::Owned(payload(row, fields)));
@@ -84,14 +93,42 @@ impl NamedRows {
     }
 }
 
-/// Returns the object of the extras; the names come with all fields that are read.
-fn object<'c>(row: &impl RowCells<'c>, fields: &[(usize, Vec<u8>)], members: &[usize]) -> Result<Value<'c>, CellError> {
-    let mut text = Vec::new();
-    for (field, name) in fields.iter().filter(|(field, _)| members.contains(field)) {
-        start_member(name, &mut text);
-        row.write_json(*field, &mut text)?;
+/// Writes the object of the extras.
+fn write_object<'c, 'm>(
+    row: &impl RowCells<'c>,
+    members: impl Iterator<Item = &'m (usize, Vec<u8>)>,
+    max_bytes: usize,
+    text: &mut Vec<u8>,
+) -> Result<(), CellError> {
+    for (field, name) in members {
+        start_member(name, text);
+        row.write_json(*field, max_bytes, text)?;
     }
     text.push(b'}');
+    Ok(())
+}
+
+/// Returns a nested value as a cell, written by `write` until it is longer than it is told. Memory for a long one is
+/// reserved in `held`, until the row is done.
+///
+/// # Errors
+/// Those of `write`, and where there is no such memory.
+pub fn nested<'c>(
+    limits: &Limits,
+    held: &RefCell<Option<Reservation>>,
+    write: impl Fn(usize, &mut Vec<u8>) -> Result<(), CellError>,
+) -> Result<Value<'c>, CellError> {
+    let mut text = Vec::new();
+    match write(limits.row_bytes.min(FREE_ROW_BYTES), &mut text) {
+        Err(error) if error.class == "row_size" && limits.row_bytes > FREE_ROW_BYTES => {
+            let reserved = limits.budget.reserve("a nested value", limits.row_bytes)?;
+            // Another one may be as long, and is there at the same time only as part of the encoded row.
+            held.replace(Some(reserved));
+            text.clear();
+            write(limits.row_bytes, &mut text)?;
+        }
+        written => written?,
+    }
     json(text)
 }
 
@@ -107,15 +144,18 @@ fn start_member(name: &[u8], out: &mut Vec<u8>) {
     out.push(b':');
 }
 
-/// Returns a row as JSON for its reject.
+/// Returns a row as JSON for its reject, a long one no further than is kept of it.
 fn payload<'c>(row: &impl RowCells<'c>, fields: &[(usize, Vec<u8>)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (field, name) in fields {
         start_member(name, &mut out);
         let start = out.len();
-        if row.write_json(*field, &mut out).is_err() {
+        if row.write_json(*field, MAX_PAYLOAD_BYTES, &mut out).is_err() && out.len() <= MAX_PAYLOAD_BYTES {
             out.truncate(start);
             row.write_instead(*field, &mut out);
+        }
+        if out.len() > MAX_PAYLOAD_BYTES {
+            return out;
         }
     }
     if out.is_empty() {

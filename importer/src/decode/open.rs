@@ -14,9 +14,6 @@ const PARQUET_MAGIC: &[u8] = b"PAR1";
 /// # Errors
 /// [`DecodeError::Corrupt`] when the content is not the declared (or any known) format.
 pub fn open(source: Arc<dyn Source>, options: &ReadOptions) -> Result<Box<dyn RowReader>, DecodeError> {
-    let mut options = options.clone();
-    options.limits.budget = options.limits.budget.afresh();
-    let options = &options;
     // Parquet is read from its end: starting a stream of it would be for nothing.
     if sniff::may_be_parquet(options.format, source.name()) && has_parquet_magic(&*source)? {
         return parquet::open(source, options);

@@ -1,12 +1,22 @@
 //! From a row's cells to a COPY tuple or a reject.
 
+use super::budget::{Budget, Reservation};
 use super::mapping::Requirement;
-use super::{Batch, Mapping, Reject, Unstaged};
-use crate::encode::{CellError, DEFAULT_DEPTH, Value, encode_within};
+use super::{Batch, DecodeError, Limits, Mapping, Reject, Unstaged};
+use crate::encode::{CellError, DEFAULT_DEPTH, PgType, Value, encode_within};
 use std::{borrow::Cow, sync::Arc};
 
 /// A reject keeps this much of its row; the ledger's contract says 64 KiB.
 pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
+
+/// A row up to this length is part of the memory for rows; a longer one is reserved by itself.
+pub const FREE_ROW_BYTES: usize = 256 * 1024;
+/// How often an encoded row is in memory at most: handed from one holder to the next, or with a copy on its way out.
+const COPIES: usize = 2;
+/// What an array's element of two bytes takes, as a multiple: a digit becomes a numeric of fourteen bytes.
+const ARRAY_FACTOR: usize = 7;
+/// What comes before an array's elements: its type, and six dimensions at most.
+const ARRAY_HEADER_BYTES: usize = 64;
 
 /// The encoded boolean field `true`, `false`.
 const FLAGS: [[u8; 5]; 2] = [[0, 0, 0, 1, 0], [0, 0, 0, 1, 1]];
@@ -18,6 +28,11 @@ pub struct RowEncoder {
     max_depth: usize,
     seen: Vec<bool>,
     absent: Vec<bool>,
+    budget: Budget,
+    /// Where the row in hand begins.
+    start: usize,
+    /// For the row in hand, once it is long.
+    reserved: Option<Reservation>,
 }
 
 impl RowEncoder {
@@ -26,13 +41,23 @@ impl RowEncoder {
     pub fn new(mapping: Arc<Mapping>) -> Self {
         let n_columns = mapping.columns().len();
         let seen = (0..n_columns).map(|column| mapping.is_captured(column)).collect();
-        Self { mapping, n_rows: 0, max_depth: DEFAULT_DEPTH, seen, absent: vec![false; n_columns] }
+        Self {
+            mapping,
+            n_rows: 0,
+            max_depth: DEFAULT_DEPTH,
+            seen,
+            absent: vec![false; n_columns],
+            budget: Budget::default(),
+            start: 0,
+            reserved: None,
+        }
     }
 
-    /// Sets how deep JSON in a cell may nest ([`super::Limits::depth`]).
+    /// Sets how deep JSON in a cell may nest, and what memory for long rows is reserved from.
     #[must_use]
-    pub fn with_depth(mut self, max_depth: usize) -> Self {
-        self.max_depth = max_depth;
+    pub fn with_limits(mut self, limits: &Limits) -> Self {
+        self.max_depth = limits.depth;
+        self.budget = limits.budget.clone();
         self
     }
 
@@ -92,6 +117,7 @@ impl RowEncoder {
         let n_fields = 1 + n_columns + mapping.absent_flags().len();
         let out = &mut batch.data;
         let start = out.len();
+        self.start = start;
         out.extend_from_slice(&(n_fields as u16).to_be_bytes());
         out.extend_from_slice(&8i32.to_be_bytes());
         out.extend_from_slice(&(self.n_rows + 1).to_be_bytes());
@@ -102,14 +128,30 @@ impl RowEncoder {
             }
             if let Err(error) = write(self, column, out) {
                 out.truncate(start);
+                if self.reserved.take().is_some() {
+                    out.shrink_to(start);
+                }
                 return Err((column, error));
             }
         }
         for column in mapping.absent_flags() {
             out.extend_from_slice(&FLAGS[usize::from(self.absent[*column])]);
         }
+        if let Some(reserved) = self.reserved.take() {
+            batch.long_rows.push((batch.ends.len(), reserved));
+        }
         batch.ends.push(out.len());
         Ok(())
+    }
+
+    /// Reserves memory for the row in hand, which is about to be at least so long.
+    #[cold]
+    fn reserve(&mut self, n_bytes: usize) -> Result<(), DecodeError> {
+        let reserved = match &mut self.reserved {
+            Some(reserved) => reserved,
+            none => none.insert(self.budget.reserve("a row", 0)?),
+        };
+        reserved.grow("a row", (n_bytes * COPIES).saturating_sub(reserved.bytes()))
     }
 
     #[inline]
@@ -118,6 +160,10 @@ impl RowEncoder {
         self.absent[column] = is_absent;
         self.seen[column] |= !is_absent;
         let start = out.len();
+        let length = start - self.start + longest(value, &self.mapping.columns()[column].pg_type);
+        if length > FREE_ROW_BYTES {
+            self.reserve(length)?;
+        }
         let target = &self.mapping.columns()[column];
         encode_within(value, &target.pg_type, self.max_depth, out)?;
         let required = match self.mapping.requirement(column) {
@@ -175,10 +221,28 @@ impl RowEncoder {
     }
 }
 
+/// Returns what a value may take at most, but for what is always short.
+#[inline]
+fn longest(value: &Value<'_>, pg_type: &PgType) -> usize {
+    let n_bytes = match value {
+        Value::Text(text) | Value::Json(text) | Value::Number(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        _ => return 0,
+    };
+    if matches!(pg_type, PgType::Array(..)) { n_bytes * ARRAY_FACTOR + ARRAY_HEADER_BYTES } else { n_bytes }
+}
+
+/// A row there is no memory for is a reject; that the memory is another's for now, the budget tells.
+impl From<DecodeError> for CellError {
+    fn from(error: DecodeError) -> Self {
+        Self::new("row_size", error.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{Column, Fields, MappingSpec, OnNewField};
+    use crate::decode::{Column, Fields, MappingSpec, OnNewField, budget::Pool};
     use crate::encode::PgType;
     use std::collections::BTreeMap;
 
@@ -293,6 +357,39 @@ mod tests {
         assert_eq!(class(&[id.clone(), Value::Json("null".into())]), refused("name"));
         assert_eq!(class(&[id.clone(), name.clone(), Value::Null]), refused("state"));
         assert_eq!(class(&[id, name, Value::Absent]), None);
+    }
+
+    #[test]
+    fn a_long_row_is_reserved_until_its_batch_is_cleared_and_one_too_long_is_a_reject() {
+        let budget = Budget::new(COPIES << 20, Pool::new(0));
+        let mut encoder = encoder();
+        encoder.budget = budget.clone();
+        let mut batch = Batch::default();
+        let row = |length: usize| [Value::Int(1), Value::Text("x".repeat(length).into())];
+        push(&mut encoder, &row(FREE_ROW_BYTES / 2), &mut batch);
+        assert!(batch.long_rows.is_empty());
+        push(&mut encoder, &row((1 << 20) - 100), &mut batch);
+        push(&mut encoder, &row(1 << 20), &mut batch);
+        assert_eq!(batch.long_rows.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1]);
+        assert_eq!(batch.rejects.iter().map(|reject| reject.class).collect::<Vec<_>>(), ["row_size"]);
+        assert!(batch.rejects[0].message.contains("worker.memory_mib"), "{}", batch.rejects[0].message);
+        assert!(batch.data.capacity() < 2 << 20, "memory of the refused row goes back");
+        budget.reserve("another", 1 << 20).expect_err("the row takes it");
+        batch.clear();
+        assert_eq!(batch.data.capacity(), 0, "memory of the long row goes back");
+        push(&mut encoder, &row((1 << 20) - 100), &mut batch);
+        assert_eq!(batch.ends.len(), 1);
+    }
+
+    #[test]
+    fn an_array_is_reserved_as_what_it_becomes() {
+        let digits = Value::Json(format!("[{}1]", "1,".repeat(1 << 12)).into());
+        for (element, oid) in [(PgType::Numeric(None), 1700), (PgType::Int8, 20), (PgType::Text(None), 25)] {
+            let pg_type = PgType::Array(Box::new(element), oid);
+            let mut out = Vec::new();
+            encode_within(&digits, &pg_type, 8, &mut out).expect("an array");
+            assert!(out.len() <= longest(&digits, &pg_type), "{pg_type:?}: {} bytes", out.len());
+        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Values written as JSON text: what nested values of the binary formats become.
 
-use crate::encode::{Value, write_string, write_text};
+use crate::encode::{CellError, Value, write_escaped, write_string, write_text};
+
+/// A text is written in pieces of so many bytes, each of which can become six times as long.
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// Appends `value` as JSON; decimals are numbers with all their digits, bytes are `\x` and hex as a string.
 pub fn write_value(value: &Value<'_>, out: &mut Vec<u8>) {
@@ -19,6 +22,45 @@ pub fn write_value(value: &Value<'_>, out: &mut Vec<u8>) {
     out.push(b'"');
     write_text(value, out);
     out.push(b'"');
+}
+
+/// Does what [`write_value`] does, until `out` is longer than `max_bytes`.
+///
+/// # Errors
+/// `row_size` when it is.
+pub fn write_value_within(value: &Value<'_>, max_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
+    match value {
+        Value::Text(text) => write_string_within(text, max_bytes, out),
+        Value::Bytes(bytes) if out.len() + 2 * bytes.len() > max_bytes => Err(too_long(max_bytes)),
+        value => {
+            write_value(value, out);
+            Ok(())
+        }
+    }
+}
+
+/// Appends a JSON string, until `out` is longer than `max_bytes`.
+///
+/// # Errors
+/// `row_size` when it is.
+pub fn write_string_within(text: &str, max_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
+    let mut rest = text;
+    out.push(b'"');
+    while !rest.is_empty() {
+        if out.len() > max_bytes {
+            return Err(too_long(max_bytes));
+        }
+        let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
+        write_escaped(piece, out);
+        rest = after;
+    }
+    out.push(b'"');
+    Ok(())
+}
+
+/// Returns why a nested value is not written to its end.
+pub fn too_long(max_bytes: usize) -> CellError {
+    CellError::new("row_size", format!("nested value of more than {max_bytes} bytes"))
 }
 
 fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {

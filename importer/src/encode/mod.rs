@@ -58,7 +58,7 @@ mod scalar;
 mod text;
 mod time;
 mod value;
-pub use json::{DEFAULT_DEPTH, unescape, validate, write_string};
+pub use json::{DEFAULT_DEPTH, unescape, validate, write_escaped, write_string};
 pub use text::write_text;
 pub(crate) use time::days_from_civil;
 pub use value::{CellError, Value};

@@ -200,7 +200,7 @@ impl Importer {
         if members.len() < 2 {
             return Ok(());
         }
-        let run_bytes = self.run_bytes();
+        let run_bytes = self.memory.run();
         let group = Group { target, members, run_bytes, recent: &self.recent[index], started };
         let counts = match load::load_group(session, &group).await {
             Ok(counts) => counts,

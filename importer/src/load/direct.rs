@@ -8,19 +8,18 @@
 use super::{
     COPY_HEADER, COPY_TRAILER, Load, LoadError, Loaded, MESSAGE_BYTES, Opened, REJECTS_BYTES, Staged,
     catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table},
-    check_rejects, copy_rows, fence, hold_unique_index, make_room,
+    check_rejects, copy_rows, fence, flush, hold_unique_index, make_room,
     pipeline::{Decoded, Decoding},
     refused::is_refusal,
     rolled_back,
     run::{Projection, RowOrder, Run, count_flags},
-    spoil,
-    send,
+    send, spoil,
     sql::{LoadPlan, StagedColumn, quote},
     write_rejects,
 };
 use crate::{
     config::Mode,
-    decode::{EXTRAS_COLUMN, PayloadForm},
+    decode::{DecodeError, EXTRAS_COLUMN, PayloadForm},
     encode::PgType,
     ledger::{self, Counts, Imported},
 };
@@ -127,7 +126,8 @@ pub async fn loaded_at(connection: &mut PgConnection) -> sqlx::Result<i64> {
 pub enum Attempt {
     /// In a committed or refused import.
     Done(Loaded),
-    /// Postgres refused a row: the object has to go through staging. Nothing is left of the attempt.
+    /// Postgres refused a row, or memory is to be waited for: the object has to go through staging. Nothing is left of
+    /// the attempt.
     /// The run is there when it was the first, so that decoding can go on behind it.
     Refused(Option<Run>),
 }
@@ -145,6 +145,8 @@ pub async fn load(
     first: Decoded,
     decoding: &mut Decoding,
 ) -> Result<Attempt, LoadError> {
+    // Under the fence nobody waits for memory that another has, who may wait for the fence or for a row.
+    decoding.never_wait();
     connection.execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
     if let Some(refused) = fence(connection, load).await? {
         connection.execute("ROLLBACK").await?;
@@ -192,6 +194,10 @@ pub async fn load(
                 }
             },
             Decoded::End { .. } => break,
+            Decoded::Failed(DecodeError::Busy(_)) => {
+                connection.execute("ROLLBACK").await?;
+                return Ok(Attempt::Refused(None));
+            }
             Decoded::Failed(error) => return rolled_back(connection, LoadError::Decode(error)).await,
             Decoded::Fields(..) => unreachable!("the decoder sends the fields once"),
         }
@@ -288,8 +294,7 @@ impl Straight<'_> {
             for index in 0..run.n_ordered() {
                 projection.write(run.row(index), &mut message);
                 if message.len() >= MESSAGE_BYTES {
-                    send(&mut copy, &message).await?;
-                    message.clear();
+                    flush(&mut copy, &mut message).await?;
                 }
             }
             n_rows += run.n_ordered() as u64;
@@ -309,7 +314,7 @@ impl Straight<'_> {
             }
         };
         message.extend_from_slice(COPY_TRAILER);
-        send(&mut copy, &message).await?;
+        flush(&mut copy, &mut message).await?;
         Ok(all_taken(copy, n_rows).await?.then_some(next))
     }
 

@@ -227,6 +227,7 @@ impl Decoded {
             if !matches!(read, Ok(Ok(true))) || !batch.rejects.is_empty() {
                 batch.data.truncate(n_bytes);
                 batch.ends.truncate(n_rows);
+                batch.long_rows.retain(|(row, _)| *row < n_rows);
                 batch.rejects.clear();
                 batch.reject_bytes = 0;
             }
@@ -252,7 +253,11 @@ fn read_one(
     first: &mut Option<(Vec<Column>, Vec<usize>)>,
     run_bytes: usize,
 ) -> Result<bool, DecodeError> {
-    let mut reader = decode::open(source, &target.read)?;
+    let mut read = target.read.clone();
+    // One that is large is better loaded alone.
+    read.limits.budget = read.limits.budget.afresh();
+    read.limits.budget.never_wait();
+    let mut reader = decode::open(source, &read)?;
     let Ok(mapping) = map(target, captures, reader.fields()) else { return Ok(false) };
     let new_fields = target.on_new_field == OnNewField::AddColumn;
     let is_extra = |column: &Column| column.name == EXTRAS_COLUMN;

@@ -90,6 +90,8 @@ pub struct Load<'a> {
     pub known: bool,
     /// Half of the memory for encoded rows, in bytes.
     pub run_bytes: usize,
+    /// Memory for digests of keys, in bytes.
+    pub digest_bytes: usize,
     /// What happened last in this dataset.
     pub recent: &'a Recent,
     /// Permits to write into tables.
@@ -257,7 +259,7 @@ async fn attempt(
 
     // Constraints are checked by the statement that breaks them, so that a row can be blamed.
     connection.execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
-    let distinct = DistinctKeys::new(&columns, &load.target.key, load.run_bytes / 2);
+    let distinct = DistinctKeys::new(&columns, &load.target.key, load.digest_bytes);
     let keys = Keys { order: order.as_ref(), distinct };
     let staged = stage(connection, &staging, load, opened.form, first, decoding, keys).await;
     let mut staged = match staged {
@@ -645,14 +647,10 @@ async fn copy_runs(
                 for index in 0..run.n_ordered() {
                     message.extend_from_slice(run.row(index));
                     if message.len() >= MESSAGE_BYTES {
-                        send(copy, &message).await?;
-                        message.clear();
+                        flush(copy, &mut message).await?;
                     }
                 }
-                if !message.is_empty() {
-                    send(copy, &message).await?;
-                    message.clear();
-                }
+                flush(copy, &mut message).await?;
                 decoding.recycle(run);
                 if rejects.bytes > REJECTS_BYTES {
                     return Ok(Some(decoding.next().await));
@@ -669,10 +667,20 @@ async fn copy_runs(
     }
 }
 
-/// Sends a part of a COPY. That it goes is a sign of life.
+/// Sends a part of a COPY, in pieces, for the connection keeps the memory of the longest. That one goes is a sign of life.
 async fn send(copy: &mut PgCopyIn<&mut PgConnection>, part: &[u8]) -> sqlx::Result<()> {
-    copy.send(part).await?;
-    liveness::heard();
+    for piece in part.chunks(MESSAGE_BYTES) {
+        copy.send(piece).await?;
+        liveness::heard();
+    }
+    Ok(())
+}
+
+/// Sends what is in `message` and empties it.
+async fn flush(copy: &mut PgCopyIn<&mut PgConnection>, message: &mut Vec<u8>) -> sqlx::Result<()> {
+    send(copy, message).await?;
+    message.clear();
+    message.shrink_to(2 * MESSAGE_BYTES);
     Ok(())
 }
 
@@ -687,13 +695,11 @@ async fn copy_rows<'r>(
     for tuple in rows {
         write(tuple, &mut message);
         if message.len() >= MESSAGE_BYTES {
-            send(copy, &message).await?;
-            message.clear();
+            flush(copy, &mut message).await?;
         }
     }
     message.extend_from_slice(COPY_TRAILER);
-    send(copy, &message).await?;
-    Ok(())
+    flush(copy, &mut message).await
 }
 
 /// Merges the staged rows; those Postgres refuses become rejects. Returns how many stand in the table now.

@@ -5,7 +5,9 @@ use super::{
     sweep::Sweep,
 };
 use crate::{
-    decode::{self, Batch, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, RowReader, Source},
+    decode::{
+        self, Batch, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, RowReader, Source, budget::Budget,
+    },
     object::StoreError,
 };
 use std::sync::{Arc, mpsc::TryRecvError};
@@ -13,6 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Bytes of rows that are not sorted, from one hand-over to the next. Measured: 256 KiB to 1 MiB are alike.
 const UNSORTED_BYTES: usize = 512 * 1024;
+/// Bytes of rows that are decoded at once, also where there is no memory for rows.
+const MIN_BYTES: usize = 16 * 1024;
 /// The first run is shorter by this, so that COPY has something to do early.
 const FIRST_SHARE: usize = 4;
 
@@ -50,12 +54,15 @@ pub struct Decoding {
     receiver: mpsc::Receiver<Decoded>,
     shape: Option<oneshot::Sender<Shape>>,
     used: std::sync::mpsc::Sender<Run>,
+    budget: Budget,
 }
 
 impl Decoding {
-    /// Starts decoding `source`, with twice `run_bytes` of memory for encoded rows.
+    /// Starts decoding `source`, with up to twice `run_bytes` of memory for encoded rows.
     #[must_use]
-    pub fn start(source: Arc<dyn Source>, options: ReadOptions, run_bytes: usize) -> Self {
+    pub fn start(source: Arc<dyn Source>, mut options: ReadOptions, run_bytes: usize) -> Self {
+        let budget = options.limits.budget.afresh();
+        options.limits.budget = budget.clone();
         let (sender, receiver) = mpsc::channel(1);
         let (shape_sender, shape) = oneshot::channel();
         let (used, spare) = std::sync::mpsc::channel();
@@ -72,7 +79,12 @@ impl Decoding {
                 let _ = sender.blocking_send(Decoded::Failed(error));
             }
         });
-        Self { receiver, shape: Some(shape_sender), used }
+        Self { receiver, shape: Some(shape_sender), used, budget }
+    }
+
+    /// Lets decoding end as busy rather than wait for memory: from here on others may wait for what is locked.
+    pub fn never_wait(&self) {
+        self.budget.never_wait();
     }
 
     /// Returns what comes next.
@@ -92,7 +104,8 @@ impl Decoding {
     }
 
     /// Gives a run's memory back to the decoder, which waits for it.
-    pub fn recycle(&self, run: Run) {
+    pub fn recycle(&self, mut run: Run) {
+        run.clear();
         let _ = self.used.send(run);
     }
 }
@@ -105,7 +118,9 @@ fn decode_all(
     shape: oneshot::Receiver<Shape>,
     spare: &std::sync::mpsc::Receiver<Run>,
 ) -> Result<(), DecodeError> {
-    let mut reader = decode::open(source, options)?;
+    let opened = decode::open(source, options);
+    options.limits.budget.check_busy()?;
+    let mut reader = opened?;
     if sender.blocking_send(Decoded::Fields(reader.fields().clone(), reader.payload_form())).is_err() {
         return Ok(());
     }
@@ -113,9 +128,13 @@ fn decode_all(
         return Ok(());
     };
     reader.set_mapping(mapping);
+    let budget = &options.limits.budget;
+    let wanted = if order.is_some() { run_bytes } else { run_bytes.min(UNSORTED_BYTES) };
+    let rows = budget.reserve_rows(2 * wanted);
+    let mut checked = Checked { reader: &mut *reader, budget };
     let sent = match order {
-        Some(order) => send_sorted(&mut *reader, order, run_bytes, sender, spare)?,
-        None => send_as_they_come(&mut *reader, run_bytes.min(UNSORTED_BYTES), sender, spare)?,
+        Some(order) => send_sorted(&mut checked, order, rows.bytes() / 2, sender, spare)?,
+        None => send_as_they_come(&mut checked, rows.bytes() / 2, sender, spare)?,
     };
     if !sent {
         return Ok(());
@@ -125,9 +144,15 @@ fn decode_all(
     Ok(())
 }
 
+/// A reader, and what tells of memory it waited for in vain.
+struct Checked<'a> {
+    reader: &'a mut dyn RowReader,
+    budget: &'a Budget,
+}
+
 /// Sends all rows in the order of the object; false when nobody listens any more.
 fn send_as_they_come(
-    reader: &mut dyn RowReader,
+    reader: &mut Checked<'_>,
     wanted: usize,
     sender: &mpsc::Sender<Decoded>,
     spare: &std::sync::mpsc::Receiver<Run>,
@@ -146,7 +171,7 @@ fn send_as_they_come(
 
 /// Sends all rows, a short run first and then by ranges of the key; false when nobody listens any more.
 fn send_sorted(
-    reader: &mut dyn RowReader,
+    reader: &mut Checked<'_>,
     order: RowOrder,
     run_bytes: usize,
     sender: &mpsc::Sender<Decoded>,
@@ -196,11 +221,14 @@ fn send_sorted(
 }
 
 /// Fills a batch up to the `wanted` bytes; false when the object has ended.
-fn fill(reader: &mut dyn RowReader, batch: &mut Batch, wanted: usize) -> Result<bool, DecodeError> {
+fn fill(reader: &mut Checked<'_>, batch: &mut Batch, wanted: usize) -> Result<bool, DecodeError> {
     let mut more = true;
+    let wanted = wanted.max(MIN_BYTES);
     // A reader may hand out less than it is asked for.
     while more && batch.size() < wanted {
-        more = reader.fill(batch, wanted)?;
+        let filled = reader.reader.fill(batch, wanted);
+        reader.budget.check_busy()?;
+        more = filled?;
     }
     Ok(more)
 }

@@ -7,7 +7,7 @@
 //! in place of a heap's comparisons.
 
 use super::run::{Bound, RowOrder, Run};
-use crate::decode::Batch;
+use crate::decode::{Batch, budget::Reservation};
 use std::collections::VecDeque;
 
 /// Ranges, as many as make one of them shorter than what is taken at once, also where they are uneven.
@@ -75,8 +75,8 @@ struct Chunk {
 enum Place {
     /// In the slab from here on: tuples from the front, where each ends from the back.
     Slab(usize),
-    /// A single tuple that is too long for that.
-    Own(Vec<u8>),
+    /// A single tuple that is too long for that, and what was reserved for it.
+    Own(Vec<u8>, Option<Reservation>),
 }
 
 /// A block of memory above this size is always returned to the system when it is dropped (glibc's
@@ -128,9 +128,15 @@ impl Sweep {
     /// Takes over what was decoded, and empties the batch.
     pub fn add(&mut self, batch: &mut Batch) {
         let mut start = 0;
-        for end in &batch.ends {
-            self.push(&batch.data[start..*end]);
+        let mut long_rows = std::mem::take(&mut batch.long_rows).into_iter().peekable();
+        let has_long_rows = long_rows.peek().is_some();
+        for (row, end) in batch.ends.iter().enumerate() {
+            let reserved = long_rows.next_if(|(long, _)| *long == row).map(|(_, reserved)| reserved);
+            self.push(&batch.data[start..*end], reserved);
             start = *end;
+        }
+        if has_long_rows {
+            batch.data = Vec::new();
         }
         self.besides.rejects.append(&mut batch.rejects);
         self.besides.reject_bytes += batch.reject_bytes;
@@ -190,8 +196,9 @@ impl Sweep {
                     self.bytes -= self.limits.chunk;
                     self.free.push(at);
                 }
-                Place::Own(tuple) => {
+                Place::Own(tuple, reserved) => {
                     run.batch.data.extend_from_slice(&tuple);
+                    run.batch.long_rows.extend(reserved.map(|reserved| (run.batch.ends.len(), reserved)));
                     run.batch.ends.push(base + tuple.len());
                     self.bytes -= tuple.len();
                 }
@@ -199,18 +206,19 @@ impl Sweep {
         }
     }
 
-    fn push(&mut self, tuple: &[u8]) {
+    fn push(&mut self, tuple: &[u8], reserved: Option<Reservation>) {
         let range = self.order.range(&self.bounds, tuple);
         match self.make_room(range, tuple.len()) {
             Some(at) => self.slab[at..at + tuple.len()].copy_from_slice(tuple),
-            None => self.push_own(range, tuple.to_vec()),
+            None => self.push_own(range, tuple.to_vec(), reserved),
         }
     }
 
-    fn push_own(&mut self, range: usize, tuple: Vec<u8>) {
-        self.bytes += tuple.len();
-        self.piles[range].bytes += tuple.len();
-        self.piles[range].chunks.push_back(Chunk { used: tuple.len(), n_rows: 1, place: Place::Own(tuple) });
+    fn push_own(&mut self, range: usize, tuple: Vec<u8>, reserved: Option<Reservation>) {
+        let used = tuple.len();
+        self.bytes += used;
+        self.piles[range].bytes += used;
+        self.piles[range].chunks.push_back(Chunk { used, n_rows: 1, place: Place::Own(tuple, reserved) });
     }
 
     /// Makes room for a tuple of a range and returns where; none when it is too long for a chunk.
@@ -254,7 +262,7 @@ impl Sweep {
     /// Returns the tuples of a chunk.
     fn tuples<'s>(&'s self, chunk: &'s Chunk) -> Box<dyn Iterator<Item = &'s [u8]> + 's> {
         match &chunk.place {
-            Place::Own(tuple) => Box::new(std::iter::once(tuple.as_slice())),
+            Place::Own(tuple, _) => Box::new(std::iter::once(tuple.as_slice())),
             Place::Slab(at) => {
                 let mut start = *at;
                 Box::new(self.ends(*at, chunk.n_rows).map(move |end| {
@@ -281,9 +289,9 @@ impl Sweep {
         // Rows with one key are in one range before and after, and stay in the order they came.
         for chunk in piles.into_iter().flat_map(|pile| pile.chunks) {
             match chunk.place {
-                Place::Own(tuple) => {
+                Place::Own(tuple, reserved) => {
                     let range = self.order.range(&self.bounds, &tuple);
-                    self.push_own(range, tuple);
+                    self.push_own(range, tuple, reserved);
                 }
                 Place::Slab(at) => {
                     let ends: Vec<usize> = self.ends(at, chunk.n_rows).collect();

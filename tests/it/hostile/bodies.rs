@@ -140,6 +140,39 @@ pub fn avro(n_rows: i64, marker: &[u8; 16]) -> Vec<u8> {
     body
 }
 
+/// An Avro file of one row, whose `columns` are lists of so many nulls, which take no bytes.
+pub fn avro_of_nulls(columns: &[&str], n_nulls: i64) -> Vec<u8> {
+    let lists = columns.iter().map(|name| format!(r#",{{"name":"{name}","type":{{"type":"array","items":"null"}}}}"#));
+    let schema = format!(
+        r#"{{"type":"record","name":"r","fields":[{{"name":"id","type":"long"}}{}]}}"#,
+        lists.collect::<String>()
+    );
+    let row = [long(1), [long(n_nulls), long(0)].concat().repeat(columns.len())].concat();
+    let header = [&b"Obj\x01"[..], &long(1), &text("avro.schema"), &text(&schema), &long(0), b"0123456789abcdef"];
+    [&header.concat(), &long(1), &long(row.len() as i64), &row, &b"0123456789abcdef"[..]].concat()
+}
+
+/// A Parquet file of texts of one letter each, `length` bytes long, packed to next to nothing.
+pub fn parquet_of_texts(columns: &[&str], n_rows: i64, length: usize, dictionary: bool) -> Result<Vec<u8>> {
+    let ids = Arc::new(Int64Array::from_iter_values(0..n_rows)) as ArrayRef;
+    let text = |row: i64| char::from(b'a' + (row % 26) as u8).to_string().repeat(length);
+    let texts = Arc::new(StringArray::from_iter_values((0..n_rows).map(text))) as ArrayRef;
+    let columns = columns.iter().map(|name| (*name, Arc::clone(&texts)));
+    let batch = RecordBatch::try_from_iter(std::iter::once(("id", ids)).chain(columns))?;
+    let properties = WriterProperties::builder()
+        .set_compression(basic::Compression::ZSTD(basic::ZstdLevel::default()))
+        .set_dictionary_enabled(dictionary)
+        .set_dictionary_page_size_limit(1 << 30)
+        .set_data_page_size_limit(1 << 30)
+        .set_statistics_enabled(parquet::file::properties::EnabledStatistics::None)
+        .build();
+    let mut body = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut body, batch.schema(), Some(properties))?;
+    writer.write(&batch)?;
+    writer.close()?;
+    Ok(body)
+}
+
 fn text(text: &str) -> Vec<u8> {
     [long(text.len() as i64), text.as_bytes().to_vec()].concat()
 }

@@ -4,6 +4,7 @@ use crate::decode::{
     DecodeError,
     budget::{Budget, Reservation},
     calendar::{Calendar, Calendars},
+    compression,
     contain::contained,
     failure,
 };
@@ -24,6 +25,8 @@ const MAX_BLOCK_BYTES: usize = 64 * 1024 * 1024;
 const ENTRY_BYTES: usize = 128;
 /// log2 of the largest window of a block packed with zstd: a block is one frame, and hardly longer than this.
 const MAX_ZSTD_WINDOW_LOG: u32 = 23;
+/// What bzip2 takes to unpack.
+const BZIP2_BYTES: usize = 4 * 1024 * 1024;
 /// What is unpacked at first; later steps are halves of what is there.
 const FIRST_UNPACKED_BYTES: usize = 64 * 1024;
 
@@ -161,12 +164,15 @@ fn unpack(codec: Codec, block: &mut Vec<u8>, reserved: &mut Reservation) -> Resu
     let broken = |error: std::io::Error| DecodeError::Corrupt(format!("Avro: a block does not unpack: {error}"));
     match codec {
         Codec::Null => return Ok(()),
-        Codec::Deflate(_) => *block = read_reserved(flate2::read::DeflateDecoder::new(&block[..]), reserved)?,
+        Codec::Deflate(_) => {
+            *block = read_reserved(flate2::read::DeflateDecoder::new(&block[..]), 1, reserved)?;
+        }
         Codec::Zstandard(_) => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(&block[..]).map_err(broken)?;
-            decoder.window_log_max(MAX_ZSTD_WINDOW_LOG).map_err(broken)?;
-            reserved.grow("an Avro block's zstd window", 1 << MAX_ZSTD_WINDOW_LOG)?;
-            *block = read_reserved(decoder, reserved)?;
+            let window_log = compression::window_log(block).unwrap_or(0).clamp(10, MAX_ZSTD_WINDOW_LOG);
+            decoder.window_log_max(window_log).map_err(broken)?;
+            reserved.grow("an Avro block's zstd window", (1 << window_log) + compression::ZSTD_BUFFER_BYTES)?;
+            *block = read_reserved(decoder, 1, reserved)?;
         }
         Codec::Snappy => {
             let length = block.iter().zip((0..35).step_by(7)).try_fold(0u64, |length, (byte, shift)| {
@@ -177,21 +183,22 @@ fn unpack(codec: Codec, block: &mut Vec<u8>, reserved: &mut Reservation) -> Resu
             reserved.grow("an unpacked Avro block", length as usize)?;
             codec.decompress(block).map_err(unpacking)?;
         }
-        // Rare ones, whose length is known afterwards only.
-        _ => {
-            reserved.grow("an Avro block of this codec, which may unpack to", MAX_BLOCK_BYTES)?;
-            codec.decompress(block).map_err(unpacking)?;
+        Codec::Bzip2(_) => {
+            reserved.grow("unpacking an Avro block", BZIP2_BYTES)?;
+            *block = read_reserved(bzip2::read::BzDecoder::new(&block[..]), 1, reserved)?;
         }
+        // Its dictionary is as long as what comes out, at most.
+        Codec::Xz(_) => *block = read_reserved(liblzma::read::XzDecoder::new(&block[..]), 2, reserved)?,
     }
     Ok(())
 }
 
-/// Reads to the end, with memory reserved before it is taken.
-fn read_reserved(mut from: impl Read, reserved: &mut Reservation) -> Result<Vec<u8>, DecodeError> {
+/// Reads to the end, with memory for so many `copies` reserved before it is taken.
+fn read_reserved(mut from: impl Read, copies: usize, reserved: &mut Reservation) -> Result<Vec<u8>, DecodeError> {
     let mut bytes = Vec::new();
     loop {
         let more = (bytes.len() / 2).max(FIRST_UNPACKED_BYTES);
-        reserved.grow("an unpacked Avro block", more)?;
+        reserved.grow("an unpacked Avro block", more * copies)?;
         bytes.reserve_exact(more);
         let read = from.by_ref().take(more as u64).read_to_end(&mut bytes);
         let n_bytes = read.map_err(|error| DecodeError::Corrupt(format!("Avro: a block does not unpack: {error}")))?;

@@ -6,7 +6,7 @@
 use super::schema::{Schema, Type};
 use crate::{
     decode::{calendar::Calendar, decimal, times, to_json},
-    encode::{CellError, Value, write_string},
+    encode::{CellError, Value},
 };
 use std::borrow::Cow;
 
@@ -226,17 +226,10 @@ pub struct Reader<'s> {
 }
 
 impl Reader<'_> {
-    /// Returns the cell that starts `input`.
+    /// Returns the cell that starts `input`; none where it is nested.
     #[inline]
-    pub fn cell<'a>(&self, of: &Type, mut input: Input<'a>) -> Result<Value<'a>, CellError> {
-        match self.scalar(of, &mut input)? {
-            Some(value) => Ok(value),
-            None => {
-                let mut text = Vec::new();
-                self.write_json(of, &mut input, self.max_depth, &mut text)?;
-                crate::decode::named::json(text)
-            }
-        }
+    pub fn cell<'a>(&self, of: &Type, mut input: Input<'a>) -> Result<Option<Value<'a>>, CellError> {
+        self.scalar(of, &mut input)
     }
 
     /// Reads a scalar; reads nothing and returns `None` where there is none.
@@ -307,11 +300,10 @@ impl Reader<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), CellError> {
         if out.len() > self.max_bytes {
-            return Err(CellError::new("row_size", format!("nested value of more than {} bytes", self.max_bytes)));
+            return Err(to_json::too_long(self.max_bytes));
         }
         if let Some(value) = self.scalar(of, input)? {
-            to_json::write_value(&value, out);
-            return Ok(());
+            return to_json::write_value_within(&value, self.max_bytes, out);
         }
         let Some(depth) = depth.checked_sub(1) else { return Err(CellError::new("depth", "nested too deep")) };
         match self.schema.resolve(of) {
@@ -345,7 +337,7 @@ impl Reader<'_> {
                 let mut separator = None;
                 self.each_item(input, |input| {
                     out.extend(separator.replace(b','));
-                    write_string(text(input.counted()?)?, out);
+                    to_json::write_string_within(text(input.counted()?)?, self.max_bytes, out)?;
                     out.push(b':');
                     self.write_json(values, input, depth, out)
                 })?;

@@ -9,13 +9,13 @@ use super::{
     Batch, Declared, DecodeError, Field, Fields, Limits, Mapping, ReadOptions, RowReader,
     budget::Reservation,
     calendar::Calendar,
-    named::{NamedRows, RowCells},
+    named::{NamedRows, RowCells, nested},
 };
 use crate::encode::{CellError, Value};
 use container::Container;
 use datum::{Input, Reader, StepError, Stepper};
 use schema::{Schema, SchemaError, Type};
-use std::{io, sync::Arc};
+use std::{cell::RefCell, io, sync::Arc};
 
 /// Memory for the schema's text while it is brought into form: JSON's objects take many times their text.
 const SCHEMA_FACTOR: usize = 96;
@@ -87,7 +87,7 @@ impl RowReader for AvroReader {
 
     fn set_mapping(&mut self, mapping: Arc<Mapping>) {
         let names = self.schema.fields.iter().map(|(name, _)| name.as_str());
-        self.rows = Some(NamedRows::new(&mapping, names, self.limits.depth));
+        self.rows = Some(NamedRows::new(&mapping, names, &self.limits));
     }
 
     fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {
@@ -133,13 +133,15 @@ impl AvroReader {
         let Some(rows) = &mut self.rows else { return Err(DecodeError::Schema("no mapping was set".into())) };
         let max_bytes = self.limits.row_bytes;
         let reader = Reader { schema: &self.schema, calendar: self.calendar, max_bytes, max_depth: self.limits.depth };
-        let mut cells = Cells { reader, types: Vec::new(), inputs: Vec::new() };
+        let held = RefCell::default();
+        let mut cells = Cells { reader, limits: &self.limits, held, types: Vec::new(), inputs: Vec::new() };
         cells.types.extend(self.schema.fields.iter().map(|(_, field)| field));
         let mut input = Input::new(&self.block[self.at..]);
         while self.rows_left > 0 && batch.size() < batch_bytes {
             let before = input.left();
             let mut stepper = Stepper::new(&self.schema, max_bytes as u64);
             cells.inputs.clear();
+            cells.held.take();
             for &field in &cells.types {
                 cells.inputs.push(input);
                 stepper.step(field, &mut input).map_err(|error| match error {
@@ -166,6 +168,9 @@ impl AvroReader {
 /// One row: where each field starts.
 struct Cells<'s, 'b> {
     reader: Reader<'s>,
+    limits: &'s Limits,
+    /// For the long values among its cells.
+    held: RefCell<Option<Reservation>>,
     types: Vec<&'s Type>,
     inputs: Vec<Input<'b>>,
 }
@@ -173,12 +178,20 @@ struct Cells<'s, 'b> {
 impl<'b> RowCells<'b> for Cells<'_, 'b> {
     #[inline]
     fn cell(&self, field: usize) -> Result<Value<'b>, CellError> {
-        self.reader.cell(self.types[field], self.inputs[field])
+        let (of, input) = (self.types[field], self.inputs[field]);
+        match self.reader.cell(of, input)? {
+            Some(value) => Ok(value),
+            None => nested(self.limits, &self.held, |max_bytes, text| {
+                let reader = Reader { max_bytes, ..self.reader };
+                reader.write_json(of, &mut { input }, reader.max_depth, text)
+            }),
+        }
     }
 
-    fn write_json(&self, field: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
+    fn write_json(&self, field: usize, max_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
         let mut input = self.inputs[field];
-        self.reader.write_json(self.types[field], &mut input, self.reader.max_depth, out)
+        let reader = Reader { max_bytes, ..self.reader };
+        reader.write_json(self.types[field], &mut input, reader.max_depth, out)
     }
 
     fn write_instead(&self, _field: usize, out: &mut Vec<u8>) {

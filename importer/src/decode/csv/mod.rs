@@ -4,12 +4,13 @@ mod readings;
 mod splitter;
 
 use super::{
-    Batch, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, RowEncoder, RowReader, Slot, encoding,
+    Batch, DecodeError, Field, Fields, Limits, Mapping, PayloadForm, ReadOptions, RowEncoder, RowReader, Slot,
+    budget::Reservation, encoding, named::nested, to_json::write_string_within,
 };
 use crate::encode::{CellError, Value, write_string};
 pub use splitter::TORN;
 use splitter::{MAX_FIELDS, Next, Span, Splitter};
-use std::{borrow::Cow, io::BufRead, io::Read, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, io::BufRead, io::Read, sync::Arc};
 
 /// What is said of a record that has not as many fields as the header or the first record.
 pub const OTHER_WIDTH: &str = "fields where there should be";
@@ -37,7 +38,7 @@ struct CsvReader<R> {
     fields: Fields,
     nulls: NullTexts,
     quote: char,
-    depth: usize,
+    limits: Limits,
     /// Torn records that were met while the fields were looked for.
     torn_at_start: Vec<(&'static str, String, Vec<u8>, u64)>,
     rows: Option<Rows>,
@@ -53,17 +54,20 @@ struct Rows {
     extras: Vec<(usize, Vec<u8>)>,
     /// The field for which every row is rejected.
     unwanted: Option<String>,
+    limits: Limits,
+    /// For a long extras object.
+    held: RefCell<Option<Reservation>>,
 }
 
 impl<R: Read> CsvReader<R> {
     fn new(input: R, delimiter: u8, options: &ReadOptions) -> Result<Self, DecodeError> {
         let quote = options.csv.quote;
         let mut reader = Self {
-            splitter: Splitter::new(input, delimiter, quote, options.limits.row_bytes),
+            splitter: Splitter::new(input, delimiter, quote, options.limits.row_bytes, options.limits.budget.clone()),
             fields: Fields::Open,
             nulls: NullTexts::new(&options.csv.null),
             quote: char::from(quote),
-            depth: options.limits.depth,
+            limits: options.limits.clone(),
             torn_at_start: Vec::new(),
             rows: None,
         };
@@ -141,10 +145,12 @@ impl<R: Read + Send> RowReader for CsvReader<R> {
 
     fn set_mapping(&mut self, mapping: Arc<Mapping>) {
         let mut rows = Rows {
-            encoder: RowEncoder::new(Arc::clone(&mapping)).with_depth(self.depth),
+            encoder: RowEncoder::new(Arc::clone(&mapping)).with_limits(&self.limits),
             sources: vec![None; mapping.columns().len()],
             extras: Vec::new(),
             unwanted: None,
+            limits: self.limits.clone(),
+            held: RefCell::default(),
             mapping,
         };
         let (n_fields, names) = match &self.fields {
@@ -233,11 +239,15 @@ impl Rows {
             }
         };
         let (sources, extras, extras_column) = (&self.sources, &self.extras, self.mapping.extras());
+        let (limits, held) = (&self.limits, &self.held);
+        held.take();
         self.encoder.push_with(
             batch,
             |column| match sources[column] {
                 Some(index) => cell(index),
-                None if extras_column == Some(column) => extras_object(extras, cell),
+                None if extras_column == Some(column) => {
+                    nested(limits, held, |max_bytes, object| write_extras(extras, cell, max_bytes, object))
+                }
                 None => Ok(Value::Null),
             },
             || record.into(),
@@ -245,12 +255,14 @@ impl Rows {
     }
 }
 
-/// Returns the fields without a column as one JSON object of texts and nulls.
-fn extras_object<'r>(
+/// Writes the fields without a column as one JSON object of texts and nulls.
+fn write_extras<'r>(
     extras: &[(usize, Vec<u8>)],
     cell: impl Fn(usize) -> Result<Value<'r>, CellError>,
-) -> Result<Value<'r>, CellError> {
-    let mut object = vec![b'{'];
+    max_bytes: usize,
+    object: &mut Vec<u8>,
+) -> Result<(), CellError> {
+    object.push(b'{');
     for (index, key) in extras {
         if object.len() > 1 {
             object.push(b',');
@@ -258,13 +270,12 @@ fn extras_object<'r>(
         object.extend_from_slice(key);
         object.push(b':');
         match cell(*index)? {
-            Value::Text(text) => write_string(&text, &mut object),
+            Value::Text(text) => write_string_within(&text, max_bytes, object)?,
             _ => object.extend_from_slice(b"null"),
         }
     }
     object.push(b'}');
-    let object = String::from_utf8(object).map_err(|error| not_utf8(error.utf8_error()))?;
-    Ok(Value::Json(object.into()))
+    Ok(())
 }
 
 /// The unquoted texts that mean NULL.

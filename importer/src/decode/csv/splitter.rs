@@ -10,7 +10,10 @@
 //! reject where all of them end it at the same place; else the object fails, for a line of a text
 //! must never become a row. It fails as well where a quote is not closed before the end.
 
-use super::super::{DecodeError, MAX_PAYLOAD_BYTES};
+use super::super::{
+    DecodeError, MAX_PAYLOAD_BYTES,
+    budget::{Budget, Reservation},
+};
 use super::readings::Readings;
 use memchr::{memchr, memchr_iter, memchr2};
 use std::io::{self, Read};
@@ -72,6 +75,9 @@ pub struct Splitter<R> {
     lines_passed: u64,
     spans: Vec<Span>,
     n_spans: usize,
+    budget: Budget,
+    /// For a buffer that holds a long record.
+    reserved: Option<Reservation>,
     /// What scans cost so far.
     #[cfg(test)]
     pub n_scanned: u64,
@@ -101,7 +107,7 @@ enum Scan {
 
 impl<R: Read> Splitter<R> {
     /// Returns a splitter at the start of a stream.
-    pub fn new(input: R, delimiter: u8, quote: u8, max_record_bytes: usize) -> Self {
+    pub fn new(input: R, delimiter: u8, quote: u8, max_record_bytes: usize, budget: Budget) -> Self {
         let mut ends_field = [false; 256];
         for byte in [delimiter, b'\n', b'\r'] {
             ends_field[usize::from(byte)] = true;
@@ -119,6 +125,8 @@ impl<R: Read> Splitter<R> {
             lines_passed: 0,
             spans: Vec::new(),
             n_spans: 0,
+            budget,
+            reserved: None,
             #[cfg(test)]
             n_scanned: 0,
         }
@@ -316,11 +324,21 @@ impl<R: Read> Splitter<R> {
             // A long record has passed; its memory is not needed for the short ones.
             self.buffer.truncate(CHUNK_BYTES);
             self.buffer.shrink_to_fit();
+            self.reserved = None;
         }
         if self.end + CHUNK_BYTES / 2 > self.buffer.len() {
             let at_most = self.max_record_bytes + CHUNK_BYTES;
             let larger = (self.buffer.len() * 2).clamp(CHUNK_BYTES, at_most.max(CHUNK_BYTES));
-            self.buffer.resize(larger.max(self.end + CHUNK_BYTES / 2), 0);
+            let larger = larger.max(self.end + CHUNK_BYTES / 2);
+            if larger > CHUNK_BYTES {
+                let reserved = match &mut self.reserved {
+                    Some(reserved) => reserved,
+                    none => none.insert(self.budget.reserve("a CSV record", 0)?),
+                };
+                reserved.grow("a CSV record", larger - reserved.bytes())?;
+            }
+            self.buffer.resize(larger, 0);
+            self.buffer.shrink_to(larger);
         }
         self.read_chunk()
     }

@@ -8,7 +8,7 @@ mod row;
 mod scan;
 mod window;
 
-use super::{Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, RowReader};
+use super::{Batch, DecodeError, Field, Fields, Format, Limits, Mapping, ReadOptions, RowReader};
 use document::Document;
 use frame::Frame;
 use lines::Lines;
@@ -28,14 +28,14 @@ pub fn open(
     declared: Format,
     options: &ReadOptions,
 ) -> Result<Box<dyn RowReader>, DecodeError> {
-    let mut window = Window::new(input);
+    let mut window = Window::new(input, options.limits.budget.clone());
     skip_byte_order_mark(&mut window)?;
     let max_bytes = options.limits.row_bytes;
     let by_lines =
         is_by_lines(&mut window, max_bytes)? || (declared == Format::Ndjson && window.data().len() <= max_bytes);
     let framing = if by_lines { Framing::Lines(Lines::default()) } else { Framing::Document(Document::default()) };
-    let rows = RowParser::new(Arc::default(), options.limits.depth);
-    let reader = JsonReader { fields: Fields::Open, window, framing, rows, max_bytes, max_depth: options.limits.depth };
+    let rows = RowParser::new(Arc::default(), &options.limits);
+    let reader = JsonReader { fields: Fields::Open, window, framing, rows, max_bytes, limits: options.limits.clone() };
     Ok(Box::new(reader))
 }
 
@@ -45,7 +45,7 @@ struct JsonReader {
     framing: Framing,
     rows: RowParser,
     max_bytes: usize,
-    max_depth: usize,
+    limits: Limits,
 }
 
 enum Framing {
@@ -59,7 +59,7 @@ impl RowReader for JsonReader {
     }
 
     fn set_mapping(&mut self, mapping: Arc<Mapping>) {
-        self.rows = RowParser::new(mapping, self.max_depth);
+        self.rows = RowParser::new(mapping, &self.limits);
     }
 
     fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {

@@ -6,7 +6,7 @@ use super::{
     scan::{Fault, Kind, Scanner, Token},
 };
 use crate::{
-    decode::{Batch, Field, Mapping, RowEncoder, Slot},
+    decode::{Batch, Field, Limits, Mapping, RowEncoder, Slot},
     encode::{CellError, PgType, Value, unescape},
 };
 use std::{borrow::Cow, sync::Arc};
@@ -22,9 +22,9 @@ pub struct RowParser {
 
 impl RowParser {
     /// Returns a parser whose first row is number 1.
-    pub fn new(mapping: Arc<Mapping>, max_depth: usize) -> Self {
-        let encoder = RowEncoder::new(Arc::clone(&mapping)).with_depth(max_depth);
-        Self { encoder, members: Members::new(mapping, max_depth) }
+    pub fn new(mapping: Arc<Mapping>, limits: &Limits) -> Self {
+        let encoder = RowEncoder::new(Arc::clone(&mapping)).with_limits(limits);
+        Self { encoder, members: Members::new(mapping, limits.depth) }
     }
 
     /// Adds one row, given as JSON text, to the batch: as a tuple or as a reject; several where they share the text.

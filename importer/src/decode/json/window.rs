@@ -1,12 +1,13 @@
 //! The part of the input that is in memory: grows to hold a whole row, gives the memory back afterwards.
 
+use crate::decode::budget::{Budget, Reservation};
 use std::io::{self, BufRead};
 
 /// Bytes asked for at once: larger fills the processor's cache, smaller costs calls.
 const CHUNK_BYTES: usize = 128 * 1024;
 /// The buffer grows by at most this, so that a row at the limit does not take twice the limit.
 const MAX_STEP_BYTES: usize = 1024 * 1024;
-/// A buffer that grew beyond this for one row is given back after it.
+/// A buffer that grew beyond this for one row is given back after it; what is beyond it is reserved.
 const MAX_KEPT_BYTES: usize = 4 * CHUNK_BYTES;
 
 /// A sliding view of the input.
@@ -15,12 +16,15 @@ pub struct Window {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    budget: Budget,
+    /// For a buffer that holds a long row.
+    reserved: Option<Reservation>,
 }
 
 impl Window {
     /// Returns an empty view at the start of `input`.
-    pub fn new(input: Box<dyn BufRead + Send>) -> Self {
-        Self { input, buffer: Vec::new(), start: 0, end: 0 }
+    pub fn new(input: Box<dyn BufRead + Send>, budget: Budget) -> Self {
+        Self { input, buffer: Vec::new(), start: 0, end: 0, budget, reserved: None }
     }
 
     /// Returns the bytes in view.
@@ -44,8 +48,18 @@ impl Window {
         let oversized = length > MAX_KEPT_BYTES && self.end < CHUNK_BYTES;
         if oversized || self.end == length {
             let wanted = if oversized { CHUNK_BYTES } else { length + length.clamp(CHUNK_BYTES, MAX_STEP_BYTES) };
+            if wanted > MAX_KEPT_BYTES {
+                let reserved = match &mut self.reserved {
+                    Some(reserved) => reserved,
+                    none => none.insert(self.budget.reserve("a JSON row", 0).map_err(io::Error::other)?),
+                };
+                reserved.grow("a JSON row", wanted - reserved.bytes()).map_err(io::Error::other)?;
+            }
             self.buffer.resize(wanted, 0);
             self.buffer.shrink_to(wanted);
+            if oversized {
+                self.reserved = None;
+            }
         }
         loop {
             match self.input.read(&mut self.buffer[self.end..]) {
@@ -63,11 +77,13 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::{DecodeError, budget::Pool};
+    use std::io::Read;
 
     #[test]
     fn bytes_come_out_in_order_and_memory_goes_back() {
         let content: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
-        let mut window = Window::new(Box::new(io::Cursor::new(content.clone())));
+        let mut window = Window::new(Box::new(io::Cursor::new(content.clone())), Budget::default());
         while window.data().len() < 2_000_000 {
             assert!(window.more().expect("memory does not fail"));
         }
@@ -82,5 +98,27 @@ mod tests {
         }
         assert_eq!(seen, content.len());
         assert!(window.buffer.capacity() <= MAX_KEPT_BYTES, "{}", window.buffer.capacity());
+    }
+
+    #[test]
+    fn a_long_row_is_reserved_and_given_back() {
+        let budget = Budget::new(3 << 20, Pool::new(0));
+        let mut window = Window::new(Box::new(io::BufReader::new(io::repeat(b'x').take(64 << 20))), budget.clone());
+        while window.data().len() < 2 << 20 {
+            assert!(window.more().expect("it fits"));
+        }
+        budget.reserve("another", 2 << 20).expect_err("the row takes it");
+        window.consume(2 << 20);
+        while window.data().len() < CHUNK_BYTES {
+            window.more().expect("it fits");
+        }
+        budget.reserve("another", 2 << 20).expect("the row is gone");
+        let too_long = loop {
+            match window.more() {
+                Ok(_) => {}
+                Err(error) => break DecodeError::from(error),
+            }
+        };
+        assert!(matches!(&too_long, DecodeError::Limits(limit) if limit.contains("a JSON row")), "{too_long}");
     }
 }

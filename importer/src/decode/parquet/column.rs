@@ -3,7 +3,7 @@
 use super::schema::Meaning;
 use crate::{
     decode::{
-        decimal,
+        MAX_PAYLOAD_BYTES, decimal,
         times::{self, micros},
         to_json,
     },
@@ -138,7 +138,7 @@ impl<'b> Column<'b> {
     /// Why the cell has no JSON form; `row_size` when it is too long.
     pub fn write_json(&self, row: usize, max_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
         if out.len() > max_bytes {
-            return Err(CellError::new("row_size", format!("nested value of more than {max_bytes} bytes")));
+            return Err(to_json::too_long(max_bytes));
         }
         if self.is_null(row) {
             out.extend_from_slice(b"null");
@@ -184,22 +184,22 @@ impl<'b> Column<'b> {
             leaf => match leaf.value(row)? {
                 // What a file calls JSON need not be, and would spoil the whole.
                 Value::Json(text) if serde_json::from_str::<serde::de::IgnoredAny>(&text).is_err() => {
-                    write_string(&text, out);
+                    to_json::write_string_within(&text, max_bytes, out)?;
                 }
-                value => to_json::write_value(&value, out),
+                value => to_json::write_value_within(&value, max_bytes, out)?,
             },
         }
         Ok(())
     }
 
-    /// Appends the bytes at `row` as a JSON string of hex digits, or null.
+    /// Appends the bytes at `row` as a JSON string of hex digits, or null: as many as a reject keeps.
     pub fn write_bytes(&self, row: usize, out: &mut Vec<u8>) {
         let bytes = match self {
             Self::Bytes(array, _) if array.is_valid(row) => array.value(row),
             Self::Fixed(array, _) if array.is_valid(row) => array.value(row),
             _ => return out.extend_from_slice(b"null"),
         };
-        to_json::write_value(&Value::Bytes(Cow::Borrowed(bytes)), out);
+        to_json::write_value(&Value::Bytes(Cow::Borrowed(&bytes[..bytes.len().min(MAX_PAYLOAD_BYTES)])), out);
     }
 
     /// Appends a map's key: whatever it is, JSON has it as a string.

@@ -13,7 +13,10 @@ use parquet::{
 /// More values in one page are refused; their lengths alone take four bytes each.
 const MAX_VALUES: u64 = 16 * 1024 * 1024;
 
-/// Returns how many bytes the values of a page take, if it repeats bytes: plain pages do not.
+/// What the library keeps of each value's length.
+const LENGTH_BYTES: u64 = 4;
+
+/// Returns how many bytes the values of a page take beside the page, where they are not simply parts of it.
 ///
 /// # Errors
 /// Where the page states more values than it can have.
@@ -27,8 +30,9 @@ pub fn unfolded_bytes(page: &Page, column: &ColumnDescriptor) -> Result<u64> {
     if lengths.left > u64::from(page.num_values()).min(MAX_VALUES) {
         return Err(broken("it states too many values"));
     }
+    let n_values = lengths.left;
     if encoding == Encoding::DELTA_LENGTH_BYTE_ARRAY {
-        return Ok(0);
+        return Ok(LENGTH_BYTES * n_values);
     }
     let mut shared = 0u64;
     while let Some(length) = lengths.next().map_err(broken)? {
@@ -39,7 +43,8 @@ pub fn unfolded_bytes(page: &Page, column: &ColumnDescriptor) -> Result<u64> {
     if suffixes.left > u64::from(page.num_values()).min(MAX_VALUES) {
         return Err(broken("it states too many values"));
     }
-    Ok(shared.saturating_add(values.len() as u64))
+    // Of each value what it shares and what it adds is kept.
+    Ok(shared.saturating_add(values.len() as u64 + 2 * LENGTH_BYTES * n_values))
 }
 
 fn broken(problem: &str) -> ParquetError {

@@ -6,7 +6,7 @@ use super::{
     read_ahead::Window,
     schema::{Projection, Schema},
 };
-use crate::decode::{DecodeError, contain::contained, failure};
+use crate::decode::{DecodeError, budget::Reservation, contain::contained, failure};
 use arrow_array::RecordBatch;
 use parquet::{
     arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection, RowSelector},
@@ -21,6 +21,8 @@ const MAX_BATCH_ROWS: usize = 2048;
 const SHRINK: usize = 8;
 /// Smaller reads cost a request each for nothing, larger ones only memory.
 const READ_AHEAD_BYTES: std::ops::RangeInclusive<usize> = 64 * 1024..=4 * 1024 * 1024;
+/// What reading a column takes beside its pages: decoders, and numbers they have unpacked.
+const COLUMN_BYTES: usize = 16 * 1024;
 /// What a batch of rows is to take.
 const BATCH_BYTES: std::ops::RangeInclusive<usize> = 1024 * 1024..=32 * 1024 * 1024;
 
@@ -39,8 +41,8 @@ pub struct RowGroups {
     projection: Projection,
     window: Window,
     batch_bytes: usize,
-    /// Width of the widest fixed-length value, which batches reserve for each row.
-    fixed_bytes: usize,
+    /// What batches take of each row, whatever is in it.
+    row_bytes: usize,
     meter: Arc<Meter>,
     next: usize,
     current: Option<Reading>,
@@ -52,6 +54,8 @@ struct Reading {
     batch_rows: usize,
     rows_done: usize,
     n_rows: usize,
+    /// For the columns and the batches in hand.
+    _reserved: Reservation,
 }
 
 impl RowGroups {
@@ -76,8 +80,8 @@ impl RowGroups {
         Ok(Self {
             window: window(buffer_bytes / n_leaves.max(1)),
             batch_bytes,
-            fixed_bytes: schema.fixed_bytes(&projection.leaves),
-            meter: Arc::new(Meter::new(2 * batch_bytes as u64)),
+            row_bytes: schema.row_bytes(&projection.leaves),
+            meter: Arc::new(Meter::new(2 * batch_bytes as u64, object.budget.clone())),
             object,
             metadata,
             projection,
@@ -123,6 +127,7 @@ impl RowGroups {
                 }
                 Err(_) if self.meter.has_stopped() => {
                     let (rows_done, batch_rows) = (reading.rows_done, reading.batch_rows / SHRINK);
+                    self.current = None;
                     self.current = Some(self.open(rows_done, batch_rows)?);
                 }
                 Err(error) => return Err(error),
@@ -136,6 +141,10 @@ impl RowGroups {
         let n_rows = usize::try_from(group.num_rows());
         let n_rows = n_rows.map_err(|_| DecodeError::Corrupt("row group has a negative row count".into()))?;
         let batch_rows = self.batch_rows(group, n_rows).min(max_rows).max(1);
+        let n_leaves = self.projection.leaves.len();
+        let batch_bytes = batch_rows.saturating_mul(self.row_bytes);
+        let what = format!("{batch_rows} rows of {n_leaves} Parquet columns");
+        let reserved = self.object.budget.reserve(&what, n_leaves * COLUMN_BYTES + batch_bytes)?;
         let pages = RowGroup {
             object: Arc::clone(&self.object),
             metadata: Arc::clone(&self.metadata),
@@ -154,7 +163,7 @@ impl RowGroups {
             let reader = ParquetRecordBatchReader::try_new_with_row_groups(levels, &pages, batch_rows, selection);
             reader.map_err(|error: ParquetError| self.object.explain(&error))
         })?;
-        Ok(Reading { reader, batch_rows, rows_done, n_rows })
+        Ok(Reading { reader, batch_rows, rows_done, n_rows, _reserved: reserved })
     }
 
     /// Returns how many rows of average size make a batch.
@@ -163,6 +172,6 @@ impl RowGroups {
         let group_bytes = chunks.map(|chunk| u64::try_from(chunk.uncompressed_size()).unwrap_or(0));
         let group_bytes = group_bytes.fold(0, u64::saturating_add);
         let average = usize::try_from(group_bytes / (n_rows as u64).max(1)).unwrap_or(usize::MAX);
-        (self.batch_bytes / average.max(self.fixed_bytes).max(1)).min(MAX_BATCH_ROWS)
+        (self.batch_bytes / average.max(self.row_bytes).max(1)).min(MAX_BATCH_ROWS)
     }
 }

@@ -127,8 +127,8 @@ impl ParquetReader {
         let wanted = (0..fields.len()).map(|field| mapping.slot(field) != Slot::Ignored).collect();
         let (object, metadata) = (Arc::clone(&self.object), Arc::clone(&self.metadata));
         let groups = RowGroups::new(object, metadata, &self.schema, wanted, self.limits.buffer_bytes)?;
-        let rows = NamedRows::new(&mapping, fields.iter().map(|field| field.name.as_str()), self.limits.depth);
-        let rows = Rows::new(rows, fields.len(), groups.projection(), self.limits.row_bytes);
+        let rows = NamedRows::new(&mapping, fields.iter().map(|field| field.name.as_str()), &self.limits);
+        let rows = Rows::new(rows, fields.len(), groups.projection(), self.limits.clone());
         Ok(State { groups, rows, current: None })
     }
 }

@@ -4,8 +4,12 @@ use super::{
     delta::unfolded_bytes,
     object::Object,
     read_ahead::{ChunkBytes, MAX_PAGE_BYTES, Window},
+    schema::{LEVELS_BYTES, value_bytes},
 };
-use crate::decode::{DecodeError, budget::Reservation};
+use crate::decode::{
+    DecodeError,
+    budget::{Budget, Reservation},
+};
 use bytes::Bytes;
 use parquet::{
     arrow::arrow_reader::RowGroups,
@@ -20,7 +24,7 @@ use parquet::{
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
@@ -39,11 +43,20 @@ pub struct Meter {
     batch: AtomicU64,
     extra_bytes: AtomicU64,
     nested_values: AtomicU64,
+    budget: Budget,
+    /// For nested values that the batch reads, and those of the pages in hand, which may be the next batch's.
+    nested: Mutex<Nested>,
+}
+
+#[derive(Default)]
+struct Nested {
+    reserved: Option<Reservation>,
+    of_pages: usize,
 }
 
 impl Meter {
     /// Returns a meter for batches of about `max_extra_bytes`.
-    pub fn new(max_extra_bytes: u64) -> Self {
+    pub fn new(max_extra_bytes: u64, budget: Budget) -> Self {
         Self {
             max_extra_bytes,
             may_stop: AtomicBool::new(true),
@@ -51,7 +64,25 @@ impl Meter {
             batch: AtomicU64::new(0),
             extra_bytes: AtomicU64::new(0),
             nested_values: AtomicU64::new(0),
+            budget,
+            nested: Mutex::default(),
         }
+    }
+
+    fn nested(&self) -> MutexGuard<'_, Nested> {
+        self.nested.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reserves what a page's nested values take once they are read; `before` is what those of the last page took.
+    fn reserve_nested(&self, before: usize, n_bytes: usize) -> std::result::Result<(), DecodeError> {
+        const WHAT: &str = "nested values of a Parquet page";
+        let mut nested = self.nested();
+        match &mut nested.reserved {
+            Some(reserved) => reserved.grow(WHAT, n_bytes)?,
+            none => *none = Some(self.budget.reserve(WHAT, n_bytes)?),
+        }
+        nested.of_pages = nested.of_pages + n_bytes - before;
+        Ok(())
     }
 
     /// Starts counting afresh.
@@ -61,6 +92,10 @@ impl Meter {
         self.batch.fetch_add(1, Relaxed);
         self.extra_bytes.store(0, Relaxed);
         self.nested_values.store(0, Relaxed);
+        let Nested { reserved, of_pages } = &mut *self.nested();
+        if let Some(reserved) = reserved {
+            reserved.shrink_to(*of_pages);
+        }
     }
 
     /// Returns whether the batch was given up because it became too large.
@@ -96,6 +131,7 @@ impl RowGroup {
             meter: Arc::clone(&self.meter),
             column: self.metadata.file_metadata().schema_descr().column(column),
             batch: 0,
+            nested_bytes: 0,
         })
     }
 }
@@ -141,16 +177,25 @@ struct Pages {
     column: ColumnDescPtr,
     /// The batch that read the last page.
     batch: u64,
+    /// What nested values of the last page take.
+    nested_bytes: usize,
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        self.meter.nested().of_pages -= self.nested_bytes;
+    }
 }
 
 impl Pages {
-    fn count(&mut self, page: &Page) -> Result<()> {
+    /// Counts a page; returns how many bytes it takes beside its own once it is read.
+    fn count(&mut self, page: &Page) -> Result<u64> {
         let meter = &*self.meter;
         if page.is_dictionary_page() {
             // Memory for them is reserved before they are read. Each takes a byte at least.
             return match page.num_values() as usize > page.buffer().len() {
                 true => Err(ParquetError::General("dictionary has more values than bytes".into())),
-                false => Ok(()),
+                false => Ok(0),
             };
         }
         let unfolded_bytes = unfolded_bytes(page, &self.column)?;
@@ -169,7 +214,7 @@ impl Pages {
             }
         }
         if self.column.max_rep_level() == 0 {
-            return Ok(());
+            return Ok(unfolded_bytes);
         }
         // A row's repeated values are all read before the row can be looked at, and they can be
         // packed into next to nothing.
@@ -183,19 +228,38 @@ impl Pages {
             }
             return Err(ParquetError::General("too many nested values".into()));
         }
-        Ok(())
+        let n_bytes = n_values as usize * (value_bytes(&self.column) + 2 * LEVELS_BYTES);
+        if let Err(error) = meter.reserve_nested(self.nested_bytes, n_bytes) {
+            match meter.may_stop.load(Relaxed) {
+                true => meter.has_stopped.store(true, Relaxed),
+                false => self.object.note(io::Error::other(error)),
+            }
+            return Err(ParquetError::General("too many nested values".into()));
+        }
+        self.nested_bytes = n_bytes;
+        Ok(unfolded_bytes)
     }
 }
 
 impl Pages {
     /// Ties the memory that was reserved for a page to its bytes: values that are read point into them.
-    fn with_reservation(&self, mut page: Page) -> Page {
-        if let Some(reserved) = self.bytes.take_page_bytes(page.is_dictionary_page()) {
+    fn with_reservation(&self, mut page: Page, unfolded_bytes: u64) -> Result<Page> {
+        if let Some(mut reserved) = self.bytes.take_page_bytes(page.is_dictionary_page()) {
+            reserved.grow("a Parquet page that unfolds", unfolded_bytes as usize).map_err(|error| {
+                self.object.note(io::Error::other(error));
+                ParquetError::General("page too large".into())
+            })?;
             let (Page::DataPage { buf, .. } | Page::DataPageV2 { buf, .. } | Page::DictionaryPage { buf, .. }) =
                 &mut page;
             *buf = Bytes::from_owner(Reserved { bytes: std::mem::take(buf), _reserved: reserved });
         }
-        page
+        Ok(page)
+    }
+
+    fn counted(&mut self, page: Option<Page>) -> Result<Option<Page>> {
+        let Some(page) = page else { return Ok(None) };
+        let unfolded_bytes = self.count(&page)?;
+        self.with_reservation(page, unfolded_bytes).map(Some)
     }
 }
 
@@ -214,10 +278,7 @@ impl AsRef<[u8]> for Reserved {
 impl PageReader for Pages {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
         let page = self.inner.get_next_page()?;
-        if let Some(page) = &page {
-            self.count(page)?;
-        }
-        Ok(page.map(|page| self.with_reservation(page)))
+        self.counted(page)
     }
 
     fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
@@ -236,10 +297,7 @@ impl PageReader for Pages {
 
     fn take_deferred_dictionary(&mut self) -> Result<Option<Page>> {
         let page = self.inner.take_deferred_dictionary()?;
-        if let Some(page) = &page {
-            self.count(page)?;
-        }
-        Ok(page.map(|page| self.with_reservation(page)))
+        self.counted(page)
     }
 
     fn at_record_boundary(&mut self) -> Result<bool> {

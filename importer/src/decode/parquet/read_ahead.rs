@@ -26,6 +26,11 @@ pub const MAX_PAGE_BYTES: u64 = 128 * 1024 * 1024;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// What deflate can make of one byte.
 const MAX_DEFLATE_RATIO: u64 = 1032;
+/// A page that can be longer than it says by no more than this is not looked at.
+const FREE_BYTES: u64 = 64 * 1024;
+const LZ4_FRAME_MAGIC: &[u8] = &[0x04, 0x22, 0x4D, 0x18];
+/// What is unpacked at once where only the length is wanted.
+const CODEC_BUFFER_BYTES: usize = 16 * 1024;
 
 /// A column chunk as the page reader sees it: offsets are the file's.
 pub struct ChunkBytes {
@@ -47,7 +52,7 @@ struct Shared {
     end: u64,
     window: Window,
     codec: Compression,
-    /// Two reads at most: the one in view and the next.
+    /// The read in view, the next, and the two joined.
     _window_bytes: Option<Reservation>,
     state: Mutex<State>,
 }
@@ -63,6 +68,8 @@ struct State {
     page: PageSizes,
     /// Memory for the page whose header was read last, until the page is handed on.
     page_bytes: Option<Reservation>,
+    /// Memory for unpacking the page.
+    codec_bytes: Option<Reservation>,
     /// Memory for the dictionary, which may be read later than the pages after it.
     dictionary_bytes: Option<Reservation>,
 }
@@ -81,7 +88,7 @@ impl ChunkBytes {
         let end = start.checked_add(length).filter(|&end| end <= object.size());
         let end = end.ok_or_else(|| ParquetError::EOF("column chunk is beyond the file's end".into()))?;
         let codec = chunk.compression();
-        let n_reads = if window.ahead { 2 } else { 1 };
+        let n_reads = if window.ahead { 3 } else { 2 };
         let in_view = length.min((window.bytes.max(MAX_HEADER_BYTES) * n_reads) as u64) as usize;
         let window_bytes =
             (!object.is_whole()).then(|| object.budget.reserve("reading ahead in a Parquet column", in_view));
@@ -99,6 +106,7 @@ impl ChunkBytes {
     /// Returns the memory that was reserved for the page, or the dictionary, whose header was read last.
     pub fn take_page_bytes(&self, dictionary: bool) -> Option<Reservation> {
         let mut state = self.shared.state();
+        state.codec_bytes = None;
         if dictionary { state.dictionary_bytes.take() } else { state.page_bytes.take() }
     }
 }
@@ -125,6 +133,7 @@ impl ChunkReader for ChunkBytes {
             return Err(ParquetError::EOF("page is beyond its column chunk's end".into()));
         }
         let data = bytes.slice(..length);
+        state.codec_bytes = self.shared.reserve_for_codec(&data, state.page)?;
         self.shared.check_expansion(&data, state.page)?;
         Ok(data)
     }
@@ -181,6 +190,7 @@ impl Shared {
         }
         let mut state = self.state();
         state.page = page;
+        state.codec_bytes = None;
         let (what, slot) = match page.dictionary_values {
             Some(_) => ("a Parquet dictionary", &mut state.dictionary_bytes),
             None => ("a Parquet page", &mut state.page_bytes),
@@ -195,25 +205,71 @@ impl Shared {
     fn page_memory(&self, page: PageSizes) -> usize {
         const POINTER_BYTES: u64 = 16;
         let in_view = if self.object.is_whole() { u64::MAX } else { self.window.bytes as u64 };
-        let packed = if page.compressed > in_view { page.compressed } else { 0 };
+        // Once as it is read, once joined with what was in view.
+        let packed = if page.compressed > in_view { 2 * page.compressed } else { 0 };
         let unpacked = if self.codec == Compression::UNCOMPRESSED { 0 } else { page.uncompressed };
         let pointers = page.dictionary_values.unwrap_or(0).min(page.uncompressed) * POINTER_BYTES;
         usize::try_from(packed + unpacked + pointers).unwrap_or(usize::MAX)
     }
 
+    /// Reserves what a codec takes beside the page's bytes; the others take nothing that the page sizes.
+    fn reserve_for_codec(&self, data: &[u8], page: PageSizes) -> Result<Option<Reservation>> {
+        if !matches!(self.codec, Compression::BROTLI(_)) {
+            return Ok(None);
+        }
+        let packed = usize::try_from(page.levels).ok().and_then(|levels| data.get(levels..)).unwrap_or_default();
+        // The library reads through a buffer as long as the page.
+        let n_bytes = brotli_window(packed).saturating_add(usize::try_from(page.uncompressed).unwrap_or(usize::MAX));
+        self.object.budget.reserve("unpacking a Parquet page", n_bytes).map(Some).map_err(|error| {
+            self.object.note(io::Error::other(error));
+            ParquetError::General("page too large".into())
+        })
+    }
+
     /// Refuses a page that decompresses to more than its header says, where the library would not look.
     fn check_expansion(&self, data: &[u8], page: PageSizes) -> Result<()> {
-        if !matches!(self.codec, Compression::GZIP(_)) || data.len() as u64 * MAX_DEFLATE_RATIO <= MAX_PAGE_BYTES {
-            return Ok(());
-        }
-        let mut decoder = MultiGzDecoder::new(data).take(page.uncompressed + 1);
+        let packed = usize::try_from(page.levels).ok().and_then(|levels| data.get(levels..)).unwrap_or_default();
+        let may_be_longer = packed.len() as u64 * MAX_DEFLATE_RATIO > page.uncompressed + FREE_BYTES;
+        let most = page.uncompressed + 1;
         // Errors come up again when the page is read.
-        let length = io::copy(&mut decoder, &mut io::sink()).unwrap_or(0);
+        let length = match self.codec {
+            Compression::GZIP(_) if may_be_longer => length_of(MultiGzDecoder::new(packed).take(most)),
+            Compression::BROTLI(_) => length_of(brotli::Decompressor::new(packed, CODEC_BUFFER_BYTES).take(most)),
+            // Only in its oldest form, which does not say how long it is.
+            Compression::LZ4 if packed.starts_with(LZ4_FRAME_MAGIC) => {
+                length_of(lz4_flex::frame::FrameDecoder::new(packed).take(most))
+            }
+            _ => 0,
+        };
         if length > page.uncompressed {
             return Err(ParquetError::General("page is longer than its header says".into()));
         }
         Ok(())
     }
+}
+
+/// Returns how much there is to read until its end or an error.
+fn length_of(mut from: impl Read) -> u64 {
+    let mut buffer = [0; CODEC_BUFFER_BYTES];
+    let mut length = 0;
+    while let Ok(n) = from.read(&mut buffer)
+        && n > 0
+    {
+        length += n as u64;
+    }
+    length
+}
+
+/// Returns the window of a brotli stream ([RFC 7932, 9.1](https://www.rfc-editor.org/rfc/rfc7932#section-9.1)), in
+/// bytes; the largest there is where it is not to be read.
+fn brotli_window(data: &[u8]) -> usize {
+    let bits = match data.first().map_or(0, |byte| usize::from(*byte)) {
+        byte if byte & 1 == 0 => 16,
+        byte if byte >> 1 & 7 != 0 => 17 + (byte >> 1 & 7),
+        byte if byte >> 4 & 7 == 0 => 17,
+        byte => 8 + (byte >> 4 & 7),
+    };
+    1 << bits
 }
 
 fn joined(head: Bytes, tail: Bytes) -> Bytes {
@@ -264,7 +320,6 @@ mod tests {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(&noise).expect("memory");
         let data = encoder.finish().expect("memory");
-        assert!(data.len() as u64 * MAX_DEFLATE_RATIO > MAX_PAGE_BYTES, "shorter pages are not looked at");
         for (stated, fits) in [(noise.len(), true), (noise.len() - 1, false)] {
             let header = header(stated, data.len());
             let (_, chunk) = chunk([&header[..], &data].concat(), Compression::GZIP(Default::default()), 1 << 20);

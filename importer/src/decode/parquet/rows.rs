@@ -6,12 +6,14 @@ use super::{
 };
 use crate::{
     decode::{
-        Batch, DecodeError,
-        named::{NamedRows, RowCells, json},
+        Batch, DecodeError, Limits,
+        budget::Reservation,
+        named::{NamedRows, RowCells, nested},
     },
     encode::{CellError, Value},
 };
 use arrow_array::RecordBatch;
+use std::cell::RefCell;
 
 /// Hands the rows of record batches on.
 pub struct Rows {
@@ -19,17 +21,17 @@ pub struct Rows {
     /// The record batch's column, by root field.
     columns: Vec<Option<usize>>,
     meanings: Vec<Meaning>,
-    max_bytes: usize,
+    limits: Limits,
 }
 
 impl Rows {
     /// Returns what brings record batches of `projection`, of a file with `n_fields`, to rows.
-    pub fn new(rows: NamedRows, n_fields: usize, projection: &Projection, max_bytes: usize) -> Self {
+    pub fn new(rows: NamedRows, n_fields: usize, projection: &Projection, limits: Limits) -> Self {
         let mut columns = vec![None; n_fields];
         for (column, &root) in projection.roots.iter().enumerate() {
             columns[root] = Some(column);
         }
-        Self { rows, columns, meanings: projection.meanings.clone(), max_bytes }
+        Self { rows, columns, meanings: projection.meanings.clone(), limits }
     }
 
     /// Returns the number of columns of the mapping.
@@ -53,9 +55,15 @@ impl Rows {
         };
         let byte_columns: Vec<&Column<'_>> = columns.iter().filter(|column| column.is_bytes()).collect();
         while row < records.num_rows() && batch.size() < batch_bytes {
-            let cells = Cells { columns: &columns, by_field: &self.columns, row, max_bytes: self.max_bytes };
+            let cells = Cells {
+                columns: &columns,
+                by_field: &self.columns,
+                row,
+                limits: &self.limits,
+                held: RefCell::default(),
+            };
             let n_bytes: usize = byte_columns.iter().map(|column| column.length(row)).sum();
-            if n_bytes > self.max_bytes {
+            if n_bytes > self.limits.row_bytes {
                 let refusal = CellError::new("row_size", format!("row of {n_bytes} bytes"));
                 self.rows.reject(refusal, &cells, Some(n_bytes as u64), batch);
             } else {
@@ -72,7 +80,9 @@ struct Cells<'r, 'b> {
     columns: &'r [Column<'b>],
     by_field: &'r [Option<usize>],
     row: usize,
-    max_bytes: usize,
+    limits: &'r Limits,
+    /// For the long values among its cells.
+    held: RefCell<Option<Reservation>>,
 }
 
 impl<'b> Cells<'_, 'b> {
@@ -92,14 +102,12 @@ impl<'b> RowCells<'b> for Cells<'_, 'b> {
         if column.is_null(self.row) {
             return Ok(Value::Null);
         }
-        let mut text = Vec::new();
-        column.write_json(self.row, self.max_bytes, &mut text)?;
-        json(text)
+        nested(self.limits, &self.held, |max_bytes, text| column.write_json(self.row, max_bytes, text))
     }
 
-    fn write_json(&self, field: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
+    fn write_json(&self, field: usize, max_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
         match self.column(field) {
-            Some(column) => column.write_json(self.row, self.max_bytes, out),
+            Some(column) => column.write_json(self.row, max_bytes, out),
             None => {
                 out.extend_from_slice(b"null");
                 Ok(())

@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// A wider fixed-length column is refused: batches reserve its width for each row.
 pub const MAX_FIXED_BYTES: i32 = 64 * 1024;
 
+/// What tells whether and where a value is there: a level of each kind, and offsets.
+pub const LEVELS_BYTES: usize = 8;
+
 /// What a leaf's values mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
@@ -88,10 +91,21 @@ impl Schema {
         Ok(Projection { levels, roots, leaves, meanings })
     }
 
-    /// Returns the width of the widest fixed-length leaf, in bytes.
-    pub fn fixed_bytes(&self, leaves: &[usize]) -> usize {
-        let width = |&leaf: &usize| usize::try_from(self.physical.column(leaf).type_length()).unwrap_or(0);
-        leaves.iter().map(width).max().unwrap_or(0)
+    /// Returns what a batch takes of each row whatever is in it, in bytes.
+    pub fn row_bytes(&self, leaves: &[usize]) -> usize {
+        leaves.iter().map(|&leaf| value_bytes(&self.physical.column(leaf)) + LEVELS_BYTES).sum()
+    }
+}
+
+/// Returns what a value takes in a batch beside the bytes it may point to.
+pub fn value_bytes(leaf: &ColumnDescriptor) -> usize {
+    match leaf.physical_type() {
+        PhysicalType::BOOLEAN => 1,
+        PhysicalType::INT32 | PhysicalType::FLOAT => 4,
+        PhysicalType::INT64 | PhysicalType::DOUBLE => 8,
+        PhysicalType::INT96 => 12,
+        PhysicalType::BYTE_ARRAY => 16,
+        PhysicalType::FIXED_LEN_BYTE_ARRAY => usize::try_from(leaf.type_length()).unwrap_or(0),
     }
 }
 

@@ -136,6 +136,8 @@ pub struct PageSizes {
     pub uncompressed: u64,
     /// As it stands in the file, in bytes.
     pub compressed: u64,
+    /// Levels before the values, which are not compressed, in bytes.
+    pub levels: u64,
 }
 
 /// Reads a page header for its lengths, and checks that all of it is in `view`.
@@ -143,6 +145,9 @@ pub fn page_sizes(view: &[u8]) -> Checked<PageSizes> {
     const UNCOMPRESSED: i16 = 2;
     const COMPRESSED: i16 = 3;
     const DICTIONARY: i16 = 7;
+    const NUM_VALUES: i16 = 1;
+    const DATA_V2: i16 = 8;
+    const LEVELS: [i16; 2] = [5, 6];
     let mut input = Compact { bytes: view };
     let mut sizes = PageSizes::default();
     let mut id = 0;
@@ -151,7 +156,11 @@ pub fn page_sizes(view: &[u8]) -> Checked<PageSizes> {
             (UNCOMPRESSED, I32) => &mut sizes.uncompressed,
             (COMPRESSED, I32) => &mut sizes.compressed,
             (DICTIONARY, STRUCT) => {
-                sizes.dictionary_values = Some(dictionary_values(&mut input)?);
+                sizes.dictionary_values = Some(sum_of(&[NUM_VALUES], &mut input)?);
+                continue;
+            }
+            (DATA_V2, STRUCT) => {
+                sizes.levels = sum_of(&LEVELS, &mut input)?;
                 continue;
             }
             _ => {
@@ -164,19 +173,20 @@ pub fn page_sizes(view: &[u8]) -> Checked<PageSizes> {
     Ok(sizes)
 }
 
-/// Reads a DictionaryPageHeader for the number of its values.
-fn dictionary_values(input: &mut Compact<'_>) -> Checked<u64> {
-    const NUM_VALUES: i16 = 1;
-    let mut n_values = 0;
+/// Reads a structure for the sum of some of its numbers.
+fn sum_of(ids: &[i16], input: &mut Compact<'_>) -> Checked<u64> {
+    let mut numbers = vec![0u64; ids.len()];
     let mut id = 0;
     while let Some(field_type) = input.field(&mut id)? {
-        if (id, field_type) == (NUM_VALUES, I32) {
-            n_values = u64::try_from(input.zigzag()?).map_err(|_| "dictionary has a negative length")?;
-        } else {
-            input.skip(field_type, MAX_SKIP_DEPTH)?;
+        match ids.iter().position(|wanted| *wanted == id) {
+            // Of a field that comes twice, the library takes the last.
+            Some(place) if field_type == I32 => {
+                numbers[place] = u64::try_from(input.zigzag()?).map_err(|_| "page has a negative length")?;
+            }
+            _ => input.skip(field_type, MAX_SKIP_DEPTH)?,
         }
     }
-    Ok(n_values)
+    Ok(numbers.into_iter().fold(0, u64::saturating_add))
 }
 
 struct Compact<'a> {

@@ -1,0 +1,138 @@
+//! `fuzz_seeds DIRECTORY`: small samples of what each target reads, so that a run begins where files make sense.
+
+use apache_avro::{Codec, Schema, Writer, types::Value};
+use arrow_array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, types::Int64Type,
+};
+use flate2::{Compression, write::GzEncoder};
+use parquet::{arrow::ArrowWriter, basic, file::properties::WriterProperties};
+use std::{error::Error, fs, io::Write, path::Path, sync::Arc};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const NDJSON: &str = "{\"id\":1,\"n\":-7,\"amount\":1.50,\"value\":\"a\\u00e9\\n\",\"at\":\"2020-01-02T03:04:05Z\"}\n\
+    {\"id\":2,\"day\":\"2020-01-02\",\"raw\":\"\\\\xff00\",\"flag\":true,\"doc\":{\"a\":[1,null]},\"tags\":[\"x\",\"y\"],\"new\":{}}\n";
+const CSV: &str = "id,n,amount,value,at,day,flag,tags,new\n1,-7,1.50,\"a \"\"b\"\"\",2020-01-02 03:04:05,2020-01-02,t,\"{x,y}\",z\n\
+    2,NA,,\"two\nlines\",,,f,,\n";
+const MESSAGES: [&str; 3] = [
+    "{\"bucket\":\"b\",\"key\":\"a/b.csv\",\"version_id\":\"v\",\"etag\":\"e\",\"size\":7}",
+    "{\"Records\":[{\"eventVersion\":\"2.1\",\"eventSource\":\"aws:s3\",\"eventTime\":\"2026-01-01T00:00:00.000Z\",\
+     \"eventName\":\"ObjectCreated:Put\",\"s3\":{\"bucket\":{\"name\":\"b\"},\"object\":{\"key\":\"a%2Fb+c.csv\",\"size\":1,\
+     \"eTag\":\"e\",\"sequencer\":\"0055AED6DCD90281E5\",\"versionId\":\"v\"}}}]}",
+    "{\"Type\":\"Notification\",\"MessageId\":\"m\",\"TopicArn\":\"t\",\"Message\":\"{\\\"bucket\\\":\\\"b\\\",\\\"key\\\":\\\"k\\\"}\"}",
+];
+
+fn main() -> Result<()> {
+    let directory = std::env::args().nth(1).ok_or("usage: fuzz_seeds DIRECTORY")?;
+    let parquet = parquet_files()?;
+    let avro = avro_files()?;
+    let json: Vec<Vec<u8>> = vec![NDJSON.into(), format!("[{}]", NDJSON.trim_end().replace('\n', ",")).into_bytes()];
+    let csv: Vec<Vec<u8>> = vec![CSV.into(), CSV.replace(',', "\t").into_bytes(), CSV.replace(',', ";").into_bytes()];
+    let dialects = csv.iter().zip(b",\t;").map(|(csv, delimiter)| [&[*delimiter, b'"', 0], csv.as_slice()].concat());
+    let packed = |pack: fn(&[u8]) -> Result<Vec<u8>>| json.iter().chain(&csv).map(|content| pack(content));
+    let gzipped = packed(gzip).collect::<Result<Vec<_>>>()?;
+    let zstandard = packed(zstd).collect::<Result<Vec<_>>>()?;
+    // The target puts the magic numbers before what it is given.
+    let unpacking = gzipped.iter().map(|file| [&[1], &file[3..]].concat());
+    let unpacking = unpacking.chain(zstandard.iter().map(|file| [&[2], &file[4..]].concat()));
+    let all = [&json[..], &csv, &gzipped, &zstandard, &parquet, &avro].concat();
+    for (target, seeds) in [
+        ("avro", avro),
+        ("compression", unpacking.collect()),
+        ("dialect", dialects.collect()),
+        ("csv", csv),
+        ("describe", all),
+        ("ndjson", json.clone()),
+        ("json", json),
+        ("message", MESSAGES.iter().map(|message| message.as_bytes().to_vec()).collect()),
+        ("parquet", parquet),
+    ] {
+        let directory = Path::new(&directory).join(target);
+        fs::create_dir_all(&directory)?;
+        for (index, seed) in seeds.iter().enumerate() {
+            fs::write(directory.join(index.to_string()), seed)?;
+        }
+    }
+    Ok(())
+}
+
+fn gzip(content: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(content)?;
+    Ok(encoder.finish()?)
+}
+
+fn zstd(content: &[u8]) -> Result<Vec<u8>> {
+    Ok(zstd::stream::encode_all(content, 3)?)
+}
+
+/// A file for each codec and encoding that matters.
+fn parquet_files() -> Result<Vec<Vec<u8>>> {
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..40));
+    let ratios: ArrayRef =
+        Arc::new(Float64Array::from_iter((0..40).map(|i| (i % 3 > 0).then_some(f64::from(i) / 7.0))));
+    let values: ArrayRef = Arc::new(StringArray::from_iter_values((0..40).map(|i| format!("value {}", i % 7))));
+    let flags: ArrayRef = Arc::new(BooleanArray::from_iter((0..40).map(|i| Some(i % 2 == 0))));
+    let docs: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(
+        (0..40).map(|i| (i % 5 > 0).then(|| (0..i % 4).map(Some).collect::<Vec<_>>())),
+    ));
+    let columns = [("id", ids), ("ratio", ratios), ("value", values), ("flag", flags), ("doc", docs)];
+    let records = RecordBatch::try_from_iter(columns)?;
+    let plain = || WriterProperties::builder().set_max_row_group_row_count(Some(25));
+    let delta = basic::Encoding::DELTA_BYTE_ARRAY;
+    let mut files = Vec::new();
+    for properties in [
+        plain().build(),
+        plain().set_compression(basic::Compression::SNAPPY).build(),
+        plain().set_compression(basic::Compression::ZSTD(basic::ZstdLevel::default())).build(),
+        plain().set_compression(basic::Compression::GZIP(basic::GzipLevel::default())).build(),
+        plain().set_compression(basic::Compression::BROTLI(basic::BrotliLevel::default())).build(),
+        plain().set_compression(basic::Compression::LZ4_RAW).set_dictionary_enabled(false).build(),
+        plain()
+            .set_dictionary_enabled(false)
+            .set_column_encoding("value".into(), delta)
+            .set_column_encoding("id".into(), basic::Encoding::DELTA_BINARY_PACKED)
+            .set_writer_version(parquet::file::properties::WriterVersion::PARQUET_2_0)
+            .build(),
+    ] {
+        let mut file = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut file, records.schema(), Some(properties))?;
+        writer.write(&records)?;
+        writer.close()?;
+        files.push(file);
+    }
+    Ok(files)
+}
+
+/// A file for each codec.
+fn avro_files() -> Result<Vec<Vec<u8>>> {
+    let schema = Schema::parse_str(
+        r#"{"type":"record","name":"r","fields":[{"name":"id","type":"long"},{"name":"value","type":["null","string"]},
+            {"name":"at","type":{"type":"long","logicalType":"timestamp-micros"}},
+            {"name":"amount","type":{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}},
+            {"name":"doc","type":{"type":"map","values":{"type":"array","items":"int"}}}]}"#,
+    )?;
+    let mut files = Vec::new();
+    for codec in [
+        Codec::Null,
+        Codec::Deflate(Default::default()),
+        Codec::Snappy,
+        Codec::Zstandard(Default::default()),
+        Codec::Bzip2(Default::default()),
+        Codec::Xz(Default::default()),
+    ] {
+        let mut writer = Writer::with_codec(&schema, Vec::new(), codec)?;
+        for id in 0..20 {
+            let numbers = Value::Array((0..id % 3).map(Value::Int).collect());
+            writer.append_value(Value::Record(vec![
+                ("id".into(), Value::Long(id.into())),
+                ("value".into(), Value::Union(1, Box::new(Value::String(format!("value {id}"))))),
+                ("at".into(), Value::TimestampMicros(1_600_000_000_000_000 + i64::from(id))),
+                ("amount".into(), Value::Decimal(vec![1, id as u8].into())),
+                ("doc".into(), Value::Map([("a".to_owned(), numbers)].into_iter().collect())),
+            ]))?;
+        }
+        files.push(writer.into_inner()?);
+    }
+    Ok(files)
+}
