@@ -12,11 +12,14 @@ use crate::{
     config::{Config, Unrouted},
     decode::Format,
     ledger::{self, Attempt, Candidate, Ended, HeadKey, Recorded, Verdict},
-    load::{self, Load, Loaded, Removal, Session, Sessions, Target, Writing, liveness::elsewhere, technique::Recent},
+    load::{
+        self, Load, Loaded, Removal, Session, Sessions, Target, Writing,
+        liveness::{self, elsewhere},
+        technique::Recent,
+    },
     memory::Memory,
     message::{ObjectPointer, Record, RecordKind},
-    object::wrong_length,
-    object::{Body, Listed, ObjectInfo, ObjectStore, ReadTarget, RemoteSource, StoreError},
+    object::{Body, Listed, ObjectInfo, ObjectStore, ReadTarget, RemoteSource, StoreError, wrong_length},
     order::{Identity, Stamp, order, same_version},
     outcome::{self, Failure, Outcome, Outside, Sorted},
     route::{Captures, Route, Router},
@@ -623,6 +626,7 @@ impl Job<'_> {
                     let sorted = outcome::sort_table_error(error);
                     // The session may be in the middle of anything.
                     *session = self.importer.session().await?;
+                    liveness::goes_on_with(session);
                     if odd.may_pass(&sorted).await {
                         continue;
                     }
@@ -716,6 +720,7 @@ impl Job<'_> {
                     if broken {
                         // The old session's transaction is over with its connection; a new one takes its place.
                         *session = self.importer.session().await?;
+                        liveness::goes_on_with(session);
                     }
                     if pruned {
                         return Ok(Step::Pruned);
@@ -782,6 +787,7 @@ impl Job<'_> {
                     let sorted = outcome::sort_remove_error(error);
                     if matches!(sorted, Sorted::Failed(_)) {
                         *session = self.importer.session().await?;
+                        liveness::goes_on_with(session);
                     }
                     if odd.may_pass(&sorted).await {
                         continue;

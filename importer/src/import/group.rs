@@ -10,7 +10,7 @@ use crate::{
         self, Candidate, Known, Verdict,
         many::{FirstAttempt, Sought, begin_many, look_up_many, note_many_again},
     },
-    load::{self, Group, Member, Session},
+    load::{self, Group, Member, Session, liveness},
     message::{Record, RecordKind},
     object::{ReadTarget, RemoteSource},
     order::Stamp,
@@ -211,6 +211,7 @@ impl Importer {
                     // Each is told for itself when it is loaded alone; this session's transaction is over.
                     Sorted::Hold(..) | Sorted::Failed(_) | Sorted::Missing | Sorted::Changed => {
                         *session = self.session().await?;
+                        liveness::goes_on_with(session);
                         Ok(())
                     }
                 };

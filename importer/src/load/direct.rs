@@ -13,7 +13,7 @@ use super::{
     refused::is_refusal,
     rolled_back,
     run::{Projection, RowOrder, Run, count_flags},
-    send, spoil,
+    spoil,
     sql::{LoadPlan, StagedColumn, quote},
     write_rejects,
 };

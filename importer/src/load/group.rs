@@ -6,7 +6,7 @@
 //! row that Postgres refuses, another shape) sends its object, or the whole group, back to be loaded alone.
 
 use super::{
-    LoadError, Session, Target, copy_rows, direct, hold_unique_index, map,
+    LoadError, Session, Target, copy_rows, direct, hold_unique_index, liveness, map,
     run::{RowOrder, Run},
     sql::{self, LoadPlan, StagedColumn},
     staged_columns,
@@ -62,7 +62,9 @@ pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Vec<
     let objects: Vec<_> =
         group.members.iter().map(|member| (Arc::clone(&member.source), member.captures.clone())).collect();
     let (decoding_target, run_bytes) = (Arc::clone(target), group.run_bytes);
-    let decoded = tokio::task::spawn_blocking(move || Decoded::read(&decoding_target, &objects, run_bytes)).await;
+    let reading = tokio::task::spawn_blocking(move || Decoded::read(&decoding_target, &objects, run_bytes));
+    // The store's time, not the server's.
+    let decoded = liveness::elsewhere(reading).await;
     let Ok(Decoded { mut run, shape: Some(shape), rows }) = decoded else {
         return alone();
     };

@@ -15,7 +15,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -58,10 +58,19 @@ pub fn heard() {
     let _ = WAIT.try_with(|wait| wait.presence().since = Instant::now());
 }
 
+/// Says that the work goes on with another session, of this backend.
+pub fn goes_on_with(session: &Session) {
+    let _ = WAIT.try_with(|wait| {
+        wait.backend.store(session.backend(), Ordering::Relaxed);
+        let mut presence = wait.presence();
+        (presence.since, presence.seen) = (Instant::now(), None);
+    });
+}
+
 /// One piece of work on a session.
 #[derive(Debug)]
 struct Wait {
-    backend: i32,
+    backend: AtomicI32,
     silence: Duration,
     presence: Mutex<Presence>,
     given_up: watch::Sender<Option<String>>,
@@ -182,6 +191,7 @@ impl Watch {
         work: impl Future<Output = T>,
     ) -> Result<T, GivenUp> {
         let presence = Mutex::new(Presence { n_away: 0, since: Instant::now(), seen: None });
+        let backend = AtomicI32::new(backend);
         let wait = Arc::new(Wait { backend, silence: self.silence, presence, given_up: watch::Sender::new(None) });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.waits().insert(id, Arc::clone(&wait));
@@ -208,13 +218,19 @@ impl Watch {
     pub async fn look(&self, session: &mut Session) -> anyhow::Result<()> {
         let waiting = self.waiting();
         if !waiting.is_empty() {
-            let backends: Vec<i32> = waiting.iter().map(|wait| wait.backend).collect();
+            let waiting: Vec<_> =
+                waiting.into_iter().map(|wait| (wait.backend.load(Ordering::Relaxed), wait)).collect();
+            let backends: Vec<i32> = waiting.iter().map(|(backend, _)| *backend).collect();
             let seen = session.backends_at_work(&backends).await?;
             let mut ended = Vec::new();
-            for wait in waiting {
-                let backend = seen.get(&wait.backend);
+            for (pid, wait) in waiting {
+                // It works on another session by now.
+                if wait.backend.load(Ordering::Relaxed) != pid {
+                    continue;
+                }
+                let backend = seen.get(&pid);
                 if wait.judge(backend) {
-                    ended.extend(backend.map(|backend| (wait.backend, backend.at.clone())));
+                    ended.extend(backend.map(|backend| (pid, backend.at.clone())));
                 }
             }
             if !ended.is_empty() {

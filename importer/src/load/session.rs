@@ -75,7 +75,8 @@ impl Sessions {
              WHERE name IN ('idle_session_timeout', 'transaction_timeout'); \
              SET jit = off; SELECT set_config(name, '{MERGE_KIB}kB', false) FROM pg_settings \
              WHERE name = 'work_mem' AND setting::bigint < {MERGE_KIB}; \
-             SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3",
+             SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; \
+             SET tcp_user_timeout = '30s'",
             self.lock_timeout.as_millis()
         );
         let set_up = connection.execute(settings.as_str());
@@ -192,6 +193,12 @@ impl Session {
     #[must_use]
     pub fn server(&self) -> Server {
         self.server.clone()
+    }
+
+    /// Returns the process id of its backend.
+    #[must_use]
+    pub fn backend(&self) -> i32 {
+        self.backend
     }
 
     /// Returns the process id of its backend, and where that runs.

@@ -88,16 +88,17 @@ async fn beat_once(
 
 /// Writes the heartbeat, and looks after the sessions that wait for an answer.
 async fn write(worker: &Worker, sessions: &Sessions, identity: &Identity, open: &mut Session) -> anyhow::Result<()> {
+    // First, for it reads and waits for no disk and no lock: a server whose writes are slow is not silent.
+    sessions.watch().look(open).await?;
     let (server, row) = (open.server(), row(worker, sessions, identity));
     let beat = workers::heartbeat(&mut open.connection, &row);
     match timeout(PATIENCE, server.answer("write the heartbeat", beat)).await {
-        Ok(written) => written.context("write the heartbeat")?,
+        Ok(written) => written.context("write the heartbeat"),
         Err(_) => {
             let (place, secs) = (server.place(), PATIENCE.as_secs());
             anyhow::bail!("write the heartbeat: Postgres at {place} did not answer within {secs} s");
         }
     }
-    sessions.watch().look(open).await
 }
 
 fn row(worker: &Worker, sessions: &Sessions, identity: &Identity) -> WorkerRow {
