@@ -8,8 +8,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use service::postgres::Server;
 use toml::Spanned;
 
+use crate::limits::Limits;
 use crate::policy::{Policy, Target};
 
 /// A mistake in the configuration, with the file and the line.
@@ -69,6 +71,15 @@ impl Database {
             (None, Some(url)) => Ok(url.clone()),
             (None, None) => Err(ConfigError("`database.url` is missing".to_owned())),
         }
+    }
+
+    /// Returns the server the URL names now; an error says nothing of the URL's parts.
+    pub fn server(&self) -> Result<Server, ConfigError> {
+        let named = match &self.url_file {
+            Some(file) => format!("DATABASE_URL_FILE {}:", file.display()),
+            None => "`database.url` (or DATABASE_URL)".to_owned(),
+        };
+        Server::read(&self.url()?).map_err(|error| ConfigError(format!("{named} {error:#}")))
     }
 }
 
@@ -272,6 +283,11 @@ impl Config {
         }
     }
 
+    /// Checks that the database's URL, where there is one, can be used.
+    pub fn check_database(&self) -> Result<(), ConfigError> {
+        self.database.as_ref().map_or(Ok(()), |database| database.server().map(|_| ()))
+    }
+
     fn override_database(&mut self, url: Option<String>, url_file: Option<String>) {
         if let Some(url) = url {
             self.database = Some(Database { url: Some(url), url_file: None });
@@ -299,6 +315,11 @@ impl Pool {
             initial_proven: self.initial_proven,
             connection_reserve: self.connection_reserve,
         }
+    }
+
+    /// Returns how long the parts of its ticks may take.
+    pub fn limits(&self) -> Limits {
+        Limits::of(self.interval_secs)
     }
 
     /// Checks what is needed to run the pool, beyond what is needed to decide for it.
@@ -361,12 +382,13 @@ impl Pool {
                 return wrong(key, format!("is {value}, not between {} and {}", range.start(), range.end()));
             }
         }
-        for url in &self.queue_urls {
+        for (place, url) in self.queue_urls.iter().enumerate() {
+            // The value is not shown: it may be another URL, with a password.
             if !(url.starts_with("https://") || url.starts_with("http://")) {
-                return wrong("queue_urls", format!("holds \"{url}\", which is no queue URL"));
+                return wrong("queue_urls", format!("entry {} is no queue URL", place + 1));
             }
             if url.ends_with(".fifo") {
-                return wrong("queue_urls", format!("holds \"{url}\", a FIFO queue, which is not supported"));
+                return wrong("queue_urls", format!("entry {} is a FIFO queue, which is not supported", place + 1));
             }
         }
         match &self.workers {
@@ -536,6 +558,25 @@ group = "penstock-importers"
             let error = with(workers).unwrap_err().to_string();
             assert!(error.contains(expected), "{workers}: {error}");
         }
+    }
+
+    #[test]
+    fn url_that_is_refused_is_a_mistake_in_the_configuration_and_shows_no_part_of_it() {
+        for (url, expected) in [
+            ("mysql://u:hunter2@h/d", "must start with postgres://"),
+            ("u:hunter2@h/d", "must start with postgres://"),
+            ("postgres://u:hunter2@h/d?passwrd=hunter2", "has a parameter that is none of"),
+            ("postgres://u:hun/ter2@h/d", "is ambiguous"),
+        ] {
+            let text = FULL.replace("postgres://penstock@localhost/warehouse", url);
+            let error = Config::parse(&text).unwrap().check_database().unwrap_err().to_string();
+            assert!(error.starts_with("`database.url`") && error.contains(expected), "{error}");
+            assert!(!error.contains("hunter2") && !error.contains("ter2"), "{error}");
+        }
+        assert_eq!(Config::parse(FULL).unwrap().check_database(), Ok(()));
+        // A URL in another's place may hold a password, too.
+        let error = Config::parse(&FULL.replace("https://sqs", "postgres://u:hunter2@sqs")).unwrap_err().to_string();
+        assert!(error.contains("entry 1 is no queue URL") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -6,26 +6,29 @@
 
 mod account;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::config::Pool;
 use crate::decision::Decision;
 use crate::http::Readiness;
-use crate::leader::Leadership;
-use crate::metrics::{Metrics, OfPart, OfPool, OfReason, OfState};
-use crate::observation::{Observation, PoolSize, QueueDepth};
+use crate::leader::{Lead, Leadership};
+use crate::limits::Limits;
+use crate::metrics::{Metrics, OfPart, OfPool, OfQueue, OfReason, OfState};
+use crate::observation::{Observation, PoolSize};
 use crate::policy::{self, Policy, State};
 use crate::pool::census::{self, Census};
 use crate::pool::track::Track;
 use crate::pool::{Applied, Members, Plan, WorkerPool};
-use crate::queue_depth::DepthSource;
+use crate::queue_depth::{DepthSource, Depths};
 use crate::sink_watch::SinkWatch;
 use crate::store::{Heartbeat, Reading, Record, Store};
 use account::Account;
@@ -33,8 +36,14 @@ use account::Account;
 /// A tick is early or late by up to this share of the interval, so that many pools do not ask AWS at once.
 const JITTER: f64 = 0.1;
 
-/// Longest pause while the pool's API fails.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// Longest pause while the pool's API fails, unless the interval is longer: once it answers again it is heard soon.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(20);
+
+/// Least time to act in, and to keep what was decided, when the looks took nearly all there is.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// How long a scaler that stops waits for Postgres to say whether another one takes over.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How long decisions are kept.
 const KEEP_DAYS: i32 = 90;
@@ -42,7 +51,7 @@ const KEEP_DAYS: i32 = 90;
 /// How often an unchanged, idle pool's decision is kept.
 const KEEP_QUIET_SECS: i64 = 55;
 
-/// State older than this says nothing about now, apart from what was proven.
+/// State older than this says nothing about now, apart from what was proven, and what was finished since is not read.
 const LONGEST_PAUSE_SECS: i64 = 600;
 
 /// What a pool's loop works with.
@@ -77,8 +86,8 @@ pub struct Identity {
 /// What a tick came to.
 #[derive(Debug)]
 pub enum Tick {
-    /// Another scaler leads.
-    Following,
+    /// Another scaler leads, or nobody can tell, and why.
+    Following(Option<String>),
     /// A decision was made.
     Decided(Box<Decided>),
 }
@@ -110,6 +119,7 @@ struct Carried {
 pub struct Controller<P, Q> {
     parts: Parts<P, Q>,
     policy: Policy,
+    limits: Limits,
     carried: Carried,
     watch: SinkWatch,
     leads: bool,
@@ -122,7 +132,8 @@ pub struct Controller<P, Q> {
     last_logged: Option<u32>,
     forgotten_at: Option<Instant>,
     pool_failures: u32,
-    noted: Option<String>,
+    /// What each part failed with last, without the numbers in it.
+    noted: BTreeMap<&'static str, String>,
 }
 
 impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
@@ -131,6 +142,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         parts.metrics.announce(&parts.pool.name);
         Self {
             policy: parts.pool.policy(),
+            limits: parts.pool.limits(),
             parts,
             carried: Carried::default(),
             watch: SinkWatch::default(),
@@ -142,7 +154,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
             last_logged: None,
             forgotten_at: None,
             pool_failures: 0,
-            noted: None,
+            noted: BTreeMap::new(),
         }
     }
 
@@ -166,9 +178,16 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         if !self.leads {
             return;
         }
+        let name = self.parts.pool.name.clone();
         let heir = match &self.parts.leadership {
-            Some(leadership) => leadership.has_heir().await,
             None => false,
+            Some(leadership) => match leadership.confirm(&name, GOODBYE).await {
+                // Another one took over since the last tick: the workers are its own.
+                Lead::Anothers => true,
+                Lead::Ours => leadership.has_heir(&name, GOODBYE).await.unwrap_or(false),
+                // Workers that finish and go are better than workers nobody looks after.
+                Lead::Unknown(_) => false,
+            },
         };
         if heir {
             info!(pool = self.parts.pool.name, "leaving the workers to the scaler that takes over");
@@ -177,49 +196,66 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         }
     }
 
-    /// Does one tick.
+    /// Does one tick, within [`Limits::tick`].
     pub async fn tick(&mut self) -> anyhow::Result<Tick> {
-        if !self.lead().await? {
-            return Ok(Tick::Following);
+        let begun = Instant::now();
+        match self.lead().await? {
+            Lead::Ours => {}
+            Lead::Anothers => return Ok(Tick::Following(None)),
+            Lead::Unknown(why) => return Ok(Tick::Following(Some(why))),
         }
         let now = Utc::now();
         let seen = self.look(now).await;
         let (decision, state) = policy::decide(&self.policy, &seen.observation, &self.carried.policy, now);
         self.carried.policy = state;
-        let (applied, outcome) = self.act(&decision, &seen, now).await;
+        let (applied, outcome) = self.act(&decision, &seen, begun, now).await;
         self.report(&decision, &seen.observation, applied, outcome.as_deref());
-        self.keep(&decision, applied, outcome.as_deref(), now).await;
+        self.keep(&decision, applied, outcome.as_deref(), begun, now).await;
         Ok(Tick::Decided(Box::new(Decided { decision, applied, outcome })))
     }
 
     /// Makes sure that this scaler leads; on taking over, goes on where the leader before stopped.
-    async fn lead(&mut self) -> anyhow::Result<bool> {
-        let leads = match &self.parts.leadership {
-            Some(leadership) => leadership.check().await,
-            None => true,
+    async fn lead(&mut self) -> anyhow::Result<Lead> {
+        let lead = match &self.parts.leadership {
+            Some(leadership) => leadership.confirm(&self.parts.pool.name, self.limits.lead()).await,
+            None => Lead::Ours,
         };
-        let of_pool = self.of_pool();
-        self.parts.metrics.leading.get_or_create(&of_pool).set(i64::from(leads));
-        if !leads {
-            if self.leads || self.first_look {
-                info!(pool = self.parts.pool.name, "another scaler leads the pool, or nobody can");
+        self.parts.metrics.leading.get_or_create(&self.of_pool()).set(i64::from(lead == Lead::Ours));
+        match &lead {
+            Lead::Ours => self.parts.readiness.note("leader", Ok(())),
+            Lead::Anothers => {
+                self.parts.readiness.note("leader", Ok(()));
+                if self.leads || self.first_look {
+                    info!(pool = self.parts.pool.name, "another scaler leads the pool");
+                }
+                self.leads = false;
+                self.first_look = false;
+                self.give_way().await;
+                return Ok(lead);
             }
-            self.leads = false;
-            self.first_look = false;
-            self.give_way().await;
-            return Ok(false);
+            // Said in the log where it was found: all pools share the session.
+            Lead::Unknown(why) => {
+                self.count_failure("leader");
+                self.parts.readiness.note("leader", Err(why.clone()));
+                // So that whoever leads then is said.
+                self.first_look |= self.leads;
+                self.leads = false;
+                return Ok(lead);
+            }
         }
         if !self.leads {
             self.take_over().await?;
             self.leads = true;
         }
-        Ok(true)
+        Ok(lead)
     }
 
     async fn take_over(&mut self) -> anyhow::Result<()> {
         self.first_look = true;
         self.readable_since = None;
-        let Some(store) = &mut self.parts.store else { return Ok(()) };
+        let Some(store) = self.parts.store.as_ref().map(|store| store.within(self.limits.call())) else {
+            return Ok(());
+        };
         let Some((state, _)) = store.load_state(&self.parts.pool.name).await? else {
             self.carried = Carried::default();
             return Ok(());
@@ -239,7 +275,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
 
     /// Lets go of workers on this machine when the leader is on another one and cannot see them.
     async fn give_way(&mut self) {
-        let Some(store) = &mut self.parts.store else { return };
+        let Some(store) = self.parts.store.as_ref().map(|store| store.within(self.limits.call())) else { return };
         let Ok(Some((_, Some(leader)))) = store.load_state(&self.parts.pool.name).await else { return };
         if leader.split(' ').next() != Some(self.parts.identity.host.as_str()) {
             self.parts.workers.hand_over().await;
@@ -250,24 +286,23 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
     async fn look(&mut self, now: DateTime<Utc>) -> Seen {
         let horizon_secs = self.policy.start_up_secs + f64::from(self.parts.pool.interval_secs);
         let urls = &self.parts.pool.queue_urls;
-        let read_to = self.carried.read_to;
-        let store = &mut self.parts.store;
-        let (depth, members, reading) =
-            tokio::join!(self.parts.queue.depth(horizon_secs), self.parts.workers.members(), async {
-                match store {
+        let read_to = self.carried.read_to.filter(|read_to| (now - *read_to).num_seconds() <= LONGEST_PAUSE_SECS);
+        let store = self.parts.store.as_ref().map(|store| store.within(self.limits.call()));
+        let limit = self.limits.members();
+        let (depths, members, reading) =
+            tokio::join!(self.parts.queue.depths(horizon_secs), timeout(limit, self.parts.workers.members()), async {
+                match &store {
                     Some(store) => Some(store.read(urls, read_to).await),
                     None => None,
                 }
             });
-        let depth = depth.map_err(|error| {
-            self.fail("queue", &error);
-            format!("the counters could not be read ({error:#})")
-        });
-        self.note("queue", depth.as_ref().map(|_| ()).map_err(Clone::clone));
+        let members = members.unwrap_or_else(|_| Err(anyhow::anyhow!("look at the pool: not done within {limit:.1?}")));
+        self.note_queues(&depths);
         let reading = match reading {
             None => None,
             Some(Ok(reading)) => {
                 self.note("database", Ok(()));
+                self.noted.remove("database");
                 self.readable_since.get_or_insert_with(Instant::now);
                 Some(Ok(reading))
             }
@@ -281,38 +316,58 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         let reading = match &reading {
             None => Known::Nobody,
             Some(Ok(reading)) => Known::Reading(reading),
-            Some(Err(_)) => Known::Unreadable,
+            Some(Err(error)) => Known::Unreadable(format!("{error:#}")),
         };
         let members = match members {
             Ok(members) => {
                 self.pool_failures = 0;
+                self.noted.remove("pool");
                 self.note("pool", Ok(()));
-                Some(members)
+                Ok(members)
             }
             Err(error) => {
                 self.pool_failures = self.pool_failures.saturating_add(1);
                 self.fail("pool", &error);
                 self.note("pool", Err(format!("{error:#}")));
-                None
+                Err(format!("{error:#}"))
             }
         };
-        self.understand(depth, members, reading, now)
+        self.understand(&depths, members, reading, now)
+    }
+
+    /// Says which queues could be counted and which could not.
+    fn note_queues(&mut self, depths: &Depths) {
+        for (url, depth) in &depths.0 {
+            let of_queue = OfQueue { pool: self.parts.pool.name.clone(), queue: url.clone() };
+            self.parts.metrics.queue_counted.get_or_create(&of_queue).set(i64::from(depth.is_ok()));
+        }
+        match depths.unread() {
+            None => {
+                self.noted.remove("queue");
+                self.note("queue", Ok(()));
+            }
+            Some(why) => {
+                self.fail("queue", &anyhow::anyhow!("{why}"));
+                self.note("queue", Err(why));
+            }
+        }
     }
 
     /// Makes an observation of what was seen.
     fn understand(
         &mut self,
-        depth: Result<QueueDepth, String>,
-        members: Option<Members>,
+        depths: &Depths,
+        members: Result<Members, String>,
         reading: Known<'_>,
         now: DateTime<Utc>,
     ) -> Seen {
-        let heartbeats = match reading {
+        let (mut depth, unread) = (depths.total(), depths.unread());
+        let heartbeats = match &reading {
             Known::Reading(reading) => Some(reading.heartbeats.as_slice()),
             _ => None,
         };
         let account = &mut self.carried.account;
-        let (completions, read_to) = match reading {
+        let (completions, read_to) = match &reading {
             Known::Reading(reading) => (reading.completions.clone(), reading.read_to),
             _ => (None, None),
         };
@@ -321,13 +376,13 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
 
         let (mut size, mut start_ups, mut fewest_empty_polls) = (self.last_size.unwrap_or_default(), Vec::new(), None);
         let mut census = None;
-        if let Some(members) = &members {
+        if let Ok(members) = &members {
             self.carried.track.meet(members, self.first_look, now);
             let track = &self.carried.track;
             let means = census::Means {
                 heartbeats,
                 readable_secs: self.readable_since.map_or(0.0, |since| since.elapsed().as_secs_f64()),
-                in_flight: depth.as_ref().ok().map(|depth| depth.in_flight),
+                in_flight: depth.filter(|_| unread.is_none()).map(|depth| depth.in_flight),
                 start_up_secs: self.policy.start_up_secs,
                 since: &|member| track.since(member, now),
                 now,
@@ -341,33 +396,46 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
             self.last_size = Some(size);
         }
         let slots_per_worker = heartbeats.and_then(measured_slots);
-        let mut queue = depth;
-        if let (Ok(depth), Some(heartbeats)) = (&mut queue, heartbeats) {
+        if let (Some(depth), Some(heartbeats)) = (&mut depth, heartbeats) {
             (depth.oldest_age_secs, depth.oldest_receive_count) = oldest(heartbeats);
         }
-        let sink = match reading {
+        let sink = match &reading {
             Known::Nobody => crate::observation::Sink::default(),
-            Known::Unreadable => self.watch.judge(None, None),
+            Known::Unreadable(_) => self.watch.judge(None, None),
             Known::Reading(reading) => self.watch.judge(Some(&reading.load), slots_per_worker.map(|slots| slots + 2)),
         };
         let observation = Observation {
             pool: size,
-            queue,
+            pool_unread: members.as_ref().err().cloned(),
+            queue: depth.ok_or_else(|| {
+                format!("the counters could not be read ({})", unread.as_deref().unwrap_or("there is no queue"))
+            }),
+            queue_unread: depth.and(unread),
             completions,
             receives: flow.receives,
             redeliveries: flow.redeliveries,
             last_worker_empty_polls: fewest_empty_polls,
             sink,
+            database_unread: match reading {
+                Known::Unreadable(why) => Some(why),
+                _ => None,
+            },
             slots_per_worker,
             objects_per_message: flow.objects_per_message,
             start_ups,
             failed_starts: Some(self.carried.track.failed_in_a_row()),
         };
-        Seen { observation, census, note: members.and_then(|members| members.note) }
+        Seen { observation, census, note: members.ok().and_then(|members| members.note) }
     }
 
     /// Brings the pool to the number, and says what came of it.
-    async fn act(&mut self, decision: &Decision, seen: &Seen, now: DateTime<Utc>) -> (bool, Option<String>) {
+    async fn act(
+        &mut self,
+        decision: &Decision,
+        seen: &Seen,
+        begun: Instant,
+        now: DateTime<Utc>,
+    ) -> (bool, Option<String>) {
         let Some(census) = &seen.census else {
             return (false, Some("the pool could not be listed, so nothing was done".to_owned()));
         };
@@ -376,13 +444,36 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         let mut applied = Applied::default();
         if !plan.is_empty() || plan.fewer > 0 {
             // Between the look and now another may have become the leader.
-            if let Some(leadership) = &self.parts.leadership
-                && !leadership.check().await
-            {
-                self.leads = false;
-                return (false, Some("not leading any more, so nothing was done".to_owned()));
+            let lead = match &self.parts.leadership {
+                Some(leadership) => leadership.confirm(&self.parts.pool.name, self.limits.lead()).await,
+                None => Lead::Ours,
+            };
+            match lead {
+                Lead::Ours => {}
+                Lead::Anothers => {
+                    self.leads = false;
+                    return (false, Some("not leading any more, so nothing was done".to_owned()));
+                }
+                Lead::Unknown(why) => {
+                    self.leads = false;
+                    return (false, Some(format!("nobody can tell who leads ({why}), so nothing was done")));
+                }
             }
-            applied = self.parts.workers.apply(&plan).await;
+            let left = self.limits.act_until().saturating_sub(begun.elapsed()).max(LEAST);
+            let lost = async {
+                match &self.parts.leadership {
+                    Some(leadership) => leadership.lost(&self.parts.pool.name).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // What is begun and not done is seen at the next look.
+            let stopped = tokio::select! {
+                carried_out = timeout(left, self.parts.workers.carry_out(&plan, &mut applied)) => {
+                    carried_out.err().map(|_| format!("not all was done within {left:.1?}, the rest is the next tick's"))
+                }
+                () = lost => Some("not leading any more, so no more was done".to_owned()),
+            };
+            applied.problems.extend(stopped);
             self.carried.track.note(&applied, now);
         }
         let of_pool = self.of_pool();
@@ -429,7 +520,8 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         let reason = OfReason { pool: of_pool.pool.clone(), reason: decision.reason.as_str() };
         metrics.decisions.get_or_create(&reason).inc();
         metrics.desired.get_or_create(&of_pool).set(decision.desired.into());
-        metrics.queue_readable.get_or_create(&of_pool).set(i64::from(seen.queue.is_ok()));
+        let is_whole = seen.queue.is_ok() && seen.queue_unread.is_none();
+        metrics.queue_readable.get_or_create(&of_pool).set(i64::from(is_whole));
         metrics.job.get_or_create(&of_pool).set(decision.inputs.job_secs);
         metrics.arrivals.get_or_create(&of_pool).set(decision.inputs.arrivals_per_sec);
         metrics.start_up.get_or_create(&of_pool).set(decision.inputs.start_up_secs);
@@ -457,19 +549,28 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
     }
 
     /// Keeps the state and the decision; without a database there is nothing to keep them in.
-    async fn keep(&mut self, decision: &Decision, applied: bool, outcome: Option<&str>, now: DateTime<Utc>) {
+    async fn keep(
+        &mut self,
+        decision: &Decision,
+        applied: bool,
+        outcome: Option<&str>,
+        begun: Instant,
+        now: DateTime<Utc>,
+    ) {
         let live = decision.inputs.pool.live();
         // An idle pool says the same thing all night.
         let is_quiet = live == 0
             && decision.desired == 0
             && outcome.is_none()
+            && decision.inputs.queue_error.is_none()
             && decision.inputs.queue.is_some_and(|depth| depth.visible == 0 && depth.in_flight == 0);
         let same = self.last_kept.is_some_and(|(at, desired, running, reason)| {
             is_quiet
                 && (desired, running, reason) == (decision.desired, live, decision.reason)
                 && (now - at).num_seconds() < KEEP_QUIET_SECS
         });
-        let Some(store) = &mut self.parts.store else { return };
+        let left = self.limits.tick.saturating_sub(begun.elapsed()).max(LEAST);
+        let Some(store) = self.parts.store.as_ref().map(|store| store.within(self.limits.call())) else { return };
         self.carried.kept_at = Some(now);
         let state = serde_json::to_value(&self.carried).unwrap_or_default();
         let record = Record {
@@ -483,27 +584,35 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
             outcome,
         };
         let leader = format!("{} {}", self.parts.identity.host, self.parts.identity.pid);
-        match store.keep(&self.parts.pool.name, &state, &leader, (!same).then_some(&record)).await {
+        let keeping = store.keep(&self.parts.pool.name, &state, &leader, (!same).then_some(&record));
+        let late = |_| Err(anyhow::anyhow!("keep the decision: not done within {left:.1?}"));
+        match timeout(left, keeping).await.unwrap_or_else(late) {
             Ok(took) => {
                 self.watch.committed(took);
                 if !same {
                     self.last_kept = Some((now, decision.desired, live, decision.reason));
                 }
             }
-            Err(error) => self.fail("database", &error),
+            Err(error) => {
+                self.fail("database", &error);
+                self.note("database", Err(format!("{error:#}")));
+                // There is no time left for more.
+                return;
+            }
         }
-        self.forget().await;
+        self.forget(begun).await;
     }
 
     /// Once an hour, forgets what is too old to be asked for.
-    async fn forget(&mut self) {
+    async fn forget(&mut self, begun: Instant) {
         if self.forgotten_at.is_some_and(|at| at.elapsed() < Duration::from_secs(3600)) {
             return;
         }
         self.forgotten_at = Some(Instant::now());
-        if let Some(store) = &mut self.parts.store
-            && let Err(error) = store.forget(&self.parts.pool.name, KEEP_DAYS).await
-        {
+        let left = self.limits.tick.saturating_sub(begun.elapsed());
+        let Some(store) = self.parts.store.as_ref().map(|store| store.within(self.limits.call())) else { return };
+        let forgetting = timeout(left, store.forget(&self.parts.pool.name, KEEP_DAYS));
+        if let Ok(Err(error)) = forgetting.await {
             debug!(pool = self.parts.pool.name, error = format!("{error:#}"), "old decisions could not be forgotten");
         }
     }
@@ -516,15 +625,20 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         backoff.mul_f64(jitter)
     }
 
-    /// Counts a failure and logs it, once for as long as it stays the same.
+    /// Counts a failure and logs it, once for as long as it stays the same but for the numbers in it.
     fn fail(&mut self, part: &'static str, error: &anyhow::Error) {
+        self.count_failure(part);
+        let text = format!("{error:#}");
+        let without_numbers: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
+        if self.noted.get(part) != Some(&without_numbers) {
+            warn!(pool = self.parts.pool.name, part, error = text, "part of a tick failed");
+            self.noted.insert(part, without_numbers);
+        }
+    }
+
+    fn count_failure(&self, part: &'static str) {
         let of_part = OfPart { pool: self.parts.pool.name.clone(), part };
         self.parts.metrics.failures.get_or_create(&of_part).inc();
-        let text = format!("{part}: {error:#}");
-        if self.noted.as_ref() != Some(&text) {
-            warn!(pool = self.parts.pool.name, part, error = format!("{error:#}"), "part of a tick failed");
-            self.noted = Some(text);
-        }
     }
 
     fn note(&self, part: &str, state: Result<(), String>) {
@@ -546,12 +660,11 @@ struct Seen {
 }
 
 /// What is known of the importers.
-#[derive(Clone, Copy)]
 enum Known<'a> {
     /// There is no database.
     Nobody,
-    /// There is one, and it does not answer.
-    Unreadable,
+    /// There is one, and it does not answer, or wrongly.
+    Unreadable(String),
     /// What it said.
     Reading(&'a Reading),
 }

@@ -3,34 +3,141 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use service::postgres::{NAMES_ARE_THE_CATALOGS, connect_options, place};
+use chrono::{DateTime, Utc};
+use service::postgres::{NAMES_ARE_THE_CATALOGS, STATEMENT_TIMEOUT, Server, Silent};
 use sqlx::migrate::Migrator;
-use sqlx::{ConnectOptions, Executor, PgConnection};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
+use tokio::time::{sleep, timeout};
 
-use crate::config::Database;
+use crate::config::{ConfigError, Database};
 
-/// How long the server may take to take a connection, or to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a session that migrates is looked at by another one.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How long a goodbye to the server may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
-/// Opens a connection that gives up on statements that take too long.
-pub async fn connect(database: &Database, application_name: &str) -> anyhow::Result<PgConnection> {
-    let options = connect_options(&database.url()?).context("`database.url`")?.application_name(application_name);
-    let place = place(&options);
-    let connected = tokio::time::timeout(PATIENCE, options.connect()).await;
-    let mut connection = connected
-        .with_context(|| format!("connect to Postgres at {place}: no answer in {} s", PATIENCE.as_secs()))?
-        .with_context(|| format!("connect to Postgres at {place}"))?;
-    connection.execute(NAMES_ARE_THE_CATALOGS).await.context("set search_path")?;
-    connection.execute("SET statement_timeout = '10s'").await.context("set statement_timeout")?;
+/// Returns the server, where this scaler's sessions have a name of their own.
+pub fn server(database: &Database, application_name: &str) -> Result<Server, ConfigError> {
+    // sqlx would warn of each statement that takes a second.
+    Ok(database.server()?.with(|options| options.application_name(application_name).disable_statement_logging()))
+}
+
+/// Opens a session for statements that may take so long.
+///
+/// It depends on no setting of the role: names are found in `pg_catalog` or say their schema, an idle session lasts,
+/// and one whose client is gone without a word is given up by the server within 15 s.
+pub async fn open(server: &Server, statement_limit: Duration) -> anyhow::Result<PgConnection> {
+    let mut connection = server.connect().await?;
+    let settings = format!(
+        "{NAMES_ARE_THE_CATALOGS}; SET client_min_messages = warning; {}; \
+         SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings \
+         WHERE name IN ('idle_session_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'); \
+         SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2",
+        statement_timeout(statement_limit)
+    );
+    server.answer("set up the session", connection.execute(settings.as_str())).await.context("set up the session")?;
     Ok(connection)
+}
+
+/// Returns the statement that has the server end statements whose client waits so long: a little earlier, so that it can
+/// say so.
+pub fn statement_timeout(limit: Duration) -> String {
+    format!("SET statement_timeout = {}", limit.mul_f64(0.9).as_millis().max(1))
+}
+
+/// Ends a session in order, unless the server does not answer.
+pub async fn close(connection: PgConnection) {
+    // Best effort: the server notices a session that is gone.
+    drop(timeout(GOODBYE, connection.close()).await);
+}
+
+/// Why the schema could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// Postgres is out of reach, silent or in a state it will leave: waiting may mend it.
+    #[error("{0:#}")]
+    Unreachable(anyhow::Error),
+    /// Postgres answered: this role may not, or a migration failed.
+    #[error("{0:#}")]
+    Refused(anyhow::Error),
+}
+
+impl SchemaError {
+    fn of(error: anyhow::Error) -> Self {
+        if is_outage(&error) { Self::Unreachable(error) } else { Self::Refused(error) }
+    }
+}
+
+/// Brings the schema up to date where this role may, on a session of its own.
+///
+/// A migration may take its time, and may wait for another process that migrates; it is given up when another
+/// session finds its backend gone or without work, or is not answered either.
+pub async fn ensure_schema(database: &Database, application_name: &str) -> Result<(), SchemaError> {
+    let connected = async {
+        let server = server(database, application_name)?;
+        let mut connection = open(&server, STATEMENT_TIMEOUT).await?;
+        let pid: i32 =
+            server.answer("ask for the backend's pid", backend_pid(&mut connection)).await.context("open a session")?;
+        Ok((server, connection, pid))
+    };
+    let (server, mut connection, pid) = connected.await.map_err(SchemaError::Unreachable)?;
+    let migrated = tokio::select! {
+        migrated = migrate(&mut connection) => migrated,
+        error = watch(&server, pid) => Err(error),
+    };
+    migrated.map_err(SchemaError::of)?;
+    close(connection).await;
+    Ok(())
+}
+
+async fn backend_pid(connection: &mut PgConnection) -> sqlx::Result<i32> {
+    sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await
+}
+
+/// Returns when a backend is found to do nothing for us any more, with the reason.
+async fn watch(server: &Server, pid: i32) -> anyhow::Error {
+    let mut idle_since = None;
+    loop {
+        sleep(LOOK).await;
+        match idle_state(server, pid).await {
+            Err(error) => return error.context("look after the session that migrates"),
+            Ok(Backend::AtWork) => idle_since = None,
+            // Between two statements it is idle for a moment, but not since the same one twice.
+            Ok(Backend::Idle(since)) if idle_since != Some(since) => idle_since = Some(since),
+            Ok(Backend::Idle(_) | Backend::Gone) => {
+                return Silent { call: "migrate", place: server.place(), after: 2 * LOOK }.into();
+            }
+        }
+    }
+}
+
+enum Backend {
+    AtWork,
+    Idle(DateTime<Utc>),
+    Gone,
+}
+
+async fn idle_state(server: &Server, pid: i32) -> anyhow::Result<Backend> {
+    let mut session = open(server, STATEMENT_TIMEOUT).await?;
+    let look = sqlx::query_as("SELECT state = 'active', state_change FROM pg_catalog.pg_stat_activity WHERE pid = $1")
+        .bind(pid)
+        .fetch_optional(&mut session);
+    let found: Option<(Option<bool>, Option<DateTime<Utc>>)> = server.answer("look at a session", look).await?;
+    close(session).await;
+    Ok(match found {
+        None => Backend::Gone,
+        Some((Some(false), Some(since))) => Backend::Idle(since),
+        Some(_) => Backend::AtWork,
+    })
 }
 
 /// Applies what is missing of `migrations/`, as the importer does, so it does not matter who comes first.
 ///
 /// A role that may not create is let through when the schema is current.
-pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
+async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
     let missing = missing_migrations(connection).await?;
     if missing == 0 {
         return Ok(());
@@ -54,19 +161,15 @@ pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
              run `importer migrate` once as the owner"
         );
     }
-    if !exists {
-        create_schema(connection).await?;
-    }
-    // sqlx keeps its own table unqualified: with this search_path it lands in our schema.
+    // sqlx keeps its own table unqualified: with this search_path it lands in our schema. The session ends after this.
     connection
         .execute("SET search_path = penstock; SET statement_timeout = 0")
         .await
         .context("prepare to apply migrations")?;
-    let applied = MIGRATIONS.run(&mut *connection).await;
-    let back = format!("{NAMES_ARE_THE_CATALOGS}; SET statement_timeout = '10s'");
-    let back = connection.execute(back.as_str()).await.context("set search_path back");
-    applied.context("apply migrations")?;
-    back.map(|_| ())
+    if !exists {
+        create_schema(connection).await?;
+    }
+    MIGRATIONS.run(&mut *connection).await.context("apply migrations")
 }
 
 /// Creates the schema. Asked only where it is missing: IF NOT EXISTS takes the right to create schemas even where
@@ -107,4 +210,19 @@ pub async fn missing_migrations(connection: &mut PgConnection) -> anyhow::Result
             .context("read applied migrations")?;
     }
     Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)).count())
+}
+
+/// Returns whether an error is one of reaching Postgres, or of a state it will leave, rather than its answer.
+fn is_outage(error: &anyhow::Error) -> bool {
+    if error.chain().any(|cause| cause.is::<Silent>()) {
+        return true;
+    }
+    match error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()) {
+        // Connection, read-only, resources, lock timeout, rollback for contention, shutdown, system.
+        Some(sqlx::Error::Database(said)) => said
+            .code()
+            .is_some_and(|code| matches!(code.get(..2), Some("08" | "25" | "40" | "53" | "55" | "57" | "58"))),
+        Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)) => true,
+        _ => false,
+    }
 }

@@ -115,11 +115,17 @@ pub struct Inputs {
     pub now: DateTime<Utc>,
     /// The workers.
     pub pool: PoolSize,
-    /// The counters; null when they could not be read.
+    /// Why they could not be seen now; `pool` is then what was seen last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool_error: Option<String>,
+    /// The counters that could be read; null when none could.
     pub queue: Option<QueueDepth>,
-    /// Why they could not be read.
+    /// Why they, or those of some queues, could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_error: Option<String>,
+    /// Why the database could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_error: Option<String>,
     /// Objects finished since the decision before.
     pub completed: Option<u32>,
     /// Those of them that failed.
@@ -165,8 +171,10 @@ impl Inputs {
         Self {
             now,
             pool: seen.pool,
+            pool_error: seen.pool_unread.clone(),
             queue: seen.queue.as_ref().ok().copied(),
-            queue_error: seen.queue.as_ref().err().cloned(),
+            queue_error: seen.queue.as_ref().err().or(seen.queue_unread.as_ref()).cloned(),
+            database_error: seen.database_unread.clone(),
             completed: completions.map(|done| u32::try_from(done.len()).unwrap_or(u32::MAX)),
             completed_failed: completions
                 .map(|done| u32::try_from(done.iter().filter(|c| !c.ok).count()).unwrap_or(u32::MAX)),

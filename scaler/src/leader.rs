@@ -1,168 +1,251 @@
-//! One leader among several scalers: an advisory lock on a session of its own.
+//! One leader of each pool among several scalers: advisory locks on one session.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use sqlx::{Connection, Executor, PgConnection};
-use tokio::sync::Mutex;
+use service::postgres::{Server, Silent};
+use sqlx::{Executor, PgConnection};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Database;
 use crate::database;
 
-/// How often a follower tries to lead, and a leader makes sure that it still does.
+/// How often the session is asked at the least: a follower tries to lead, a leader makes sure that it still does.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// How long the lock's session may say nothing, or take to answer, before it is given up.
+/// How long an answer may take before the session is given up. A beat and this are less than the 15 s after which
+/// the server gives up a session whose client it cannot reach, so whoever led knows before another one can lead.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How soon a new session is tried after one was lost.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a session may say nothing before the server gives it up: a scaler that is stopped.
 /// With the follower's beat this bounds how long nobody leads: well under 30 s.
 const LEASE_SECS: u32 = 20;
 
-/// First half of the lock's key, the same in every scaler; the second is the pool's.
-const LOCK_CLASS: i32 = 0x5045_4e53;
+/// First half of the leader's lock's key, the same in every scaler; the second is the pool's.
+const LEADER: i32 = 0x5045_4e53;
 
-/// One pool's leadership.
+/// First half of the key of the lock that all scalers of a machine share that would lead a pool; the second is both's.
+const CANDIDATE: i32 = 0x5045_4e54;
+
+/// Who leads a pool, as this scaler knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lead {
+    /// This one.
+    Ours,
+    /// Another one.
+    Anothers,
+    /// Nobody can tell, and why. This scaler does not lead.
+    Unknown(String),
+}
+
+/// The leadership of all pools of this scaler.
 ///
-/// The lock lives and dies with its session. A leader that is stopped, or
-/// whose host is gone without a word, loses the session by the server's own
-/// timeouts, and asks before it acts.
+/// The locks live and die with their session. A leader that is stopped, or whose host is gone without a word, loses
+/// the session by the server's own timeouts, and asks before it acts.
 pub struct Leadership {
-    pool: String,
     database: Database,
-    session: Mutex<Option<PgConnection>>,
-    /// The session's application name: the same for all scalers of this machine that would lead this pool.
-    session_name: String,
-    leading: AtomicBool,
+    application_name: String,
+    pools: Vec<String>,
+    host: String,
+    session: Mutex<Option<Session>>,
+    /// Asks for a look at once.
+    ask: Notify,
+    stand: watch::Sender<Stand>,
+}
+
+/// The session with the locks.
+struct Session {
+    connection: PgConnection,
+    server: Server,
+    leads: BTreeSet<String>,
+}
+
+/// What was found when the session was asked last.
+#[derive(Clone, Debug)]
+struct Stand {
+    asked_at: Option<Instant>,
+    /// The pools that are led, or why nobody can tell.
+    leads: Result<BTreeSet<String>, String>,
+}
+
+impl Stand {
+    fn of(&self, pool: &str) -> Lead {
+        match &self.leads {
+            Ok(leads) if leads.contains(pool) => Lead::Ours,
+            Ok(_) => Lead::Anothers,
+            Err(why) => Lead::Unknown(why.clone()),
+        }
+    }
 }
 
 impl Leadership {
-    /// Prepares to lead a pool.
-    pub fn new(pool: &str, host: &str, database: Database) -> Self {
+    /// Prepares to lead pools; nothing is connected until [`Self::keep`].
+    pub fn new(database: Database, application_name: &str, pools: Vec<String>, host: &str) -> Self {
+        let leads = Err("nobody has been asked yet".to_owned());
         Self {
-            pool: pool.to_owned(),
             database,
-            // Postgres keeps 63 bytes of it.
-            session_name: format!("penstock scaler {:016x}", fnv1a(&format!("{pool} {host}"))),
-            session: Mutex::new(None),
-            leading: AtomicBool::new(false),
+            application_name: application_name.to_owned(),
+            pools,
+            host: host.to_owned(),
+            session: Mutex::default(),
+            ask: Notify::new(),
+            stand: watch::Sender::new(Stand { asked_at: None, leads }),
         }
     }
 
-    /// Whether this scaler led when it last looked.
-    pub fn is_leading(&self) -> bool {
-        self.leading.load(Ordering::Acquire)
-    }
-
-    /// Asks the server: takes the lock if it is free, or makes sure that it is still held.
-    pub async fn check(&self) -> bool {
-        let mut session = self.session.lock().await;
-        let limit = Duration::from_secs(u64::from(LEASE_SECS / 2));
-        let held = match tokio::time::timeout(limit, self.hold(&mut session)).await {
-            Ok(Ok(held)) => held,
-            Ok(Err(error)) => {
-                self.lost(&format!("{error:#}"));
-                *session = None;
-                false
-            }
-            Err(_) => {
-                self.lost("Postgres did not answer");
-                *session = None;
-                false
-            }
-        };
-        if held != self.leading.swap(held, Ordering::AcqRel) && held {
-            info!(pool = self.pool, "leading the pool");
+    /// Returns who leads a pool, asked anew; those who ask together are answered together. Without a session the answer
+    /// comes at once.
+    pub async fn confirm(&self, pool: &str, limit: Duration) -> Lead {
+        let since = Instant::now();
+        let mut stand = self.stand.subscribe();
+        let known = stand.borrow().of(pool);
+        if let Lead::Unknown(_) = known {
+            return known;
         }
-        held
+        self.ask.notify_one();
+        let is_answer = |stand: &Stand| stand.leads.is_err() || stand.asked_at.is_some_and(|asked| asked >= since);
+        match timeout(limit, stand.wait_for(is_answer)).await {
+            Ok(Ok(stand)) => stand.of(pool),
+            // The sender lives as long as this.
+            Ok(Err(_)) => Lead::Unknown("nobody keeps the session".to_owned()),
+            Err(_) => Lead::Unknown(self.silent("confirm the lead", limit)),
+        }
     }
 
-    /// Whether another scaler of this machine waits to lead the pool: it would find the workers here.
-    pub async fn has_heir(&self) -> bool {
-        let mut session = self.session.lock().await;
-        let Some(session) = session.as_mut() else { return false };
-        let waiting = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity \
-             WHERE application_name = $1 AND datname = current_database() AND pid <> pg_backend_pid())",
-        )
-        .bind(&self.session_name)
-        .fetch_one(session);
-        tokio::time::timeout(Duration::from_secs(5), waiting).await.is_ok_and(|found| found.unwrap_or(false))
+    /// Returns once this scaler does not lead a pool any more, as far as it knows.
+    pub async fn lost(&self, pool: &str) {
+        // The sender lives as long as this.
+        drop(self.stand.subscribe().wait_for(|stand| stand.of(pool) != Lead::Ours).await);
     }
 
-    /// Beats until stopped, then gives the lock back.
+    /// Returns once the server has been asked for the first time.
+    pub async fn asked(&self) {
+        // The sender lives as long as this.
+        drop(self.stand.subscribe().wait_for(|stand| stand.asked_at.is_some()).await);
+    }
+
+    /// Whether another scaler of this machine waits to lead the pool: it would find the workers here. `None` when nobody
+    /// can tell.
+    pub async fn has_heir(&self, pool: &str, limit: Duration) -> Option<bool> {
+        let asked = timeout(limit, async {
+            let mut session = self.session.lock().await;
+            let held = session.as_mut()?;
+            let found = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks \
+                 WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid() \
+                 AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) \
+                 AND classid = $1::bigint::oid AND objid = (hashtext($2)::bigint & 4294967295)::oid AND objsubid = 2)",
+            )
+            .bind(i64::from(CANDIDATE))
+            .bind(self.candidacy(pool))
+            .fetch_one(&mut held.connection)
+            .await;
+            found.ok()
+        });
+        asked.await.ok().flatten()
+    }
+
+    /// Keeps the session until stopped, then gives the locks back.
     pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
         loop {
+            let asked_at = Instant::now();
+            let looked = tokio::select! {
+                () = stop.cancelled() => break,
+                looked = self.look() => looked,
+            };
+            let is_kept = looked.is_ok();
+            self.publish(Stand { asked_at: Some(asked_at), leads: looked.map_err(|error| format!("{error:#}")) });
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = tokio::time::sleep(BEAT) => {}
+                () = self.ask.notified(), if is_kept => {}
+                () = sleep(if is_kept { BEAT } else { RETRY }) => {}
             }
-            self.check().await;
         }
-        self.release().await;
-    }
-
-    /// Gives the lock back at once, rather than when the server notices that the session is gone.
-    pub async fn release(&self) {
-        self.leading.store(false, Ordering::Release);
         if let Some(session) = self.session.lock().await.take() {
-            drop(tokio::time::timeout(BEAT, session.close()).await);
+            database::close(session.connection).await;
         }
     }
 
-    async fn hold(&self, session: &mut Option<PgConnection>) -> anyhow::Result<bool> {
-        match session {
-            Some(held) if self.is_leading() => {
-                held.execute("SELECT 1").await.context("keep the leader's lock")?;
-                Ok(true)
+    /// Takes the locks that are free, and makes sure that the others are still held: with the session they would be gone.
+    async fn look(&self) -> anyhow::Result<BTreeSet<String>> {
+        let mut session = self.session.lock().await;
+        let open = match session.take() {
+            Some(open) => open,
+            None => self.open().await?,
+        };
+        // Where it is not answered it is not used again, and dropping it gives the locks back.
+        let Session { mut connection, server, mut leads } = open;
+        let wanted: Vec<&str> = self.pools.iter().map(String::as_str).filter(|pool| !leads.contains(*pool)).collect();
+        let trying =
+            sqlx::query_as("SELECT pool, pg_try_advisory_lock($1, hashtext(pool)) FROM unnest($2::text[]) AS pool")
+                .bind(LEADER)
+                .bind(&wanted)
+                .fetch_all(&mut connection);
+        let tried: Vec<(String, bool)> = match timeout(ANSWER, trying).await {
+            Ok(tried) => tried.context("keep the leader's locks")?,
+            Err(_) => anyhow::bail!(self.silent("keep the leader's locks", ANSWER)),
+        };
+        leads.extend(tried.into_iter().filter(|(_, is_ours)| *is_ours).map(|(pool, _)| pool));
+        let found = leads.clone();
+        *session = Some(Session { connection, server, leads });
+        Ok(found)
+    }
+
+    /// Opens the session, one that the server gives up when its owner is gone or stopped.
+    async fn open(&self) -> anyhow::Result<Session> {
+        let server = database::server(&self.database, &self.application_name)?;
+        let mut connection = database::open(&server, ANSWER).await?;
+        let candidacies: Vec<String> = self.pools.iter().map(|pool| self.candidacy(pool)).collect();
+        let preparing = async {
+            // Before 14 there is none, and a stopped leader keeps its locks until it goes on or its host is gone.
+            let lease = format!(
+                "SELECT set_config(name, '{LEASE_SECS}s', false) FROM pg_catalog.pg_settings \
+                 WHERE name = 'idle_session_timeout'"
+            );
+            connection.execute(lease.as_str()).await?;
+            sqlx::query("SELECT pg_try_advisory_lock_shared($1, hashtext(name)) FROM unnest($2::text[]) AS name")
+                .bind(CANDIDATE)
+                .bind(&candidacies)
+                .execute(&mut connection)
+                .await
+        };
+        server.answer("prepare the leader's session", preparing).await.context("prepare the leader's session")?;
+        Ok(Session { connection, server, leads: BTreeSet::new() })
+    }
+
+    /// Says what has changed, and tells those who wait.
+    fn publish(&self, now: Stand) {
+        let before = self.stand.send_replace(now.clone());
+        for pool in &self.pools {
+            match (before.of(pool), now.of(pool)) {
+                (before, Lead::Ours) if before != Lead::Ours => info!(pool, "leading the pool"),
+                (Lead::Ours, Lead::Unknown(why)) => warn!(pool, error = why, "no longer leading the pool"),
+                _ => {}
             }
-            Some(waiting) => self.try_lock(waiting).await,
-            None => {
-                let fresh = session.insert(connect(&self.database, &self.session_name).await?);
-                self.try_lock(fresh).await
-            }
+        }
+        let led = before.leads.as_ref().is_ok_and(|leads| !leads.is_empty());
+        if let Err(why) = &now.leads
+            && !led
+            && (before.leads.is_ok() || before.asked_at.is_none())
+        {
+            warn!(error = why, "nobody can tell who leads, so no pool is touched");
         }
     }
 
-    async fn try_lock(&self, session: &mut PgConnection) -> anyhow::Result<bool> {
-        sqlx::query_scalar("SELECT pg_try_advisory_lock($1, hashtext($2))")
-            .bind(LOCK_CLASS)
-            .bind(&self.pool)
-            .fetch_one(session)
-            .await
-            .context("try the leader's lock")
+    fn candidacy(&self, pool: &str) -> String {
+        format!("{pool} {}", self.host)
     }
 
-    fn lost(&self, why: &str) {
-        if self.is_leading() {
-            warn!(pool = self.pool, error = why, "no longer leading the pool");
-        }
+    fn silent(&self, call: &'static str, after: Duration) -> String {
+        let place = self.database.server().map_or_else(|_| "its place".to_owned(), |server| server.place());
+        Silent { call, place, after }.to_string()
     }
-}
-
-/// Opens the lock's session, one that the server gives up when its owner is gone or stopped.
-async fn connect(database: &Database, name: &str) -> anyhow::Result<PgConnection> {
-    let mut session = database::connect(database, name).await?;
-    let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::int")
-        .fetch_one(&mut session)
-        .await
-        .context("read the server's version")?;
-    session
-        .execute("SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2")
-        .await
-        .context("set keepalives")?;
-    // Before 14 a stopped leader keeps its lock until it goes on or its host is gone.
-    if version >= 140_000 {
-        session
-            .execute(format!("SET idle_session_timeout = '{LEASE_SECS}s'").as_str())
-            .await
-            .context("set idle_session_timeout")?;
-    }
-    Ok(session)
-}
-
-/// A hash that is the same in every release.
-fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

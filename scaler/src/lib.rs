@@ -11,6 +11,7 @@ pub mod database;
 pub mod decision;
 pub mod http;
 pub mod leader;
+pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod observation;

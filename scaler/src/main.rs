@@ -1,5 +1,6 @@
 //! The `scaler` program: reads the command line and the configuration, then runs one command.
 
+use std::future::Future;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -37,15 +38,15 @@ fn start(cli: &Cli) -> Result<ExitCode, Failure> {
             Ok(if report.missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
         Command::Run => {
-            runtime()?.block_on(command::run::run(Config::load(&cli.config)?))?;
+            block_on(command::run::run(Config::load(&cli.config)?))??;
             Ok(ExitCode::SUCCESS)
         }
         Command::Once => {
-            print(&runtime()?.block_on(command::run::once(Config::load(&cli.config)?))?);
+            print(&block_on(command::run::once(Config::load(&cli.config)?))??);
             Ok(ExitCode::SUCCESS)
         }
         Command::History(args) => {
-            print(&runtime()?.block_on(command::history::history(Config::load(&cli.config)?, args))?);
+            print(&block_on(command::history::history(Config::load(&cli.config)?, args))??);
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions(args) => {
@@ -57,15 +58,19 @@ fn start(cli: &Cli) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Check => {
-            let findings = runtime()?.block_on(command::check::check(Config::load(&cli.config)?));
+            let findings = block_on(command::check::check(Config::load(&cli.config)?))?;
             print(&findings.text);
             Ok(if findings.is_wrong { ExitCode::from(2) } else { ExitCode::SUCCESS })
         }
     }
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Runtime::new().context("start the runtime")
+fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+    let done = runtime.block_on(work);
+    // A thread that waits for a name, or for a disk, must not keep the process.
+    runtime.shutdown_background();
+    Ok(done)
 }
 
 /// Prints a result; a reader that went away is no failure.

@@ -39,6 +39,15 @@ pub struct OfState {
     pub state: &'static str,
 }
 
+/// A queue of a pool.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OfQueue {
+    /// The pool.
+    pub pool: String,
+    /// The queue's URL.
+    pub queue: String,
+}
+
 /// A part of a tick.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OfPart {
@@ -49,7 +58,7 @@ pub struct OfPart {
 }
 
 /// The parts of a tick that can fail, and the tick as a whole.
-pub const PARTS: [&str; 4] = ["queue", "database", "pool", "tick"];
+pub const PARTS: [&str; 5] = ["leader", "queue", "database", "pool", "tick"];
 
 /// The metrics, shared by all pools' loops.
 pub struct Metrics {
@@ -62,8 +71,10 @@ pub struct Metrics {
     pub workers: Family<OfState, Gauge>,
     /// Messages by their counter, as last read.
     pub messages: Family<OfState, Gauge>,
-    /// Whether the counters could be read at the last tick.
+    /// Whether the counters of all queues could be read at the last tick.
     pub queue_readable: Family<OfPool, Gauge>,
+    /// Whether a queue's counters could be read at the last tick.
+    pub queue_counted: Family<OfQueue, Gauge>,
     /// Age of the oldest message that counts.
     pub oldest_age: Family<OfPool, Fraction>,
     /// One object's time in one slot, as believed.
@@ -97,6 +108,7 @@ impl Default for Metrics {
             workers: Family::default(),
             messages: Family::default(),
             queue_readable: Family::default(),
+            queue_counted: Family::default(),
             oldest_age: Family::default(),
             job: Family::default(),
             arrivals: Family::default(),
@@ -117,7 +129,12 @@ impl Default for Metrics {
         registry.register("desired_workers", "Workers wanted", metrics.desired.clone());
         registry.register("workers", "Workers, by what they are doing", metrics.workers.clone());
         registry.register("queue_messages", "Messages by counter, as last read", metrics.messages.clone());
-        registry.register("queue_readable", "1 when the counters could be read", metrics.queue_readable.clone());
+        registry.register(
+            "queue_readable",
+            "1 when the counters of all queues could be read",
+            metrics.queue_readable.clone(),
+        );
+        registry.register("queue_counted", "1 when this queue's could", metrics.queue_counted.clone());
         registry.register(
             "oldest_message_age_seconds",
             "Age of the oldest message that counts",

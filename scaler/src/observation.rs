@@ -12,8 +12,12 @@ use serde_json::{Map, Value};
 pub struct Observation {
     /// The workers, by what they are doing.
     pub pool: PoolSize,
-    /// The queue's counters, or why they could not be read.
+    /// Why the workers could not be seen now; `pool` is then what was seen last.
+    pub pool_unread: Option<String>,
+    /// The queues' counters, or why none could be read.
     pub queue: Result<QueueDepth, String>,
+    /// Why some of the queues are not part of `queue`.
+    pub queue_unread: Option<String>,
     /// Objects finished since the observation before; `None` without a ledger to read.
     pub completions: Option<Vec<Completion>>,
     /// Messages received since the observation before.
@@ -24,6 +28,8 @@ pub struct Observation {
     pub last_worker_empty_polls: Option<u32>,
     /// How the database is doing.
     pub sink: Sink,
+    /// Why the database could not be read.
+    pub database_unread: Option<String>,
     /// Objects at once in one worker, measured; the configured figure is used without it.
     pub slots_per_worker: Option<u32>,
     /// Mean objects per message, measured; 1 without it.
@@ -141,12 +147,15 @@ pub fn parse_line(text: &str) -> Result<Line, String> {
             draining: pool.required("draining")?,
             dead: pool.count32("dead")?.unwrap_or(0),
         },
+        pool_unread: top.text("pool_unread")?,
         queue,
+        queue_unread: top.text("queue_unread")?,
         completions: top.completions(now)?,
         receives: top.count("receives")?,
         redeliveries: top.count("redeliveries")?,
         last_worker_empty_polls: top.count32("last_worker_empty_polls")?,
         sink,
+        database_unread: top.text("database_unread")?,
         slots_per_worker: top.count32("slots_per_worker")?.filter(|slots| *slots > 0),
         objects_per_message: top.number("objects_per_message")?,
         start_ups: top.numbers("start_ups")?,
@@ -201,6 +210,14 @@ impl<'a> Fields<'a> {
             None => Ok(None),
             Some(Value::Object(map)) => Ok(Some(Fields { path: self.name(field), map })),
             Some(_) => Err(self.wrong(field, "an object")),
+        }
+    }
+
+    fn text(&self, field: &str) -> Result<Option<String>, String> {
+        match self.get(field) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(self.wrong(field, "a text")),
         }
     }
 

@@ -111,12 +111,15 @@ pub(crate) mod tests {
     pub fn blind() -> Observation {
         Observation {
             pool: PoolSize::default(),
+            pool_unread: None,
             queue: Err("the counters could not be read".to_owned()),
+            queue_unread: None,
             completions: None,
             receives: None,
             redeliveries: None,
             last_worker_empty_polls: None,
             sink: Sink::default(),
+            database_unread: None,
             slots_per_worker: None,
             objects_per_message: None,
             start_ups: Vec::new(),

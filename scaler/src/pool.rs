@@ -20,6 +20,7 @@ pub mod processes;
 pub mod track;
 
 use std::future::Future;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -34,8 +35,20 @@ pub trait WorkerPool: Send {
     /// Returns every member that exists or has been asked for. An error means that nobody knows, never that there are none.
     fn members(&mut self) -> impl Future<Output = anyhow::Result<Members>> + Send;
 
-    /// Carries out a plan as far as it goes, and says how far that was. A step that fails does not keep the others back.
-    fn apply(&mut self, plan: &Plan) -> impl Future<Output = Applied> + Send;
+    /// Carries out a plan as far as it goes. A step that fails does not keep the others back; a platform that does not
+    /// answer does.
+    ///
+    /// What was done is noted as it is done, for whoever gives up waiting.
+    fn carry_out(&mut self, plan: &Plan, applied: &mut Applied) -> impl Future<Output = ()> + Send;
+
+    /// Carries out a plan, and says how far that was.
+    fn apply(&mut self, plan: &Plan) -> impl Future<Output = Applied> + Send {
+        async {
+            let mut applied = Applied::default();
+            self.carry_out(plan, &mut applied).await;
+            applied
+        }
+    }
 
     /// What the backend can do.
     fn abilities(&self) -> Abilities;
@@ -150,6 +163,14 @@ pub enum Phase {
     Leaving,
 }
 
+/// A platform that did not answer in time; what was asked may have been done.
+#[derive(Debug, thiserror::Error)]
+#[error("{peer} did not answer within {:.1} s", after.as_secs_f64())]
+struct Silent {
+    peer: String,
+    after: Duration,
+}
+
 /// What came of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -166,6 +187,21 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// Notes that a step failed; returns whether to go on with the next one. A platform that does not answer would cost
+    /// each of them as much again.
+    fn go_on_after(&mut self, error: &anyhow::Error) -> bool {
+        self.problems.push(format!("{error:#}"));
+        !error.chain().any(|cause| cause.is::<Silent>() || service::aws::is_of_the_way(cause))
+    }
+
+    /// Notes that a member was told to go, or why not.
+    fn note_ended(&mut self, id: &str, told: anyhow::Result<()>) {
+        match told {
+            Ok(()) => self.ended.push(id.to_owned()),
+            Err(error) => self.problems.push(format!("{error:#}")),
+        }
+    }
+
     /// Returns what was done in words; `None` when there was nothing to do.
     pub fn outcome(&self) -> Option<String> {
         let mut parts = Vec::new();

@@ -2,57 +2,112 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
 
 use anyhow::Context;
+use aws_config::SdkConfig;
+use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
+use service::aws::for_queue;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
+use crate::limits::Limits;
 use crate::observation::QueueDepth;
+
+/// Queues asked at once.
+const SIDE_BY_SIDE: usize = 16;
+
+/// Queues named in a sentence, at most.
+const MOST_NAMED: usize = 3;
 
 /// Something that knows how deep a pool's queues are.
 pub trait DepthSource: Send {
-    /// Returns the depths of all queues added up. A counter that is missing is an error, never 0.
+    /// Returns the depth of each queue, within a limit of its own. A counter that is missing is an error, never 0.
     ///
     /// `horizon_secs` is how far ahead a delayed message counts as due.
-    fn depth(&mut self, horizon_secs: f64) -> impl Future<Output = anyhow::Result<QueueDepth>> + Send;
+    fn depths(&mut self, horizon_secs: f64) -> impl Future<Output = Depths> + Send;
+}
+
+/// The depths of a pool's queues, or why one could not be read.
+#[derive(Debug, Default)]
+pub struct Depths(pub Vec<(String, anyhow::Result<QueueDepth>)>);
+
+impl Depths {
+    /// Adds up what could be read.
+    pub fn total(&self) -> Option<QueueDepth> {
+        let read = self.0.iter().filter_map(|(_, depth)| depth.as_ref().ok().copied());
+        read.reduce(add)
+    }
+
+    /// Says which queues could not be read, and why.
+    pub fn unread(&self) -> Option<String> {
+        let whys: Vec<String> =
+            self.0.iter().filter_map(|(_, depth)| Some(format!("{:#}", depth.as_ref().err()?))).collect();
+        if whys.is_empty() {
+            return None;
+        }
+        let more = whys.len().saturating_sub(MOST_NAMED);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let named = whys[..whys.len().min(MOST_NAMED)].join("; ");
+        Some(match (whys.len(), self.0.len()) {
+            (1, 1) => named,
+            (some, all) => format!("{some} of {all} queues: {named}{more}"),
+        })
+    }
 }
 
 /// The queues of SQS.
 pub struct SqsQueues {
-    client: aws_sdk_sqs::Client,
-    urls: Vec<String>,
+    queues: Vec<(String, Client)>,
+    limits: Limits,
 }
 
 impl SqsQueues {
     /// Names the queues.
-    pub fn new(config: &aws_config::SdkConfig, urls: Vec<String>) -> Self {
-        Self { client: aws_sdk_sqs::Client::new(config), urls }
-    }
-
-    async fn one(&self, url: &str, horizon_secs: f64) -> anyhow::Result<QueueDepth> {
-        let answer = self
-            .client
-            .get_queue_attributes()
-            .queue_url(url)
-            .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
-            .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
-            .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesDelayed)
-            .attribute_names(QueueAttributeName::DelaySeconds)
-            .send()
-            .await
-            .with_context(|| format!("read the depth of queue {url}"))?;
-        depth(&answer.attributes.unwrap_or_default(), horizon_secs)
-            .with_context(|| format!("read the depth of queue {url}"))
+    pub fn new(config: &SdkConfig, urls: Vec<String>, limits: Limits) -> Self {
+        let config = limits.aws(config, true);
+        let queues = urls.into_iter().map(|url| (url.clone(), Client::new(&for_queue(&config, &url)))).collect();
+        Self { queues, limits }
     }
 }
 
 impl DepthSource for SqsQueues {
-    async fn depth(&mut self, horizon_secs: f64) -> anyhow::Result<QueueDepth> {
-        let mut total = QueueDepth { delayed_due: Some(0), ..QueueDepth::default() };
-        for url in &self.urls {
-            total = add(total, self.one(url, horizon_secs).await?);
+    async fn depths(&mut self, horizon_secs: f64) -> Depths {
+        let free = Arc::new(Semaphore::new(SIDE_BY_SIDE));
+        let limit = self.limits.call();
+        let mut asked = JoinSet::new();
+        for (place, (url, client)) in self.queues.iter().cloned().enumerate() {
+            let free = Arc::clone(&free);
+            asked.spawn(async move {
+                let reading = timeout(limit, async {
+                    let _free = free.acquire().await?;
+                    read(&client, &url, horizon_secs).await
+                });
+                // A call has ends of its own; this one is for those that wait for their turn.
+                let depth = reading.await.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {limit:.1?}")));
+                let depth = depth.with_context(|| format!("read the depth of queue {url}"));
+                (place, url, depth)
+            });
         }
-        Ok(total)
+        let mut depths = asked.join_all().await;
+        depths.sort_by_key(|(place, ..)| *place);
+        Depths(depths.into_iter().map(|(_, url, depth)| (url, depth)).collect())
     }
+}
+
+async fn read(client: &Client, url: &str, horizon_secs: f64) -> anyhow::Result<QueueDepth> {
+    let answer = client
+        .get_queue_attributes()
+        .queue_url(url)
+        .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
+        .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
+        .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesDelayed)
+        .attribute_names(QueueAttributeName::DelaySeconds)
+        .send()
+        .await?;
+    depth(&answer.attributes.unwrap_or_default(), horizon_secs)
 }
 
 /// Reads the counters from the attributes of one queue.
@@ -133,6 +188,23 @@ mod tests {
         assert_eq!(depth(&attributes(["0", "0", "90", "900"]), 60.0).unwrap().delayed_due, Some(6));
         assert_eq!(depth(&attributes(["0", "0", "90", "30"]), 60.0).unwrap().delayed_due, Some(90));
         assert_eq!(depth(&attributes(["0", "0", "90", "0"]), 60.0).unwrap().delayed_due, None);
+    }
+
+    #[test]
+    fn queue_that_cannot_be_read_is_named_and_the_others_are_counted() {
+        let read = |visible| Ok(QueueDepth { visible, delayed_due: Some(0), ..QueueDepth::default() });
+        let missing = |n: u32| Err(anyhow::anyhow!("there is no queue {n}"));
+        let of = |depths: Vec<anyhow::Result<QueueDepth>>| {
+            let depths = Depths(depths.into_iter().map(|depth| ("u".to_owned(), depth)).collect());
+            (depths.total().map(|depth| depth.visible), depths.unread())
+        };
+        assert_eq!(of(vec![read(3), read(4)]), (Some(7), None));
+        let named = "1 of 2 queues: there is no queue 1".to_owned();
+        assert_eq!(of(vec![missing(1), read(4)]), (Some(4), Some(named)));
+        assert_eq!(of(vec![missing(1)]), (None, Some("there is no queue 1".to_owned())));
+        let (total, unread) = of((0..9).map(missing).collect());
+        assert_eq!(total, None, "what nobody could read is not 0");
+        assert!(unread.is_some_and(|text| text.starts_with("9 of 9 queues: ") && text.ends_with("2; and 6 more")));
     }
 
     #[test]

@@ -199,12 +199,15 @@ fn observe(
     let since = std::mem::take(since);
     Observation {
         pool: workers.size(),
+        pool_unread: None,
         queue,
+        queue_unread: None,
         completions: Some(since.completions),
         receives: Some(since.receives),
         redeliveries: Some(since.redeliveries),
         last_worker_empty_polls: workers.fewest_empty_polls(),
         sink: Sink { healthy: Some(workers.slowdown(load) < 4.0), ..Sink::default() },
+        database_unread: None,
         slots_per_worker: None,
         objects_per_message: None,
         start_ups: since.start_ups,

@@ -1,19 +1,23 @@
 //! What the scaler keeps in Postgres and reads from it: its state and decisions, the importers' ledger and heartbeats.
 
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{Connection, PgConnection, Row};
+use service::postgres::Silent;
+use sqlx::{Connection, Executor, PgConnection, Row};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::config::Database;
 use crate::database;
 use crate::observation::Completion;
 
-/// How long anything may take: a tick must not wait for a database that hangs.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Connections of all pools together; the leader's session is the third.
+const CONNECTIONS: usize = 2;
 
 /// Objects of one look at the ledger, at most.
 const MOST_COMPLETIONS: i64 = 200_000;
@@ -21,11 +25,24 @@ const MOST_COMPLETIONS: i64 = 200_000;
 /// What the ledger shows less recently than this is complete: rows are stamped shortly before they are committed.
 const SETTLED_SECS: f64 = 2.0;
 
-/// The database, connected again whenever it was lost.
+/// The database, connected again whenever it was lost. Clones share its connections.
+#[derive(Clone)]
 pub struct Store {
+    shared: Arc<Shared>,
+    limit: Duration,
+}
+
+struct Shared {
     database: Database,
     application_name: String,
-    connection: Option<PgConnection>,
+    free: Semaphore,
+    idle: Mutex<Vec<Connected>>,
+}
+
+struct Connected {
+    connection: PgConnection,
+    /// When the server ends a statement.
+    limit: Duration,
 }
 
 /// A worker's heartbeat.
@@ -143,21 +160,21 @@ pub struct PastQuery {
 }
 
 impl Store {
-    /// Names the database; nothing is connected yet.
-    pub fn new(database: Database, application_name: impl Into<String>) -> Self {
-        Self { database, application_name: application_name.into(), connection: None }
+    /// Names the database, where anything may take so long; nothing is connected yet.
+    pub fn new(database: Database, application_name: impl Into<String>, limit: Duration) -> Self {
+        let application_name = application_name.into();
+        let shared = Shared { database, application_name, free: Semaphore::new(CONNECTIONS), idle: Mutex::default() };
+        Self { shared: Arc::new(shared), limit }
     }
 
-    /// Brings the schema up to date where this role may.
-    pub async fn migrate(&mut self) -> anyhow::Result<()> {
-        // Another process may be applying a long migration under the lock, so this has no deadline.
-        let connection = self.connection().await?;
-        let done = database::migrate(connection).await;
-        self.keep_if(done)
+    /// Returns the same connections, where anything may take so long.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { shared: Arc::clone(&self.shared), limit }
     }
 
     /// Reads heartbeats, what was finished after `read_to`, and the server's load.
-    pub async fn read(&mut self, queues: &[String], read_to: Option<DateTime<Utc>>) -> anyhow::Result<Reading> {
+    pub async fn read(&self, queues: &[String], read_to: Option<DateTime<Utc>>) -> anyhow::Result<Reading> {
         self.run("read the ledger", async |connection| {
             let heartbeats = heartbeats(connection, queues).await?;
             let load = server_load(connection).await?;
@@ -175,7 +192,7 @@ impl Store {
     }
 
     /// Returns a pool's state as it was kept last, and who kept it.
-    pub async fn load_state(&mut self, pool: &str) -> anyhow::Result<Option<(Value, Option<String>)>> {
+    pub async fn load_state(&self, pool: &str) -> anyhow::Result<Option<(Value, Option<String>)>> {
         self.run("read the pool's state", async |connection| {
             sqlx::query_as("SELECT state, leader FROM penstock.pool_state WHERE pool = $1")
                 .bind(pool)
@@ -187,7 +204,7 @@ impl Store {
 
     /// Keeps a pool's state and, where given, a decision, in one transaction; returns how long the commit took.
     pub async fn keep(
-        &mut self,
+        &self,
         pool: &str,
         state: &Value,
         leader: &str,
@@ -229,7 +246,7 @@ impl Store {
     }
 
     /// Returns past decisions, oldest first.
-    pub async fn past(&mut self, query: &PastQuery) -> anyhow::Result<Vec<PastDecision>> {
+    pub async fn past(&self, query: &PastQuery) -> anyhow::Result<Vec<PastDecision>> {
         self.run("read past decisions", async |connection| {
             let rows = sqlx::query(include_str!("store/past.sql"))
                 .bind(&query.pool)
@@ -257,11 +274,7 @@ impl Store {
     }
 
     /// Returns when the last decision before a time was made, of one pool or of any.
-    pub async fn last_before(
-        &mut self,
-        pool: Option<&str>,
-        at: DateTime<Utc>,
-    ) -> anyhow::Result<Option<DateTime<Utc>>> {
+    pub async fn last_before(&self, pool: Option<&str>, at: DateTime<Utc>) -> anyhow::Result<Option<DateTime<Utc>>> {
         self.run("read past decisions", async |connection| {
             sqlx::query_scalar(
                 "SELECT max(at) FROM penstock.decisions WHERE at <= $2 AND ($1::text IS NULL OR pool = $1)",
@@ -275,7 +288,7 @@ impl Store {
     }
 
     /// Forgets decisions older than this; returns how many.
-    pub async fn forget(&mut self, pool: &str, days: i32) -> anyhow::Result<u64> {
+    pub async fn forget(&self, pool: &str, days: i32) -> anyhow::Result<u64> {
         self.run("forget old decisions", async |connection| {
             let done = sqlx::query(
                 "DELETE FROM penstock.decisions WHERE pool = $1 AND at < now() - make_interval(days => $2)",
@@ -290,43 +303,59 @@ impl Store {
     }
 
     /// Returns how many migrations are missing; changes nothing.
-    pub async fn missing_migrations(&mut self) -> anyhow::Result<usize> {
-        let connection = self.connection().await?;
-        let missing = database::missing_migrations(connection).await;
-        self.keep_if(missing)
+    pub async fn missing_migrations(&self) -> anyhow::Result<usize> {
+        let what = "look for schema penstock";
+        self.bounded(what, self.on_connection(async |connection| database::missing_migrations(connection).await)).await
     }
 
-    /// Runs statements; a connection that failed is not used again.
+    /// Runs statements, waiting for one of the connections included; a connection that failed is not used again.
     async fn run<T>(
-        &mut self,
+        &self,
         what: &'static str,
         statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> anyhow::Result<T> {
-        let connection = self.connection().await?;
-        let done = within(PATIENCE, statements(connection)).await.context(what);
-        self.keep_if(done)
+        self.bounded(what, self.on_connection(statements)).await
     }
 
-    async fn connection(&mut self) -> anyhow::Result<&mut PgConnection> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => database::connect(&self.database, &self.application_name).await?,
-        };
-        Ok(self.connection.insert(connection))
-    }
-
-    fn keep_if<T>(&mut self, done: anyhow::Result<T>) -> anyhow::Result<T> {
-        if done.is_err() {
-            self.connection = None;
+    async fn bounded<T>(&self, what: &'static str, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        match timeout(self.limit, work).await {
+            Ok(done) => done.context(what),
+            Err(_) => {
+                let server = self.shared.database.server();
+                let place = server.map_or_else(|_| "its place".to_owned(), |server| server.place());
+                Err(Silent { call: what, place, after: self.limit }.into())
+            }
         }
-        done
+    }
+
+    async fn on_connection<T, E: Into<anyhow::Error>>(
+        &self,
+        statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> anyhow::Result<T> {
+        let _free = self.shared.free.acquire().await?;
+        let idle = self.shared.idle().pop();
+        let mut connected = match idle {
+            Some(connected) => connected,
+            None => self.connect().await?,
+        };
+        if connected.limit != self.limit {
+            connected.connection.execute(database::statement_timeout(self.limit).as_str()).await?;
+            connected.limit = self.limit;
+        }
+        let done = statements(&mut connected.connection).await.map_err(Into::into)?;
+        self.shared.idle().push(connected);
+        Ok(done)
+    }
+
+    async fn connect(&self) -> anyhow::Result<Connected> {
+        let server = database::server(&self.shared.database, &self.shared.application_name)?;
+        Ok(Connected { connection: database::open(&server, self.limit).await?, limit: self.limit })
     }
 }
 
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, sqlx::Error>>) -> anyhow::Result<T> {
-    match tokio::time::timeout(limit, work).await {
-        Ok(done) => Ok(done?),
-        Err(_) => anyhow::bail!("Postgres did not answer in {} s", limit.as_secs()),
+impl Shared {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connected>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,9 +8,12 @@ mod fake;
 #[path = "pools/kubernetes.rs"]
 mod kubernetes;
 
+use std::future::Future;
 use std::time::Duration;
 
 use fake::{FakeAutoScaling, Fault, GROUP};
+use penstock_tests::proxy::{Action, Proxy, Rule};
+use scaler::limits::Limits;
 use scaler::pool::asg::AutoScalingGroup;
 use scaler::pool::dry_run::DryRun;
 use scaler::pool::processes::{Processes, Settings};
@@ -110,6 +113,53 @@ fn ids(members: &Members) -> Vec<String> {
     members.members.iter().map(|member| member.id.clone()).collect()
 }
 
+/// Limits under which a call has 0.9 s.
+const QUICK: Limits = Limits { tick: Duration::from_secs(3) };
+
+/// A platform that goes silent, for any pool that is reached over a network: nobody waits for long, what is not known is
+/// not taken for nothing, and a change whose answer was lost is ours when it shows. `open` leads a pool to a URL,
+/// `change` is what a change of the number sends.
+async fn goes_silent<P: WorkerPool>(upstream: &str, open: impl Fn(&str) -> P, change: &str) {
+    let proxy = Proxy::start(upstream).await.unwrap();
+    let mut pool = open(&proxy.endpoint());
+    members(&mut pool).await;
+    pool.apply(&Plan { start: 1, ..Plan::default() }).await;
+    assert_eq!(size(&members(&mut pool).await), 1);
+
+    // The connections there are say nothing any more; at the latest the second look has a new one.
+    proxy.silence_all();
+    drop(in_time(pool.members()).await);
+    assert_eq!(size(&in_time(pool.members()).await.unwrap()), 1);
+
+    // The answer to a change is lost, and the change is not.
+    let lost = proxy.add(Rule::when_client_sends(change, Action::HoldAnswer));
+    let applied = in_time(pool.apply(&Plan { start: 2, ..Plan::default() })).await;
+    assert_eq!((applied.started, lost.count()), (0, 1), "{applied:?}");
+    assert!(applied.problems.concat().contains(&proxy.address().to_string()), "the peer is named: {applied:?}");
+    lost.release();
+    let seen = in_time(pool.members()).await.unwrap();
+    assert_eq!((size(&seen), seen.note.as_deref()), (3, None), "nobody else changed the number");
+
+    // Everything is silent.
+    proxy.hold();
+    let error = format!("{:#}", in_time(pool.members()).await.unwrap_err());
+    assert!(error.contains(&proxy.address().to_string()), "the peer is named: {error}");
+    let applied = in_time(pool.apply(&Plan { start: 1, ..Plan::default() })).await;
+    assert_eq!((applied.started, applied.problems.len()), (0, 1), "{applied:?}");
+    let victims = ids(&seen);
+    let plan = Plan { replace: victims.clone(), ..Plan::default() };
+    let applied = in_time(pool.apply(&plan)).await;
+    assert_eq!((applied.ended.len(), applied.problems.len()), (0, 1), "one silence is enough to know: {applied:?}");
+    proxy.open();
+    let seen = in_time(pool.members()).await.unwrap();
+    assert_eq!(seen.note, None, "{seen:?}");
+}
+
+/// Waits for one call, or for a change and the calls before it.
+async fn in_time<T>(call: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(3), call).await.expect("nobody waits for ever")
+}
+
 struct Watched;
 
 impl Place for Watched {
@@ -142,7 +192,8 @@ impl Children {
 impl Place for Children {
     type Pool = Processes;
     fn open(&self) -> Processes {
-        Processes::new(Settings { command: self.command.clone(), ..Settings::default() }, self.mark.clone())
+        let settings = Settings { command: self.command.clone(), ..Settings::default() };
+        Processes::new(settings, self.mark.clone(), LIMIT)
     }
 }
 
@@ -183,7 +234,7 @@ async fn draining_child_is_signalled_once() {
     let script = "mkfifo f; trap 'echo again >> signals' TERM; echo ready > ready; while :; do read x <> f; done";
     let command: Vec<String> = ["sh", "-c", script].iter().map(|part| (*part).to_owned()).collect();
     let settings = Settings { command, directory: Some(directory.clone()), ..Settings::default() };
-    let mut pool = Processes::new(settings, format!("test drain {}", std::process::id()));
+    let mut pool = Processes::new(settings, format!("test drain {}", std::process::id()), LIMIT);
     pool.apply(&Plan { start: 1, ..Plan::default() }).await;
     let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap_or_default();
     wait(&mut pool, |seen| seen.members.len() == 1 && !read("ready").is_empty()).await;
@@ -224,6 +275,16 @@ impl Place for Instances {
 #[tokio::test]
 async fn auto_scaling_group_conforms() {
     conforms(&Instances(FakeAutoScaling::start(0, 10).await)).await;
+}
+
+#[tokio::test]
+async fn auto_scaling_group_goes_silent() {
+    let fake = FakeAutoScaling::start(0, 10).await;
+    let open = |url: &str| {
+        let config = fake.config().into_builder().endpoint_url(url).build();
+        AutoScalingGroup::new(&QUICK.aws(&config, false), GROUP.to_owned())
+    };
+    goes_silent(&fake.authority(), open, "Action=SetDesiredCapacity").await;
 }
 
 #[tokio::test]

@@ -7,4 +7,5 @@ mod hearts;
 mod leader;
 mod outage;
 mod pool;
+mod silence;
 mod stand;

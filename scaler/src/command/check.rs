@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use aws_config::SdkConfig;
 use chrono::Utc;
-use service::terminal;
+use service::{postgres::STATEMENT_TIMEOUT, terminal};
+use tokio::time::timeout;
 
 use crate::config::{Config, Pool, WorkersKind};
 use crate::observation::{Observation, PoolSize, QueueDepth, Sink};
@@ -55,10 +56,10 @@ impl Findings {
 /// Checks everything a run would need; changes nothing.
 pub async fn check(config: Config) -> Findings {
     let mut found = Findings::default();
-    let mut store = match &config.database {
+    let store = match &config.database {
         Some(database) => {
-            let mut store = Store::new(database.clone(), "penstock scaler check");
-            check_database(&mut store, &mut found).await.then_some(store)
+            let store = Store::new(database.clone(), "penstock scaler check", STATEMENT_TIMEOUT);
+            check_database(&store, &mut found).await.then_some(store)
         }
         None => {
             found.warning(
@@ -68,7 +69,7 @@ pub async fn check(config: Config) -> Findings {
             None
         }
     };
-    let aws = match service::aws::config().await {
+    let aws = match super::run::aws().await {
         Ok(aws) => aws,
         Err(error) => {
             found.wrong(format!("AWS: {error:#}"), "name a bundle of certificates in PEM, or unset AWS_CA_BUNDLE");
@@ -76,14 +77,14 @@ pub async fn check(config: Config) -> Findings {
         }
     };
     for pool in &config.pools {
-        check_pool(pool, &aws, store.as_mut(), &mut found).await;
+        check_pool(pool, &aws, store.as_ref(), &mut found).await;
     }
     found.next();
     found
 }
 
 /// Returns whether the ledger can be read.
-async fn check_database(store: &mut Store, found: &mut Findings) -> bool {
+async fn check_database(store: &Store, found: &mut Findings) -> bool {
     match store.missing_migrations().await {
         Err(error) => {
             found.wrong(
@@ -113,27 +114,29 @@ async fn check_database(store: &mut Store, found: &mut Findings) -> bool {
     }
 }
 
-async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&mut Store>, found: &mut Findings) {
+async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: &mut Findings) {
     let name = &pool.name;
     let mut backend = match AnyPool::open(pool, aws) {
         Ok(backend) => backend,
         Err(error) => return found.wrong(error.to_string(), "add what is missing to the pool in scaler.toml"),
     };
-    let depth = SqsQueues::new(aws, pool.queue_urls.clone()).depth(pool.start_up).await;
-    match &depth {
-        Ok(depth) => found.ok(format!(
-            "pool {name}: {} visible, {} in flight, {} delayed on {} queues",
-            depth.visible,
-            depth.in_flight,
-            depth.delayed,
-            pool.queue_urls.len()
-        )),
-        Err(error) => found.wrong(
+    let depths = SqsQueues::new(aws, pool.queue_urls.clone(), pool.limits()).depths(pool.start_up).await;
+    let depth = depths.total();
+    if let Some(depth) = depth {
+        let read = depths.0.iter().filter(|(_, depth)| depth.is_ok()).count();
+        found.ok(format!(
+            "pool {name}: {} visible, {} in flight, {} delayed on {read} queues",
+            depth.visible, depth.in_flight, depth.delayed,
+        ));
+    }
+    for error in depths.0.iter().filter_map(|(_, depth)| depth.as_ref().err()) {
+        found.wrong(
             format!("pool {name}: {error:#}"),
             "see that the URL, the region and the credentials are right, and allow sqs:GetQueueAttributes",
-        ),
+        );
     }
-    match backend.check().await {
+    let checked = timeout(STATEMENT_TIMEOUT, backend.check()).await;
+    match checked.unwrap_or_else(|_| Err(anyhow::anyhow!("not done within {STATEMENT_TIMEOUT:?}"))) {
         Ok(remarks) => {
             for remark in remarks {
                 match remark {
@@ -163,7 +166,7 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&mut Store>, fou
     }
     found.ok(format!(
         "pool {name}: a first tick would say: {}",
-        dry_tick(pool, depth.map_err(|e| format!("{e:#}")), workers)
+        dry_tick(pool, depth.ok_or("the counters could not be read".to_owned()), depths.unread(), workers)
     ));
 }
 
@@ -209,15 +212,18 @@ fn doubts(pool: &Pool) -> Vec<(String, &'static str)> {
     doubts
 }
 
-fn dry_tick(pool: &Pool, queue: Result<QueueDepth, String>, workers: PoolSize) -> String {
+fn dry_tick(pool: &Pool, queue: Result<QueueDepth, String>, queue_unread: Option<String>, workers: PoolSize) -> String {
     let seen = Observation {
         pool: workers,
+        pool_unread: None,
         queue,
+        queue_unread,
         completions: None,
         receives: None,
         redeliveries: None,
         last_worker_empty_polls: None,
         sink: Sink::default(),
+        database_unread: None,
         slots_per_worker: None,
         objects_per_message: None,
         start_ups: Vec::new(),
@@ -247,7 +253,7 @@ mod tests {
     #[test]
     fn dry_tick_is_a_sentence() {
         let depth = QueueDepth { visible: 50, delayed_due: Some(0), ..QueueDepth::default() };
-        let said = dry_tick(&pool("backlog_per_worker = 10"), Ok(depth), PoolSize::default());
+        let said = dry_tick(&pool("backlog_per_worker = 10"), Ok(depth), None, PoolSize::default());
         assert!(said.starts_with("5 (backlog) 50 visible"), "{said}");
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use chrono::Duration;
-use service::terminal;
+use service::{postgres::STATEMENT_TIMEOUT, terminal};
 
 use super::Failure;
 use crate::cli::History;
@@ -15,6 +15,7 @@ const AFTER: Duration = Duration::seconds(60);
 
 /// Returns the decisions asked for, a line each.
 pub async fn history(config: Config, args: &History) -> Result<String, Failure> {
+    config.check_database()?;
     let Some(database) = config.database else {
         return Err(Failure::Argument("`history` needs [database]: decisions are kept there".to_owned()));
     };
@@ -25,7 +26,7 @@ pub async fn history(config: Config, args: &History) -> Result<String, Failure> 
             .find(|pool| pool.name == *name)
             .ok_or_else(|| Failure::Argument(format!("--pool: there is no pool \"{name}\" in the configuration")))?;
     }
-    let mut store = Store::new(database, "penstock scaler history");
+    let store = Store::new(database, "penstock scaler history", STATEMENT_TIMEOUT);
     let mut query =
         PastQuery { pool: args.pool.clone(), since: args.since, until: args.until, limit: args.limit.max(1) };
     if let Some(at) = args.at {

@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use aws_config::SdkConfig;
-use service::terminal;
+use service::{postgres::STATEMENT_TIMEOUT, terminal};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Failure;
 use crate::config::{Config, ConfigError, Database, Pool, WorkersKind};
 use crate::controller::{self, Controller, Identity, Parts, Tick};
+use crate::database::{SchemaError, ensure_schema};
 use crate::http::{self, Readiness};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
@@ -35,25 +37,20 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::default());
     let serving = CancellationToken::new();
     http::serve(&config.http.listen, Arc::clone(&readiness), Arc::clone(&metrics), serving.clone()).await?;
-    if let Some(database) = &config.database {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            ready = wait_for_schema(database, &readiness) => ready?,
-        }
-    } else {
-        info!("no [database]: no measured rate, no history and no leader among several scalers");
-    }
-    let aws = service::aws::config().await?;
-    let mut loops = JoinSet::new();
+    let aws = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        prepared = prepare(&config, &readiness) => prepared?,
+    };
     let keeping = CancellationToken::new();
-    let mut keepers = JoinSet::new();
+    let (shared, keeper) = Shared::open(&config, metrics, readiness, &keeping);
+    tokio::select! {
+        // The locks have been asked for, or are about to be: what follows ends at once.
+        () = stop.cancelled() => {}
+        // The first look decides who leads; it must not wait for the keeper's beat.
+        () = shared.asked() => {}
+    }
+    let mut loops = JoinSet::new();
     for pool in config.pools {
-        let leadership = leadership(&pool, config.database.as_ref());
-        if let Some(leadership) = &leadership {
-            // The first look decides who leads; it must not wait for the keeper's beat.
-            leadership.check().await;
-            keepers.spawn(Arc::clone(leadership).keep(keeping.clone()));
-        }
         info!(
             pool = pool.name,
             queues = pool.queue_urls.len(),
@@ -61,19 +58,34 @@ pub async fn run(config: Config) -> Result<(), Failure> {
             pool.max = pool.max,
             "pool started"
         );
-        let store = config.database.clone().map(|database| Store::new(database, APPLICATION_NAME));
-        let shared = Shared { store, leadership, metrics: Arc::clone(&metrics), readiness: Arc::clone(&readiness) };
-        loops.spawn(Controller::new(parts(pool, &aws, shared)?).run(stop.clone()));
+        loops.spawn(Controller::new(shared.parts(pool, &aws)?).run(stop.clone()));
     }
     while let Some(ended) = loops.join_next().await {
         ended.context("a pool's loop ended")?;
     }
     // The locks go last: until here the workers were ours to end.
     keeping.cancel();
-    while keepers.join_next().await.is_some() {}
+    keeper.await.context("the keeper of the leader's session ended")?;
     serving.cancel();
     info!("scaler stopped");
     Ok(())
+}
+
+/// Waits for what the loops need.
+async fn prepare(config: &Config, readiness: &Readiness) -> Result<SdkConfig, Failure> {
+    match &config.database {
+        Some(database) => wait_for_schema(database, readiness).await?,
+        None => info!("no [database]: no measured rate, no history and no leader among several scalers"),
+    }
+    Ok(aws().await?)
+}
+
+/// Returns the configuration of AWS's SDK, which may ask this machine's metadata.
+pub async fn aws() -> anyhow::Result<SdkConfig> {
+    let limit = service::aws::OPERATION;
+    timeout(limit, service::aws::config()).await.unwrap_or_else(|_| {
+        Err(anyhow::anyhow!("AWS's configuration: this machine's metadata did not answer within {limit:?}"))
+    })
 }
 
 /// Does one tick of every pool; returns a line for each.
@@ -88,24 +100,17 @@ pub async fn once(config: Config) -> Result<String, Failure> {
             return Err(Failure::Argument(why));
         }
     }
-    Store::new(database.clone(), APPLICATION_NAME).migrate().await?;
-    let aws = service::aws::config().await?;
+    ensure_schema(database, APPLICATION_NAME).await.map_err(anyhow::Error::from)?;
+    let aws = aws().await?;
+    let keeping = CancellationToken::new();
+    let (shared, keeper) = Shared::open(&config, Arc::default(), Arc::default(), &keeping);
+    shared.asked().await;
     let mut text = String::new();
     for pool in config.pools {
         let name = pool.name.clone();
-        let leadership = leadership(&pool, Some(database));
-        let shared = Shared {
-            store: Some(Store::new(database.clone(), APPLICATION_NAME)),
-            leadership: leadership.clone(),
-            metrics: Arc::default(),
-            readiness: Arc::default(),
-        };
-        let tick = controller::once(parts(pool, &aws, shared)?).await?;
-        if let Some(leadership) = leadership {
-            leadership.release().await;
-        }
-        let line = match tick {
-            Tick::Following => format!("{name}: another scaler leads, nothing done"),
+        let line = match controller::once(shared.parts(pool, &aws)?).await? {
+            Tick::Following(None) => format!("{name}: another scaler leads, nothing done"),
+            Tick::Following(Some(why)) => format!("{name}: nobody can tell who leads ({why}), nothing done"),
             Tick::Decided(decided) => {
                 let outcome = decided.outcome.map(|outcome| format!(" [{outcome}]")).unwrap_or_default();
                 let decision = decided.decision;
@@ -114,10 +119,12 @@ pub async fn once(config: Config) -> Result<String, Failure> {
         };
         let _ = writeln!(text, "{}", terminal::line(&line));
     }
+    keeping.cancel();
+    keeper.await.context("the keeper of the leader's session ended")?;
     Ok(text)
 }
 
-/// What a pool's loop shares with the others, or has of its own beside workers and queues.
+/// What the pools' loops share.
 struct Shared {
     store: Option<Store>,
     leadership: Option<Arc<Leadership>>,
@@ -125,40 +132,68 @@ struct Shared {
     readiness: Arc<Readiness>,
 }
 
-fn parts(pool: Pool, aws: &SdkConfig, shared: Shared) -> Result<Parts<AnyPool, SqsQueues>, ConfigError> {
-    Ok(Parts {
-        queue: SqsQueues::new(aws, pool.queue_urls.clone()),
-        workers: AnyPool::open(&pool, aws)?,
-        pool,
-        store: shared.store,
-        leadership: shared.leadership,
-        metrics: shared.metrics,
-        readiness: shared.readiness,
-        identity: Identity { host: processes::host(), pid: std::process::id() },
-    })
+impl Shared {
+    /// Connects nothing yet but the leader's session, which is kept until `keeping` is cancelled.
+    fn open(
+        config: &Config,
+        metrics: Arc<Metrics>,
+        readiness: Arc<Readiness>,
+        keeping: &CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
+        let names: Vec<String> = config.pools.iter().map(|pool| pool.name.clone()).collect();
+        let leadership = config
+            .database
+            .clone()
+            .map(|database| Arc::new(Leadership::new(database, APPLICATION_NAME, names, &processes::host())));
+        // Each loop says how long its pool gives the database.
+        let store = config.database.clone().map(|database| Store::new(database, APPLICATION_NAME, STATEMENT_TIMEOUT));
+        let (kept, stop) = (leadership.clone(), keeping.clone());
+        let keeper = tokio::spawn(async move {
+            if let Some(leadership) = kept {
+                leadership.keep(stop).await;
+            }
+        });
+        (Self { store, leadership, metrics, readiness }, keeper)
+    }
+
+    /// Returns once the server was asked who leads.
+    async fn asked(&self) {
+        if let Some(leadership) = &self.leadership {
+            leadership.asked().await;
+        }
+    }
+
+    fn parts(&self, pool: Pool, aws: &SdkConfig) -> Result<Parts<AnyPool, SqsQueues>, ConfigError> {
+        Ok(Parts {
+            queue: SqsQueues::new(aws, pool.queue_urls.clone(), pool.limits()),
+            workers: AnyPool::open(&pool, aws)?,
+            pool,
+            store: self.store.clone(),
+            leadership: self.leadership.clone(),
+            metrics: Arc::clone(&self.metrics),
+            readiness: Arc::clone(&self.readiness),
+            identity: Identity { host: processes::host(), pid: std::process::id() },
+        })
+    }
 }
 
-fn leadership(pool: &Pool, database: Option<&Database>) -> Option<Arc<Leadership>> {
-    database.map(|database| Arc::new(Leadership::new(&pool.name, &processes::host(), database.clone())))
-}
-
-/// Checks that every pool has what is needed to run it.
+/// Checks that every pool has what is needed to run it, and that the database's URL is one.
 fn check_runnable(config: &Config) -> Result<(), ConfigError> {
+    config.check_database()?;
     config.pools.iter().try_for_each(|pool| pool.check_runnable().map(|_| ()))
 }
 
 /// Waits for the database and brings the schema up to date.
 async fn wait_for_schema(database: &Database, readiness: &Readiness) -> Result<(), Failure> {
-    let mut store = Store::new(database.clone(), APPLICATION_NAME);
     let mut waiting = false;
     loop {
-        match store.migrate().await {
+        match ensure_schema(database, APPLICATION_NAME).await {
             Ok(()) => {
                 readiness.note("database", Ok(()));
                 return Ok(());
             }
-            Err(error) if is_lasting(&error) => return Err(error.into()),
-            Err(error) => {
+            Err(SchemaError::Refused(error)) => return Err(error.into()),
+            Err(SchemaError::Unreachable(error)) => {
                 readiness.note("database", Err(format!("{error:#}")));
                 if !std::mem::replace(&mut waiting, true) {
                     warn!(error = format!("{error:#}"), "the database is out of reach, waiting for it");
@@ -167,15 +202,6 @@ async fn wait_for_schema(database: &Database, readiness: &Readiness) -> Result<(
             }
         }
     }
-}
-
-/// Whether waiting does not mend an error: a URL that is none, a schema this role may not change.
-fn is_lasting(error: &anyhow::Error) -> bool {
-    let text = format!("{error:#}");
-    error.is::<ConfigError>()
-        || ["database.url", "migrations behind", "lacks the USAGE right", "apply migrations"]
-            .iter()
-            .any(|known| text.contains(known))
 }
 
 /// Cancels `stop` on SIGTERM and SIGINT; a second one ends the process at once and leaves the workers draining.

@@ -98,10 +98,17 @@ proptest! {
     }
 
     #[test]
-    fn unknown_depth_never_shrinks_the_pool(policy in policies(), past in histories(), last in observations()) {
+    fn unknown_depth_never_shrinks_the_pool(
+        policy in policies(),
+        past in histories(),
+        last in observations(),
+        known in prop::option::of(depths()),
+    ) {
         let (state, now) = live_through(&policy, &past);
         let seen = Observation {
-            queue: Err("SQS did not answer".to_owned()),
+            // Some queues may be known.
+            queue_unread: known.map(|_| "SQS did not answer".to_owned()),
+            queue: known.ok_or_else(|| "SQS did not answer".to_owned()),
             sink: Sink { healthy: Some(true), ..Sink::default() },
             completions: Some(vec![Completion { ended_at: at(now), duration_secs: 1.0, ok: true }]),
             ..last

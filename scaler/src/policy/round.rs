@@ -64,14 +64,16 @@ impl<'a> Round<'a> {
         let settle_secs = start_up_secs + SETTLE_SECS;
 
         let depth = seen.queue.as_ref().ok();
+        // What is missing from a sum would look as if it had gone away.
+        let whole = depth.filter(|_| seen.queue_unread.is_none());
         let per_message = seen.objects_per_message.unwrap_or(1.0).max(1.0);
-        let backlog = depth.map(|depth| (depth.visible as f64 + depth.in_flight as f64) * per_message);
+        let backlog = whole.map(|depth| (depth.visible as f64 + depth.in_flight as f64) * per_message);
         state.arrivals.absorb(completions, backlog, now);
-        if let Some(depth) = depth {
+        if let Some(depth) = depth.filter(|depth| whole.is_some() || depth.visible > 0) {
             state.wake.absorb(depth, live, !completions.is_empty(), now);
         }
         state.quiet.absorb(seen, now);
-        state.stale.absorb(depth.is_some(), now);
+        state.stale.absorb(whole.is_some(), now);
         state.sink.absorb(seen, secs, job_secs, now);
         if live == 0 {
             state.progress = Default::default();
@@ -95,7 +97,7 @@ impl<'a> Round<'a> {
         inputs.arrivals_per_sec = arrivals_per_sec;
         inputs.slots_per_worker = slots_per_worker;
         inputs.start_up_secs = start_up_secs;
-        inputs.stale_secs = if depth.is_some() { 0.0 } else { state.stale.secs(now) };
+        inputs.stale_secs = if whole.is_some() { 0.0 } else { state.stale.secs(now) };
         Self {
             policy,
             seen,
@@ -114,11 +116,15 @@ impl<'a> Round<'a> {
 
     /// Returns the decision.
     pub fn decide(mut self) -> Decision {
-        let verdict = match &self.seen.queue {
-            Ok(depth) => self.with_counters(depth),
-            Err(why) => self.without_counters(why),
+        let verdict = match (&self.seen.queue, &self.seen.queue_unread) {
+            (Ok(depth), None) => self.with_counters(depth),
+            (Ok(depth), Some(why)) => self.with_some_counters(depth, why),
+            (Err(why), _) => self.without_counters(why),
         };
-        let verdict = self.protect(verdict);
+        let verdict = match &self.seen.pool_unread {
+            Some(why) => self.without_pool(why),
+            None => self.protect(verdict),
+        };
         let verdict = self.bound(verdict);
         self.inputs.proven = self.state.gate.proven(self.policy.initial_proven);
         self.inputs.sink_cap = self.state.sink.cap();
@@ -151,7 +157,9 @@ impl<'a> Round<'a> {
         if zero::looks_empty(self.seen, depth) {
             demand.workers = 0;
         }
-        self.state.window.push(demand.workers, self.now);
+        if self.seen.queue_unread.is_none() {
+            self.state.window.push(demand.workers, self.now);
+        }
         self.inputs.want = Some(demand.workers);
         self.inputs.want_window_max = Some(self.state.window.max());
         self.inputs.age_secs = demand.age_secs;
@@ -325,6 +333,17 @@ impl<'a> Round<'a> {
         }
         let reason = if max > want { Reason::ShrinkWindow } else { self.own_reason() };
         Verdict::new(max, reason, format!("{need}, and {max} at most in the last {}", words::secs(covered)))
+    }
+
+    /// Grows for what could be counted; whether the pool may shrink, only all of the queues can say.
+    fn with_some_counters(&mut self, depth: &QueueDepth, why: &str) -> Verdict {
+        let verdict = self.with_counters(depth);
+        if verdict.desired > self.live { verdict } else { self.without_counters(why) }
+    }
+
+    /// Holds what was seen last: nobody can be started beside workers that cannot be seen, and nobody ended.
+    fn without_pool(&self, why: &str) -> Verdict {
+        Verdict::new(self.live, Reason::StaleMetrics, format!("the pool cannot be seen ({why})"))
     }
 
     fn without_counters(&mut self, why: &str) -> Verdict {

@@ -557,3 +557,56 @@ fn state_survives_json() {
     restarted.now = story.now;
     assert_eq!(restarted.tick(10.0), story.tick(10.0));
 }
+
+#[test]
+fn queue_that_cannot_be_counted_keeps_the_pool_from_shrinking_and_not_from_growing() {
+    let named = "1 of 2 queues: there is no queue b";
+    let mut story = Story::backlog(10, 4).depth(500, 0);
+    story.seen.queue_unread = Some(named.to_owned());
+    let decision = story.tick(0.0);
+    check(&decision, 50, Reason::Backlog);
+    assert_eq!(decision.inputs.queue_error.as_deref(), Some(named));
+    // The other queue's messages need fewer than there are; those nobody can count may need the rest.
+    let mut story = Story::backlog(10, 4).depth(10, 0);
+    story.seen.queue_unread = Some(named.to_owned());
+    story.seen.last_worker_empty_polls = Some(1);
+    let decision = story.run(600);
+    check(&decision, 4, Reason::StaleMetrics);
+    assert!(decision.explain.contains("no queue b"), "{}", decision.explain);
+    assert_eq!(decision.inputs.queue.map(|depth| depth.visible), Some(10));
+    // What was wanted of a part says nothing about the whole.
+    story.seen.queue_unread = None;
+    check(&story.tick(10.0), 4, Reason::ShrinkWindow);
+}
+
+#[test]
+fn queue_that_cannot_be_counted_wakes_nobody_and_the_others_do() {
+    let mut story = Story::backlog(10, 0).depth(0, 0);
+    story.seen.queue_unread = Some("1 of 2 queues: no answer".to_owned());
+    check(&story.tick(0.0), 0, Reason::StaleMetrics);
+    story.queue(50, 0);
+    check(&story.tick(10.0), 5, Reason::Backlog);
+}
+
+#[test]
+fn queue_without_counters_is_never_known_to_be_empty() {
+    let mut story = Story::deadline(0).pool(0, 1, 0, 0).depth(0, 0);
+    story.seen.last_worker_empty_polls = Some(9);
+    story.seen.queue_unread = Some("1 of 2 queues: no answer".to_owned());
+    check(&story.run(1200), 1, Reason::StaleMetrics);
+    story.seen.queue_unread = None;
+    assert_eq!(story.tick(10.0).desired, 1, "one reading of all is not enough");
+    assert_eq!(story.run(130).desired, 0);
+}
+
+#[test]
+fn pool_that_cannot_be_seen_is_held_at_what_was_seen_last() {
+    let mut story = Story::backlog(10, 4).depth(500, 0);
+    story.seen.pool_unread = Some("describe the group: no answer".to_owned());
+    let decision = story.tick(0.0);
+    check(&decision, 4, Reason::StaleMetrics);
+    assert!(decision.explain.contains("describe the group: no answer"), "{}", decision.explain);
+    assert!(decision.inputs.pool_error.is_some());
+    story.queue(0, 0);
+    check(&story.run(600), 4, Reason::StaleMetrics);
+}

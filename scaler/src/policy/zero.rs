@@ -44,17 +44,18 @@ impl Quiet {
         if active || self.active_at.is_none() {
             self.active_at = Some(now);
         }
+        let is_whole = seen.queue_unread.is_none();
         match &seen.queue {
-            Ok(depth) if depth.visible == 0 => {
+            Ok(depth) if depth.visible == 0 && is_whole => {
                 self.zero_readings = self.zero_readings.saturating_add(1);
                 self.zero_since.get_or_insert(now);
             }
-            // A reading that failed neither confirms nor denies.
-            Err(_) => {}
-            Ok(_) => {
+            Ok(depth) if depth.visible > 0 => {
                 self.zero_readings = 0;
                 self.zero_since = None;
             }
+            // A reading that failed neither confirms nor denies.
+            _ => {}
         }
     }
 

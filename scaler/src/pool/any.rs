@@ -46,17 +46,20 @@ macro_rules! with {
 impl AnyPool {
     /// Prepares a pool's workers; nothing is called yet.
     pub fn open(pool: &Pool, aws: &SdkConfig) -> Result<Self, ConfigError> {
+        let limits = pool.limits();
+        let aws = &limits.aws(aws, false);
         Ok(match pool.check_runnable()?.clone() {
             WorkersKind::Asg { group } => Self::Asg(AutoScalingGroup::new(aws, group)),
             WorkersKind::Processes { command, env, directory, log_directory } => {
-                Self::Processes(Processes::new(Settings { command, env, directory, log_directory }, pool.mark()))
+                let settings = Settings { command, env, directory, log_directory };
+                Self::Processes(Processes::new(settings, pool.mark(), limits.call()))
             }
             WorkersKind::DryRun {} => Self::DryRun(DryRun::default()),
             #[cfg(feature = "ecs")]
             WorkersKind::Ecs { cluster, service } => Self::Ecs(EcsService::new(aws, cluster, service)),
             #[cfg(feature = "kubernetes")]
             WorkersKind::Kubernetes { namespace, deployment } => {
-                Self::Kubernetes(KubernetesDeployment::new(namespace, deployment))
+                Self::Kubernetes(KubernetesDeployment::new(namespace, deployment, limits.call()))
             }
             #[cfg(not(feature = "ecs"))]
             kind @ WorkersKind::Ecs { .. } => return Err(pool.not_built_in(&kind)),
@@ -71,8 +74,8 @@ impl WorkerPool for AnyPool {
         with!(self, pool => pool.members().await)
     }
 
-    async fn apply(&mut self, plan: &Plan) -> Applied {
-        with!(self, pool => pool.apply(plan).await)
+    async fn carry_out(&mut self, plan: &Plan, applied: &mut Applied) {
+        with!(self, pool => pool.carry_out(plan, applied).await)
     }
 
     fn abilities(&self) -> Abilities {

@@ -6,7 +6,9 @@
 
 use anyhow::Context;
 use aws_sdk_autoscaling::Client;
+use aws_sdk_autoscaling::config::Builder;
 use aws_sdk_autoscaling::types::LifecycleState;
+use service::aws::SilenceIsFinal;
 
 use super::others::Others;
 use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool};
@@ -31,10 +33,17 @@ impl AutoScalingGroup {
     /// Names the group.
     pub fn new(config: &aws_config::SdkConfig, group: String) -> Self {
         let others = Others::of("the group's desired capacity", &group);
-        Self { client: Client::new(config), group, seen: None, others }
+        // A call that was not answered may have been carried out, so the next look comes before the next try.
+        let config = Builder::from(config).retry_classifier(SilenceIsFinal).build();
+        Self { client: Client::from_conf(config), group, seen: None, others }
     }
 
-    async fn terminate(&self, id: &str, decrement: bool) -> anyhow::Result<()> {
+    /// Ends an instance; lowers the capacity with it unless the group is to replace it.
+    async fn terminate(&mut self, id: &str, decrement: bool) -> anyhow::Result<()> {
+        let desired = self.seen.map(|seen| seen.desired - i32::from(decrement));
+        if let Some(desired) = desired {
+            self.others.attempt(desired);
+        }
         self.client
             .terminate_instance_in_auto_scaling_group()
             .instance_id(id)
@@ -42,10 +51,12 @@ impl AutoScalingGroup {
             .send()
             .await
             .with_context(|| format!("end instance {id}"))?;
+        self.note_desired(desired);
         Ok(())
     }
 
-    async fn set_desired(&self, desired: i32) -> anyhow::Result<()> {
+    async fn set_desired(&mut self, desired: i32) -> anyhow::Result<()> {
+        self.others.attempt(desired);
         self.client
             .set_desired_capacity()
             .auto_scaling_group_name(&self.group)
@@ -54,7 +65,19 @@ impl AutoScalingGroup {
             .send()
             .await
             .with_context(|| format!("set the desired capacity of group {} to {desired}", self.group))?;
+        self.note_desired(Some(desired));
         Ok(())
+    }
+
+    fn note_desired(&mut self, desired: Option<i32>) {
+        if let (Some(seen), Some(desired)) = (&mut self.seen, desired) {
+            seen.desired = desired;
+            self.others.expect(desired);
+        }
+    }
+
+    fn desired(&self) -> i32 {
+        self.seen.map_or(0, |seen| seen.desired)
     }
 
     async fn describe(&self) -> anyhow::Result<aws_sdk_autoscaling::types::AutoScalingGroup> {
@@ -105,51 +128,48 @@ impl WorkerPool for AutoScalingGroup {
         })
     }
 
-    async fn apply(&mut self, plan: &Plan) -> Applied {
-        let mut applied = Applied::default();
-        let Some(mut group) = self.seen else {
+    async fn carry_out(&mut self, plan: &Plan, applied: &mut Applied) {
+        let Some(Seen { min, max, .. }) = self.seen else {
             applied.problems.push("the group has not been seen yet".to_owned());
-            return applied;
+            return;
         };
         let mut start = i32::try_from(plan.start).unwrap_or(i32::MAX);
         for id in &plan.replace {
             // At its minimum the group fills the gap itself; elsewhere the new capacity below does.
-            let decrement = group.desired > group.min;
+            let decrement = self.desired() > min;
             match self.terminate(id, decrement).await {
-                Ok(()) if decrement => group.desired -= 1,
+                Ok(()) if decrement => {}
                 Ok(()) => start -= i32::from(start > 0),
-                Err(error) => {
-                    applied.problems.push(format!("{error:#}"));
-                    continue;
-                }
+                Err(error) => match applied.go_on_after(&error) {
+                    true => continue,
+                    false => return,
+                },
             }
             applied.ended.push(id.clone());
         }
         for id in if self.others.raised() { &[] } else { plan.end.as_slice() } {
-            if group.desired <= group.min {
-                applied.problems.push(format!("the group's minimum is {}", group.min));
+            if self.desired() <= min {
+                applied.problems.push(format!("the group's minimum is {min}"));
                 break;
             }
             match self.terminate(id, true).await {
-                Ok(()) => {
-                    group.desired -= 1;
-                    applied.ended.push(id.clone());
-                }
-                Err(error) => applied.problems.push(format!("{error:#}")),
+                Ok(()) => applied.ended.push(id.clone()),
+                Err(error) => match applied.go_on_after(&error) {
+                    true => {}
+                    false => return,
+                },
             }
         }
         if start > 0 && !self.others.lowered() {
-            let target = group.desired.saturating_add(start);
-            let allowed = target.min(group.max);
+            let desired = self.desired();
+            let target = desired.saturating_add(start);
+            let allowed = target.min(max);
             if allowed < target {
-                applied.problems.push(format!("the group's maximum is {}", group.max));
+                applied.problems.push(format!("the group's maximum is {max}"));
             }
-            if allowed > group.desired {
+            if allowed > desired {
                 match self.set_desired(allowed).await {
-                    Ok(()) => {
-                        applied.started = u32::try_from(allowed - group.desired).unwrap_or(0);
-                        group.desired = allowed;
-                    }
+                    Ok(()) => applied.started = u32::try_from(allowed - desired).unwrap_or(0),
                     Err(error) => applied.problems.push(format!("{error:#}")),
                 }
             }
@@ -158,9 +178,6 @@ impl WorkerPool for AutoScalingGroup {
             // Lowering the capacity would let the group choose a victim, if an instance has just come up.
             applied.problems.push(format!("{} asked for are awaited before they can be ended", plan.cancel));
         }
-        self.others.expect(group.desired);
-        self.seen = Some(group);
-        applied
     }
 
     fn abilities(&self) -> Abilities {

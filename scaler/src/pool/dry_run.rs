@@ -11,13 +11,13 @@ impl WorkerPool for DryRun {
         Ok(Members::default())
     }
 
-    async fn apply(&mut self, plan: &Plan) -> Applied {
+    async fn carry_out(&mut self, plan: &Plan, applied: &mut Applied) {
         let change = match (plan.start, plan.fewer) {
-            (0, 0) => return Applied::default(),
+            (0, 0) => return,
             (0, fewer) => format!("dry run: would end {fewer}"),
             (more, _) => format!("dry run: would start {more}"),
         };
-        Applied { problems: vec![change], ..Applied::default() }
+        applied.problems.push(change);
     }
 
     fn abilities(&self) -> Abilities {

@@ -126,6 +126,7 @@ impl EcsService {
     }
 
     async fn set_desired(&mut self, desired: i32) -> anyhow::Result<()> {
+        self.others.attempt(desired);
         self.api.set_desired(desired).await?;
         self.others.expect(desired);
         if let Some(seen) = &mut self.seen {
@@ -150,18 +151,20 @@ impl WorkerPool for EcsService {
         Ok(members)
     }
 
-    async fn apply(&mut self, plan: &Plan) -> Applied {
-        let mut applied = Applied::default();
+    async fn carry_out(&mut self, plan: &Plan, applied: &mut Applied) {
         let Some(seen) = &self.seen else {
             applied.problems.push("the service has not been seen yet".to_owned());
-            return applied;
+            return;
         };
         let desired = seen.desired;
         for id in &plan.replace {
             match self.api.stop(id).await {
                 Ok(true) => applied.ended.push(id.clone()),
                 Ok(false) => {}
-                Err(error) => applied.problems.push(format!("{error:#}")),
+                Err(error) => match applied.go_on_after(&error) {
+                    true => {}
+                    false => return,
+                },
             }
         }
         let more = growth(plan, applied.ended.len(), &self.others);
@@ -169,7 +172,7 @@ impl WorkerPool for EcsService {
             let target = i32::try_from(i64::from(desired) + more).unwrap_or(i32::MAX);
             if let Err(error) = self.set_desired(target).await {
                 applied.problems.push(format!("{error:#}"));
-                return applied;
+                return;
             }
         }
         if !self.others.lowered() {
@@ -178,11 +181,10 @@ impl WorkerPool for EcsService {
         }
         let fewer = if self.others.raised() { 0 } else { plan.end.len() as u64 + u64::from(plan.cancel) };
         if (more < 0 || fewer > 0)
-            && let Err(error) = self.lower(plan, (-more).max(0), &mut applied).await
+            && let Err(error) = self.lower(plan, (-more).max(0), applied).await
         {
             applied.problems.push(format!("nobody was ended: {error:#}"));
         }
-        applied
     }
 
     fn abilities(&self) -> Abilities {

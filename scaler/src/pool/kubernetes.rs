@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::count::{growth, mark_surplus, n_present};
 use super::others::Others;
 use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool};
-use api::{Api, Scale};
+use api::{Api, Place, Scale};
 use order::Pod;
 
 /// What it costs to delete a pod that was chosen, one that may go as well, and one that must stay.
@@ -52,13 +52,15 @@ struct Seen {
 impl KubernetesDeployment {
     /// Names the Deployment; where the API server is, and the namespace when none is given, is found out as `kubectl`
     /// does, or from the pod's service account.
-    pub fn new(namespace: Option<String>, deployment: String) -> Self {
-        Self::on(Api::new(namespace, deployment))
+    ///
+    /// A call may take so long.
+    pub fn new(namespace: Option<String>, deployment: String, limit: Duration) -> Self {
+        Self::on(Api::new(Place::Found, namespace, deployment, limit))
     }
 
     /// Names the Deployment on a given server.
-    pub fn with_client(client: kube::Client, namespace: &str, deployment: String) -> Self {
-        Self::on(Api::with_client(client, namespace, deployment))
+    pub fn at(server: kube::Config, namespace: &str, deployment: String, limit: Duration) -> Self {
+        Self::on(Api::new(Place::Given(Box::new(server)), Some(namespace.to_owned()), deployment, limit))
     }
 
     fn on(api: Api) -> Self {
@@ -118,7 +120,7 @@ impl KubernetesDeployment {
     }
 
     /// Says what it costs to delete each pod; returns whether that was news.
-    async fn write_costs(&self, plan: &Plan, pods: &mut [Pod]) -> anyhow::Result<bool> {
+    async fn write_costs(&mut self, plan: &Plan, pods: &mut [Pod]) -> anyhow::Result<bool> {
         let mut is_news = false;
         for pod in pods {
             let cost = match &pod.name {
@@ -136,6 +138,7 @@ impl KubernetesDeployment {
     }
 
     async fn set_replicas(&mut self, replicas: i32) -> anyhow::Result<()> {
+        self.others.attempt(replicas);
         self.api.set_replicas(replicas).await?;
         self.others.expect(replicas);
         if let Some(seen) = &mut self.seen {
@@ -168,18 +171,20 @@ impl WorkerPool for KubernetesDeployment {
         Ok(Members { members, requested, most: None, fewest: 0, note })
     }
 
-    async fn apply(&mut self, plan: &Plan) -> Applied {
-        let mut applied = Applied::default();
+    async fn carry_out(&mut self, plan: &Plan, applied: &mut Applied) {
         let Some(seen) = &self.seen else {
             applied.problems.push("the Deployment has not been seen yet".to_owned());
-            return applied;
+            return;
         };
         let replicas = seen.replicas;
         for id in &plan.replace {
             match self.api.delete(id).await {
                 Ok(true) => applied.ended.push(id.clone()),
                 Ok(false) => {}
-                Err(error) => applied.problems.push(format!("{error:#}")),
+                Err(error) => match applied.go_on_after(&error) {
+                    true => {}
+                    false => return,
+                },
             }
         }
         let more = growth(plan, applied.ended.len(), &self.others);
@@ -187,7 +192,7 @@ impl WorkerPool for KubernetesDeployment {
             let target = i32::try_from(i64::from(replicas) + more).unwrap_or(i32::MAX);
             if let Err(error) = self.set_replicas(target).await {
                 applied.problems.push(format!("{error:#}"));
-                return applied;
+                return;
             }
         }
         if !self.others.lowered() {
@@ -196,11 +201,10 @@ impl WorkerPool for KubernetesDeployment {
         }
         let fewer = if self.others.raised() { 0 } else { plan.end.len() as u64 + u64::from(plan.cancel) };
         if (more < 0 || fewer > 0)
-            && let Err(error) = self.lower(plan, (-more).max(0), &mut applied).await
+            && let Err(error) = self.lower(plan, (-more).max(0), applied).await
         {
             applied.problems.push(format!("nobody was ended: {error:#}"));
         }
-        applied
     }
 
     fn abilities(&self) -> Abilities {

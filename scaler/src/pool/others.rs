@@ -9,6 +9,10 @@ use tracing::warn;
 /// Longer: a forgotten change costs more; shorter: the two fight.
 const LEAVE_ALONE: Duration = Duration::from_secs(600);
 
+/// For how long a change whose answer did not come may still show.
+/// Longer: another hand's change is taken for ours; shorter: our own for another hand's.
+const IN_DOUBT: Duration = Duration::from_secs(120);
+
 /// Watches one number that others may set too.
 #[derive(Debug)]
 pub struct Others {
@@ -18,6 +22,8 @@ pub struct Others {
     name: String,
     /// The number after our own last change.
     expected: Option<i32>,
+    /// What a change of ours would have made of it whose answer did not come.
+    in_doubt: Option<(i32, Instant)>,
     foreign: Option<Foreign>,
 }
 
@@ -32,17 +38,24 @@ struct Foreign {
 impl Others {
     /// Begins to watch a number.
     pub fn of(what: &'static str, name: &str) -> Self {
-        Self { what, name: name.to_owned(), expected: None, foreign: None }
+        Self { what, name: name.to_owned(), expected: None, in_doubt: None, foreign: None }
+    }
+
+    /// Takes note of a change we are about to make, which may be carried out though no answer comes.
+    pub fn attempt(&mut self, number: i32) {
+        self.in_doubt = Some((number, Instant::now()));
     }
 
     /// Takes note of our own change.
     pub fn expect(&mut self, number: i32) {
         self.expected = Some(number);
+        self.in_doubt = None;
     }
 
     /// Notices a number that is neither what we set nor what was there when we came, and says so while it is left alone.
     pub fn notice(&mut self, found: i32) -> Option<String> {
-        if let Some(expected) = self.expected.filter(|expected| *expected != found) {
+        let may_be_ours = self.in_doubt.is_some_and(|(number, at)| number == found && at.elapsed() < IN_DOUBT);
+        if let Some(expected) = self.expected.filter(|expected| *expected != found && !may_be_ours) {
             warn!(
                 pool.workers = self.name,
                 pool.expected = expected,
@@ -76,6 +89,19 @@ impl Others {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_of_ours_that_was_not_answered_is_no_other_hand() {
+        let mut others = Others::of("the number", "importers");
+        others.notice(3);
+        others.attempt(5);
+        assert_eq!(others.notice(3), None, "not carried out, or not yet");
+        assert_eq!(others.notice(5), None, "carried out");
+        assert!(others.notice(4).is_some());
+        others.attempt(6);
+        others.expect(6);
+        assert!(others.notice(4).is_some(), "an answer settles it");
+    }
 
     #[test]
     fn another_hand_is_noticed_and_our_own_is_not() {

@@ -5,18 +5,22 @@
 //! the children of the one before, also one that was started a moment before
 //! its parent was killed, and nobody is counted twice.
 
+mod patient;
 mod proc;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::process::Signal;
 use tokio::process::{Child, Command};
 use tracing::{info, warn};
 
 use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool};
+use patient::Patient;
 use proc::{Proc, ProcessId};
 
 /// The variable that marks a child with its pool.
@@ -27,12 +31,12 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(150);
 
 /// Workers of one pool on this machine.
 pub struct Processes {
-    command: Vec<String>,
-    env: BTreeMap<String, String>,
-    directory: Option<PathBuf>,
-    log_directory: Option<PathBuf>,
+    settings: Arc<Settings>,
     mark: String,
     host: String,
+    /// What may block a thread: reading `/proc`, and starting from a file system that does not answer.
+    looking: Patient<anyhow::Result<Vec<Proc>>>,
+    starting: Patient<anyhow::Result<Child>>,
     /// Children this process started itself and has to reap.
     children: HashMap<ProcessId, Child>,
     /// Everyone seen at the last look.
@@ -55,15 +59,15 @@ pub struct Settings {
 }
 
 impl Processes {
-    /// Prepares a pool; `mark` tells its children from all other processes of this machine.
-    pub fn new(settings: Settings, mark: String) -> Self {
+    /// Prepares a pool; `mark` tells its children from all other processes of this machine. A look at them, or a start,
+    /// may take so long.
+    pub fn new(settings: Settings, mark: String, limit: Duration) -> Self {
         Self {
-            command: settings.command,
-            env: settings.env,
-            directory: settings.directory,
-            log_directory: settings.log_directory,
+            settings: Arc::new(settings),
             mark,
             host: host(),
+            looking: Patient::new("this machine's /proc", limit),
+            starting: Patient::new("the start of a process", limit),
             children: HashMap::new(),
             known: BTreeSet::new(),
             leaving: BTreeSet::new(),
@@ -73,8 +77,9 @@ impl Processes {
     /// Returns the processes that carry the mark.
     ///
     /// A wrapper that did not replace itself by its program carries it too; the program is its child, and the worker.
-    fn look(&mut self) -> anyhow::Result<Vec<Proc>> {
-        let marked = proc::marked(MARK_VARIABLE, &self.mark)?;
+    async fn look(&mut self) -> anyhow::Result<Vec<Proc>> {
+        let mark = self.mark.clone();
+        let marked = self.looking.run(move || proc::marked(MARK_VARIABLE, &mark)).await??;
         let parents: BTreeSet<i32> = marked.iter().map(|process| process.parent).collect();
         Ok(marked.into_iter().filter(|process| !parents.contains(&process.id.pid)).collect())
     }
@@ -97,28 +102,9 @@ impl Processes {
         });
     }
 
-    fn start(&mut self) -> anyhow::Result<ProcessId> {
-        let Some((program, arguments)) = self.command.split_first() else { bail!("`command` names no program") };
-        let mut command = Command::new(resolve(program));
-        command
-            .args(arguments)
-            .envs(&self.env)
-            .env(MARK_VARIABLE, &self.mark)
-            // A Ctrl-C is for the scaler, which ends its children in order.
-            .process_group(0)
-            .stdin(Stdio::null());
-        if let Some(directory) = &self.directory {
-            command.current_dir(directory);
-        }
-        if let Some(directory) = &self.log_directory {
-            std::fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
-            let name = format!("worker-{}.log", chrono::Utc::now().format("%Y%m%dT%H%M%S%.3f"));
-            let path = directory.join(name);
-            let file = std::fs::File::options().create(true).append(true).open(&path);
-            let file = file.with_context(|| format!("open {}", path.display()))?;
-            command.stdout(file.try_clone().context("share the log file")?).stderr(file);
-        }
-        let child = command.spawn().with_context(|| format!("start {program}"))?;
+    async fn start(&mut self) -> anyhow::Result<ProcessId> {
+        let (settings, mark) = (Arc::clone(&self.settings), self.mark.clone());
+        let child = self.starting.run(move || spawn(&settings, &mark)).await??;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).context("the worker ended at once")?;
         let id = proc::id_of(pid).context("the worker ended at once")?;
         self.children.insert(id, child);
@@ -127,17 +113,17 @@ impl Processes {
     }
 
     /// Asks a process to finish what it has and go; once, since a second signal ends it at once.
-    async fn drain(&mut self, id: ProcessId) -> anyhow::Result<()> {
+    fn drain(&mut self, id: ProcessId) -> anyhow::Result<()> {
         if self.leaving.insert(id) {
-            proc::signal(id, "TERM").await?;
+            proc::signal(id, Signal::TERM)?;
         }
         Ok(())
     }
 
     async fn drain_all(&mut self) {
-        let Ok(processes) = self.look() else { return };
+        let Ok(processes) = self.look().await else { return };
         for process in processes {
-            if let Err(error) = self.drain(process.id).await {
+            if let Err(error) = self.drain(process.id) {
                 warn!(worker.pid = process.id.pid, error = format!("{error:#}"), "could not drain a worker process");
             }
         }
@@ -147,7 +133,7 @@ impl Processes {
 impl WorkerPool for Processes {
     async fn members(&mut self) -> anyhow::Result<Members> {
         self.reap();
-        let seen = self.look()?;
+        let seen = self.look().await?;
         let alive: BTreeSet<ProcessId> = seen.iter().map(|process| process.id).collect();
         self.leaving.retain(|id| alive.contains(id));
         self.known = alive;
@@ -161,20 +147,18 @@ impl WorkerPool for Processes {
         Ok(Members { members: seen.iter().map(member).collect(), ..Members::default() })
     }
 
-    async fn apply(&mut self, plan: &Plan) -> Applied {
-        let mut applied = Applied::default();
-        for (ids, name) in [(&plan.replace, "KILL"), (&plan.end, "TERM")] {
-            for text in ids {
-                let Some(id) = self.known.iter().copied().find(|id| id.to_string() == *text) else { continue };
-                let done = if name == "TERM" { self.drain(id).await } else { proc::signal(id, name).await };
-                match done {
-                    Ok(()) => applied.ended.push(text.clone()),
-                    Err(error) => applied.problems.push(format!("{error:#}")),
-                }
-            }
+    async fn carry_out(&mut self, plan: &Plan, applied: &mut Applied) {
+        let known = |pool: &Self, text: &String| pool.known.iter().copied().find(|id| id.to_string() == *text);
+        for text in &plan.replace {
+            let Some(id) = known(self, text) else { continue };
+            applied.note_ended(text, proc::signal(id, Signal::KILL));
+        }
+        for text in &plan.end {
+            let Some(id) = known(self, text) else { continue };
+            applied.note_ended(text, self.drain(id));
         }
         for _ in 0..plan.start {
-            match self.start() {
+            match self.start().await {
                 Ok(id) => {
                     applied.started += 1;
                     applied.started_ids.push(id.to_string());
@@ -186,7 +170,6 @@ impl WorkerPool for Processes {
                 }
             }
         }
-        applied
     }
 
     fn abilities(&self) -> Abilities {
@@ -201,7 +184,7 @@ impl WorkerPool for Processes {
     async fn close(&mut self) {
         self.drain_all().await;
         let deadline = tokio::time::Instant::now() + CLOSE_LIMIT;
-        while self.look().is_ok_and(|left| !left.is_empty()) && tokio::time::Instant::now() < deadline {
+        while tokio::time::Instant::now() < deadline && self.look().await.is_ok_and(|left| !left.is_empty()) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             self.reap();
         }
@@ -209,19 +192,45 @@ impl WorkerPool for Processes {
     }
 
     async fn check(&mut self) -> anyhow::Result<Vec<Remark>> {
-        let Some(program) = self.command.first() else { bail!("`command` names no program") };
+        let settings = Arc::clone(&self.settings);
+        let Some(program) = settings.command.first() else { bail!("`command` names no program") };
         let path = resolve(program);
         let found = if path.components().count() > 1 { path.is_file() } else { in_path(program).is_some() };
         if !found {
             bail!("the program {program} is neither in PATH nor beside the scaler; give `command` its path");
         }
-        if let Some(directory) = self.directory.as_ref().filter(|directory| !directory.is_dir()) {
+        if let Some(directory) = settings.directory.as_ref().filter(|directory| !directory.is_dir()) {
             bail!("`directory` {} is no directory; create it", directory.display());
         }
-        let running = self.look()?.len();
-        let command = self.command.join(" ");
-        Ok(vec![Remark::Fine(format!("processes: {command} on {}, {running} running", self.host))])
+        let running = self.look().await?.len();
+        // Not its arguments, which may hold a password.
+        Ok(vec![Remark::Fine(format!("processes: {program} on {}, {running} running", self.host))])
     }
+}
+
+/// Starts a worker. It may block: its file, its directory and its log may be on a file system that does not answer.
+fn spawn(settings: &Settings, mark: &str) -> anyhow::Result<Child> {
+    let Some((program, arguments)) = settings.command.split_first() else { bail!("`command` names no program") };
+    let mut command = Command::new(resolve(program));
+    command
+        .args(arguments)
+        .envs(&settings.env)
+        .env(MARK_VARIABLE, mark)
+        // A Ctrl-C is for the scaler, which ends its children in order.
+        .process_group(0)
+        .stdin(Stdio::null());
+    if let Some(directory) = &settings.directory {
+        command.current_dir(directory);
+    }
+    if let Some(directory) = &settings.log_directory {
+        std::fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+        let name = format!("worker-{}.log", chrono::Utc::now().format("%Y%m%dT%H%M%S%.3f"));
+        let path = directory.join(name);
+        let file = std::fs::File::options().create(true).append(true).open(&path);
+        let file = file.with_context(|| format!("open {}", path.display()))?;
+        command.stdout(file.try_clone().context("share the log file")?).stderr(file);
+    }
+    command.spawn().with_context(|| format!("start {program}"))
 }
 
 /// Returns the program's path: as it is, from PATH, or beside the scaler's own binary.

@@ -7,4 +7,4 @@ SELECT current_setting('max_connections')::bigint AS max_connections,
        count(*) FILTER (WHERE application_name LIKE 'penstock importer%'
                           AND wait_event_type = 'Lock'
                           AND clock_timestamp() - state_change > interval '2 seconds') AS waiting_for_locks
-FROM pg_stat_activity
+FROM pg_catalog.pg_stat_activity

@@ -74,6 +74,11 @@ impl FakeAutoScaling {
         (group.desired, group.ids().len())
     }
 
+    /// Returns host and port.
+    pub fn authority(&self) -> String {
+        self.address.to_string()
+    }
+
     pub fn config(&self) -> SdkConfig {
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())

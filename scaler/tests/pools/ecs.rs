@@ -3,10 +3,11 @@
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ecs::config::{Credentials, SharedCredentialsProvider};
 use penstock_tests::fake::{CLUSTER, Ecs, EcsFault, SERVICE};
+use penstock_tests::http;
 use scaler::pool::ecs::EcsService;
 use scaler::pool::{Members, Phase, Plan, Remark, WorkerPool};
 
-use crate::{Place, conforms, ids, members, size};
+use crate::{Place, QUICK, conforms, goes_silent, ids, members, size};
 
 struct Tasks(Ecs);
 
@@ -70,6 +71,13 @@ fn phases(seen: &Members) -> Vec<Phase> {
 #[tokio::test]
 async fn ecs_service_conforms() {
     conforms(&Tasks::start().await).await;
+}
+
+#[tokio::test]
+async fn ecs_service_goes_silent() {
+    let ecs = Ecs::start().await.unwrap();
+    let open = |url: &str| EcsService::new(&QUICK.aws(&config(url), false), CLUSTER.to_owned(), SERVICE.to_owned());
+    goes_silent(http::authority(&ecs.url()).unwrap(), open, ".UpdateService").await;
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
 //! Pods of a Kubernetes Deployment.
 
-use kube::{Client, Config};
+use std::time::Duration;
+
+use kube::Config;
 use penstock_tests::fake::{DEPLOYMENT, Kubernetes, NAMESPACE};
+use penstock_tests::http;
 use scaler::pool::kubernetes::KubernetesDeployment;
 use scaler::pool::{Members, Phase, Plan, Remark, WorkerPool};
 
-use crate::{Place, conforms, ids, members, size};
+use crate::{LIMIT, Place, QUICK, conforms, goes_silent, ids, members, size};
 
 struct Pods(Kubernetes);
 
@@ -38,8 +41,11 @@ impl Place for Pods {
 }
 
 fn open(kubernetes: &Kubernetes, deployment: &str) -> KubernetesDeployment {
-    let client = Client::try_from(Config::new(kubernetes.url().parse().unwrap())).unwrap();
-    KubernetesDeployment::with_client(client, NAMESPACE, deployment.to_owned())
+    at(&kubernetes.url(), deployment, LIMIT)
+}
+
+fn at(url: &str, deployment: &str, limit: Duration) -> KubernetesDeployment {
+    KubernetesDeployment::at(Config::new(url.parse().unwrap()), NAMESPACE, deployment.to_owned(), limit)
 }
 
 fn start(n: u32) -> Plan {
@@ -58,6 +64,13 @@ fn phases(seen: &Members) -> Vec<Phase> {
 #[tokio::test]
 async fn kubernetes_deployment_conforms() {
     conforms(&Pods::start().await).await;
+}
+
+#[tokio::test]
+async fn kubernetes_deployment_goes_silent() {
+    let kubernetes = Kubernetes::start().await.unwrap();
+    let change = format!("PATCH /apis/apps/v1/namespaces/{NAMESPACE}/deployments/{DEPLOYMENT}/scale");
+    goes_silent(http::authority(&kubernetes.url()).unwrap(), |url| at(url, DEPLOYMENT, QUICK.call()), &change).await;
 }
 
 #[tokio::test]
@@ -252,8 +265,7 @@ async fn kubernetes_part_that_cannot_be_seen_is_an_error_and_never_an_empty_pool
 async fn server_behind_tls_needs_nothing_set_up_by_the_program() {
     let mut config = Config::new("https://127.0.0.1:1".parse().unwrap());
     config.root_cert = Some(Vec::new());
-    let client = Client::try_from(config).unwrap();
-    let mut pool = KubernetesDeployment::with_client(client, NAMESPACE, DEPLOYMENT.to_owned());
+    let mut pool = KubernetesDeployment::at(config, NAMESPACE, DEPLOYMENT.to_owned(), LIMIT);
     let error = format!("{:#}", pool.members().await.unwrap_err());
     assert!(error.contains("read the scale of deployment penstock/importers"), "{error}");
 }

@@ -81,6 +81,24 @@ async fn once_refuses_what_it_cannot_do() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn database_url_that_is_refused_is_refused_at_the_start_without_its_password() -> Result<()> {
+    let stand = Stand::new("max = 3\nbacklog_per_worker = 50").await?;
+    stand.configure_with("max = 3\nbacklog_per_worker = 50", DRY_RUN)?;
+    for url in ["mysql://u:hunter2@h/d", "postgres://u:hunter2@h/d?passwrd=hunter2", "postgres://u:hun/ter2@h/d"] {
+        for command in ["run", "once", "check", "history"] {
+            let ended = stand.scaler(command).env("DATABASE_URL", url).run(LIMIT).await?;
+            let said = format!("{}{}", ended.stdout, ended.stderr);
+            assert_eq!(ended.status.code(), Some(2), "{command}: {said}");
+            assert!(said.contains("`database.url`") && !said.contains("ter2"), "{command}: {said}");
+        }
+        let importer = Program::new("importer").args(["status", "--config"]).arg(stand.path("importer.toml"));
+        let ended = importer.env("DATABASE_URL", url).run(LIMIT).await?;
+        assert_eq!(ended.status.code(), Some(2), "as the importer does: {}", ended.stderr);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_finds_what_a_run_would_stumble_over() -> Result<()> {
     let stand = Stand::new("max = 3\ndrain_within = \"15m\"").await?;
     let ended = stand.scaler("check").run(LIMIT).await?;

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, bail, ensure};
 use aws_sdk_ecs::Client;
+use aws_sdk_ecs::config::Builder;
 use aws_sdk_ecs::types::{DesiredStatus, SchedulingStrategy};
 use chrono::{DateTime, Utc};
+use service::aws::SilenceIsFinal;
 
 /// Most tasks one call describes or lists.
 const PAGE: usize = 100;
@@ -82,7 +84,9 @@ impl Task {
 impl Api {
     /// Names the service.
     pub fn new(config: &aws_config::SdkConfig, cluster: String, service: String) -> Self {
-        Self { client: Client::new(config), cluster, service, gone: BTreeSet::new() }
+        // A call that was not answered may have been carried out, so the next look comes before the next try.
+        let config = Builder::from(config).retry_classifier(SilenceIsFinal).build();
+        Self { client: Client::from_conf(config), cluster, service, gone: BTreeSet::new() }
     }
 
     /// Describes the service.

@@ -13,12 +13,10 @@ use kube::{Client, Config};
 use serde_json::json;
 
 use super::order::{Pod, PodPhase};
+use crate::pool::Silent;
 
 /// The annotation the ReplicaSet controller reads.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-
-/// How long an answer may take, tries again included.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Pods of one page.
 const PAGE: u32 = 500;
@@ -38,12 +36,30 @@ const RIGHTS: [(&str, &str, &str, &str); 5] = [
     ("delete", "", "pods", ""),
 ];
 
+/// Where the API server is.
+pub enum Place {
+    /// Where `kubectl` finds it, or the pod's service account says.
+    Found,
+    /// Here.
+    Given(Box<Config>),
+}
+
 /// One Deployment's part of the API.
 pub struct Api {
+    server: Place,
+    /// The one configured, or found with the server.
     namespace: Option<String>,
     /// The Deployment's name.
     pub deployment: String,
-    client: Option<Client>,
+    /// How long an answer may take, tries again included.
+    limit: Duration,
+    connected: Option<Connected>,
+}
+
+struct Connected {
+    client: Client,
+    /// The server's host and port, for messages.
+    peer: String,
 }
 
 /// The Deployment's number.
@@ -57,20 +73,16 @@ pub struct Scale {
 
 impl Api {
     /// Names the Deployment; the server is found at the first call.
-    pub fn new(namespace: Option<String>, deployment: String) -> Self {
-        Self { namespace, deployment, client: None }
-    }
-
-    /// Names the Deployment on a given server.
-    pub fn with_client(client: Client, namespace: &str, deployment: String) -> Self {
-        Self { namespace: Some(namespace.to_owned()), deployment, client: Some(client) }
+    pub fn new(server: Place, namespace: Option<String>, deployment: String, limit: Duration) -> Self {
+        Self { server, namespace, deployment, limit, connected: None }
     }
 
     /// Reads the number.
     pub async fn scale(&mut self) -> anyhow::Result<Scale> {
-        self.connect().await?;
+        let deployments = self.deployments().await?;
         let place = self.place();
-        let scale = within(self.deployments()?.get_scale(&self.deployment)).await;
+        let name = self.deployment.clone();
+        let scale = self.within(deployments.get_scale(&name)).await;
         let scale = scale.with_context(|| format!("read the scale of {place}"))?;
         // A number of 0 is left out of the JSON; a part that is missing as a whole is not 0.
         let spec = scale.spec.with_context(|| format!("the scale of {place} lacks its number"))?;
@@ -80,11 +92,12 @@ impl Api {
     }
 
     /// Returns the pods of the Deployment's ReplicaSets, without those that have ended.
-    pub async fn pods(&self, selector: &str) -> anyhow::Result<Vec<Pod>> {
+    pub async fn pods(&mut self, selector: &str) -> anyhow::Result<Vec<Pod>> {
         let mut pods = Vec::new();
         let mut params = ListParams::default().labels(selector).limit(PAGE);
+        let api = self.pods_api().await?;
         for _ in 0..MOST_PAGES {
-            let page = within(self.pods_api()?.list(&params)).await;
+            let page = self.within(api.list(&params)).await;
             let page = page.with_context(|| format!("list the pods of {}", self.place()))?;
             for pod in page.items {
                 pods.extend(read(pod)?);
@@ -98,20 +111,21 @@ impl Api {
     }
 
     /// Sets the number.
-    pub async fn set_replicas(&self, replicas: i32) -> anyhow::Result<()> {
+    pub async fn set_replicas(&mut self, replicas: i32) -> anyhow::Result<()> {
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         let params = PatchParams::default();
-        let patched = within(self.deployments()?.patch_scale(&self.deployment, &params, &patch)).await;
+        let (deployments, name) = (self.deployments().await?, self.deployment.clone());
+        let patched = self.within(deployments.patch_scale(&name, &params, &patch)).await;
         patched.with_context(|| format!("set the replicas of {} to {replicas}", self.place()))?;
         Ok(())
     }
 
     /// Says what it costs to delete a pod; of one that is gone nothing needs saying.
-    pub async fn set_cost(&self, pod: &str, cost: i32) -> anyhow::Result<()> {
+    pub async fn set_cost(&mut self, pod: &str, cost: i32) -> anyhow::Result<()> {
         let patch = Patch::Merge(json!({"metadata": {"annotations": {DELETION_COST: cost.to_string()}}}));
-        let api = self.pods_api()?;
+        let api = self.pods_api().await?;
         let params = PatchParams::default();
-        let patched = within(async {
+        let patched = self.within(async {
             match api.patch(pod, &params, &patch).await {
                 Err(error) if is_missing(&error) => Ok(()),
                 patched => patched.map(|_| ()),
@@ -121,9 +135,9 @@ impl Api {
     }
 
     /// Deletes a pod; the ReplicaSet replaces it. Returns whether there was one.
-    pub async fn delete(&self, pod: &str) -> anyhow::Result<bool> {
-        let api = self.pods_api()?;
-        let deleted = within(async {
+    pub async fn delete(&mut self, pod: &str) -> anyhow::Result<bool> {
+        let api = self.pods_api().await?;
+        let deleted = self.within(async {
             match api.delete(pod, &DeleteParams::default()).await {
                 Err(error) if is_missing(&error) => Ok(false),
                 deleted => deleted.map(|_| true),
@@ -133,8 +147,9 @@ impl Api {
     }
 
     /// Returns how long a pod of the Deployment has to finish once it is told to go.
-    pub async fn grace_secs(&self) -> anyhow::Result<i64> {
-        let found = within(self.deployments()?.get(&self.deployment)).await;
+    pub async fn grace_secs(&mut self) -> anyhow::Result<i64> {
+        let (deployments, name) = (self.deployments().await?, self.deployment.clone());
+        let found = self.within(deployments.get(&name)).await;
         let found = found.with_context(|| format!("read {}", self.place()))?;
         let template = found.spec.and_then(|spec| spec.template.spec);
         Ok(template.and_then(|pod| pod.termination_grace_period_seconds).unwrap_or(DEFAULT_GRACE_SECS))
@@ -142,7 +157,7 @@ impl Api {
 
     /// Asks the server for every right; returns a sentence about each that is missing.
     pub async fn missing_rights(&mut self) -> anyhow::Result<Vec<String>> {
-        let client = self.connect().await?.clone();
+        let client = self.client().await?;
         let namespace = self.namespace();
         let reviews: kube::Api<SelfSubjectAccessReview> = kube::Api::all(client);
         let mut missing = Vec::new();
@@ -162,7 +177,7 @@ impl Api {
                 spec: SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() },
                 ..SelfSubjectAccessReview::default()
             };
-            let answer = within(reviews.create(&PostParams::default(), &review)).await;
+            let answer = self.within(reviews.create(&PostParams::default(), &review)).await;
             let status = answer.context("ask the API server for the scaler's rights")?.status;
             if !status.is_some_and(|status| status.allowed) {
                 let slash = if subresource.is_empty() { "" } else { "/" };
@@ -178,38 +193,51 @@ impl Api {
     }
 
     fn namespace(&self) -> String {
-        let default = || self.client.as_ref().map_or("default", Client::default_namespace).to_owned();
-        self.namespace.clone().unwrap_or_else(default)
+        self.namespace.clone().unwrap_or_else(|| "default".to_owned())
     }
 
-    async fn connect(&mut self) -> anyhow::Result<&Client> {
-        if self.client.is_none() {
-            let mut config = Config::infer()
-                .await
-                .context("find the API server: neither a kubeconfig nor a pod's service account can be used")?;
-            config.connect_timeout = Some(PATIENCE);
-            let client = Client::try_from(config).map_err(plain).context("prepare the connection to the API server")?;
-            self.client = Some(client);
+    async fn client(&mut self) -> anyhow::Result<Client> {
+        if let Some(connected) = &self.connected {
+            return Ok(connected.client.clone());
         }
-        self.client.as_ref().context("not connected to the API server yet")
+        let mut config = match &self.server {
+            Place::Given(config) => config.as_ref().clone(),
+            Place::Found => Config::infer()
+                .await
+                .context("find the API server: neither a kubeconfig nor a pod's service account can be used")?,
+        };
+        config.connect_timeout = Some(self.limit);
+        config.read_timeout = Some(self.limit);
+        config.write_timeout = Some(self.limit);
+        let peer = config.cluster_url.authority().map_or_else(|| "an unknown host".to_owned(), ToString::to_string);
+        let client = Client::try_from(config).map_err(plain).context("prepare the connection to the API server")?;
+        self.namespace.get_or_insert_with(|| client.default_namespace().to_owned());
+        self.connected = Some(Connected { client: client.clone(), peer });
+        Ok(client)
     }
 
-    fn deployments(&self) -> anyhow::Result<kube::Api<Deployment>> {
-        let client = self.client.clone().context("not connected to the API server yet")?;
+    async fn deployments(&mut self) -> anyhow::Result<kube::Api<Deployment>> {
+        let client = self.client().await?;
         Ok(kube::Api::namespaced(client, &self.namespace()))
     }
 
-    fn pods_api(&self) -> anyhow::Result<kube::Api<v1::Pod>> {
-        let client = self.client.clone().context("not connected to the API server yet")?;
+    async fn pods_api(&mut self) -> anyhow::Result<kube::Api<v1::Pod>> {
+        let client = self.client().await?;
         Ok(kube::Api::namespaced(client, &self.namespace()))
     }
-}
 
-/// Bounds a call in time. The client tries again by itself when the server is busy (429, 503, 504).
-async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
-    match tokio::time::timeout(PATIENCE, call).await {
-        Ok(answer) => answer.map_err(plain),
-        Err(_) => bail!("no answer within {} s", PATIENCE.as_secs()),
+    /// Bounds a call in time. The client tries again by itself when the server is busy (429, 503, 504).
+    ///
+    /// After a silence no connection of before is used any more.
+    async fn within<T>(&mut self, call: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
+        match tokio::time::timeout(self.limit, call).await {
+            Ok(answer) => answer.map_err(plain),
+            Err(_) => {
+                let connected = self.connected.take();
+                let peer = connected.map_or_else(String::new, |connected| format!(" at {}", connected.peer));
+                Err(Silent { peer: format!("the API server{peer}"), after: self.limit }.into())
+            }
+        }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::fs;
-use std::process::Stdio;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use chrono::{DateTime, Utc};
-use tokio::process::Command;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Clock ticks per second in `/proc`, the same on every Linux that Rust runs on.
 const TICKS_PER_SEC: f64 = 100.0;
@@ -65,24 +65,20 @@ pub fn id_of(pid: i32) -> Option<ProcessId> {
     read_stat(pid).map(|stat| ProcessId { pid, started: stat.started })
 }
 
-/// Sends a signal, named as in `TERM`, unless the process is gone.
-pub async fn signal(id: ProcessId, name: &str) -> anyhow::Result<()> {
+/// Sends a signal, unless the process is gone.
+pub fn signal(id: ProcessId, signal: Signal) -> anyhow::Result<()> {
     // The number may have been given to another process meanwhile.
     if stat(id.pid).is_none_or(|stat| stat.started != id.started) {
         return Ok(());
     }
-    // The standard library sends no signal but KILL, and the shell's own `kill` is everywhere.
-    let output = Command::new("sh")
-        .arg("-c")
-        .arg(format!("kill -s {name} {}", id.pid))
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .context("run sh")?;
-    if output.status.success() || stat(id.pid).is_none_or(|stat| stat.started != id.started) {
-        return Ok(());
+    let pid = Pid::from_raw(id.pid).context("a process without a number")?;
+    match kill_process(pid, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => {
+            let error = std::io::Error::from_raw_os_error(error.raw_os_error());
+            Err(error).with_context(|| format!("send {signal:?} to process {}", id.pid))
+        }
     }
-    bail!("send {name} to process {}: {}", id.pid, String::from_utf8_lossy(&output.stderr).trim())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,11 +134,11 @@ mod tests {
         assert!(booted_at().unwrap() < Utc::now());
     }
 
-    #[tokio::test]
-    async fn signal_to_a_process_that_is_gone_is_no_error() {
+    #[test]
+    fn signal_to_a_process_that_is_gone_is_no_error() {
         let mut child = std::process::Command::new("sleep").arg("0").spawn().unwrap();
         let id = id_of(i32::try_from(child.id()).unwrap());
         child.wait().unwrap();
-        signal(id.unwrap_or(ProcessId { pid: 1, started: 1 }), "TERM").await.unwrap();
+        signal(id.unwrap_or(ProcessId { pid: 1, started: 1 }), Signal::TERM).unwrap();
     }
 }
