@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
-use service::postgres::{NAMES_ARE_THE_CATALOGS, STATEMENT_TIMEOUT, Server, Silent};
+use service::postgres::{STATEMENT_TIMEOUT, Server, Silent};
 use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 use tokio::time::{sleep, timeout};
@@ -32,7 +32,7 @@ pub fn server(database: &Database, application_name: &str) -> Result<Server, Con
 pub async fn open(server: &Server, statement_limit: Duration) -> anyhow::Result<PgConnection> {
     let mut connection = server.connect().await?;
     let settings = format!(
-        "{NAMES_ARE_THE_CATALOGS}; SET client_min_messages = warning; {}; \
+        "SET client_min_messages = warning; {}; \
          SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings \
          WHERE name IN ('idle_session_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'); \
          SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2",
