@@ -29,9 +29,8 @@ fn main() -> Result<()> {
     let json: Vec<Vec<u8>> = vec![NDJSON.into(), format!("[{}]", NDJSON.trim_end().replace('\n', ",")).into_bytes()];
     let csv: Vec<Vec<u8>> = vec![CSV.into(), CSV.replace(',', "\t").into_bytes(), CSV.replace(',', ";").into_bytes()];
     let dialects = csv.iter().zip(b",\t;").map(|(csv, delimiter)| [&[*delimiter, b'"', 0], csv.as_slice()].concat());
-    let packed = |pack: fn(&[u8]) -> Result<Vec<u8>>| json.iter().chain(&csv).map(|content| pack(content));
-    let gzipped = packed(gzip).collect::<Result<Vec<_>>>()?;
-    let zstandard = packed(zstd).collect::<Result<Vec<_>>>()?;
+    let gzipped = json.iter().chain(&csv).map(|content| gzip(content)).collect::<Result<Vec<_>>>()?;
+    let zstandard = json.iter().chain(&csv).map(|content| zstd(content)).collect::<Result<Vec<_>>>()?;
     // The target puts the magic numbers before what it is given.
     let unpacking = gzipped.iter().map(|file| [&[1], &file[3..]].concat());
     let unpacking = unpacking.chain(zstandard.iter().map(|file| [&[2], &file[4..]].concat()));

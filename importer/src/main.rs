@@ -11,10 +11,6 @@ use importer::{
 use service::terminal;
 use std::process::ExitCode;
 
-/// The bound on memory holds for what the process takes of the system, so what is freed must go back to it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::init(cli.global.log_format);

@@ -18,6 +18,10 @@ const ARRAY_FACTOR: usize = 7;
 /// What comes before an array's elements: its type, and six dimensions at most.
 const ARRAY_HEADER_BYTES: usize = 64;
 
+/// What a reject takes beside its texts: itself, in a list that grows by doubling, and what the allocator adds to each
+/// of its three texts.
+const REJECT_BYTES: usize = 2 * size_of::<Reject>() + 3 * 32;
+
 /// The encoded boolean field `true`, `false`.
 const FLAGS: [[u8; 5]; 2] = [[0, 0, 0, 1, 0], [0, 0, 0, 1, 1]];
 
@@ -216,7 +220,7 @@ impl RowEncoder {
         self.n_rows += 1;
         batch.n_read += 1;
         let payload = payload[..payload.len().min(MAX_PAYLOAD_BYTES)].to_vec();
-        batch.reject_bytes += payload.len() + message.len() + size_of::<Reject>();
+        batch.reject_bytes += payload.len() + message.len() + REJECT_BYTES;
         batch.rejects.push(Reject { row_number: self.n_rows, class, column, message, payload, payload_length });
     }
 }

@@ -15,6 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Bytes of rows that are not sorted, from one hand-over to the next. Measured: 256 KiB to 1 MiB are alike.
 const UNSORTED_BYTES: usize = 512 * 1024;
+/// Runs there are.
+const N_RUNS: usize = 2;
 /// Bytes of rows that are decoded at once, also where there is no memory for rows.
 const MIN_BYTES: usize = 16 * 1024;
 /// The first run is shorter by this, so that COPY has something to do early.
@@ -66,11 +68,11 @@ impl Decoding {
         let (sender, receiver) = mpsc::channel(1);
         let (shape_sender, shape) = oneshot::channel();
         let (used, spare) = std::sync::mpsc::channel();
-        for _ in 0..2 {
+        for _ in 0..N_RUNS {
             let _ = used.send(Run::default());
         }
         tokio::task::spawn_blocking(move || {
-            let work = || decode_all(source, &options, run_bytes, &sender, shape, &spare);
+            let work = || decode_all(source, &options, run_bytes, &sender, shape, spare);
             // Decoders are libraries fed by strangers: a panic in one is the object's fault, not the worker's end.
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
                 .unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder gave up on these bytes".into())));
@@ -116,7 +118,7 @@ fn decode_all(
     run_bytes: usize,
     sender: &mpsc::Sender<Decoded>,
     shape: oneshot::Receiver<Shape>,
-    spare: &std::sync::mpsc::Receiver<Run>,
+    spare: std::sync::mpsc::Receiver<Run>,
 ) -> Result<(), DecodeError> {
     let opened = decode::open(source, options);
     options.limits.budget.check_busy()?;
@@ -131,10 +133,11 @@ fn decode_all(
     let budget = &options.limits.budget;
     let wanted = if order.is_some() { run_bytes } else { run_bytes.min(UNSORTED_BYTES) };
     let rows = budget.reserve_rows(2 * wanted);
+    let mut spare = Spare { used: spare, kept: Vec::new() };
     let mut checked = Checked { reader: &mut *reader, budget };
     let sent = match order {
-        Some(order) => send_sorted(&mut checked, order, rows.bytes() / 2, sender, spare)?,
-        None => send_as_they_come(&mut checked, rows.bytes() / 2, sender, spare)?,
+        Some(order) => send_sorted(&mut checked, order, rows.bytes() / 2, sender, &mut spare)?,
+        None => send_as_they_come(&mut checked, rows.bytes() / 2, sender, &mut spare)?,
     };
     if !sent {
         return Ok(());
@@ -142,6 +145,37 @@ fn decode_all(
     let end = Decoded::End { seen_columns: reader.seen_columns(), new_fields: reader.new_fields() };
     let _ = sender.blocking_send(end);
     Ok(())
+}
+
+/// Runs that were given back.
+struct Spare {
+    used: std::sync::mpsc::Receiver<Run>,
+    kept: Vec<Run>,
+}
+
+impl Spare {
+    /// Waits for a run; none when nobody listens any more.
+    fn take(&mut self) -> Option<Run> {
+        self.kept.pop().or_else(|| self.used.recv().ok())
+    }
+
+    fn try_take(&mut self) -> Result<Run, TryRecvError> {
+        self.kept.pop().map_or_else(|| self.used.try_recv(), Ok)
+    }
+
+    /// Sends a run; false when nobody listens any more. A long row is waited for until it is sent on: behind it
+    /// another would take as much memory again.
+    fn send(&mut self, run: Run, sender: &mpsc::Sender<Decoded>) -> bool {
+        let has_long_rows = !run.batch.long_rows.is_empty();
+        if sender.blocking_send(Decoded::Run(run)).is_err() {
+            return false;
+        }
+        while has_long_rows && self.kept.len() < N_RUNS {
+            let Ok(run) = self.used.recv() else { return false };
+            self.kept.push(run);
+        }
+        true
+    }
 }
 
 /// A reader, and what tells of memory it waited for in vain.
@@ -155,14 +189,14 @@ fn send_as_they_come(
     reader: &mut Checked<'_>,
     wanted: usize,
     sender: &mpsc::Sender<Decoded>,
-    spare: &std::sync::mpsc::Receiver<Run>,
+    spare: &mut Spare,
 ) -> Result<bool, DecodeError> {
     let mut more = true;
     while more {
-        let Ok(mut run) = spare.recv() else { return Ok(false) };
+        let Some(mut run) = spare.take() else { return Ok(false) };
         run.clear();
         more = fill(reader, &mut run.batch, wanted)?;
-        if (run.batch.n_read > 0 || !run.batch.rejects.is_empty()) && sender.blocking_send(Decoded::Run(run)).is_err() {
+        if (run.batch.n_read > 0 || !run.batch.rejects.is_empty()) && !spare.send(run, sender) {
             return Ok(false);
         }
     }
@@ -175,15 +209,14 @@ fn send_sorted(
     order: RowOrder,
     run_bytes: usize,
     sender: &mpsc::Sender<Decoded>,
-    spare: &std::sync::mpsc::Receiver<Run>,
+    spare: &mut Spare,
 ) -> Result<bool, DecodeError> {
-    let Ok(mut first) = spare.recv() else { return Ok(false) };
+    let Some(mut first) = spare.take() else { return Ok(false) };
     first.clear();
     let mut more = fill(reader, &mut first.batch, run_bytes / FIRST_SHARE)?;
     first.sort(&order);
     let rest = more.then(|| Sweep::new(order, &first, 2 * run_bytes - run_bytes / FIRST_SHARE));
-    if (first.batch.n_read > 0 || !first.batch.rejects.is_empty()) && sender.blocking_send(Decoded::Run(first)).is_err()
-    {
+    if (first.batch.n_read > 0 || !first.batch.rejects.is_empty()) && !spare.send(first, sender) {
         return Ok(false);
     }
     let Some(mut sweep) = rest else { return Ok(true) };
@@ -191,11 +224,11 @@ fn send_sorted(
     while more {
         more = fill(reader, &mut batch, sweep.step_bytes())?;
         sweep.add(&mut batch);
-        while more && (sweep.is_full() || sweep.has_ready()) {
+        while more && (sweep.is_full() || sweep.has_ready() || sweep.has_long_rows()) {
             // Whoever has given one back will want another before long; else memory decides.
-            let run = match sweep.is_full() {
-                true => spare.recv().map_err(|_| TryRecvError::Disconnected),
-                false => spare.try_recv(),
+            let run = match sweep.is_full() || sweep.has_long_rows() {
+                true => spare.take().ok_or(TryRecvError::Disconnected),
+                false => spare.try_take(),
             };
             let mut run = match run {
                 Ok(run) => run,
@@ -203,18 +236,18 @@ fn send_sorted(
                 Err(TryRecvError::Disconnected) => return Ok(false),
             };
             sweep.take(&mut run);
-            if sender.blocking_send(Decoded::Run(run)).is_err() {
+            if !spare.send(run, sender) {
                 return Ok(false);
             }
         }
     }
     drop(batch);
     loop {
-        let Ok(mut run) = spare.recv() else { return Ok(false) };
+        let Some(mut run) = spare.take() else { return Ok(false) };
         if !sweep.take(&mut run) {
             return Ok(true);
         }
-        if sender.blocking_send(Decoded::Run(run)).is_err() {
+        if !spare.send(run, sender) {
             return Ok(false);
         }
     }

@@ -32,6 +32,8 @@ pub struct Sweep {
     turn: usize,
     /// Chunks in all piles.
     bytes: usize,
+    /// Rows for which memory was reserved.
+    n_long_rows: usize,
     /// Bytes taken since bounds were drawn.
     taken_bytes: usize,
     slab: Vec<u8>,
@@ -109,6 +111,7 @@ impl Sweep {
             piles: Vec::new(),
             turn: 0,
             bytes: 0,
+            n_long_rows: 0,
             taken_bytes: 0,
             slab: Vec::with_capacity(slab_bytes),
             free: Vec::new(),
@@ -148,6 +151,12 @@ impl Sweep {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.bytes + self.besides.reject_bytes >= self.limits.held
+    }
+
+    /// Returns whether it holds rows for which memory was reserved.
+    #[must_use]
+    pub fn has_long_rows(&self) -> bool {
+        self.n_long_rows > 0
     }
 
     /// Returns whether the range whose turn it is has rows enough for a run, though there is room for more.
@@ -198,6 +207,7 @@ impl Sweep {
                 }
                 Place::Own(tuple, reserved) => {
                     run.batch.data.extend_from_slice(&tuple);
+                    self.n_long_rows -= usize::from(reserved.is_some());
                     run.batch.long_rows.extend(reserved.map(|reserved| (run.batch.ends.len(), reserved)));
                     run.batch.ends.push(base + tuple.len());
                     self.bytes -= tuple.len();
@@ -210,7 +220,10 @@ impl Sweep {
         let range = self.order.range(&self.bounds, tuple);
         match self.make_room(range, tuple.len()) {
             Some(at) => self.slab[at..at + tuple.len()].copy_from_slice(tuple),
-            None => self.push_own(range, tuple.to_vec(), reserved),
+            None => {
+                self.n_long_rows += usize::from(reserved.is_some());
+                self.push_own(range, tuple.to_vec(), reserved);
+            }
         }
     }
 
@@ -329,7 +342,10 @@ fn spread(n: usize) -> impl Iterator<Item = usize> {
 mod tests {
     use super::*;
     use crate::{
-        decode::{Column, Reject},
+        decode::{
+            Column, Reject,
+            budget::{Budget, Pool},
+        },
         encode::PgType,
     };
     use proptest::prelude::*;
@@ -416,6 +432,30 @@ mod tests {
         let n_rounds = n_rounds(&runs);
         let in_memory = bytes / MEMORY;
         assert!(n_rounds < in_memory, "{n_rounds} rounds of {in_memory} times the memory");
+    }
+
+    #[test]
+    fn a_row_with_memory_of_its_own_takes_it_along_and_is_known_while_it_is_here() {
+        let budget = Budget::new(100, Pool::new(0));
+        let order = order(PgType::Int8);
+        let mut sweep = Sweep::new(order, &Run::default(), MEMORY);
+        let rows: Vec<_> = [10, 200_000, 20].map(|n_bytes| tuple(n_bytes as u64, &[0; 8], n_bytes)).into();
+        let mut batch = batch(&rows);
+        // The first turned out to be short; what was reserved for it goes back.
+        batch.long_rows = vec![(0, reserve(&budget, 40)), (1, reserve(&budget, 60))];
+        sweep.add(&mut batch);
+        assert!(sweep.has_long_rows() && budget.reserve("another", 41).is_err());
+        let mut run = Run::default();
+        while sweep.has_long_rows() {
+            assert!(sweep.take(&mut run));
+        }
+        assert_eq!(run.batch.long_rows.len(), 1);
+        run.clear();
+        reserve(&budget, 100);
+    }
+
+    fn reserve(budget: &Budget, bytes: usize) -> Reservation {
+        budget.reserve("a row", bytes).expect("there is room")
     }
 
     #[test]
