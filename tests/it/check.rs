@@ -215,6 +215,28 @@ async fn mistakes_of_the_server_and_the_role_are_found() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn triggers_that_look_for_names_by_the_writers_search_path_are_named() -> Result<()> {
+    let setup = Setup::new().await?;
+    setup
+        .sql(
+            "CREATE TABLE t (id bigint PRIMARY KEY);
+             CREATE FUNCTION searching() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
+             CREATE FUNCTION settled() RETURNS trigger LANGUAGE plpgsql SET search_path = public
+                 AS $$ BEGIN RETURN new; END $$;
+             CREATE TRIGGER a BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION searching();
+             CREATE TRIGGER b BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION settled()",
+        )
+        .await?;
+    let ended = setup.check(&setup.dataset("t", "t", "key = [\"id\"]\n")).await?;
+    assert_eq!(ended.status.code(), Some(0), "{}{}", ended.stdout, ended.stderr);
+    let line = "warning: dataset t: what public.searching() names without a schema is not found: search_path is pg_catalog \
+                while rows are written; unless all is named with its schema, ALTER FUNCTION public.searching() SET \
+                search_path = …";
+    assert!(ended.stdout.lines().any(|shown| shown == line), "{}", ended.stdout);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_pooler_is_recognised() -> Result<()> {
     let setup = Setup::new().await?;
     setup.sql("CREATE TABLE t (id bigint PRIMARY KEY)").await?;

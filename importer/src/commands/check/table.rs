@@ -149,13 +149,13 @@ async fn check_catalog(
             format!("CREATE INDEX ON {} (penstock_object)", target.table.qualified),
         );
     }
-    if let Some(functions) = row.try_get::<Option<String>, _>("searching")? {
+    for function in row.try_get::<Vec<String>, _>("searching")? {
         findings.warn(
             subject.name(),
             format!(
-                "what {functions} names without a schema is not found: search_path is pg_catalog while rows are written"
+                "what {function} names without a schema is not found: search_path is pg_catalog while rows are written"
             ),
-            format!("unless all is named with its schema, ALTER FUNCTION {functions} SET search_path = …"),
+            format!("unless all is named with its schema, ALTER FUNCTION {function} SET search_path = …"),
         );
     }
     let removes = target.mode == Mode::Replace || dataset.on_delete == OnDelete::Remove;

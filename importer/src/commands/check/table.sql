@@ -11,11 +11,12 @@ SELECT EXISTS (
        has_table_privilege($1::oid, 'UPDATE') AS may_update,
        has_table_privilege($1::oid, 'DELETE') AS may_delete,
        pg_has_role((SELECT relowner FROM pg_catalog.pg_class WHERE oid = $1::oid), 'USAGE') AS may_alter,
-       (SELECT string_agg(DISTINCT p.oid::regprocedure::text, ', ')
+       ARRAY(SELECT DISTINCT p.oid::regprocedure::text
         FROM pg_catalog.pg_trigger t
         JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
         JOIN pg_catalog.pg_language l ON l.oid = p.prolang AND l.lanname NOT IN ('c', 'internal')
         WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
           AND (t.tgrelid = $1::oid OR t.tgrelid IN (SELECT relid FROM pg_partition_tree($1::oid)))
           AND NOT EXISTS (SELECT FROM unnest(p.proconfig) setting WHERE starts_with(setting, 'search_path='))
+        ORDER BY 1
        ) AS searching
