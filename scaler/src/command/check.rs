@@ -251,6 +251,15 @@ mod tests {
     }
 
     #[test]
+    fn what_others_say_is_a_line_that_a_terminal_does_not_act_on() {
+        let mut found = Findings::default();
+        found.wrong("queue \u{1b}[2J\u{202e}\nok", "x".repeat(100_000));
+        found.ok("\u{9b}");
+        assert!(found.text.starts_with("wrong   queue \\u{1b}[2J\\u{202e}\\nok; xxx"), "{}", found.text);
+        assert!(found.text.ends_with(" characters)\nok      \\u{9b}\n"), "{}", found.text);
+    }
+
+    #[test]
     fn dry_tick_is_a_sentence() {
         let depth = QueueDepth { visible: 50, delayed_due: Some(0), ..QueueDepth::default() };
         let said = dry_tick(&pool("backlog_per_worker = 10"), Ok(depth), None, PoolSize::default());
