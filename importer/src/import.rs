@@ -638,9 +638,9 @@ impl Job<'_> {
                 Ok(target) => Arc::new(target.with_columns(&new_columns)),
                 Err(error) => {
                     let sorted = outcome::sort_table_error(error);
-                    // The session may be in the middle of anything.
-                    *session = self.importer.session().await?;
                     if odd.may_pass(&sorted).await {
+                        // This one may be in the middle of anything.
+                        *session = self.importer.session().await?;
                         continue;
                     }
                     return self.sorted(session, index, recorded, sorted).await;
