@@ -624,10 +624,10 @@ impl Job<'_> {
                 Ok(target) => Arc::new(target.with_columns(&new_columns)),
                 Err(error) => {
                     let sorted = outcome::sort_table_error(error);
-                    // The session may be in the middle of anything.
-                    *session = self.importer.session().await?;
-                    liveness::goes_on_with(session);
                     if odd.may_pass(&sorted).await {
+                        // This one may be in the middle of anything.
+                        *session = self.importer.session().await?;
+                        liveness::goes_on_with(session);
                         continue;
                     }
                     return self.sorted(session, index, recorded, sorted).await;

@@ -80,6 +80,24 @@ async fn a_version_id_the_store_does_not_have_is_nobodys() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_version_the_event_does_not_name_is_recorded_as_the_store_names_it() -> Result<()> {
+    check(Shelf::versioned(), APPEND, |claim| claim.version_id = None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sequencer_of_bytes_that_are_gone_is_not_that_of_their_successor() -> Result<()> {
+    let bench = bench(Shelf::default(), UPSERT).await?;
+    let gone = bench.shelf.put("k", &row("a"));
+    bench.shelf.put("k", &row("longer"));
+    let claim = claiming(&gone, |claim| (claim.etag, claim.sequencer) = (None, Some("01".into())));
+    assert_eq!(bench.settle(&claim).await?, IMPORTED);
+    let imported = "SELECT coalesce(sequencer, 'none') FROM penstock.object WHERE state = 'imported'";
+    assert_eq!(bench.rows(imported).await?, ["none"]);
+    assert_eq!(bench.rows("SELECT v FROM t").await?, ["longer"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_group_records_what_was_read() -> Result<()> {
     let bench = bench(Shelf::versioned(), APPEND).await?;
     let puts: Vec<ObjectPointer> = (0..4).map(|n| bench.shelf.put(&format!("k{n}"), &row("a"))).collect();
