@@ -260,6 +260,13 @@ async fn program_that_does_not_exist_is_a_problem_and_not_a_panic() {
     assert!(place.open().check().await.is_err());
 }
 
+#[tokio::test]
+async fn check_shows_no_argument_of_the_command() {
+    let command = ["sh", "-c", "DATABASE_URL=postgres://u:hunter2@h/d exec importer run"];
+    let remarks = format!("{:?}", Children::new("secret", &command).open().check().await.unwrap());
+    assert!(remarks.contains("processes: sh on") && !remarks.contains("hunter2"), "{remarks}");
+}
+
 struct Instances(FakeAutoScaling);
 
 impl Place for Instances {
