@@ -305,6 +305,8 @@ struct Said<'a> {
     has_position: bool,
     /// It came out of a function, a trigger's above all, or out of a COPY.
     has_context: bool,
+    /// A procedural language raised it (pl_exec.c and the like): then its names are whatever a function says.
+    is_raised: bool,
     constraint: Option<&'a str>,
     table: Option<&'a str>,
     column: Option<&'a str>,
@@ -318,6 +320,7 @@ impl<'a> Said<'a> {
             message: error.message(),
             has_position: error.position().is_some(),
             has_context: error.r#where().is_some(),
+            is_raised: error.file().is_none_or(|file| file.starts_with("pl")),
             constraint: error.constraint(),
             table: error.table(),
             column: error.column(),
@@ -343,8 +346,8 @@ fn without_values(said: &Said<'_>) -> String {
     let named =
         [("constraint", said.constraint), ("table", said.table), ("column", said.column), ("type", said.data_type)];
     let named: Vec<String> = named.iter().filter_map(|(kind, name)| Some(format!("{kind} {}", (*name)?))).collect();
-    // A RAISE may name anything; constraints that are broken have a table.
-    if !named.is_empty() && (said.constraint.is_none() || said.table.is_some()) {
+    // Constraints that are broken have a table.
+    if !named.is_empty() && !said.is_raised && (said.constraint.is_none() || said.table.is_some()) {
         text = format!("{text} ({})", named.join(", "));
     }
     if said.has_context && matches!(said.code, "42P01" | "42883" | "42704") {
@@ -489,5 +492,6 @@ mod tests {
         let broken = Said { code: "23514", constraint: Some("small"), table: Some("t"), ..Said::default() };
         assert_eq!(without_values(&broken), "check violation (constraint small, table t)");
         assert_eq!(without_values(&Said { table: None, ..broken }), "check violation");
+        assert_eq!(without_values(&Said { is_raised: true, ..broken }), "check violation");
     }
 }

@@ -87,6 +87,13 @@ fn find(source: &Arc<dyn Source>, usual: &ReadOptions) -> Result<Option<(CsvOpti
         }
     }
     let Some((csv, sample)) = best(&found) else { return Ok(None) };
+    // A header is not one more good row, which makes bad ones fewer.
+    let is_same = |(other, of_other): &&Reading| {
+        let alike =
+            (other.delimiter, &other.encoding, of_other.n_fields) == (csv.delimiter, &csv.encoding, sample.n_fields);
+        other.header && alike
+    };
+    let (csv, sample) = found.iter().find(is_same).map_or((csv, sample), |(csv, sample)| (csv, sample));
     let mut csv = csv.clone();
     if !csv.header {
         return Ok(Some((csv, None)));

@@ -133,6 +133,8 @@ fn a_csv_file_s_dialect_is_found_out() {
     assert_eq!(dialect(b"a\n1\n"), usual(',', true, 1));
     assert_eq!(dialect(b"1,x,2026-01-31\n2,y,2026-02-01\n"), usual(',', false, 3));
     assert_eq!(dialect(b"1,1,x\n2,3,y\n"), usual(',', false, 3));
+    let one_wide = [&b"id,a\n1,x,y\n"[..], &b"2,x\n".repeat(8)].concat();
+    assert_eq!(dialect(&one_wide), (',', true, "utf-8".to_owned(), 2, 1));
     assert_eq!(dialect(b"id,name\n1,M\xfcller\n"), (',', true, "windows-1252".to_owned(), 2, 0));
     assert_eq!(dialect("id,name\n1,Müller\n".as_bytes()), usual(',', true, 2));
 }
