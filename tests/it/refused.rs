@@ -215,15 +215,17 @@ async fn a_row_that_a_type_calls_an_internal_error_is_refused() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_internal_error_of_the_statement_fails_its_object_after_three_tries_and_may_pass_before() -> Result<()> {
     let table = "CREATE TABLE t (id int, n int); CREATE SEQUENCE calls; CREATE TABLE fails (until bigint); \
-         INSERT INTO fails VALUES (3); CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         INSERT INTO fails VALUES (8); CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
          IF nextval('public.calls') < (SELECT until FROM public.fails) THEN \
          RAISE EXCEPTION 'lost' USING ERRCODE = 'XX000'; END IF; RETURN NULL; END $$; \
          CREATE TRIGGER g BEFORE INSERT ON t FOR EACH STATEMENT EXECUTE FUNCTION f()";
     let desk = Desk::new(table, "table = \"t\"\nmode = \"append\"\nmax_rejects = 5\ntechnique = \"staged\"").await?;
     let file = "id,n\n1,1\n2,2\n3,3\n";
     assert_eq!(desk.load("k.csv", file).await?, 0);
-    desk.database.execute("UPDATE fails SET until = 1000000").await?;
+    desk.database.execute("UPDATE fails SET until = 1000000; ALTER SEQUENCE calls RESTART").await?;
     assert_eq!(desk.load("l.csv", file).await?, 3);
+    // All rows, all again in halves, the first half, the first row, and none: each of these is one try's.
+    assert_eq!(desk.database.value("SELECT last_value FROM calls").await?, (3 * 5).to_string());
     assert_eq!(desk.ledger().await?, ["imported 3 = 3 + 0 + 0", "failed(internal)"]);
     assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "3");
     Ok(())
