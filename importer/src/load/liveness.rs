@@ -400,7 +400,12 @@ mod tests {
         let wait = |silence| {
             let long_ago = Instant::now() - silence;
             let presence = Presence { n_away: 0, since: long_ago, seen: Some(("same".into(), long_ago)) };
-            Wait { backend: 1, silence: QUICK, presence: Mutex::new(presence), given_up: watch::Sender::new(None) }
+            Wait {
+                backend: AtomicI32::new(1),
+                silence: QUICK,
+                presence: Mutex::new(presence),
+                given_up: watch::Sender::new(None),
+            }
         };
         for (silence, expected) in [(QUICK * UNSEEN * 2, true), (QUICK * (UNSEEN - 1), false)] {
             let wait = wait(silence);
