@@ -2,16 +2,14 @@
 //!
 //! `PENSTOCK_SEED` replays a run, `PENSTOCK_MUTATIONS` makes it longer (per sample).
 
-// What holds for any bytes is told once, for these tests and the fuzzers.
-#[path = "../../fuzz/src/lib.rs"]
-mod any_bytes;
-
 use apache_avro::{Codec, Schema, Writer, types::Record, types::Value};
 use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use fastrand::Rng;
 use flate2::{Compression, write::GzEncoder};
 use importer::decode::Format;
+// What holds for any bytes is told once, for these tests and the fuzzers.
 use parquet::{arrow::ArrowWriter, basic, file::properties::WriterProperties};
+use penstock_fuzz as any_bytes;
 use std::{
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
