@@ -37,6 +37,7 @@ test: prepare
 	cargo build --workspace --all-targets
 	./target/debug/stack run -- $(run_tests)
 	cargo test --workspace --doc
+	./fuzz/run.sh 5 2
 
 fuzz:
 	./fuzz/run.sh $(or $(SECONDS),600)

@@ -7,13 +7,16 @@ cd "$(dirname "$0")/.."
 seconds=${1:-600}
 jobs=${2:-1}
 [ $# -ge 2 ] && shift 2 || shift $#
+# Quicker to build, or quicker to run.
+[ "$seconds" -lt 60 ] && optimised=0 || optimised=1
 targets=${*:-avro compression csv describe dialect json message ndjson parquet}
 
 # With the workspace named, its features are those of every other build, whose dependencies are there already.
 build() {
     bins=$(for target in seeds $targets; do printf ' --bin fuzz_%s' "$target"; done)
     # shellcheck disable=SC2086
-    RUSTC_WORKSPACE_WRAPPER=$PWD/fuzz/rustc.sh cargo build --workspace --features penstock-fuzz/fuzz $bins
+    RUSTC_WORKSPACE_WRAPPER=$PWD/fuzz/rustc.sh cargo build --workspace --features penstock-fuzz/fuzz \
+        --config "profile.dev.package.importer.opt-level=$optimised" $bins
 }
 build
 built=${CARGO_TARGET_DIR:-target}/debug

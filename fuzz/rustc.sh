@@ -1,12 +1,12 @@
 #!/bin/sh
 # The compiler of the workspace's own crates for fuzzing: the importer counts which of its edges are taken
-# (clang's SanitizerCoverage, which libFuzzer reads), and is compiled to be quick. All else is as ever, and shared.
+# (clang's SanitizerCoverage, which libFuzzer reads). All else is as ever, and shared.
 set -eu
 rustc=$1
 shift
 case " $* " in
 *" --crate-name importer "*)
-    exec "$rustc" "$@" -Copt-level=1 -Cpasses=sancov-module \
+    exec "$rustc" "$@" -Cpasses=sancov-module \
         -Cllvm-args=-sanitizer-coverage-level=4 \
         -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
         -Cllvm-args=-sanitizer-coverage-pc-table \

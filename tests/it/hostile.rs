@@ -262,7 +262,7 @@ async fn a_body_announced_shorter_than_it_is_is_not_taken_for_the_object() -> Re
     );
     let short =
         proxy.add(Rule::when_client_sends("/pairs/k.ndjson", Action::Answer([head.into_bytes(), half].concat())));
-    world.through_aws(world.drainer(), "S3", &proxy).expect_line("held").start()?.finish(LIMIT).await?;
+    world.through_aws(world.drainer(), "S3", &proxy).start()?.finish(LIMIT).await?;
     assert_eq!(short.count(), 1);
     assert_eq!(outcomes(&world, "pairs/k.ndjson").await?, ["imported 1000 = 1000 + 0 + 0"]);
     Ok(())

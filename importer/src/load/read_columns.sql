@@ -2,7 +2,7 @@
 -- `base_oid`: the type below any domains, and `cast_sql` what a text is cast to: its base with a modifier only where a
 -- cast rounds as an assignment does (numeric, times, interval). A cast to a length would cut.
 -- `comparable`: has an order of its own, and so an equality that tells two values apart.
--- `…_operator`: of the default order of what is below any domains, where they are not pg_catalog's: an extension's, or a
+-- `*_operator`: of the default order of what is below any domains, where they are not pg_catalog's: an extension's, or a
 -- user's. Arrays, enums, ranges and composite types have those of pg_catalog.
 SELECT a.attname::text AS name,
        a.atttypid::bigint AS type_oid,
