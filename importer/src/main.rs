@@ -6,13 +6,16 @@ use importer::{
     commands,
     config::ConfigError,
     database::TransactionPooler,
-    logging,
+    logging, memory,
 };
 use service::terminal;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Run(_) | Command::Load(_)) {
+        memory::give_large_blocks_back();
+    }
     logging::init(cli.global.log_format);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

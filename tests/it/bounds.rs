@@ -54,6 +54,14 @@ async fn five_at_once(name: &str, body: &[u8]) -> Result<Vec<String>> {
     Ok(ended.split_off(2))
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_long_rows_took_is_given_back_between_them() -> Result<()> {
+    let row = |id: u32| format!("{id},\"{}\"\n", "x".repeat(8 << 20));
+    let body = format!("id,value\n{}", (1..=4).map(row).collect::<String>());
+    assert_eq!(five_at_once("four rows of 8 MiB", body.as_bytes()).await?, all("imported"));
+    Ok(())
+}
+
 fn all(outcome: &str) -> Vec<String> {
     (0..5).map(|index| format!("hostile{index}: {outcome}")).collect()
 }
