@@ -80,13 +80,14 @@ async fn delete_all(queue: Arc<dyn Queue>, in_hand: Arc<InHand>, mut receiver: m
 async fn delete(queue: &dyn Queue, in_hand: &InHand, mut message_ids: Vec<String>) {
     for attempt in 1..=TRIES {
         // The newest handle, asked for at every try: a message may have been received again meanwhile.
-        let (ids, handles): (Vec<String>, Vec<String>) =
-            message_ids.into_iter().filter_map(|id| in_hand.handle(&id).map(|handle| (id, handle))).unzip();
+        let (ids, handles): (Vec<String>, Vec<String>) = std::mem::take(&mut message_ids)
+            .into_iter()
+            .filter_map(|id| in_hand.handle(&id).map(|handle| (id, handle)))
+            .unzip();
         if ids.is_empty() {
-            return;
+            break;
         }
         let results = queue.delete(&handles).await;
-        message_ids = Vec::new();
         let failure = results.iter().find_map(|result| match result {
             Err(EntryError::Failed(error)) => Some(error.clone()),
             _ => None,
@@ -118,6 +119,8 @@ async fn delete(queue: &dyn Queue, in_hand: &InHand, mut message_ids: Vec<String
             in_hand.drop_message(&id);
         }
     }
+    // Nobody waits for an answer any more, and there may not be another delete to say that there are some.
+    in_hand.note("message delete", Ok(()));
 }
 
 #[cfg(test)]
@@ -233,6 +236,20 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(30), wait_for(both)).await.expect("said");
         queue.fails.store(false, Ordering::SeqCst);
         tokio::time::timeout(Duration::from_secs(30), wait_for("")).await.expect("taken back");
+    }
+
+    #[tokio::test]
+    async fn a_delete_that_was_given_up_keeps_nobody_from_being_ready() {
+        let health = Arc::new(crate::http::Health::default());
+        let (queue, in_hand) = (Silent::new(0), InHand::new(Arc::clone(&health)));
+        queue.fails.store(true, Ordering::SeqCst);
+        queue.queue.send("m", "body");
+        for message in queue.receive(1, Duration::ZERO).await.expect("memory") {
+            in_hand.take(&message);
+        }
+        delete(&queue, &in_hand, vec!["m".into()]).await;
+        assert!(in_hand.is_empty(), "it comes back");
+        assert_eq!(health.missing(), "");
     }
 
     #[tokio::test]
