@@ -175,7 +175,7 @@ async fn inject(
             fault => fault,
         };
         let injected = fault.happen(&stand).await?;
-        if let Injected::InWait(trigger) = &injected {
+        if let Injected::InWait(trigger) | Injected::Silent(trigger) = &injected {
             let _ = trigger.fired(1, Duration::from_secs(20)).await;
         }
         counts.lock().expect("no panic")[kind] += injected.finish();
