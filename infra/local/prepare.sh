@@ -24,6 +24,8 @@ command -v cc >/dev/null || packages="$packages gcc libc6-dev"
 # systemd-analyze checks infra/systemd; nothing is started by it.
 if [ "${1:-}" = test ]; then
     command -v systemd-analyze >/dev/null || packages="$packages systemd"
+    # libFuzzer is C++.
+    command -v c++ >/dev/null || packages="$packages g++"
 fi
 
 if ! command -v cargo >/dev/null; then
