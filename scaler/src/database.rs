@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
-use service::postgres::{STATEMENT_TIMEOUT, Server, Silent};
+use service::postgres::{STATEMENT_TIMEOUT, Server, Silent, is_outage};
 use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 use tokio::time::{sleep, timeout};
@@ -210,19 +210,4 @@ pub async fn missing_migrations(connection: &mut PgConnection) -> anyhow::Result
             .context("read applied migrations")?;
     }
     Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)).count())
-}
-
-/// Returns whether an error is one of reaching Postgres, or of a state it will leave, rather than its answer.
-fn is_outage(error: &anyhow::Error) -> bool {
-    if error.chain().any(|cause| cause.is::<Silent>()) {
-        return true;
-    }
-    match error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()) {
-        // Connection, read-only, resources, lock timeout, rollback for contention, shutdown, system.
-        Some(sqlx::Error::Database(said)) => said
-            .code()
-            .is_some_and(|code| matches!(code.get(..2), Some("08" | "25" | "40" | "53" | "55" | "57" | "58"))),
-        Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)) => true,
-        _ => false,
-    }
 }

@@ -301,6 +301,22 @@ fn is_this_machine(options: &PgConnectOptions) -> bool {
         || address.is_ok_and(|address| address.is_loopback())
 }
 
+/// Returns whether an error is one of reaching Postgres, or of a state it will leave, rather than its answer.
+#[must_use]
+pub fn is_outage(error: &anyhow::Error) -> bool {
+    if error.chain().any(|cause| cause.is::<Silent>()) {
+        return true;
+    }
+    match error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()) {
+        // Connection, read-only, resources, lock timeout, rollback for contention, shutdown, system.
+        Some(sqlx::Error::Database(said)) => said
+            .code()
+            .is_some_and(|code| matches!(code.get(..2), Some("08" | "25" | "40" | "53" | "55" | "57" | "58"))),
+        Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)) => true,
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,6 +370,14 @@ mod tests {
         let tcp = Server::read(url).expect(url).tcp;
         assert_eq!(tcp, Tcp { keepalives: true, idle: 5, interval: 2, count: 4, user_timeout: 10_000 });
         assert!(!Server::read("postgres://u@h/d?keepalives=0").expect("off").tcp.keepalives);
+    }
+
+    #[test]
+    fn a_silent_server_is_an_outage_and_what_nobody_knows_is_none() {
+        let silent = Silent { call: "connect", place: "h:5432".into(), after: Duration::from_secs(1) };
+        assert!(is_outage(&anyhow::Error::new(silent).context("apply migrations")));
+        assert!(is_outage(&anyhow::Error::new(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()))));
+        assert!(!is_outage(&anyhow::anyhow!("no right")));
     }
 
     #[test]

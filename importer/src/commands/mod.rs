@@ -114,7 +114,7 @@ pub async fn wait_for_schema(sessions: &Sessions) -> anyhow::Result<()> {
                     }
                     return Ok(());
                 }
-                Err(error) if ledger::migrate::is_outage(&error) || error.is::<GivenUp>() => error,
+                Err(error) if service::postgres::is_outage(&error) || error.is::<GivenUp>() => error,
                 Err(error) => return Err(error),
             },
             Err(error) => error,

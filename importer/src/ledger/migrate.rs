@@ -53,19 +53,6 @@ async fn create_schema(connection: &mut PgConnection) -> anyhow::Result<()> {
     }
 }
 
-/// Returns whether an error is one of reaching Postgres, or of a state it will leave, rather than its answer.
-#[must_use]
-pub fn is_outage(error: &anyhow::Error) -> bool {
-    match error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()) {
-        // Connection, read-only, resources, lock timeout, rollback for contention, shutdown, system.
-        Some(sqlx::Error::Database(said)) => said
-            .code()
-            .is_some_and(|code| matches!(code.get(..2), Some("08" | "25" | "40" | "53" | "55" | "57" | "58"))),
-        Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)) => true,
-        _ => false,
-    }
-}
-
 /// How far the schema is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
