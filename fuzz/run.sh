@@ -16,6 +16,7 @@ build() {
     bins=$(for target in seeds $targets; do printf ' --bin fuzz_%s' "$target"; done)
     # shellcheck disable=SC2086
     RUSTC_WORKSPACE_WRAPPER=$PWD/fuzz/rustc.sh cargo build --workspace --features penstock-fuzz/fuzz \
+        --config "profile.dev.package.decode.opt-level=$optimised" \
         --config "profile.dev.package.importer.opt-level=$optimised" $bins
 }
 build

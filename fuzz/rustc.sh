@@ -1,11 +1,11 @@
 #!/bin/sh
-# The compiler of the workspace's own crates for fuzzing: the importer counts which of its edges are taken
+# The compiler of the workspace's own crates for fuzzing: the importer and its decoders count which of their edges are taken
 # (clang's SanitizerCoverage, which libFuzzer reads). All else is as ever, and shared.
 set -eu
 rustc=$1
 shift
 case " $* " in
-*" --crate-name importer "*)
+*" --crate-name decode "* | *" --crate-name importer "*)
     exec "$rustc" "$@" -Cpasses=sancov-module \
         -Cllvm-args=-sanitizer-coverage-level=4 \
         -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use importer::decode::Format;
+use decode::Format;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

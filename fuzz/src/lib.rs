@@ -1,13 +1,13 @@
 //! Reads bytes as an import would, and checks what holds for any bytes.
 
-use importer::{
-    decode::{
-        self, Batch, Column, Compression, CsvOptions, DecodeError, Format, Limits, Mapping, MappingSpec, OnNewField,
-        ReadOptions, Source,
-        budget::{Budget, Pool},
-    },
-    describe,
+use decode::{
+    Batch, Column, Compression, CsvOptions, DecodeError, Format, Limits, Mapping, MappingSpec, OnNewField, ReadOptions,
+    Source,
+    budget::{Budget, Pool},
     encode::PgType,
+};
+use importer::{
+    describe,
     message::{self, Parsed},
 };
 use std::{collections::BTreeMap, io, sync::Arc};

@@ -4,9 +4,9 @@
 
 use apache_avro::{Codec, Schema, Writer, types::Record, types::Value};
 use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use decode::Format;
 use fastrand::Rng;
 use flate2::{Compression, write::GzEncoder};
-use importer::decode::Format;
 // What holds for any bytes is told once, for these tests and the fuzzers.
 use parquet::{arrow::ArrowWriter, basic, file::properties::WriterProperties};
 use penstock_fuzz as any_bytes;

@@ -13,10 +13,8 @@ pub use check::{CONCURRENCY, Range};
 pub use max_rejects::MaxRejects;
 pub use secret::Secret;
 
-use crate::{
-    decode::{self, Compression, Format, OnNewField},
-    load::technique::Technique,
-};
+use crate::load::technique::Technique;
+use decode::{Compression, Format, OnNewField};
 use serde::Deserialize;
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 

@@ -7,10 +7,8 @@ mod group;
 
 pub use group::log_together;
 
-use crate::decode::budget::Pool;
 use crate::{
     config::{Config, Unrouted},
-    decode::Format,
     ledger::{self, Attempt, Candidate, Ended, HeadKey, Recorded, Verdict},
     load::{
         self, Load, Loaded, Removal, Session, Sessions, Target, Writing,
@@ -25,6 +23,8 @@ use crate::{
     route::{Captures, Route, Router},
     worker::Class,
 };
+use decode::Format;
+use decode::budget::Pool;
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use std::{
     cmp::Ordering,

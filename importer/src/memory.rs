@@ -1,9 +1,7 @@
 //! How a worker's memory is divided among the objects it has in hand.
 
-use crate::{
-    config::Worker,
-    decode::budget::{Budget, Pool},
-};
+use crate::config::Worker;
+use decode::budget::{Budget, Pool};
 use std::{env, os::unix::process::CommandExt, process};
 
 /// Percent of the memory that are the pool's, for one object at a time. More lets larger objects pass, with the default

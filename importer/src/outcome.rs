@@ -1,11 +1,11 @@
 //! What becomes of an object, and which failure leads there. Pure: one table, tested whole.
 
 use crate::{
-    decode::DecodeError,
     ledger::Counts,
     load::{LoadError, RemoveError, catalog::TableError},
     object::StoreError,
 };
+use decode::DecodeError;
 use sqlx::postgres::PgDatabaseError;
 
 /// The longest error that is kept of an object: it holds a longest key, and what is said of it.

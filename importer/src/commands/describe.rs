@@ -4,12 +4,12 @@ use super::{EXIT_WRONG, output, path_style};
 use crate::{
     cli,
     config::Limits,
-    decode::Source,
     describe::{self, Extent, Options},
     object::{ObjectStore, ReadTarget, RemoteSource, StoreError, s3::S3Store},
 };
 use anyhow::Context;
 use bytes::Bytes;
+use decode::Source;
 use service::terminal;
 use std::{
     fs::File,

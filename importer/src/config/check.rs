@@ -4,7 +4,8 @@ use super::{
     Config, ConfigError, Csv, Dataset, Mode,
     locate::{Part, Source},
 };
-use crate::{database, decode::OnNewField, route::Pattern};
+use crate::{database, route::Pattern};
+use decode::OnNewField;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The accepted range of a number.

@@ -6,7 +6,7 @@ use super::{
     sample::{self, Extent, Sample},
     types::SqlType,
 };
-use crate::decode::{self, Compression, CsvOptions, DecodeError, Format, ReadOptions, Source};
+use decode::{Compression, CsvOptions, DecodeError, Format, ReadOptions, Source};
 use std::sync::Arc;
 
 /// What fields are separated by, the usual first.

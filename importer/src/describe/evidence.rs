@@ -4,7 +4,7 @@ use super::{
     shape::{self, Shapes},
     types::SqlType,
 };
-use crate::encode::unescape;
+use decode::encode::unescape;
 use std::{
     borrow::Cow,
     collections::{BTreeSet, HashSet},

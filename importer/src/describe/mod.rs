@@ -19,7 +19,7 @@ pub use plan::{Column, Description};
 pub use sample::Extent;
 pub use types::SqlType;
 
-use crate::decode::{DecodeError, Limits, Source};
+use decode::{DecodeError, Limits, Source};
 use std::sync::Arc;
 
 /// What a description is made from, besides the file.

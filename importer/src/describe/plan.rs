@@ -7,7 +7,7 @@ use super::{
     sample::Sample,
     types::SqlType,
 };
-use crate::decode::{Declared, ReadOptions};
+use decode::{Declared, ReadOptions};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names of columns that say when a row was last changed, the clearest first.

@@ -1,7 +1,7 @@
 //! A description as SQL and as TOML.
 
 use super::{identifiers::quoted, plan::Description};
-use crate::decode::CsvOptions;
+use decode::CsvOptions;
 use service::terminal::is_hidden;
 use std::fmt::Write as _;
 

@@ -1,12 +1,9 @@
 //! The first rows of an object, read by the decoder that would load them, as evidence field by field.
 
 use super::evidence::{Evidence, text_of_json};
-use crate::{
-    decode::{
-        Batch, Column, Declared, DecodeError, Fields, Mapping, MappingSpec, OTHER_WIDTH, OnNewField, PayloadForm,
-        RowReader, TORN,
-    },
-    encode::PgType,
+use decode::{
+    Batch, Column, Declared, DecodeError, Fields, Mapping, MappingSpec, OTHER_WIDTH, OnNewField, PayloadForm,
+    RowReader, TORN, encode::PgType,
 };
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;

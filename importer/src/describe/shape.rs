@@ -2,7 +2,7 @@
 //!
 //! Stricter than what the importer reads: `007` loads into a `bigint`, and comes out as `7`.
 
-use crate::encode::{PgType, Value, encode};
+use decode::encode::{PgType, Value, encode};
 use std::ops::{BitAnd, BitAndAssign, BitOr};
 
 /// A set of readings a text allows.

@@ -1,17 +1,17 @@
 use super::*;
-use crate::{config::Config, decode::trial};
+use crate::config::Config;
 use flate2::{Compression, write::GzEncoder};
 use std::io::Write as _;
 
 /// An object in memory with an address.
 struct Named {
-    object: trial::Memory,
+    bytes: bytes::Bytes,
     name: &'static str,
 }
 
 impl Source for Named {
     fn size(&self) -> u64 {
-        self.object.size()
+        self.bytes.len() as u64
     }
 
     fn name(&self) -> &str {
@@ -19,18 +19,22 @@ impl Source for Named {
     }
 
     fn stream(&self) -> std::io::Result<Box<dyn std::io::Read + Send>> {
-        self.object.stream()
+        Ok(Box::new(std::io::Cursor::new(self.bytes.clone())))
     }
 
     fn read_at(&self, offset: u64, len: usize) -> std::io::Result<bytes::Bytes> {
-        self.object.read_at(offset, len)
+        let start = usize::try_from(offset).expect("test objects fit into memory");
+        Ok(self.bytes.slice(start..start + len))
     }
 }
 
 fn described(address: &'static str, content: impl Into<bytes::Bytes>) -> Result<Description, DecodeError> {
-    let options =
-        Options { extent: Extent { rows: 10_000, bytes: 1 << 24 }, limits: trial::options().limits, name: None };
-    let source: Arc<dyn Source> = Arc::new(Named { object: trial::Memory::new(content), name: address });
+    let options = Options {
+        extent: Extent { rows: 10_000, bytes: 1 << 24 },
+        limits: crate::config::Limits::default().for_decoding(4 << 20),
+        name: None,
+    };
+    let source: Arc<dyn Source> = Arc::new(Named { bytes: content.into(), name: address });
     describe(&source, address, &options)
 }
 

@@ -1,6 +1,6 @@
 //! Postgres types a description proposes.
 
-use crate::{decode::Declared, encode::PgType};
+use decode::{Declared, encode::PgType};
 use std::fmt;
 
 /// Postgres's own limit on a declared precision.

@@ -1,7 +1,7 @@
 //! The second look: the sample is decoded into the proposed columns, and what refuses a value is made wider.
 
 use super::{plan::Description, sample::Extent};
-use crate::decode::{self, Batch, DecodeError, Mapping, MappingSpec, OnNewField, Source};
+use decode::{Batch, DecodeError, Mapping, MappingSpec, OnNewField, Source};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// No type is widened more often than this.
@@ -84,6 +84,6 @@ fn decoder_columns(description: &Description) -> Vec<decode::Column> {
         has_default: false,
     };
     let proposed = description.columns.iter().map(|proposed| column(&proposed.name, proposed.sql_type.pg_type()));
-    let extras = description.extras.iter().map(|name| column(name, crate::encode::PgType::Jsonb));
+    let extras = description.extras.iter().map(|name| column(name, decode::encode::PgType::Jsonb));
     proposed.chain(extras).collect()
 }

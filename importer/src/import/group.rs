@@ -5,7 +5,6 @@ use super::{
     held_by_database, log_outcome, names, read_target, take_identity,
 };
 use crate::{
-    decode::Format,
     ledger::{
         self, Candidate, Known, Verdict,
         many::{FirstAttempt, Sought, begin_many, look_up_many, note_many_again},
@@ -17,6 +16,7 @@ use crate::{
     outcome::{self, Outcome, Sorted},
     route::Route,
 };
+use decode::Format;
 use futures_util::{StreamExt, stream};
 use std::{collections::HashSet, sync::Arc, time::Instant};
 use tracing::info_span;

@@ -8,11 +8,9 @@ pub mod migrate;
 pub mod rejects;
 pub mod workers;
 
-use crate::{
-    decode::{PayloadForm, Reject},
-    order::{Identity, Stamp, order, same_version},
-};
+use crate::order::{Identity, Stamp, order, same_version};
 use chrono::{DateTime, Utc};
+use decode::{PayloadForm, Reject};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use std::cmp::Ordering;
 

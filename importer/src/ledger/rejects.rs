@@ -1,6 +1,6 @@
 //! Rejects and their second chance, as the ledger keeps them.
 
-use crate::decode::{PayloadForm, Refusal};
+use decode::{PayloadForm, Refusal};
 use sqlx::{PgConnection, Row};
 
 /// An object with rejects that wait.

@@ -1,8 +1,6 @@
 //! What Postgres's catalog says about a target table.
 
 use crate::{
-    decode::{Column, EXTRAS_COLUMN},
-    encode::PgType,
     ledger::in_ascii,
     load::{
         shorts::{Cuts, Types},
@@ -10,6 +8,7 @@ use crate::{
     },
 };
 use anyhow::Context;
+use decode::{Column, EXTRAS_COLUMN, encode::PgType};
 use sqlx::{Executor, PgConnection, Row};
 
 /// Lineage columns, filled when the table has them and never taken from a file.

@@ -1,7 +1,7 @@
 //! `on_new_field = "add_column"`: columns named by strangers.
 
 use super::{Target, sql::quote};
-use crate::decode::Field;
+use decode::Field;
 use sqlx::{Executor, PgConnection};
 use tracing::warn;
 

@@ -19,10 +19,9 @@ use super::{
 };
 use crate::{
     config::Mode,
-    decode::{DecodeError, EXTRAS_COLUMN, PayloadForm},
-    encode::PgType,
     ledger::{self, Counts, Imported},
 };
+use decode::{DecodeError, EXTRAS_COLUMN, PayloadForm, encode::PgType};
 use sqlx::{Executor, PgConnection, postgres::PgCopyIn};
 
 /// Rows of the first run that are looked for in the table.
@@ -243,7 +242,7 @@ struct Straight<'a> {
     /// The transaction's `now()` in microseconds since 2000, once it was asked for.
     loaded_at: Option<i64>,
     merged: u64,
-    rejects: Vec<crate::decode::Reject>,
+    rejects: Vec<decode::Reject>,
     reject_bytes: usize,
 }
 

@@ -6,7 +6,7 @@ use super::{
     run::{RowOrder, Run},
     sql::StagedColumn,
 };
-use crate::encode::PgType;
+use decode::encode::PgType;
 use std::cmp::Ordering;
 
 /// Digests of the keys of an object's runs, for as long as they are all different and fit into memory.
@@ -83,10 +83,8 @@ fn disjoint(a: &[u64], b: &[u64]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        decode::{Batch, Column},
-        load::catalog::TableColumn,
-    };
+    use crate::load::catalog::TableColumn;
+    use decode::{Batch, Column};
 
     fn staged(pg_type: PgType, type_sql: &str) -> Vec<StagedColumn> {
         let column = Column { name: "id".into(), pg_type, not_null: true, has_default: false };

@@ -4,7 +4,7 @@ use super::{
     LoadError, MESSAGE_BYTES, Target, map,
     pipeline::{Decoded, Decoding, Shape},
 };
-use crate::decode::{Reject, Source};
+use decode::{Reject, Source};
 use std::sync::Arc;
 
 /// Rejects a dry run shows of one object.

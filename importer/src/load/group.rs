@@ -14,12 +14,12 @@ use super::{
 };
 use crate::{
     config::Mode,
-    decode::{self, Batch, Column, DecodeError, EXTRAS_COLUMN, OnNewField, Source},
     ledger::{
         Candidate, Counts, Recorded, Verdict, judge,
         many::{Finished, finish_many, lock_heads},
     },
 };
+use decode::{Batch, Column, DecodeError, EXTRAS_COLUMN, OnNewField, Source};
 use sqlx::Executor;
 use std::{ops::Range, sync::Arc, time::Instant};
 

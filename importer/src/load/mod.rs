@@ -29,15 +29,15 @@ pub use target::Target;
 
 use crate::{
     config::Mode,
-    decode::{
-        Column, DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, PayloadForm, Reject,
-        Source, Unstaged,
-    },
     ledger::{self, Candidate, Counts, Imported, Recorded, Verdict, judge},
     object::{ObjectStore, ReadTarget, StoreError},
     order::same_version,
 };
 use catalog::{Table, TableColumn};
+use decode::{
+    Column, DecodeError, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, PayloadForm, Reject, Source,
+    Unstaged,
+};
 use distinct::DistinctKeys;
 use pipeline::{Decoded, Decoding, Shape};
 use run::RowOrder;

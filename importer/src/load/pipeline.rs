@@ -4,12 +4,8 @@ use super::{
     run::{RowOrder, Run},
     sweep::Sweep,
 };
-use crate::{
-    decode::{
-        self, Batch, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, RowReader, Source, budget::Budget,
-    },
-    object::StoreError,
-};
+use crate::object::StoreError;
+use decode::{Batch, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, RowReader, Source, budget::Budget};
 use std::sync::{Arc, mpsc::TryRecvError};
 use tokio::sync::{mpsc, oneshot};
 

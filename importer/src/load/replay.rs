@@ -6,13 +6,13 @@ use super::{
 };
 use crate::{
     config::Mode,
-    decode::{Batch, EXTRAS_COLUMN, KeptRows, Mapping, MappingSpec, OnNewField, PayloadForm, Refusal, Unstaged},
     ledger::{
         self,
         rejects::{self, Second, Waiting},
     },
     order::Identity,
 };
+use decode::{Batch, EXTRAS_COLUMN, KeptRows, Mapping, MappingSpec, OnNewField, PayloadForm, Refusal, Unstaged};
 use sql::LoadPlan;
 use sqlx::{Executor, PgConnection};
 use std::{

@@ -4,10 +4,7 @@
 //! sorted ones. Correctness never depends on the order found here; where it is not the index's own (text under
 //! a linguistic collation, numeric), it is only nearly as fast.
 
-use crate::{
-    decode::{Batch, Column},
-    encode::PgType,
-};
+use decode::{Batch, Column, encode::PgType};
 use std::{
     cmp::Ordering,
     hash::{DefaultHasher, Hash, Hasher},

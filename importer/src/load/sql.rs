@@ -1,7 +1,7 @@
 //! The statements of one load, as text. Pure; the only place that builds SQL from names.
 
 use super::catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Operators, Table, TableColumn};
-use crate::encode::PgType;
+use decode::encode::PgType;
 use std::fmt::Write;
 
 /// Name of the column that numbers staged rows.

@@ -7,7 +7,7 @@
 //! in place of a heap's comparisons.
 
 use super::run::{Bound, RowOrder, Run};
-use crate::decode::{Batch, budget::Reservation};
+use decode::{Batch, budget::Reservation};
 use std::collections::VecDeque;
 
 /// Ranges, as many as make one of them shorter than what is taken at once, also where they are uneven.
@@ -341,11 +341,9 @@ fn spread(n: usize) -> impl Iterator<Item = usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        decode::{
-            Column, Reject,
-            budget::{Budget, Pool},
-        },
+    use decode::{
+        Column, Reject,
+        budget::{Budget, Pool},
         encode::PgType,
     };
     use proptest::prelude::*;

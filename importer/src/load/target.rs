@@ -5,11 +5,8 @@ use super::{
     columns,
     technique::Technique,
 };
-use crate::{
-    config::{self, MaxRejects, Mode, OnDelete},
-    decode::{Column, Field, OnNewField, ReadOptions},
-    encode::PgType,
-};
+use crate::config::{self, MaxRejects, Mode, OnDelete};
+use decode::{Column, Field, OnNewField, ReadOptions, encode::PgType};
 use sqlx::PgConnection;
 use std::{collections::BTreeMap, sync::Arc};
 

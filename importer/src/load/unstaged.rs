@@ -13,10 +13,8 @@ use super::{
     sql::{self, LoadPlan, Meets, StagedColumn},
     staged_columns,
 };
-use crate::{
-    decode::{Mapping, Unstaged},
-    load::Session,
-};
+use crate::load::Session;
+use decode::{Mapping, Unstaged};
 use sqlx::{PgConnection, postgres::PgDatabaseError};
 use std::{collections::BTreeMap, sync::Arc};
 

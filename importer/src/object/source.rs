@@ -1,8 +1,8 @@
 //! The bridge from a store's async bodies to the decoder's blocking reads.
 
 use super::{Body, ObjectInfo, ObjectStore, ReadTarget, StoreError};
-use crate::decode::{Reading, Source, SourceError};
 use bytes::{Buf, Bytes, BytesMut};
+use decode::{Reading, Source, SourceError};
 use futures_util::StreamExt;
 use std::{
     collections::VecDeque,

@@ -2,11 +2,11 @@
 
 use super::bucket::Object;
 use crate::{
-    decode::{self, Batch, Column, Field, Fields, Mapping, MappingSpec, RowReader},
     load::Target,
     object::{ReadTarget, RemoteSource},
 };
 use anyhow::Context;
+use decode::{Batch, Column, Field, Fields, Mapping, MappingSpec, RowReader};
 use std::sync::Arc;
 
 /// Bytes of rows that are decoded; enough to see the fields of a regular file.

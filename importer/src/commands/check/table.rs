@@ -4,10 +4,10 @@ use super::{Findings, bucket, sample::Seen};
 use crate::{
     commands::output::{self, Table as Printed},
     config::{Config, Dataset, Mode, OnDelete},
-    decode::{Field, Fields, Mapping, MappingSpec, OnNewField, Slot},
     load::{Target, catalog::TableColumn, catalog::TableError},
 };
 use anyhow::Context;
+use decode::{Field, Fields, Mapping, MappingSpec, OnNewField, Slot};
 use service::postgres::Server;
 use sqlx::{PgConnection, Row};
 use std::{io::Write, sync::Arc};

@@ -1,8 +1,5 @@
 use super::*;
-use crate::{
-    decode::{Mapping, MappingSpec, OnNewField, RowEncoder},
-    encode::Value,
-};
+use decode::{Mapping, MappingSpec, OnNewField, RowEncoder, encode::Value};
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 fn column(name: &str, pg_type: PgType) -> Column {
@@ -11,8 +8,7 @@ fn column(name: &str, pg_type: PgType) -> Column {
 
 /// Encodes rows of texts as the decoders do.
 fn run_of(columns: &[Column], rows: &[&[&str]]) -> Run {
-    let fields =
-        columns.iter().map(|column| crate::decode::Field { name: column.name.clone(), nested: false }).collect();
+    let fields = columns.iter().map(|column| decode::Field { name: column.name.clone(), nested: false }).collect();
     let spec = MappingSpec {
         columns,
         rename: &BTreeMap::new(),
@@ -21,7 +17,7 @@ fn run_of(columns: &[Column], rows: &[&[&str]]) -> Run {
         extras_column: None,
         key: &[],
     };
-    let mapping = Mapping::new(&crate::decode::Fields::Named(fields), &spec).expect("a mapping");
+    let mapping = Mapping::new(&decode::Fields::Named(fields), &spec).expect("a mapping");
     let mut encoder = RowEncoder::new(Arc::new(mapping));
     let mut batch = Batch::default();
     for row in rows {

@@ -6,7 +6,7 @@ use super::{
     read_ahead::{ChunkBytes, MAX_PAGE_BYTES, Window},
     schema::{LEVELS_BYTES, value_bytes},
 };
-use crate::decode::{
+use crate::{
     DecodeError,
     budget::{Budget, Reservation},
 };

@@ -1,10 +1,8 @@
 use super::*;
 use crate::{
-    decode::{
-        Column, MAX_PAYLOAD_BYTES, OnNewField,
-        trial::{BrokenStream, Memory, Read, column, options, read, text_column},
-    },
+    Column, MAX_PAYLOAD_BYTES, OnNewField,
     encode::PgType,
+    trial::{BrokenStream, Memory, Read, column, options, read, text_column},
 };
 use proptest::prelude::*;
 use std::io::{BufReader, Cursor};
@@ -220,7 +218,7 @@ fn an_object_with_bytes_that_are_no_text_loses_one_row() {
     let bytes = b"{\"a\":1}\n{\"a\":\"\xff\"}\n{\"a\":3}\n".to_vec();
     for format in [Format::Auto, Format::Json, Format::Ndjson] {
         let options = ReadOptions { format, ..options() };
-        let reader = crate::decode::open(Arc::new(Memory::new(bytes.clone())), &options);
+        let reader = crate::open(Arc::new(Memory::new(bytes.clone())), &options);
         let found = read(reader, &[text_column("a")], OnNewField::Ignore).expect("lines");
         assert_eq!((found.rows.len(), found.rejects), (2, vec!["2 text a".to_owned()]), "{format:?}");
     }
@@ -237,7 +235,7 @@ fn sparks_lines_are_read() {
             let bytes = std::fs::read(file.path()).expect("a file");
             let options = ReadOptions { format: Format::Json, ..options() };
             let columns = [column("event_id", PgType::Int8), column("meta", PgType::Jsonb), text_column("observed_at")];
-            let reader = crate::decode::open(Arc::new(Memory::new(bytes)), &options);
+            let reader = crate::open(Arc::new(Memory::new(bytes)), &options);
             let found = read(reader, &columns, OnNewField::Ignore).expect("a file of Spark's");
             assert_eq!((found.rejects, found.seen), (Vec::<String>::new(), vec![true; 3]));
             n_rows += found.rows.len();

@@ -4,10 +4,7 @@
 //! remembers which one came after it last time: comparing one name replaces hashing it.
 
 use super::row::text;
-use crate::{
-    decode::{Field, Mapping, Slot},
-    encode::CellError,
-};
+use crate::{Field, Mapping, Slot, encode::CellError};
 use std::collections::HashMap;
 
 /// Names beyond this many are looked up afresh each time, so that random names take no memory.

@@ -4,7 +4,7 @@
 //! is out of its type's range, or a string that is not text, is then one reject and not the end of
 //! the file, and nothing is brought through a type that cannot hold it (INT96, wide decimals).
 
-use crate::decode::{
+use crate::{
     DecodeError, Field,
     calendar::{Calendar, Calendars},
     failure,

@@ -1,7 +1,7 @@
 //! Rows one a line.
 
 use super::{row::RowParser, window::Window};
-use crate::decode::{Batch, MAX_PAYLOAD_BYTES};
+use crate::{Batch, MAX_PAYLOAD_BYTES};
 use std::io;
 
 /// Finds the lines of an NDJSON object.

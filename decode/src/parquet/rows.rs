@@ -5,12 +5,10 @@ use super::{
     schema::{Meaning, Projection},
 };
 use crate::{
-    decode::{
-        Batch, DecodeError, Limits,
-        budget::Reservation,
-        named::{NamedRows, RowCells, nested},
-    },
+    Batch, DecodeError, Limits,
+    budget::Reservation,
     encode::{CellError, Value},
+    named::{NamedRows, RowCells, nested},
 };
 use arrow_array::RecordBatch;
 use std::cell::RefCell;

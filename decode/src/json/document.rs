@@ -1,7 +1,7 @@
 //! Rows in a JSON document: one object, objects one after another, or arrays of them.
 
 use super::{frame::Frame, next_byte, row::RowParser, window::Window};
-use crate::decode::{Batch, DecodeError, MAX_PAYLOAD_BYTES};
+use crate::{Batch, DecodeError, MAX_PAYLOAD_BYTES};
 
 /// What may come next in the document.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The object's bytes, by ranges, with the store's failures kept apart from the data's.
 
-use crate::decode::{
+use crate::{
     DecodeError, Reading, Source, SourceError,
     budget::{Budget, Reservation},
     compression, failure,

@@ -246,8 +246,8 @@ impl From<DecodeError> for CellError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{Column, Fields, MappingSpec, OnNewField, budget::Pool};
     use crate::encode::PgType;
+    use crate::{Column, Fields, MappingSpec, OnNewField, budget::Pool};
     use std::collections::BTreeMap;
 
     fn columns() -> Vec<Column> {

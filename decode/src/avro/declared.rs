@@ -1,7 +1,7 @@
 //! What an Avro schema says of a field.
 
 use super::schema::{Schema, Type};
-use crate::decode::Declared;
+use crate::Declared;
 
 /// Returns the type of a field; in a union NULL says nothing.
 pub fn declared(schema: &Schema, field: &Type) -> Declared {

@@ -6,7 +6,7 @@ use super::{
     scan::{Fault, Kind, Scanner, Token},
 };
 use crate::{
-    decode::{Batch, Field, Limits, Mapping, RowEncoder, Slot},
+    Batch, Field, Limits, Mapping, RowEncoder, Slot,
     encode::{CellError, PgType, Value, unescape},
 };
 use std::{borrow::Cow, sync::Arc};

@@ -179,8 +179,8 @@ fn header_line(names: &[String], delimiter: u8, quote: u8) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::testing::{options, text_columns};
-    use crate::decode::{MappingSpec, OnNewField};
+    use crate::testing::{options, text_columns};
+    use crate::{MappingSpec, OnNewField};
     use std::collections::BTreeMap;
 
     #[test]

@@ -1,6 +1,6 @@
 //! An Avro file's blocks: framed by lengths and a marker, each compressed by itself.
 
-use crate::decode::{
+use crate::{
     DecodeError,
     budget::{Budget, Reservation},
     calendar::{Calendar, Calendars},

@@ -1,10 +1,8 @@
 use super::*;
 use crate::{
-    decode::{
-        Column, OnNewField,
-        trial::{BrokenStream, Read, column, options, read, text_column},
-    },
+    Column, OnNewField,
     encode::PgType,
+    trial::{BrokenStream, Read, column, options, read, text_column},
 };
 use apache_avro::{
     BigDecimal, Bzip2Settings, Codec, Days, Decimal, DeflateSettings, Duration, Millis, Months, Schema as AvroSchema,

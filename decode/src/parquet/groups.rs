@@ -6,7 +6,7 @@ use super::{
     read_ahead::Window,
     schema::{Projection, Schema},
 };
-use crate::decode::{DecodeError, budget::Reservation, contain::contained, failure};
+use crate::{DecodeError, budget::Reservation, contain::contained, failure};
 use arrow_array::RecordBatch;
 use parquet::{
     arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection, RowSelector},

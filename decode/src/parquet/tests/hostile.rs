@@ -1,7 +1,7 @@
 //! Files that are broken, and files that mean harm.
 
 use super::*;
-use crate::decode::budget::Budget;
+use crate::budget::Budget;
 use arrow_array::builder::{Int32Builder, ListBuilder};
 use proptest::prelude::*;
 

@@ -1,7 +1,7 @@
 //! The footer of a Parquet file, looked at before the library allocates by it.
 
 use super::{object::Object, thrift::check_schema};
-use crate::decode::{
+use crate::{
     DecodeError,
     budget::{Budget, Reservation},
     contain::contained,

@@ -2,12 +2,10 @@
 
 use super::schema::Meaning;
 use crate::{
-    decode::{
-        MAX_PAYLOAD_BYTES, decimal,
-        times::{self, micros},
-        to_json,
-    },
+    MAX_PAYLOAD_BYTES, decimal,
     encode::{CellError, Value, write_string},
+    times::{self, micros},
+    to_json,
 };
 use arrow_array::{
     Array, ArrayRef, BinaryViewArray, BooleanArray, FixedSizeBinaryArray, Float32Array, Float64Array, Int32Array,

@@ -1,6 +1,6 @@
 //! The part of the input that is in memory: grows to hold a whole row, gives the memory back afterwards.
 
-use crate::decode::budget::{Budget, Reservation};
+use crate::budget::{Budget, Reservation};
 use std::io::{self, BufRead};
 
 /// Bytes asked for at once: larger fills the processor's cache, smaller costs calls.
@@ -77,7 +77,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{DecodeError, budget::Pool};
+    use crate::{DecodeError, budget::Pool};
     use std::io::Read;
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a Parquet schema says of each root field.
 
 use super::schema::{Meaning, is_nested, meaning, physical_type};
-use crate::decode::{Declared, DecodeError, calendar::Calendars, failure};
+use crate::{Declared, DecodeError, calendar::Calendars, failure};
 use arrow_schema::DataType;
 use parquet::{
     arrow::parquet_to_arrow_schema,

@@ -3,11 +3,9 @@ mod types;
 
 use super::*;
 use crate::{
-    decode::{
-        Column, OnNewField,
-        trial::{Memory, Read, column, options, read, text_column},
-    },
+    Column, OnNewField,
     encode::PgType,
+    trial::{Memory, Read, column, options, read, text_column},
 };
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use parquet::{

@@ -4,7 +4,7 @@ use super::{
     object::Object,
     thrift::{PageSizes, page_sizes},
 };
-use crate::decode::{DecodeError, Reading, budget::Reservation};
+use crate::{DecodeError, Reading, budget::Reservation};
 use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
 use parquet::{
@@ -305,7 +305,7 @@ impl Read for HeaderBytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{Source, budget::Budget, trial::Memory};
+    use crate::{Source, budget::Budget, trial::Memory};
     use parquet::schema::{parser::parse_message_type, types::SchemaDescriptor};
     use std::{
         io::Write as _,

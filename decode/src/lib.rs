@@ -12,6 +12,7 @@ mod contain;
 mod csv;
 mod decimal;
 mod declared;
+pub mod encode;
 mod encoding;
 mod failure;
 pub mod json;

@@ -5,8 +5,10 @@
 
 use super::schema::{Schema, Type};
 use crate::{
-    decode::{calendar::Calendar, decimal, times, to_json},
+    calendar::Calendar,
+    decimal,
     encode::{CellError, Value},
+    times, to_json,
 };
 use std::borrow::Cow;
 
