@@ -6,6 +6,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY decode ./decode
+COPY fuzz ./fuzz
 COPY importer ./importer
 COPY scaler ./scaler
 COPY service ./service
