@@ -13,7 +13,6 @@ pub use check::{CONCURRENCY, Range};
 pub use max_rejects::MaxRejects;
 pub use secret::Secret;
 
-use crate::load::technique::Technique;
 use decode::{Compression, Format, OnNewField};
 use serde::Deserialize;
 use std::{collections::BTreeMap, fmt, path::PathBuf};
@@ -124,7 +123,7 @@ pub enum Manage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unrouted {
-    /// The message goes to the dead-letter queue: somebody expected these objects to be loaded.
+    /// The message goes to the dead-letter queue: these objects were probably meant to be loaded.
     #[default]
     DeadLetter,
     /// The object ends as `skipped(unrouted)`.
@@ -241,6 +240,19 @@ pub enum OnDelete {
     Remove,
 }
 
+/// `technique` of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Technique {
+    /// Straight COPY where the keys are probably new, staging otherwise.
+    #[default]
+    Auto,
+    /// Always through staging.
+    Staged,
+    /// Straight COPY first, whatever is known; staging when it is refused.
+    Direct,
+}
+
 /// `[dataset.csv]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -311,10 +323,10 @@ impl Config {
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
 
-    /// Returns the dataset with this name and its place.
+    /// Returns the dataset with this name.
     #[must_use]
-    pub fn dataset(&self, name: &str) -> Option<(usize, &Dataset)> {
-        self.datasets.iter().enumerate().find(|(_, dataset)| dataset.name == name)
+    pub fn dataset(&self, name: &str) -> Option<&Dataset> {
+        self.datasets.iter().find(|dataset| dataset.name == name)
     }
 
     /// Puts the environment's values in place and returns the variables that gave one. An empty variable counts as unset.

@@ -1,46 +1,68 @@
-//! Which dataset takes an object, and which objects are none of our business.
+//! Which datasets an object goes to, and which objects are skipped.
 //!
-//! Pure. `skip` is looked at first, then the datasets in the order of the file: the first match wins.
+//! `skip` is looked at first, then the datasets in the order of the file: the first match wins.
 
-mod pattern;
-pub use pattern::{Pattern, PatternError};
+use crate::{
+    config::Config,
+    dataset::{Dataset, DatasetName},
+    message::{ObjectPointer, Record},
+    pattern::{Captures, Pattern, PatternError},
+};
+use std::sync::Arc;
 
-use crate::config::Config;
-use crate::message::ObjectPointer;
+/// A record and one of the places it goes to. It is settled by itself and has an entry of the ledger of its own;
+/// a message is done when all of its routed records are.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    /// The record.
+    pub record: Arc<Record>,
+    /// Where it goes.
+    pub route: Route,
+}
 
-/// Values of a pattern's captures, by name; `None` is NULL.
-pub type Captures = Vec<(String, Option<String>)>;
-
-/// Where an object goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a record goes.
+#[derive(Debug, Clone)]
 pub enum Route {
     /// Into a dataset.
-    Dataset {
-        /// Index into the config's datasets.
-        index: usize,
-        /// What the pattern's captures took, in the pattern's order.
-        captures: Captures,
-    },
+    Dataset(Destination),
     /// Nowhere: a `skip` pattern matches its key.
     Skip,
-    /// No pattern matches.
+    /// Nowhere: no pattern matches.
     Unrouted,
 }
 
-/// The compiled `match` and `skip` patterns of a config.
+/// A dataset that takes an object.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// The dataset.
+    pub dataset: Arc<Dataset>,
+    /// What the pattern's captures took, in the pattern's order.
+    pub captures: Captures,
+}
+
+/// What a record is one of: its dataset and the directory it lies in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Class {
+    /// Name of the dataset; empty when none takes the record.
+    pub dataset: DatasetName,
+    /// Bucket and key up to the last slash.
+    pub prefix: String,
+}
+
+/// The datasets and the compiled `skip` patterns of a config.
 #[derive(Debug)]
 pub struct Router {
     skip: Vec<Pattern>,
-    datasets: Vec<Pattern>,
+    datasets: Vec<Arc<Dataset>>,
 }
 
 /// Two datasets whose patterns both match some objects; the earlier one gets them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
-    /// Index of the dataset that gets the objects.
-    pub first: usize,
-    /// Index of the dataset that does not.
-    pub second: usize,
+    /// The dataset that gets the objects.
+    pub first: DatasetName,
+    /// The dataset that does not.
+    pub second: DatasetName,
     /// An address both match.
     pub example: String,
 }
@@ -52,21 +74,40 @@ impl Router {
     /// [`PatternError`] for the first bad pattern; a checked config has none.
     pub fn new(config: &Config) -> Result<Self, PatternError> {
         let skip = config.worker.skip.iter().map(|text| Pattern::for_keys(text)).collect::<Result<_, _>>()?;
-        let datasets =
-            config.datasets.iter().map(|dataset| Pattern::for_addresses(&dataset.pattern)).collect::<Result<_, _>>()?;
+        let datasets = config.datasets.iter().cloned();
+        let datasets = datasets.map(|dataset| Dataset::new(dataset).map(Arc::new)).collect::<Result<_, _>>()?;
         Ok(Self { skip, datasets })
     }
 
-    /// Returns where an object goes. A local file's address is its absolute path.
+    /// Routes a record: one answer for every dataset that takes it, or one that says why none does.
     #[must_use]
-    pub fn route(&self, bucket: &str, key: &str) -> Route {
+    pub fn route(&self, record: Record) -> Vec<Routed> {
+        let ObjectPointer { bucket, key, .. } = &record.pointer;
         if self.skips(key) {
-            return Route::Skip;
+            return vec![Routed { record: Arc::new(record), route: Route::Skip }];
         }
+        let destinations = self.matching(bucket, key);
+        let record = Arc::new(record);
+        if destinations.is_empty() {
+            return vec![Routed { record, route: Route::Unrouted }];
+        }
+        let routed = |to| Routed { record: Arc::clone(&record), route: Route::Dataset(to) };
+        destinations.into_iter().map(routed).collect()
+    }
+
+    /// Returns the datasets that take an object. A local file's address is its absolute path.
+    #[must_use]
+    pub fn destinations(&self, bucket: &str, key: &str) -> Vec<Destination> {
+        if self.skips(key) { Vec::new() } else { self.matching(bucket, key) }
+    }
+
+    /// Returns the datasets that take an object which is not skipped: the first that matches.
+    fn matching(&self, bucket: &str, key: &str) -> Vec<Destination> {
         let address = address(bucket, key);
-        let taken =
-            self.datasets.iter().enumerate().find_map(|(index, pattern)| Some((index, pattern.captures(&address)?)));
-        taken.map_or(Route::Unrouted, |(index, captures)| Route::Dataset { index, captures })
+        let taken_by = |dataset: &Arc<Dataset>| {
+            Some(Destination { captures: dataset.captures(&address)?, dataset: Arc::clone(dataset) })
+        };
+        self.datasets.iter().find_map(taken_by).into_iter().collect()
     }
 
     /// Returns whether a `skip` pattern matches the key.
@@ -75,31 +116,72 @@ impl Router {
         self.skip.iter().any(|pattern| pattern.is_match(key))
     }
 
-    /// Returns what a dataset's captures take from an object that was given to it by name.
-    /// Where its pattern does not match, its captures are simply absent.
+    /// Returns the datasets, in the order of the file.
     #[must_use]
-    pub fn captures_for(&self, index: usize, bucket: &str, key: &str) -> Captures {
-        self.datasets[index].captures(&address(bucket, key)).unwrap_or_default()
+    pub fn datasets(&self) -> &[Arc<Dataset>] {
+        &self.datasets
     }
 
-    /// Returns the names of a dataset's captures, in the pattern's order.
+    /// Returns the dataset with this name.
     #[must_use]
-    pub fn capture_names(&self, index: usize) -> &[String] {
-        self.datasets[index].capture_names()
+    pub fn dataset(&self, name: &str) -> Option<&Arc<Dataset>> {
+        self.datasets.iter().find(|dataset| *dataset.name == *name)
     }
 
     /// Returns every pair of datasets that could claim one object.
     #[must_use]
     pub fn overlaps(&self) -> Vec<Overlap> {
         let mut found = Vec::new();
-        for (second, pattern) in self.datasets.iter().enumerate() {
-            for (first, earlier) in self.datasets[..second].iter().enumerate() {
-                if let Some(example) = earlier.intersection(pattern) {
-                    found.push(Overlap { first, second, example });
+        for (place, second) in self.datasets.iter().enumerate() {
+            for first in &self.datasets[..place] {
+                if let Some(example) = first.pattern().intersection(second.pattern()) {
+                    found.push(Overlap { first: first.name.clone(), second: second.name.clone(), example });
                 }
             }
         }
         found
+    }
+}
+
+impl Routed {
+    /// Routes a record to a dataset that was named by hand.
+    #[must_use]
+    pub fn to(dataset: &Arc<Dataset>, record: Record) -> Self {
+        let to = Destination::named(dataset, &record.pointer.bucket, &record.pointer.key);
+        Self { record: Arc::new(record), route: Route::Dataset(to) }
+    }
+
+    /// Returns the dataset it goes to.
+    #[must_use]
+    pub fn destination(&self) -> Option<&Destination> {
+        match &self.route {
+            Route::Dataset(to) => Some(to),
+            Route::Skip | Route::Unrouted => None,
+        }
+    }
+
+    /// Returns its dataset's name; empty when no dataset takes it.
+    #[must_use]
+    pub fn dataset_name(&self) -> DatasetName {
+        self.destination().map(|to| to.dataset.name.clone()).unwrap_or_default()
+    }
+
+    /// Returns whose turn it waits for: its dataset's, and in it that of the directory it lies in.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        let ObjectPointer { bucket, key, .. } = &self.record.pointer;
+        let directory = key.rsplit_once('/').map_or("", |(directory, _)| directory);
+        Class { dataset: self.dataset_name(), prefix: format!("{bucket}/{directory}") }
+    }
+}
+
+impl Destination {
+    /// Returns a dataset that was named by hand for an object. Where its pattern does not match, its captures are
+    /// simply absent.
+    #[must_use]
+    pub fn named(dataset: &Arc<Dataset>, bucket: &str, key: &str) -> Self {
+        let captures = dataset.captures(&address(bucket, key)).unwrap_or_default();
+        Self { dataset: Arc::clone(dataset), captures }
     }
 }
 
@@ -112,25 +194,36 @@ fn address(bucket: &str, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::RecordKind;
 
+    /// Datasets named by their places.
     fn router(patterns: &[&str]) -> Router {
-        let datasets = patterns.iter().map(|text| Pattern::for_addresses(text).expect("a good pattern")).collect();
-        let skip = Config::default().worker.skip;
-        Router { skip: skip.iter().map(|text| Pattern::for_keys(text).expect("a good pattern")).collect(), datasets }
+        let dataset = |(place, pattern): (usize, &&str)| {
+            format!("[[dataset]]\nname = \"{place}\"\nmatch = {pattern:?}\ntable = \"t\"\nmode = \"append\"\n")
+        };
+        let text: String = patterns.iter().enumerate().map(dataset).collect();
+        let config = Config::parse(&text, "importer.toml", |_| None).expect("good patterns");
+        Router::new(&config).expect("good patterns")
+    }
+
+    fn record(bucket: &str, key: &str) -> Record {
+        let pointer = ObjectPointer::new(bucket, key);
+        Record { kind: RecordKind::Created, pointer, event_time: None, force: false }
     }
 
     #[track_caller]
     fn check(router: &Router, bucket: &str, key: &str, expected: &str) {
-        let shown = match router.route(bucket, key) {
+        let shown = |routed: &Routed| match &routed.route {
             Route::Skip => "skip".into(),
             Route::Unrouted => "unrouted".into(),
-            Route::Dataset { index, captures } => {
+            Route::Dataset(Destination { dataset, captures }) => {
                 let shown =
-                    captures.into_iter().map(|(name, value)| format!(" {name}={}", value.unwrap_or("NULL".into())));
-                format!("{index}{}", shown.collect::<String>())
+                    captures.iter().map(|(name, value)| format!(" {name}={}", value.as_deref().unwrap_or("NULL")));
+                format!("{}{}", dataset.name, shown.collect::<String>())
             }
         };
-        assert_eq!(shown, expected, "{bucket} {key}");
+        let shown: Vec<String> = router.route(record(bucket, key)).iter().map(shown).collect();
+        assert_eq!(shown, [expected], "{bucket} {key}");
     }
 
     #[test]
@@ -179,19 +272,21 @@ mod tests {
     #[test]
     fn a_dataset_named_by_hand_takes_captures_only_where_its_pattern_matches() {
         let router = router(&["s3://b/dt={dt}/**"]);
-        assert_eq!(router.captures_for(0, "b", "dt=1/x"), [("dt".to_owned(), Some("1".to_owned()))]);
-        assert_eq!(router.captures_for(0, "file", "/tmp/x"), []);
+        let captures = |bucket, key| Destination::named(&router.datasets()[0], bucket, key).captures;
+        assert_eq!(captures("b", "dt=1/x"), [("dt".to_owned(), Some("1".to_owned()))]);
+        assert_eq!(captures("file", "/tmp/x"), []);
     }
 
     #[test]
     fn overlapping_patterns_are_found_with_an_example() {
         let router = router(&["s3://b/a/**", "s3://c/**", "s3://{bucket}/a/x-*.csv"]);
         let found = router.overlaps();
-        let pairs: Vec<_> = found.iter().map(|overlap| (overlap.first, overlap.second)).collect();
-        assert_eq!(pairs, [(0, 2), (1, 2)]);
+        let pairs: Vec<_> = found.iter().map(|overlap| (&*overlap.first, &*overlap.second)).collect();
+        assert_eq!(pairs, [("0", "2"), ("1", "2")]);
         for overlap in found {
-            for index in [overlap.first, overlap.second] {
-                assert!(router.datasets[index].is_match(&overlap.example), "{overlap:?}");
+            for name in [&overlap.first, &overlap.second] {
+                let dataset = router.dataset(name).expect("one of them");
+                assert!(dataset.pattern().is_match(&overlap.example), "{overlap:?}");
             }
         }
     }

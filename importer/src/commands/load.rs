@@ -4,10 +4,12 @@ use super::{EXIT_INCOMPLETE, EXIT_WRONG, host, output, path_style, progress, ses
 use crate::{
     cli,
     config::Config,
-    import::{GROUP_OBJECTS, Importer, Settled, log_together},
+    dataset::Dataset,
+    import::{GROUP_OBJECTS, Importer, Settled, may_share},
     message::{LOCAL_BUCKET, ObjectPointer, Record, RecordKind},
     object::{ObjectStore, file::FileStore, s3::S3Store},
     outcome::Outcome,
+    route::{Route, Routed},
 };
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -28,43 +30,34 @@ const NOTHING_FOUND: u8 = 2;
 /// # Errors
 /// A dataset the configuration does not have, a pattern that is none, a listing that fails.
 pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCode> {
-    let dataset = match &options.dataset {
-        None => None,
-        Some(name) => match config.dataset(name) {
-            Some((index, _)) => Some(index),
-            None => {
-                output::complain(format!("importer: --dataset {name}: the configuration has no such dataset"));
-                return Ok(ExitCode::from(EXIT_WRONG));
-            }
-        },
-    };
+    if let Some(name) = options.dataset.as_ref().filter(|name| config.dataset(name).is_none()) {
+        output::complain(format!("importer: --dataset {name}: the configuration has no such dataset"));
+        return Ok(ExitCode::from(EXIT_WRONG));
+    }
     let concurrency = config.worker.concurrency.max(1) as usize;
     let sessions = sessions(&config, &worker_id(&host()));
     let loader = Loader::new(&config, &sessions, &options.uris).await?;
-    let mut pointers: Vec<(ObjectPointer, Option<u64>)> = Vec::new();
+    let mut found = Vec::new();
     for uri in &options.uris {
-        let found = loader.find(uri).await?;
-        if found.is_empty() {
+        let named = loader.find(uri).await?;
+        if named.is_empty() {
             output::complain(format!("importer: {uri}: nothing found"));
             return Ok(ExitCode::from(NOTHING_FOUND));
         }
-        pointers.extend(found);
+        found.extend(named);
     }
-    if dataset.is_some() {
-        // A dataset given by name takes every object but those that are noise by their names.
-        pointers.retain(|(pointer, _)| !loader.importer(pointer).skips(&pointer.key));
-    }
+    let objects = loader.route(found, options.dataset.as_deref());
     if options.dry_run {
-        return dry_run(&loader, &pointers, dataset).await;
+        return dry_run(&loader, &objects).await;
     }
     wait_for_schema(&sessions).await?;
 
-    let bar = progress(Some(pointers.len() as u64), "objects");
+    let bar = progress(Some(objects.len() as u64), "objects");
     let started = Instant::now();
     let mut summary = Summary::default();
-    let groups = loader.groups(&pointers, dataset);
+    let groups = groups(objects);
     let mut loads = stream::iter(&groups)
-        .map(|group| loader.load_group(group, dataset))
+        .map(|group| loader.load_group(group))
         // One more is read and decoded while others are written.
         .buffer_unordered(concurrency + 1);
     let watching = tokio::spawn({
@@ -87,23 +80,44 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     Ok(if summary.n_failed() > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
 }
 
-/// Objects that are loaded together, if `into` names a dataset, else one alone.
-struct Group {
-    into: Option<usize>,
-    records: Vec<Record>,
+/// An object that a URI names, and its length where that is known without another request.
+type Found = (ObjectPointer, Option<u64>);
+
+/// An object and one of the places it goes to.
+struct Object {
+    routed: Routed,
+    size: Option<u64>,
 }
 
-impl Group {
-    /// Whether an object may be loaded with these: of the same dataset, from the same store.
-    fn takes(&self, into: Option<usize>, pointer: &ObjectPointer) -> bool {
-        self.into == into
-            && self.records.len() < GROUP_OBJECTS
-            && self.records.iter().all(|record| record.pointer.is_local() == pointer.is_local())
+impl Object {
+    fn pointer(&self) -> &ObjectPointer {
+        &self.routed.record.pointer
+    }
+
+    /// Returns the dataset it may be loaded into together with others.
+    fn shared_dataset(&self) -> Option<&Arc<Dataset>> {
+        let to = self.routed.destination().filter(|_| may_share(&self.routed, self.size))?;
+        Some(&to.dataset)
+    }
+
+    /// Returns whether it may be loaded with another: into the same dataset, from the same store.
+    fn goes_with(&self, other: &Self) -> bool {
+        let same_dataset = match (self.shared_dataset(), other.shared_dataset()) {
+            (Some(own), Some(others)) => Arc::ptr_eq(own, others),
+            _ => false,
+        };
+        same_dataset && self.pointer().is_local() == other.pointer().is_local()
     }
 }
 
-fn created(pointer: &ObjectPointer) -> Record {
-    Record { kind: RecordKind::Created, pointer: pointer.clone(), event_time: None, force: false }
+/// Puts small objects of one dataset that follow each other together, so that they share a transaction.
+fn groups(objects: Vec<Object>) -> Vec<Vec<Routed>> {
+    let together = objects.chunk_by(Object::goes_with).flat_map(|group| group.chunks(GROUP_OBJECTS));
+    together.map(|group| group.iter().map(|object| object.routed.clone()).collect()).collect()
+}
+
+fn created(pointer: ObjectPointer) -> Record {
+    Record { kind: RecordKind::Created, pointer, event_time: None, force: false }
 }
 
 struct Loader {
@@ -137,8 +151,8 @@ impl Loader {
         }
     }
 
-    /// Returns the objects a URI names, with their lengths where they are known without another request.
-    async fn find(&self, uri: &str) -> anyhow::Result<Vec<(ObjectPointer, Option<u64>)>> {
+    /// Returns the objects a URI names.
+    async fn find(&self, uri: &str) -> anyhow::Result<Vec<Found>> {
         let Some(s3) = self.s3.as_ref().filter(|_| uri.starts_with("s3://")) else {
             return find_files(uri);
         };
@@ -151,56 +165,55 @@ impl Loader {
         pointers.try_collect().await.with_context(|| format!("list {uri}"))
     }
 
-    /// Puts small objects of one dataset together, so that they share a transaction.
-    fn groups(&self, found: &[(ObjectPointer, Option<u64>)], dataset: Option<usize>) -> Vec<Group> {
-        let mut groups: Vec<Group> = Vec::new();
+    /// Routes objects. A dataset given by name takes every object but those that are noise by their names.
+    fn route(&self, found: Vec<Found>, dataset: Option<&str>) -> Vec<Object> {
+        let router = self.files.router();
+        let mut objects = Vec::with_capacity(found.len());
         for (pointer, size) in found {
-            let record = created(pointer);
-            let into = self.importer(pointer).groups(&record, dataset, *size);
-            match groups.last_mut() {
-                Some(last) if into.is_some() && last.takes(into, pointer) => {
-                    last.records.push(record);
-                }
-                _ => groups.push(Group { into, records: vec![record] }),
-            }
+            let routed = match dataset.and_then(|name| router.dataset(name)) {
+                Some(_) if router.skips(&pointer.key) => continue,
+                Some(dataset) => vec![Routed::to(dataset, created(pointer))],
+                None => router.route(created(pointer)),
+            };
+            objects.extend(routed.into_iter().map(|routed| Object { routed, size }));
         }
-        groups
+        objects
     }
 
     /// Loads a group, what cannot be loaded together alone.
-    async fn load_group<'g>(&self, group: &'g Group, dataset: Option<usize>) -> Vec<(&'g ObjectPointer, Outcome)> {
+    async fn load_group<'g>(&self, group: &'g [Routed]) -> Vec<(&'g ObjectPointer, Outcome)> {
         let mut settled: Vec<Option<Settled>> = Vec::new();
-        if let (Some(index), [first, _, ..]) = (group.into, group.records.as_slice()) {
-            let records: Vec<&Record> = group.records.iter().collect();
+        if let [first, _, ..] = group {
+            let records: Vec<&Routed> = group.iter().collect();
             let begun = Instant::now();
-            match self.importer(&first.pointer).import_group(index, &records).await {
+            match self.importer(&first.record.pointer).import_group(&records).await {
                 Ok(together) => {
-                    for (record, settled) in group.records.iter().zip(&together) {
-                        settled.iter().for_each(|settled| log_together(record, settled, begun));
+                    for (routed, settled) in group.iter().zip(&together) {
+                        settled.iter().for_each(|settled| settled.log_for(&routed.record, begun));
                     }
                     settled = together;
                 }
                 Err(held) => debug!(error = format!("{:#}", held.error), "not loaded together"),
             }
         }
-        settled.resize_with(group.records.len(), || None);
-        let mut outcomes = Vec::with_capacity(group.records.len());
-        for (record, settled) in group.records.iter().zip(settled) {
+        settled.resize_with(group.len(), || None);
+        let mut outcomes = Vec::with_capacity(group.len());
+        for (routed, settled) in group.iter().zip(settled) {
             let outcome = match settled {
                 Some(settled) => settled.outcome,
-                None => self.load(record, dataset).await,
+                None => self.load(routed).await,
             };
-            outcomes.push((&record.pointer, outcome));
+            outcomes.push((&routed.record.pointer, outcome));
         }
         outcomes
     }
 
     /// Loads one object, trying for as long as something outside is broken.
-    async fn load(&self, record: &Record, dataset: Option<usize>) -> Outcome {
-        let pointer = &record.pointer;
+    async fn load(&self, routed: &Routed) -> Outcome {
+        let pointer = &routed.record.pointer;
         let importer = self.importer(pointer);
         loop {
-            let held = match importer.import(record, dataset, None).await {
+            let held = match importer.import(routed, None).await {
                 Ok(settled) => match (&settled.outcome, settled.object_id) {
                     (Outcome::Failed(failure), Some(object_id)) => {
                         match importer.record_failure(object_id, failure, None).await {
@@ -219,7 +232,7 @@ impl Loader {
 }
 
 /// Returns the files a path, a directory or a glob names, in order.
-fn find_files(uri: &str) -> anyhow::Result<Vec<(ObjectPointer, Option<u64>)>> {
+fn find_files(uri: &str) -> anyhow::Result<Vec<Found>> {
     let path = uri.strip_prefix("file://").unwrap_or(uri);
     let mut files = Vec::new();
     if Path::new(path).exists() {
@@ -253,23 +266,19 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn dry_run(
-    loader: &Loader,
-    pointers: &[(ObjectPointer, Option<u64>)],
-    dataset: Option<usize>,
-) -> anyhow::Result<ExitCode> {
+async fn dry_run(loader: &Loader, objects: &[Object]) -> anyhow::Result<ExitCode> {
     let mut n_failed = 0;
-    for (pointer, size) in pointers {
-        let importer = loader.importer(pointer);
-        if importer.skips(&pointer.key) {
+    for object in objects {
+        let pointer = object.pointer();
+        if matches!(object.routed.route, Route::Skip) {
             output::say(format!("{pointer}: would be skipped: a skip pattern takes it"));
             continue;
         }
-        if *size == Some(0) {
+        if object.size == Some(0) {
             output::say(format!("{pointer}: would be skipped: it is empty"));
             continue;
         }
-        match importer.dry_run(pointer, dataset).await {
+        match loader.importer(pointer).dry_run(&object.routed).await {
             Ok(found) => {
                 n_failed += u32::from(found.too_many);
                 let verdict = if found.too_many { "would fail: too many rejects" } else { "would load" };

@@ -4,11 +4,12 @@ use super::{EXIT_INCOMPLETE, connect_queue, on_session, output, path_style, prog
 use crate::{
     cli::Reconcile,
     config::Config,
+    dataset::DatasetName,
     load::{Session, liveness::elsewhere},
     message::{ObjectPointer, Record, RecordKind, pointer_body},
     object::{Listed, ObjectStore, s3::S3Store},
     queue::sqs::SqsQueue,
-    route::{Route, Router},
+    route::{Destination, Router},
 };
 use anyhow::Context;
 use futures_util::TryStreamExt;
@@ -42,12 +43,11 @@ async fn compare(config: &Config, options: &Reconcile, connection: &mut PgConnec
     loop {
         let next = elsewhere(listing.try_next()).await.with_context(|| format!("list s3://{bucket}/{prefix}"))?;
         let ended = next.is_none();
-        if let Some(object) = next.filter(|object| object.size > 0)
-            && let Route::Dataset { index, .. } = router.route(bucket, &object.key)
-        {
-            batch.push(Claimed { dataset: config.datasets[index].name.clone(), object });
+        if let Some(object) = next.filter(|object| object.size > 0) {
+            let claimed = |to: Destination| Claimed { dataset: to.dataset.name.clone(), object: object.clone() };
+            batch.extend(router.destinations(bucket, &object.key).into_iter().map(claimed));
         }
-        if batch.len() == BATCH || ended {
+        if batch.len() >= BATCH || ended {
             n_compared += batch.len();
             bar.inc(batch.len() as u64);
             let missing = missing(&mut *connection, bucket, std::mem::take(&mut batch)).await?;
@@ -66,7 +66,7 @@ async fn compare(config: &Config, options: &Reconcile, connection: &mut PgConnec
 
 /// An object of the bucket and the dataset that takes it.
 struct Claimed {
-    dataset: String,
+    dataset: DatasetName,
     object: Listed,
 }
 
@@ -82,7 +82,7 @@ async fn missing(connection: &mut PgConnection, bucket: &str, claimed: Vec<Claim
         Vec::with_capacity(n),
     );
     for Claimed { dataset, object } in &claimed {
-        datasets.push(dataset.as_str());
+        datasets.push(&**dataset);
         keys.push(object.key.as_str());
         etags.push(object.etag.as_str());
         sizes.push(i64::try_from(object.size).unwrap_or(i64::MAX));

@@ -11,7 +11,7 @@ use crate::{
     load::{ReplayRejects, Replayed, Session, Sessions, Target, replay_rejects},
     message::ObjectPointer,
     outcome::{self, Failure, Outside, Sorted},
-    route::Router,
+    route::{Destination, Router},
 };
 use anyhow::Context;
 use std::{process::ExitCode, time::Duration};
@@ -97,14 +97,14 @@ impl Replay<'_> {
     }
 
     async fn once(&self, session: &mut Session, object: &Waiting) -> Result<Replayed, Sorted> {
-        let Some((index, dataset)) = self.config.dataset(&object.dataset) else {
+        let Some(dataset) = self.router.dataset(&object.dataset) else {
             let problem = format!("the configuration has no dataset {:?}", object.dataset);
             return Err(Sorted::Failed(Failure::new("schema", problem)));
         };
-        let read = dataset.read_options(&self.config.limits, 0);
-        let target = Target::resolve(&mut session.connection, dataset, read).await;
+        let read = dataset.config.read_options(&self.config.limits, 0);
+        let target = Target::resolve(&mut session.connection, &dataset.config, read).await;
         let target = target.map_err(outcome::sort_table_error)?;
-        let captures = self.router.captures_for(index, &object.bucket, &object.key);
+        let captures = Destination::named(dataset, &object.bucket, &object.key).captures;
         let replay = ReplayRejects { waiting: object, target: &target, captures: &captures };
         replay_rejects(session, &replay).await.map_err(outcome::sort_load_error)
     }

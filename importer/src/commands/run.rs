@@ -86,7 +86,7 @@ async fn work(
     info!(worker = id, queue = url, concurrency, version = cli::VERSION, "worker started");
 
     let beat_stop = CancellationToken::new();
-    let identity = beat::Identity {
+    let identity = beat::WorkerIdentity {
         id: id.clone(),
         host,
         instance_id,

@@ -4,8 +4,9 @@ use super::{
     Config, ConfigError, Csv, Dataset, Mode,
     locate::{Part, Source},
 };
-use crate::{database, route::Pattern};
+use crate::pattern::Pattern;
 use decode::OnNewField;
+use service::postgres::connect_options;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The accepted range of a number.
@@ -29,6 +30,9 @@ const MAX_VISIBILITY_SECS: u32 = 43_200;
 const MAX_NAME_BYTES: usize = 200;
 
 /// Checks a configuration that has been read; `overridden` are the variables that replaced a setting.
+///
+/// # Errors
+/// [`ConfigError`] with every problem found.
 pub fn check(config: &Config, source: &Source<'_>, overridden: &[&'static str]) -> Result<(), ConfigError> {
     let mut problems = Problems { source, overridden, found: Vec::new() };
     check_ranges(config, &mut problems);
@@ -70,7 +74,7 @@ fn check_ranges(config: &Config, problems: &mut Problems<'_, '_>) {
 
 fn check_urls(config: &Config, problems: &mut Problems<'_, '_>) {
     if let Some(url) = &config.database.url
-        && let Err(error) = database::connect_options(url.expose())
+        && let Err(error) = connect_options(url.expose())
     {
         problems.add("database.url", format!("{error:#}"));
     }

@@ -1,6 +1,6 @@
 //! What a file's address says: a name for its table, and a pattern for its like.
 
-use crate::route::Pattern;
+use crate::pattern::Pattern;
 
 /// Names that say how a file was written and not what is in it.
 const GENERIC: [&str; 10] = ["part", "data", "file", "export", "output", "out", "chunk", "batch", "sample", "dump"];

@@ -1,71 +1,66 @@
-//! Many records settled together: one look at the ledger, one transaction.
+//! Many small objects of one dataset settled together: one look at the ledger, one transaction.
 
 use super::{
-    AlreadyDone, GROUP_OBJECT_BYTES, Held, Importer, Settled, Unstorable, claimed, contradicts, given_up,
-    held_by_database, log_outcome, names, read_target, take_identity,
+    Held, Importer, Settled,
+    exit::{Unstorable, held_by_database},
+    session::given_up,
+    version::{Version, contradicts, take_identity},
 };
 use crate::{
+    dataset::Dataset,
     ledger::{
-        self, Candidate, Known, Verdict,
+        self, Candidate, Known, Recorded, Verdict,
         many::{FirstAttempt, Sought, begin_many, look_up_many, note_many_again},
     },
-    load::{self, Group, Member, Session, liveness},
+    load::{self, Group, LoadError, Member, Session},
     message::{Record, RecordKind},
     object::{ReadTarget, RemoteSource},
     order::Stamp,
     outcome::{self, Outcome, Sorted},
-    route::Route,
+    route::{Destination, Routed},
 };
 use decode::Format;
 use futures_util::{StreamExt, stream};
 use std::{collections::HashSet, sync::Arc, time::Instant};
-use tracing::info_span;
 
+/// Small objects that share a transaction at most. Measured: 50 bring nine tenths of what any number brings, and more
+/// would wait longer for their commit.
+pub const GROUP_OBJECTS: usize = 50;
+/// Objects up to this many bytes are loaded together with others.
+/// Larger ones are worth a transaction of their own, and would make the others wait.
+const GROUP_OBJECT_BYTES: u64 = 256 * 1024;
 /// Requests to the store at the same time.
 const REQUESTS: usize = 16;
 
-/// One record on its way.
-struct Way<'a> {
-    record: &'a Record,
-    read: ReadTarget,
-    candidate: Candidate,
+/// Returns whether a record's object, of `size` bytes or as long as the record says, may share a transaction with
+/// others of its dataset.
+#[must_use]
+pub fn may_share(routed: &Routed, size: Option<u64>) -> bool {
+    let Record { kind, pointer, force, .. } = &*routed.record;
+    let is_small = size.or(pointer.size).is_some_and(|size| (1..=GROUP_OBJECT_BYTES).contains(&size));
+    is_small && !force && *kind == RecordKind::Created && routed.destination().is_some()
 }
 
 impl Importer {
-    /// Returns the dataset an object of `size` bytes would be loaded into together with others, if it may be.
-    #[must_use]
-    pub fn groups(&self, record: &Record, dataset: Option<usize>, size: Option<u64>) -> Option<usize> {
-        let pointer = &record.pointer;
-        let small = size.or(pointer.size).is_some_and(|size| (1..=GROUP_OBJECT_BYTES).contains(&size));
-        if !small || record.force || !matches!(record.kind, RecordKind::Created) {
-            return None;
-        }
-        match dataset {
-            Some(index) => Some(index),
-            None => match self.router.route(&pointer.bucket, &pointer.key) {
-                Route::Dataset { index, .. } => Some(index),
-                Route::Skip | Route::Unrouted => None,
-            },
-        }
-    }
-
     /// Settles records of one dataset, as far as they can be settled together: what was imported before is noted,
     /// what was never seen is loaded in one transaction. None for a record that wants [`Self::import`].
-    /// [`log_together`] is left to the caller, who knows which message each came with.
+    /// Logging is left to the caller, who knows which message each came with.
     ///
     /// # Errors
     /// [`Held`] when something outside is broken; nothing is lost by importing each record alone then.
-    pub async fn import_group(&self, index: usize, records: &[&Record]) -> Result<Vec<Option<Settled>>, Held> {
-        let started = Instant::now();
+    pub async fn import_group(&self, records: &[&Routed]) -> Result<Vec<Option<Settled>>, Held> {
+        let nothing = || records.iter().map(|_| None).collect();
+        let Some(to) = records.first().and_then(|routed| routed.destination()) else { return Ok(nothing()) };
+        let group = GroupImport { importer: self, dataset: &to.dataset, started: Instant::now() };
         let _in_use = self.in_use.acquire().await;
         let mut session = self.session().await?;
         let whereabouts = session.whereabouts();
-        let work = self.settle_group(&mut session, index, records, started);
+        let work = group.settle(&mut session, records);
         let settled = self.sessions.watched("an import", whereabouts, work).await.unwrap_or_else(given_up);
         match &settled {
             Ok(_) => self.give_back(session),
             // Which of them it is shows when each is imported alone.
-            Err(held) if held.error.is::<Unstorable>() => return Ok(records.iter().map(|_| None).collect()),
+            Err(held) if held.error.is::<Unstorable>() => return Ok(nothing()),
             Err(held) => {
                 drop(session);
                 self.after_holding(held).await;
@@ -73,179 +68,194 @@ impl Importer {
         }
         settled
     }
+}
 
-    async fn settle_group(
-        &self,
-        session: &mut Session,
-        index: usize,
-        records: &[&Record],
-        started: Instant,
-    ) -> Result<Vec<Option<Settled>>, Held> {
+/// The import of a group of records into one dataset.
+#[derive(Clone, Copy)]
+struct GroupImport<'a> {
+    importer: &'a Importer,
+    dataset: &'a Arc<Dataset>,
+    started: Instant,
+}
+
+/// A record whose version is known, and its place in the group.
+struct Identified<'a> {
+    place: usize,
+    record: &'a Record,
+    to: &'a Destination,
+    read: ReadTarget,
+    candidate: Candidate,
+}
+
+/// An object that was never seen, open and with its attempt recorded.
+struct Opened<'a> {
+    place: usize,
+    to: &'a Destination,
+    candidate: Candidate,
+    recorded: Recorded,
+    source: Arc<RemoteSource>,
+}
+
+/// What the ledger says of a version before anything is locked.
+enum AlreadyDone {
+    /// It stands, and the sighting brings nothing new.
+    Standing { head_id: i64, object_id: i64 },
+    /// Neither it nor another version of the key was ever seen.
+    Never,
+    /// Anything else.
+    Unclear,
+}
+
+impl<'a> GroupImport<'a> {
+    async fn settle(&self, session: &mut Session, records: &[&'a Routed]) -> Result<Vec<Option<Settled>>, Held> {
+        let identified = self.identify(records).await;
+        let sought: Vec<Sought<'_>> = identified.iter().map(Identified::sought).collect();
+        let known =
+            look_up_many(&mut session.connection, &self.dataset.name, &sought).await.map_err(held_by_database)?;
+
         let mut settled: Vec<Option<Settled>> = records.iter().map(|_| None).collect();
-        let mut keys = HashSet::new();
-        // Futures are put together by loops here: of closures that return them the compiler does not see that they
-        // may be sent between threads.
-        let mut asking = Vec::with_capacity(records.len());
-        for record in records {
-            asking.push(self.way(record, keys.insert((&record.pointer.bucket, &record.pointer.key))));
-        }
-        let ways: Vec<Option<Way<'_>>> = stream::iter(asking).buffered(REQUESTS).collect().await;
-        let ways: Vec<(usize, Way<'_>)> =
-            ways.into_iter().enumerate().filter_map(|(place, way)| Some((place, way?))).collect();
-        let dataset = &self.config.datasets[index].name;
-        let sought: Vec<Sought<'_>> = ways.iter().map(|(_, way)| way.sought()).collect();
-        let known = look_up_many(&mut session.connection, dataset, &sought).await.map_err(held_by_database)?;
-
         let mut again = Vec::new();
         let mut fresh = Vec::new();
-        for ((place, way), known) in ways.iter().zip(&known) {
-            match way.stands(known) {
+        for (identified, known) in identified.iter().zip(&known) {
+            match identified.stands(known) {
                 AlreadyDone::Standing { head_id, object_id } => {
                     again.push((head_id, object_id));
-                    settled[*place] = Some(self.settled_in(index, object_id, Outcome::AlreadyImported, 0, ""));
+                    let outcome = Outcome::AlreadyImported;
+                    settled[identified.place] = Some(Settled::new(&self.dataset.name, Some(object_id), outcome));
                 }
-                AlreadyDone::Never => fresh.push((*place, way)),
+                AlreadyDone::Never => fresh.push(identified),
                 AlreadyDone::Unclear => {}
             }
         }
         if !again.is_empty() {
             note_many_again(&mut session.connection, &again).await.map_err(held_by_database)?;
         }
-        // One object alone is not worth a second way.
+        // One object alone is not worth a second path.
         if fresh.len() > 1 {
-            self.load_fresh(session, index, &fresh, &mut settled, started).await?;
+            for (place, loaded) in self.load(session, &fresh).await? {
+                settled[place] = Some(loaded);
+            }
         }
         Ok(settled)
     }
 
-    /// Completes a record's identity; None when it has to go alone.
-    async fn way<'a>(&self, record: &'a Record, first_of_its_key: bool) -> Option<Way<'a>> {
-        if !first_of_its_key {
-            return None;
+    /// Finds out which version each record means; those that have to go alone are left out.
+    async fn identify(&self, records: &[&'a Routed]) -> Vec<Identified<'a>> {
+        let mut keys = HashSet::new();
+        // Futures are put together by loops here: of closures that return them the compiler does not see that they
+        // may be sent between threads.
+        let mut asking = Vec::with_capacity(records.len());
+        for (place, routed) in records.iter().enumerate() {
+            let Some(to) = routed.destination().filter(|to| Arc::ptr_eq(&to.dataset, self.dataset)) else { continue };
+            if keys.insert((&routed.record.pointer.bucket, &routed.record.pointer.key)) {
+                asking.push(self.identify_one(place, &routed.record, to));
+            }
         }
-        let (mut identity, mut stamp) = claimed(&record.pointer);
-        let mut read = read_target(&record.pointer);
-        if identity.etag.is_none() || identity.size.is_none() {
-            let info = self.store.head(&read).await.ok().filter(|info| names(&identity, info))?;
-            take_identity(&mut identity, &mut stamp, &info);
-            read.version_id = info.version_id;
-            read.etag = Some(info.etag);
-        }
-        let candidate = Candidate { identity, stamp, force: false, appended_before: false };
-        (candidate.identity.size != Some(0)).then_some(Way { record, read, candidate })
+        let identified: Vec<Option<Identified<'a>>> = stream::iter(asking).buffered(REQUESTS).collect().await;
+        identified.into_iter().flatten().collect()
     }
 
-    /// Loads what was never seen.
-    async fn load_fresh(
-        &self,
-        session: &mut Session,
-        index: usize,
-        fresh: &[(usize, &Way<'_>)],
-        settled: &mut [Option<Settled>],
-        started: Instant,
-    ) -> Result<(), Held> {
-        let target = match self.target(session, index).await {
+    async fn identify_one(&self, place: usize, record: &'a Record, to: &'a Destination) -> Option<Identified<'a>> {
+        let mut version = Version::claimed(&record.pointer);
+        version.complete(&*self.importer.store).await.ok()?;
+        let Version { identity, stamp, read } = version;
+        let candidate = Candidate { identity, stamp, force: false, appended_before: false };
+        (candidate.identity.size != Some(0)).then_some(Identified { place, record, to, read, candidate })
+    }
+
+    /// Loads what was never seen, and returns what could be loaded, by place.
+    async fn load(&self, session: &mut Session, fresh: &[&Identified<'a>]) -> Result<Vec<(usize, Settled)>, Held> {
+        let target = match self.importer.target(session, self.dataset).await {
             Ok(target) => target,
             Err(error) => {
                 return match outcome::sort_table_error(error) {
                     Sorted::Hold(outside, error) => Err(Held { outside, error }),
                     // Whatever is wrong with the table is said of each object.
-                    _ => Ok(()),
+                    Sorted::Failed(_) | Sorted::Missing | Sorted::Changed => Ok(Vec::new()),
                 };
             }
         };
-        let dataset = &self.config.datasets[index];
-        let attempts: Vec<FirstAttempt<'_>> = fresh
-            .iter()
-            .map(|(_, way)| FirstAttempt {
-                sought: way.sought(),
-                stamp: &way.candidate.stamp,
-                event_time: way.record.event_time,
-            })
-            .collect();
-        let recorded =
-            begin_many(&mut session.connection, &dataset.name, &attempts, &self.worker_id, self.queue_url.as_deref())
-                .await
-                .map_err(held_by_database)?;
-        let mut opening = Vec::with_capacity(fresh.len());
-        for (_, way) in fresh {
-            let streamed = dataset.format != Format::Parquet && !way.read.key.ends_with(".parquet");
-            opening.push(RemoteSource::open(Arc::clone(&self.store), way.read.clone(), streamed));
+        let begun = self.begin(session, fresh).await?;
+        let opened = self.open(&begun).await;
+        if opened.len() < 2 {
+            return Ok(Vec::new());
         }
-        let opened: Vec<_> = stream::iter(opening).buffered(REQUESTS).collect().await;
-        let mut candidates = Vec::new();
-        let mut sources = Vec::new();
-        for (((place, way), recorded), opened) in fresh.iter().zip(recorded).zip(opened) {
-            let (Some(recorded), Ok(source)) = (recorded, opened) else { continue };
-            let mut candidate = way.candidate.clone();
-            if contradicts(&candidate.identity, source.info()) {
-                continue;
-            }
-            take_identity(&mut candidate.identity, &mut candidate.stamp, source.info());
-            candidates.push(candidate);
-            sources.push((*place, way, recorded, source));
-        }
-        let mut places = Vec::new();
-        let mut members = Vec::new();
-        for ((place, way, recorded, source), candidate) in sources.into_iter().zip(&candidates) {
-            let pointer = &way.record.pointer;
-            places.push((place, recorded, candidate.identity.size.unwrap_or(0)));
-            members.push(Member {
-                source: Arc::new(source),
-                captures: self.router.captures_for(index, &pointer.bucket, &pointer.key),
-                candidate,
-                recorded,
-            });
-        }
-        if members.len() < 2 {
-            return Ok(());
-        }
-        let run_bytes = self.memory.run();
-        let group = Group { target, members, run_bytes, recent: &self.recent[index], started };
+        let group = Group {
+            target,
+            members: opened.iter().map(Opened::member).collect(),
+            run_bytes: self.importer.memory.run(),
+            recent: &self.dataset.recent,
+            started: self.started,
+        };
         let counts = match load::load_group(session, &group).await {
             Ok(counts) => counts,
             Err(error) => {
-                let pruned = matches!(&error, load::LoadError::Database(error) if outcome::is_pruned(error));
-                return match outcome::sort_load_error(error) {
-                    Sorted::Hold(outside, error) if !pruned => Err(Held { outside, error }),
-                    // Each is told for itself when it is loaded alone; this session's transaction is over.
-                    Sorted::Hold(..) | Sorted::Failed(_) | Sorted::Missing | Sorted::Changed => {
-                        *session = self.session().await?;
-                        liveness::goes_on_with(session);
-                        Ok(())
-                    }
-                };
+                self.after_error(session, error).await?;
+                return Ok(Vec::new());
             }
         };
-        for ((place, recorded, bytes), counts) in places.into_iter().zip(counts) {
-            if let Some(counts) = counts {
-                let outcome = Outcome::Imported(counts);
-                settled[place] = Some(self.settled_in(index, recorded.object_id, outcome, bytes, load::GROUPED));
+        let loaded = opened.iter().zip(counts).filter_map(|(opened, counts)| {
+            let outcome = Outcome::Imported(counts?);
+            let settled = Settled::new(&self.dataset.name, Some(opened.recorded.object_id), outcome);
+            let bytes = opened.candidate.identity.size.unwrap_or(0);
+            Some((opened.place, Settled { bytes, technique: load::GROUPED, ..settled }))
+        });
+        Ok(loaded.collect())
+    }
+
+    /// Records the attempts, but for versions that another worker recorded meanwhile.
+    async fn begin<'i>(
+        &self,
+        session: &mut Session,
+        fresh: &[&'i Identified<'a>],
+    ) -> Result<Vec<(&'i Identified<'a>, Recorded)>, Held> {
+        let attempt = |identified: &&'i Identified<'a>| FirstAttempt {
+            sought: identified.sought(),
+            stamp: &identified.candidate.stamp,
+            event_time: identified.record.event_time,
+        };
+        let attempts: Vec<FirstAttempt<'_>> = fresh.iter().map(attempt).collect();
+        let Importer { worker_id, queue_url, .. } = self.importer;
+        let recorded =
+            begin_many(&mut session.connection, &self.dataset.name, &attempts, worker_id, queue_url.as_deref())
+                .await
+                .map_err(held_by_database)?;
+        let begun = fresh.iter().zip(recorded);
+        Ok(begun.filter_map(|(identified, recorded)| Some((*identified, recorded?))).collect())
+    }
+
+    /// Opens the objects whose versions are what was said of them.
+    async fn open(&self, begun: &[(&Identified<'a>, Recorded)]) -> Vec<Opened<'a>> {
+        let mut opening = Vec::with_capacity(begun.len());
+        for (Identified { read, .. }, _) in begun {
+            let is_streamed = self.dataset.config.format != Format::Parquet && !read.key.ends_with(".parquet");
+            opening.push(RemoteSource::open(Arc::clone(&self.importer.store), read.clone(), is_streamed));
+        }
+        let sources: Vec<_> = stream::iter(opening).buffered(REQUESTS).collect().await;
+        let opened = begun.iter().zip(sources).filter_map(|((identified, recorded), source)| {
+            let source = source.ok().filter(|source| !contradicts(&identified.candidate.identity, source.info()))?;
+            let mut candidate = identified.candidate.clone();
+            take_identity(&mut candidate.identity, &mut candidate.stamp, source.info());
+            let Identified { place, to, .. } = **identified;
+            Some(Opened { place, to, candidate, recorded: *recorded, source: Arc::new(source) })
+        });
+        opened.collect()
+    }
+
+    /// Holds the group for what is broken outside. Of anything else each object says so when it is loaded alone.
+    async fn after_error(&self, session: &mut Session, error: LoadError) -> Result<(), Held> {
+        let is_pruned = matches!(&error, LoadError::Database(error) if outcome::is_pruned(error));
+        match outcome::sort_load_error(error) {
+            Sorted::Hold(outside, error) if !is_pruned => Err(Held { outside, error }),
+            // This session's transaction is over.
+            Sorted::Hold(..) | Sorted::Failed(_) | Sorted::Missing | Sorted::Changed => {
+                self.importer.replace(session).await
             }
         }
-        Ok(())
-    }
-
-    fn settled_in(
-        &self,
-        index: usize,
-        object_id: i64,
-        outcome: Outcome,
-        bytes: u64,
-        technique: &'static str,
-    ) -> Settled {
-        let dataset = Some(self.config.datasets[index].name.clone());
-        Settled { outcome, object_id: Some(object_id), dataset, already_forwarded: false, bytes, technique }
     }
 }
 
-/// Logs what became of a record that [`Importer::import_group`] settled.
-pub fn log_together(record: &Record, settled: &Settled, started: Instant) {
-    let pointer = &record.pointer;
-    info_span!("import", s3.bucket = pointer.bucket, s3.key = pointer.key).in_scope(|| log_outcome(settled, started));
-}
-
-impl Way<'_> {
+impl Identified<'_> {
     fn sought(&self) -> Sought<'_> {
         let pointer = &self.record.pointer;
         Sought { bucket: &pointer.bucket, key: &pointer.key, identity: &self.candidate.identity }
@@ -264,6 +274,17 @@ impl Way<'_> {
                 AlreadyDone::Standing { head_id, object_id: own.object_id }
             }
             _ => AlreadyDone::Unclear,
+        }
+    }
+}
+
+impl Opened<'_> {
+    fn member(&self) -> Member<'_> {
+        Member {
+            source: Arc::clone(&self.source) as _,
+            captures: self.to.captures.clone(),
+            candidate: &self.candidate,
+            recorded: self.recorded,
         }
     }
 }

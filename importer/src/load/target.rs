@@ -3,9 +3,8 @@
 use super::{
     catalog::{Table, TableColumn, TableError, in_index_order, no_unique_index, resolve_key},
     columns,
-    technique::Technique,
 };
-use crate::config::{self, MaxRejects, Mode, OnDelete};
+use crate::config::{self, MaxRejects, Mode, OnDelete, Technique};
 use decode::{Column, Field, OnNewField, ReadOptions, encode::PgType};
 use sqlx::PgConnection;
 use std::{collections::BTreeMap, sync::Arc};

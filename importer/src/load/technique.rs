@@ -1,6 +1,6 @@
 //! Which way rows go into a table: straight, or through staging; chosen from what happened last.
 
-use serde::Deserialize;
+use crate::config::Technique;
 use std::sync::{Mutex, PoisonError};
 
 /// Objects that are staged without a look after straight COPY was refused.
@@ -12,19 +12,6 @@ const STAGED_AFTER_PROBE: u32 = 4;
 const BELIEVED_AFTER: u32 = 2;
 /// Beyond so many, one look to be sure.
 const BELIEVED_FOR: u32 = 64;
-
-/// `technique` of a dataset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Technique {
-    /// Straight COPY where the keys are probably new, staging otherwise.
-    #[default]
-    Auto,
-    /// Always through staging.
-    Staged,
-    /// Straight COPY first, whatever is known; staging when it is refused.
-    Direct,
-}
 
 /// How to begin with an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Deleting what is safe, in batches.
 
-use super::InHand;
+use super::{BATCH, in_hand::InHand};
 use crate::queue::{EntryError, Queue};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -10,8 +10,6 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-/// Entries of a batch delete: SQS's limit.
-const BATCH: usize = 10;
 /// How long a delete waits for company.
 const LINGER: Duration = Duration::from_millis(20);
 /// Batches on their way at once: one without an answer does not keep the others waiting.
@@ -119,7 +117,7 @@ async fn delete(queue: &dyn Queue, in_hand: &InHand, mut message_ids: Vec<String
             in_hand.drop_message(&id);
         }
     }
-    // Nobody waits for an answer any more, and there may not be another delete to say that there are some.
+    // No answer is awaited any more, and there may not be another delete to say that the queue answers.
     in_hand.note("message delete", Ok(()));
 }
 

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the heartbeat says that does not change.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub struct WorkerIdentity {
     /// Unique to the process.
     pub id: String,
     /// Host name.
@@ -37,7 +37,7 @@ pub struct Identity {
 }
 
 /// Beats until stopped, then removes the worker's row.
-pub async fn beat(worker: Arc<Worker>, sessions: Sessions, identity: Identity, stop: CancellationToken) {
+pub async fn beat(worker: Arc<Worker>, sessions: Sessions, identity: WorkerIdentity, stop: CancellationToken) {
     let visibility = Duration::from_secs(worker.config.queue.visibility_timeout_secs.into());
     let mut ticks = tokio::time::interval(BEAT.min(visibility / 3));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -70,7 +70,7 @@ pub async fn beat(worker: Arc<Worker>, sessions: Sessions, identity: Identity, s
 async fn beat_once(
     worker: &Worker,
     sessions: &Sessions,
-    identity: &Identity,
+    identity: &WorkerIdentity,
     session: &mut Option<Session>,
 ) -> anyhow::Result<()> {
     // A connection that broke is not the server's silence: the beat is written on the next at once.
@@ -87,7 +87,12 @@ async fn beat_once(
 }
 
 /// Writes the heartbeat, and looks after the sessions that wait for an answer.
-async fn write(worker: &Worker, sessions: &Sessions, identity: &Identity, open: &mut Session) -> anyhow::Result<()> {
+async fn write(
+    worker: &Worker,
+    sessions: &Sessions,
+    identity: &WorkerIdentity,
+    open: &mut Session,
+) -> anyhow::Result<()> {
     // First, for it reads and waits for no disk and no lock: a server whose writes are slow is not silent.
     sessions.watch().look(open).await?;
     let (server, row) = (open.server(), row(worker, sessions, identity));
@@ -101,7 +106,7 @@ async fn write(worker: &Worker, sessions: &Sessions, identity: &Identity, open: 
     }
 }
 
-fn row(worker: &Worker, sessions: &Sessions, identity: &Identity) -> WorkerRow {
+fn row(worker: &Worker, sessions: &Sessions, identity: &WorkerIdentity) -> WorkerRow {
     let progress = &worker.progress;
     let first_receive_ms = progress.first_receive_ms.load(Ordering::Relaxed);
     let in_flight = progress.busy.load(Ordering::Relaxed);

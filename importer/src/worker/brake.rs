@@ -6,13 +6,16 @@
 //!
 //! - Was an object of its dataset imported that was begun after it first failed, the cause is its own: it fails.
 //! - Else the cause is the dataset's: one object fails as a sample, and more of them at growing intervals, so
-//!   that somebody learns of it and no object waits for ever.
+//!   that the trouble is noticed and no object waits for ever.
 //!
 //! Where several objects failed in a row the gate of their place closes, and objects are tried one at a time,
 //! with growing pauses, those longest that were tried longest ago, until one is imported.
 
-use super::Class;
-use crate::outcome::{Failure, Scope};
+use crate::{
+    dataset::DatasetName,
+    outcome::{Failure, Scope},
+    route::Class,
+};
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
@@ -35,22 +38,22 @@ const MAX_SAMPLE_INTERVAL: u32 = 10;
 #[derive(Debug)]
 pub struct Brake {
     patience: Duration,
-    /// Nobody waits for somebody to mend it: after the first sample the others fail, too.
+    /// The run ends by itself, so nothing will be mended meanwhile: after the first sample the others fail, too.
     until_empty: bool,
     causes: HashMap<Cause, Course>,
     gates: HashMap<Place, Gate>,
     /// When the newest of each dataset's imports was begun.
-    imported: HashMap<Option<usize>, Instant>,
+    imported: HashMap<DatasetName, Instant>,
     /// Objects waiting at gates, those first that were tried longest ago.
     waiting: BTreeMap<u64, Class>,
     n_tickets: u64,
 }
 
 /// Why objects of a dataset fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Cause {
-    /// Index of the dataset.
-    pub dataset: Option<usize>,
+    /// Name of the dataset.
+    pub dataset: DatasetName,
     /// The failures' word.
     pub reason: &'static str,
 }
@@ -98,7 +101,7 @@ pub struct Seen {
 
 /// What becomes of an object that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     /// It fails.
     Fail,
     /// It is tried again, at this moment at the latest unless it has to wait for others.
@@ -131,17 +134,17 @@ impl Brake {
         }
     }
 
-    /// Notes that an object failed and decides what becomes of it. After [`Verdict::Wait`] the object counts as
+    /// Notes that an object failed and decides what becomes of it. After [`Decision::Wait`] the object counts as
     /// held until [`Self::let_go`], which is called once for each object and cause.
     ///
     /// Returns with it whether the cause is news.
-    pub fn failed(&mut self, class: &Class, failure: &Failure, seen: Seen, now: Instant) -> (Verdict, bool) {
+    pub fn failed(&mut self, class: &Class, failure: &Failure, seen: Seen, now: Instant) -> (Decision, bool) {
         if self.patience.is_zero() || failure.scope == Scope::Object {
-            return (Verdict::Fail, false);
+            return (Decision::Fail, false);
         }
-        let cause = Cause { dataset: class.dataset, reason: failure.reason };
+        let cause = Cause { dataset: class.dataset.clone(), reason: failure.reason };
         let news = !self.causes.contains_key(&cause);
-        let course = self.causes.entry(cause).or_insert_with(|| Course {
+        let course = self.causes.entry(cause.clone()).or_insert_with(|| Course {
             error: String::new(),
             since: None,
             sample_at: now,
@@ -163,27 +166,27 @@ impl Brake {
         } else {
             course.sample_at
         };
-        let verdict = if now < decided_at { Verdict::Wait(decided_at) } else { Verdict::Fail };
-        if verdict == Verdict::Fail && !is_own {
+        let decision = if now < decided_at { Decision::Wait(decided_at) } else { Decision::Fail };
+        if decision == Decision::Fail && !is_own {
             course.sampled = true;
             course.sample_at = now + course.sample_interval;
             course.sample_interval = (course.sample_interval * 2).min(self.patience * MAX_SAMPLE_INTERVAL);
-        } else if verdict != Verdict::Fail && seen.is_first {
+        } else if decision != Decision::Fail && seen.is_first {
             course.n_held += 1;
         }
         let (sample_at, sampled) = (course.sample_at, course.sampled);
-        self.note_at_gates(class, cause, failure.scope, seen, sample_at, now);
+        self.note_at_gates(class, &cause, failure.scope, seen, sample_at, now);
         if self.until_empty && sampled {
             self.gates.retain(|place, _| place.cause != cause);
         }
-        self.forget(cause);
-        (verdict, news)
+        self.forget(&cause);
+        (decision, news)
     }
 
     fn note_at_gates(
         &mut self,
         class: &Class,
-        cause: Cause,
+        cause: &Cause,
         scope: Scope,
         seen: Seen,
         sample_at: Instant,
@@ -196,7 +199,7 @@ impl Brake {
         let of_dataset = if scope == Scope::Prefix { CLOSES_DATASET_AFTER } else { CLOSES_AFTER };
         let of_prefix = (scope == Scope::Prefix).then(|| (Some(class.prefix.clone()), CLOSES_AFTER));
         for (prefix, closes_after) in [(None, of_dataset)].into_iter().chain(of_prefix) {
-            let gate = self.gates.entry(Place { cause, prefix }).or_insert_with(|| Gate {
+            let gate = self.gates.entry(Place { cause: cause.clone(), prefix }).or_insert_with(|| Gate {
                 closes_after,
                 n_failed: 0,
                 since: now,
@@ -225,7 +228,7 @@ impl Brake {
 
     /// Notes an import that was begun then; returns the causes that are over by it.
     pub fn imported(&mut self, class: &Class, begun: Instant) -> Vec<&'static str> {
-        let newest = self.imported.entry(class.dataset).or_insert(begun);
+        let newest = self.imported.entry(class.dataset.clone()).or_insert(begun);
         *newest = begun.max(*newest);
         // What was begun before the first failure may have got through by that.
         self.gates.retain(|place, gate| !place.takes(class) || gate.since >= begun);
@@ -239,19 +242,19 @@ impl Brake {
     }
 
     /// Notes that an object that was told to wait for this cause waits no longer.
-    pub fn let_go(&mut self, cause: Cause) {
-        if let Some(course) = self.causes.get_mut(&cause) {
+    pub fn let_go(&mut self, cause: &Cause) {
+        if let Some(course) = self.causes.get_mut(cause) {
             course.n_held = course.n_held.saturating_sub(1);
         }
         self.forget(cause);
     }
 
     /// Forgets a cause that nobody waits for.
-    fn forget(&mut self, cause: Cause) {
+    fn forget(&mut self, cause: &Cause) {
         let awaited = self.waiting.values().any(|class| class.dataset == cause.dataset);
-        if !awaited && self.causes.get(&cause).is_some_and(|course| course.n_held == 0) {
-            self.causes.remove(&cause);
-            self.gates.retain(|place, gate| place.cause != cause || gate.trying);
+        if !awaited && self.causes.get(cause).is_some_and(|course| course.n_held == 0) {
+            self.causes.remove(cause);
+            self.gates.retain(|place, gate| place.cause != *cause || gate.trying);
         }
     }
 
@@ -271,8 +274,8 @@ impl Brake {
     /// Takes an object out of the queue.
     pub fn leave(&mut self, ticket: u64) {
         let Some(class) = self.waiting.remove(&ticket) else { return };
-        let causes: Vec<Cause> = self.causes.keys().filter(|cause| cause.dataset == class.dataset).copied().collect();
-        causes.into_iter().for_each(|cause| self.forget(cause));
+        let causes: Vec<Cause> = self.causes.keys().filter(|cause| cause.dataset == class.dataset).cloned().collect();
+        causes.iter().for_each(|cause| self.forget(cause));
     }
 
     /// Returns whether a queued object may be tried now.
@@ -285,7 +288,7 @@ impl Brake {
         let may_try = |class: &Class| self.due(class, now).is_some_and(|due| due <= now);
         let first = self.waiting.iter().find(|(_, class)| may_try(class)).map(|(ticket, _)| *ticket);
         if first != Some(ticket) {
-            // Whoever is first asks at this very moment.
+            // The first of them asks at this very moment.
             return Answer::Wait(now + self.patience / FIRST_PAUSE);
         }
         let mut places = Vec::new();
@@ -311,7 +314,7 @@ impl Brake {
                 gate.next_try = now;
             }
             if self.causes.contains_key(&place.cause) {
-                self.forget(place.cause);
+                self.forget(&place.cause);
             } else {
                 self.gates.remove(place);
             }
@@ -319,9 +322,9 @@ impl Brake {
     }
 
     /// Returns the causes for which a dataset's objects fail, with the newest error.
-    pub fn causes(&self) -> impl Iterator<Item = (Cause, &str)> {
+    pub fn causes(&self) -> impl Iterator<Item = (&Cause, &str)> {
         let lasting = self.causes.iter().filter(|(_, course)| course.since.is_some());
-        lasting.map(|(cause, course)| (*cause, course.error.as_str()))
+        lasting.map(|(cause, course)| (cause, course.error.as_str()))
     }
 }
 
@@ -364,15 +367,15 @@ mod tests {
             let now = self.at(secs);
             let is_first = !self.first_failed.contains_key(object);
             let first_failed = *self.first_failed.entry(object.to_owned()).or_insert(now);
-            let (verdict, _) = self.brake.failed(&class(object), failure, Seen { first_failed, is_first }, now);
-            match verdict {
-                Verdict::Fail => {
+            let (decision, _) = self.brake.failed(&class(object), failure, Seen { first_failed, is_first }, now);
+            match decision {
+                Decision::Fail => {
                     if !is_first {
-                        self.brake.let_go(Cause { dataset: class(object).dataset, reason: failure.reason });
+                        self.brake.let_go(&Cause { dataset: class(object).dataset, reason: failure.reason });
                     }
                     "fails".into()
                 }
-                Verdict::Wait(by) => format!("waits until {}", by.duration_since(self.start).as_secs()),
+                Decision::Wait(by) => format!("waits until {}", by.duration_since(self.start).as_secs()),
             }
         }
 
@@ -395,7 +398,7 @@ mod tests {
     }
 
     fn class(object: &str) -> Class {
-        Class { dataset: object[..1].parse().ok(), prefix: object[1..2].to_owned() }
+        Class { dataset: object[..1].into(), prefix: object[1..2].to_owned() }
     }
 
     fn denied() -> Failure {
@@ -435,7 +438,7 @@ mod tests {
         bench.import(10, "0a1");
         assert_eq!(bench.ask(10, ticket), "go", "the others go on at once");
         for _ in 0..4 {
-            bench.brake.let_go(Cause { dataset: Some(0), reason: "access" });
+            bench.brake.let_go(&Cause { dataset: "0".into(), reason: "access" });
         }
         bench.brake.leave(ticket);
         assert!(bench.brake.causes.is_empty() && bench.brake.gates.is_empty());

@@ -1,13 +1,11 @@
 //! The brake at work: objects wait at it, `/readyz`, the log and the metrics say why.
 
-use super::{
-    Class,
-    brake::{Answer, Brake, Cause, Place, Seen, Verdict},
-};
+use super::brake::{Answer, Brake, Cause, Decision, Place, Seen};
 use crate::{
     http::Health,
     metrics::{CauseLabel, Metrics},
     outcome::{Failure, Scope},
+    route::Class,
 };
 use std::{
     collections::BTreeMap,
@@ -25,7 +23,6 @@ pub struct Brakes {
     brake: Mutex<Brake>,
     changed: Notify,
     patience: Duration,
-    dataset_names: Vec<String>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
 }
@@ -44,18 +41,12 @@ pub struct Stake<'a> {
 
 impl Brakes {
     /// Returns a brake that nothing has pulled.
-    pub fn new(
-        patience: Duration,
-        until_empty: bool,
-        dataset_names: Vec<String>,
-        health: Arc<Health>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(patience: Duration, until_empty: bool, health: Arc<Health>, metrics: Arc<Metrics>) -> Self {
         let brake = Mutex::new(Brake::new(patience, until_empty));
-        Self { brake, changed: Notify::new(), patience, dataset_names, health, metrics }
+        Self { brake, changed: Notify::new(), patience, health, metrics }
     }
 
-    /// Says that nobody waits for things to be mended (true), or that somebody does.
+    /// Says whether the run ends when the queue is empty, so that nothing will be mended meanwhile.
     pub fn until_empty(&self, until_empty: bool) {
         *self.lock() = Brake::new(self.patience, until_empty);
     }
@@ -99,14 +90,10 @@ impl Brakes {
             return;
         }
         for reason in over {
-            info!(dataset = self.name(class.dataset), reason, "what objects failed for is over");
+            info!(dataset = %class.dataset, reason, "what objects failed for is over");
         }
         self.tell();
         self.changed.notify_waiters();
-    }
-
-    fn name(&self, dataset: Option<usize>) -> &str {
-        dataset.and_then(|index| self.dataset_names.get(index)).map_or("", String::as_str)
     }
 
     /// Changes the brake and, where that ends a cause, says so.
@@ -125,12 +112,12 @@ impl Brakes {
     fn tell(&self) {
         let mut lines = BTreeMap::new();
         for (cause, error) in self.lock().causes() {
-            let name = self.name(cause.dataset);
-            lines.insert((name.to_owned(), cause.reason), format!("{name}: {}: {error}", cause.reason));
+            let Cause { dataset, reason } = cause;
+            lines.insert((dataset.clone(), *reason), format!("{dataset}: {reason}: {error}"));
         }
         self.metrics.dataset_braked.clear();
         for (dataset, reason) in lines.keys() {
-            let label = CauseLabel { dataset: dataset.as_str().into(), reason };
+            let label = CauseLabel { dataset: (**dataset).into(), reason };
             self.metrics.dataset_braked.get_or_create(&label).set(1);
         }
         if lines.is_empty() {
@@ -147,22 +134,22 @@ impl Brakes {
 
 impl Stake<'_> {
     /// Decides what becomes of the object after it failed.
-    pub fn judge(&mut self, class: &Class, failure: &Failure) -> Verdict {
+    pub fn judge(&mut self, class: &Class, failure: &Failure) -> Decision {
         if failure.scope == Scope::Object {
-            return Verdict::Fail;
+            return Decision::Fail;
         }
         let now = Instant::now();
-        let cause = Cause { dataset: class.dataset, reason: failure.reason };
+        let cause = Cause { dataset: class.dataset.clone(), reason: failure.reason };
         let before = self.failed.iter().find(|(failed, _)| *failed == cause).map(|(_, at)| *at);
         let seen = Seen { first_failed: before.unwrap_or(now), is_first: before.is_none() };
-        let (verdict, news) = self.brakes.lock().failed(class, failure, seen, now);
-        if let Verdict::Wait(_) = verdict {
+        let (decision, news) = self.brakes.lock().failed(class, failure, seen, now);
+        if let Decision::Wait(_) = decision {
             if before.is_none() {
                 self.failed.push((cause, now));
             }
             if news {
                 warn!(
-                    dataset = self.brakes.name(class.dataset),
+                    dataset = %class.dataset,
                     reason = failure.reason,
                     error = failure.error,
                     brake_secs = self.brakes.patience.as_secs_f64(),
@@ -172,7 +159,7 @@ impl Stake<'_> {
         }
         self.brakes.tell();
         self.brakes.changed.notify_waiters();
-        verdict
+        decision
     }
 }
 
@@ -182,7 +169,7 @@ impl Drop for Stake<'_> {
             return;
         }
         for (cause, _) in &self.failed {
-            self.brakes.lock().let_go(*cause);
+            self.brakes.lock().let_go(cause);
         }
         self.brakes.tell();
     }
@@ -216,12 +203,12 @@ mod tests {
     async fn a_cause_that_ends_with_the_last_who_waited_is_shown_no_longer() {
         let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::new(&["d".to_owned()])));
         let patience = Duration::from_secs(60);
-        let brakes = Brakes::new(patience, false, vec!["d".to_owned()], Arc::clone(&health), metrics);
-        let class = Class { dataset: Some(0), prefix: String::new() };
+        let brakes = Brakes::new(patience, false, Arc::clone(&health), metrics);
+        let class = Class { dataset: "d".into(), prefix: String::new() };
         let failure = Failure { scope: Scope::Dataset, ..Failure::new("access_denied", "no right".to_owned()) };
         let mut stakes: Vec<_> = (0..3).map(|_| brakes.stake()).collect();
         for stake in &mut stakes {
-            assert!(matches!(stake.judge(&class, &failure), Verdict::Wait(_)));
+            assert!(matches!(stake.judge(&class, &failure), Decision::Wait(_)));
         }
         let mut waiting = Box::pin(brakes.pass(&class));
         let passed = tokio::time::timeout(Duration::from_millis(20), &mut waiting).await;

@@ -1,11 +1,6 @@
 //! What a failed message looks like in the dead-letter queue.
 
-use crate::{
-    import::Settled,
-    message::{self, Record},
-    outcome::Failure,
-    queue::Message,
-};
+use crate::{import::Settled, message, outcome::Failure, queue::Message, route::Routed};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -17,8 +12,8 @@ const KEPT_BODY_BYTES: usize = 32 * 1024;
 /// A record that failed.
 #[derive(Debug, Clone, Copy)]
 pub struct Failed<'a> {
-    /// The record.
-    pub record: &'a Record,
+    /// The record and where it went.
+    pub routed: &'a Routed,
     /// How it was settled.
     pub settled: &'a Settled,
     /// Why it failed.
@@ -55,7 +50,7 @@ pub fn dead_letters(message: &Message, failed: &[Failed<'_>], failure: &Failure)
 
 /// Returns a body that names the failed object and its row in the ledger, and that can be read when it is sent back.
 fn pointer(message: &Message, failed: &Failed<'_>) -> String {
-    let mut body: Value = serde_json::from_str(&message::pointer_body(failed.record)).unwrap_or_default();
+    let mut body: Value = serde_json::from_str(&message::pointer_body(&failed.routed.record)).unwrap_or_default();
     body[message::DEAD_LETTER_FIELD] = json!({
         "object_id": failed.settled.object_id,
         "reason": failed.failure.reason,
@@ -80,12 +75,12 @@ fn stub(message: &Message, failure: &Failure) -> Value {
 
 /// Returns what identifies a failed message in the dead-letter queue; SQS takes ten attributes at most.
 fn attributes(message: &Message, failed: Option<&Failed<'_>>, failure: &Failure) -> Vec<(&'static str, String)> {
-    let pointer = failed.map(|failed| &failed.record.pointer);
+    let pointer = failed.map(|failed| &failed.routed.record.pointer);
     texts([
         ("penstock-reason", Some(failure.reason.to_owned())),
         ("penstock-error", Some(failure.error.clone())),
         ("penstock-message-id", Some(message.message_id.clone())),
-        ("penstock-dataset", failed.and_then(|failed| failed.settled.dataset.clone())),
+        ("penstock-dataset", failed.map(|failed| failed.settled.dataset.to_string())),
         ("penstock-bucket", pointer.map(|p| p.bucket.clone())),
         ("penstock-key", pointer.map(|p| p.key.clone())),
         ("penstock-version-id", pointer.and_then(|p| p.version_id.clone())),
@@ -115,7 +110,9 @@ mod tests {
     use crate::{
         message::{Parsed, parse},
         outcome::Outcome,
+        route::Route,
     };
+    use std::sync::Arc;
 
     fn message(body: &str) -> Message {
         Message {
@@ -142,15 +139,9 @@ mod tests {
             panic!("a pointer")
         };
         let failure = Failure::new("corrupt", "no magic");
-        let settled = Settled {
-            outcome: Outcome::Failed(failure.clone()),
-            object_id: Some(42),
-            dataset: Some("d".into()),
-            already_forwarded: false,
-            bytes: 0,
-            technique: "",
-        };
-        let one = Failed { record: &records[0], settled: &settled, failure: &failure };
+        let settled = Settled::new(&"d".into(), Some(42), Outcome::Failed(failure.clone()));
+        let routed = Routed { record: Arc::new(records[0].clone()), route: Route::Unrouted };
+        let one = Failed { routed: &routed, settled: &settled, failure: &failure };
         let tries = dead_letters(&message(body), &[one, one], &failure);
         let shown: Vec<Vec<(&str, usize)>> =
             tries.iter().map(|try_| try_.iter().map(|l| (l.body.as_str(), l.attributes.len())).collect()).collect();

@@ -31,12 +31,12 @@ struct HeldMessage {
     receive_count: u32,
     /// About what it takes in memory.
     bytes: usize,
-    /// The handle turned out stale: somebody else has the message by now, extending it is over.
+    /// The handle turned out stale: another worker has the message by now, and it is no longer extended.
     lost: bool,
 }
 
 impl InHand {
-    /// Returns empty hands; `health` is told when the queue no longer answers for what is in them.
+    /// Returns empty hands; `health` shows when the queue no longer answers for what is in them.
     #[must_use]
     pub fn new(health: Arc<Health>) -> Self {
         Self { health, ..Self::default() }

@@ -4,23 +4,18 @@
 //! the slots are shared out evenly among those that want them; a dataset whose records had to be held
 //! gets half as many slots each time, down to one, until one of its records is settled; and when all
 //! slots are taken, one more object is begun for a prefix that has none.
-//! Whoever has a slot may take small records that wait for one of the same dataset along, into one transaction.
+//! A record that has a slot may take small ones of its dataset that wait for one along, into its transaction.
 
-use crate::{import::Settled, message::Record};
+use crate::{
+    dataset::DatasetName,
+    import::Settled,
+    route::{Class, Routed},
+};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::oneshot;
-
-/// What a record is one of: its dataset (none: no dataset takes it) and the directory it lies in.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Class {
-    /// Index of the dataset.
-    pub dataset: Option<usize>,
-    /// Bucket and key up to the last slash.
-    pub prefix: String,
-}
 
 /// Shares out the slots.
 #[derive(Debug, Clone)]
@@ -39,7 +34,7 @@ struct State {
     n_running: usize,
     /// Turns given so far: the clock by which those that waited longest are known.
     n_given: u64,
-    datasets: HashMap<Option<usize>, Usage>,
+    datasets: HashMap<DatasetName, Usage>,
     prefixes: HashMap<Class, Usage>,
     waiting: VecDeque<Waiting>,
 }
@@ -56,12 +51,12 @@ struct Usage {
 struct Waiting {
     class: Class,
     /// The record, where it may be settled together with others.
-    record: Option<Record>,
+    routed: Option<Routed>,
     message_id: String,
     sender: oneshot::Sender<Call>,
 }
 
-/// What a waiting record is told.
+/// What ends a record's wait.
 #[derive(Debug)]
 pub enum Call {
     /// It has a slot.
@@ -75,14 +70,14 @@ pub enum Call {
 #[derive(Debug)]
 pub struct Companion {
     /// The record.
-    pub record: Record,
+    pub routed: Routed,
     answer: oneshot::Sender<Settled>,
 }
 
 impl Companion {
     /// Says how the record was settled.
     pub fn settled(self, settled: Settled) {
-        // Whoever was stopped meanwhile finds out from the ledger.
+        // A record that is no longer waited for is found in the ledger.
         let _ = self.answer.send(settled);
     }
 }
@@ -94,31 +89,31 @@ impl Turns {
         Self(Arc::new(Mutex::new(State { n_slots, ..State::default() })))
     }
 
-    /// Waits for a slot, or, where `record` is given, for another of its dataset that takes it along.
-    pub async fn wait(&self, class: Class, record: Option<Record>, message_id: &str) -> Call {
+    /// Waits for a slot, or, where `routed` is given, for another record of its dataset that takes it along.
+    pub async fn wait(&self, class: Class, routed: Option<Routed>, message_id: &str) -> Call {
         let (sender, receiver) = oneshot::channel();
-        self.lock().waiting.push_back(Waiting { class, record, message_id: message_id.to_owned(), sender });
+        self.lock().waiting.push_back(Waiting { class, routed, message_id: message_id.to_owned(), sender });
         self.give();
         receiver.await.expect("a waiting record is only forgotten when it no longer waits")
     }
 
     /// Takes along up to `most` of a dataset's records that wait for a slot and may be settled together.
     #[must_use]
-    pub fn take_along(&self, dataset: Option<usize>, most: usize) -> Vec<Companion> {
+    pub fn take_along(&self, dataset: &DatasetName, most: usize) -> Vec<Companion> {
         let mut state = self.lock();
         let mut companions = Vec::new();
         let mut place = 0;
         while place < state.waiting.len() && companions.len() < most {
             let waiting = &mut state.waiting[place];
-            let Some(record) = waiting.record.take_if(|_| waiting.class.dataset == dataset) else {
+            let Some(routed) = waiting.routed.take_if(|_| waiting.class.dataset == *dataset) else {
                 place += 1;
                 continue;
             };
             let Some(waiting) = state.waiting.remove(place) else { break };
             let (answer, receiver) = oneshot::channel();
-            // Whoever no longer waits is left out.
+            // What is no longer waited for is left out.
             if waiting.sender.send(Call::Along(receiver)).is_ok() {
-                companions.push(Companion { record, answer });
+                companions.push(Companion { routed, answer });
             }
         }
         companions
@@ -138,7 +133,7 @@ impl Turns {
         self.lock().is_troubled(class)
     }
 
-    /// Returns whether all slots are taken and the one more is not: whoever has none would begin at once.
+    /// Returns whether all slots are taken and the one more is not: a prefix that has none would begin at once.
     #[must_use]
     pub fn only_for_others(&self) -> bool {
         let state = self.lock();
@@ -150,7 +145,7 @@ impl Turns {
         loop {
             let Some(next) = self.lock().next() else { return };
             let turn = Turn { turns: self.clone(), class: next.class };
-            // Whoever no longer waits sends the turn back, and the next one gets it.
+            // A record that is no longer waited for sends the turn back, and the next one gets it.
             let _ = next.sender.send(Call::Turn(turn));
         }
     }
@@ -163,15 +158,13 @@ impl Turns {
 impl Turn {
     /// Gives the slot back after its record was settled: its dataset works.
     pub fn settled(self) {
-        let dataset = self.class.dataset;
-        self.turns.lock().datasets.entry(dataset).or_default().n_held = 0;
+        self.turns.lock().datasets.entry(self.class.dataset.clone()).or_default().n_held = 0;
     }
 
     /// Gives the slot back after its record had to be held.
     pub fn held(self) {
-        let dataset = self.class.dataset;
         let mut state = self.turns.lock();
-        let usage = state.datasets.entry(dataset).or_default();
+        let usage = state.datasets.entry(self.class.dataset.clone()).or_default();
         usage.n_held = usage.n_held.saturating_add(1);
         drop(state);
     }
@@ -198,9 +191,10 @@ impl State {
         self.n_running += 1;
         self.n_given += 1;
         let now = self.n_given;
-        for usage in
-            [self.datasets.entry(next.class.dataset).or_default(), self.prefixes.entry(next.class.clone()).or_default()]
-        {
+        for usage in [
+            self.datasets.entry(next.class.dataset.clone()).or_default(),
+            self.prefixes.entry(next.class.clone()).or_default(),
+        ] {
             usage.n_running += 1;
             usage.last_given = now;
         }
@@ -246,6 +240,10 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        message::{ObjectPointer, Record, RecordKind},
+        route::Route,
+    };
     use std::collections::BTreeMap;
     use tokio::sync::mpsc;
 
@@ -266,7 +264,7 @@ mod tests {
         /// Lets records wait, named by dataset and prefix, as `0a`.
         async fn wait(&self, names: &[&str]) {
             for name in names {
-                let class = Class { dataset: name[..1].parse().ok(), prefix: name[1..].to_owned() };
+                let class = Class { dataset: name[..1].into(), prefix: name[1..].to_owned() };
                 let (turns, begin, name) = (self.turns.clone(), self.begin.clone(), (*name).to_owned());
                 tokio::spawn(async move { begin.send((name, turn(&turns, class).await)) });
                 tokio::task::yield_now().await;
@@ -303,20 +301,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_has_a_slot_takes_along_those_of_its_dataset_that_may_go_together() {
+    async fn a_record_with_a_slot_takes_along_those_of_its_dataset_that_may_share_its_transaction() {
         let turns = Turns::new(1);
-        let class = |dataset| Class { dataset: Some(dataset), prefix: "a".into() };
-        let record = |key: &str| {
-            let pointer = crate::message::ObjectPointer::new("b", key);
-            Record { kind: crate::message::RecordKind::Created, pointer, event_time: None, force: false }
+        let class = |dataset: &str| Class { dataset: dataset.into(), prefix: "a".into() };
+        let routed = |key: &str| {
+            let pointer = ObjectPointer::new("b", key);
+            let record = Record { kind: RecordKind::Created, pointer, event_time: None, force: false };
+            Routed { record: Arc::new(record), route: Route::Unrouted }
         };
         // The one slot, and the one more that the other dataset has a right to.
-        let running = (turn(&turns, class(0)).await, turn(&turns, class(1)).await);
-        let waiting: Vec<_> = [(0, Some("x")), (0, None), (1, Some("y")), (0, Some("z")), (0, Some("left"))]
+        let running = (turn(&turns, class("0")).await, turn(&turns, class("1")).await);
+        let waiting: Vec<_> = [("0", Some("x")), ("0", None), ("1", Some("y")), ("0", Some("z")), ("0", Some("left"))]
             .into_iter()
             .map(|(dataset, key)| {
                 let turns = turns.clone();
-                tokio::spawn(async move { turns.wait(class(dataset), key.map(record), "m").await })
+                tokio::spawn(async move { turns.wait(class(dataset), key.map(routed), "m").await })
             })
             .collect();
         while turns.lock().waiting.len() < waiting.len() {
@@ -327,11 +326,11 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let keys = |companions: &[Companion]| -> Vec<String> {
-            companions.iter().map(|companion| companion.record.pointer.key.clone()).collect()
+            companions.iter().map(|companion| companion.routed.record.pointer.key.clone()).collect()
         };
-        let one = turns.take_along(Some(0), 1);
+        let one = turns.take_along(&"0".into(), 1);
         assert_eq!(keys(&one), ["x"]);
-        let rest = turns.take_along(Some(0), 9);
+        let rest = turns.take_along(&"0".into(), 9);
         assert_eq!(keys(&rest), ["z"], "neither another dataset's, nor one that goes alone, nor one that gave up");
         drop((one, rest));
         let mut waiting = waiting.into_iter();
@@ -411,7 +410,7 @@ mod tests {
         bench.wait(&["0a"]).await;
         bench.running().await;
         let given_up = bench.turns.clone();
-        let class = Class { dataset: Some(0), prefix: "a".into() };
+        let class = Class { dataset: "0".into(), prefix: "a".into() };
         let waiting = tokio::spawn(async move { turn(&given_up, class).await });
         tokio::task::yield_now().await;
         bench.wait(&["0a"]).await;

@@ -1,6 +1,6 @@
 //! Which of the messages in hand only wait, and those that were given back until things are better.
 
-use super::Class;
+use crate::dataset::DatasetName;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -15,7 +15,7 @@ pub struct Waits(Mutex<HashMap<String, Open>>);
 
 #[derive(Debug, Default)]
 struct Open {
-    dataset: Option<usize>,
+    dataset: DatasetName,
     n_open: usize,
     n_waiting: usize,
 }
@@ -28,10 +28,10 @@ pub struct Waiting<'a>(&'a Waits, &'a str);
 
 impl Waits {
     /// Counts a record of a message that is about to be settled.
-    pub fn open<'a>(&'a self, message_id: &'a str, dataset: Option<usize>) -> OpenRecord<'a> {
+    pub fn open<'a>(&'a self, message_id: &'a str, dataset: &DatasetName) -> OpenRecord<'a> {
         let mut messages = self.lock();
         let open = messages.entry(message_id.to_owned()).or_default();
-        open.dataset = dataset;
+        open.dataset = dataset.clone();
         open.n_open += 1;
         OpenRecord(self, message_id)
     }
@@ -42,22 +42,26 @@ impl Waits {
         Waiting(self, message_id)
     }
 
-    /// Returns how many messages only wait, of one dataset and in all. `stalled` names the messages of further
-    /// records that do.
-    pub fn n_waiting(&self, dataset: Option<usize>, stalled: &[String]) -> (usize, usize) {
+    /// Returns how many messages only wait. `stalled` names the messages of further records that do.
+    pub fn n_waiting(&self, stalled: &[String]) -> usize {
+        self.count(stalled, |_| true)
+    }
+
+    /// Returns how many messages of one dataset only wait.
+    pub fn n_waiting_of(&self, dataset: &DatasetName, stalled: &[String]) -> usize {
+        self.count(stalled, |open| open.dataset == *dataset)
+    }
+
+    fn count(&self, stalled: &[String], counts: impl Fn(&Open) -> bool) -> usize {
         let mut n_stalled: HashMap<&str, usize> = HashMap::new();
         for message_id in stalled {
             *n_stalled.entry(message_id).or_default() += 1;
         }
-        let (mut of_dataset, mut in_all) = (0, 0);
-        for (message_id, open) in self.lock().iter() {
+        let only_waits = |(message_id, open): &(&String, &Open)| {
             let n_waiting = open.n_waiting + n_stalled.get(message_id.as_str()).copied().unwrap_or(0);
-            if n_waiting > 0 && n_waiting >= open.n_open {
-                in_all += 1;
-                of_dataset += usize::from(open.dataset == dataset);
-            }
-        }
-        (of_dataset, in_all)
+            n_waiting > 0 && n_waiting >= open.n_open && counts(open)
+        };
+        self.lock().iter().filter(only_waits).count()
     }
 
     fn change(&self, message_id: &str, change: impl FnOnce(&mut Open)) {
@@ -93,7 +97,7 @@ pub struct Parked(Mutex<VecDeque<ParkedMessage>>);
 
 #[derive(Debug)]
 struct ParkedMessage {
-    dataset: Option<usize>,
+    dataset: DatasetName,
     handle: String,
     until: Instant,
 }
@@ -107,20 +111,20 @@ const MAX_PERIOD: Duration = Duration::from_secs(3600);
 
 impl Parked {
     /// Notes a message that is hidden until then.
-    pub fn add(&self, class: &Class, handle: String, until: Instant) {
+    pub fn add(&self, dataset: &DatasetName, handle: String, until: Instant) {
         let mut parked = self.lock();
         if parked.len() >= MAX_PARKED {
             parked.pop_front();
         }
-        parked.push_back(ParkedMessage { dataset: class.dataset, handle, until });
+        parked.push_back(ParkedMessage { dataset: dataset.clone(), handle, until });
     }
 
     /// Takes out up to `most` handles of a dataset's messages that are still hidden.
-    pub fn take(&self, dataset: Option<usize>, most: usize, now: Instant) -> Vec<String> {
+    pub fn take(&self, dataset: &DatasetName, most: usize, now: Instant) -> Vec<String> {
         let mut parked = self.lock();
         let mut taken = Vec::new();
         parked.retain_mut(|message| {
-            if message.dataset == dataset && message.until > now && taken.len() < most {
+            if message.dataset == *dataset && message.until > now && taken.len() < most {
                 taken.push(std::mem::take(&mut message.handle));
                 return false;
             }
@@ -157,15 +161,19 @@ mod tests {
     #[test]
     fn a_message_waits_when_all_its_open_records_do() {
         let waits = Waits::default();
-        let records: Vec<_> = (0..3).map(|_| waits.open("m", Some(1))).collect();
-        assert_eq!(waits.n_waiting(Some(1), &[]), (0, 0));
+        let dataset = DatasetName::from("d");
+        let n_waiting = |stalled: &[&str]| {
+            let stalled: Vec<String> = stalled.iter().map(|&id| id.into()).collect();
+            (waits.n_waiting_of(&dataset, &stalled), waits.n_waiting(&stalled))
+        };
+        let mut records: Vec<_> = (0..3).map(|_| waits.open("m", &dataset)).collect();
+        assert_eq!(n_waiting(&[]), (0, 0));
         let waiting: Vec<_> = (0..2).map(|_| waits.wait("m")).collect();
-        assert_eq!(waits.n_waiting(Some(1), &[]), (0, 0), "one of three runs");
-        assert_eq!(waits.n_waiting(Some(1), &["m".into()]), (1, 1), "or waits for a slot it does not get");
-        let mut records = records;
+        assert_eq!(n_waiting(&[]), (0, 0), "one of three runs");
+        assert_eq!(n_waiting(&["m"]), (1, 1), "or waits for a slot it does not get");
         drop(records.pop());
-        assert_eq!(waits.n_waiting(Some(1), &[]), (1, 1), "one is settled, the others wait");
-        assert_eq!(waits.n_waiting(Some(2), &[]), (0, 1));
+        assert_eq!(n_waiting(&[]), (1, 1), "one is settled, the others wait");
+        assert_eq!(waits.n_waiting_of(&"other".into(), &[]), 0);
         drop(waiting);
         drop(records);
         assert!(waits.lock().is_empty());
@@ -181,15 +189,15 @@ mod tests {
     fn parked_messages_are_taken_back_by_dataset_while_they_are_hidden() {
         let (parked, start) = (Parked::default(), Instant::now());
         let at = |secs| start + Duration::from_secs(secs);
-        let class = |dataset| Class { dataset: Some(dataset), prefix: String::new() };
-        parked.add(&class(0), "past".into(), at(1));
+        let (dataset, another) = (DatasetName::from("d"), DatasetName::from("e"));
+        parked.add(&dataset, "past".into(), at(1));
         for handle in ["a", "b", "c"] {
-            parked.add(&class(0), handle.into(), at(9));
+            parked.add(&dataset, handle.into(), at(9));
         }
-        parked.add(&class(1), "other".into(), at(9));
-        assert_eq!(parked.take(Some(0), 2, at(2)), ["a", "b"]);
-        assert_eq!(parked.take(Some(0), 2, at(2)), ["c"]);
-        assert_eq!(parked.take(Some(1), 2, at(2)), ["other"]);
+        parked.add(&another, "other".into(), at(9));
+        assert_eq!(parked.take(&dataset, 2, at(2)), ["a", "b"]);
+        assert_eq!(parked.take(&dataset, 2, at(2)), ["c"]);
+        assert_eq!(parked.take(&another, 2, at(2)), ["other"]);
         assert!(parked.is_empty());
     }
 }

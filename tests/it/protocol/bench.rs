@@ -10,6 +10,7 @@ use importer::{
     load::Sessions,
     message::{ObjectPointer, Record, RecordKind},
     outcome::{Outcome, Outside},
+    route::Routed,
 };
 use penstock_tests::{database::Database, postgres::Postgres};
 use sqlx::postgres::PgConnectOptions;
@@ -110,14 +111,30 @@ fn importer(
 
 /// Settles a record, trying again while another transaction is in the way, and says how.
 pub async fn settle(importer: &Importer, record: &Record) -> Result<String> {
+    let routed = routed(importer, record)?;
     for _ in 0..MAX_TRIES {
-        match importer.import(record, None, None).await {
+        match importer.import(&routed, None).await {
             Ok(settled) => return Ok(said(&settled)),
             Err(held) if held.outside == Outside::Contention => tokio::time::sleep(Duration::from_millis(20)).await,
             Err(held) => return Err(held.error).context("held"),
         }
     }
     bail!("still held after {MAX_TRIES} tries");
+}
+
+/// Routes a record to the one place it goes to.
+pub fn routed(importer: &Importer, record: &Record) -> Result<Routed> {
+    let mut routed = importer.router().route(record.clone());
+    match (routed.pop(), routed.pop()) {
+        (Some(routed), None) => Ok(routed),
+        _ => bail!("{} does not go to one place", record.pointer),
+    }
+}
+
+/// Routes records and settles them together, as far as they can be.
+pub async fn import_group(importer: &Importer, records: &[Record]) -> Result<Vec<Option<Settled>>> {
+    let routed: Vec<Routed> = records.iter().map(|record| routed(importer, record)).collect::<Result<_>>()?;
+    importer.import_group(&routed.iter().collect::<Vec<_>>()).await.map_err(|held| held.error)
 }
 
 /// Says how a record was settled: for an import, rows read = written + merged + rejected.

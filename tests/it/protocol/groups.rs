@@ -1,6 +1,6 @@
 //! Small objects that share a transaction keep fates of their own.
 
-use super::bench::{Bench, event, forced, said, settle};
+use super::bench::{Bench, event, forced, import_group, said, settle};
 use anyhow::Result;
 use futures_util::future::try_join_all;
 use importer::{import::Importer, message::Record};
@@ -23,8 +23,7 @@ fn put(bench: &Bench, n_objects: u64, v: i64) -> Vec<Record> {
 
 /// Settles records together, and says of each how, or that it is left alone.
 async fn together(importer: &Importer, records: &[Record]) -> Result<Vec<String>> {
-    let records: Vec<&Record> = records.iter().collect();
-    let settled = importer.import_group(0, &records).await.map_err(|held| held.error)?;
+    let settled = import_group(importer, records).await?;
     Ok(settled.iter().map(|settled| settled.as_ref().map_or("alone".into(), said)).collect())
 }
 

@@ -1,7 +1,7 @@
 //! What was read is what is recorded, whatever a message says of it.
 
 use super::{
-    bench::{Bench, event, pointing},
+    bench::{Bench, event, import_group, pointing},
     shelf::{BUCKET, Shelf},
 };
 use anyhow::Result;
@@ -107,8 +107,7 @@ async fn a_group_records_what_was_read() -> Result<()> {
         claiming(&puts[2], |claim| claim.size = Some(3)),
         claiming(&puts[3], |claim| claim.etag = Some("of another".into())),
     ];
-    let records: Vec<&Record> = claims.iter().collect();
-    let settled = bench.importer().import_group(0, &records).await.map_err(|held| held.error)?;
+    let settled = import_group(bench.importer(), &claims).await?;
     assert_eq!(settled.iter().filter(|settled| settled.is_some()).count(), 2, "the others go alone");
     for (record, _) in claims.iter().zip(settled).filter(|(_, settled)| settled.is_none()) {
         assert_eq!(bench.settle(record).await?, IMPORTED);
@@ -153,7 +152,6 @@ async fn what_a_kill_left_behind_is_settled_by_a_group_as_well() -> Result<()> {
     let bench = bench(Shelf::default(), UPSERT).await?;
     let row = |id: usize| format!("{{\"id\":{id}}}\n");
     let records: Vec<Record> = (0..2).map(|n| pointing(bench.shelf.put_at(&format!("k{n}"), &row(n), 1001))).collect();
-    let records: Vec<&Record> = records.iter().collect();
     for said in [IMPORTED, "already imported"] {
         bench
             .database
@@ -163,7 +161,7 @@ async fn what_a_kill_left_behind_is_settled_by_a_group_as_well() -> Result<()> {
                  SELECT id, clock_timestamp()::text, 1, to_timestamp(1000), 'importing', now() FROM penstock.head WHERE key = 'k0'",
             )
             .await?;
-        let settled = bench.importer().import_group(0, &records).await.map_err(|held| held.error)?;
+        let settled = import_group(bench.importer(), &records).await?;
         for settled in settled {
             assert_eq!(settled.map(|settled| super::bench::said(&settled)).as_deref(), Some(said));
         }

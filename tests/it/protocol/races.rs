@@ -1,7 +1,7 @@
 //! Two at once.
 
 use super::{
-    bench::{Bench, event, settle},
+    bench::{Bench, event, routed, settle},
     shelf::Shelf,
 };
 use anyhow::Result;
@@ -121,9 +121,10 @@ async fn objects_with_the_same_rows_in_opposite_order_both_load() -> Result<()> 
         let (forth, back) = (bench.shelf.put("forth", &forth), bench.shelf.put("back", &back));
         bench.shelf.meet(&[&forth, &back]);
         let sequencer = format!("{round:02}");
-        let (forth, back) = (event(&forth, &sequencer), event(&back, &sequencer));
+        let forth = routed(bench.importer(), &event(&forth, &sequencer))?;
+        let back = routed(&other, &event(&back, &sequencer))?;
         // Not `settle`: a deadlock would be tried again there.
-        let (one, two) = tokio::join!(bench.importer().import(&forth, None, None), other.import(&back, None, None));
+        let (one, two) = tokio::join!(bench.importer().import(&forth, None), other.import(&back, None));
         for settled in [one, two] {
             let settled = settled.map_err(|held| held.error.context("held"))?;
             assert_eq!(super::bench::said(&settled), "imported 100 = 100 + 0 + 0");

@@ -2,10 +2,12 @@
 
 use super::Findings;
 use crate::{
-    config::{Config, Dataset},
+    config::Config,
+    dataset::Dataset,
     message::ObjectPointer,
     object::{Listed, ObjectStore, StoreError},
-    route::{Captures, Route, Router},
+    pattern::Captures,
+    route::Router,
 };
 use futures_util::StreamExt;
 use std::sync::Arc;
@@ -37,21 +39,21 @@ impl Object {
 pub async fn find(
     store: &Arc<dyn ObjectStore>,
     router: &Router,
-    index: usize,
     dataset: &Dataset,
     findings: &mut Findings,
 ) -> Option<Object> {
-    let (bucket, prefix) = literal_part(&dataset.pattern)?;
+    let (bucket, prefix) = literal_part(&dataset.config.pattern)?;
     let subject = format!("dataset {}", dataset.name);
     let listing: Vec<_> = store.list(&bucket, &prefix).take(MAX_KEYS).collect().await;
     for listed in listing {
         match listed {
-            Ok(listed) => match router.route(&bucket, &listed.key) {
-                Route::Dataset { index: taken_by, captures } if taken_by == index && listed.size > 0 => {
-                    return Some(Object { store: Arc::clone(store), bucket, listed, captures });
+            Ok(listed) if listed.size > 0 => {
+                let mut destinations = router.destinations(&bucket, &listed.key).into_iter();
+                if let Some(to) = destinations.find(|to| to.dataset.name == dataset.name) {
+                    return Some(Object { store: Arc::clone(store), bucket, listed, captures: to.captures });
                 }
-                _ => {}
-            },
+            }
+            Ok(_) => {}
             Err(error) => {
                 report(error, &bucket, subject, findings);
                 return None;

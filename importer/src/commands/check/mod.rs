@@ -95,7 +95,7 @@ async fn print(config: &Config, file_name: &str, out: &mut impl Write) -> anyhow
     let mut findings = Findings::default();
     let router = Router::new(config).context("compile the patterns")?;
     output::line(out, &format!("configuration {file_name}: {}", datasets_named(&config.datasets)))?;
-    check_routing(config, &router, &mut findings);
+    check_routing(&router, &mut findings);
     let sdk = service::aws::config().await?;
     check_queue(config, &sdk, &mut findings, out).await?;
     let store = S3Store::new(&sdk, path_style(&sdk));
@@ -118,15 +118,13 @@ fn datasets_named(datasets: &[Dataset]) -> String {
     if names.is_empty() { "no datasets".into() } else { format!("datasets {}", names.join(", ")) }
 }
 
-fn check_routing(config: &Config, router: &Router, findings: &mut Findings) {
+fn check_routing(router: &Router, findings: &mut Findings) {
     for overlap in router.overlaps() {
-        let name = |index: usize| &config.datasets[index].name;
         findings.warn(
-            format!("dataset {}", name(overlap.second)),
+            format!("dataset {}", overlap.second),
             format!(
                 "its match overlaps with that of {}, which comes first and takes {} and the like",
-                name(overlap.first),
-                overlap.example
+                overlap.first, overlap.example
             ),
             "narrow one of them if that is not meant",
         );
@@ -192,9 +190,9 @@ async fn check_datasets(
             }
         }
     }
-    for (index, dataset) in config.datasets.iter().enumerate() {
+    for dataset in router.datasets() {
         let store: Arc<dyn ObjectStore> = Arc::<S3Store>::clone(store);
-        let object = tokio::time::timeout(PATIENCE, bucket::find(&store, router, index, dataset, findings)).await;
+        let object = tokio::time::timeout(PATIENCE, bucket::find(&store, router, dataset, findings)).await;
         let object = object.unwrap_or_else(|_| {
             let text = format!("S3 did not answer within {PATIENCE:?}");
             findings.wrong(
@@ -204,7 +202,7 @@ async fn check_datasets(
             );
             None
         });
-        let subject = table::Subject { config, dataset, captures: router.capture_names(index) };
+        let subject = table::Subject { config, dataset: &dataset.config, captures: dataset.pattern().capture_names() };
         if let Some((server, connection)) = &mut database
             && let Err(error) = table::check(connection, server, &subject, object, findings, out).await
         {

@@ -4,9 +4,11 @@
 //! `{name}` at least one character of a segment and captures it; `**/` at the start of a segment
 //! also matches nothing. A backslash takes the next character as it is. Everything else stands for itself.
 
-use super::Captures;
 use regex::Regex;
 use std::collections::{HashMap, VecDeque};
+
+/// Values of a pattern's captures, by name; `None` is NULL.
+pub type Captures = Vec<(String, Option<String>)>;
 
 /// Hive and Spark write this for a NULL partition value.
 const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";

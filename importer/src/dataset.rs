@@ -1,0 +1,106 @@
+//! A dataset at work: its settings, the compiled pattern, and what is remembered of its table and its last objects.
+
+use crate::{
+    config,
+    load::{Target, technique::Recent},
+    pattern::{Captures, Pattern, PatternError},
+};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// How long the catalog's description of a table is trusted, unless a load finds it wrong.
+const TARGET_TTL: Duration = Duration::from_secs(10);
+
+/// Name of a dataset, unique in a configuration; empty for what no dataset takes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct DatasetName(Arc<str>);
+
+/// A dataset and what its objects have in common.
+#[derive(Debug)]
+pub struct Dataset {
+    /// Its name.
+    pub name: DatasetName,
+    /// Its settings.
+    pub config: config::Dataset,
+    /// How its last objects were written.
+    pub recent: Recent,
+    pattern: Pattern,
+    target: Mutex<Option<Resolved>>,
+}
+
+/// A target and when the catalog was asked for it.
+type Resolved = (Instant, Arc<Target>);
+
+impl Dataset {
+    /// Compiles a dataset's pattern.
+    ///
+    /// # Errors
+    /// [`PatternError`]; a checked configuration has no bad pattern.
+    pub fn new(config: config::Dataset) -> Result<Self, PatternError> {
+        Ok(Self {
+            name: DatasetName::from(config.name.as_str()),
+            recent: Recent::default(),
+            pattern: Pattern::for_addresses(&config.pattern)?,
+            target: Mutex::default(),
+            config,
+        })
+    }
+
+    /// Returns which objects it takes.
+    #[must_use]
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    /// Returns what its captures take from an address; None when its pattern does not match.
+    #[must_use]
+    pub fn captures(&self, address: &str) -> Option<Captures> {
+        self.pattern.captures(address)
+    }
+
+    /// Returns its target, as long as what the catalog said of the table is trusted.
+    #[must_use]
+    pub fn known_target(&self) -> Option<Arc<Target>> {
+        let target = self.target();
+        let (_, known) = target.as_ref().filter(|(read_at, _)| read_at.elapsed() < TARGET_TTL)?;
+        Some(Arc::clone(known))
+    }
+
+    /// Remembers the target the catalog just described.
+    pub fn remember_target(&self, target: Arc<Target>) {
+        *self.target() = Some((Instant::now(), target));
+    }
+
+    /// Forgets the target: the table is not, or no longer, what the catalog said.
+    pub fn forget_target(&self) {
+        *self.target() = None;
+    }
+
+    fn target(&self) -> MutexGuard<'_, Option<Resolved>> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<&str> for DatasetName {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl Deref for DatasetName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DatasetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}

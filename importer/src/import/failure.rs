@@ -1,0 +1,66 @@
+//! What the ledger says of a failure after it was forwarded, or while it is held.
+
+use super::{
+    Held, Importer,
+    exit::{Unstorable, held_by_database},
+    session::given_up,
+};
+use crate::{
+    ledger::{self, Ended},
+    load::Session,
+    outcome::Failure,
+};
+
+impl Importer {
+    /// Records a failure, after it was forwarded as part of message `message_id` (none: there was nowhere to forward to).
+    ///
+    /// # Errors
+    /// [`Held`] when the ledger cannot be written.
+    pub async fn record_failure(&self, object_id: i64, failure: &Failure, forwarded: Option<&str>) -> Result<(), Held> {
+        self.record("failed", object_id, failure, forwarded).await
+    }
+
+    /// Records that an object failed and is held to be tried again.
+    ///
+    /// # Errors
+    /// [`Held`] when the ledger cannot be written.
+    pub async fn record_retry(&self, object_id: i64, failure: &Failure) -> Result<(), Held> {
+        self.record("retrying", object_id, failure, None).await
+    }
+
+    async fn record(
+        &self,
+        state: &str,
+        object_id: i64,
+        failure: &Failure,
+        forwarded: Option<&str>,
+    ) -> Result<(), Held> {
+        let _in_use = self.in_use.acquire().await;
+        let mut session = self.session().await?;
+        let whereabouts = session.whereabouts();
+        let ended = Ended {
+            state,
+            reason: Some(failure.reason),
+            error: Some(&failure.error),
+            forwarded_message_id: forwarded,
+            duration_seconds: None,
+        };
+        let work = async {
+            match finish(&mut session, object_id, &ended).await {
+                // Its own words, perhaps with a foreign name in them.
+                Err(held) if held.error.is::<Unstorable>() => {
+                    let error = failure.error.replace(|c: char| !c.is_ascii(), "?");
+                    finish(&mut session, object_id, &Ended { error: Some(&error), ..ended }).await
+                }
+                recorded => recorded,
+            }
+        };
+        self.sessions.watched("a failure's record", whereabouts, work).await.unwrap_or_else(given_up)?;
+        self.give_back(session);
+        Ok(())
+    }
+}
+
+async fn finish(session: &mut Session, object_id: i64, ended: &Ended<'_>) -> Result<(), Held> {
+    ledger::finish_otherwise(&mut session.connection, object_id, ended).await.map_err(held_by_database)
+}

@@ -1,0 +1,96 @@
+//! Forwarding a failed message to the dead-letter queue, or hiding it where there is none.
+
+use super::{
+    Worker,
+    dead_letter::{DeadLetter, Failed, dead_letters},
+    message::Disposition,
+    retry::Retry,
+};
+use crate::{
+    metrics::ReasonLabel,
+    outcome::Failure,
+    queue::{Message, Refused},
+};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+/// The longest a failed message without a dead-letter queue is hidden.
+const MAX_HIDE: Duration = Duration::from_secs(3600);
+
+impl Worker {
+    /// Sends a failed message to the dead-letter queue, trying until it is there; what the queue does not take
+    /// is sent with less.
+    pub(super) async fn forward(
+        &self,
+        message: &Message,
+        failed: &[Failed<'_>],
+        failure: &Failure,
+        drain: &CancellationToken,
+    ) -> Disposition {
+        if !self.queue.has_dead_letter_queue() {
+            if failed.is_empty() {
+                self.hide(message).await;
+            }
+            return Disposition::Release;
+        }
+        let mut choices = dead_letters(message, failed, failure).into_iter().peekable();
+        let end = Instant::now() + self.hold_limit;
+        let mut retry = Retry::new(self, &message.message_id, drain);
+        loop {
+            let letters = choices.peek().map_or(&[][..], Vec::as_slice);
+            let Err(error) = self.send(letters).await else {
+                let label = ReasonLabel { reason: failure.reason };
+                self.metrics.messages_dead_lettered.get_or_create(&label).inc();
+                return Disposition::Delete;
+            };
+            if error.is::<Refused>() && choices.len() > 1 {
+                warn!(
+                    error = format!("{error:#}"),
+                    "the dead-letter queue does not take the message: sending less of it"
+                );
+                choices.next();
+                continue;
+            }
+            retry.tried();
+            let pause = retry.pause();
+            error!(error = format!("{error:#}"), retry_in_ms = pause.as_millis() as u64, "forward failed");
+            if !retry.wait_until(end.min(Instant::now() + pause)).await || Instant::now() >= end {
+                return Disposition::Release;
+            }
+        }
+    }
+
+    async fn send(&self, letters: &[DeadLetter]) -> anyhow::Result<()> {
+        for letter in letters {
+            self.queue.forward(&letter.body, &letter.attributes).await?;
+        }
+        Ok(())
+    }
+
+    /// Without a dead-letter queue a failed message is hidden for growing periods until its retention ends.
+    pub(super) async fn hide(&self, message: &Message) {
+        let period = hide_period(message.receive_count);
+        warn!(hidden_secs = period.as_secs(), "there is no dead-letter queue: hiding the failed message");
+        if let Some(handle) = self.in_hand.drop_message(&message.message_id) {
+            let _ = self.queue.extend(&[handle], period).await;
+        }
+    }
+}
+
+/// Returns how long a failed message is hidden after its `n`th receive: doubling from half a minute to an hour.
+fn hide_period(n: u32) -> Duration {
+    Duration::from_secs(30 << n.saturating_sub(1).min(10)).min(MAX_HIDE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_messages_without_a_dead_letter_queue_are_hidden_for_growing_periods_up_to_an_hour() {
+        let minutes = [1, 2, 3, 7, 8, 1000].map(|n| hide_period(n).as_secs_f64() / 60.0);
+        assert_eq!(minutes, [0.5, 1.0, 2.0, 32.0, 60.0, 60.0]);
+    }
+}

@@ -1,0 +1,217 @@
+//! Receiving: as many messages as can start soon, until the worker is stopped or the queue is empty.
+
+use super::{Until, Worker, circuit::State, release::Leftover, retry::backoff};
+use crate::queue::Message;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+/// Empty long polls in a row after which `--until-empty` asks for the counters.
+const EMPTY_POLLS: u32 = 3;
+/// How long a receive waits at most while messages are in hand. A receive that a stop leaves behind may
+/// take the messages that are given back; so it is short then, and a stop waits for its end.
+const WAIT_WHILE_HOLDING: Duration = Duration::from_secs(1);
+/// How long a stop waits for the answer of a receive: what it brings would stay hidden from others for a
+/// visibility timeout. Longer than [`WAIT_WHILE_HOLDING`].
+const LAST_ANSWER: Duration = Duration::from_millis(1500);
+/// Time between two messages received on trial, while something outside is broken for all that were tried.
+const PROBE: Duration = Duration::from_secs(5);
+/// How long to wait before another look at whether there is room. Who waits, and why, changes without a signal.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Receives messages and starts a task for each.
+pub(super) struct Receiver<'a> {
+    worker: &'a Arc<Worker>,
+    /// Cancelled: receive no more.
+    stop: &'a CancellationToken,
+    /// Cancelled: begin nothing more.
+    drain: &'a CancellationToken,
+    until: Until,
+    tasks: JoinSet<Option<Leftover>>,
+    /// Receives in a row that failed.
+    n_failed: u32,
+    probed_at: Instant,
+}
+
+impl<'a> Receiver<'a> {
+    pub fn new(
+        worker: &'a Arc<Worker>,
+        stop: &'a CancellationToken,
+        drain: &'a CancellationToken,
+        until: Until,
+    ) -> Self {
+        Self { worker, stop, drain, until, tasks: JoinSet::new(), n_failed: 0, probed_at: Instant::now() }
+    }
+
+    /// Receives until it is over, and returns the tasks that still run.
+    pub async fn run(mut self) -> JoinSet<Option<Leftover>> {
+        let Self { worker, stop, .. } = self;
+        loop {
+            tokio::select! {
+                () = worker.stopped(stop) => break,
+                () = worker.release_ended(&mut self.tasks) => {}
+            }
+            let wanted = self.wanted();
+            if wanted == 0 {
+                tokio::select! {
+                    () = worker.stopped(stop) => break,
+                    () = worker.in_hand.changed() => {}
+                    () = sleep(LOOK_AGAIN) => {}
+                }
+                continue;
+            }
+            match self.receive(wanted).await {
+                None => break,
+                Some(Err(error)) => {
+                    let pause = self.failed(&error);
+                    tokio::select! {
+                        () = worker.stopped(stop) => break,
+                        () = sleep(pause) => {}
+                    }
+                }
+                Some(Ok(messages)) => {
+                    self.answered();
+                    if messages.is_empty() {
+                        if self.is_over_after_empty_poll().await {
+                            break;
+                        }
+                    } else {
+                        self.begin(messages).await;
+                    }
+                }
+            }
+        }
+        self.tasks
+    }
+
+    /// Returns how many messages to ask for.
+    fn wanted(&self) -> usize {
+        let worker = self.worker;
+        let state = if worker.in_hand.is_empty() { State::Closed } else { worker.circuit.state() };
+        match state {
+            State::Closed => worker.wanted(),
+            State::HalfOpen if self.probed_at.elapsed() >= PROBE => worker.wanted().min(1),
+            State::HalfOpen | State::Open => 0,
+        }
+    }
+
+    /// Asks for messages; none when the worker is stopped meanwhile: then what the answer brings is given back.
+    async fn receive(&mut self, wanted: usize) -> Option<anyhow::Result<Vec<Message>>> {
+        let worker = self.worker;
+        self.probed_at = Instant::now();
+        let wait = Duration::from_secs(worker.config.queue.wait_secs.into());
+        let wait = if worker.in_hand.is_empty() { wait } else { wait.min(WAIT_WHILE_HOLDING) };
+        let mut receiving = worker.queue.receive(wanted, wait);
+        tokio::select! {
+            () = worker.stopped(self.stop) => {}
+            received = &mut receiving => return Some(received),
+        }
+        self.drain.cancel();
+        if let Ok(Ok(messages)) = timeout(LAST_ANSWER, receiving).await {
+            let _ = timeout_at(worker.end_of_last_calls(), worker.release_unbegun(&messages)).await;
+        }
+        None
+    }
+
+    /// Notes that a receive failed, and returns how long to wait before the next.
+    fn failed(&mut self, error: &anyhow::Error) -> Duration {
+        self.n_failed += 1;
+        let pause = backoff(self.n_failed);
+        warn!(error = format!("{error:#}"), retry_in_ms = pause.as_millis() as u64, "receive failed");
+        self.worker.circuit.queue_failed(format!("{error:#}"));
+        self.worker.rest_when_idle();
+        pause
+    }
+
+    fn answered(&mut self) {
+        if std::mem::take(&mut self.n_failed) > 0 {
+            info!("queue answers again");
+        }
+        self.worker.circuit.queue_answered();
+        let now_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
+        let first = &self.worker.progress.first_receive_ms;
+        let _ = first.compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+        self.worker.metrics.receives.inc();
+    }
+
+    /// Returns whether the run is over: nothing came, nothing is in hand, and the queue is empty.
+    async fn is_over_after_empty_poll(&self) -> bool {
+        let worker = self.worker;
+        worker.metrics.empty_receives.inc();
+        worker.rest_when_idle();
+        let empty_polls = worker.progress.empty_polls.fetch_add(1, Ordering::Relaxed) + 1;
+        if !worker.in_hand.is_empty() {
+            worker.progress.empty_polls.store(0, Ordering::Relaxed);
+            return false;
+        }
+        self.until == Until::Empty && empty_polls >= EMPTY_POLLS && worker.queue_is_empty().await
+    }
+
+    /// Takes messages in hand and starts a task for each.
+    async fn begin(&mut self, messages: Vec<Message>) {
+        let worker = self.worker;
+        worker.progress.empty_polls.store(0, Ordering::Relaxed);
+        worker.surroundings.guard.work_begins().await;
+        for message in messages {
+            worker.progress.receives.fetch_add(1, Ordering::Relaxed);
+            worker.metrics.messages_received.inc();
+            if message.receive_count > 1 {
+                worker.progress.redeliveries.fetch_add(1, Ordering::Relaxed);
+                worker.metrics.messages_redelivered.inc();
+            }
+            if !worker.in_hand.take(&message) {
+                debug!(sqs.message_id = message.message_id, "already in hand; keeping the newer receipt handle");
+                continue;
+            }
+            let span =
+                info_span!("message", sqs.message_id = message.message_id, sqs.receive_count = message.receive_count);
+            let (worker, drain) = (Arc::clone(worker), self.drain.clone());
+            self.tasks.spawn(async move { worker.settle_contained(message, drain).await }.instrument(span));
+        }
+    }
+}
+
+impl Worker {
+    /// Returns how many messages could start soon.
+    fn wanted(&self) -> usize {
+        let n_slots = self.config.worker.concurrency.max(1) as usize;
+        let n_active = self.in_hand.len().saturating_sub(self.waits.n_waiting(&self.turns.stalled()));
+        // Where all slots are taken one more object may begin, of a dataset that has none: look for its message.
+        let looks = self.config.datasets.len() > 1 && self.turns.only_for_others();
+        let n_may_wait = if looks { n_slots + 1 } else { 0 };
+        self.in_hand.intake().wanted(n_active, n_slots, n_may_wait).min(self.in_hand.room())
+    }
+
+    /// Tells the surroundings when nothing is left to do for now.
+    fn rest_when_idle(&self) {
+        if self.in_hand.is_empty() {
+            self.surroundings.guard.work_ended();
+        }
+    }
+
+    async fn queue_is_empty(&self) -> bool {
+        match self.queue.depth().await {
+            Ok(depth) if depth.is_empty() => true,
+            Ok(depth) => {
+                info!(
+                    queue.visible = depth.visible,
+                    queue.in_flight = depth.in_flight,
+                    queue.delayed = depth.delayed,
+                    "waiting: no message comes, but the queue is not empty"
+                );
+                false
+            }
+            Err(error) => {
+                warn!(error = format!("{error:#}"), "queue depth is unknown");
+                false
+            }
+        }
+    }
+}

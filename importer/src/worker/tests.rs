@@ -1,0 +1,63 @@
+//! A worker over queues and stores in memory.
+
+use super::*;
+use crate::{load::Sessions, object::memory::MemoryStore, queue::memory::MemoryQueue};
+use std::sync::atomic::Ordering;
+use tokio::time::sleep;
+
+/// A worker whose database is down.
+fn worker(queue: &Arc<MemoryQueue>) -> Worker {
+    let config = Config::default();
+    let sessions = Sessions::new(|| Err::<service::postgres::Server, _>(anyhow::anyhow!("the database is down")));
+    let store = Arc::new(MemoryStore::default());
+    let importer = Importer::new(config.clone(), store, sessions, "w".into(), None).expect("no patterns");
+    let shared = Arc::clone(queue) as Arc<dyn Queue>;
+    let metrics = Arc::new(Metrics::new(&[]));
+    Worker::new(shared, Arc::new(importer), config, Arc::default(), metrics, Surroundings::default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_is_too_long_is_sent_with_less_and_holds_nothing() {
+    for (body_bytes, kept_whole) in [(49_990, true), (60_000, false)] {
+        let queue = Arc::new(MemoryQueue::new(Duration::from_secs(60)).with_max_bytes(50_000));
+        let body = "x".repeat(body_bytes);
+        queue.send("m", &body);
+        let (worker, stop) = (Arc::new(worker(&queue)), CancellationToken::new());
+        let running = tokio::spawn(run(worker, stop.clone(), Until::Stopped));
+        let begun = Instant::now();
+        while !queue.depth().await.expect("memory").is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it is held");
+            sleep(Duration::from_millis(20)).await;
+        }
+        stop.cancel();
+        assert!(running.await.expect("no panic"));
+        let [(sent, attributes)] = &queue.dead_letters()[..] else { panic!("one") };
+        if kept_whole {
+            assert_eq!((sent, attributes.len()), (&body, 0));
+        } else {
+            assert!(sent.contains("\"body_bytes\":60000") && sent.contains("\"message_id\":\"m\""), "{sent}");
+            assert_eq!(attributes.len(), 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_held_for_too_long_is_given_back() {
+    let timeout = Duration::from_secs(60);
+    let queue = Arc::new(MemoryQueue::new(timeout));
+    queue.send("m", "s3://b/k");
+    let mut worker = worker(&queue);
+    worker.hold_limit = Duration::from_secs(2);
+    let (worker, stop) = (Arc::new(worker), CancellationToken::new());
+    let running = tokio::spawn(run(Arc::clone(&worker), stop.clone(), Until::Stopped));
+    let begun = Instant::now();
+    // Given back it is received again at once, far from the end of its visibility timeout.
+    while worker.progress.redeliveries.load(Ordering::Relaxed) == 0 {
+        assert!(begun.elapsed() < timeout / 2, "it was not given back");
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(begun.elapsed() >= worker.hold_limit, "it was held until then");
+    stop.cancel();
+    assert!(running.await.expect("no panic"));
+    assert_eq!(queue.depth().await.expect("memory").visible, 1, "a stop gives it back, too");
+}
