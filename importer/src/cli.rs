@@ -23,7 +23,7 @@ pub struct Cli {
 /// The package's version and the commit it was built from.
 pub const VERSION: &str = env!("PENSTOCK_VERSION");
 
-/// The configuration file that may be missing when nobody asked for it.
+/// The configuration file that may be missing unless `--config` names it.
 pub const DEFAULT_CONFIG: &str = "importer.toml";
 
 /// Flags of every command.
@@ -247,7 +247,7 @@ pub enum State {
     Imported,
     /// It failed for a reason that may pass
     Retrying,
-    /// It is none of our business
+    /// There was nothing to load
     Skipped,
     /// A newer version stands
     Superseded,

@@ -16,23 +16,24 @@ const DIGESTS_SHARE: usize = 10;
 /// Part of a slot that the decoder plans its buffers by.
 const BUFFERS_SHARE: usize = 3;
 
-/// Where glibc is told how to allocate, and the name of the one thing it is told.
+/// The variable that configures glibc's allocator, and the one tunable that is set.
 const TUNABLES: &str = "GLIBC_TUNABLES";
 const MMAP_THRESHOLD: &str = "glibc.malloc.mmap_threshold";
 /// Bytes from which a block goes back to the system when it is freed. Less costs page faults where blocks are used
 /// shortly; more lets every thread keep more of what it once needed.
 const GOES_BACK_BYTES: usize = 4 * 1024 * 1024;
 
-/// Has the C library give large blocks back to the system as soon as they are freed. It is told by the environment, so
-/// this process begins anew, under the same id; where that cannot be, or it was told by somebody else, all stays.
+/// Has the C library give large blocks back to the system as soon as they are freed. It reads its tunables from the
+/// environment at start, so the process executes itself anew, under the same id; where that fails, or the tunable is
+/// set already, nothing changes.
 ///
 /// Left to itself glibc takes every block of up to 32 MiB that was freed for a sign that such blocks come and go, and
 /// from then on keeps what is not larger, for each thread by itself (mallopt(3), `M_MMAP_THRESHOLD`): five objects with
 /// rows of 15 MiB, one after the other in memory, were 231 MiB at the peak, and are 117.
 pub fn give_large_blocks_back() {
-    let told = match env::var(TUNABLES) {
-        Ok(told) if told.contains(MMAP_THRESHOLD) => return,
-        Ok(told) if !told.is_empty() => told + ":",
+    let others = match env::var(TUNABLES) {
+        Ok(tunables) if tunables.contains(MMAP_THRESHOLD) => return,
+        Ok(tunables) if !tunables.is_empty() => tunables + ":",
         Err(env::VarError::NotUnicode(_)) => return,
         _ => String::new(),
     };
@@ -42,8 +43,8 @@ pub fn give_large_blocks_back() {
     if let Some(name) = arguments.next() {
         anew.arg0(name);
     }
-    // It only comes back where it failed.
-    let _ = anew.args(arguments).env(TUNABLES, format!("{told}{MMAP_THRESHOLD}={GOES_BACK_BYTES}")).exec();
+    // It only returns where it failed.
+    let _ = anew.args(arguments).env(TUNABLES, format!("{others}{MMAP_THRESHOLD}={GOES_BACK_BYTES}")).exec();
 }
 
 /// The memory of a worker, in bytes. All that is taken by what objects bring is in it:

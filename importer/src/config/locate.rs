@@ -32,6 +32,9 @@ impl<'t> Source<'t> {
     }
 
     /// Reads the text into a value.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the first problem of the file's syntax or shape.
     pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         toml::from_str(self.text).map_err(|error| {
             // Not the error's Display: it shows the line, which may hold a password.

@@ -276,7 +276,7 @@ where
             sort_answer(service.raw().status().as_u16(), service.err().code().unwrap_or_default())
         }
         SdkError::TimeoutError(_) => Answer::Passing,
-        // Nobody answered. What is not of the way is a request that cannot be made of this object.
+        // There was no answer. Where the network is not to blame, no such request can be made of this object.
         SdkError::DispatchFailure(failure) => {
             let is_of_the_network = failure.is_io() || failure.is_timeout();
             let is_of_the_way = failure.as_connector_error().is_some_and(|error| service::aws::is_of_the_way(error));

@@ -47,7 +47,7 @@ impl QueueDepth {
 /// Why one entry of a batch was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    /// The receipt handle is no longer good: the message is gone, or somebody else's by now.
+    /// The receipt handle is no longer good: the message is gone, or another consumer's by now.
     #[error("receipt handle is stale")]
     Stale,
     /// Not done this time.
