@@ -31,6 +31,7 @@ mod ledger;
 mod loading;
 mod manual;
 mod memory;
+mod modules;
 mod observe;
 mod outages;
 mod overwritten;
