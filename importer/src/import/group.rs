@@ -79,7 +79,7 @@ struct GroupImport<'a> {
 }
 
 /// A record whose version is known, and its place in the group.
-struct Identified<'a> {
+struct Sighting<'a> {
     place: usize,
     record: &'a Record,
     to: &'a Destination,
@@ -108,22 +108,22 @@ enum AlreadyDone {
 
 impl<'a> GroupImport<'a> {
     async fn settle(&self, session: &mut Session, records: &[&'a Routed]) -> Result<Vec<Option<Settled>>, Held> {
-        let identified = self.identify(records).await;
-        let sought: Vec<Sought<'_>> = identified.iter().map(Identified::sought).collect();
+        let sightings = self.identify(records).await;
+        let sought: Vec<Sought<'_>> = sightings.iter().map(Sighting::sought).collect();
         let known =
             look_up_many(&mut session.connection, &self.dataset.name, &sought).await.map_err(held_by_database)?;
 
         let mut settled: Vec<Option<Settled>> = records.iter().map(|_| None).collect();
         let mut again = Vec::new();
         let mut fresh = Vec::new();
-        for (identified, known) in identified.iter().zip(&known) {
-            match identified.stands(known) {
+        for (sighting, known) in sightings.iter().zip(&known) {
+            match sighting.stands(known) {
                 AlreadyDone::Standing { head_id, object_id } => {
                     again.push((head_id, object_id));
                     let outcome = Outcome::AlreadyImported;
-                    settled[identified.place] = Some(Settled::new(&self.dataset.name, Some(object_id), outcome));
+                    settled[sighting.place] = Some(Settled::new(&self.dataset.name, Some(object_id), outcome));
                 }
-                AlreadyDone::Never => fresh.push(identified),
+                AlreadyDone::Never => fresh.push(sighting),
                 AlreadyDone::Unclear => {}
             }
         }
@@ -140,7 +140,7 @@ impl<'a> GroupImport<'a> {
     }
 
     /// Finds out which version each record means; those that have to go alone are left out.
-    async fn identify(&self, records: &[&'a Routed]) -> Vec<Identified<'a>> {
+    async fn identify(&self, records: &[&'a Routed]) -> Vec<Sighting<'a>> {
         let mut keys = HashSet::new();
         // Futures are put together by loops here: of closures that return them the compiler does not see that they
         // may be sent between threads.
@@ -148,23 +148,23 @@ impl<'a> GroupImport<'a> {
         for (place, routed) in records.iter().enumerate() {
             let Some(to) = routed.destination().filter(|to| Arc::ptr_eq(&to.dataset, self.dataset)) else { continue };
             if keys.insert((&routed.record.pointer.bucket, &routed.record.pointer.key)) {
-                asking.push(self.identify_one(place, &routed.record, to));
+                asking.push(self.sight(place, &routed.record, to));
             }
         }
-        let identified: Vec<Option<Identified<'a>>> = stream::iter(asking).buffered(REQUESTS).collect().await;
-        identified.into_iter().flatten().collect()
+        let sightings: Vec<Option<Sighting<'a>>> = stream::iter(asking).buffered(REQUESTS).collect().await;
+        sightings.into_iter().flatten().collect()
     }
 
-    async fn identify_one(&self, place: usize, record: &'a Record, to: &'a Destination) -> Option<Identified<'a>> {
+    async fn sight(&self, place: usize, record: &'a Record, to: &'a Destination) -> Option<Sighting<'a>> {
         let mut version = Version::claimed(&record.pointer);
         version.complete(&*self.importer.store).await.ok()?;
         let Version { identity, stamp, read } = version;
         let candidate = Candidate { identity, stamp, force: false, appended_before: false };
-        (candidate.identity.size != Some(0)).then_some(Identified { place, record, to, read, candidate })
+        (candidate.identity.size != Some(0)).then_some(Sighting { place, record, to, read, candidate })
     }
 
     /// Loads what was never seen, and returns what could be loaded, by place.
-    async fn load(&self, session: &mut Session, fresh: &[&Identified<'a>]) -> Result<Vec<(usize, Settled)>, Held> {
+    async fn load(&self, session: &mut Session, fresh: &[&Sighting<'a>]) -> Result<Vec<(usize, Settled)>, Held> {
         let target = match self.importer.target(session, self.dataset).await {
             Ok(target) => target,
             Err(error) => {
@@ -207,12 +207,12 @@ impl<'a> GroupImport<'a> {
     async fn begin<'i>(
         &self,
         session: &mut Session,
-        fresh: &[&'i Identified<'a>],
-    ) -> Result<Vec<(&'i Identified<'a>, Recorded)>, Held> {
-        let attempt = |identified: &&'i Identified<'a>| FirstAttempt {
-            sought: identified.sought(),
-            stamp: &identified.candidate.stamp,
-            event_time: identified.record.event_time,
+        fresh: &[&'i Sighting<'a>],
+    ) -> Result<Vec<(&'i Sighting<'a>, Recorded)>, Held> {
+        let attempt = |sighting: &&'i Sighting<'a>| FirstAttempt {
+            sought: sighting.sought(),
+            stamp: &sighting.candidate.stamp,
+            event_time: sighting.record.event_time,
         };
         let attempts: Vec<FirstAttempt<'_>> = fresh.iter().map(attempt).collect();
         let Importer { worker_id, queue_url, .. } = self.importer;
@@ -221,22 +221,22 @@ impl<'a> GroupImport<'a> {
                 .await
                 .map_err(held_by_database)?;
         let begun = fresh.iter().zip(recorded);
-        Ok(begun.filter_map(|(identified, recorded)| Some((*identified, recorded?))).collect())
+        Ok(begun.filter_map(|(sighting, recorded)| Some((*sighting, recorded?))).collect())
     }
 
     /// Opens the objects whose versions are what was said of them.
-    async fn open(&self, begun: &[(&Identified<'a>, Recorded)]) -> Vec<Opened<'a>> {
+    async fn open(&self, begun: &[(&Sighting<'a>, Recorded)]) -> Vec<Opened<'a>> {
         let mut opening = Vec::with_capacity(begun.len());
-        for (Identified { read, .. }, _) in begun {
+        for (Sighting { read, .. }, _) in begun {
             let is_streamed = self.dataset.config.format != Format::Parquet && !read.key.ends_with(".parquet");
             opening.push(RemoteSource::open(Arc::clone(&self.importer.store), read.clone(), is_streamed));
         }
         let sources: Vec<_> = stream::iter(opening).buffered(REQUESTS).collect().await;
-        let opened = begun.iter().zip(sources).filter_map(|((identified, recorded), source)| {
-            let source = source.ok().filter(|source| !contradicts(&identified.candidate.identity, source.info()))?;
-            let mut candidate = identified.candidate.clone();
+        let opened = begun.iter().zip(sources).filter_map(|((sighting, recorded), source)| {
+            let source = source.ok().filter(|source| !contradicts(&sighting.candidate.identity, source.info()))?;
+            let mut candidate = sighting.candidate.clone();
             take_identity(&mut candidate.identity, &mut candidate.stamp, source.info());
-            let Identified { place, to, .. } = **identified;
+            let Sighting { place, to, .. } = **sighting;
             Some(Opened { place, to, candidate, recorded: *recorded, source: Arc::new(source) })
         });
         opened.collect()
@@ -255,7 +255,7 @@ impl<'a> GroupImport<'a> {
     }
 }
 
-impl Identified<'_> {
+impl Sighting<'_> {
     fn sought(&self) -> Sought<'_> {
         let pointer = &self.record.pointer;
         Sought { bucket: &pointer.bucket, key: &pointer.key, identity: &self.candidate.identity }

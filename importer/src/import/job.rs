@@ -187,3 +187,45 @@ fn task(routed: &Routed, unrouted: Unrouted) -> Task<'_> {
     };
     Task::Note(Unread::of_no_dataset(outcome, removal.is_some()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Config, route::Router};
+
+    #[track_caller]
+    fn check(kind: &RecordKind, key: &str, unrouted: Unrouted, expected: &str) {
+        let text = "[[dataset]]\nname = \"d\"\nmatch = \"s3://b/d/**\"\ntable = \"t\"\nmode = \"append\"";
+        let config = Config::parse(text, "importer.toml", |_| None).expect("a configuration");
+        let pointer = ObjectPointer::new("b", key);
+        let record = Record { kind: kind.clone(), pointer, event_time: None, force: false };
+        let routed = Router::new(&config).expect("a good pattern").route(record);
+        let shown = match task(&routed[0], unrouted) {
+            Task::Import(to) => format!("import into {}", to.dataset.name),
+            Task::Remove { from, delete_marker: false } => format!("remove from {}", from.dataset.name),
+            Task::Remove { from, delete_marker: true } => format!("hide from {}", from.dataset.name),
+            Task::Note(Unread { outcome: Outcome::Skipped(reason), .. }) => format!("skipped({reason})"),
+            Task::Note(Unread { outcome: Outcome::Failed(failure), .. }) => format!("failed({})", failure.reason),
+            Task::Note(unread) => panic!("{:?}", unread.outcome),
+        };
+        assert_eq!(shown, expected, "{kind:?} {key}");
+    }
+
+    #[test]
+    fn what_a_record_asks_for_depends_on_its_event_first_and_then_on_where_it_goes() {
+        let removed = |by_lifecycle, delete_marker| RecordKind::Removed { by_lifecycle, delete_marker };
+        for (kind, in_dataset, elsewhere) in [
+            (RecordKind::Created, "import into d", "failed(unrouted)"),
+            (removed(false, false), "remove from d", "failed(unrouted)"),
+            (removed(false, true), "hide from d", "failed(unrouted)"),
+            (removed(true, false), "skipped(event)", "skipped(event)"),
+            (RecordKind::Other("ObjectTagging:Put".into()), "skipped(event)", "skipped(event)"),
+            (RecordKind::UnsupportedVersion("3.0".into()), "failed(unsupported_event)", "failed(unsupported_event)"),
+        ] {
+            check(&kind, "d/x", Unrouted::DeadLetter, in_dataset);
+            check(&kind, "e/x", Unrouted::DeadLetter, elsewhere);
+        }
+        check(&RecordKind::Created, "e/x", Unrouted::Skip, "skipped(unrouted)");
+        check(&RecordKind::Created, "d/_SUCCESS", Unrouted::DeadLetter, "skipped(name_rule)");
+    }
+}
