@@ -34,6 +34,7 @@ mod memory;
 mod observe;
 mod outages;
 mod overwritten;
+mod pages;
 mod protocol;
 mod recovery;
 mod redelivery;
