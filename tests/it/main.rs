@@ -38,6 +38,7 @@ mod pages;
 mod protocol;
 mod recovery;
 mod redelivery;
+mod reference;
 mod refused;
 mod roles;
 mod samples;
