@@ -16,9 +16,9 @@ COPY migrations ./migrations
 # What --version says; there is no git here.
 ARG PENSTOCK_COMMIT
 # As `make dist` does it: static, so that the image needs no C library.
-RUN RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" CARGO_PROFILE_RELEASE_STRIP=symbols \
-    cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" --bin importer --bin scaler \
-    && mkdir /out && cp target/*/release/importer target/*/release/scaler /out/
+RUN RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" \
+    cargo build --profile dist --locked --target "$(rustc -vV | sed -n 's/^host: //p')" --bin importer --bin scaler \
+    && mkdir /out && cp target/*/dist/importer target/*/dist/scaler /out/
 
 # A shell of one megabyte: the scaler's process pool sends its signals by it, and an operator may look around.
 FROM busybox:1.37-musl

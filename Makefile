@@ -4,6 +4,7 @@
 # make infra-config   the datasets' pieces in infra/aws joined: target/infra/importer.toml and the list of stacks
 # make dist            dist/: a static binary of each program, man pages, completions
 # make bench           the importer beside psql's own copy; QUICK=1 takes minutes instead of an hour
+# make deny           known vulnerabilities and licences of all that Penstock is built from
 # make fuzz           each fuzz target for SECONDS=600, one after the other
 # make soak HOURS=n    importers at a steady rate with every fault on; target/soak.svg shows what grew
 # make bench-peers     the same, and DuckDB, ADBC, psycopg and dlt on the same files
@@ -24,10 +25,11 @@ else
 run_tests := cargo nextest run --workspace --no-fail-fast
 endif
 
-.PHONY: demo test fuzz soak bench bench-peers dist infra-config prepare
+.PHONY: demo test deny fuzz soak bench bench-peers dist infra-config prepare
 
+# Without the pools that a demo on one machine has not: their clients are a third of the build.
 demo: prepare
-	cargo build --release --workspace --bins
+	cargo build --release --workspace --no-default-features --bin importer --bin scaler --bin demo
 	./target/release/demo $(if $(DATA),--data '$(DATA)')
 
 test: prepare
@@ -38,6 +40,10 @@ test: prepare
 	./target/debug/stack run -- $(run_tests)
 	cargo test --workspace --doc
 	./fuzz/run.sh 5 2
+
+# Needs cargo-deny and the network, for the advisories.
+deny:
+	cargo deny check
 
 fuzz:
 	./fuzz/run.sh $(or $(SECONDS),600)
@@ -64,10 +70,9 @@ target ?= $(shell rustc -vV | sed -n 's/^host: //p')
 packed := $(shell getconf GNU_LIBC_VERSION 2>/dev/null | awk '{ split($$2, v, "."); if (v[1] > 2 || v[2] >= 36) print "-C link-arg=-Wl,-z,pack-relative-relocs" }')
 
 dist: export RUSTFLAGS = -C target-feature=+crt-static $(packed)
-dist: export CARGO_PROFILE_RELEASE_STRIP = symbols
 dist:
-	cargo build --release --locked --target $(target) --bin importer --bin scaler
-	./infra/dist/collect.sh target/$(target)/release dist
+	cargo build --profile dist --locked --target $(target) --bin importer --bin scaler
+	./infra/dist/collect.sh target/$(target)/dist dist
 
 prepare:
 	@./infra/local/prepare.sh $(filter test,$(MAKECMDGOALS))

@@ -178,7 +178,8 @@ pub struct Dataset {
     /// How a new version's rows meet those already there.
     #[serde(default)]
     pub mode: Mode,
-    /// Columns that identify a row; needed for `mode = "upsert"`, with a unique index on exactly them.
+    /// Columns that identify a row; needed for `mode = "upsert"`, with a unique index on exactly them that is valid,
+    /// not partial and not deferrable.
     #[serde(default)]
     pub key: Vec<String>,
     /// A column such as `updated_at`: a row only gives way to one that is not older by it.
@@ -213,7 +214,7 @@ pub enum Mode {
     /// Insert, or update the row with the same key.
     #[default]
     Upsert,
-    /// The rows belong to the object: a new version takes away the old one's.
+    /// The rows belong to the object: a new version takes away the old one's. Needs a column `penstock_object bigint`.
     Replace,
     /// Each version once, added to what is there.
     Append,
@@ -236,7 +237,7 @@ pub enum OnDelete {
     /// The rows stay.
     #[default]
     Keep,
-    /// The object's rows are taken away.
+    /// The object's rows are taken away. Needs a column `penstock_object bigint`.
     Remove,
 }
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Puts what is handed out into one directory: both programs, their man pages and completion scripts.
 #
-#   infra/dist/collect.sh target/x86_64-unknown-linux-gnu/release dist
+#   infra/dist/collect.sh target/x86_64-unknown-linux-gnu/dist dist
 #
 # Refuses programs that need shared libraries: they would not start on a machine with another C library.
 set -eu

@@ -43,6 +43,8 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DatabaseTable {
+    /// `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`, the same database as the importers'.
+    /// `DATABASE_URL` overrides it.
     url: Option<String>,
 }
 

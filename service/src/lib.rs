@@ -1,8 +1,10 @@
 //! What both programs share: how they reach AWS and Postgres, what they answer over HTTP, and what they show to people.
 
 pub mod aws;
+pub mod chart;
 pub mod config;
 pub mod http;
 pub mod logging;
 pub mod postgres;
 pub mod terminal;
+pub mod words;

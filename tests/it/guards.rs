@@ -27,7 +27,7 @@ fn every_guard_names_tests_that_exist() -> Result<()> {
     assert_eq!(guards, patches()?, "guards with tests, and guards with a patch");
 
     let mut sources = String::new();
-    for directory in ["importer/src", "scaler/src", "scaler/tests", "tests/it"] {
+    for directory in ["decode/src", "importer/src", "scaler/src", "scaler/tests", "tests/it"] {
         read_sources(&repository().join(directory), &mut sources)?;
     }
     for (guard, test) in tests {
@@ -38,11 +38,14 @@ fn every_guard_names_tests_that_exist() -> Result<()> {
 }
 
 #[test]
-fn the_architecture_names_every_guard_and_its_tests() -> Result<()> {
-    let page = fs::read_to_string(repository().join("ARCHITECTURE.md"))?;
+fn the_page_on_guards_names_every_guard_and_its_tests() -> Result<()> {
+    let page = fs::read_to_string(repository().join("docs/design/guards.md"))?;
     for (guard, test) in tests()? {
         let line = page.lines().find(|line| line.contains(&format!("`{guard}`")));
-        assert!(line.is_some_and(|line| line.contains(&format!("`{test}`"))), "ARCHITECTURE.md lacks {guard}: {test}");
+        assert!(
+            line.is_some_and(|line| line.contains(&format!("`{test}`"))),
+            "docs/design/guards.md lacks {guard}: {test}"
+        );
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! The guides' commands do what they say: those marked `sh run` are run, the others say why they are not.
 //!
-//! A guide is a Markdown file in `docs/guides`. In it a fenced block of commands is either
+//! A guide is a Markdown file in `docs/guides`, the README, or that of the examples. In it a fenced block of
+//! commands is either
 //!
 //! - opened by three backticks and `sh run`: this test runs it, or
 //! - opened by three backticks and `sh`, after a line `<!-- not run here: REASON -->`.
 //!
 //! All `sh run` blocks of a guide are one shell session (`sh -eu`), as for a reader with one terminal, in
-//! an empty directory with copies of the repository's `infra`, `migrations` and `Makefile`. The session has
+//! an empty directory with copies of the repository's `examples`, `infra`, `migrations` and `Makefile`. The session has
 //! `DATABASE_URL` (a fresh database on a server of the guide's own, as superuser), `QUEUE_URL` (an empty
 //! queue with a dead-letter queue), `BUCKET` (an empty bucket that announces its objects to the queue), the
 //! `AWS_…` variables to reach them, and in its `PATH` the built programs and those of Postgres.
@@ -58,19 +59,6 @@ async fn the_guides_commands_work_as_they_stand() -> Result<()> {
 }
 
 #[test]
-fn every_link_in_the_guides_leads_to_a_file() {
-    for guide in guides().expect("guides").into_iter().chain([repository().join("infra/aws/README.md")]) {
-        let text = fs::read_to_string(&guide).expect("text");
-        for target in text.split("](").skip(1).filter_map(|after| after.split([')', '#']).next()) {
-            if !target.is_empty() && !target.contains("://") {
-                let path = guide.parent().expect("a directory").join(target);
-                assert!(path.exists(), "{} links to {target}", guide.display());
-            }
-        }
-    }
-}
-
-#[test]
 fn a_block_that_is_neither_run_nor_marked_is_refused() {
     let check = |text: &str, expected: &str| {
         let found = match blocks(text) {
@@ -106,7 +94,7 @@ async fn a_command_that_fails_is_named_by_its_line() -> Result<()> {
 }
 
 fn guides() -> Result<Vec<PathBuf>> {
-    let mut guides = Vec::new();
+    let mut guides = vec![repository().join("README.md"), repository().join("examples/README.md")];
     for entry in fs::read_dir(repository().join("docs/guides"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "md") {
@@ -172,7 +160,7 @@ async fn run(blocks: &[Block]) -> Result<()> {
     let scratch = Scratch::new("guide")?;
     let place = scratch.path().join("penstock");
     fs::create_dir(&place)?;
-    for name in ["infra", "migrations"] {
+    for name in ["examples", "infra", "migrations"] {
         copy(&repository().join(name), &place.join(name))?;
     }
     fs::copy(repository().join("Makefile"), place.join("Makefile"))?;

@@ -3,6 +3,7 @@
 //! One module a story. They need the binaries (`cargo build`), and run much faster side by side
 //! under one stack: `cargo run --bin stack -- run -- cargo nextest run -p penstock-tests`.
 
+mod architecture;
 mod assigned;
 mod bounds;
 mod brake;
@@ -35,9 +36,11 @@ mod modules;
 mod observe;
 mod outages;
 mod overwritten;
+mod pages;
 mod protocol;
 mod recovery;
 mod redelivery;
+mod reference;
 mod refused;
 mod roles;
 mod samples;

@@ -18,13 +18,14 @@ const MAX_QUOTED_BYTES: usize = 80;
 pub struct RowParser {
     encoder: RowEncoder,
     members: Members,
+    any_encoded: bool,
 }
 
 impl RowParser {
     /// Returns a parser whose first row is number 1.
     pub fn new(mapping: Arc<Mapping>, limits: &Limits) -> Self {
         let encoder = RowEncoder::new(Arc::clone(&mapping)).with_limits(limits);
-        Self { encoder, members: Members::new(mapping, limits.depth) }
+        Self { encoder, members: Members::new(mapping, limits.depth), any_encoded: false }
     }
 
     /// Adds one row, given as JSON text, to the batch: as a tuple or as a reject; several where they share the text.
@@ -32,19 +33,23 @@ impl RowParser {
         self.push_one(row, false, batch);
     }
 
-    /// Returns whether there were rows, and no field of any of them has a place in the table.
+    /// Returns whether rows were taken, and no field of any of them has a place in the table.
     pub fn are_strangers(&self) -> bool {
-        self.members.n_found > 0 && !self.members.any_taken && self.members.mapping.extras().is_none()
+        self.any_encoded && !self.members.any_taken && self.members.mapping.extras().is_none()
     }
 
     fn push_one(&mut self, row: &[u8], is_piece: bool, batch: &mut Batch) {
-        let Self { encoder, members } = self;
+        let Self { encoder, members, any_encoded } = self;
         match members.find(row) {
             Err(refusal) if refusal.class == "syntax" && !is_piece => match rows_of(row) {
                 Some(pieces) => pieces.into_iter().for_each(|piece| self.push_one(piece, true, batch)),
                 None => encoder.reject(refusal.class, refusal.message, row, row.len() as u64, batch),
             },
-            Ok(()) => encoder.push_with(batch, |column| members.cell(column, row), || Cow::Borrowed(row)),
+            Ok(()) => {
+                let n_encoded = batch.ends.len();
+                encoder.push_with(batch, |column| members.cell(column, row), || Cow::Borrowed(row));
+                *any_encoded |= batch.ends.len() > n_encoded;
+            }
             Err(refusal) => encoder.reject(refusal.class, refusal.message, row, row.len() as u64, batch),
         }
     }
@@ -77,8 +82,7 @@ struct Members {
     /// Which columns take any JSON value as it was written.
     wants_json: Vec<bool>,
     fields: FieldTable,
-    /// Rows that could be taken apart, and whether a column took a field of any.
-    n_found: u64,
+    /// Whether a column took a field of any row.
     any_taken: bool,
     // What follows is memory that rows share.
     tokens: Vec<Token>,
@@ -93,7 +97,6 @@ impl Members {
             max_depth,
             wants_json: columns.iter().map(|column| matches!(column.pg_type, PgType::Json | PgType::Jsonb)).collect(),
             fields: FieldTable::default(),
-            n_found: 0,
             any_taken: false,
             tokens: vec![Token::ABSENT; columns.len()],
             extras: Vec::new(),
@@ -141,7 +144,6 @@ impl Members {
             }
         }
         scanner.finish()?;
-        self.n_found += 1;
         if !self.extras.is_empty() {
             self.extras.push(b'}');
         }

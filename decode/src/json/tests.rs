@@ -100,6 +100,11 @@ fn an_object_that_shares_no_field_with_the_table_fails() {
     // One row among others may be of defaults, and what cannot be read shows nothing.
     assert_eq!(lines("{\"x\":1}\n{\"a\":2}\n", "a").rows, ["1 | ~", "2 | 2"]);
     assert_eq!(lines("no row\n", "a").rejects, ["1 syntax"]);
+    // Where no row is good anyway, the rejects say why.
+    let mut key = text_column("a");
+    key.not_null = true;
+    let found = read_with("{\"x\":[{\"a\":1}]}\n", Format::Auto, &[key], OnNewField::Ignore);
+    assert_eq!(found.rejects, ["1 not_null a"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The ledger: what became of each object version, and the fence that decides who may write.
 //!
 //! Everything the protocol reads or writes in schema `penstock` is here. The argument why it is
-//! exactly once in effect stands in ARCHITECTURE.md, «The protocol».
+//! exactly once in effect stands in docs/design/protocol.md.
 
 pub mod many;
 pub mod migrate;

@@ -19,8 +19,6 @@ mod receive;
 mod record;
 mod release;
 mod retry;
-#[cfg(test)]
-mod tests;
 mod turns;
 mod waits;
 
@@ -144,3 +142,6 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken, until: Until) -> 
     drain.cancel();
     worker.drain(tasks).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,6 @@
 //!
 //! A private Postgres and an emulated AWS; everything else is what runs in production.
 
-mod chart;
 mod own_files;
 mod plan;
 mod pool;
@@ -19,6 +18,7 @@ use penstock_tests::{
 };
 use plan::Plan;
 use pool::Pool;
+use service::chart::{Line, Panel, svg};
 use std::{
     path::PathBuf,
     process::ExitCode,
@@ -27,6 +27,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+use watch::Sample;
 
 /// Runs Penstock on this machine and shows what it does.
 #[derive(Debug, Parser)]
@@ -107,9 +108,23 @@ async fn demo(arguments: &Arguments) -> Result<ExitCode> {
 
     report::decisions(&stage).await?;
     let all_imported = report::summary(&stage, &plan, uploaded_bytes, &samples).await?;
-    std::fs::write(&arguments.chart, chart::svg(&samples)).context("write the chart")?;
+    std::fs::write(&arguments.chart, chart(&samples)).context("write the chart")?;
     println!("  chart         {}", arguments.chart.display());
     Ok(if all_imported { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Returns the chart of a run: messages above, workers below.
+fn chart(samples: &[Sample]) -> String {
+    let (sent, depth) = (|sample: &Sample| sample.sent as f64, |sample: &Sample| sample.depth as f64);
+    let workers = |sample: &Sample| sample.workers as f64;
+    let panels = [
+        Panel {
+            label: "messages",
+            lines: vec![Line::new("sent", "#999999", &sent).dashed(), Line::new("in the queue", "#1f77b4", &depth)],
+        },
+        Panel { label: "workers", lines: vec![Line::new("running", "#2ca02c", &workers)] },
+    ];
+    svg("a queue, and as many workers as it is deep", samples, |sample| sample.at_secs, &panels, 170.0)
 }
 
 impl Stage {

@@ -3,8 +3,6 @@
 //!
 //! Worker 0 is never killed: what a process that runs for weeks would gather shows in it.
 
-mod chart;
-
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use fastrand::Rng;
@@ -17,6 +15,7 @@ use penstock_tests::{
     },
     wait,
 };
+use service::chart::{Line, Panel, svg};
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -73,7 +72,7 @@ struct Sample {
 /// A figure's name and how to read it.
 type Figure = (&'static str, fn(&Sample) -> f64);
 
-const FIGURES: [Figure; 6] = [
+static FIGURES: [Figure; 6] = [
     ("resident memory, MiB", |s| s.resident_mib),
     ("descriptors", |s| s.descriptors),
     ("Postgres sessions", |s| s.sessions),
@@ -105,10 +104,17 @@ async fn main() -> Result<()> {
     stand.stop_workers().await?;
 
     let samples = samples.lock().expect("no panic").clone();
-    std::fs::write(&arguments.chart, chart::svg(&samples, &FIGURES))
+    std::fs::write(&arguments.chart, chart(&samples))
         .with_context(|| format!("write {}", arguments.chart.display()))?;
     print_report(&arguments, &samples, &faults.lock().expect("no panic")[..], &expected);
     judge(&stand, &expected).await
+}
+
+/// Returns a chart with a panel a figure.
+fn chart(samples: &[Sample]) -> String {
+    let panel = |(label, value): &'static Figure| Panel { label, lines: vec![Line::new("", "#1f77b4", value)] };
+    let panels: Vec<_> = FIGURES.iter().map(panel).collect();
+    svg("a worker that is never killed", samples, |sample| sample.at_secs, &panels, 90.0)
 }
 
 /// Puts entries into the ledger as months of use leave them.
