@@ -19,6 +19,8 @@ pub(crate) mod words;
 mod zero;
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod stories;

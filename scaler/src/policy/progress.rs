@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::elapsed_secs;
+use crate::decision::{Bound, Guard, Reason};
 
 /// Job times without a completion after which a pool that receives is stuck.
 const STUCK_JOBS: f64 = 3.0;
@@ -49,6 +50,13 @@ pub struct Stuck {
     pub probe: Option<u32>,
     /// Why, as the second half of a sentence.
     pub why: String,
+}
+
+impl Stuck {
+    /// Returns that a stuck pool is no larger than this.
+    pub fn bound(&self, size: u32) -> Bound {
+        Bound::at_most(size, Guard::NoProgress, Reason::NoProgress, &self.why)
+    }
 }
 
 /// What a tick adds to the account of progress.

@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Target, elapsed_secs};
+use super::{Target, elapsed_secs, words};
+use crate::decision::{Bound, Guard, Reason};
 use crate::observation::QueueDepth;
 
 /// SQS shows ones and twos that are not there for about a minute; more than this is believed at once.
@@ -33,6 +34,27 @@ pub enum Call {
     Unconfirmed { wait_secs: f64 },
     /// There is work.
     Work,
+}
+
+impl Call {
+    /// Returns what keeps an empty pool empty.
+    pub fn bound(&self, depth: &QueueDepth) -> Option<Bound> {
+        let (reason, why) = match self {
+            Self::Work => return None,
+            Self::Nothing if depth.in_flight > 0 => {
+                let in_flight = depth.in_flight;
+                let why = format!("no message is visible and the {in_flight} in flight cannot be received yet");
+                (Reason::Steady, why)
+            }
+            Self::Nothing => (Reason::Steady, "no message is visible".to_owned()),
+            Self::Unconfirmed { wait_secs } => {
+                let (visible, wait) = (words::count(depth.visible, "message"), words::secs(*wait_secs));
+                let why = format!("{visible} visible may be a phantom and must still be there in {wait}");
+                (Reason::WakeUnconfirmed, why)
+            }
+        };
+        Some(Bound::at_most(0, Guard::Wake, reason, why))
+    }
 }
 
 impl Wake {
