@@ -67,8 +67,7 @@ impl Config {
     /// Reads and checks a configuration file; the environment overrides where the database is.
     ///
     /// # Errors
-    ///
-    /// The file cannot be read, or as [`Self::parse`].
+    /// When the file cannot be read, or as [`Self::parse`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display();
         let text = std::fs::read_to_string(path).map_err(|e| ConfigError(format!("read {name}: {e}")))?;
@@ -81,8 +80,7 @@ impl Config {
     /// Reads and checks a configuration.
     ///
     /// # Errors
-    ///
-    /// The text is not TOML, or a setting is unknown or out of its range; the error names the line.
+    /// When the text is not TOML, or a setting is unknown or out of its range; the error names the line.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let file: File = toml::from_str(text).map_err(|error| {
             // Not the error's Display: it shows the line, which may hold a password.
@@ -114,8 +112,7 @@ impl Config {
     /// Returns the pool of a name, or the only one.
     ///
     /// # Errors
-    ///
-    /// No pool has that name, or there are several and none is named.
+    /// When no pool has that name, or there are several and none is named.
     pub fn pool(&self, name: Option<&str>) -> Result<&Pool, ConfigError> {
         match (name, self.pools.as_slice()) {
             (Some(name), pools) => pools
@@ -133,7 +130,6 @@ impl Config {
     /// Checks that the database's URL, where there is one, can be used.
     ///
     /// # Errors
-    ///
     /// As [`Database::server`].
     pub fn check_database(&self) -> Result<(), ConfigError> {
         self.database.as_ref().map_or(Ok(()), |database| database.server().map(|_| ()))

@@ -176,8 +176,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
     /// Does one tick, within [`Limits::tick`].
     ///
     /// # Errors
-    ///
-    /// The state that the leader before kept cannot be read. Whatever else fails is part of the decision.
+    /// When the state that the leader before kept cannot be read. Whatever else fails is part of the decision.
     pub async fn tick(&mut self) -> anyhow::Result<Tick> {
         let begun = Instant::now();
         match self.lead().await? {
@@ -247,7 +246,6 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
 /// Runs a loop's parts once and describes the answer, for `once` and `check`.
 ///
 /// # Errors
-///
 /// As [`Controller::tick`].
 pub async fn once<P: WorkerPool, Q: DepthSource>(parts: Parts<P, Q>) -> anyhow::Result<Tick> {
     let name = parts.pool.name.clone();

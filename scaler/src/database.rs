@@ -20,6 +20,9 @@ const GOODBYE: Duration = Duration::from_secs(1);
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// Returns the server, where this scaler's sessions have a name of their own.
+///
+/// # Errors
+/// When the URL cannot be read or is refused.
 pub fn server(database: &Database, application_name: &str) -> Result<Server, ConfigError> {
     // sqlx would warn of each statement that takes a second.
     Ok(database.server()?.with(|options| options.application_name(application_name).disable_statement_logging()))
@@ -29,6 +32,9 @@ pub fn server(database: &Database, application_name: &str) -> Result<Server, Con
 ///
 /// It depends on no setting of the role: names are found in `pg_catalog` or say their schema, an idle session lasts,
 /// and one whose client is gone without a word is given up by the server within 15 s.
+///
+/// # Errors
+/// When the server cannot be reached, refuses the role, or does not answer.
 pub async fn open(server: &Server, statement_limit: Duration) -> anyhow::Result<PgConnection> {
     let mut connection = server.connect().await?;
     let settings = format!(
@@ -75,6 +81,9 @@ impl SchemaError {
 ///
 /// A migration may take its time, and may wait for another process that migrates; it is given up when another
 /// session finds its backend gone or without work, or is not answered either.
+///
+/// # Errors
+/// When postgres is out of reach, where waiting may help, or refuses.
 pub async fn ensure_schema(database: &Database, application_name: &str) -> Result<(), SchemaError> {
     let connected = async {
         let server = server(database, application_name)?;
@@ -185,6 +194,9 @@ async fn create_schema(connection: &mut PgConnection) -> anyhow::Result<()> {
 }
 
 /// Returns how many migrations have yet to be applied; changes nothing.
+///
+/// # Errors
+/// When the schema cannot be looked at, or is of a newer release.
 pub async fn missing_migrations(connection: &mut PgConnection) -> anyhow::Result<usize> {
     // Not to_regclass: it fails where the schema is there and may not be used.
     let (role, exists, may_read): (String, bool, bool) = sqlx::query_as(

@@ -121,6 +121,9 @@ pub struct Line {
 }
 
 /// Reads a line of `decide`'s input; the error names the field.
+///
+/// # Errors
+/// When the line is not JSON, or a field is missing or of another type; the error names it.
 pub fn parse_line(text: &str) -> Result<Line, String> {
     let value: Value = serde_json::from_str(text).map_err(|e| format!("the line is not JSON: {e}"))?;
     let Value::Object(top) = value else { return Err("the line is not a JSON object".to_owned()) };

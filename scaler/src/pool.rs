@@ -33,6 +33,9 @@ pub use plan::Plan;
 /// is gone, or ending it twice, does nothing.
 pub trait WorkerPool: Send {
     /// Returns every member that exists or has been asked for. An error means that nobody knows, never that there are none.
+    ///
+    /// # Errors
+    /// When nobody knows who is in the pool; it never means that there are none.
     fn members(&mut self) -> impl Future<Output = anyhow::Result<Members>> + Send;
 
     /// Carries out a plan as far as it goes. A step that fails does not keep the others back; a platform that does not
@@ -64,6 +67,9 @@ pub trait WorkerPool: Send {
     }
 
     /// Checks that the backend can be reached and may do what it has to; returns what is worth knowing, at least a line.
+    ///
+    /// # Errors
+    /// When the backend cannot be reached, or may not do what it has to.
     fn check(&mut self) -> impl Future<Output = anyhow::Result<Vec<Remark>>> + Send;
 }
 

@@ -174,6 +174,9 @@ impl Store {
     }
 
     /// Reads heartbeats, what was finished after `read_to`, and the server's load.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or does not answer in time.
     pub async fn read(&self, queues: &[String], read_to: Option<DateTime<Utc>>) -> anyhow::Result<Reading> {
         self.run("read the ledger", async |connection| {
             let heartbeats = heartbeats(connection, queues).await?;
@@ -192,6 +195,9 @@ impl Store {
     }
 
     /// Returns a pool's state as it was kept last, and who kept it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
     pub async fn load_state(&self, pool: &str) -> anyhow::Result<Option<(Value, Option<String>)>> {
         self.run("read the pool's state", async |connection| {
             sqlx::query_as("SELECT state, leader FROM penstock.pool_state WHERE pool = $1")
@@ -203,6 +209,9 @@ impl Store {
     }
 
     /// Keeps a pool's state and, where given, a decision, in one transaction; returns how long the commit took.
+    ///
+    /// # Errors
+    /// When the transaction failed, or was not answered in time; it may have been committed.
     pub async fn keep(
         &self,
         pool: &str,
@@ -246,6 +255,9 @@ impl Store {
     }
 
     /// Returns past decisions, oldest first.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
     pub async fn past(&self, query: &PastQuery) -> anyhow::Result<Vec<PastDecision>> {
         self.run("read past decisions", async |connection| {
             let rows = sqlx::query(include_str!("store/past.sql"))
@@ -274,6 +286,9 @@ impl Store {
     }
 
     /// Returns when the last decision before a time was made, of one pool or of any.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
     pub async fn last_before(&self, pool: Option<&str>, at: DateTime<Utc>) -> anyhow::Result<Option<DateTime<Utc>>> {
         self.run("read past decisions", async |connection| {
             sqlx::query_scalar(
@@ -288,6 +303,9 @@ impl Store {
     }
 
     /// Forgets decisions older than this; returns how many.
+    ///
+    /// # Errors
+    /// When the rows cannot be deleted, or the database does not answer in time.
     pub async fn forget(&self, pool: &str, days: i32) -> anyhow::Result<u64> {
         self.run("forget old decisions", async |connection| {
             let done = sqlx::query(
@@ -303,6 +321,9 @@ impl Store {
     }
 
     /// Returns how many migrations are missing; changes nothing.
+    ///
+    /// # Errors
+    /// As [`database::missing_migrations`], or the database does not answer in time.
     pub async fn missing_migrations(&self) -> anyhow::Result<usize> {
         let what = "look for schema penstock";
         self.bounded(what, self.on_connection(async |connection| database::missing_migrations(connection).await)).await

@@ -22,6 +22,9 @@ struct Answer {
 /// Answers one observation, or one a line with the state carried along.
 ///
 /// Returns whether every line could be read.
+///
+/// # Errors
+/// When the input cannot be read or the output not be written.
 pub fn run(policy: &Policy, stream: bool, input: impl BufRead, mut output: impl Write) -> anyhow::Result<bool> {
     let mut input = input;
     let mut state = State::default();

@@ -16,6 +16,9 @@ pub fn completions(shell: Shell) -> String {
 }
 
 /// Writes `scaler.1`, and `scaler-….1` for each command, into a directory.
+///
+/// # Errors
+/// When the directory cannot be made or written to.
 pub fn man_pages(directory: &Path) -> anyhow::Result<()> {
     let write = || {
         std::fs::create_dir_all(directory)?;

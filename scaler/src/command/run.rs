@@ -29,6 +29,9 @@ use crate::store::Store;
 const APPLICATION_NAME: &str = "penstock scaler";
 
 /// Runs every pool's loop until a signal.
+///
+/// # Errors
+/// When a pool lacks what it needs to run, the schema was refused, or a loop panicked.
 pub async fn run(config: Config) -> Result<(), Failure> {
     check_runnable(&config)?;
     let stop = CancellationToken::new();
@@ -81,6 +84,9 @@ async fn prepare(config: &Config, readiness: &Readiness) -> Result<SdkConfig, Fa
 }
 
 /// Returns the configuration of AWS's SDK, which may ask this machine's metadata.
+///
+/// # Errors
+/// When the machine's metadata do not answer, or the settings are refused.
 pub async fn aws() -> anyhow::Result<SdkConfig> {
     let limit = service::aws::OPERATION;
     timeout(limit, service::aws::config()).await.unwrap_or_else(|_| {
@@ -89,6 +95,9 @@ pub async fn aws() -> anyhow::Result<SdkConfig> {
 }
 
 /// Does one tick of every pool; returns a line for each.
+///
+/// # Errors
+/// When a pool lacks what it needs to run, the database cannot be used, or a tick failed.
 pub async fn once(config: Config) -> Result<String, Failure> {
     check_runnable(&config)?;
     let Some(database) = &config.database else {

@@ -22,6 +22,9 @@ pub struct Report {
 }
 
 /// Runs what was asked for; a pool of the configuration gives its own limits and promise.
+///
+/// # Errors
+/// When an argument names nothing that is known, or a file cannot be read or written.
 pub fn simulate(args: &Simulate, pool: Option<&Pool>) -> Result<Report, Failure> {
     if args.bars {
         let rows = bars::all(args.seed..args.seed.saturating_add(bars::SEEDS));

@@ -33,8 +33,7 @@ impl Database {
     /// Returns the URL as it stands now.
     ///
     /// # Errors
-    ///
-    /// There is none, or its file cannot be read.
+    /// When there is none, or its file cannot be read.
     pub fn url(&self) -> Result<String, ConfigError> {
         match (&self.url_file, &self.url) {
             (Some(file), _) => match std::fs::read_to_string(file) {
@@ -49,7 +48,6 @@ impl Database {
     /// Returns the server the URL names now.
     ///
     /// # Errors
-    ///
     /// As [`Self::url`], or the URL is refused; the error shows no part of it.
     pub fn server(&self) -> Result<Server, ConfigError> {
         let named = match &self.url_file {

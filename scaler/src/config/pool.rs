@@ -76,8 +76,7 @@ impl Pool {
     /// Checks what is needed to run the pool, beyond what is needed to decide for it.
     ///
     /// # Errors
-    ///
-    /// There are no queues or no workers, or the workers' kind is not in this build.
+    /// When there are no queues or no workers, or the workers' kind is not in this build.
     pub fn check_runnable(&self) -> Result<&WorkersKind, ConfigError> {
         let problem = |text: &str| Err(ConfigError(format!("pool \"{}\": {text}", self.name)));
         if self.queue_urls.is_empty() {

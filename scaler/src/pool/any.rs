@@ -45,6 +45,9 @@ macro_rules! with {
 
 impl AnyPool {
     /// Prepares a pool's workers; nothing is called yet.
+    ///
+    /// # Errors
+    /// As [`Pool::check_runnable`].
     pub fn open(pool: &Pool, aws: &SdkConfig) -> Result<Self, ConfigError> {
         let limits = pool.limits();
         let aws = &limits.aws(aws, false);

@@ -52,6 +52,9 @@ impl Counters {
     }
 
     /// Reads the counters.
+    ///
+    /// # Errors
+    /// When the simulated counters are gone for a while.
     pub fn read(&mut self, second: f64, load: &Load, oldest: Option<(f64, u64)>) -> Result<QueueDepth, String> {
         // Drawn before anything else, so that one reading does not shift all later ones.
         let lag = LAG_SECS.0 + self.rng.f64() * (LAG_SECS.1 - LAG_SECS.0);

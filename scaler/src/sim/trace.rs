@@ -19,6 +19,9 @@ struct Moment {
 ///
 /// Messages arrived when the queue grew by more than what was finished
 /// meanwhile. The error names the line.
+///
+/// # Errors
+/// When a line is no decision of a history; the error names it.
 pub fn load(text: &str, base: &Load) -> Result<Load, String> {
     let mut moments = Vec::new();
     for (i, line) in text.lines().enumerate() {

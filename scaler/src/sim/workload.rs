@@ -219,6 +219,9 @@ pub fn built_in() -> Vec<Workload> {
 
 impl Workload {
     /// Reads a workload file.
+    ///
+    /// # Errors
+    /// When the text is not TOML, or a setting is unknown or of another type.
     pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
         toml::from_str(text)
     }

@@ -90,6 +90,9 @@ impl Api {
     }
 
     /// Describes the service.
+    ///
+    /// # Errors
+    /// When the call failed, or there is no such active service.
     pub async fn service(&self) -> anyhow::Result<Service> {
         let (cluster, service) = (&self.cluster, &self.service);
         let answer = self.client.describe_services().cluster(cluster).services(service).send().await;
@@ -115,6 +118,9 @@ impl Api {
     }
 
     /// Returns the service's tasks, with those that are stopping and without those that have.
+    ///
+    /// # Errors
+    /// When a call failed, or an answer is not complete: nobody knows the tasks then.
     pub async fn tasks(&mut self) -> anyhow::Result<Vec<Task>> {
         let mut arns = self.list(DesiredStatus::Running).await?;
         let stopped = self.list(DesiredStatus::Stopped).await?;
@@ -171,6 +177,9 @@ impl Api {
     }
 
     /// Returns which of the tasks are protected.
+    ///
+    /// # Errors
+    /// When a call failed.
     pub async fn protection(&self, arns: &[&str]) -> anyhow::Result<Protections> {
         let mut protections = Protections::new();
         for page in arns.chunks(PAGE) {
@@ -188,6 +197,9 @@ impl Api {
     }
 
     /// Protects the tasks of these ids; an error when one of them is not protected afterwards.
+    ///
+    /// # Errors
+    /// When a call failed, or one of the tasks is not protected afterwards.
     pub async fn protect(&self, ids: &[&str], minutes: i32) -> anyhow::Result<()> {
         for page in ids.chunks(PROTECT_PAGE) {
             let tasks: Vec<String> = page.iter().map(|id| (*id).to_owned()).collect();
@@ -210,6 +222,9 @@ impl Api {
     }
 
     /// Sets the number of tasks.
+    ///
+    /// # Errors
+    /// When the call failed, or its answer was lost: the number may have been set.
     pub async fn set_desired(&self, desired: i32) -> anyhow::Result<()> {
         let call = self.client.update_service().cluster(&self.cluster).service(&self.service).desired_count(desired);
         call.send().await.with_context(|| {
@@ -219,6 +234,9 @@ impl Api {
     }
 
     /// Stops a task, protected or not; the service replaces it. Returns whether there was one.
+    ///
+    /// # Errors
+    /// When the call failed for another reason than that there is no such task.
     pub async fn stop(&self, id: &str) -> anyhow::Result<bool> {
         let reason = "does nothing any more: no heartbeat";
         match self.client.stop_task().cluster(&self.cluster).task(id).reason(reason).send().await {
@@ -232,6 +250,9 @@ impl Api {
     }
 
     /// Returns how long the most patient container of a service's tasks may take to stop.
+    ///
+    /// # Errors
+    /// When the task definition cannot be described.
     pub async fn longest_stop_timeout(&self, service: &Service) -> anyhow::Result<i32> {
         let definition = service.task_definition.as_deref().context("the service names no task definition")?;
         let answer = self.client.describe_task_definition().task_definition(definition).send().await;

@@ -78,6 +78,9 @@ impl Api {
     }
 
     /// Reads the number.
+    ///
+    /// # Errors
+    /// When the call failed, or the answer lacks the number or the selector.
     pub async fn scale(&mut self) -> anyhow::Result<Scale> {
         let deployments = self.deployments().await?;
         let place = self.place();
@@ -92,6 +95,9 @@ impl Api {
     }
 
     /// Returns the pods of the Deployment's ReplicaSets, without those that have ended.
+    ///
+    /// # Errors
+    /// When a call failed, or a pod lacks what it is known by.
     pub async fn pods(&mut self, selector: &str) -> anyhow::Result<Vec<Pod>> {
         let mut pods = Vec::new();
         let mut params = ListParams::default().labels(selector).limit(PAGE);
@@ -111,6 +117,9 @@ impl Api {
     }
 
     /// Sets the number.
+    ///
+    /// # Errors
+    /// When the call failed, or its answer was lost: the number may have been set.
     pub async fn set_replicas(&mut self, replicas: i32) -> anyhow::Result<()> {
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         let params = PatchParams::default();
@@ -121,6 +130,9 @@ impl Api {
     }
 
     /// Says what it costs to delete a pod; of one that is gone nothing needs saying.
+    ///
+    /// # Errors
+    /// When the call failed.
     pub async fn set_cost(&mut self, pod: &str, cost: i32) -> anyhow::Result<()> {
         let patch = Patch::Merge(json!({"metadata": {"annotations": {DELETION_COST: cost.to_string()}}}));
         let api = self.pods_api().await?;
@@ -135,6 +147,9 @@ impl Api {
     }
 
     /// Deletes a pod; the ReplicaSet replaces it. Returns whether there was one.
+    ///
+    /// # Errors
+    /// When the call failed for another reason than that there is no such pod.
     pub async fn delete(&mut self, pod: &str) -> anyhow::Result<bool> {
         let api = self.pods_api().await?;
         let deleted = self.within(async {
@@ -147,6 +162,9 @@ impl Api {
     }
 
     /// Returns how long a pod of the Deployment has to finish once it is told to go.
+    ///
+    /// # Errors
+    /// When the Deployment cannot be read.
     pub async fn grace_secs(&mut self) -> anyhow::Result<i64> {
         let (deployments, name) = (self.deployments().await?, self.deployment.clone());
         let found = self.within(deployments.get(&name)).await;
@@ -156,6 +174,9 @@ impl Api {
     }
 
     /// Asks the server for every right; returns a sentence about each that is missing.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
     pub async fn missing_rights(&mut self) -> anyhow::Result<Vec<String>> {
         let client = self.client().await?;
         let namespace = self.namespace();

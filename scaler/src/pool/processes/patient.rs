@@ -23,6 +23,9 @@ impl<T: Send + 'static> Patient<T> {
     }
 
     /// Does the work on a thread of its own.
+    ///
+    /// # Errors
+    /// When the work was not done in time, or panicked.
     pub async fn run(&mut self, work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
         if let Some(stuck) = &mut self.stuck {
             // What it brings by now is of the past.

@@ -38,6 +38,9 @@ pub struct Proc {
 }
 
 /// Returns every live process whose environment has the variable with that value.
+///
+/// # Errors
+/// When `/proc` cannot be listed.
 pub fn marked(variable: &str, value: &str) -> anyhow::Result<Vec<Proc>> {
     let entry = format!("{variable}={value}");
     let booted_at = booted_at();
@@ -66,6 +69,9 @@ pub fn id_of(pid: i32) -> Option<ProcessId> {
 }
 
 /// Sends a signal, unless the process is gone.
+///
+/// # Errors
+/// When the process is there and may not be signalled.
 pub fn signal(id: ProcessId, signal: Signal) -> anyhow::Result<()> {
     // The number may have been given to another process meanwhile.
     if stat(id.pid).is_none_or(|stat| stat.started != id.started) {
