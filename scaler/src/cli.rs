@@ -1,9 +1,8 @@
 //! The command line.
 
-use std::path::PathBuf;
-
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
 
 /// Sizes a pool of importers to the depth of its queues.
 #[derive(Debug, Parser)]
@@ -150,9 +149,8 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+    use clap::CommandFactory;
 
     #[test]
     fn command_line_is_consistent() {

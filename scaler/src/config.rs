@@ -7,11 +7,8 @@ mod pool;
 mod tests;
 mod workers;
 
-use std::collections::BTreeSet;
-use std::ops::Range;
-use std::path::Path;
-
 use serde::Deserialize;
+use std::{collections::BTreeSet, ops::Range, path::Path};
 use toml::Spanned;
 
 pub use database::Database;

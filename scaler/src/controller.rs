@@ -11,31 +11,32 @@ mod lead;
 mod look;
 mod report;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
+use crate::{
+    config::Pool,
+    decision::Decision,
+    http::Readiness,
+    leader::{Lead, Leadership},
+    metrics::{Metrics, OfPart, OfPool},
+    observation::PoolSize,
+    policy::{self, Policy, State},
+    pool::{WorkerPool, track::Track},
+    queue_depth::DepthSource,
+    sink_watch::SinkWatch,
+    store::Store,
+    timeouts::Timeouts,
+};
+use account::Account;
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use keep::Kept;
 use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-
-use crate::config::Pool;
-use crate::decision::Decision;
-use crate::http::Readiness;
-use crate::leader::{Lead, Leadership};
-use crate::limits::Limits;
-use crate::metrics::{Metrics, OfPart, OfPool};
-use crate::observation::PoolSize;
-use crate::policy::{self, Policy, State};
-use crate::pool::WorkerPool;
-use crate::pool::track::Track;
-use crate::queue_depth::DepthSource;
-use crate::sink_watch::SinkWatch;
-use crate::store::Store;
-use account::Account;
-use keep::Kept;
 
 /// A tick is early or late by up to this share of the interval, so that many pools do not ask AWS at once.
 const JITTER: f64 = 0.1;
@@ -44,7 +45,7 @@ const JITTER: f64 = 0.1;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(20);
 
 /// Least time to act in, and to keep what was decided, when the looks took nearly all there is.
-const LEAST: Duration = Duration::from_secs(1);
+const LEAST_TIME: Duration = Duration::from_secs(1);
 
 /// State older than this says nothing about now, apart from what was proven, and what was finished since is not read.
 const LONGEST_PAUSE_SECS: i64 = 600;
@@ -69,7 +70,7 @@ pub struct Parts<P, Q> {
     pub identity: Identity,
 }
 
-/// Who this scaler is.
+/// This scaler's identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The machine.
@@ -81,7 +82,7 @@ pub struct Identity {
 /// What a tick came to.
 #[derive(Debug)]
 pub enum Tick {
-    /// Another scaler leads, or nobody can tell, and why.
+    /// Another scaler leads, or it is not known who does, and why.
     Following(Option<String>),
     /// A decision was made.
     Decided(Box<Decided>),
@@ -114,7 +115,7 @@ struct Carried {
 pub struct Controller<P, Q> {
     parts: Parts<P, Q>,
     policy: Policy,
-    limits: Limits,
+    timeouts: Timeouts,
     carried: Carried,
     watch: SinkWatch,
     leads: bool,
@@ -128,7 +129,7 @@ pub struct Controller<P, Q> {
     forgotten_at: Option<Instant>,
     pool_failures: u32,
     /// What each part failed with last, without the numbers in it.
-    noted: BTreeMap<&'static str, String>,
+    last_errors: BTreeMap<&'static str, String>,
 }
 
 impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
@@ -137,7 +138,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         parts.metrics.announce(&parts.pool.name);
         Self {
             policy: parts.pool.policy(),
-            limits: parts.pool.limits(),
+            timeouts: parts.pool.timeouts(),
             parts,
             carried: Carried::default(),
             watch: SinkWatch::default(),
@@ -149,7 +150,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
             last_logged: None,
             forgotten_at: None,
             pool_failures: 0,
-            noted: BTreeMap::new(),
+            last_errors: BTreeMap::new(),
         }
     }
 
@@ -173,7 +174,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         self.leave().await;
     }
 
-    /// Does one tick, within [`Limits::tick`].
+    /// Does one tick, within [`Timeouts::tick`].
     ///
     /// # Errors
     /// When the state that the leader before kept cannot be read. Whatever else fails is part of the decision.
@@ -181,7 +182,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         let begun = Instant::now();
         match self.lead().await? {
             Lead::Ours => {}
-            Lead::Anothers => return Ok(Tick::Following(None)),
+            Lead::Theirs => return Ok(Tick::Following(None)),
             Lead::Unknown(why) => return Ok(Tick::Following(Some(why))),
         }
         let now = Utc::now();
@@ -204,13 +205,13 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
     }
 
     /// Says in the log, in the metrics and in `/readyz` whether a part of the tick came about.
-    fn heard<T>(&mut self, part: &'static str, result: anyhow::Result<T>) -> Result<T, String> {
+    fn note<T>(&mut self, part: &'static str, result: anyhow::Result<T>) -> Result<T, String> {
         let result = result.map_err(|error| {
             self.fail(part, &error);
             format!("{error:#}")
         });
         if result.is_ok() {
-            self.noted.remove(part);
+            self.last_errors.remove(part);
         }
         let name = if part == "database" { part.to_owned() } else { format!("{part} of {}", self.parts.pool.name) };
         self.parts.readiness.note(name, result.as_ref().map(|_| ()).map_err(String::clone));
@@ -222,9 +223,9 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         self.count_failure(part);
         let text = format!("{error:#}");
         let without_numbers: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
-        if self.noted.get(part) != Some(&without_numbers) {
+        if self.last_errors.get(part) != Some(&without_numbers) {
             warn!(pool = self.parts.pool.name, part, error = text, "part of a tick failed");
-            self.noted.insert(part, without_numbers);
+            self.last_errors.insert(part, without_numbers);
         }
     }
 
@@ -239,7 +240,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
 
     /// Returns the database, where a call may take as long as one of a tick may.
     fn store(&self) -> Option<Store> {
-        self.parts.store.as_ref().map(|store| store.within(self.limits.call()))
+        self.parts.store.as_ref().map(|store| store.within(self.timeouts.call()))
     }
 }
 

@@ -1,11 +1,9 @@
 //! What the policy answers: a number, the guard that bound it, and one sentence for people.
 
-use std::fmt;
-
+use crate::observation::{Observation, PoolSize, QueueDepth, Sink};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-
-use crate::observation::{Observation, PoolSize, QueueDepth, Sink};
+use std::fmt;
 
 /// How many workers there should be, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -301,7 +299,7 @@ pub enum Guard {
     NoProgress,
     /// Starts keep failing.
     FailedStarts,
-    /// More was wanted a short while ago, or nobody knows for long enough what was.
+    /// More was wanted a short while ago, or the readings do not go back far enough.
     ShrinkWindow,
     /// A large pool is not shrunk by less than a tenth.
     DeadBand,

@@ -99,7 +99,7 @@ pub struct Completion {
 /// How the database is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Sink {
-    /// Whether it takes writes at its usual speed; `None` when nobody could tell.
+    /// Whether it takes writes at its usual speed; `None` when that is not known.
     pub healthy: Option<bool>,
     /// The server's connection limit.
     #[serde(skip_serializing_if = "Option::is_none")]

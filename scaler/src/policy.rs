@@ -25,11 +25,9 @@ mod laws;
 #[cfg(test)]
 mod stories;
 
+use crate::{decision::Decision, observation::Observation};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use crate::decision::Decision;
-use crate::observation::Observation;
 
 /// What a pool is asked to achieve, and its limits.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,20 +1,17 @@
 //! What the scaler keeps in Postgres and reads from it: its state and decisions, the importers' ledger and heartbeats.
 
-use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
+use crate::{config::Database, database, observation::Completion};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use service::postgres::Silent;
 use sqlx::{Connection, Executor, PgConnection, Row};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
-
-use crate::config::Database;
-use crate::database;
-use crate::observation::Completion;
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{sync::Semaphore, time::timeout};
 
 /// Connections of all pools together; the leader's session is the third.
 const CONNECTIONS: usize = 2;
@@ -64,7 +61,7 @@ pub struct Heartbeat {
     pub in_flight: u32,
     /// Empty long polls in a row.
     pub empty_polls: u32,
-    /// How long ago it was heard of, by the server's clock.
+    /// How long ago it last gave a heartbeat, by the server's clock.
     pub silent_secs: f64,
     /// When its first receive was answered.
     pub first_receive_at: Option<DateTime<Utc>>,
@@ -94,7 +91,7 @@ pub struct ServerLoad {
 /// What a tick reads.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// Everyone heard of within the hour on the pool's queues.
+    /// Those of the last hour on the pool's queues.
     pub heartbeats: Vec<Heartbeat>,
     /// What was finished since the reading before; `None` at the first one.
     pub completions: Option<Vec<Completion>>,
@@ -125,7 +122,7 @@ pub struct Record<'a> {
     pub outcome: Option<&'a str>,
 }
 
-/// A decision of the past.
+/// A past decision.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct PastDecision {
     /// The pool.
@@ -146,7 +143,7 @@ pub struct PastDecision {
     pub outcome: Option<String>,
 }
 
-/// Which decisions of the past are asked for.
+/// Which past decisions are asked for.
 #[derive(Clone, Debug, Default)]
 pub struct PastQuery {
     /// Only this pool's.
@@ -160,14 +157,14 @@ pub struct PastQuery {
 }
 
 impl Store {
-    /// Names the database, where anything may take so long; nothing is connected yet.
+    /// Names the database and how long a call may take; nothing is connected yet.
     pub fn new(database: Database, application_name: impl Into<String>, limit: Duration) -> Self {
         let application_name = application_name.into();
         let shared = Shared { database, application_name, free: Semaphore::new(CONNECTIONS), idle: Mutex::default() };
         Self { shared: Arc::new(shared), limit }
     }
 
-    /// Returns the same connections, where anything may take so long.
+    /// Returns the same connections with another limit to a call.
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
         Self { shared: Arc::clone(&self.shared), limit }

@@ -1,15 +1,15 @@
 //! `scaler history`: past decisions and why they were made.
 
-use std::fmt::Write as _;
-
+use super::Failure;
+use crate::{
+    cli::History,
+    config::Config,
+    store::{PastDecision, PastQuery, Store},
+};
 use chrono::Duration;
 use serde_json::Value;
 use service::{postgres::STATEMENT_TIMEOUT, terminal};
-
-use super::Failure;
-use crate::cli::History;
-use crate::config::Config;
-use crate::store::{PastDecision, PastQuery, Store};
+use std::fmt::Write as _;
 
 /// What `--at` shows after the decision that stood then.
 const AFTER: Duration = Duration::seconds(60);
@@ -109,9 +109,8 @@ fn guards(decision: &PastDecision) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use serde_json::json;
 
     fn decision(desired: i32, applied: bool, outcome: Option<&str>) -> PastDecision {
         PastDecision {

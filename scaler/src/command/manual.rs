@@ -1,12 +1,10 @@
 //! What a shell and `man` know of the command line, made from the parser itself.
 
-use std::path::Path;
-
+use crate::cli::Cli;
 use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
-
-use crate::cli::Cli;
+use std::path::Path;
 
 /// Returns a completion script.
 pub fn completions(shell: Shell) -> String {

@@ -1,12 +1,9 @@
 //! The place of the database.
 
-use std::fmt;
-use std::path::PathBuf;
-
+use super::ConfigError;
 use serde::Deserialize;
 use service::postgres::Server;
-
-use super::ConfigError;
+use std::{fmt, path::PathBuf};
 
 /// Where the database is. The URL may hold a password, so it is never printed.
 #[derive(Clone, Deserialize, PartialEq, Eq)]

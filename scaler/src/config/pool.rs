@@ -1,10 +1,11 @@
 //! One pool: its settings and what is checked of them.
 
-use serde::Deserialize;
-
 use super::{ConfigError, WorkersKind, duration};
-use crate::limits::Limits;
-use crate::policy::{Policy, Target};
+use crate::{
+    policy::{Policy, Target},
+    timeouts::Timeouts,
+};
+use serde::Deserialize;
 
 /// One pool of workers and the queues it empties.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -69,8 +70,8 @@ impl Pool {
     }
 
     /// Returns how long the parts of its ticks may take.
-    pub fn limits(&self) -> Limits {
-        Limits::of(self.interval_secs)
+    pub fn timeouts(&self) -> Timeouts {
+        Timeouts::of(self.interval_secs)
     }
 
     /// Checks what is needed to run the pool, beyond what is needed to decide for it.

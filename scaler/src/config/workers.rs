@@ -1,9 +1,7 @@
 //! What a pool's workers are.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
 use serde::Deserialize;
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// What a pool's workers are.
 #[derive(Clone, Debug, Deserialize, PartialEq)]

@@ -1,16 +1,15 @@
 //! Bringing the pool to the number.
 
-use std::time::Instant;
-
+use super::{Controller, LEAST_TIME, look::Seen};
+use crate::{
+    decision::Decision,
+    leader::Lead,
+    pool::{Applied, Plan, WorkerPool},
+    queue_depth::DepthSource,
+};
 use chrono::{DateTime, Utc};
+use std::time::Instant;
 use tokio::time::timeout;
-
-use super::look::Seen;
-use super::{Controller, LEAST};
-use crate::decision::Decision;
-use crate::leader::Lead;
-use crate::pool::{Applied, Plan, WorkerPool};
-use crate::queue_depth::DepthSource;
 
 impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
     /// Brings the pool to the number, and says whether it is on its way there and what came of it.
@@ -30,7 +29,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
             // Between the look and now another may have become the leader.
             let why = match self.confirm_lead().await {
                 Lead::Ours => None,
-                Lead::Anothers => Some("not leading any more, so nothing was done".to_owned()),
+                Lead::Theirs => Some("not leading any more, so nothing was done".to_owned()),
                 Lead::Unknown(why) => Some(format!("nobody can tell who leads ({why}), so nothing was done")),
             };
             if why.is_some() {
@@ -50,7 +49,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
 
     /// Carries out a plan for as long as there is time for it and this scaler leads.
     async fn carry_out(&mut self, plan: &Plan, begun: Instant) -> Applied {
-        let left = self.limits.act_until().saturating_sub(begun.elapsed()).max(LEAST);
+        let left = self.timeouts.act_until().saturating_sub(begun.elapsed()).max(LEAST_TIME);
         let lost = async {
             match &self.parts.leadership {
                 Some(leadership) => leadership.lost(&self.parts.pool.name).await,

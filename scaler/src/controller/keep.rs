@@ -1,17 +1,17 @@
 //! What is kept of a tick in Postgres.
 
-use std::time::{Duration, Instant};
-
+use super::{Controller, Decided, LEAST_TIME};
+use crate::{
+    decision::{Decision, Reason},
+    pool::WorkerPool,
+    queue_depth::DepthSource,
+    store::Record,
+};
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tracing::debug;
-
-use super::{Controller, Decided, LEAST};
-use crate::decision::{Decision, Reason};
-use crate::pool::WorkerPool;
-use crate::queue_depth::DepthSource;
-use crate::store::Record;
 
 /// How long decisions are kept.
 const KEEP_DAYS: i32 = 90;
@@ -33,7 +33,7 @@ pub(super) struct Kept {
 impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
     /// Keeps the state and the decision; without a database there is nothing to keep them in.
     pub(super) async fn keep(&mut self, decided: &Decided, begun: Instant, now: DateTime<Utc>) {
-        let left = self.limits.tick.saturating_sub(begun.elapsed()).max(LEAST);
+        let left = self.timeouts.tick.saturating_sub(begun.elapsed()).max(LEAST_TIME);
         let Some(store) = self.store() else { return };
         let decision = &decided.decision;
         let is_new = !self.is_kept(decided, now);
@@ -56,7 +56,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         match kept {
             Ok(took) => self.watch.committed(took),
             Err(error) => {
-                drop(self.heard::<()>("database", Err(error)));
+                drop(self.note::<()>("database", Err(error)));
                 // There is no time left for more.
                 return;
             }
@@ -86,7 +86,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
             return;
         }
         self.forgotten_at = Some(Instant::now());
-        let left = self.limits.tick.saturating_sub(begun.elapsed());
+        let left = self.timeouts.tick.saturating_sub(begun.elapsed());
         let Some(store) = self.store() else { return };
         let forgetting = timeout(left, store.forget(&self.parts.pool.name, KEEP_DAYS));
         if let Ok(Err(error)) = forgetting.await {

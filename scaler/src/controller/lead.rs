@@ -1,18 +1,13 @@
 //! Who leads the pool: going on where the leader before stopped, and leaving the workers to the next one.
 
-use std::time::Duration;
-
+use super::{Carried, Controller, LONGEST_PAUSE_SECS, account::Account};
+use crate::{leader::Lead, pool::WorkerPool, queue_depth::DepthSource};
 use chrono::Utc;
+use std::time::Duration;
 use tracing::{info, warn};
 
-use super::account::Account;
-use super::{Carried, Controller, LONGEST_PAUSE_SECS};
-use crate::leader::Lead;
-use crate::pool::WorkerPool;
-use crate::queue_depth::DepthSource;
-
 /// How long a scaler that stops waits for Postgres to say whether another one takes over.
-const GOODBYE: Duration = Duration::from_secs(1);
+const SUCCESSION_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
     /// Makes sure that this scaler leads; on taking over, goes on where the leader before stopped.
@@ -21,7 +16,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         self.parts.metrics.leading.get_or_create(&self.of_pool()).set(i64::from(lead == Lead::Ours));
         match &lead {
             Lead::Ours => self.parts.readiness.note("leader", Ok(())),
-            Lead::Anothers => {
+            Lead::Theirs => {
                 self.parts.readiness.note("leader", Ok(()));
                 if self.leads || self.first_look {
                     info!(pool = self.parts.pool.name, "another scaler leads the pool");
@@ -35,7 +30,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
             Lead::Unknown(why) => {
                 self.count_failure("leader");
                 self.parts.readiness.note("leader", Err(why.clone()));
-                // Who leads then is logged.
+                // So that the next leader is logged.
                 self.first_look |= self.leads;
                 self.leads = false;
                 return Ok(lead);
@@ -81,7 +76,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
     /// Asks who leads now.
     pub(super) async fn confirm_lead(&mut self) -> Lead {
         match &self.parts.leadership {
-            Some(leadership) => leadership.confirm(&self.parts.pool.name, self.limits.lead()).await,
+            Some(leadership) => leadership.confirm(&self.parts.pool.name, self.timeouts.lead()).await,
             None => Lead::Ours,
         }
     }
@@ -101,11 +96,11 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
     async fn has_successor(&mut self) -> bool {
         let Some(leadership) = &self.parts.leadership else { return false };
         let pool = &self.parts.pool.name;
-        match leadership.confirm(pool, GOODBYE).await {
+        match leadership.confirm(pool, SUCCESSION_TIMEOUT).await {
             // Another one took over since the last tick: the workers are its own.
-            Lead::Anothers => true,
-            Lead::Ours => leadership.has_heir(pool, GOODBYE).await.unwrap_or(false),
-            // Workers that finish and go are better than workers nobody looks after.
+            Lead::Theirs => true,
+            Lead::Ours => leadership.has_successor(pool, SUCCESSION_TIMEOUT).await.unwrap_or(false),
+            // Better no workers than some that no scaler looks after.
             Lead::Unknown(_) => false,
         }
     }

@@ -1,18 +1,20 @@
 //! What a tick sees, and the observation made of it.
 
-use std::time::Instant;
-
+use super::{Controller, LONGEST_PAUSE_SECS};
+use crate::{
+    metrics::OfQueue,
+    observation::{Observation, Sink},
+    pool::{
+        Members, WorkerPool,
+        census::{Census, Evidence},
+    },
+    queue_depth::{DepthSource, Depths},
+    store::{Heartbeat, Reading},
+};
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
+use std::time::Instant;
 use tokio::time::timeout;
-
-use super::{Controller, LONGEST_PAUSE_SECS};
-use crate::metrics::OfQueue;
-use crate::observation::{Observation, Sink};
-use crate::pool::census::{Census, Means};
-use crate::pool::{Members, WorkerPool};
-use crate::queue_depth::{DepthSource, Depths};
-use crate::store::{Heartbeat, Reading};
 
 /// What was seen in a tick.
 pub(super) struct Seen {
@@ -35,19 +37,19 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
                 None => None,
             }
         };
-        let limit = self.limits.members();
+        let limit = self.timeouts.members();
         let members = timeout(limit, self.parts.workers.members());
         let (depths, members, reading) = tokio::join!(self.parts.queue.depths(horizon_secs), members, reading);
         let members = members.unwrap_or_else(|_| Err(anyhow!("look at the pool: not done within {limit:.1?}")));
 
         self.note_queues(&depths);
-        let reading = reading.map(|reading| self.heard("database", reading));
+        let reading = reading.map(|reading| self.note("database", reading));
         match &reading {
             Some(Ok(_)) => self.readable_since = self.readable_since.or_else(|| Some(Instant::now())),
             Some(Err(_)) => self.readable_since = None,
             None => {}
         }
-        let members = self.heard("pool", members);
+        let members = self.note("pool", members);
         self.pool_failures = if members.is_ok() { 0 } else { self.pool_failures.saturating_add(1) };
         self.understand(&depths, members, reading, now)
     }
@@ -58,7 +60,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
             let of_queue = OfQueue { pool: self.parts.pool.name.clone(), queue: url.clone() };
             self.parts.metrics.queue_counted.get_or_create(&of_queue).set(i64::from(depth.is_ok()));
         }
-        drop(self.heard("queue", depths.unread().map_or(Ok(()), |why| Err(anyhow!(why)))));
+        drop(self.note("queue", depths.unread().map_or(Ok(()), |why| Err(anyhow!(why)))));
     }
 
     /// Makes an observation of what was seen; without a database there is no reading.
@@ -127,7 +129,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
     ) -> Census {
         self.carried.track.meet(members, self.first_look, now);
         let track = &self.carried.track;
-        let means = Means {
+        let evidence = Evidence {
             heartbeats,
             readable_secs: self.readable_since.map_or(0.0, |since| since.elapsed().as_secs_f64()),
             in_flight,
@@ -135,7 +137,7 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
             since: &|member| track.since(member, now),
             now,
         };
-        Census::take(members, &means)
+        Census::take(members, &evidence)
     }
 }
 
@@ -146,7 +148,7 @@ fn measured_slots(heartbeats: &[Heartbeat]) -> Option<u32> {
     (!slots.is_empty()).then(|| (sum / slots.len() as u32).max(1))
 }
 
-/// Returns the age and the receive count of the oldest message in anybody's hands.
+/// Returns the age and the receive count of the oldest message that a worker holds.
 fn oldest(heartbeats: &[Heartbeat]) -> (Option<f64>, Option<u64>) {
     let ages =
         heartbeats.iter().filter_map(|heartbeat| Some((heartbeat.oldest_age_secs?, heartbeat.oldest_receive_count)));

@@ -1,13 +1,14 @@
 //! What is logged and measured of a decision.
 
-use tracing::{debug, info};
-
 use super::{Controller, Decided};
-use crate::decision::Decision;
-use crate::metrics::{OfReason, OfState};
-use crate::observation::Observation;
-use crate::pool::WorkerPool;
-use crate::queue_depth::DepthSource;
+use crate::{
+    decision::Decision,
+    metrics::{OfReason, OfState},
+    observation::Observation,
+    pool::WorkerPool,
+    queue_depth::DepthSource,
+};
+use tracing::{debug, info};
 
 impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
     /// Logs and counts a decision.

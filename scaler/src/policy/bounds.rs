@@ -1,13 +1,16 @@
 //! What stands in a decision's trace: every guard that was asked, and the tightest as the decision.
 
+use super::{
+    laws::{histories, policies},
+    stories::{Story, check, grown_in_vain},
+    tests::at,
+    *,
+};
+use crate::{
+    decision::{Bound, Guard, Inputs, Reason},
+    observation::Sink,
+};
 use proptest::prelude::*;
-
-use super::laws::{histories, policies};
-use super::stories::{Story, check, grown_in_vain};
-use super::tests::at;
-use super::*;
-use crate::decision::{Bound, Guard, Inputs, Reason};
-use crate::observation::Sink;
 
 /// Returns what the trace alone says the number is.
 fn tightest(inputs: &Inputs) -> u32 {

@@ -1,11 +1,12 @@
 //! The growth gate: a pool jumps to sizes it has proven and feels its way beyond them.
 
+use super::{elapsed_secs, words};
+use crate::{
+    decision::{Bound, Guard, Reason},
+    observation::PoolSize,
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use super::{elapsed_secs, words};
-use crate::decision::{Bound, Guard, Reason};
-use crate::observation::PoolSize;
 
 /// The sizes a pool has proven, and the step it is trying now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -80,8 +81,7 @@ impl GrowthGate {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::at;
-    use super::*;
+    use super::{super::tests::at, *};
 
     fn busy(n: u32) -> PoolSize {
         PoolSize { busy: n, ..PoolSize::default() }

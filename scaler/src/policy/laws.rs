@@ -1,10 +1,11 @@
 //! What holds for every observation, as property tests.
 
-use proptest::prelude::*;
-
-use super::tests::{at, blind};
-use super::*;
+use super::{
+    tests::{at, blind},
+    *,
+};
 use crate::observation::{Completion, PoolSize, QueueDepth, Sink};
+use proptest::prelude::*;
 
 pub(super) fn policies() -> impl Strategy<Value = Policy> {
     let target = prop_oneof![

@@ -6,13 +6,18 @@ mod growth;
 mod need;
 mod shrink;
 
+use super::{
+    Policy, State, Target,
+    demand::{self, Basis},
+    elapsed_secs,
+    progress::{Activity, Stuck},
+    words, zero,
+};
+use crate::{
+    decision::{Bound, Decision, Guard, Inputs, Reason},
+    observation::{Observation, QueueDepth},
+};
 use chrono::{DateTime, Utc};
-
-use super::demand::{self, Means};
-use super::progress::{Stuck, Tick};
-use super::{Policy, State, Target, elapsed_secs, words, zero};
-use crate::decision::{Bound, Decision, Guard, Inputs, Reason};
-use crate::observation::{Observation, QueueDepth};
 
 /// What a settle window adds to the start-up time.
 /// Longer: growth is slower; shorter: a size is judged before it has shown what it can do.
@@ -87,7 +92,7 @@ impl<'a> Round<'a> {
         if live == 0 {
             state.progress = Default::default();
         }
-        let tick = Tick {
+        let activity = Activity {
             finished: seen.completions.as_ref().map(Vec::len),
             receives: seen.receives,
             redeliveries: seen.redeliveries,
@@ -95,7 +100,7 @@ impl<'a> Round<'a> {
             job_secs,
             job_measured: state.job_time.is_measured(),
         };
-        let stuck = state.progress.absorb(&tick, now);
+        let stuck = state.progress.absorb(&activity, now);
         let capped = state.sink.cap().is_some_and(|cap| cap <= live);
         let trouble = stuck.is_some() || capped || state.sink.is_unhealthy() || state.sink.in_doubt(now);
         state.gate.absorb(&seen.pool, trouble, settle_secs, now);
@@ -153,7 +158,7 @@ impl<'a> Round<'a> {
     }
 
     fn with_counters(&mut self, depth: &QueueDepth) -> Verdict {
-        let means = Means {
+        let basis = Basis {
             live: self.live,
             slots_per_worker: self.slots_per_worker,
             job_secs: self.job_secs,
@@ -162,7 +167,7 @@ impl<'a> Round<'a> {
             objects_per_message: self.seen.objects_per_message.unwrap_or(1.0).max(1.0),
             waited_secs: self.state.wake.waited_secs(self.now),
         };
-        let mut demand = demand::demand(&self.policy.target, depth, &means);
+        let mut demand = demand::demand(&self.policy.target, depth, &basis);
         if zero::looks_empty(self.seen, depth) {
             demand.workers = 0;
         }
@@ -199,8 +204,8 @@ impl<'a> Round<'a> {
 
     /// Decides for a pool without workers.
     fn waking(&mut self, depth: &QueueDepth, want: u32, need: &str) -> Verdict {
-        let call = self.state.wake.call(&self.policy.target, depth, self.start_up_secs, self.now);
-        if let Some(bound) = call.bound(depth) {
+        let sighting = self.state.wake.sighting(&self.policy.target, depth, self.start_up_secs, self.now);
+        if let Some(bound) = sighting.bound(depth) {
             let verdict = Verdict::bound_alone(&bound, want);
             self.inputs.note(bound);
             return verdict;
@@ -225,7 +230,7 @@ impl<'a> Round<'a> {
         verdict
     }
 
-    /// Holds what was seen last: nobody can be started beside workers that cannot be seen, and nobody ended.
+    /// Holds what was seen last: beside workers that cannot be seen none can be started, and none ended.
     fn without_pool(&mut self, why: &str) -> Verdict {
         let why = format!("the pool cannot be seen ({why})");
         let bound = Bound::exactly(self.live, Guard::UnseenPool, Reason::StaleMetrics, why);

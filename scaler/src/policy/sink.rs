@@ -6,12 +6,13 @@
 //! objects that become larger (which also lower the throughput, at one size) are
 //! not mistaken for a tired database.
 
+use super::{elapsed_secs, words};
+use crate::{
+    decision::{Bound, Guard, Reason},
+    observation::{Observation, PoolSize, Sink},
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use super::{elapsed_secs, words};
-use crate::decision::{Bound, Guard, Reason};
-use crate::observation::{Observation, PoolSize, Sink};
 
 /// Share of the expected gain below which a growth was in vain.
 const LEAST_GAIN: f64 = 0.15;
@@ -318,7 +319,7 @@ impl SinkState {
                 self.unhealthy_since = None;
                 self.unhealthy_readings = 0;
             }
-            // Nobody could tell: what was last known stands.
+            // Not known: what was last known stands.
             None => {}
         }
     }
@@ -339,8 +340,10 @@ fn connection_ceiling(sink: &Sink, reserve: u32, slots_per_worker: u32) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{at, blind};
-    use super::*;
+    use super::{
+        super::tests::{at, blind},
+        *,
+    };
     use crate::observation::{Completion, PoolSize, QueueDepth};
 
     fn seen(n: u32, starting: u32, done: usize, secs: f64) -> Observation {

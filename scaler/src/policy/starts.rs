@@ -1,11 +1,12 @@
 //! Backing off when workers are started and never come up.
 
+use super::{elapsed_secs, words};
+use crate::{
+    decision::{Bound, Guard, Reason},
+    observation::PoolSize,
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use super::{elapsed_secs, words};
-use crate::decision::{Bound, Guard, Reason};
-use crate::observation::PoolSize;
 
 /// Failed starts in a row that are taken for bad luck.
 const TOLERATED: u32 = 3;
@@ -51,8 +52,7 @@ impl Starts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::at;
-    use super::*;
+    use super::{super::tests::at, *};
 
     #[test]
     fn failing_starts_are_tried_one_at_a_time_with_growing_pauses() {

@@ -1,9 +1,13 @@
 //! The situations a policy must get right, one test a row.
 
-use super::tests::{at, blind};
-use super::*;
-use crate::decision::Reason;
-use crate::observation::{Completion, PoolSize, QueueDepth, Sink};
+use super::{
+    tests::{at, blind},
+    *,
+};
+use crate::{
+    decision::Reason,
+    observation::{Completion, PoolSize, QueueDepth, Sink},
+};
 
 /// A policy in a situation: lines come in, decisions go out.
 pub(super) struct Story {

@@ -1,12 +1,10 @@
 //! The shrink window: a pool gives up workers only when none of its recent readings wanted them.
 
-use std::collections::VecDeque;
-
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-
 use super::{elapsed_secs, words};
 use crate::decision::{Bound, Guard, Reason};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 
 /// How long a want is remembered. Longer: idle workers are paid for; shorter: the pool flaps with the counters.
 const WINDOW_SECS: f64 = 120.0;
@@ -84,8 +82,7 @@ impl WantWindow {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::at;
-    use super::*;
+    use super::{super::tests::at, *};
 
     #[test]
     fn largest_want_is_kept_for_the_window() {

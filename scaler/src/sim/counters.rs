@@ -1,9 +1,8 @@
 //! SQS's counters as they are: late, noisy, and sometimes simply wrong.
 
-use std::collections::VecDeque;
-
 use super::workload::Load;
 use crate::observation::QueueDepth;
+use std::collections::VecDeque;
 
 /// The counters lag between these.
 const LAG_SECS: (f64, f64) = (5.0, 40.0);

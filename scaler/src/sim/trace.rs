@@ -1,8 +1,7 @@
 //! A recorded history as a load: what `scaler history --json` printed, played again.
 
-use serde_json::Value;
-
 use super::workload::{Arrival, Load};
+use serde_json::Value;
 
 /// What of a history is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,8 +88,7 @@ fn moment(line: &str) -> Result<Moment, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::workload::Workload;
-    use super::*;
+    use super::{super::workload::Workload, *};
 
     fn line(secs: u32, visible: Option<u32>, completed: u32) -> String {
         let queue = match visible {

@@ -1,8 +1,10 @@
 //! The guards on growth.
 
 use super::{Round, Verdict};
-use crate::decision::{Bound, Reason};
-use crate::policy::{sink, words};
+use crate::{
+    decision::{Bound, Reason},
+    policy::{sink, words},
+};
 
 impl Round<'_> {
     /// Passes a want above the pool's size through the guards on growth.

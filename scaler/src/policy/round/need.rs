@@ -1,9 +1,10 @@
 //! What the counters call for, in words.
 
 use super::Round;
-use crate::observation::QueueDepth;
-use crate::policy::demand::Demand;
-use crate::policy::{Target, words};
+use crate::{
+    observation::QueueDepth,
+    policy::{Target, demand::Demand, words},
+};
 
 impl Round<'_> {
     /// Says what the counters call for.

@@ -1,9 +1,11 @@
 //! The guards on shrinking.
 
 use super::{Round, Verdict};
-use crate::decision::{Bound, Guard, Reason};
-use crate::observation::QueueDepth;
-use crate::policy::words;
+use crate::{
+    decision::{Bound, Guard, Reason},
+    observation::QueueDepth,
+    policy::words,
+};
 
 /// Jobs longer than this may not end before a draining worker's time is up, so busy workers are not asked to.
 const LONG_JOB_SECS: f64 = 30.0;

@@ -1,13 +1,14 @@
 //! The calls to ECS, in our own words.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use anyhow::{Context, bail, ensure};
-use aws_sdk_ecs::Client;
-use aws_sdk_ecs::config::Builder;
-use aws_sdk_ecs::types::{DesiredStatus, SchedulingStrategy};
+use aws_sdk_ecs::{
+    Client,
+    config::Builder,
+    types::{DesiredStatus, SchedulingStrategy},
+};
 use chrono::{DateTime, Utc};
 use service::aws::SilenceIsFinal;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most tasks one call describes or lists.
 const PAGE: usize = 100;
@@ -120,7 +121,7 @@ impl Api {
     /// Returns the service's tasks, with those that are stopping and without those that have.
     ///
     /// # Errors
-    /// When a call failed, or an answer is not complete: nobody knows the tasks then.
+    /// When a call failed, or an answer is not complete.
     pub async fn tasks(&mut self) -> anyhow::Result<Vec<Task>> {
         let mut arns = self.list(DesiredStatus::Running).await?;
         let stopped = self.list(DesiredStatus::Stopped).await?;
@@ -162,7 +163,7 @@ impl Api {
         })?;
         let described = answer.tasks.unwrap_or_default();
         let failures = answer.failures.unwrap_or_default();
-        // A task that was on the list and is forgotten by now is gone; for any other reason nobody knows.
+        // A task that was on the list and is forgotten by now is gone; any other reason leaves that open.
         if let Some(failure) = failures.iter().find(|failure| failure.reason.as_deref() != Some("MISSING")) {
             bail!("describe task {}: {}", shown(&failure.arn), shown(&failure.reason));
         }

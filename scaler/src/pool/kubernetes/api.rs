@@ -1,19 +1,20 @@
 //! The calls to the API server, in our own words.
 
-use std::future::Future;
-use std::time::Duration;
-
-use anyhow::{Context, anyhow, bail};
-use chrono::{DateTime, Utc};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
-use k8s_openapi::api::core::v1;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Client, Config};
-use serde_json::json;
-
 use super::order::{Pod, PodPhase};
 use crate::pool::Silent;
+use anyhow::{Context, anyhow, bail};
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
+    core::v1,
+};
+use kube::{
+    Client, Config,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use std::{future::Future, time::Duration};
 
 /// The annotation the ReplicaSet controller reads.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -161,7 +162,7 @@ impl Api {
         deleted.await.with_context(|| format!("delete pod {pod}"))
     }
 
-    /// Returns how long a pod of the Deployment has to finish once it is told to go.
+    /// Returns how long a pod of the Deployment has to finish once it is deleted.
     ///
     /// # Errors
     /// When the Deployment cannot be read.
@@ -190,7 +191,7 @@ impl Api {
                 group: text(group),
                 resource: text(resource),
                 subresource: text(subresource).filter(|text| !text.is_empty()),
-                // A Role may name the Deployment; pods have names nobody knows beforehand.
+                // A Role may name the Deployment; names of pods are not known beforehand.
                 name: (resource == "deployments").then(|| self.deployment.clone()),
                 ..ResourceAttributes::default()
             };

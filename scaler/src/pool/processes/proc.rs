@@ -1,12 +1,12 @@
 //! Reading `/proc`: which processes carry a mark, and whether a process id still means the same process.
 
-use std::fmt;
-use std::fs;
-
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
+use std::{fmt, fs};
 
 /// Clock ticks per second in `/proc`, the same on every Linux that Rust runs on.
 const TICKS_PER_SEC: f64 = 100.0;
