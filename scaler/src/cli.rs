@@ -1,9 +1,8 @@
 //! The command line.
 
-use std::path::PathBuf;
-
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
 
 /// Sizes a pool of importers to the depth of its queues.
 #[derive(Debug, Parser)]
@@ -127,6 +126,9 @@ pub struct History {
     /// Up to this time.
     #[arg(long, value_name = "T", value_parser = time)]
     pub until: Option<DateTime<Utc>>,
+    /// Under each decision, what every guard that was asked would have allowed, and which one it came down to.
+    #[arg(long, conflicts_with = "json")]
+    pub guards: bool,
     /// Only decisions that changed the pool, or were not applied.
     #[arg(long)]
     pub changes: bool,
@@ -147,9 +149,8 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+    use clap::CommandFactory;
 
     #[test]
     fn command_line_is_consistent() {
@@ -166,7 +167,7 @@ mod tests {
             "simulate --workload burst --policy keda --seed 3 --plot a.svg",
             "simulate --trace t.jsonl",
             "history --pool importers --json --at 2026-01-01T00:00:00Z",
-            "history --since 2h",
+            "history --since 2h --guards",
             "check --config other.toml --log-format json",
             "completions zsh",
             "man /tmp/man",

@@ -1,34 +1,37 @@
 //! Connecting to Postgres as the configuration says, and the schema's migrations.
 
-use std::time::Duration;
-
+use crate::config::{ConfigError, Database};
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use service::postgres::{STATEMENT_TIMEOUT, Server, Silent, is_outage};
-use sqlx::migrate::Migrator;
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, migrate::Migrator};
+use std::time::Duration;
 use tokio::time::{sleep, timeout};
-
-use crate::config::{ConfigError, Database};
 
 /// How often a session that migrates is looked at by another one.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// How long a goodbye to the server may take.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long it may take to close a session.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// Returns the server, where this scaler's sessions have a name of their own.
+///
+/// # Errors
+/// When the URL cannot be read or is refused.
 pub fn server(database: &Database, application_name: &str) -> Result<Server, ConfigError> {
     // sqlx would warn of each statement that takes a second.
     Ok(database.server()?.with(|options| options.application_name(application_name).disable_statement_logging()))
 }
 
-/// Opens a session for statements that may take so long.
+/// Opens a session whose statements end after a limit.
 ///
 /// It depends on no setting of the role: names are found in `pg_catalog` or say their schema, an idle session lasts,
-/// and one whose client is gone without a word is given up by the server within 15 s.
+/// and one whose client vanishes is ended by the server within 15 s.
+///
+/// # Errors
+/// When the server cannot be reached, refuses the role, or does not answer.
 pub async fn open(server: &Server, statement_limit: Duration) -> anyhow::Result<PgConnection> {
     let mut connection = server.connect().await?;
     let settings = format!(
@@ -51,13 +54,13 @@ pub fn statement_timeout(limit: Duration) -> String {
 /// Ends a session in order, unless the server does not answer.
 pub async fn close(connection: PgConnection) {
     // Best effort: the server notices a session that is gone.
-    drop(timeout(GOODBYE, connection.close()).await);
+    drop(timeout(CLOSE_TIMEOUT, connection.close()).await);
 }
 
 /// Why the schema could not be made ready.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// Postgres is out of reach, silent or in a state it will leave: waiting may mend it.
+    /// Postgres is out of reach, silent or in a state it will leave: waiting may help.
     #[error("{0:#}")]
     Unreachable(anyhow::Error),
     /// Postgres answered: this role may not, or a migration failed.
@@ -75,6 +78,9 @@ impl SchemaError {
 ///
 /// A migration may take its time, and may wait for another process that migrates; it is given up when another
 /// session finds its backend gone or without work, or is not answered either.
+///
+/// # Errors
+/// When postgres is out of reach, where waiting may help, or refuses.
 pub async fn ensure_schema(database: &Database, application_name: &str) -> Result<(), SchemaError> {
     let connected = async {
         let server = server(database, application_name)?;
@@ -134,7 +140,7 @@ async fn idle_state(server: &Server, pid: i32) -> anyhow::Result<Backend> {
     })
 }
 
-/// Applies what is missing of `migrations/`, as the importer does, so it does not matter who comes first.
+/// Applies what is missing of `migrations/`, as the importer does, so it does not matter which comes first.
 ///
 /// A role that may not create is let through when the schema is current.
 async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
@@ -185,6 +191,9 @@ async fn create_schema(connection: &mut PgConnection) -> anyhow::Result<()> {
 }
 
 /// Returns how many migrations have yet to be applied; changes nothing.
+///
+/// # Errors
+/// When the schema cannot be looked at, or is of a newer release.
 pub async fn missing_migrations(connection: &mut PgConnection) -> anyhow::Result<usize> {
     // Not to_regclass: it fails where the schema is there and may not be used.
     let (role, exists, may_read): (String, bool, bool) = sqlx::query_as(

@@ -1,11 +1,9 @@
 //! What the policy answers: a number, the guard that bound it, and one sentence for people.
 
-use std::fmt;
-
+use crate::observation::{Observation, PoolSize, QueueDepth, Sink};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-
-use crate::observation::{Observation, PoolSize, QueueDepth, Sink};
+use std::fmt;
 
 /// How many workers there should be, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -162,6 +160,8 @@ pub struct Inputs {
     pub sink_cap: Option<u32>,
     /// For how long the counters could not be read.
     pub stale_secs: f64,
+    /// What every guard that was asked would allow; the tightest of them is the number.
+    pub bounds: Vec<Bound>,
 }
 
 impl Inputs {
@@ -194,8 +194,123 @@ impl Inputs {
             proven: 0,
             sink_cap: None,
             stale_secs: 0.0,
+            bounds: Vec::new(),
         }
     }
+
+    /// Adds what a guard allows; one that is asked again is heard with its last word.
+    pub(crate) fn note(&mut self, bound: Bound) {
+        self.bounds.retain(|earlier| earlier.guard != bound.guard);
+        self.bounds.push(bound);
+    }
+}
+
+/// What one guard allows, whether or not another allows less.
+///
+/// Applied to `want`, the largest `at_least` and then the smallest `at_most` give the decision's number;
+/// those of `min` and `max` come last, whatever the others say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Bound {
+    /// The guard.
+    pub guard: Guard,
+    /// The decision's reason when this is the tightest.
+    pub reason: Reason,
+    /// Fewest workers it allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<u32>,
+    /// Most workers it allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<u32>,
+    /// Why, as a clause of the decision's sentence.
+    pub why: String,
+}
+
+impl Guard {
+    /// All guards, in the order in which they are declared.
+    pub const ALL: [Self; 17] = [
+        Self::UnseenPool,
+        Self::StaleMetrics,
+        Self::Wake,
+        Self::GrowthGate,
+        Self::Connections,
+        Self::SinkCap,
+        Self::SinkDoubt,
+        Self::SinkHealth,
+        Self::SinkOutage,
+        Self::NoProgress,
+        Self::FailedStarts,
+        Self::ShrinkWindow,
+        Self::DeadBand,
+        Self::LongJobs,
+        Self::LastWorker,
+        Self::Max,
+        Self::Min,
+    ];
+}
+
+impl Bound {
+    pub(crate) fn at_least(n: u32, guard: Guard, reason: Reason, why: impl Into<String>) -> Self {
+        Self { guard, reason, at_least: Some(n), at_most: None, why: why.into() }
+    }
+
+    pub(crate) fn at_most(n: u32, guard: Guard, reason: Reason, why: impl Into<String>) -> Self {
+        Self { guard, reason, at_least: None, at_most: Some(n), why: why.into() }
+    }
+
+    pub(crate) fn exactly(n: u32, guard: Guard, reason: Reason, why: impl Into<String>) -> Self {
+        Self { guard, reason, at_least: Some(n), at_most: Some(n), why: why.into() }
+    }
+
+    /// Returns the same bound where it would make a pool smaller than this, which it is not for.
+    pub(crate) fn not_below(mut self, n: u32) -> Self {
+        self.at_most = self.at_most.map(|most| most.max(n));
+        self
+    }
+
+    /// Returns the allowed number nearest to one.
+    pub fn allow(&self, n: u32) -> u32 {
+        n.max(self.at_least.unwrap_or(0)).min(self.at_most.unwrap_or(u32::MAX))
+    }
+}
+
+/// What may keep a pool from the size that its policy alone would give it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Guard {
+    /// The pool's members cannot be seen.
+    UnseenPool,
+    /// Counters are missing.
+    StaleMetrics,
+    /// An empty pool sees no message, or one that may be a phantom.
+    Wake,
+    /// Beyond the proven size a pool doubles step by step.
+    GrowthGate,
+    /// The server's connection limit.
+    Connections,
+    /// A larger pool was found to bring nothing.
+    SinkCap,
+    /// Whether the last growth brought anything is not yet clear.
+    SinkDoubt,
+    /// The database is unhealthy: no growth, and after a while no more workers than it can serve.
+    SinkHealth,
+    /// The database takes nothing: messages in hand are not handed back.
+    SinkOutage,
+    /// Nothing gets done: no growth, and after a while only a probe.
+    NoProgress,
+    /// Starts keep failing.
+    FailedStarts,
+    /// More was wanted a short while ago, or the readings do not go back far enough.
+    ShrinkWindow,
+    /// A large pool is not shrunk by less than a tenth.
+    DeadBand,
+    /// Busy workers whose objects take longer than a drain may.
+    LongJobs,
+    /// The queue is not yet known to be empty, or a cold start would take too long.
+    LastWorker,
+    /// The configured maximum.
+    Max,
+    /// The configured minimum.
+    Min,
 }
 
 #[cfg(test)]

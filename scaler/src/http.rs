@@ -1,8 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
+use std::{net::SocketAddr, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 pub use service::http::Health as Readiness;

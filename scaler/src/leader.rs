@@ -1,31 +1,28 @@
 //! One leader of each pool among several scalers: advisory locks on one session.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
-
+use crate::{config::Database, database};
 use anyhow::Context;
 use service::postgres::{Server, Silent};
 use sqlx::{Executor, PgConnection};
-use tokio::sync::{Mutex, Notify, watch};
-use tokio::time::{Instant, sleep, timeout};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Mutex, Notify, watch},
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-
-use crate::config::Database;
-use crate::database;
 
 /// How often the session is asked at the least: a follower tries to lead, a leader makes sure that it still does.
 const BEAT: Duration = Duration::from_secs(5);
 
 /// How long an answer may take before the session is given up. A beat and this are less than the 15 s after which
-/// the server gives up a session whose client it cannot reach, so whoever led knows before another one can lead.
+/// the server gives up a session whose client it cannot reach, so the leader knows before another one can lead.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// How soon a new session is tried after one was lost.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long a session may say nothing before the server gives it up: a scaler that is stopped.
+/// How long a session may be silent before the server ends it: its scaler is frozen.
 /// With the follower's beat this bounds how long nobody leads: well under 30 s.
 const LEASE_SECS: u32 = 20;
 
@@ -41,14 +38,14 @@ pub enum Lead {
     /// This one.
     Ours,
     /// Another one.
-    Anothers,
-    /// Nobody can tell, and why. This scaler does not lead.
+    Theirs,
+    /// It is not known, and why. This scaler does not lead.
     Unknown(String),
 }
 
 /// The leadership of all pools of this scaler.
 ///
-/// The locks live and die with their session. A leader that is stopped, or whose host is gone without a word, loses
+/// The locks live and die with their session. A leader that is frozen, or whose host vanishes, loses
 /// the session by the server's own timeouts, and asks before it acts.
 pub struct Leadership {
     database: Database,
@@ -58,7 +55,7 @@ pub struct Leadership {
     session: Mutex<Option<Session>>,
     /// Asks for a look at once.
     ask: Notify,
-    stand: watch::Sender<Stand>,
+    status: watch::Sender<Status>,
 }
 
 /// The session with the locks.
@@ -70,17 +67,17 @@ struct Session {
 
 /// What was found when the session was asked last.
 #[derive(Clone, Debug)]
-struct Stand {
+struct Status {
     asked_at: Option<Instant>,
-    /// The pools that are led, or why nobody can tell.
+    /// The pools that are led, or why that is not known.
     leads: Result<BTreeSet<String>, String>,
 }
 
-impl Stand {
+impl Status {
     fn of(&self, pool: &str) -> Lead {
         match &self.leads {
             Ok(leads) if leads.contains(pool) => Lead::Ours,
-            Ok(_) => Lead::Anothers,
+            Ok(_) => Lead::Theirs,
             Err(why) => Lead::Unknown(why.clone()),
         }
     }
@@ -97,7 +94,7 @@ impl Leadership {
             host: host.to_owned(),
             session: Mutex::default(),
             ask: Notify::new(),
-            stand: watch::Sender::new(Stand { asked_at: None, leads }),
+            status: watch::Sender::new(Status { asked_at: None, leads }),
         }
     }
 
@@ -105,15 +102,15 @@ impl Leadership {
     /// comes at once.
     pub async fn confirm(&self, pool: &str, limit: Duration) -> Lead {
         let since = Instant::now();
-        let mut stand = self.stand.subscribe();
-        let known = stand.borrow().of(pool);
+        let mut status = self.status.subscribe();
+        let known = status.borrow().of(pool);
         if let Lead::Unknown(_) = known {
             return known;
         }
         self.ask.notify_one();
-        let is_answer = |stand: &Stand| stand.leads.is_err() || stand.asked_at.is_some_and(|asked| asked >= since);
-        match timeout(limit, stand.wait_for(is_answer)).await {
-            Ok(Ok(stand)) => stand.of(pool),
+        let is_answer = |status: &Status| status.leads.is_err() || status.asked_at.is_some_and(|asked| asked >= since);
+        match timeout(limit, status.wait_for(is_answer)).await {
+            Ok(Ok(status)) => status.of(pool),
             // The sender lives as long as this.
             Ok(Err(_)) => Lead::Unknown("nobody keeps the session".to_owned()),
             Err(_) => Lead::Unknown(self.silent("confirm the lead", limit)),
@@ -123,18 +120,18 @@ impl Leadership {
     /// Returns once this scaler does not lead a pool any more, as far as it knows.
     pub async fn lost(&self, pool: &str) {
         // The sender lives as long as this.
-        drop(self.stand.subscribe().wait_for(|stand| stand.of(pool) != Lead::Ours).await);
+        drop(self.status.subscribe().wait_for(|status| status.of(pool) != Lead::Ours).await);
     }
 
     /// Returns once the server has been asked for the first time.
     pub async fn asked(&self) {
         // The sender lives as long as this.
-        drop(self.stand.subscribe().wait_for(|stand| stand.asked_at.is_some()).await);
+        drop(self.status.subscribe().wait_for(|status| status.asked_at.is_some()).await);
     }
 
-    /// Whether another scaler of this machine waits to lead the pool: it would find the workers here. `None` when nobody
-    /// can tell.
-    pub async fn has_heir(&self, pool: &str, limit: Duration) -> Option<bool> {
+    /// Whether another scaler of this machine waits to lead the pool: it would find the workers here. `None` when that
+    /// is not known.
+    pub async fn has_successor(&self, pool: &str, limit: Duration) -> Option<bool> {
         let asked = timeout(limit, async {
             let mut session = self.session.lock().await;
             let held = session.as_mut()?;
@@ -162,7 +159,7 @@ impl Leadership {
                 looked = self.look() => looked,
             };
             let is_kept = looked.is_ok();
-            self.publish(Stand { asked_at: Some(asked_at), leads: looked.map_err(|error| format!("{error:#}")) });
+            self.publish(Status { asked_at: Some(asked_at), leads: looked.map_err(|error| format!("{error:#}")) });
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.ask.notified(), if is_kept => {}
@@ -199,13 +196,13 @@ impl Leadership {
         Ok(found)
     }
 
-    /// Opens the session, one that the server gives up when its owner is gone or stopped.
+    /// Opens the session, one that the server ends when its owner is gone or frozen.
     async fn open(&self) -> anyhow::Result<Session> {
         let server = database::server(&self.database, &self.application_name)?;
         let mut connection = database::open(&server, ANSWER).await?;
         let candidacies: Vec<String> = self.pools.iter().map(|pool| self.candidacy(pool)).collect();
         let preparing = async {
-            // Before 14 there is none, and a stopped leader keeps its locks until it goes on or its host is gone.
+            // Before 14 there is none, and a frozen leader keeps its locks until it goes on or its host is gone.
             let lease = format!(
                 "SELECT set_config(name, '{LEASE_SECS}s', false) FROM pg_catalog.pg_settings \
                  WHERE name = 'idle_session_timeout'"
@@ -221,9 +218,9 @@ impl Leadership {
         Ok(Session { connection, server, leads: BTreeSet::new() })
     }
 
-    /// Says what has changed, and tells those who wait.
-    fn publish(&self, now: Stand) {
-        let before = self.stand.send_replace(now.clone());
+    /// Logs what has changed, and wakes those who wait for it.
+    fn publish(&self, now: Status) {
+        let before = self.status.send_replace(now.clone());
         for pool in &self.pools {
             match (before.of(pool), now.of(pool)) {
                 (before, Lead::Ours) if before != Lead::Ours => info!(pool, "leading the pool"),

@@ -1,8 +1,7 @@
 //! Log lines on standard error.
 
-use service::logging::Format;
-
 use crate::cli::LogFormat;
+use service::logging::Format;
 
 /// What is shown unless `RUST_LOG` says otherwise: the libraries repeat what our own lines say.
 const DEFAULT_FILTER: &str = "info,sqlx=error,aws_config=warn,aws_smithy_runtime=error,aws_runtime=error,aws_sdk_sqs=warn,\

@@ -1,15 +1,18 @@
 //! The `scaler` program: reads the command line and the configuration, then runs one command.
 
-use std::future::Future;
-use std::io::{self, Write};
-use std::process::ExitCode;
-
 use anyhow::Context;
 use clap::Parser;
-use scaler::cli::{Cli, Command};
-use scaler::command::{self, Failure};
-use scaler::config::Config;
+use scaler::{
+    cli::{Cli, Command},
+    command::{self, Failure},
+    config::Config,
+};
 use service::terminal;
+use std::{
+    future::Future,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

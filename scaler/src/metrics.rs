@@ -1,16 +1,12 @@
 //! All metrics of the scaler.
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
-use std::sync::atomic::AtomicU64;
-
 use crate::decision::Reason;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::Registry,
+};
+use std::sync::atomic::AtomicU64;
 
 type Fraction = Gauge<f64, AtomicU64>;
 
@@ -91,7 +87,7 @@ pub struct Metrics {
     pub failures: Family<OfPart, Counter>,
     /// Workers started.
     pub started: Family<OfPool, Counter>,
-    /// Workers told to go.
+    /// Workers ended.
     pub ended: Family<OfPool, Counter>,
     /// Starts in a row that never became a worker.
     pub failed_starts: Family<OfPool, Gauge>,

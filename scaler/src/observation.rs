@@ -99,7 +99,7 @@ pub struct Completion {
 /// How the database is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Sink {
-    /// Whether it takes writes at its usual speed; `None` when nobody could tell.
+    /// Whether it takes writes at its usual speed; `None` when that is not known.
     pub healthy: Option<bool>,
     /// The server's connection limit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,6 +121,9 @@ pub struct Line {
 }
 
 /// Reads a line of `decide`'s input; the error names the field.
+///
+/// # Errors
+/// When the line is not JSON, or a field is missing or of another type; the error names it.
 pub fn parse_line(text: &str) -> Result<Line, String> {
     let value: Value = serde_json::from_str(text).map_err(|e| format!("the line is not JSON: {e}"))?;
     let Value::Object(top) = value else { return Err("the line is not a JSON object".to_owned()) };

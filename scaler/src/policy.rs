@@ -19,15 +19,15 @@ pub(crate) mod words;
 mod zero;
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod stories;
 
+use crate::{decision::Decision, observation::Observation};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use crate::decision::Decision;
-use crate::observation::Observation;
 
 /// What a pool is asked to achieve, and its limits.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,6 @@
-//! Pools of workers: who is in them, and bringing them to a size.
+//! Pools of workers: listing their members and bringing them to a size.
 //!
-//! A backend only lists and acts. Who is busy is found by the census, which
+//! A backend only lists and acts. Which are busy is found by the census, which
 //! joins its members with their heartbeats; what to do about a number is the
 //! plan's, a pure function.
 
@@ -19,10 +19,8 @@ pub mod plan;
 pub mod processes;
 pub mod track;
 
-use std::future::Future;
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
+use std::{future::Future, time::Duration};
 
 pub use plan::Plan;
 
@@ -32,13 +30,16 @@ pub use plan::Plan;
 /// since starting is bounded by the pool's own limit and ending a member that
 /// is gone, or ending it twice, does nothing.
 pub trait WorkerPool: Send {
-    /// Returns every member that exists or has been asked for. An error means that nobody knows, never that there are none.
+    /// Returns every member that exists or has been asked for. An error never means that there are none.
+    ///
+    /// # Errors
+    /// When the members cannot be listed.
     fn members(&mut self) -> impl Future<Output = anyhow::Result<Members>> + Send;
 
     /// Carries out a plan as far as it goes. A step that fails does not keep the others back; a platform that does not
     /// answer does.
     ///
-    /// What was done is noted as it is done, for whoever gives up waiting.
+    /// What was done is noted as it is done, for a caller that stops waiting.
     fn carry_out(&mut self, plan: &Plan, applied: &mut Applied) -> impl Future<Output = ()> + Send;
 
     /// Carries out a plan, and says how far that was.
@@ -53,17 +54,20 @@ pub trait WorkerPool: Send {
     /// What the backend can do.
     fn abilities(&self) -> Abilities;
 
-    /// Lets go of what only this scaler could look after, because another one leads from another host.
+    /// Lets go of what only this scaler could look after, because the leader runs on another host.
     fn hand_over(&mut self) -> impl Future<Output = ()> + Send {
         async {}
     }
 
-    /// Ends what only this scaler could look after, because it stops for good. Returns when that is done.
+    /// Ends what only this scaler could look after, because it stops. Returns when that is done.
     fn close(&mut self) -> impl Future<Output = ()> + Send {
         async {}
     }
 
     /// Checks that the backend can be reached and may do what it has to; returns what is worth knowing, at least a line.
+    ///
+    /// # Errors
+    /// When the backend cannot be reached, or may not do what it has to.
     fn check(&mut self) -> impl Future<Output = anyhow::Result<Vec<Remark>>> + Send;
 }
 
@@ -79,11 +83,11 @@ pub enum Remark {
         /// What to do about it.
         next: String,
     },
-    /// Has to be mended before the pool can run.
+    /// Has to be fixed before the pool can run.
     Wrong {
         /// What was found.
         what: String,
-        /// How to mend it.
+        /// How to fix it.
         next: String,
     },
 }
@@ -105,7 +109,7 @@ impl Remark {
 pub struct Abilities {
     /// A busy worker that is ended finishes what it has.
     pub drain_busy: bool,
-    /// Its members are the machines or processes themselves, so a member nobody hears of can be ended.
+    /// Its members are the machines or processes themselves, so a silent member can be ended.
     pub end_silent: bool,
 }
 
@@ -160,7 +164,7 @@ pub enum Phase {
     /// Up, and to be ended by the platform as soon as it can; asking for more keeps it.
     Surplus,
     /// On its way out.
-    Leaving,
+    Draining,
 }
 
 /// A platform that did not answer in time; what was asked may have been done.
@@ -180,7 +184,7 @@ pub struct Applied {
     pub started: u32,
     /// Members taken back from draining.
     pub taken_back: u32,
-    /// Members told to go.
+    /// Members that were ended: they drain.
     pub ended: Vec<String>,
     /// What could not be done, and why.
     pub problems: Vec<String>,
@@ -194,7 +198,7 @@ impl Applied {
         !error.chain().any(|cause| cause.is::<Silent>() || service::aws::is_of_the_way(cause))
     }
 
-    /// Notes that a member was told to go, or why not.
+    /// Notes that a member was ended, or why not.
     fn note_ended(&mut self, id: &str, told: anyhow::Result<()>) {
         match told {
             Ok(()) => self.ended.push(id.to_owned()),

@@ -1,20 +1,12 @@
 //! Reading how deep the queues are.
 
-use std::collections::HashMap;
-use std::future::Future;
-use std::sync::Arc;
-
+use crate::{observation::QueueDepth, timeouts::Timeouts};
 use anyhow::Context;
 use aws_config::SdkConfig;
-use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::QueueAttributeName;
+use aws_sdk_sqs::{Client, types::QueueAttributeName};
 use service::aws::for_queue;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
-
-use crate::limits::Limits;
-use crate::observation::QueueDepth;
+use std::{collections::HashMap, future::Future, sync::Arc};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
 /// Queues asked at once.
 const SIDE_BY_SIDE: usize = 16;
@@ -61,22 +53,22 @@ impl Depths {
 /// The queues of SQS.
 pub struct SqsQueues {
     queues: Vec<(String, Client)>,
-    limits: Limits,
+    timeouts: Timeouts,
 }
 
 impl SqsQueues {
     /// Names the queues.
-    pub fn new(config: &SdkConfig, urls: Vec<String>, limits: Limits) -> Self {
-        let config = limits.aws(config, true);
+    pub fn new(config: &SdkConfig, urls: Vec<String>, timeouts: Timeouts) -> Self {
+        let config = timeouts.aws(config, true);
         let queues = urls.into_iter().map(|url| (url.clone(), Client::new(&for_queue(&config, &url)))).collect();
-        Self { queues, limits }
+        Self { queues, timeouts }
     }
 }
 
 impl DepthSource for SqsQueues {
     async fn depths(&mut self, horizon_secs: f64) -> Depths {
         let free = Arc::new(Semaphore::new(SIDE_BY_SIDE));
-        let limit = self.limits.call();
+        let limit = self.timeouts.call();
         let mut asked = JoinSet::new();
         for (place, (url, client)) in self.queues.iter().cloned().enumerate() {
             let free = Arc::clone(&free);
@@ -126,7 +118,7 @@ fn depth(attributes: &HashMap<QueueAttributeName, String>, horizon_secs: f64) ->
             _ if delayed == 0 => Some(0),
             // The queue's own delay: messages become visible evenly over it.
             Some(delay) if delay > 0.0 => Some((delayed as f64 * (horizon_secs / delay).min(1.0)).ceil() as u64),
-            // Messages with delays of their own: nobody knows when.
+            // Messages have delays of their own, which are not known.
             _ => None,
         },
         oldest_age_secs: None,

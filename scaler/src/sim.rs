@@ -13,9 +13,8 @@ pub mod trace;
 mod workers;
 pub mod workload;
 
-use chrono::{DateTime, Utc};
-
 use crate::observation::{Completion, Observation, Sink};
+use chrono::{DateTime, Utc};
 use counters::Counters;
 use rules::Rule;
 use workers::{Victims, Workers};

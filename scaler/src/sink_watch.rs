@@ -1,10 +1,7 @@
-//! Whether the database is well: its own commits against its calm days, locks, and connections.
+//! Whether the database is healthy: the scaler's own commits against their baseline, locks, and connections.
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
-use crate::observation::Sink;
-use crate::store::ServerLoad;
+use crate::{observation::Sink, store::ServerLoad};
+use std::{collections::VecDeque, time::Duration};
 
 /// Commits that are compared with the baseline.
 const RECENT: usize = 6;

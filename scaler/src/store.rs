@@ -1,20 +1,17 @@
 //! What the scaler keeps in Postgres and reads from it: its state and decisions, the importers' ledger and heartbeats.
 
-use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
+use crate::{config::Database, database, observation::Completion};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use service::postgres::Silent;
 use sqlx::{Connection, Executor, PgConnection, Row};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
-
-use crate::config::Database;
-use crate::database;
-use crate::observation::Completion;
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{sync::Semaphore, time::timeout};
 
 /// Connections of all pools together; the leader's session is the third.
 const CONNECTIONS: usize = 2;
@@ -64,7 +61,7 @@ pub struct Heartbeat {
     pub in_flight: u32,
     /// Empty long polls in a row.
     pub empty_polls: u32,
-    /// How long ago it was heard of, by the server's clock.
+    /// How long ago it last gave a heartbeat, by the server's clock.
     pub silent_secs: f64,
     /// When its first receive was answered.
     pub first_receive_at: Option<DateTime<Utc>>,
@@ -94,7 +91,7 @@ pub struct ServerLoad {
 /// What a tick reads.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// Everyone heard of within the hour on the pool's queues.
+    /// Those of the last hour on the pool's queues.
     pub heartbeats: Vec<Heartbeat>,
     /// What was finished since the reading before; `None` at the first one.
     pub completions: Option<Vec<Completion>>,
@@ -125,7 +122,7 @@ pub struct Record<'a> {
     pub outcome: Option<&'a str>,
 }
 
-/// A decision of the past.
+/// A past decision.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct PastDecision {
     /// The pool.
@@ -146,7 +143,7 @@ pub struct PastDecision {
     pub outcome: Option<String>,
 }
 
-/// Which decisions of the past are asked for.
+/// Which past decisions are asked for.
 #[derive(Clone, Debug, Default)]
 pub struct PastQuery {
     /// Only this pool's.
@@ -160,20 +157,23 @@ pub struct PastQuery {
 }
 
 impl Store {
-    /// Names the database, where anything may take so long; nothing is connected yet.
+    /// Names the database and how long a call may take; nothing is connected yet.
     pub fn new(database: Database, application_name: impl Into<String>, limit: Duration) -> Self {
         let application_name = application_name.into();
         let shared = Shared { database, application_name, free: Semaphore::new(CONNECTIONS), idle: Mutex::default() };
         Self { shared: Arc::new(shared), limit }
     }
 
-    /// Returns the same connections, where anything may take so long.
+    /// Returns the same connections with another limit to a call.
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
         Self { shared: Arc::clone(&self.shared), limit }
     }
 
     /// Reads heartbeats, what was finished after `read_to`, and the server's load.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or does not answer in time.
     pub async fn read(&self, queues: &[String], read_to: Option<DateTime<Utc>>) -> anyhow::Result<Reading> {
         self.run("read the ledger", async |connection| {
             let heartbeats = heartbeats(connection, queues).await?;
@@ -192,6 +192,9 @@ impl Store {
     }
 
     /// Returns a pool's state as it was kept last, and who kept it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
     pub async fn load_state(&self, pool: &str) -> anyhow::Result<Option<(Value, Option<String>)>> {
         self.run("read the pool's state", async |connection| {
             sqlx::query_as("SELECT state, leader FROM penstock.pool_state WHERE pool = $1")
@@ -203,6 +206,9 @@ impl Store {
     }
 
     /// Keeps a pool's state and, where given, a decision, in one transaction; returns how long the commit took.
+    ///
+    /// # Errors
+    /// When the transaction failed, or was not answered in time; it may have been committed.
     pub async fn keep(
         &self,
         pool: &str,
@@ -246,6 +252,9 @@ impl Store {
     }
 
     /// Returns past decisions, oldest first.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
     pub async fn past(&self, query: &PastQuery) -> anyhow::Result<Vec<PastDecision>> {
         self.run("read past decisions", async |connection| {
             let rows = sqlx::query(include_str!("store/past.sql"))
@@ -274,6 +283,9 @@ impl Store {
     }
 
     /// Returns when the last decision before a time was made, of one pool or of any.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
     pub async fn last_before(&self, pool: Option<&str>, at: DateTime<Utc>) -> anyhow::Result<Option<DateTime<Utc>>> {
         self.run("read past decisions", async |connection| {
             sqlx::query_scalar(
@@ -288,6 +300,9 @@ impl Store {
     }
 
     /// Forgets decisions older than this; returns how many.
+    ///
+    /// # Errors
+    /// When the rows cannot be deleted, or the database does not answer in time.
     pub async fn forget(&self, pool: &str, days: i32) -> anyhow::Result<u64> {
         self.run("forget old decisions", async |connection| {
             let done = sqlx::query(
@@ -303,6 +318,9 @@ impl Store {
     }
 
     /// Returns how many migrations are missing; changes nothing.
+    ///
+    /// # Errors
+    /// As [`database::missing_migrations`], or the database does not answer in time.
     pub async fn missing_migrations(&self) -> anyhow::Result<usize> {
         let what = "look for schema penstock";
         self.bounded(what, self.on_connection(async |connection| database::missing_migrations(connection).await)).await

@@ -1,10 +1,11 @@
 //! `scaler decide` and `scaler simulate` from outside: what a script sees.
 
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
-
 use serde_json::Value;
+use std::{
+    io::Write,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
 
 const CONFIG: &str = r#"
 [[pool]]

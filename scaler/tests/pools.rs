@@ -8,16 +8,18 @@ mod fake;
 #[path = "pools/kubernetes.rs"]
 mod kubernetes;
 
-use std::future::Future;
-use std::time::Duration;
-
 use fake::{FakeAutoScaling, Fault, GROUP};
 use penstock_tests::proxy::{Action, Proxy, Rule};
-use scaler::limits::Limits;
-use scaler::pool::asg::AutoScalingGroup;
-use scaler::pool::dry_run::DryRun;
-use scaler::pool::processes::{Processes, Settings};
-use scaler::pool::{Applied, Members, Phase, Plan, WorkerPool};
+use scaler::{
+    pool::{
+        Applied, Members, Phase, Plan, WorkerPool,
+        asg::AutoScalingGroup,
+        dry_run::DryRun,
+        processes::{Processes, Settings},
+    },
+    timeouts::Timeouts,
+};
+use std::{future::Future, time::Duration};
 
 /// How long a process may take to come or go on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -26,7 +28,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 trait Place {
     type Pool: WorkerPool;
     fn open(&self) -> Self::Pool;
-    /// Whether starting really starts somebody.
+    /// Whether starting really starts workers.
     fn acts(&self) -> bool {
         true
     }
@@ -51,7 +53,7 @@ async fn conforms(place: &impl Place) {
     }
     assert_eq!((applied.started, applied.problems), (3, Vec::new()));
     let three = wait(&mut pool, |seen| size(seen) == 3).await;
-    assert!(three.members.iter().all(|member| member.phase != Phase::Leaving));
+    assert!(three.members.iter().all(|member| member.phase != Phase::Draining));
 
     let mut successor = place.open();
     let found = members(&mut successor).await;
@@ -106,17 +108,17 @@ async fn wait(pool: &mut impl WorkerPool, until: impl Fn(&Members) -> bool) -> M
 /// Returns the members that are or will be capacity.
 fn size(members: &Members) -> u32 {
     members.requested
-        + u32::try_from(members.members.iter().filter(|member| member.phase != Phase::Leaving).count()).unwrap()
+        + u32::try_from(members.members.iter().filter(|member| member.phase != Phase::Draining).count()).unwrap()
 }
 
 fn ids(members: &Members) -> Vec<String> {
     members.members.iter().map(|member| member.id.clone()).collect()
 }
 
-/// Limits under which a call has 0.9 s.
-const QUICK: Limits = Limits { tick: Duration::from_secs(3) };
+/// Timeouts under which a call has 0.9 s.
+const QUICK: Timeouts = Timeouts { tick: Duration::from_secs(3) };
 
-/// A platform that goes silent, for any pool that is reached over a network: nobody waits for long, what is not known is
+/// A platform that goes silent, for any pool that is reached over a network: no call waits for long, what is not known is
 /// not taken for nothing, and a change whose answer was lost is ours when it shows. `open` leads a pool to a URL,
 /// `change` is what a change of the number sends.
 async fn goes_silent<P: WorkerPool>(upstream: &str, open: impl Fn(&str) -> P, change: &str) {
@@ -241,7 +243,7 @@ async fn draining_child_is_signalled_once() {
     let child = ids(&members(&mut pool).await);
     for _ in 0..3 {
         pool.apply(&Plan { end: child.clone(), fewer: 1, ..Plan::default() }).await;
-        assert_eq!(members(&mut pool).await.members[0].phase, Phase::Leaving);
+        assert_eq!(members(&mut pool).await.members[0].phase, Phase::Draining);
     }
     wait(&mut pool, |_| !read("signals").is_empty()).await;
     tokio::time::sleep(Duration::from_millis(200)).await;

@@ -1,20 +1,25 @@
 //! What the scaler asks of Postgres, with a server that goes silent: who leads, and what is kept.
 
-use std::collections::BTreeSet;
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
 use anyhow::Result;
-use penstock_tests::database::Database;
-use penstock_tests::postgres::Postgres;
-use penstock_tests::proxy::{Action, Proxy, Rule};
-use penstock_tests::wait;
-use scaler::config;
-use scaler::database::{SchemaError, ensure_schema};
-use scaler::leader::{Lead, Leadership};
-use scaler::store::Store;
+use penstock_tests::{
+    database::Database,
+    postgres::Postgres,
+    proxy::{Action, Proxy, Rule},
+    wait,
+};
+use scaler::{
+    config,
+    database::{SchemaError, ensure_schema},
+    leader::{Lead, Leadership},
+    store::Store,
+};
 use serde_json::json;
+use std::{
+    collections::BTreeSet,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for what should take seconds, on a busy machine.
@@ -71,7 +76,7 @@ async fn fifty_pools_take_three_sessions_in_the_leader_and_in_a_standby() -> Res
     let database = database().await?;
     let pools = pools(50);
     let mut running = Vec::new();
-    for (name, expected) in [("leading", Lead::Ours), ("waiting", Lead::Anothers)] {
+    for (name, expected) in [("leading", Lead::Ours), ("waiting", Lead::Theirs)] {
         let scaler = Scaler::start(database.url(), name, &pools, "host").await;
         let store = Store::new(config::Database::of(database.url()), name, SOON);
         let mut ticks = tokio::task::JoinSet::new();
@@ -108,7 +113,7 @@ async fn who_loses_the_session_leads_no_pool_and_the_next_one_leads_all() -> Res
     let first = Scaler::start(database.url(), "first", &pools, "host").await;
     let second = Scaler::start(database.url(), "second", &pools, "host").await;
     for pool in &pools {
-        assert_eq!((first.lead(pool).await, second.lead(pool).await), (Lead::Ours, Lead::Anothers));
+        assert_eq!((first.lead(pool).await, second.lead(pool).await), (Lead::Ours, Lead::Theirs));
     }
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'first' \
                AND datname = current_database()";
@@ -159,7 +164,7 @@ async fn silent_session_is_no_lead_before_the_server_gives_its_locks_to_another(
     assert!(why.contains(&format!("Postgres at {} did not answer", proxy.address())), "{why}");
     tokio::time::timeout(LIMIT, first.leadership.lost(&pools[1])).await?;
     assert!(silent.elapsed() < Duration::from_secs(15), "after {:?}", silent.elapsed());
-    assert_eq!(second.lead(&pools[1]).await, Lead::Anothers, "the server still keeps the locks");
+    assert_eq!(second.lead(&pools[1]).await, Lead::Theirs, "the server still keeps the locks");
     let begun = Instant::now();
     assert!(matches!(first.lead(&pools[0]).await, Lead::Unknown(_)));
     assert!(begun.elapsed() < Duration::from_millis(500), "who has no session does not wait");
@@ -169,7 +174,7 @@ async fn silent_session_is_no_lead_before_the_server_gives_its_locks_to_another(
     .await?;
     proxy.open();
     wait::until("the first to follow", Duration::from_secs(30), || async {
-        Ok((first.lead(&pools[0]).await == Lead::Anothers).then_some(()))
+        Ok((first.lead(&pools[0]).await == Lead::Theirs).then_some(()))
     })
     .await?;
     first.stop().await?;
@@ -180,14 +185,15 @@ async fn silent_session_is_no_lead_before_the_server_gives_its_locks_to_another(
 async fn heir_is_who_would_lead_the_pool_from_the_same_machine() -> Result<()> {
     let database = database().await?;
     let ours = Scaler::start(database.url(), "ours", &pools(2), "host").await;
-    let heir = |pool: &'static str| ours.leadership.has_heir(pool, SOON);
-    assert_eq!(heir("pool 0").await, Some(false));
+    let successor = |pool: &'static str| ours.leadership.has_successor(pool, SOON);
+    assert_eq!(successor("pool 0").await, Some(false));
     let elsewhere = Scaler::start(database.url(), "elsewhere", &pools(2), "another host").await;
-    assert_eq!(heir("pool 0").await, Some(false));
+    assert_eq!(successor("pool 0").await, Some(false));
     let here = Scaler::start(database.url(), "here", &pools(1), "host").await;
-    assert_eq!((heir("pool 0").await, heir("pool 1").await), (Some(true), Some(false)));
+    assert_eq!((successor("pool 0").await, successor("pool 1").await), (Some(true), Some(false)));
     here.stop().await?;
-    wait::until("it to be gone", LIMIT, || async { Ok((heir("pool 0").await == Some(false)).then_some(())) }).await?;
+    wait::until("it to be gone", LIMIT, || async { Ok((successor("pool 0").await == Some(false)).then_some(())) })
+        .await?;
     elsewhere.stop().await?;
     ours.stop().await
 }
@@ -208,8 +214,8 @@ async fn schema_before_ours_in_the_search_path_changes_nothing() -> Result<()> {
     let pools = pools(1);
     let first = Scaler::start(database.url(), "first", &pools, "host").await;
     let second = Scaler::start(database.url(), "second", &pools, "host").await;
-    assert_eq!((first.lead(&pools[0]).await, second.lead(&pools[0]).await), (Lead::Ours, Lead::Anothers));
-    assert_eq!(first.leadership.has_heir(&pools[0], SOON).await, Some(true));
+    assert_eq!((first.lead(&pools[0]).await, second.lead(&pools[0]).await), (Lead::Ours, Lead::Theirs));
+    assert_eq!(first.leadership.has_successor(&pools[0], SOON).await, Some(true));
     let store = Store::new(config::Database::of(database.url()), "store", SOON);
     let read_to = store.read(&pools, None).await?.read_to.map(|at| at.timestamp());
     assert!(read_to.is_some_and(|secs| secs > 1_600_000_000), "{read_to:?}");
@@ -229,7 +235,7 @@ async fn silent_database_costs_one_reading_its_time_and_the_next_one_is_well() -
     assert_eq!(error, format!("read the pool's state: Postgres at {} did not answer within 2 s", proxy.address()));
     assert!(begun.elapsed() < SOON + Duration::from_secs(1), "after {:?}", begun.elapsed());
     store.load_state("a").await?;
-    // Whoever waits for a connection that others wait on waits no longer either.
+    // Waiting for a connection that others wait on takes no longer either.
     proxy.hold();
     let begun = Instant::now();
     let (one, two, three, four) =

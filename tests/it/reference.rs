@@ -28,11 +28,11 @@ const IMPORTER: [(&str, &str); 8] = [
     ("dataset.csv", "Csv"),
 ];
 
-const SCALER: [(&str, &str); 3] = [("database", "DatabaseTable"), ("http", "Http"), ("pool", "Pool")];
+const SCALER: [(&str, &str); 3] = [("database", "Database"), ("http", "Http"), ("pool", "Pool")];
 
 #[test]
 fn the_reference_of_importer_toml_is_that_of_the_doc_comments() -> Result<()> {
-    let source = fs::read_to_string(repository().join("importer/src/config.rs"))?;
+    let source = joined("importer/src/config")?;
     let least = "[[dataset]]\nname = 'given'\nmatch = '**/given'\ntable = 'given'\nkey = ['given']\n";
     let config = importer::config::Config::parse(least, "least", |_| None)?;
     let debug = format!("{config:#?}");
@@ -48,7 +48,7 @@ fn the_reference_of_importer_toml_is_that_of_the_doc_comments() -> Result<()> {
 
 #[test]
 fn the_reference_of_scaler_toml_is_that_of_the_doc_comments() -> Result<()> {
-    let source = fs::read_to_string(repository().join("scaler/src/config.rs"))?;
+    let source = joined("scaler/src/config")?;
     let default = |field: &Field| field.default_in(&source);
     let mut page = String::new();
     for (section, structure) in SCALER {
@@ -78,6 +78,13 @@ fn the_reference_of_the_commands_is_what_help_prints() -> Result<()> {
         check(&format!("docs/reference/{program}.md"), &page)?;
     }
     Ok(())
+}
+
+/// Returns the source of a module and of those in it.
+fn joined(module: &str) -> Result<String> {
+    let own = repository().join(format!("{module}.rs"));
+    let inner = sources(&repository().join(module))?;
+    [own].iter().chain(&inner).map(|path| Ok(fs::read_to_string(path)?)).collect()
 }
 
 /// Compares what a page has below the mark, or writes it.

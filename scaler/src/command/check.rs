@@ -1,26 +1,25 @@
 //! `scaler check`: configuration, permissions, reachability, and one dry tick, each line saying what to do next.
 
-use std::fmt::Write as _;
-
+use crate::{
+    config::{Config, Pool, WorkersKind},
+    observation::{Observation, PoolSize, QueueDepth, Sink},
+    policy::{self, State, Target},
+    pool::{Remark, WorkerPool, any::AnyPool},
+    queue_depth::{DepthSource, SqsQueues},
+    store::Store,
+};
 use aws_config::SdkConfig;
 use chrono::Utc;
 use service::{postgres::STATEMENT_TIMEOUT, terminal};
+use std::fmt::Write as _;
 use tokio::time::timeout;
-
-use crate::config::{Config, Pool, WorkersKind};
-use crate::observation::{Observation, PoolSize, QueueDepth, Sink};
-use crate::policy::{self, State, Target};
-use crate::pool::any::AnyPool;
-use crate::pool::{Remark, WorkerPool};
-use crate::queue_depth::{DepthSource, SqsQueues};
-use crate::store::Store;
 
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// A line each.
     pub text: String,
-    /// Whether something must be mended before the scaler can run.
+    /// Whether something must be fixed before the scaler can run.
     pub is_wrong: bool,
 }
 
@@ -34,7 +33,7 @@ impl Findings {
         self.line(&format!("warning {}; {}", what.as_ref(), next.as_ref()));
     }
 
-    /// Notes what has to be mended, and how.
+    /// Notes what has to be fixed, and how.
     fn wrong(&mut self, what: impl AsRef<str>, next: impl AsRef<str>) {
         self.is_wrong = true;
         self.line(&format!("wrong   {}; {}", what.as_ref(), next.as_ref()));
@@ -120,7 +119,7 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: 
         Ok(backend) => backend,
         Err(error) => return found.wrong(error.to_string(), "add what is missing to the pool in scaler.toml"),
     };
-    let depths = SqsQueues::new(aws, pool.queue_urls.clone(), pool.limits()).depths(pool.start_up).await;
+    let depths = SqsQueues::new(aws, pool.queue_urls.clone(), pool.timeouts()).depths(pool.start_up).await;
     let depth = depths.total();
     if let Some(depth) = depth {
         let read = depths.0.iter().filter(|(_, depth)| depth.is_ok()).count();

@@ -1,14 +1,14 @@
 //! `scaler decide`: observations in, decisions out, nothing touched.
 
-use std::io::{BufRead, Write};
-
+use crate::{
+    decision::Decision,
+    observation::parse_line,
+    policy::{Policy, State, decide},
+};
 use anyhow::Context;
 use serde::Serialize;
 use service::terminal;
-
-use crate::decision::Decision;
-use crate::observation::parse_line;
-use crate::policy::{Policy, State, decide};
+use std::io::{BufRead, Write};
 
 /// A line of the output.
 #[derive(Serialize)]
@@ -22,6 +22,9 @@ struct Answer {
 /// Answers one observation, or one a line with the state carried along.
 ///
 /// Returns whether every line could be read.
+///
+/// # Errors
+/// When the input cannot be read or the output not be written.
 pub fn run(policy: &Policy, stream: bool, input: impl BufRead, mut output: impl Write) -> anyhow::Result<bool> {
     let mut input = input;
     let mut state = State::default();
@@ -62,10 +65,9 @@ fn answer(policy: &Policy, text: &str, state: &mut State) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
     use crate::config::Config;
+    use serde_json::Value;
 
     fn lines(stream: bool, input: &str) -> (bool, Vec<Value>) {
         let config = Config::parse("[[pool]]\nname = \"a\"\nbacklog_per_worker = 10\n").unwrap();

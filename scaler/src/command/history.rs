@@ -1,19 +1,23 @@
 //! `scaler history`: past decisions and why they were made.
 
-use std::fmt::Write as _;
-
-use chrono::Duration;
-use service::{postgres::STATEMENT_TIMEOUT, terminal};
-
 use super::Failure;
-use crate::cli::History;
-use crate::config::Config;
-use crate::store::{PastDecision, PastQuery, Store};
+use crate::{
+    cli::History,
+    config::Config,
+    store::{PastDecision, PastQuery, Store},
+};
+use chrono::Duration;
+use serde_json::Value;
+use service::{postgres::STATEMENT_TIMEOUT, terminal};
+use std::fmt::Write as _;
 
 /// What `--at` shows after the decision that stood then.
 const AFTER: Duration = Duration::seconds(60);
 
 /// Returns the decisions asked for, a line each.
+///
+/// # Errors
+/// When there is no database or no such pool, or the database cannot be read.
 pub async fn history(config: Config, args: &History) -> Result<String, Failure> {
     config.check_database()?;
     let Some(database) = config.database else {
@@ -45,6 +49,9 @@ pub async fn history(config: Config, args: &History) -> Result<String, Failure> 
             let _ = writeln!(text, "{}", terminal::json(&line));
         } else {
             let _ = writeln!(text, "{}", terminal::line(&line(decision)));
+            for guard in if args.guards { guards(decision) } else { Vec::new() } {
+                let _ = writeln!(text, "    {}", terminal::line(&guard));
+            }
         }
     }
     if past.is_empty() && !args.json {
@@ -84,11 +91,26 @@ fn line(decision: &PastDecision) -> String {
     )
 }
 
+/// Returns what the policy wanted and what each guard would allow, those at the decision's number with a star.
+fn guards(decision: &PastDecision) -> Vec<String> {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let number = |value: &Value, side: &str| value.as_i64().map(|n| format!("{side} {n}"));
+    let inputs = &decision.inputs;
+    let want = number(&inputs["want"], "wants").map(|want| format!("  policy         {want}"));
+    let bounds = inputs["bounds"].as_array().map(Vec::as_slice).unwrap_or_default().iter().map(|bound| {
+        let (least, most) = (&bound["at_least"], &bound["at_most"]);
+        let at_number = [least, most].iter().any(|n| n.as_i64() == Some(decision.desired.into()));
+        let sides: Vec<_> = [number(least, "at least"), number(most, "at most")].into_iter().flatten().collect();
+        let star = if at_number && bound["reason"] == decision.reason.as_str() { '*' } else { ' ' };
+        format!("{star} {:<14} {:<14} {}", word(&bound["guard"]), sides.join(", "), word(&bound["why"]))
+    });
+    want.into_iter().chain(bounds).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use serde_json::json;
 
     fn decision(desired: i32, applied: bool, outcome: Option<&str>) -> PastDecision {
         PastDecision {
@@ -110,6 +132,30 @@ mod tests {
             "2026-01-01 00:00:00Z  importers  3 -> 5  deadline  (7 visible, 2 in flight)  Because. [started 2]"
         );
         assert!(line(&decision(5, false, Some("throttled"))).ends_with("[not applied: throttled]"));
+    }
+
+    #[test]
+    fn guards_say_what_else_would_have_bound_the_number() {
+        let inputs = json!({"want": 200, "bounds": [
+            {"guard": "growth_gate", "reason": "growth_gate", "at_most": 64, "why": "beyond the proven 32 …"},
+            {"guard": "sink_cap", "reason": "sink_cap", "at_most": 32, "why": "more than 32 workers did not …"},
+            {"guard": "max", "reason": "max", "at_most": 32, "why": "max is 32"},
+        ]});
+        let decision = PastDecision { reason: "sink_cap".to_owned(), inputs, ..decision(32, true, None) };
+        assert_eq!(
+            guards(&decision),
+            [
+                "  policy         wants 200",
+                "  growth_gate    at most 64     beyond the proven 32 …",
+                "* sink_cap       at most 32     more than 32 workers did not …",
+                "  max            at most 32     max is 32",
+            ]
+        );
+    }
+
+    #[test]
+    fn decision_of_a_release_without_a_trace_has_no_guards() {
+        assert_eq!(guards(&decision(5, true, None)), [] as [&str; 0]);
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! What a shell and `man` know of the command line, made from the parser itself.
 
-use std::path::Path;
-
+use crate::cli::Cli;
 use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
-
-use crate::cli::Cli;
+use std::path::Path;
 
 /// Returns a completion script.
 pub fn completions(shell: Shell) -> String {
@@ -16,6 +14,9 @@ pub fn completions(shell: Shell) -> String {
 }
 
 /// Writes `scaler.1`, and `scaler-….1` for each command, into a directory.
+///
+/// # Errors
+/// When the directory cannot be made or written to.
 pub fn man_pages(directory: &Path) -> anyhow::Result<()> {
     let write = || {
         std::fs::create_dir_all(directory)?;

@@ -1,34 +1,36 @@
 //! `scaler run` and `scaler once`: the loops of all pools, or one tick of each.
 
-use std::fmt::Write as _;
-use std::sync::Arc;
-use std::time::Duration;
-
+use super::Failure;
+use crate::{
+    config::{Config, ConfigError, Database, Pool, WorkersKind},
+    controller::{self, Controller, Identity, Parts, Tick},
+    database::{SchemaError, ensure_schema},
+    http::{self, Readiness},
+    leader::Leadership,
+    metrics::Metrics,
+    pool::{any::AnyPool, processes},
+    queue_depth::SqsQueues,
+    store::Store,
+};
 use anyhow::Context;
 use aws_config::SdkConfig;
 use service::{postgres::STATEMENT_TIMEOUT, terminal};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-
-use super::Failure;
-use crate::config::{Config, ConfigError, Database, Pool, WorkersKind};
-use crate::controller::{self, Controller, Identity, Parts, Tick};
-use crate::database::{SchemaError, ensure_schema};
-use crate::http::{self, Readiness};
-use crate::leader::Leadership;
-use crate::metrics::Metrics;
-use crate::pool::any::AnyPool;
-use crate::pool::processes;
-use crate::queue_depth::SqsQueues;
-use crate::store::Store;
 
 /// How the scaler's connections are called in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "penstock scaler";
 
 /// Runs every pool's loop until a signal.
+///
+/// # Errors
+/// When a pool lacks what it needs to run, the schema was refused, or a loop panicked.
 pub async fn run(config: Config) -> Result<(), Failure> {
     check_runnable(&config)?;
     let stop = CancellationToken::new();
@@ -81,6 +83,9 @@ async fn prepare(config: &Config, readiness: &Readiness) -> Result<SdkConfig, Fa
 }
 
 /// Returns the configuration of AWS's SDK, which may ask this machine's metadata.
+///
+/// # Errors
+/// When the machine's metadata do not answer, or the settings are refused.
 pub async fn aws() -> anyhow::Result<SdkConfig> {
     let limit = service::aws::OPERATION;
     timeout(limit, service::aws::config()).await.unwrap_or_else(|_| {
@@ -89,6 +94,9 @@ pub async fn aws() -> anyhow::Result<SdkConfig> {
 }
 
 /// Does one tick of every pool; returns a line for each.
+///
+/// # Errors
+/// When a pool lacks what it needs to run, the database cannot be used, or a tick failed.
 pub async fn once(config: Config) -> Result<String, Failure> {
     check_runnable(&config)?;
     let Some(database) = &config.database else {
@@ -165,7 +173,7 @@ impl Shared {
 
     fn parts(&self, pool: Pool, aws: &SdkConfig) -> Result<Parts<AnyPool, SqsQueues>, ConfigError> {
         Ok(Parts {
-            queue: SqsQueues::new(aws, pool.queue_urls.clone(), pool.limits()),
+            queue: SqsQueues::new(aws, pool.queue_urls.clone(), pool.timeouts()),
             workers: AnyPool::open(&pool, aws)?,
             pool,
             store: self.store.clone(),

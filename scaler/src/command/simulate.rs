@@ -1,17 +1,20 @@
 //! `scaler simulate`: the real decision against a simulated world, as a table and a chart.
 
-use std::fmt::Write as _;
-
-use anyhow::Context;
-
 use super::Failure;
-use crate::cli::Simulate;
-use crate::config::Pool;
-use crate::policy::Policy;
-use crate::sim::optimum::optimum;
-use crate::sim::rules::Kind;
-use crate::sim::workload::{Load, Workload, built_in};
-use crate::sim::{Outcome, bars, chart, run, table, trace};
+use crate::{
+    cli::Simulate,
+    config::Pool,
+    policy::Policy,
+    sim::{
+        Outcome, bars, chart,
+        optimum::optimum,
+        rules::Kind,
+        run, table, trace,
+        workload::{Load, Workload, built_in},
+    },
+};
+use anyhow::Context;
+use std::fmt::Write as _;
 
 /// What is printed, and whether every bar was cleared.
 pub struct Report {
@@ -22,6 +25,9 @@ pub struct Report {
 }
 
 /// Runs what was asked for; a pool of the configuration gives its own limits and promise.
+///
+/// # Errors
+/// When an argument names nothing that is known, or a file cannot be read or written.
 pub fn simulate(args: &Simulate, pool: Option<&Pool>) -> Result<Report, Failure> {
     if args.bars {
         let rows = bars::all(args.seed..args.seed.saturating_add(bars::SEEDS));

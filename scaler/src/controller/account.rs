@@ -1,12 +1,9 @@
 //! What happened between two ticks, from counters that only grow.
 
-use std::collections::BTreeMap;
-
+use crate::{observation::Completion, store::Heartbeat};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use crate::observation::Completion;
-use crate::store::Heartbeat;
+use std::collections::BTreeMap;
 
 /// Messages after which the mean of objects per message is believed.
 const FEWEST_MESSAGES: f64 = 50.0;

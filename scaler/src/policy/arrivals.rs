@@ -1,12 +1,10 @@
 //! How many objects arrive per second, as the median of short bins.
 
-use std::collections::VecDeque;
-
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-
 use super::elapsed_secs;
 use crate::observation::Completion;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 
 /// Length of one bin. Longer: a new level is seen later; shorter: the counters' noise fills it.
 const BIN_SECS: f64 = 20.0;
@@ -102,8 +100,7 @@ fn bin_of(time: DateTime<Utc>) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::at;
-    use super::*;
+    use super::{super::tests::at, *};
 
     fn done(n: usize, secs: f64) -> Vec<Completion> {
         vec![Completion { ended_at: at(secs), duration_secs: 1.0, ok: true }; n]

@@ -43,7 +43,7 @@ pub struct Demand {
 
 /// What the demand is computed from, besides the counters.
 #[derive(Clone, Copy, Debug)]
-pub struct Means {
+pub struct Basis {
     /// Workers that are or will be capacity.
     pub live: u32,
     /// Objects at once in one worker.
@@ -61,9 +61,9 @@ pub struct Means {
 }
 
 /// Returns the workers wanted for what the counters show.
-pub fn demand(target: &Target, depth: &QueueDepth, means: &Means) -> Demand {
+pub fn demand(target: &Target, depth: &QueueDepth, basis: &Basis) -> Demand {
     match *target {
-        Target::Deadline { drain_within_secs } => deadline(drain_within_secs, depth, means),
+        Target::Deadline { drain_within_secs } => deadline(drain_within_secs, depth, basis),
         Target::Backlog { messages_per_worker } => {
             let workers = backlog(depth).div_ceil(messages_per_worker.max(1));
             Demand { workers: u32::try_from(workers).unwrap_or(u32::MAX), ..Demand::default() }
@@ -71,23 +71,23 @@ pub fn demand(target: &Target, depth: &QueueDepth, means: &Means) -> Demand {
     }
 }
 
-/// Returns the messages that are, or will soon be, somebody's work.
+/// Returns the messages that are, or will soon be, work for a worker.
 pub fn backlog(depth: &QueueDepth) -> u64 {
     depth.visible.saturating_add(depth.in_flight).saturating_add(depth.delayed_due.unwrap_or(0))
 }
 
-fn deadline(promised_secs: f64, depth: &QueueDepth, means: &Means) -> Demand {
+fn deadline(promised_secs: f64, depth: &QueueDepth, basis: &Basis) -> Demand {
     let age = depth.oldest_age_secs.filter(|_| depth.oldest_receive_count.is_none_or(|n| n <= COUNTED_RECEIVES));
-    let age_secs = age.unwrap_or(0.0).max(means.waited_secs);
+    let age_secs = age.unwrap_or(0.0).max(basis.waited_secs);
     let slack = (PLANNED_SHARE * promised_secs - age_secs).max(LEAST_SHARE * promised_secs);
-    let slack_new = (slack - means.start_up_secs).max(LEAST_SHARE_NEW * promised_secs);
+    let slack_new = (slack - basis.start_up_secs).max(LEAST_SHARE_NEW * promised_secs);
 
-    let job = means.job_secs;
-    let waiting = (depth.visible as f64 + depth.delayed_due.unwrap_or(0) as f64) * means.objects_per_message
-        + depth.in_flight as f64 * means.objects_per_message / 2.0;
-    let work = (waiting + means.arrivals_per_sec * slack) * job;
+    let job = basis.job_secs;
+    let waiting = (depth.visible as f64 + depth.delayed_due.unwrap_or(0) as f64) * basis.objects_per_message
+        + depth.in_flight as f64 * basis.objects_per_message / 2.0;
+    let work = (waiting + basis.arrivals_per_sec * slack) * job;
 
-    let slots = f64::from(means.live) * f64::from(means.slots_per_worker);
+    let slots = f64::from(basis.live) * f64::from(basis.slots_per_worker);
     let one_has = usable_secs(slack, job, promised_secs);
     let one_new_has = usable_secs(slack_new, job, promised_secs);
     let for_work = if work > slots * one_has {
@@ -95,17 +95,17 @@ fn deadline(promised_secs: f64, depth: &QueueDepth, means: &Means) -> Demand {
     } else {
         (work / one_has).ceil()
     };
-    let for_arrivals = arrival_floor(means.arrivals_per_sec * job, slots);
+    let for_arrivals = arrival_floor(basis.arrivals_per_sec * job, slots);
 
     // Never more workers than there is work. A pool that is there already keeps its
     // headroom, though: under steady arrivals the work in sight is just what is in hand.
-    let jobs = (backlog(depth) as f64 * means.objects_per_message).ceil();
+    let jobs = (backlog(depth) as f64 * basis.objects_per_message).ceil();
     let kept = for_arrivals.min(slots).min((jobs / UTILISATION).ceil());
     let wanted = for_work.max(for_arrivals).min(jobs).max(kept);
     Demand {
         // `as` saturates.
-        workers: (wanted / f64::from(means.slots_per_worker)).ceil() as u32,
-        age_secs: age.or((means.waited_secs > 0.0).then_some(means.waited_secs)),
+        workers: (wanted / f64::from(basis.slots_per_worker)).ceil() as u32,
+        age_secs: age.or((basis.waited_secs > 0.0).then_some(basis.waited_secs)),
         slack_secs: Some(slack),
         work_secs: Some(work),
         by_arrivals: for_arrivals > for_work,
@@ -137,8 +137,8 @@ mod tests {
 
     const L: f64 = 900.0;
 
-    fn means(live: u32) -> Means {
-        Means {
+    fn basis(live: u32) -> Basis {
+        Basis {
             live,
             slots_per_worker: 1,
             job_secs: 1.0,
@@ -153,81 +153,81 @@ mod tests {
         QueueDepth { visible, in_flight, delayed_due: Some(0), ..QueueDepth::default() }
     }
 
-    fn workers(depth: &QueueDepth, means: &Means) -> u32 {
-        demand(&Target::Deadline { drain_within_secs: L }, depth, means).workers
+    fn workers(depth: &QueueDepth, basis: &Basis) -> u32 {
+        demand(&Target::Deadline { drain_within_secs: L }, depth, basis).workers
     }
 
     #[test]
     fn burst_is_spread_over_the_slack() {
         // 0.7 · 900 - 45 = 585 s for a new worker, 630 s for one that is there.
-        assert_eq!(workers(&depth(5850, 0), &means(0)), 10);
-        assert_eq!(workers(&depth(6300, 0), &means(10)), 10);
-        assert_eq!(workers(&depth(6301, 0), &means(10)), 11);
+        assert_eq!(workers(&depth(5850, 0), &basis(0)), 10);
+        assert_eq!(workers(&depth(6300, 0), &basis(10)), 10);
+        assert_eq!(workers(&depth(6301, 0), &basis(10)), 11);
     }
 
     #[test]
     fn late_message_shortens_the_slack_to_a_tenth_at_most() {
         let late = QueueDepth { oldest_age_secs: Some(540.0), ..depth(900, 0) };
-        assert_eq!(workers(&late, &means(10)), 10);
+        assert_eq!(workers(&late, &basis(10)), 10);
         let very_late = QueueDepth { oldest_age_secs: Some(5000.0), ..depth(900, 0) };
-        assert_eq!(workers(&very_late, &means(10)), 10);
+        assert_eq!(workers(&very_late, &basis(10)), 10);
     }
 
     #[test]
     fn retried_message_does_not_count_for_age() {
         let retried = QueueDepth { oldest_age_secs: Some(10800.0), oldest_receive_count: Some(20), ..depth(900, 0) };
-        assert_eq!(workers(&retried, &means(2)), 2);
+        assert_eq!(workers(&retried, &basis(2)), 2);
         let first = QueueDepth { oldest_receive_count: Some(1), ..retried };
-        assert!(workers(&first, &means(2)) > 2);
+        assert!(workers(&first, &basis(2)) > 2);
     }
 
     #[test]
     fn steady_arrivals_keep_their_floor() {
-        let steady = Means { arrivals_per_sec: 20.0, ..means(0) };
-        assert_eq!(workers(&depth(100, 20), &Means { live: 20, ..steady }), 24);
+        let steady = Basis { arrivals_per_sec: 20.0, ..basis(0) };
+        assert_eq!(workers(&depth(100, 20), &Basis { live: 20, ..steady }), 24);
         // 22 are 91 % busy: enough to be left alone.
-        assert_eq!(workers(&depth(100, 20), &Means { live: 22, ..steady }), 22);
-        assert_eq!(workers(&depth(100, 20), &Means { live: 40, ..steady }), 24);
+        assert_eq!(workers(&depth(100, 20), &Basis { live: 22, ..steady }), 22);
+        assert_eq!(workers(&depth(100, 20), &Basis { live: 40, ..steady }), 24);
     }
 
     #[test]
     fn never_more_workers_than_work() {
-        assert_eq!(workers(&depth(3, 1), &Means { job_secs: 600.0, ..means(1) }), 4);
+        assert_eq!(workers(&depth(3, 1), &Basis { job_secs: 600.0, ..basis(1) }), 4);
     }
 
     #[test]
     fn pool_keeps_its_headroom_over_what_is_in_hand() {
-        let steady = Means { arrivals_per_sec: 20.0, live: 24, ..means(0) };
+        let steady = Basis { arrivals_per_sec: 20.0, live: 24, ..basis(0) };
         assert_eq!(workers(&depth(0, 20), &steady), 24);
         assert_eq!(workers(&depth(0, 0), &steady), 0);
-        assert_eq!(workers(&depth(0, 20), &Means { live: 2, ..steady }), 20);
+        assert_eq!(workers(&depth(0, 20), &Basis { live: 2, ..steady }), 20);
     }
 
     #[test]
     fn slots_divide_the_workers() {
-        let four = Means { slots_per_worker: 4, ..means(0) };
+        let four = Basis { slots_per_worker: 4, ..basis(0) };
         assert_eq!(workers(&depth(5850, 0), &four), 3);
     }
 
     #[test]
     fn messages_with_many_objects_weigh_more() {
-        let many = Means { objects_per_message: 3.0, ..means(0) };
+        let many = Basis { objects_per_message: 3.0, ..basis(0) };
         assert_eq!(workers(&depth(5850, 0), &many), 30);
     }
 
     #[test]
     fn long_jobs_are_counted_whole() {
         // A job of half the promise: one slot finishes one, not 1.4 of them.
-        assert_eq!(workers(&depth(14, 0), &Means { job_secs: 450.0, ..means(0) }), 14);
+        assert_eq!(workers(&depth(14, 0), &Basis { job_secs: 450.0, ..basis(0) }), 14);
         // Ten jobs of a fifth of the promise may overhang into the margin.
-        assert_eq!(workers(&depth(9, 0), &Means { job_secs: 180.0, ..means(0) }), 3);
+        assert_eq!(workers(&depth(9, 0), &Basis { job_secs: 180.0, ..basis(0) }), 3);
     }
 
     #[test]
     fn backlog_policy_divides() {
         let b = |messages_per_worker| Target::Backlog { messages_per_worker };
-        assert_eq!(demand(&b(10), &depth(20, 10), &means(3)).workers, 3);
-        assert_eq!(demand(&b(5), &depth(10, 10), &means(3)).workers, 4);
-        assert_eq!(demand(&b(1), &depth(u64::MAX, u64::MAX), &means(3)).workers, u32::MAX);
+        assert_eq!(demand(&b(10), &depth(20, 10), &basis(3)).workers, 3);
+        assert_eq!(demand(&b(5), &depth(10, 10), &basis(3)).workers, 4);
+        assert_eq!(demand(&b(1), &depth(u64::MAX, u64::MAX), &basis(3)).workers, u32::MAX);
     }
 }

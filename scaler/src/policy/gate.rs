@@ -1,10 +1,12 @@
 //! The growth gate: a pool jumps to sizes it has proven and feels its way beyond them.
 
+use super::{elapsed_secs, words};
+use crate::{
+    decision::{Bound, Guard, Reason},
+    observation::PoolSize,
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use super::elapsed_secs;
-use crate::observation::PoolSize;
 
 /// The sizes a pool has proven, and the step it is trying now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -40,7 +42,7 @@ impl GrowthGate {
     }
 
     /// Returns the largest size the pool may have now, for one that wants `want`.
-    pub fn limit(&mut self, want: u32, pool: &PoolSize, initial: u32, settle_secs: f64, now: DateTime<Utc>) -> u32 {
+    fn limit(&mut self, want: u32, pool: &PoolSize, initial: u32, settle_secs: f64, now: DateTime<Utc>) -> u32 {
         let proven = self.proven(initial);
         if want <= proven {
             if pool.live() <= proven {
@@ -63,16 +65,23 @@ impl GrowthGate {
         size
     }
 
+    /// Returns what the pool may grow to now.
+    pub fn bound(&mut self, want: u32, pool: &PoolSize, initial: u32, settle_secs: f64, now: DateTime<Utc>) -> Bound {
+        let size = self.limit(want, pool, initial, settle_secs, now);
+        let (proven, next) = (self.proven(initial), words::secs(self.next_step_secs(settle_secs, now)));
+        let why = format!("beyond the proven {proven} the pool at most doubles, next in {next}");
+        Bound::at_most(size, Guard::GrowthGate, Reason::GrowthGate, why)
+    }
+
     /// Returns in how many seconds the next step may be taken.
-    pub fn next_step_secs(&self, settle_secs: f64, now: DateTime<Utc>) -> f64 {
+    fn next_step_secs(&self, settle_secs: f64, now: DateTime<Utc>) -> f64 {
         self.step.map_or(settle_secs, |(_, since)| (settle_secs - elapsed_secs(since, now)).max(0.0))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::at;
-    use super::*;
+    use super::{super::tests::at, *};
 
     fn busy(n: u32) -> PoolSize {
         PoolSize { busy: n, ..PoolSize::default() }

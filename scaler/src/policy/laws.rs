@@ -1,12 +1,13 @@
 //! What holds for every observation, as property tests.
 
+use super::{
+    tests::{at, blind},
+    *,
+};
+use crate::observation::{Completion, PoolSize, QueueDepth, Sink};
 use proptest::prelude::*;
 
-use super::tests::{at, blind};
-use super::*;
-use crate::observation::{Completion, PoolSize, QueueDepth, Sink};
-
-fn policies() -> impl Strategy<Value = Policy> {
+pub(super) fn policies() -> impl Strategy<Value = Policy> {
     let target = prop_oneof![
         (10.0..7200.0_f64).prop_map(|drain_within_secs| Target::Deadline { drain_within_secs }),
         (1..1000_u64).prop_map(|messages_per_worker| Target::Backlog { messages_per_worker }),
@@ -61,7 +62,7 @@ fn observations() -> impl Strategy<Value = Observation> {
 }
 
 /// A past of up to forty observations, a few seconds to minutes apart.
-fn histories() -> impl Strategy<Value = Vec<(f64, Observation)>> {
+pub(super) fn histories() -> impl Strategy<Value = Vec<(f64, Observation)>> {
     prop::collection::vec((1.0..200.0_f64, observations()), 1..40)
 }
 

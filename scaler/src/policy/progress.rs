@@ -1,9 +1,9 @@
 //! Noticing a pool that receives and receives and gets nothing done.
 
+use super::elapsed_secs;
+use crate::decision::{Bound, Guard, Reason};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use super::elapsed_secs;
 
 /// Job times without a completion after which a pool that receives is stuck.
 const STUCK_JOBS: f64 = 3.0;
@@ -11,7 +11,7 @@ const STUCK_JOBS: f64 = 3.0;
 /// At least so long, since a tick sees nothing shorter.
 const STUCK_SECS: f64 = 30.0;
 
-/// As long as the job time is only a guess and every message received may still be in somebody's hands.
+/// As long as the job time is only a guess and every message received may still be in a worker's hands.
 const STUCK_GUESSED_SECS: f64 = 300.0;
 
 /// Fewer receives say nothing.
@@ -51,10 +51,17 @@ pub struct Stuck {
     pub why: String,
 }
 
-/// What a tick adds to the account of progress.
+impl Stuck {
+    /// Returns that a stuck pool is no larger than this.
+    pub fn bound(&self, size: u32) -> Bound {
+        Bound::at_most(size, Guard::NoProgress, Reason::NoProgress, &self.why)
+    }
+}
+
+/// What was received and finished since the tick before.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Tick {
-    /// Objects finished; `None` when nobody could tell.
+pub struct Activity {
+    /// Objects finished; `None` when that is not known.
     pub finished: Option<usize>,
     /// Messages received.
     pub receives: Option<u64>,
@@ -70,13 +77,13 @@ pub struct Tick {
 
 impl Progress {
     /// Takes in a tick and says whether the pool is stuck.
-    pub fn absorb(&mut self, tick: &Tick, now: DateTime<Utc>) -> Option<Stuck> {
-        let (Some(finished), Some(receives)) = (tick.finished, tick.receives) else {
+    pub fn absorb(&mut self, activity: &Activity, now: DateTime<Utc>) -> Option<Stuck> {
+        let (Some(finished), Some(receives)) = (activity.finished, activity.receives) else {
             // Without a ledger nothing is known, and nothing is held against the pool.
             *self = Self::default();
             return None;
         };
-        self.count(finished, receives, tick.redeliveries.unwrap_or(0), now);
+        self.count(finished, receives, activity.redeliveries.unwrap_or(0), now);
         if finished > 0 {
             self.since = None;
             self.receives_since = 0;
@@ -84,21 +91,21 @@ impl Progress {
             self.since.get_or_insert(now);
             self.receives_since = self.receives_since.saturating_add(receives);
         }
-        let Some(why) = self.why(tick, now) else {
+        let Some(why) = self.why(activity, now) else {
             self.stuck_since = None;
             return None;
         };
         let stuck_since = *self.stuck_since.get_or_insert(now);
-        let hold_secs = HOLD_SECS.max(STUCK_JOBS * tick.job_secs);
+        let hold_secs = HOLD_SECS.max(STUCK_JOBS * activity.job_secs);
         Some(Stuck { probe: (elapsed_secs(stuck_since, now) >= hold_secs).then_some(PROBE), why })
     }
 
-    fn why(&self, tick: &Tick, now: DateTime<Utc>) -> Option<String> {
+    fn why(&self, activity: &Activity, now: DateTime<Utc>) -> Option<String> {
         if let Some(since) = self.since {
             let waited = elapsed_secs(since, now);
-            let all_may_be_in_hand = self.receives_since <= tick.slots;
-            let patience = if !tick.job_measured && all_may_be_in_hand { STUCK_GUESSED_SECS } else { STUCK_SECS };
-            if self.receives_since as f64 >= FEWEST_RECEIVES && waited >= patience.max(STUCK_JOBS * tick.job_secs) {
+            let all_may_be_in_hand = self.receives_since <= activity.slots;
+            let patience = if !activity.job_measured && all_may_be_in_hand { STUCK_GUESSED_SECS } else { STUCK_SECS };
+            if self.receives_since as f64 >= FEWEST_RECEIVES && waited >= patience.max(STUCK_JOBS * activity.job_secs) {
                 return Some(format!(
                     "{} messages were received in {waited:.0} s and none was finished",
                     self.receives_since
@@ -134,11 +141,10 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::at;
-    use super::*;
+    use super::{super::tests::at, *};
 
-    fn tick(finished: usize, receives: u64) -> Tick {
-        Tick {
+    fn tick(finished: usize, receives: u64) -> Activity {
+        Activity {
             finished: Some(finished),
             receives: Some(receives),
             redeliveries: None,
@@ -149,7 +155,7 @@ mod tests {
     }
 
     /// Returns when the pool is first found stuck, and when it is first to shrink.
-    fn run(ticks: u32, of: impl Fn(u32) -> Tick) -> (Option<u32>, Option<u32>) {
+    fn run(ticks: u32, of: impl Fn(u32) -> Activity) -> (Option<u32>, Option<u32>) {
         let mut progress = Progress::default();
         let (mut stuck, mut probe) = (None, None);
         for n in 0..ticks {
@@ -175,28 +181,28 @@ mod tests {
 
     #[test]
     fn long_jobs_get_three_of_their_own_times() {
-        let long = |_| Tick { job_secs: 100.0, ..tick(0, 4) };
+        let long = |_| Activity { job_secs: 100.0, ..tick(0, 4) };
         assert_eq!(run(60, long), (Some(300), None));
     }
 
     #[test]
     fn unmeasured_jobs_in_hand_are_given_time() {
-        let first = |n| Tick { job_measured: false, ..tick(0, if n == 0 { 10 } else { 0 }) };
+        let first = |n| Activity { job_measured: false, ..tick(0, if n == 0 { 10 } else { 0 }) };
         assert_eq!(run(40, first).0, Some(300));
-        let looping = |_| Tick { job_measured: false, ..tick(0, 10) };
+        let looping = |_| Activity { job_measured: false, ..tick(0, 10) };
         assert_eq!(run(40, looping).0, Some(30));
     }
 
     #[test]
     fn retries_for_the_most_part_are_no_progress() {
-        let retrying = |_| Tick { redeliveries: Some(30), ..tick(3, 40) };
+        let retrying = |_| Activity { redeliveries: Some(30), ..tick(3, 40) };
         assert!(run(20, retrying).0.is_some());
-        let recovering = |_| Tick { redeliveries: Some(30), ..tick(40, 40) };
+        let recovering = |_| Activity { redeliveries: Some(30), ..tick(40, 40) };
         assert_eq!(run(20, recovering), (None, None));
     }
 
     #[test]
     fn without_a_ledger_nothing_is_held_against_the_pool() {
-        assert_eq!(run(60, |_| Tick { finished: None, ..tick(0, 40) }), (None, None));
+        assert_eq!(run(60, |_| Activity { finished: None, ..tick(0, 40) }), (None, None));
     }
 }

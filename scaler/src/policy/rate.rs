@@ -1,9 +1,8 @@
 //! How long an object takes in a slot, and a worker to start: measured means that begin at a configured guess.
 
+use super::elapsed_secs;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use super::elapsed_secs;
 
 /// Jobs the configured guess is worth.
 /// Larger: a wrong guess is believed longer; smaller: the first short jobs of a mixture mislead.
@@ -95,8 +94,7 @@ impl StartUp {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::at;
-    use super::*;
+    use super::{super::tests::at, *};
 
     #[test]
     fn guess_gives_way_to_measurements() {

@@ -6,11 +6,13 @@
 //! objects that become larger (which also lower the throughput, at one size) are
 //! not mistaken for a tired database.
 
+use super::{elapsed_secs, words};
+use crate::{
+    decision::{Bound, Guard, Reason},
+    observation::{Observation, PoolSize, Sink},
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use super::elapsed_secs;
-use crate::observation::{Observation, Sink};
 
 /// Share of the expected gain below which a growth was in vain.
 const LEAST_GAIN: f64 = 0.15;
@@ -143,9 +145,34 @@ impl SinkState {
         }
     }
 
-    /// Returns the largest size worth growing to, and why; `None` when nothing is known against growth.
+    /// Returns the largest size worth growing to; `None` when nothing is known against growth.
     pub fn cap(&self) -> Option<u32> {
         self.cap
+    }
+
+    /// Returns the cap as a bound.
+    pub fn cap_bound(&self) -> Option<Bound> {
+        let cap = self.cap?;
+        let why = format!("more than {} did not make the database take more", words::workers(cap));
+        Some(Bound::at_most(cap, Guard::SinkCap, Reason::SinkCap, why))
+    }
+
+    /// Returns that an unhealthy sink lets no pool grow.
+    pub fn health_bound(&self, size: u32) -> Option<Bound> {
+        let why = "the database is not healthy";
+        self.is_unhealthy().then(|| Bound::at_most(size, Guard::SinkHealth, Reason::SinkCap, why))
+    }
+
+    /// Returns that no pool grows while a first observation speaks against the last growth.
+    pub fn doubt_bound(&self, size: u32, now: DateTime<Utc>) -> Option<Bound> {
+        let why = "whether the last growth made the database take more is not yet clear";
+        self.in_doubt(now).then(|| Bound::at_most(size, Guard::SinkDoubt, Reason::SinkCap, why))
+    }
+
+    /// Returns that no busy worker is drained in an outage.
+    pub fn outage_bound(&self, pool: &PoolSize) -> Option<Bound> {
+        let why = "the database takes nothing, and handing messages back would use up their receives";
+        (pool.busy > 0).then(|| Bound::at_least(pool.live(), Guard::SinkOutage, Reason::SinkCap, why))
     }
 
     /// Whether a first observation, not long ago, speaks against the last growth.
@@ -164,11 +191,18 @@ impl SinkState {
         self.is_unhealthy() && silence > (3.0 * job_secs).max(60.0)
     }
 
+    /// Returns that workers an unhealthy sink cannot serve are drained, and lowers the cap to what it takes.
+    pub fn drain_bound(&mut self, live: u32, settle_secs: f64, now: DateTime<Utc>) -> Option<Bound> {
+        let size = self.drain_to(live, settle_secs, now)?;
+        let why = format!("the database is not healthy and takes no more than {} bring it", words::workers(size));
+        Some(Bound::at_most(size, Guard::SinkHealth, Reason::SinkCap, why))
+    }
+
     /// Lowers the cap to what an unhealthy sink takes, and returns the size to drain to now.
     ///
     /// At most a quarter of the pool goes in a settle window, and never more
     /// than leaves what the sink takes now at a healthy worker's rate.
-    pub fn drain_to(&mut self, live: u32, settle_secs: f64, now: DateTime<Utc>) -> Option<u32> {
+    fn drain_to(&mut self, live: u32, settle_secs: f64, now: DateTime<Utc>) -> Option<u32> {
         let since = self.unhealthy_since?;
         let best = self.best.filter(|best| *best > 0.0)?;
         if self.unhealthy_readings < AGREEING || elapsed_secs(since, now) < UNHEALTHY_SECS || self.recent_per_sec <= 0.0
@@ -285,14 +319,20 @@ impl SinkState {
                 self.unhealthy_since = None;
                 self.unhealthy_readings = 0;
             }
-            // Nobody could tell: what was last known stands.
+            // Not known: what was last known stands.
             None => {}
         }
     }
 }
 
-/// Returns how many workers the server's connections allow.
-pub fn connection_ceiling(sink: &Sink, reserve: u32, slots_per_worker: u32) -> Option<u32> {
+/// Returns how many workers the server's connections allow, for a pool that is not made smaller than `base` for them.
+pub fn connection_bound(sink: &Sink, reserve: u32, slots_per_worker: u32, base: u32) -> Option<Bound> {
+    let size = connection_ceiling(sink, reserve, slots_per_worker)?.max(base);
+    let why = format!("the database's connections are enough for {}", words::workers(size));
+    Some(Bound::at_most(size, Guard::Connections, Reason::SinkCap, why))
+}
+
+fn connection_ceiling(sink: &Sink, reserve: u32, slots_per_worker: u32) -> Option<u32> {
     let max_connections = sink.max_connections?;
     let each = sink.connections_per_worker.unwrap_or(slots_per_worker.saturating_add(2)).max(1);
     Some((max_connections.saturating_sub(reserve) / each).max(1))
@@ -300,8 +340,10 @@ pub fn connection_ceiling(sink: &Sink, reserve: u32, slots_per_worker: u32) -> O
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{at, blind};
-    use super::*;
+    use super::{
+        super::tests::{at, blind},
+        *,
+    };
     use crate::observation::{Completion, PoolSize, QueueDepth};
 
     fn seen(n: u32, starting: u32, done: usize, secs: f64) -> Observation {

@@ -1,10 +1,9 @@
 //! What to do while the counters cannot be read: hold, and after a while trust the workers alone.
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-
 use super::elapsed_secs;
 use crate::observation::Observation;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 /// A gap this short is only held through.
 const HOLD_SECS: f64 = 30.0;
@@ -15,7 +14,7 @@ const HOLD_SECS: f64 = 30.0;
 pub struct Stale {
     /// The last good reading, or the first look at the pool.
     read_at: Option<DateTime<Utc>>,
-    /// The size the pool was last told to grow to, and when.
+    /// The size last grown to, and when.
     grown: Option<(u32, DateTime<Utc>)>,
 }
 
@@ -57,8 +56,10 @@ impl Stale {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{at, blind};
-    use super::*;
+    use super::{
+        super::tests::{at, blind},
+        *,
+    };
     use crate::observation::PoolSize;
 
     fn busy(n: u32, polls: u32) -> Observation {

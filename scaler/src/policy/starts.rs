@@ -1,9 +1,12 @@
 //! Backing off when workers are started and never come up.
 
+use super::{elapsed_secs, words};
+use crate::{
+    decision::{Bound, Guard, Reason},
+    observation::PoolSize,
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use super::elapsed_secs;
 
 /// Failed starts in a row that are taken for bad luck.
 const TOLERATED: u32 = 3;
@@ -22,14 +25,25 @@ pub struct Starts {
 }
 
 impl Starts {
-    /// Returns how many workers may be added, when starts in a row have failed, and for how long that stands.
-    pub fn allowance(&mut self, failed_in_a_row: u32, starting: u32, now: DateTime<Utc>) -> Option<(u32, f64)> {
+    /// Returns what the pool may grow to after so many failed starts in a row.
+    pub fn bound(&self, failed_in_a_row: u32, pool: &PoolSize, now: DateTime<Utc>) -> Option<Bound> {
+        let (more, secs) = self.allowance(failed_in_a_row, pool.starting, now)?;
+        let why = format!("{failed_in_a_row} starts in a row failed, so one is tried in {}", words::secs(secs));
+        Some(Bound::at_most(pool.live().saturating_add(more), Guard::FailedStarts, Reason::DeadWorker, why))
+    }
+
+    /// Takes note that a worker is started although starts keep failing.
+    pub fn tried(&mut self, now: DateTime<Utc>) {
+        self.tried_at = Some(now);
+    }
+
+    /// Returns how many workers may be added, and for how long that stands.
+    fn allowance(&self, failed_in_a_row: u32, starting: u32, now: DateTime<Utc>) -> Option<(u32, f64)> {
         let too_many = failed_in_a_row.checked_sub(TOLERATED + 1)?;
         let pause =
             (FIRST_PAUSE_SECS * 2.0_f64.powi(i32::try_from(too_many.min(16)).unwrap_or(16))).min(LONGEST_PAUSE_SECS);
         let since = self.tried_at.map_or(f64::INFINITY, |at| elapsed_secs(at, now));
         if starting == 0 && since >= pause {
-            self.tried_at = Some(now);
             return Some((1, pause));
         }
         Some((0, (pause - since).max(0.0)))
@@ -38,16 +52,17 @@ impl Starts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::at;
-    use super::*;
+    use super::{super::tests::at, *};
 
     #[test]
     fn failing_starts_are_tried_one_at_a_time_with_growing_pauses() {
         let mut starts = Starts::default();
         assert_eq!(starts.allowance(3, 0, at(0.0)), None);
         assert_eq!(starts.allowance(4, 0, at(0.0)), Some((1, 30.0)));
+        starts.tried(at(0.0));
         assert_eq!(starts.allowance(4, 0, at(10.0)), Some((0, 20.0)));
         assert_eq!(starts.allowance(5, 0, at(70.0)), Some((1, 60.0)));
+        starts.tried(at(70.0));
         assert_eq!(starts.allowance(30, 0, at(100.0)), Some((0, 570.0)));
     }
 }

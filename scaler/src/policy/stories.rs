@@ -1,16 +1,20 @@
 //! The situations a policy must get right, one test a row.
 
-use super::tests::{at, blind};
-use super::*;
-use crate::decision::Reason;
-use crate::observation::{Completion, PoolSize, QueueDepth, Sink};
+use super::{
+    tests::{at, blind},
+    *,
+};
+use crate::{
+    decision::Reason,
+    observation::{Completion, PoolSize, QueueDepth, Sink},
+};
 
 /// A policy in a situation: lines come in, decisions go out.
-struct Story {
-    policy: Policy,
-    state: State,
-    seen: Observation,
-    now: f64,
+pub(super) struct Story {
+    pub policy: Policy,
+    pub state: State,
+    pub seen: Observation,
+    pub now: f64,
 }
 
 impl Story {
@@ -38,41 +42,41 @@ impl Story {
         Self { policy, state: State::default(), seen, now: 0.0 }
     }
 
-    fn deadline(n: u32) -> Self {
+    pub fn deadline(n: u32) -> Self {
         Self::new(Target::Deadline { drain_within_secs: 900.0 }, n)
     }
 
-    fn backlog(messages_per_worker: u64, n: u32) -> Self {
+    pub fn backlog(messages_per_worker: u64, n: u32) -> Self {
         Self::new(Target::Backlog { messages_per_worker }, n)
     }
 
-    fn depth(mut self, visible: u64, in_flight: u64) -> Self {
+    pub fn depth(mut self, visible: u64, in_flight: u64) -> Self {
         self.queue(visible, in_flight);
         self
     }
 
-    fn queue(&mut self, visible: u64, in_flight: u64) {
+    pub fn queue(&mut self, visible: u64, in_flight: u64) {
         self.seen.queue = Ok(QueueDepth { visible, in_flight, delayed_due: Some(0), ..QueueDepth::default() });
     }
 
-    fn pool(mut self, starting: u32, idle: u32, busy: u32, draining: u32) -> Self {
+    pub fn pool(mut self, starting: u32, idle: u32, busy: u32, draining: u32) -> Self {
         self.seen.pool = PoolSize { starting, idle, busy, draining, dead: 0 };
         self
     }
 
-    fn tick(&mut self, secs: f64) -> Decision {
+    pub fn tick(&mut self, secs: f64) -> Decision {
         self.now += secs;
         let (decision, state) = decide(&self.policy, &self.seen, &self.state, at(self.now));
         self.state = state;
         decision
     }
 
-    fn done(&mut self, n: usize, duration_secs: f64) {
+    pub fn done(&mut self, n: usize, duration_secs: f64) {
         self.seen.completions = Some(vec![Completion { ended_at: at(self.now), duration_secs, ok: true }; n]);
     }
 
     /// Runs ten-second ticks and returns the last decision.
-    fn run(&mut self, secs: u32) -> Decision {
+    pub fn run(&mut self, secs: u32) -> Decision {
         let mut last = None;
         for _ in 0..secs.div_ceil(10) {
             last = Some(self.tick(10.0));
@@ -95,7 +99,7 @@ impl Story {
 }
 
 /// Checks a decision's number and reason.
-fn check(decision: &Decision, desired: u32, reason: Reason) {
+pub(super) fn check(decision: &Decision, desired: u32, reason: Reason) {
     assert_eq!((decision.desired, decision.reason), (desired, reason), "{}", decision.explain);
 }
 
@@ -317,8 +321,15 @@ fn never_zero_while_there_is_work() {
     assert!(story.follow(600).iter().all(|n| *n >= 1));
 }
 
-/// A pool of 20 whose growth from 10 brought nothing.
+/// A pool of 20 whose growth from 10 was found to have brought nothing.
 fn capped() -> Story {
+    let mut story = grown_in_vain();
+    story.run(60);
+    story
+}
+
+/// A pool that has just grown from 10 to 20 for nothing.
+pub(super) fn grown_in_vain() -> Story {
     let mut story = Story::backlog(50, 10).depth(2000, 10);
     story.policy.max = 20;
     story.done(94, 1.0);
@@ -328,7 +339,6 @@ fn capped() -> Story {
     story.seen.pool = PoolSize { busy: 20, ..PoolSize::default() };
     story.done(98, 2.0);
     story.policy.max = 1000;
-    story.run(60);
     story
 }
 

@@ -1,10 +1,12 @@
 //! Waking a pool that has no workers, without running after phantoms.
 
+use super::{Target, elapsed_secs, words};
+use crate::{
+    decision::{Bound, Guard, Reason},
+    observation::QueueDepth,
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use super::{Target, elapsed_secs};
-use crate::observation::QueueDepth;
 
 /// SQS shows ones and twos that are not there for about a minute; more than this is believed at once.
 const PHANTOM_MESSAGES: u64 = 2;
@@ -24,15 +26,36 @@ pub struct Wake {
     readings: u32,
 }
 
-/// Whether an empty pool should have a worker.
+/// What an empty pool sees, and whether that is worth a worker.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Call {
+pub enum Sighting {
     /// Nothing is visible.
     Nothing,
     /// Something is, but it may be a phantom; believed when it is still there in so many seconds.
     Unconfirmed { wait_secs: f64 },
     /// There is work.
     Work,
+}
+
+impl Sighting {
+    /// Returns what keeps an empty pool empty.
+    pub fn bound(&self, depth: &QueueDepth) -> Option<Bound> {
+        let (reason, why) = match self {
+            Self::Work => return None,
+            Self::Nothing if depth.in_flight > 0 => {
+                let in_flight = depth.in_flight;
+                let why = format!("no message is visible and the {in_flight} in flight cannot be received yet");
+                (Reason::Steady, why)
+            }
+            Self::Nothing => (Reason::Steady, "no message is visible".to_owned()),
+            Self::Unconfirmed { wait_secs } => {
+                let (visible, wait) = (words::count(depth.visible, "message"), words::secs(*wait_secs));
+                let why = format!("{visible} visible may be a phantom and must still be there in {wait}");
+                (Reason::WakeUnconfirmed, why)
+            }
+        };
+        Some(Bound::at_most(0, Guard::Wake, reason, why))
+    }
 }
 
 impl Wake {
@@ -52,21 +75,21 @@ impl Wake {
     }
 
     /// Returns whether an empty pool should wake for what it sees.
-    pub fn call(&self, target: &Target, depth: &QueueDepth, start_up_secs: f64, now: DateTime<Utc>) -> Call {
+    pub fn sighting(&self, target: &Target, depth: &QueueDepth, start_up_secs: f64, now: DateTime<Utc>) -> Sighting {
         if depth.visible == 0 {
-            return Call::Nothing;
+            return Sighting::Nothing;
         }
         let confirm_secs = confirm_secs(target, start_up_secs);
         if depth.visible > PHANTOM_MESSAGES || confirm_secs <= 0.0 {
-            return Call::Work;
+            return Sighting::Work;
         }
         // Only a message that exists has an age, so a second reading is enough to believe it.
         let aged = depth.oldest_age_secs.is_some_and(|age| age > 0.0);
         let wait_secs = confirm_secs - self.waited_secs(now);
         if self.readings >= 2 && (aged || wait_secs <= 0.0) {
-            return Call::Work;
+            return Sighting::Work;
         }
-        Call::Unconfirmed { wait_secs: wait_secs.max(0.0) }
+        Sighting::Unconfirmed { wait_secs: wait_secs.max(0.0) }
     }
 }
 
@@ -82,8 +105,7 @@ fn confirm_secs(target: &Target, start_up_secs: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::at;
-    use super::*;
+    use super::{super::tests::at, *};
 
     const L15: Target = Target::Deadline { drain_within_secs: 900.0 };
 
@@ -97,7 +119,7 @@ mod tests {
             .iter()
             .map(|(secs, depth)| {
                 wake.absorb(depth, 0, false, at(*secs));
-                wake.call(&target, depth, 45.0, at(*secs)) == Call::Work
+                wake.sighting(&target, depth, 45.0, at(*secs)) == Sighting::Work
             })
             .collect()
     }

@@ -1,14 +1,16 @@
 //! The shrink window: a pool gives up workers only when none of its recent readings wanted them.
 
-use std::collections::VecDeque;
-
+use super::{elapsed_secs, words};
+use crate::decision::{Bound, Guard, Reason};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use super::elapsed_secs;
+use std::collections::VecDeque;
 
 /// How long a want is remembered. Longer: idle workers are paid for; shorter: the pool flaps with the counters.
-pub const WINDOW_SECS: f64 = 120.0;
+const WINDOW_SECS: f64 = 120.0;
+
+/// Above this many workers, a shrink by less than a tenth is not worth the trouble.
+const DEAD_BAND_ABOVE: u32 = 10;
 
 /// What was wanted in the last `WINDOW_SECS`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,8 +44,33 @@ impl WantWindow {
     }
 
     /// Returns for how many seconds there have been readings, at most the window's length.
-    pub fn covered_secs(&self, now: DateTime<Utc>) -> f64 {
+    fn covered_secs(&self, now: DateTime<Utc>) -> f64 {
         self.covered_since.map_or(0.0, |since| elapsed_secs(since, now).min(WINDOW_SECS))
+    }
+
+    /// Returns the largest want, in words.
+    pub fn said(&self, now: DateTime<Utc>) -> String {
+        format!("{} at most in the last {}", self.max(), words::secs(self.covered_secs(now)))
+    }
+
+    /// Returns what a pool may shrink to, each with the word that joins it to the need.
+    pub fn bounds(&self, live: u32, now: DateTime<Utc>) -> Vec<(&'static str, Bound)> {
+        let (max, covered) = (self.max(), self.covered_secs(now));
+        let at_least = |n, why| Bound::at_least(n, Guard::ShrinkWindow, Reason::ShrinkWindow, why);
+        if covered < WINDOW_SECS {
+            let why = format!("only the last {} have been seen", words::secs(covered));
+            return vec![("but", at_least(live, why))];
+        }
+        if max >= live {
+            let why = format!("{max} were wanted within the last {}", words::secs(covered));
+            return vec![("but", at_least(live, why))];
+        }
+        let mut bounds = vec![("and", at_least(max, self.said(now)))];
+        if live > DEAD_BAND_ABOVE && u64::from(max) * 10 > u64::from(live) * 9 {
+            let why = format!("{}, within a tenth", self.said(now));
+            bounds.push(("and", Bound::at_least(live, Guard::DeadBand, Reason::ShrinkWindow, why)));
+        }
+        bounds
     }
 
     fn forget(&mut self, now: DateTime<Utc>) {
@@ -55,8 +82,7 @@ impl WantWindow {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::at;
-    use super::*;
+    use super::{super::tests::at, *};
 
     #[test]
     fn largest_want_is_kept_for_the_window() {

@@ -1,12 +1,12 @@
 //! When the last worker may go.
 
+use super::{Policy, Target, elapsed_secs, wake::COUNTER_LAG_SECS};
+use crate::{
+    decision::Reason,
+    observation::{Observation, QueueDepth},
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use super::wake::COUNTER_LAG_SECS;
-use super::{Policy, Target, elapsed_secs};
-use crate::decision::Reason;
-use crate::observation::{Observation, QueueDepth};
 
 /// Empty long polls in a row that prove the queue empty: a long poll asks all of SQS's servers, a counter does not.
 const EMPTY_POLLS: u32 = 3;
@@ -122,10 +122,10 @@ impl Quiet {
     }
 }
 
-/// Whether the counters show nothing that is anybody's work.
+/// Whether the counters show nothing that is work for a worker.
 ///
 /// With no worker busy, one or two messages in flight are phantoms or a dead
-/// worker's, which nobody can receive before they become visible.
+/// worker's, which cannot be received before they become visible.
 pub fn looks_empty(seen: &Observation, depth: &QueueDepth) -> bool {
     depth.visible == 0
         && depth.delayed_due.unwrap_or(0) == 0

@@ -1,16 +1,16 @@
 //! The pool a configuration asks for: the one place that knows every kind.
 
-use aws_config::SdkConfig;
-
-use super::asg::AutoScalingGroup;
-use super::dry_run::DryRun;
 #[cfg(feature = "ecs")]
 use super::ecs::EcsService;
 #[cfg(feature = "kubernetes")]
 use super::kubernetes::KubernetesDeployment;
-use super::processes::{Processes, Settings};
-use super::{Abilities, Applied, Members, Plan, Remark, WorkerPool};
+use super::{
+    Abilities, Applied, Members, Plan, Remark, WorkerPool,
+    processes::{Processes, Settings},
+};
+use super::{asg::AutoScalingGroup, dry_run::DryRun};
 use crate::config::{ConfigError, Pool, WorkersKind};
+use aws_config::SdkConfig;
 
 /// A pool of any kind that is built in.
 pub enum AnyPool {
@@ -18,7 +18,7 @@ pub enum AnyPool {
     Asg(AutoScalingGroup),
     /// Child processes.
     Processes(Processes),
-    /// Nobody.
+    /// Only watched.
     DryRun(DryRun),
     /// Tasks of an ECS service.
     #[cfg(feature = "ecs")]
@@ -45,21 +45,24 @@ macro_rules! with {
 
 impl AnyPool {
     /// Prepares a pool's workers; nothing is called yet.
+    ///
+    /// # Errors
+    /// As [`Pool::check_runnable`].
     pub fn open(pool: &Pool, aws: &SdkConfig) -> Result<Self, ConfigError> {
-        let limits = pool.limits();
-        let aws = &limits.aws(aws, false);
+        let timeouts = pool.timeouts();
+        let aws = &timeouts.aws(aws, false);
         Ok(match pool.check_runnable()?.clone() {
             WorkersKind::Asg { group } => Self::Asg(AutoScalingGroup::new(aws, group)),
             WorkersKind::Processes { command, env, directory, log_directory } => {
                 let settings = Settings { command, env, directory, log_directory };
-                Self::Processes(Processes::new(settings, pool.mark(), limits.call()))
+                Self::Processes(Processes::new(settings, pool.mark(), timeouts.call()))
             }
             WorkersKind::DryRun {} => Self::DryRun(DryRun::default()),
             #[cfg(feature = "ecs")]
             WorkersKind::Ecs { cluster, service } => Self::Ecs(EcsService::new(aws, cluster, service)),
             #[cfg(feature = "kubernetes")]
             WorkersKind::Kubernetes { namespace, deployment } => {
-                Self::Kubernetes(KubernetesDeployment::new(namespace, deployment, limits.call()))
+                Self::Kubernetes(KubernetesDeployment::new(namespace, deployment, timeouts.call()))
             }
             #[cfg(not(feature = "ecs"))]
             kind @ WorkersKind::Ecs { .. } => return Err(pool.not_built_in(&kind)),

@@ -2,16 +2,12 @@
 //!
 //! Out by the desired capacity, in by ending chosen instances with the capacity
 //! lowered by the same call: capacity is never counted twice, and the group
-//! never chooses a victim, since it does not know who is busy.
+//! never chooses a victim, since it does not know which are busy.
 
+use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool, others::Others};
 use anyhow::Context;
-use aws_sdk_autoscaling::Client;
-use aws_sdk_autoscaling::config::Builder;
-use aws_sdk_autoscaling::types::LifecycleState;
+use aws_sdk_autoscaling::{Client, config::Builder, types::LifecycleState};
 use service::aws::SilenceIsFinal;
-
-use super::others::Others;
-use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool};
 
 /// A group.
 pub struct AutoScalingGroup {
@@ -107,7 +103,7 @@ impl WorkerPool for AutoScalingGroup {
         for instance in group.instances.unwrap_or_default() {
             let Some(id) = instance.instance_id else { continue };
             let Some(phase) = instance.lifecycle_state.as_ref().and_then(phase) else { continue };
-            present += i32::from(phase != Phase::Leaving);
+            present += i32::from(phase != Phase::Draining);
             members.push(Member {
                 key: Key::Instance(id.clone()),
                 id,
@@ -208,7 +204,7 @@ fn phase(state: &LifecycleState) -> Option<Phase> {
     match state.as_str() {
         "InService" => Some(Phase::Running),
         text if text.starts_with("Pending") => Some(Phase::Pending),
-        text if text.starts_with("Terminating") || text == "Detaching" => Some(Phase::Leaving),
+        text if text.starts_with("Terminating") || text == "Detaching" => Some(Phase::Draining),
         // Standby and warm instances, and those that are gone.
         _ => None,
     }
@@ -224,8 +220,8 @@ mod tests {
             ("Pending", Some(Phase::Pending)),
             ("Pending:Wait", Some(Phase::Pending)),
             ("InService", Some(Phase::Running)),
-            ("Terminating", Some(Phase::Leaving)),
-            ("Terminating:Proceed", Some(Phase::Leaving)),
+            ("Terminating", Some(Phase::Draining)),
+            ("Terminating:Proceed", Some(Phase::Draining)),
             ("Standby", None),
             ("Warmed:Stopped", None),
             ("Terminated", None),

@@ -1,18 +1,16 @@
 //! The census: a pool's members joined with their heartbeats.
 
+use super::{Key, Member, Members, Phase};
+use crate::{observation::PoolSize, store::Heartbeat};
 use chrono::{DateTime, Utc};
 
-use super::{Key, Member, Members, Phase};
-use crate::observation::PoolSize;
-use crate::store::Heartbeat;
-
-/// A worker that has said nothing for so long is not counted any more. Its heart beats every 5 s.
+/// A worker that has been silent for longer is not counted any more. Its heart beats every 5 s.
 const SILENT_SECS: f64 = 30.0;
 
-/// One that has said nothing for so long is ended and replaced.
+/// One that has been silent for longer is ended and replaced.
 const OVERDUE_SECS: f64 = 120.0;
 
-/// A member that never said anything is given up after so many start-up times, and after this long at the least.
+/// A member that never had a heartbeat is given up after so many start-up times, and not before this long.
 const START_UPS: f64 = 4.0;
 const SHORTEST_PATIENCE_SECS: f64 = 120.0;
 
@@ -23,13 +21,13 @@ pub enum Standing {
     Starting,
     /// Receiving, nothing in hand.
     Idle,
-    /// Importing, or doing nobody knows what.
+    /// Importing, or doing something unknown.
     Busy,
     /// Finishing.
-    Leaving,
-    /// Was heard of and is no more.
+    Draining,
+    /// Had a heartbeat and has none any more.
     Dead,
-    /// Was never heard of and should have been.
+    /// Never had a heartbeat and should have one.
     Lost,
 }
 
@@ -61,7 +59,7 @@ impl Entry {
     }
 }
 
-/// Everyone in a pool.
+/// All members of a pool.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Census {
     /// The members.
@@ -70,13 +68,13 @@ pub struct Census {
     pub requested: u32,
     /// Workers on the pool's queues that are not its members.
     pub strangers: PoolSize,
-    /// Consecutive empty long polls of the worker that has seen the fewest; `None` when nobody knows.
+    /// Consecutive empty long polls of the worker that has seen the fewest; `None` when that is not known.
     pub fewest_empty_polls: Option<u32>,
 }
 
 /// What the census needs besides the members.
 #[derive(Clone, Copy)]
-pub struct Means<'a> {
+pub struct Evidence<'a> {
     /// The heartbeats on the pool's queues; `None` when they cannot be read.
     pub heartbeats: Option<&'a [Heartbeat]>,
     /// For how long heartbeats could be read without a break.
@@ -93,22 +91,22 @@ pub struct Means<'a> {
 
 impl Census {
     /// Takes the census.
-    pub fn take(members: &Members, means: &Means<'_>) -> Self {
+    pub fn take(members: &Members, evidence: &Evidence<'_>) -> Self {
         let mut census = Self { requested: members.requested, ..Self::default() };
-        let mut unmatched: Vec<&Heartbeat> = means.heartbeats.unwrap_or_default().iter().collect();
+        let mut unmatched: Vec<&Heartbeat> = evidence.heartbeats.unwrap_or_default().iter().collect();
         let mut fewest: Option<u32> = None;
         let mut silent = Vec::new();
         for member in &members.members {
             let found = unmatched.iter().position(|heartbeat| is_of(heartbeat, &member.key));
             let heartbeat = found.map(|place| unmatched.swap_remove(place));
-            let standing = match (means.heartbeats, heartbeat) {
-                _ if matches!(member.phase, Phase::Leaving | Phase::Surplus) => Standing::Leaving,
-                (Some(_), Some(heartbeat)) => heard(heartbeat, means.readable_secs),
+            let standing = match (evidence.heartbeats, heartbeat) {
+                _ if matches!(member.phase, Phase::Draining | Phase::Surplus) => Standing::Draining,
+                (Some(_), Some(heartbeat)) => heard(heartbeat, evidence.readable_secs),
                 (Some(_), None) => {
                     silent.push(census.roll.len());
-                    unheard(member, means)
+                    without_heartbeat(member, evidence)
                 }
-                (None, _) => unknown(member, means),
+                (None, _) => unknown(member, evidence),
             };
             if let Some(heartbeat) = heartbeat
                 && matches!(standing, Standing::Idle | Standing::Busy)
@@ -124,7 +122,7 @@ impl Census {
                     Standing::Lost => true,
                     Standing::Dead => {
                         let silent_secs = heartbeat.map_or(0.0, |heartbeat| heartbeat.silent_secs);
-                        silent_secs.min(means.readable_secs) > OVERDUE_SECS
+                        silent_secs.min(evidence.readable_secs) > OVERDUE_SECS
                     }
                     _ => false,
                 },
@@ -137,7 +135,7 @@ impl Census {
         census.pair_nameless(&mut unmatched, silent, &mut fewest);
         for stranger in unmatched {
             fewest = Some(fewest.map_or(stranger.empty_polls, |polls| polls.min(stranger.empty_polls)));
-            count(&mut census.strangers, heard(stranger, means.readable_secs));
+            count(&mut census.strangers, heard(stranger, evidence.readable_secs));
         }
         census.fewest_empty_polls = fewest;
         census
@@ -153,13 +151,13 @@ impl Census {
         size
     }
 
-    /// Pairs members nobody was heard of with heartbeats that name no member.
+    /// Pairs members without a heartbeat with heartbeats that name no member.
     ///
     /// Workers that do not know their instance's id cannot be told apart: each
     /// is some member, and none of those may be ended by name.
     fn pair_nameless(&mut self, unmatched: &mut Vec<&Heartbeat>, silent: Vec<usize>, fewest: &mut Option<u32>) {
         for place in silent {
-            if self.roll[place].standing == Standing::Leaving {
+            if self.roll[place].standing == Standing::Draining {
                 continue;
             }
             let Some(found) = unmatched.iter().position(|heartbeat| heartbeat.instance_id.is_none()) else { return };
@@ -192,25 +190,26 @@ fn heard(heartbeat: &Heartbeat, readable_secs: f64) -> Standing {
     match heartbeat.state.as_str() {
         "starting" => Standing::Starting,
         "idle" => Standing::Idle,
-        "draining" => Standing::Leaving,
+        "draining" => Standing::Draining,
         _ => Standing::Busy,
     }
 }
 
-/// Judges a member nobody has heard of.
-fn unheard(member: &Member, means: &Means<'_>) -> Standing {
-    let waited = ((means.now - (means.since)(member)).num_milliseconds() as f64 / 1000.0).min(means.readable_secs);
-    let patience = (START_UPS * means.start_up_secs).max(SHORTEST_PATIENCE_SECS);
+/// Judges a member without a heartbeat.
+fn without_heartbeat(member: &Member, evidence: &Evidence<'_>) -> Standing {
+    let waited =
+        ((evidence.now - (evidence.since)(member)).num_milliseconds() as f64 / 1000.0).min(evidence.readable_secs);
+    let patience = (START_UPS * evidence.start_up_secs).max(SHORTEST_PATIENCE_SECS);
     if waited > patience { Standing::Lost } else { Standing::Starting }
 }
 
-/// Judges a member when nobody can be heard.
-fn unknown(member: &Member, means: &Means<'_>) -> Standing {
-    let waited = (means.now - (means.since)(member)).num_milliseconds() as f64 / 1000.0;
-    match (member.phase, means.in_flight) {
+/// Judges a member when heartbeats cannot be read.
+fn unknown(member: &Member, evidence: &Evidence<'_>) -> Standing {
+    let waited = (evidence.now - (evidence.since)(member)).num_milliseconds() as f64 / 1000.0;
+    match (member.phase, evidence.in_flight) {
         (Phase::Pending, _) => Standing::Starting,
-        _ if waited < means.start_up_secs => Standing::Starting,
-        // With nothing in flight nobody can be busy.
+        _ if waited < evidence.start_up_secs => Standing::Starting,
+        // With nothing in flight no worker can be busy.
         (_, Some(0)) => Standing::Idle,
         _ => Standing::Busy,
     }
@@ -221,7 +220,7 @@ fn count(size: &mut PoolSize, standing: Standing) {
         Standing::Starting => &mut size.starting,
         Standing::Idle => &mut size.idle,
         Standing::Busy => &mut size.busy,
-        Standing::Leaving => &mut size.draining,
+        Standing::Draining => &mut size.draining,
         Standing::Dead => &mut size.dead,
         // Neither capacity nor a worker that was; its replacement is a new start.
         Standing::Lost => return,
@@ -271,8 +270,9 @@ mod tests {
     ) -> (Vec<Standing>, Census) {
         let now = Utc::now();
         let since = move |_: &Member| now - chrono::Duration::seconds(waited);
-        let means = Means { heartbeats, readable_secs, in_flight: Some(3), start_up_secs: 45.0, since: &since, now };
-        let census = Census::take(&Members { members, ..Members::default() }, &means);
+        let evidence =
+            Evidence { heartbeats, readable_secs, in_flight: Some(3), start_up_secs: 45.0, since: &since, now };
+        let census = Census::take(&Members { members, ..Members::default() }, &evidence);
         (census.roll.iter().map(|entry| entry.standing).collect(), census)
     }
 
@@ -287,7 +287,7 @@ mod tests {
         ];
         let (standings, census) = standings(members, Some(&heartbeats), 10, 1000.0);
         use Standing::*;
-        assert_eq!(standings, [Idle, Busy, Starting, Leaving, Starting]);
+        assert_eq!(standings, [Idle, Busy, Starting, Draining, Starting]);
         assert_eq!(census.size(), PoolSize { starting: 2, idle: 1, busy: 1, draining: 1, dead: 0 });
         assert_eq!(census.fewest_empty_polls, Some(2));
     }

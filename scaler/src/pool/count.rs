@@ -1,7 +1,6 @@
 //! Pools that are a number the platform brings about: what a plan means for the number.
 
-use super::others::Others;
-use super::{Member, Phase, Plan};
+use super::{Member, Phase, Plan, others::Others};
 
 /// Returns by how much the number grows for a plan's starts, beside those that the platform makes up for by itself.
 ///
@@ -19,13 +18,13 @@ pub fn mark_surplus<R: Ord>(members: &mut [Member], number: u32, phase: Phase, r
     present.into_iter().take(surplus).for_each(|member| member.phase = phase);
 }
 
-/// Returns how many members exist that nobody has told to go.
+/// Returns how many members exist that have not been ended.
 pub fn n_present(members: &[Member]) -> u32 {
     u32::try_from(members.iter().filter(|member| is_present(member)).count()).unwrap_or(u32::MAX)
 }
 
 fn is_present(member: &Member) -> bool {
-    member.phase != Phase::Leaving
+    member.phase != Phase::Draining
 }
 
 fn signed(n: usize) -> i64 {
@@ -34,8 +33,7 @@ fn signed(n: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Key;
-    use super::*;
+    use super::{super::Key, *};
 
     #[test]
     fn platform_makes_up_for_who_is_replaced() {
@@ -61,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn surplus_is_whoever_the_platform_would_take() {
+    fn surplus_is_what_the_platform_would_take() {
         let member = |id: &str, phase| Member {
             id: id.to_owned(),
             key: Key::Instance(id.to_owned()),
@@ -71,7 +69,7 @@ mod tests {
         };
         let mut members = vec![
             member("protected-a", Phase::Running),
-            member("b", Phase::Leaving),
+            member("b", Phase::Draining),
             member("c", Phase::Running),
             member("d", Phase::Pending),
         ];

@@ -1,8 +1,8 @@
-//! A pool that is only watched: decisions are made and kept, nobody is started or ended.
+//! A pool that is only watched: decisions are made and kept, no worker is started or ended.
 
 use super::{Abilities, Applied, Members, Plan, Remark, WorkerPool};
 
-/// A pool nobody acts on. Its workers are whoever's hearts beat on its queues.
+/// A pool that is not acted on. Its workers are those with a heartbeat on its queues.
 #[derive(Debug, Default)]
 pub struct DryRun {}
 

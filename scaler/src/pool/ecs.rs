@@ -1,11 +1,11 @@
 //! Workers as the tasks of an ECS service.
 //!
 //! The service's desired count is all there is to set: on the way down ECS
-//! chooses who goes, among the tasks that are not protected against scale-in.
-//! An importer protects its own task while it works. What that leaves open is
-//! closed here: before the count is lowered, protection is read again, whoever
-//! must stay and is not protected gets protected, and the count goes down by no
-//! more than there are victims left without protection.
+//! chooses which tasks go, among those not protected against scale-in. An
+//! importer protects its own task while it works. What that leaves open is
+//! closed here: before the count is lowered, protection is read again, a task
+//! that must stay and is not protected gets protected, and the count goes down
+//! by no more than there are victims left without protection.
 //!
 //! Ending a chosen task by StopTask would be no better: the service replaces it
 //! at once, and a count lowered beside that is two decisions ECS may take in
@@ -17,21 +17,21 @@
 
 mod api;
 
-use std::collections::BTreeSet;
-
-use tracing::warn;
-
-use super::count::{growth, mark_surplus, n_present};
-use super::others::Others;
-use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool};
+use super::{
+    Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool,
+    count::{growth, mark_surplus, n_present},
+    others::Others,
+};
 use api::{Api, Protection, Task};
+use std::collections::BTreeSet;
+use tracing::warn;
 
 /// How long protection set here lasts.
 /// Shorter than an importer's own interval between renewals would cut its protection short; longer
 /// keeps a task that does not manage its own from being ended for as long after its work.
 const PROTECT_MINUTES: i32 = 15;
 
-/// How long a container has to finish once told to go, at the least: an importer's drain timeout, and some.
+/// How long a container has at least to finish once it is stopped: an importer's drain timeout, and some.
 const SHORTEST_STOP_TIMEOUT: i32 = 120;
 
 /// A service.
@@ -79,14 +79,14 @@ impl EcsService {
             .map(|task| task.id())
             .collect();
         // While a deployment replaces tasks there may be more than the count, and asking for more keeps none of them.
-        let phase = if service.n_deployments > 1 { Phase::Leaving } else { Phase::Surplus };
+        let phase = if service.n_deployments > 1 { Phase::Draining } else { Phase::Surplus };
         mark_surplus(&mut members, natural(service.desired), phase, |member| {
             (current.contains(member.id.as_str()), member.protected, member.phase == Phase::Running)
         });
         Ok(Seen { desired: service.desired, members })
     }
 
-    /// Lowers the count, by so many victims of the plan as can still go and by `beside` more, with nobody else in danger.
+    /// Lowers the count, by so many victims of the plan as can still go and by `beside` more, without endangering others.
     async fn lower(&mut self, plan: &Plan, beside: i64, applied: &mut Applied) -> anyhow::Result<()> {
         let before = self.seen.as_ref().map(|seen| seen.desired);
         let now = self.look().await?;
@@ -188,7 +188,7 @@ impl WorkerPool for EcsService {
     }
 
     fn abilities(&self) -> Abilities {
-        // A task that is told to go may not get the time to finish, so only the idle ones go.
+        // A task that is stopped may not get the time to finish, so only the idle ones go.
         Abilities { drain_busy: false, end_silent: true }
     }
 
@@ -258,7 +258,7 @@ fn phase(desired_status: &str, last_status: &str) -> Option<Phase> {
         (_, "STOPPED" | "DELETED") => None,
         ("RUNNING", "PROVISIONING" | "PENDING" | "ACTIVATING") => Some(Phase::Pending),
         ("RUNNING", "RUNNING") => Some(Phase::Running),
-        _ => Some(Phase::Leaving),
+        _ => Some(Phase::Draining),
     }
 }
 
@@ -273,11 +273,11 @@ mod tests {
             ("RUNNING", "PENDING", Some(Phase::Pending)),
             ("RUNNING", "ACTIVATING", Some(Phase::Pending)),
             ("RUNNING", "RUNNING", Some(Phase::Running)),
-            ("STOPPED", "RUNNING", Some(Phase::Leaving)),
-            ("STOPPED", "PENDING", Some(Phase::Leaving)),
-            ("RUNNING", "DEACTIVATING", Some(Phase::Leaving)),
-            ("STOPPED", "STOPPING", Some(Phase::Leaving)),
-            ("STOPPED", "DEPROVISIONING", Some(Phase::Leaving)),
+            ("STOPPED", "RUNNING", Some(Phase::Draining)),
+            ("STOPPED", "PENDING", Some(Phase::Draining)),
+            ("RUNNING", "DEACTIVATING", Some(Phase::Draining)),
+            ("STOPPED", "STOPPING", Some(Phase::Draining)),
+            ("STOPPED", "DEPROVISIONING", Some(Phase::Draining)),
             ("STOPPED", "STOPPED", None),
             ("RUNNING", "STOPPED", None),
         ] {

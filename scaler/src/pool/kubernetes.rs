@@ -1,7 +1,7 @@
 //! Workers as the pods of a Deployment.
 //!
 //! The number of replicas is all there is to set: on the way down the
-//! ReplicaSet controller chooses who goes, in an order it makes public
+//! ReplicaSet controller chooses which pods go, in an order it makes public
 //! ([`order`]). Pods that are not ready go first, whatever they do; among the
 //! others the annotation `pod-deletion-cost` decides. So the costs are written
 //! before the number is lowered, and it is lowered only as far as the
@@ -14,13 +14,14 @@
 mod api;
 mod order;
 
-use std::time::Duration;
-
-use super::count::{growth, mark_surplus, n_present};
-use super::others::Others;
-use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool};
+use super::{
+    Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool,
+    count::{growth, mark_surplus, n_present},
+    others::Others,
+};
 use api::{Api, Place, Scale};
 use order::Pod;
+use std::time::Duration;
 
 /// What it costs to delete a pod that was chosen, one that may go as well, and one that must stay.
 const CHOSEN: i32 = -1000;
@@ -31,7 +32,7 @@ const MUST_STAY: i32 = 1000;
 /// Longer only delays a scale-in; with none at all it might choose by the old costs.
 const LET_COSTS_SETTLE: Duration = Duration::from_secs(1);
 
-/// How long a pod has to finish once told to go, at the least: an importer's drain timeout, and some.
+/// How long a pod has at least to finish once it is deleted: an importer's drain timeout, and some.
 const SHORTEST_GRACE_SECS: i64 = 120;
 
 /// A Deployment.
@@ -74,7 +75,7 @@ impl KubernetesDeployment {
         Ok(Seen { replicas, pods })
     }
 
-    /// Lowers the number, by so many victims of the plan as can still go and by `beside` more, with nobody else in danger.
+    /// Lowers the number, by so many victims of the plan as can still go and by `beside` more, without endangering others.
     async fn lower(&mut self, plan: &Plan, beside: i64, applied: &mut Applied) -> anyhow::Result<()> {
         let before = self.seen.as_ref().map(|seen| seen.replicas);
         let Seen { replicas, mut pods } = self.look().await?;
@@ -154,7 +155,7 @@ impl WorkerPool for KubernetesDeployment {
         let note = self.others.notice(seen.replicas);
         let is_rollout = order::n_replica_sets(&seen.pods) > 1;
         // While a rollout replaces pods there may be more than the number, and asking for more keeps none of them.
-        let phase = if is_rollout { Phase::Leaving } else { Phase::Surplus };
+        let phase = if is_rollout { Phase::Draining } else { Phase::Surplus };
         order::sort(&mut seen.pods);
         let mut members: Vec<Member> = seen.pods.iter().map(member).collect();
         let places: Vec<String> = seen.pods.iter().map(|pod| pod.name.clone()).collect();
@@ -208,7 +209,7 @@ impl WorkerPool for KubernetesDeployment {
     }
 
     fn abilities(&self) -> Abilities {
-        // A pod that is told to go may not get the time to finish, so only the idle ones go.
+        // A pod that is deleted may not get the time to finish, so only the idle ones go.
         Abilities { drain_busy: false, end_silent: true }
     }
 
@@ -251,7 +252,7 @@ fn member(pod: &Pod) -> Member {
         // An importer calls itself by its host's name, which is the pod's.
         key: Key::Instance(pod.name.clone()),
         phase: match pod.phase {
-            _ if pod.is_leaving => Phase::Leaving,
+            _ if pod.is_leaving => Phase::Draining,
             order::PodPhase::Pending => Phase::Pending,
             _ => Phase::Running,
         },

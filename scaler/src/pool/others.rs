@@ -1,16 +1,15 @@
-//! Noticing that somebody else changes the number we set, and leaving it alone for a while.
+//! Noticing a change of the number that is not ours, and leaving it alone for a while.
 
 use std::time::Duration;
-
 use tokio::time::Instant;
 use tracing::warn;
 
-/// How long a number set by somebody else is left alone.
+/// How long a number that others have set is left alone.
 /// Longer: a forgotten change costs more; shorter: the two fight.
 const LEAVE_ALONE: Duration = Duration::from_secs(600);
 
 /// For how long a change whose answer did not come may still show.
-/// Longer: another hand's change is taken for ours; shorter: our own for another hand's.
+/// Longer: others' changes are taken for ours; shorter: ours for theirs.
 const IN_DOUBT: Duration = Duration::from_secs(120);
 
 /// Watches one number that others may set too.
@@ -27,7 +26,7 @@ pub struct Others {
     foreign: Option<Foreign>,
 }
 
-/// A number that somebody else set.
+/// A number that others have set.
 #[derive(Clone, Copy, Debug)]
 struct Foreign {
     at: Instant,
@@ -75,12 +74,12 @@ impl Others {
         ))
     }
 
-    /// Whether somebody else wants more.
+    /// Whether others have raised the number.
     pub fn raised(&self) -> bool {
         self.foreign.is_some_and(|foreign| foreign.to > foreign.from)
     }
 
-    /// Whether somebody else wants fewer.
+    /// Whether others have lowered the number.
     pub fn lowered(&self) -> bool {
         self.foreign.is_some_and(|foreign| foreign.to < foreign.from)
     }
@@ -106,7 +105,7 @@ mod tests {
     #[test]
     fn another_hand_is_noticed_and_our_own_is_not() {
         let mut others = Others::of("the number", "importers");
-        assert_eq!(others.notice(3), None, "what was there when we came is nobody's change");
+        assert_eq!(others.notice(3), None, "what was there when we came is no change");
         others.expect(5);
         assert_eq!(others.notice(5), None);
         assert!(others.notice(2).unwrap().contains("the number from 5 to 2"));

@@ -1,7 +1,9 @@
-//! What to do about a number: whom to take back, start, end, in which order.
+//! What to do about a number: which members to take back, start and end, in which order.
 
-use super::Abilities;
-use super::census::{Census, Entry, Standing};
+use super::{
+    Abilities,
+    census::{Census, Entry, Standing},
+};
 
 /// What a backend is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,7 +16,7 @@ pub struct Plan {
     pub cancel: u32,
     /// Members to end, each finishing what it has; none is replaced.
     pub end: Vec<String>,
-    /// Members that do nothing any more, to be ended whatever they have; whoever replaces them is in `start`.
+    /// Members that do nothing any more, to be ended whatever they have; their replacements are in `start`.
     pub replace: Vec<String>,
     /// When the pool gets smaller: members that must not be the ones to go, for platforms that choose themselves.
     pub spare: Vec<String>,
@@ -57,7 +59,7 @@ impl Plan {
             && self.replace.is_empty()
     }
 
-    /// Chooses who goes: those still starting, then the idle, the longest idle first, then those with the least in hand.
+    /// Chooses which members go: those still starting, then the idle, the longest idle first, then those with the least in hand.
     fn shrink(&mut self, fewer: u32, census: &Census, abilities: Abilities) {
         self.fewer = fewer;
         self.cancel = fewer.min(census.requested);
@@ -112,10 +114,10 @@ mod tests {
     #[test]
     fn draining_members_are_taken_back_before_any_is_started() {
         let taken = |roll: &[(&str, Standing)]| Plan::new(4, &census(roll), ALL);
-        let plan = taken(&[("a", Busy), ("surplus-b", Leaving), ("surplus-c", Leaving)]);
+        let plan = taken(&[("a", Busy), ("surplus-b", Draining), ("surplus-c", Draining)]);
         assert_eq!((plan.take_back, plan.start), (vec!["surplus-b".to_owned(), "surplus-c".to_owned()], 1));
-        let plan = taken(&[("a", Busy), ("b", Leaving), ("c", Leaving)]);
-        assert_eq!((plan.take_back.len(), plan.start), (0, 3), "who was told to go cannot be taken back");
+        let plan = taken(&[("a", Busy), ("b", Draining), ("c", Draining)]);
+        assert_eq!((plan.take_back.len(), plan.start), (0, 3), "a member that was ended cannot be taken back");
     }
 
     #[test]
@@ -141,9 +143,9 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_have_something_in_hand_is_spared() {
+    fn member_that_may_have_something_in_hand_is_spared() {
         let census =
-            census(&[("a", Busy), ("b", Idle), ("c", Dead), ("d", Leaving), ("e", Starting), ("protected", Idle)]);
+            census(&[("a", Busy), ("b", Idle), ("c", Dead), ("d", Draining), ("e", Starting), ("protected", Idle)]);
         assert_eq!(Plan::new(2, &census, Abilities { end_silent: false, ..ALL }).spare, ["a", "d", "protected"]);
         assert!(Plan::new(9, &census, Abilities { end_silent: false, ..ALL }).spare.is_empty());
     }
@@ -167,6 +169,6 @@ mod tests {
 
     #[test]
     fn pool_of_the_right_size_is_left_alone() {
-        assert!(Plan::new(2, &census(&[("a", Busy), ("b", Starting), ("c", Leaving)]), ALL).is_empty());
+        assert!(Plan::new(2, &census(&[("a", Busy), ("b", Starting), ("c", Draining)]), ALL).is_empty());
     }
 }

@@ -1,27 +1,27 @@
 //! Workers as child processes on this machine.
 //!
-//! Who is in the pool is asked of the system, not remembered: every child
+//! The members are asked of the system, not remembered: every child
 //! carries the pool's mark in its environment. So a scaler that takes over finds
 //! the children of the one before, also one that was started a moment before
-//! its parent was killed, and nobody is counted twice.
+//! its parent was killed, and none is counted twice.
 
-mod patient;
+mod blocking;
 mod proc;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::Arc;
-use std::time::Duration;
-
+use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool};
 use anyhow::{Context, bail};
+use blocking::Blocking;
+use proc::{Proc, ProcessId};
 use rustix::process::Signal;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::process::{Child, Command};
 use tracing::{info, warn};
-
-use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool};
-use patient::Patient;
-use proc::{Proc, ProcessId};
 
 /// The variable that marks a child with its pool.
 pub const MARK_VARIABLE: &str = "PENSTOCK_POOL";
@@ -35,13 +35,13 @@ pub struct Processes {
     mark: String,
     host: String,
     /// What may block a thread: reading `/proc`, and starting from a file system that does not answer.
-    looking: Patient<anyhow::Result<Vec<Proc>>>,
-    starting: Patient<anyhow::Result<Child>>,
+    looking: Blocking<anyhow::Result<Vec<Proc>>>,
+    starting: Blocking<anyhow::Result<Child>>,
     /// Children this process started itself and has to reap.
     children: HashMap<ProcessId, Child>,
-    /// Everyone seen at the last look.
+    /// The processes seen at the last look.
     known: BTreeSet<ProcessId>,
-    /// Those told to go.
+    /// Those that were ended.
     leaving: BTreeSet<ProcessId>,
 }
 
@@ -66,8 +66,8 @@ impl Processes {
             settings: Arc::new(settings),
             mark,
             host: host(),
-            looking: Patient::new("this machine's /proc", limit),
-            starting: Patient::new("the start of a process", limit),
+            looking: Blocking::new("this machine's /proc", limit),
+            starting: Blocking::new("the start of a process", limit),
             children: HashMap::new(),
             known: BTreeSet::new(),
             leaving: BTreeSet::new(),
@@ -140,7 +140,7 @@ impl WorkerPool for Processes {
         let member = |process: &Proc| Member {
             id: process.id.to_string(),
             key: Key::Process(self.host.clone(), process.id.pid),
-            phase: if self.leaving.contains(&process.id) { Phase::Leaving } else { Phase::Running },
+            phase: if self.leaving.contains(&process.id) { Phase::Draining } else { Phase::Running },
             protected: false,
             since: process.started_at,
         };

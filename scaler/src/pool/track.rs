@@ -1,32 +1,33 @@
 //! Following members from request to first receive: how long starts take, and how many fail.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use super::{
+    Applied, Member, Members,
+    census::{Census, Standing},
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-use super::census::{Census, Standing};
-use super::{Applied, Member, Members};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is remembered of the members between two looks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Track {
-    seen: BTreeMap<String, Seen>,
+    seen: BTreeMap<String, Followed>,
     failed_in_a_row: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Seen {
+struct Followed {
     since: DateTime<Utc>,
     /// Whether it was asked for while we looked, so that its start-up time is known.
     asked_for: bool,
     up: bool,
-    told_to_go: bool,
+    #[serde(rename = "told_to_go")]
+    ended: bool,
 }
 
 impl Track {
-    /// Takes note of who is there: newcomers are followed, and who is gone without ever having worked has failed.
+    /// Takes note of the members: new ones are followed, and one that is gone without ever having worked has failed.
     ///
     /// Those that were there when we first looked have an unknown past.
     pub fn meet(&mut self, members: &Members, first_look: bool, now: DateTime<Utc>) {
@@ -34,17 +35,17 @@ impl Track {
         let failed_in_a_row = &mut self.failed_in_a_row;
         self.seen.retain(|id, seen| {
             let is_here = present.contains(id.as_str());
-            if !is_here && !seen.up && !seen.told_to_go {
+            if !is_here && !seen.up && !seen.ended {
                 *failed_in_a_row = failed_in_a_row.saturating_add(1);
             }
             is_here
         });
         for member in &members.members {
-            self.seen.entry(member.id.clone()).or_insert(Seen {
+            self.seen.entry(member.id.clone()).or_insert(Followed {
                 since: member.since.unwrap_or(now),
                 asked_for: !first_look,
                 up: false,
-                told_to_go: false,
+                ended: false,
             });
         }
     }
@@ -67,8 +68,8 @@ impl Track {
                         start_ups.push(((first - seen.since).num_milliseconds() as f64 / 1000.0).max(0.0));
                     }
                 }
-                Standing::Lost if !seen.told_to_go => {
-                    seen.told_to_go = true;
+                Standing::Lost if !seen.ended => {
+                    seen.ended = true;
                     self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
                 }
                 _ => {}
@@ -80,11 +81,11 @@ impl Track {
     /// Takes in what a plan did.
     pub fn note(&mut self, applied: &Applied, now: DateTime<Utc>) {
         for id in &applied.started_ids {
-            self.seen.insert(id.clone(), Seen { since: now, asked_for: true, up: false, told_to_go: false });
+            self.seen.insert(id.clone(), Followed { since: now, asked_for: true, up: false, ended: false });
         }
         for id in &applied.ended {
             if let Some(seen) = self.seen.get_mut(id) {
-                seen.told_to_go = true;
+                seen.ended = true;
             }
         }
     }
@@ -97,9 +98,10 @@ impl Track {
 
 #[cfg(test)]
 mod tests {
-    use super::super::census::Entry;
-    use super::super::{Key, Phase};
-    use super::*;
+    use super::{
+        super::{Key, Phase, census::Entry},
+        *,
+    };
 
     fn at(secs: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_767_225_600 + secs, 0).expect("in range")
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn worker_that_was_told_to_go_has_not_failed() {
+    fn worker_that_was_ended_has_not_failed() {
         let mut track = Track::default();
         track.meet(&members(&["a"]), false, at(0));
         track.note(&Applied { ended: vec!["a".into()], ..Applied::default() }, at(1));

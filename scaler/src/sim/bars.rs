@@ -1,9 +1,12 @@
 //! The bars the deadline policy must clear on every built-in workload, over twenty seeds.
 
-use super::optimum::{Optimum, optimum};
-use super::rules::Kind;
-use super::workload::{Workload, built_in};
-use super::{Outcome, run};
+use super::{
+    Outcome,
+    optimum::{Optimum, optimum},
+    rules::Kind,
+    run,
+    workload::{Workload, built_in},
+};
 
 /// How many seeds the bars are measured on.
 pub const SEEDS: u64 = 20;

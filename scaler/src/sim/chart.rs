@@ -1,9 +1,8 @@
 //! The chart of a run as SVG: messages, workers and latency over time, one panel each.
 
-use std::fmt::Write;
-
 use super::{Outcome, Point};
 use crate::policy::words;
+use std::fmt::Write;
 
 const WIDTH: f64 = 960.0;
 const PANEL: f64 = 170.0;

@@ -1,9 +1,8 @@
 //! SQS's counters as they are: late, noisy, and sometimes simply wrong.
 
-use std::collections::VecDeque;
-
 use super::workload::Load;
 use crate::observation::QueueDepth;
+use std::collections::VecDeque;
 
 /// The counters lag between these.
 const LAG_SECS: (f64, f64) = (5.0, 40.0);
@@ -52,6 +51,9 @@ impl Counters {
     }
 
     /// Reads the counters.
+    ///
+    /// # Errors
+    /// When the simulated counters are gone for a while.
     pub fn read(&mut self, second: f64, load: &Load, oldest: Option<(f64, u64)>) -> Result<QueueDepth, String> {
         // Drawn before anything else, so that one reading does not shift all later ones.
         let lag = LAG_SECS.0 + self.rng.f64() * (LAG_SECS.1 - LAG_SECS.0);

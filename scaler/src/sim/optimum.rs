@@ -103,8 +103,10 @@ fn taut_string(lower: &[f64], upper: &[f64]) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::workload::{Workload, built_in};
-    use super::*;
+    use super::{
+        super::workload::{Workload, built_in},
+        *,
+    };
 
     fn of(name: &str) -> Workload {
         built_in().into_iter().find(|workload| workload.name == name).expect(name)

@@ -1,11 +1,11 @@
 //! The rules that size the simulated pool: ours, and those that most people use today.
 
+use super::{TICK_SECS, at, workload::Load};
+use crate::{
+    observation::Observation,
+    policy::{Policy, State, Target, decide},
+};
 use std::collections::VecDeque;
-
-use super::workload::Load;
-use super::{TICK_SECS, at};
-use crate::observation::Observation;
-use crate::policy::{Policy, State, Target, decide};
 
 /// Share of the promised time that people leave as a margin when they work out a target by hand.
 const MARGIN: f64 = 0.7;

@@ -1,12 +1,8 @@
 //! The simulator's results as Markdown tables.
 
-use std::fmt::Write;
-
-use super::Outcome;
-use super::bars::Row;
-use super::optimum::Optimum;
-use super::workload::Load;
+use super::{Outcome, bars::Row, optimum::Optimum, workload::Load};
 use crate::policy::words;
+use std::fmt::Write;
 
 /// One rule's run of one load.
 pub struct Entry<'a> {

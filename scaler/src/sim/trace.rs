@@ -1,8 +1,7 @@
 //! A recorded history as a load: what `scaler history --json` printed, played again.
 
-use serde_json::Value;
-
 use super::workload::{Arrival, Load};
+use serde_json::Value;
 
 /// What of a history is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +18,9 @@ struct Moment {
 ///
 /// Messages arrived when the queue grew by more than what was finished
 /// meanwhile. The error names the line.
+///
+/// # Errors
+/// When a line is no decision of a history; the error names it.
 pub fn load(text: &str, base: &Load) -> Result<Load, String> {
     let mut moments = Vec::new();
     for (i, line) in text.lines().enumerate() {
@@ -86,8 +88,7 @@ fn moment(line: &str) -> Result<Moment, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::workload::Workload;
-    use super::*;
+    use super::{super::workload::Workload, *};
 
     fn line(secs: u32, visible: Option<u32>, completed: u32) -> String {
         let queue = match visible {

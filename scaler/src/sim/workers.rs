@@ -1,10 +1,11 @@
 //! The simulated messages, and the workers that take them.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
-
 use super::workload::Load;
 use crate::observation::PoolSize;
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+};
 
 /// How much start-up times differ.
 const START_UP_SPREAD: f64 = 0.2;
@@ -28,7 +29,7 @@ const CROWDING: f64 = 0.001;
 pub enum Victims {
     /// Starting, then idle, then the one nearest to the end of its work.
     LeastBusy,
-    /// Whoever comes first, as with a pool that does not know its workers' work.
+    /// Any of them, as with a pool that does not know its workers' work.
     Any,
 }
 
@@ -209,13 +210,13 @@ impl Workers {
         size
     }
 
-    /// Returns the workers somebody pays for.
+    /// Returns the workers that are paid for.
     pub fn paid(&self) -> u32 {
         let size = self.size();
         size.live() + size.draining
     }
 
-    /// Returns the messages nobody has in hand that can be received.
+    /// Returns the messages that can be received.
     pub fn visible(&self) -> u64 {
         self.waiting.len() as u64
     }

@@ -1,9 +1,8 @@
 //! What is sent in a simulation: the built-in workloads, and those of a file.
 
-use serde::Deserialize;
-
 use super::counters::gauss;
 use crate::config::duration;
+use serde::Deserialize;
 
 /// How much jobs differ: the sigma of a log-normal distribution with the right mean.
 const JOB_SIGMA: f64 = 0.47;
@@ -17,7 +16,7 @@ pub struct Load {
     pub arrivals: Vec<Arrival>,
     /// The promised time.
     pub drain_within_secs: f64,
-    /// What the policy is told one job takes.
+    /// The policy's first guess of one job's time.
     pub guess_secs: f64,
     /// Mean time from request to first receive.
     pub start_up_secs: f64,
@@ -58,7 +57,7 @@ pub struct Workload {
     /// Mean time of one job in one slot.
     #[serde(default = "default_job", deserialize_with = "duration::secs")]
     pub job: f64,
-    /// What the policy is told; twice the truth when absent.
+    /// The policy's first guess; twice the truth when absent.
     #[serde(default, deserialize_with = "duration::optional_secs")]
     pub guess: Option<f64>,
     /// Mean time from request to first receive.
@@ -219,6 +218,9 @@ pub fn built_in() -> Vec<Workload> {
 
 impl Workload {
     /// Reads a workload file.
+    ///
+    /// # Errors
+    /// When the text is not TOML, or a setting is unknown or of another type.
     pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
         toml::from_str(text)
     }

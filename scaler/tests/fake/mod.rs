@@ -1,17 +1,14 @@
 //! An Auto Scaling API that answers as the real one does, over HTTP.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
-
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_autoscaling::config::{Credentials, SharedCredentialsProvider};
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::IntoResponse;
-use axum::routing::post;
+use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::post};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt::Write,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 /// The group every fake has.
 pub const GROUP: &str = "importers";

@@ -1,13 +1,13 @@
 //! Tasks of an ECS service.
 
+use crate::{Place, QUICK, conforms, goes_silent, ids, members, size};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ecs::config::{Credentials, SharedCredentialsProvider};
-use penstock_tests::fake::{CLUSTER, Ecs, EcsFault, SERVICE};
-use penstock_tests::http;
-use scaler::pool::ecs::EcsService;
-use scaler::pool::{Members, Phase, Plan, Remark, WorkerPool};
-
-use crate::{Place, QUICK, conforms, goes_silent, ids, members, size};
+use penstock_tests::{
+    fake::{CLUSTER, Ecs, EcsFault, SERVICE},
+    http,
+};
+use scaler::pool::{Members, Phase, Plan, Remark, WorkerPool, ecs::EcsService};
 
 struct Tasks(Ecs);
 
@@ -146,7 +146,7 @@ async fn tasks_ecs_is_about_to_end_are_taken_back_before_any_is_started() {
     ecs.service().schedule();
     let mut successor = Tasks(ecs.clone()).open();
     let seen = members(&mut successor).await;
-    assert_eq!(phases(&seen), [Phase::Surplus, Phase::Surplus, Phase::Running, Phase::Leaving]);
+    assert_eq!(phases(&seen), [Phase::Surplus, Phase::Surplus, Phase::Running, Phase::Draining]);
     let surplus: Vec<String> =
         seen.members.iter().filter(|member| member.phase == Phase::Surplus).map(|member| member.id.clone()).collect();
     let applied = successor.apply(&Plan { take_back: surplus, start: 1, ..Plan::default() }).await;
@@ -196,7 +196,7 @@ async fn starting_tasks_are_members_and_stopped_ones_are_not() {
     assert_eq!(phases(&seen), [Phase::Running, Phase::Running, Phase::Pending, Phase::Pending]);
     assert!(seen.members.iter().all(|member| member.since.is_some()));
     pool.apply(&end(&tasks[..1], &tasks[1..])).await;
-    assert_eq!(phases(&members(&mut pool).await)[0], Phase::Leaving);
+    assert_eq!(phases(&members(&mut pool).await)[0], Phase::Draining);
     ecs.service().finish();
     assert_eq!(members(&mut pool).await.members.len(), 3);
     assert_eq!(members(&mut pool).await.members.len(), 3, "also when it is still listed");
@@ -214,7 +214,7 @@ async fn tasks_a_deployment_replaces_are_no_capacity() {
     }
     let seen = members(&mut pool).await;
     let leaving: Vec<&String> =
-        seen.members.iter().filter(|member| member.phase == Phase::Leaving).map(|member| &member.id).collect();
+        seen.members.iter().filter(|member| member.phase == Phase::Draining).map(|member| &member.id).collect();
     assert_eq!(leaving, tasks.iter().collect::<Vec<_>>(), "those of the deployment before");
     assert_eq!(size(&seen), 2);
 }

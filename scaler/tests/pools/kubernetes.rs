@@ -1,14 +1,13 @@
 //! Pods of a Kubernetes Deployment.
 
-use std::time::Duration;
-
-use kube::Config;
-use penstock_tests::fake::{DEPLOYMENT, Kubernetes, NAMESPACE};
-use penstock_tests::http;
-use scaler::pool::kubernetes::KubernetesDeployment;
-use scaler::pool::{Members, Phase, Plan, Remark, WorkerPool};
-
 use crate::{LIMIT, Place, QUICK, conforms, goes_silent, ids, members, size};
+use kube::Config;
+use penstock_tests::{
+    fake::{DEPLOYMENT, Kubernetes, NAMESPACE},
+    http,
+};
+use scaler::pool::{Members, Phase, Plan, Remark, WorkerPool, kubernetes::KubernetesDeployment};
+use std::time::Duration;
 
 struct Pods(Kubernetes);
 
@@ -142,7 +141,7 @@ async fn nobody_goes_while_a_rollout_is_under_way() {
     let seen = members(&mut pool).await;
     assert_eq!(size(&seen), 2, "what the rollout adds is no capacity");
     let leaving: Vec<&String> =
-        seen.members.iter().filter(|member| member.phase == Phase::Leaving).map(|member| &member.id).collect();
+        seen.members.iter().filter(|member| member.phase == Phase::Draining).map(|member| &member.id).collect();
     assert!(leaving.len() == 1 && pods.contains(leaving[0]), "an old one goes: {leaving:?}");
     let applied = pool.apply(&end(&pods[..1], &pods[1..])).await;
     assert!(applied.problems.concat().contains("rollout"), "{:?}", applied.problems);

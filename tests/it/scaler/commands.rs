@@ -50,10 +50,15 @@ async fn history_answers_for_any_past_minute() -> Result<()> {
     let found = &stand.history(&["--at", &at(0), "--pool", POOL]).await?[0];
     assert_eq!((&found["desired"], &found["reason"], &found["pool"]), (&3.into(), &"backlog".into(), &POOL.into()));
     assert_eq!(found["inputs"]["queue"]["visible"], 120);
+    let bounds = found["inputs"]["bounds"].as_array().into_iter().flatten();
+    let guards: Vec<_> = bounds.filter_map(|bound| bound["guard"].as_str()).collect();
+    assert_eq!(guards, ["growth_gate", "connections", "max", "min"]);
     assert!(found["outcome"].as_str().is_some_and(|text| text.contains("would start 3")), "{found}");
 
     let shown = stand.scaler("history").args(["--at", &at(0)]).run(LIMIT).await?.stdout;
     assert!(shown.contains("0 -> 3  backlog  (120 visible, 0 in flight)"), "{shown}");
+    let shown = stand.scaler("history").args(["--guards", "--at", &at(0)]).run(LIMIT).await?.stdout;
+    assert!(shown.contains("policy         wants 3") && shown.contains("max            at most 3"), "{shown}");
 
     // The history can be played again.
     let trace = stand.path("trace.jsonl");

@@ -1,7 +1,7 @@
 //! Pools of containers: an ECS service and a Kubernetes Deployment, each behind an API server.
 
 use super::hearts::Hearts;
-use super::stand::{LIMIT, Stand, wait_until_leading};
+use super::stand::{LIMIT, Stand, wait_for_ticks, wait_until_leading};
 use anyhow::{Result, ensure};
 use penstock_tests::{
     aws::REGION,
@@ -11,7 +11,7 @@ use penstock_tests::{
     wait,
 };
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 const POLICY: &str = "max = 4\nbacklog_per_worker = 50";
 
@@ -88,7 +88,7 @@ async fn grows_and_only_idle_ones_go<P: Platform>(
     for instance in instances.iter().filter(|instance| **instance != busy) {
         hearts.set(instance, "idle");
     }
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    wait_for_ticks(&first).await?;
     first.terminate(LIMIT).await?;
     assert_eq!(platform.number(), 4, "a stopped scaler leaves the workers alone");
 

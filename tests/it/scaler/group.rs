@@ -1,7 +1,7 @@
 //! An emulated Auto Scaling group, over HTTP: none to many and back, and who goes.
 
 use super::hearts::Hearts;
-use super::stand::{AWAY_LIMIT, LIMIT, Stand};
+use super::stand::{AWAY_LIMIT, LIMIT, Stand, wait_for_ticks, wait_until_leading};
 use anyhow::{Result, ensure};
 use penstock_tests::{
     aws::{Emulator, Kind, REGION},
@@ -80,7 +80,7 @@ async fn group_grows_and_only_idle_unprotected_instances_go() -> Result<()> {
 
     stand.configure_with("max = 4\nbacklog_per_worker = 50", &workers)?;
     let first = scaler()?;
-    super::stand::wait_until_leading(&first, LIMIT).await?;
+    wait_until_leading(&first, LIMIT).await?;
     assert_eq!(group.look().await?.0, 0);
     let bodies: Vec<String> = (0..200).map(|n| format!("message {n}")).collect();
     stand.pipeline.send_all(&bodies).await?;
@@ -98,7 +98,7 @@ async fn group_grows_and_only_idle_unprotected_instances_go() -> Result<()> {
         hearts.set(instance, "idle");
     }
     group.protect(&instances[1], true).await?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    wait_for_ticks(&first).await?;
     first.terminate(LIMIT).await?;
     assert_eq!(group.look().await?.0, 4, "a stopped scaler leaves the instances alone");
 
@@ -107,7 +107,7 @@ async fn group_grows_and_only_idle_unprotected_instances_go() -> Result<()> {
     let second = scaler()?;
     let left = group.wait_for(2, LIMIT).await?;
     assert_eq!(left, instances[..2], "the busy and the protected one stay");
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    wait_for_ticks(&second).await?;
     assert_eq!(group.look().await?.1, left);
     let history = stand.history(&[]).await?;
     let kept = |decision: &serde_json::Value| decision["outcome"].as_str().is_some_and(|text| text.contains("stay"));
@@ -131,11 +131,11 @@ async fn capacity_set_by_hand_is_reported_in_the_history() -> Result<()> {
     )?;
     let program = stand.scaler("run").env("AWS_ENDPOINT_URL_AUTO_SCALING", group.emulator.endpoint());
     let scaler = program.expect_line("somebody else changed").start()?;
-    super::stand::wait_until_leading(&scaler, LIMIT).await?;
+    wait_until_leading(&scaler, LIMIT).await?;
     scaler.wait_for_line("\"pool.desired\":0", LIMIT).await?;
     group.call(&format!("SetDesiredCapacity&AutoScalingGroupName={GROUP}&DesiredCapacity=3")).await?;
     scaler.wait_for_line("somebody else changed the group's desired capacity", LIMIT).await?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    wait_for_ticks(&scaler).await?;
     assert_eq!(group.look().await?.0, 3, "and it is not fought");
     scaler.terminate(LIMIT).await?;
     let history = stand.history(&[]).await?;

@@ -1,6 +1,6 @@
 //! Two scalers: one leads, and the other takes over.
 
-use super::stand::{AWAY_LIMIT, LIMIT, Peak, Stand, timed, wait_until_leading};
+use super::stand::{AWAY_LIMIT, LIMIT, Peak, Stand, timed, wait_for_ticks, wait_until_leading};
 use anyhow::Result;
 use std::{sync::Arc, time::Duration};
 
@@ -61,7 +61,7 @@ async fn frozen_leader_loses_the_pool_and_does_nothing_when_it_wakes() -> Result
     let peak = Peak::watch(&stand);
     first.thaw()?;
     first.wait_for_line("another scaler leads the pool", LIMIT).await?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    wait_for_ticks(&first).await?;
     assert_eq!((stand.importers()?.len(), peak.most()), (2, 2));
     first.terminate(LIMIT).await?;
     assert_eq!(stand.importers()?.len(), 2, "who does not lead ends nobody");

@@ -1,6 +1,6 @@
 //! The counters or the database are out of reach: nothing shrinks, and history says why.
 
-use super::stand::{LIMIT, POOL, Stand};
+use super::stand::{LIMIT, POOL, Stand, http_address, wait_for_ticks};
 use anyhow::Result;
 use penstock_tests::{http, postgres::Postgres, proxy::Proxy};
 use std::{sync::Arc, time::Duration};
@@ -48,8 +48,7 @@ async fn database_that_is_down_at_the_start_is_waited_for() -> Result<()> {
         .expect_line("out of reach")
         .start()?;
     scaler.wait_for_line("waiting for it", LIMIT).await?;
-    let served = scaler.wait_for_line("serving health and metrics", LIMIT).await?;
-    let listen = listen_of(&served);
+    let listen = http_address(&scaler).await?;
     assert_eq!(http::get(&format!("http://{listen}/healthz")).await?.status, 200);
     let ready = http::get(&format!("http://{listen}/readyz")).await?;
     assert!(ready.status == 503 && ready.body.contains("database"), "{ready:?}");
@@ -74,7 +73,7 @@ async fn database_that_restarts_costs_no_worker() -> Result<()> {
     let workers = stand.importers()?;
     tokio::task::block_in_place(|| postgres.stop())?;
     scaler.wait_for_line("no longer leading", LIMIT).await?;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    wait_for_ticks(&scaler).await?;
     assert_eq!(stand.importers()?, workers, "nobody is ended or started while nobody leads\n{}", stand.worker_logs());
     tokio::task::block_in_place(|| postgres.start_again())?;
     stand.send(0..20).await?;
@@ -83,9 +82,4 @@ async fn database_that_restarts_costs_no_worker() -> Result<()> {
     penstock_tests::wait::until("leading again", LIMIT, || async { Ok((leading() >= 2).then_some(())) }).await?;
     assert_eq!(stand.importers()?, workers);
     scaler.terminate(LIMIT).await
-}
-
-fn listen_of(line: &str) -> String {
-    let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-    line["listen"].as_str().unwrap_or_default().to_owned()
 }

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use penstock_tests::{
     aws::{Account, Options, Pipeline, Route},
     database::Database,
+    http,
     postgres::Postgres,
     process::{self, Process, Program},
     scratch::Scratch,
@@ -233,6 +234,31 @@ pub async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<(T, Durat
     let begun = Instant::now();
     let done = work.await?;
     Ok((done, begun.elapsed()))
+}
+
+/// Ticks after which what a scaler has not done it will not do.
+const SOME_TICKS: u64 = 3;
+
+/// Waits until a running scaler has done some more ticks, for what must not have come about by then.
+pub async fn wait_for_ticks(scaler: &Process) -> Result<()> {
+    let address = http_address(scaler).await?;
+    let url = format!("http://{address}/metrics");
+    let prefix = format!("scaler_tick_duration_seconds_count{{pool=\"{POOL}\"}} ");
+    let ticks = || async {
+        let metrics = http::get(&url).await?.body;
+        let n = metrics.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("0");
+        n.parse::<u64>().with_context(|| format!("read the number of ticks {n:?}"))
+    };
+    let before = ticks().await?;
+    // The one that was under way when they were counted does not count.
+    wait::until("some more ticks", LIMIT, || async { Ok((ticks().await? > before + SOME_TICKS).then_some(())) }).await
+}
+
+/// Returns where a running scaler serves health and metrics.
+pub async fn http_address(scaler: &Process) -> Result<String> {
+    let served = scaler.wait_for_line("serving health and metrics", LIMIT).await?;
+    let line: Value = serde_json::from_str(&served)?;
+    Ok(line["listen"].as_str().context("the address is not in the line")?.to_owned())
 }
 
 /// Waits until a running scaler says that it leads the pool.

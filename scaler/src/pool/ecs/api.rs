@@ -1,13 +1,14 @@
 //! The calls to ECS, in our own words.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use anyhow::{Context, bail, ensure};
-use aws_sdk_ecs::Client;
-use aws_sdk_ecs::config::Builder;
-use aws_sdk_ecs::types::{DesiredStatus, SchedulingStrategy};
+use aws_sdk_ecs::{
+    Client,
+    config::Builder,
+    types::{DesiredStatus, SchedulingStrategy},
+};
 use chrono::{DateTime, Utc};
 use service::aws::SilenceIsFinal;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most tasks one call describes or lists.
 const PAGE: usize = 100;
@@ -90,6 +91,9 @@ impl Api {
     }
 
     /// Describes the service.
+    ///
+    /// # Errors
+    /// When the call failed, or there is no such active service.
     pub async fn service(&self) -> anyhow::Result<Service> {
         let (cluster, service) = (&self.cluster, &self.service);
         let answer = self.client.describe_services().cluster(cluster).services(service).send().await;
@@ -115,6 +119,9 @@ impl Api {
     }
 
     /// Returns the service's tasks, with those that are stopping and without those that have.
+    ///
+    /// # Errors
+    /// When a call failed, or an answer is not complete.
     pub async fn tasks(&mut self) -> anyhow::Result<Vec<Task>> {
         let mut arns = self.list(DesiredStatus::Running).await?;
         let stopped = self.list(DesiredStatus::Stopped).await?;
@@ -156,7 +163,7 @@ impl Api {
         })?;
         let described = answer.tasks.unwrap_or_default();
         let failures = answer.failures.unwrap_or_default();
-        // A task that was on the list and is forgotten by now is gone; for any other reason nobody knows.
+        // A task that was on the list and is forgotten by now is gone; any other reason leaves that open.
         if let Some(failure) = failures.iter().find(|failure| failure.reason.as_deref() != Some("MISSING")) {
             bail!("describe task {}: {}", shown(&failure.arn), shown(&failure.reason));
         }
@@ -171,6 +178,9 @@ impl Api {
     }
 
     /// Returns which of the tasks are protected.
+    ///
+    /// # Errors
+    /// When a call failed.
     pub async fn protection(&self, arns: &[&str]) -> anyhow::Result<Protections> {
         let mut protections = Protections::new();
         for page in arns.chunks(PAGE) {
@@ -188,6 +198,9 @@ impl Api {
     }
 
     /// Protects the tasks of these ids; an error when one of them is not protected afterwards.
+    ///
+    /// # Errors
+    /// When a call failed, or one of the tasks is not protected afterwards.
     pub async fn protect(&self, ids: &[&str], minutes: i32) -> anyhow::Result<()> {
         for page in ids.chunks(PROTECT_PAGE) {
             let tasks: Vec<String> = page.iter().map(|id| (*id).to_owned()).collect();
@@ -210,6 +223,9 @@ impl Api {
     }
 
     /// Sets the number of tasks.
+    ///
+    /// # Errors
+    /// When the call failed, or its answer was lost: the number may have been set.
     pub async fn set_desired(&self, desired: i32) -> anyhow::Result<()> {
         let call = self.client.update_service().cluster(&self.cluster).service(&self.service).desired_count(desired);
         call.send().await.with_context(|| {
@@ -219,6 +235,9 @@ impl Api {
     }
 
     /// Stops a task, protected or not; the service replaces it. Returns whether there was one.
+    ///
+    /// # Errors
+    /// When the call failed for another reason than that there is no such task.
     pub async fn stop(&self, id: &str) -> anyhow::Result<bool> {
         let reason = "does nothing any more: no heartbeat";
         match self.client.stop_task().cluster(&self.cluster).task(id).reason(reason).send().await {
@@ -232,6 +251,9 @@ impl Api {
     }
 
     /// Returns how long the most patient container of a service's tasks may take to stop.
+    ///
+    /// # Errors
+    /// When the task definition cannot be described.
     pub async fn longest_stop_timeout(&self, service: &Service) -> anyhow::Result<i32> {
         let definition = service.task_definition.as_deref().context("the service names no task definition")?;
         let answer = self.client.describe_task_definition().task_definition(definition).send().await;

@@ -1,19 +1,20 @@
 //! The calls to the API server, in our own words.
 
-use std::future::Future;
-use std::time::Duration;
-
-use anyhow::{Context, anyhow, bail};
-use chrono::{DateTime, Utc};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
-use k8s_openapi::api::core::v1;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Client, Config};
-use serde_json::json;
-
 use super::order::{Pod, PodPhase};
 use crate::pool::Silent;
+use anyhow::{Context, anyhow, bail};
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
+    core::v1,
+};
+use kube::{
+    Client, Config,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use std::{future::Future, time::Duration};
 
 /// The annotation the ReplicaSet controller reads.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -78,6 +79,9 @@ impl Api {
     }
 
     /// Reads the number.
+    ///
+    /// # Errors
+    /// When the call failed, or the answer lacks the number or the selector.
     pub async fn scale(&mut self) -> anyhow::Result<Scale> {
         let deployments = self.deployments().await?;
         let place = self.place();
@@ -92,6 +96,9 @@ impl Api {
     }
 
     /// Returns the pods of the Deployment's ReplicaSets, without those that have ended.
+    ///
+    /// # Errors
+    /// When a call failed, or a pod lacks what it is known by.
     pub async fn pods(&mut self, selector: &str) -> anyhow::Result<Vec<Pod>> {
         let mut pods = Vec::new();
         let mut params = ListParams::default().labels(selector).limit(PAGE);
@@ -111,6 +118,9 @@ impl Api {
     }
 
     /// Sets the number.
+    ///
+    /// # Errors
+    /// When the call failed, or its answer was lost: the number may have been set.
     pub async fn set_replicas(&mut self, replicas: i32) -> anyhow::Result<()> {
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         let params = PatchParams::default();
@@ -121,6 +131,9 @@ impl Api {
     }
 
     /// Says what it costs to delete a pod; of one that is gone nothing needs saying.
+    ///
+    /// # Errors
+    /// When the call failed.
     pub async fn set_cost(&mut self, pod: &str, cost: i32) -> anyhow::Result<()> {
         let patch = Patch::Merge(json!({"metadata": {"annotations": {DELETION_COST: cost.to_string()}}}));
         let api = self.pods_api().await?;
@@ -135,6 +148,9 @@ impl Api {
     }
 
     /// Deletes a pod; the ReplicaSet replaces it. Returns whether there was one.
+    ///
+    /// # Errors
+    /// When the call failed for another reason than that there is no such pod.
     pub async fn delete(&mut self, pod: &str) -> anyhow::Result<bool> {
         let api = self.pods_api().await?;
         let deleted = self.within(async {
@@ -146,7 +162,10 @@ impl Api {
         deleted.await.with_context(|| format!("delete pod {pod}"))
     }
 
-    /// Returns how long a pod of the Deployment has to finish once it is told to go.
+    /// Returns how long a pod of the Deployment has to finish once it is deleted.
+    ///
+    /// # Errors
+    /// When the Deployment cannot be read.
     pub async fn grace_secs(&mut self) -> anyhow::Result<i64> {
         let (deployments, name) = (self.deployments().await?, self.deployment.clone());
         let found = self.within(deployments.get(&name)).await;
@@ -156,6 +175,9 @@ impl Api {
     }
 
     /// Asks the server for every right; returns a sentence about each that is missing.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
     pub async fn missing_rights(&mut self) -> anyhow::Result<Vec<String>> {
         let client = self.client().await?;
         let namespace = self.namespace();
@@ -169,7 +191,7 @@ impl Api {
                 group: text(group),
                 resource: text(resource),
                 subresource: text(subresource).filter(|text| !text.is_empty()),
-                // A Role may name the Deployment; pods have names nobody knows beforehand.
+                // A Role may name the Deployment; names of pods are not known beforehand.
                 name: (resource == "deployments").then(|| self.deployment.clone()),
                 ..ResourceAttributes::default()
             };

@@ -2,9 +2,8 @@
 //!
 //! [ReplicaSet, scaling down](https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#scaling-a-replicaset)
 
-use std::collections::BTreeSet;
-
 use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
 
 /// What the order and the census need to know of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +18,7 @@ pub struct Pod {
     pub phase: PodPhase,
     /// Whether its readiness probe succeeds.
     pub is_ready: bool,
-    /// Whether it was told to go.
+    /// Whether it is being deleted.
     pub is_leaving: bool,
     /// The annotation; 0 without one.
     pub deletion_cost: i32,
@@ -38,9 +37,9 @@ pub enum PodPhase {
     Running,
 }
 
-/// Sorts pods by who would go first.
+/// Sorts pods in the order in which they would go.
 ///
-/// The controller has further rules for those that are equal here; nobody may depend on which of them goes.
+/// The controller has further rules for those that are equal here; which of them goes must not matter.
 pub fn sort(pods: &mut [Pod]) {
     pods.sort_by_key(|pod| (pod.is_assigned, pod.phase, pod.is_ready, pod.deletion_cost));
 }

@@ -1,12 +1,12 @@
 //! Reading `/proc`: which processes carry a mark, and whether a process id still means the same process.
 
-use std::fmt;
-use std::fs;
-
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
+use std::{fmt, fs};
 
 /// Clock ticks per second in `/proc`, the same on every Linux that Rust runs on.
 const TICKS_PER_SEC: f64 = 100.0;
@@ -38,6 +38,9 @@ pub struct Proc {
 }
 
 /// Returns every live process whose environment has the variable with that value.
+///
+/// # Errors
+/// When `/proc` cannot be listed.
 pub fn marked(variable: &str, value: &str) -> anyhow::Result<Vec<Proc>> {
     let entry = format!("{variable}={value}");
     let booted_at = booted_at();
@@ -66,6 +69,9 @@ pub fn id_of(pid: i32) -> Option<ProcessId> {
 }
 
 /// Sends a signal, unless the process is gone.
+///
+/// # Errors
+/// When the process is there and may not be signalled.
 pub fn signal(id: ProcessId, signal: Signal) -> anyhow::Result<()> {
     // The number may have been given to another process meanwhile.
     if stat(id.pid).is_none_or(|stat| stat.started != id.started) {

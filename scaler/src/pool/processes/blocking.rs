@@ -1,31 +1,34 @@
 //! Work that may block its thread for ever.
 
-use std::time::Duration;
-
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::timeout;
-
 use crate::pool::Silent;
+use std::time::Duration;
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
+};
 
-/// Does one piece of work at a time, and waits for it only so long: a thread that is stuck stays the only one.
+/// Does one piece of work at a time and waits for it up to a limit: a thread that is stuck stays the only one.
 #[derive(Debug)]
-pub struct Patient<T> {
-    /// Who is waited for.
+pub struct Blocking<T> {
+    /// What is waited for.
     peer: &'static str,
     limit: Duration,
     stuck: Option<JoinHandle<T>>,
 }
 
-impl<T: Send + 'static> Patient<T> {
-    /// Prepares to wait so long.
+impl<T: Send + 'static> Blocking<T> {
+    /// Prepares to wait up to a limit.
     pub fn new(peer: &'static str, limit: Duration) -> Self {
         Self { peer, limit, stuck: None }
     }
 
     /// Does the work on a thread of its own.
+    ///
+    /// # Errors
+    /// When the work was not done in time, or panicked.
     pub async fn run(&mut self, work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
         if let Some(stuck) = &mut self.stuck {
-            // What it brings by now is of the past.
+            // Its result is out of date by now.
             drop(timeout(self.limit, stuck).await.map_err(|_| self.silent())?);
             self.stuck = None;
         }
@@ -42,19 +45,18 @@ impl<T: Send + 'static> Patient<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
+    use std::sync::mpsc;
 
     #[tokio::test]
     async fn what_blocks_is_given_up_and_blocks_one_thread_only() {
-        let mut patient = Patient::new("the disk", Duration::from_millis(50));
-        assert_eq!(patient.run(|| 1).await.unwrap(), 1);
+        let mut blocking = Blocking::new("the disk", Duration::from_millis(50));
+        assert_eq!(blocking.run(|| 1).await.unwrap(), 1);
         let (answer, wait) = mpsc::channel();
-        let error = patient.run(move || wait.recv().unwrap_or(0)).await.unwrap_err().to_string();
+        let error = blocking.run(move || wait.recv().unwrap_or(0)).await.unwrap_err().to_string();
         assert_eq!(error, "the disk did not answer within 0.1 s");
-        assert!(patient.run(|| unreachable!("the first one is still at it")).await.is_err());
+        assert!(blocking.run(|| unreachable!("the first one is still at it")).await.is_err());
         answer.send(2).unwrap();
-        assert_eq!(patient.run(|| 3).await.unwrap(), 3, "not what the first one brought");
+        assert_eq!(blocking.run(|| 3).await.unwrap(), 3, "not what the first one brought");
     }
 }

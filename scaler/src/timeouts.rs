@@ -1,10 +1,8 @@
-//! How long the parts of a tick may take: it ends within its interval, whoever does not answer.
+//! How long the parts of a tick may take: it ends within its interval, whichever peer does not answer.
 
-use std::time::Duration;
-
-use aws_config::SdkConfig;
-use aws_config::retry::RetryConfig;
+use aws_config::{SdkConfig, retry::RetryConfig};
 use service::aws::ends;
+use std::time::Duration;
 
 /// A tick shorter than this would give up on peers that are only slow.
 const SHORTEST: Duration = Duration::from_secs(10);
@@ -15,20 +13,20 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Pause before a call that was throttled or refused is made again; it doubles.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// The ends of the parts of one pool's ticks, each a share of the interval.
+/// How long the parts of one pool's ticks may take, each a share of the interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct Timeouts {
     /// The whole tick.
     pub tick: Duration,
 }
 
-impl Limits {
-    /// Returns the limits of a pool with this interval.
+impl Timeouts {
+    /// Returns the timeouts of a pool with this interval.
     pub fn of(interval_secs: u32) -> Self {
         Self { tick: Duration::from_secs(interval_secs.into()).clamp(SHORTEST, LONGEST) }
     }
 
-    /// For the question who leads, asked before the look and before the act.
+    /// For asking who leads, before the look and before the act.
     pub fn lead(&self) -> Duration {
         self.tick.mul_f64(0.15)
     }
@@ -71,14 +69,14 @@ mod tests {
     #[test]
     fn parts_of_a_tick_end_within_it() {
         for interval_secs in [1, 10, 20, 3600] {
-            let limits = Limits::of(interval_secs);
-            assert!(limits.tick <= Duration::from_secs(interval_secs.max(10).into()));
+            let timeouts = Timeouts::of(interval_secs);
+            assert!(timeouts.tick <= Duration::from_secs(interval_secs.max(10).into()));
             assert!(
-                limits.lead() + limits.members() + limits.lead() <= limits.act_until(),
+                timeouts.lead() + timeouts.members() + timeouts.lead() <= timeouts.act_until(),
                 "the act comes after these"
             );
-            assert!(limits.call() < limits.members());
-            assert!(limits.act_until() < limits.tick, "what was decided is kept after the act");
+            assert!(timeouts.call() < timeouts.members());
+            assert!(timeouts.act_until() < timeouts.tick, "what was decided is kept after the act");
         }
     }
 }

@@ -1,0 +1,173 @@
+//! One pool: its settings and what is checked of them.
+
+use super::{ConfigError, WorkersKind, duration};
+use crate::{
+    policy::{Policy, Target},
+    timeouts::Timeouts,
+};
+use serde::Deserialize;
+
+/// One pool of workers and the queues it empties.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// The pool's name: in `history`, in metrics, and in the database.
+    pub name: String,
+    /// The queues; their depths are added up.
+    #[serde(default)]
+    pub queue_urls: Vec<String>,
+    /// Fewest workers, whatever else. 0 lets the pool go away when there is nothing to do.
+    #[serde(default)]
+    pub min: u32,
+    /// Most workers, whatever else.
+    #[serde(default = "default_max")]
+    pub max: u32,
+    /// Seconds between two decisions. Shorter sees little more, since SQS's counters lag.
+    #[serde(default = "default_interval_secs")]
+    pub interval_secs: u32,
+    /// The deadline policy: every message done this long after it was sent.
+    #[serde(default, deserialize_with = "duration::optional_positive_secs")]
+    pub drain_within: Option<f64>,
+    /// The backlog policy: messages, waiting or in flight, per worker.
+    #[serde(default)]
+    pub backlog_per_worker: Option<u64>,
+    /// Objects at once in one worker, an importer's `concurrency`; measured when there is a database.
+    #[serde(default = "default_slots_per_worker")]
+    pub slots_per_worker: u32,
+    /// First guess of the time from requesting a worker to its first receive; measured afterwards.
+    #[serde(default = "default_start_up", deserialize_with = "duration::positive_secs")]
+    pub start_up: f64,
+    /// First guess of one message's time in one slot; measured afterwards.
+    #[serde(default = "default_job", deserialize_with = "duration::positive_secs")]
+    pub job: f64,
+    /// Workers the pool may jump to before a larger size has proven itself.
+    #[serde(default = "default_initial_proven")]
+    pub initial_proven: u32,
+    /// Postgres connections kept for others.
+    #[serde(default = "default_connection_reserve")]
+    pub connection_reserve: u32,
+    /// What the workers are.
+    pub workers: Option<WorkersKind>,
+}
+
+impl Pool {
+    /// Returns the pool's policy.
+    pub fn policy(&self) -> Policy {
+        let target = match (self.drain_within, self.backlog_per_worker) {
+            (_, Some(messages_per_worker)) => Target::Backlog { messages_per_worker },
+            (drain_within, None) => Target::Deadline { drain_within_secs: drain_within.unwrap_or(f64::MAX) },
+        };
+        Policy {
+            target,
+            min: self.min,
+            max: self.max,
+            slots_per_worker: self.slots_per_worker,
+            start_up_secs: self.start_up,
+            job_secs: self.job,
+            initial_proven: self.initial_proven,
+            connection_reserve: self.connection_reserve,
+        }
+    }
+
+    /// Returns how long the parts of its ticks may take.
+    pub fn timeouts(&self) -> Timeouts {
+        Timeouts::of(self.interval_secs)
+    }
+
+    /// Checks what is needed to run the pool, beyond what is needed to decide for it.
+    ///
+    /// # Errors
+    /// When there are no queues or no workers, or the workers' kind is not in this build.
+    pub fn check_runnable(&self) -> Result<&WorkersKind, ConfigError> {
+        let problem = |text: &str| Err(ConfigError(format!("pool \"{}\": {text}", self.name)));
+        if self.queue_urls.is_empty() {
+            return problem("`queue_urls` is missing");
+        }
+        match &self.workers {
+            None => problem("[pool.workers] is missing"),
+            Some(kind) if !kind.built_in().1 => Err(self.not_built_in(kind)),
+            Some(kind) => Ok(kind),
+        }
+    }
+
+    /// Says that a kind of workers was left out of this build.
+    pub fn not_built_in(&self, kind: &WorkersKind) -> ConfigError {
+        let (name, _) = kind.built_in();
+        ConfigError(format!(
+            "pool \"{}\": `workers.kind` \"{name}\" is not in this build of the scaler; \
+             use one built with `--features {name}`, as a default build is",
+            self.name
+        ))
+    }
+
+    /// Returns what tells a pool's processes from those of another stack on the same machine.
+    pub fn mark(&self) -> String {
+        format!("{} {}", self.name, self.queue_urls.join(" "))
+    }
+
+    /// Checks the settings; the error is the key that is wrong, and what is wrong with it.
+    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+        let wrong = |key, problem: String| Err((key, problem));
+        if self.name.is_empty() || self.name.len() > 100 {
+            return wrong("name", "must have 1 to 100 bytes".to_owned());
+        }
+        match (self.drain_within, self.backlog_per_worker) {
+            (Some(_), Some(_)) => {
+                return wrong("backlog_per_worker", "stands beside `drain_within`: give exactly one of the two".into());
+            }
+            (None, None) => {
+                return wrong("drain_within", "or `backlog_per_worker` is missing: give one of the two".into());
+            }
+            (None, Some(0)) => return wrong("backlog_per_worker", "must be at least 1".to_owned()),
+            _ => {}
+        }
+        if self.max == 0 {
+            return wrong("max", "must be at least 1".to_owned());
+        }
+        if self.min > self.max {
+            return wrong("min", format!("is {}, more than `max` ({})", self.min, self.max));
+        }
+        for (key, value, range) in [
+            ("interval_secs", self.interval_secs, 1..=3600),
+            ("slots_per_worker", self.slots_per_worker, 1..=1000),
+            ("initial_proven", self.initial_proven, 1..=100_000),
+            ("max", self.max, 1..=100_000),
+        ] {
+            if !range.contains(&value) {
+                return wrong(key, format!("is {value}, not between {} and {}", range.start(), range.end()));
+            }
+        }
+        for (place, url) in self.queue_urls.iter().enumerate() {
+            // The value is not shown: it may be another URL, with a password.
+            if !(url.starts_with("https://") || url.starts_with("http://")) {
+                return wrong("queue_urls", format!("entry {} is no queue URL", place + 1));
+            }
+            if url.ends_with(".fifo") {
+                return wrong("queue_urls", format!("entry {} is a FIFO queue, which is not supported", place + 1));
+            }
+        }
+        self.workers.as_ref().map_or(Ok(()), WorkersKind::check)
+    }
+}
+
+fn default_max() -> u32 {
+    40
+}
+fn default_interval_secs() -> u32 {
+    10
+}
+fn default_slots_per_worker() -> u32 {
+    1
+}
+fn default_start_up() -> f64 {
+    45.0
+}
+fn default_job() -> f64 {
+    2.0
+}
+fn default_initial_proven() -> u32 {
+    32
+}
+fn default_connection_reserve() -> u32 {
+    10
+}

@@ -1,0 +1,162 @@
+//! What is read from a configuration, and what is refused.
+
+use super::*;
+use crate::policy::Target;
+
+const FULL: &str = r#"[database]
+url = "postgres://penstock@localhost/warehouse"
+
+[http]
+listen = "127.0.0.1:9465"
+
+[[pool]]
+name = "importers"
+queue_urls = ["https://sqs.eu-west-1.amazonaws.com/123456789012/imports"]
+min = 0
+max = 40
+interval_secs = 10
+drain_within = "15m"
+# backlog_per_worker = 100
+slots_per_worker = 4
+start_up = "45s"
+job = "2s"
+initial_proven = 32
+connection_reserve = 10
+[pool.workers]
+kind = "asg"
+group = "penstock-importers"
+"#;
+
+/// Checks the message for one replacement in the full file.
+fn check(from: &str, to: &str, expected: &[&str]) {
+    let text = FULL.replacen(from, to, 1);
+    assert_ne!(text, FULL, "{from} is not in the file");
+    let error = Config::parse(&text).expect_err(to).to_string();
+    for part in expected {
+        assert!(error.contains(part), "{to}: {error}");
+    }
+}
+
+#[test]
+fn file_of_the_contract_is_read() {
+    let config = Config::parse(FULL).unwrap();
+    let pool = config.pool(None).unwrap();
+    assert_eq!(pool.policy().target, Target::Deadline { drain_within_secs: 900.0 });
+    assert_eq!(pool.policy().slots_per_worker, 4);
+    assert_eq!(pool.check_runnable(), Ok(&WorkersKind::Asg { group: "penstock-importers".to_owned() }));
+    assert_eq!(config.database.unwrap().url().unwrap(), "postgres://penstock@localhost/warehouse");
+}
+
+#[test]
+fn little_is_enough() {
+    let config = Config::parse("[[pool]]\nname = \"a\"\nbacklog_per_worker = 5\n").unwrap();
+    let pool = &config.pools[0];
+    assert_eq!((pool.min, pool.max, pool.interval_secs, pool.initial_proven), (0, 40, 10, 32));
+    assert_eq!(config.http.listen, "127.0.0.1:9465");
+    assert!(pool.check_runnable().unwrap_err().to_string().contains("queue_urls"));
+}
+
+#[test]
+fn mistakes_name_the_field_and_the_line() {
+    check("min = 0", "min = 41", &["line 10", "`min`", "41", "40"]);
+    check("min = 0", "mins = 0", &["line 10", "mins"]);
+    check("max = 40", "max = 0", &["line 11", "`max`"]);
+    check("max = 40", "max = -1", &["line 11"]);
+    check("\"15m\"", "\"soon\"", &["line 13", "soon"]);
+    check("\"15m\"", "\"0s\"", &["line 13", "longer than 0"]);
+    check("# backlog", "backlog", &["line 14", "`backlog_per_worker`", "exactly one"]);
+    check("drain_within = \"15m\"", "", &["line 7", "`drain_within`", "backlog_per_worker"]);
+    check("interval_secs = 10", "interval_secs = 0", &["line 12", "`interval_secs`"]);
+    check("https://sqs", "sqs", &["line 9", "`queue_urls`"]);
+    check("imports\"]", "imports.fifo\"]", &["line 9", "FIFO"]);
+    check("kind = \"asg\"", "kind = \"asgs\"", &["line 21", "asgs"]);
+    check("group =", "groups =", &["groups"]);
+    check("url =", "uri =", &["line 2", "uri"]);
+}
+
+#[test]
+fn two_pools_need_two_names() {
+    let text = format!("{FULL}\n[[pool]]\nname = \"importers\"\nbacklog_per_worker = 1\n");
+    let error = Config::parse(&text).unwrap_err().to_string();
+    assert!(error.contains("line 25") && error.contains("`name`"), "{error}");
+    let text = text.replace("name = \"importers\"\nbacklog", "name = \"others\"\nbacklog");
+    let config = Config::parse(&text).unwrap();
+    assert_eq!(config.pool(Some("others")).unwrap().backlog_per_worker, Some(1));
+    assert!(config.pool(None).unwrap_err().to_string().contains("importers, others"));
+    assert!(config.pool(Some("x")).unwrap_err().to_string().contains("\"x\""));
+}
+
+#[test]
+fn processes_are_configured() {
+    let text = FULL.replace(
+        "kind = \"asg\"\ngroup = \"penstock-importers\"",
+        "kind = \"processes\"\ncommand = [\"importer\", \"run\"]\nenv = { RUST_LOG = \"debug\" }",
+    );
+    let config = Config::parse(&text).unwrap();
+    let Ok(WorkersKind::Processes { command, env, .. }) = config.pools[0].check_runnable() else { panic!() };
+    assert_eq!(command, &["importer", "run"]);
+    assert_eq!(env["RUST_LOG"], "debug");
+}
+
+#[test]
+fn containers_are_configured() {
+    let with = |workers: &str| {
+        let text = FULL.replace("kind = \"asg\"\ngroup = \"penstock-importers\"", workers);
+        Config::parse(&text).map(|mut config| config.pools.remove(0))
+    };
+    let ecs = with("kind = \"ecs\"\nservice = \"importers\"").unwrap();
+    let expected = WorkersKind::Ecs { cluster: "default".to_owned(), service: "importers".to_owned() };
+    assert_eq!(ecs.workers, Some(expected));
+    let kubernetes = with("kind = \"kubernetes\"\ndeployment = \"importers\"").unwrap();
+    let expected = WorkersKind::Kubernetes { namespace: None, deployment: "importers".to_owned() };
+    assert_eq!(kubernetes.workers, Some(expected));
+    for (pool, name, is_built_in) in
+        [(ecs, "ecs", cfg!(feature = "ecs")), (kubernetes, "kubernetes", cfg!(feature = "kubernetes"))]
+    {
+        match pool.check_runnable() {
+            Ok(_) => assert!(is_built_in),
+            Err(error) => assert!(!is_built_in && error.to_string().contains(&format!("--features {name}"))),
+        }
+    }
+    for (workers, expected) in [
+        ("kind = \"ecs\"", "service"),
+        ("kind = \"ecs\"\nservice = \"\"", "line 22: pool \"importers\": `service`"),
+        ("kind = \"ecs\"\nservice = \"a\"\ncluster = \"\"", "`cluster`"),
+        ("kind = \"kubernetes\"", "deployment"),
+        ("kind = \"kubernetes\"\ndeployment = \"\"", "`deployment`"),
+        ("kind = \"kubernetes\"\ndeployment = \"a\"\nnamespace = \"\"", "`namespace`"),
+        ("kind = \"kubernetes\"\nservice = \"a\"", "service"),
+    ] {
+        let error = with(workers).unwrap_err().to_string();
+        assert!(error.contains(expected), "{workers}: {error}");
+    }
+}
+
+#[test]
+fn url_that_is_refused_is_a_mistake_in_the_configuration_and_shows_no_part_of_it() {
+    for (url, expected) in [
+        ("mysql://u:hunter2@h/d", "must start with postgres://"),
+        ("u:hunter2@h/d", "must start with postgres://"),
+        ("postgres://u:hunter2@h/d?passwrd=hunter2", "has a parameter that is none of"),
+        ("postgres://u:hun/ter2@h/d", "is ambiguous"),
+    ] {
+        let text = FULL.replace("postgres://penstock@localhost/warehouse", url);
+        let error = Config::parse(&text).unwrap().check_database().unwrap_err().to_string();
+        assert!(error.starts_with("`database.url`") && error.contains(expected), "{error}");
+        assert!(!error.contains("hunter2") && !error.contains("ter2"), "{error}");
+    }
+    assert_eq!(Config::parse(FULL).unwrap().check_database(), Ok(()));
+    // A URL in another's place may hold a password, too.
+    let error = Config::parse(&FULL.replace("https://sqs", "postgres://u:hunter2@sqs")).unwrap_err().to_string();
+    assert!(error.contains("entry 1 is no queue URL") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn environment_overrides_the_database() {
+    let mut config = Config::parse(FULL).unwrap();
+    config.override_database(Some("postgres://other/db".to_owned()), None);
+    assert_eq!(config.database.as_ref().unwrap().url().unwrap(), "postgres://other/db");
+    config.override_database(None, Some("/nonexistent/url".to_owned()));
+    assert!(config.database.as_ref().unwrap().url().unwrap_err().to_string().contains("DATABASE_URL_FILE"));
+    assert_eq!(format!("{:?}", config.database), "Some(Database([redacted]))");
+}
