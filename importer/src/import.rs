@@ -60,7 +60,6 @@ pub struct Importer {
     sessions: Sessions,
     worker_id: String,
     queue_url: Option<String>,
-    idle_sessions: Arc<Mutex<Vec<Session>>>,
     /// Sessions in use at once: one a slot, and one for the object more or for the ledger's notes. With the
     /// heartbeat's that is `concurrency` + 2.
     in_use: Arc<Semaphore>,
@@ -138,7 +137,6 @@ impl Importer {
             sessions,
             worker_id,
             queue_url,
-            idle_sessions: Arc::default(),
             in_use,
             writing: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             targets,
@@ -154,10 +152,9 @@ impl Importer {
         self
     }
 
-    /// Makes two importers one in what they may do at once, and in their sessions.
+    /// Makes two importers over the same sessions one in what they may do at once.
     #[must_use]
     pub fn sharing_with(mut self, other: &Self) -> Self {
-        self.idle_sessions = Arc::clone(&other.idle_sessions);
         self.in_use = Arc::clone(&other.in_use);
         self.writing = Arc::clone(&other.writing);
         self.pool = other.pool.clone();
@@ -206,7 +203,7 @@ impl Importer {
         let result = self.sessions.watched("an import", whereabouts, work).await.unwrap_or_else(given_up);
         match result {
             Ok(settled) => {
-                self.give_back(session);
+                self.sessions.give_back(session);
                 // A worker may hold what fails for a cause that may not be its own, and says itself what became of it.
                 if message_id.is_none() || !settled.may_be_braked() {
                     log_outcome(&settled, started);
@@ -214,7 +211,7 @@ impl Importer {
                 Ok(settled)
             }
             Err(held) if held.outside == Outside::Missing => {
-                self.give_back(session);
+                self.sessions.give_back(session);
                 Err(held)
             }
             Err(held) if held.error.is::<Unstorable>() => {
@@ -274,7 +271,7 @@ impl Importer {
             }
         };
         self.sessions.watched("a failure's record", whereabouts, work).await.unwrap_or_else(given_up)?;
-        self.give_back(session);
+        self.sessions.give_back(session);
         Ok(())
     }
 
@@ -293,7 +290,7 @@ impl Importer {
         };
         let mut session = self.session().await.map_err(|held| held.error)?;
         let target = self.target(&mut session, index).await?;
-        self.give_back(session);
+        self.sessions.give_back(session);
         let read = read_target(pointer);
         let source = RemoteSource::open(Arc::clone(&self.store), read, !pointer.key.ends_with(".parquet")).await?;
         Ok(load::dry_run(&target, &captures, Arc::new(source)).await?)
@@ -325,18 +322,14 @@ impl Importer {
 
     /// Returns a session: an idle one, else a new one.
     async fn session(&self) -> Result<Session, Held> {
-        let idle = self.idle_sessions.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match idle {
-            Some(session) => Ok(session),
-            None => self.sessions.open().await.map_err(|error| Held { outside: Outside::Postgres, error }),
-        }
+        self.sessions.lend().await.map_err(|error| Held { outside: Outside::Postgres, error })
     }
 
     /// Does what makes the next try likelier to go through.
     async fn after_holding(&self, held: &Held) {
         match held.outside {
             // Connections break together: those that are idle would fail one by one.
-            Outside::Postgres => self.idle_sessions.lock().unwrap_or_else(PoisonError::into_inner).clear(),
+            Outside::Postgres => self.sessions.close_idle(),
             Outside::Contention => {
                 let Ok(mut session) = self.session().await else { return };
                 let whereabouts = session.whereabouts();
@@ -345,20 +338,16 @@ impl Importer {
                 };
                 let ended = self.sessions.watched("a look for stopped workers", whereabouts, work).await;
                 match ended.unwrap_or_else(|error| Err(error.into())) {
-                    Ok(0) => self.give_back(session),
+                    Ok(0) => self.sessions.give_back(session),
                     Ok(n) => {
                         warn!(backends = n, "ended backends of workers that stopped beating while they held locks");
-                        self.give_back(session);
+                        self.sessions.give_back(session);
                     }
                     Err(error) => debug!(error = format!("{error:#}"), "could not end backends of stopped workers"),
                 }
             }
             Outside::Statement | Outside::Store | Outside::Missing => {}
         }
-    }
-
-    fn give_back(&self, session: Session) {
-        self.idle_sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
     }
 
     /// Returns the dataset's target, from the catalog when it was not asked lately.

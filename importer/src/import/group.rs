@@ -63,7 +63,7 @@ impl Importer {
         let work = self.settle_group(&mut session, index, records, started);
         let settled = self.sessions.watched("an import", whereabouts, work).await.unwrap_or_else(given_up);
         match &settled {
-            Ok(_) => self.give_back(session),
+            Ok(_) => self.sessions.give_back(session),
             // Which of them it is shows when each is imported alone.
             Err(held) if held.error.is::<Unstorable>() => return Ok(records.iter().map(|_| None).collect()),
             Err(held) => {

@@ -1,6 +1,7 @@
 //! What Postgres's catalog says about a target table.
 
 use crate::{
+    database::{Begin, End, transaction},
     ledger::in_ascii,
     load::{
         shorts::{Cuts, Types},
@@ -251,13 +252,14 @@ impl Table {
 
 /// Finds a table as Postgres itself reads its name, by the role's own `search_path`, which this session gave up.
 async fn find_as_the_role(connection: &mut PgConnection, name: &str, is_bare: bool) -> Result<i64, TableError> {
-    connection.execute("BEGIN; SET LOCAL search_path TO DEFAULT").await?;
     // Nothing here is looked for in that path but the table.
     let look = "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid::pg_catalog.int8, \
                 pg_catalog.current_setting('search_path')";
-    let found = sqlx::query_as(look).bind(name).fetch_one(&mut *connection).await;
-    connection.execute("ROLLBACK").await?;
-    match found {
+    // That a name is none is an answer, too.
+    let found = transaction(connection, Begin::RolesSearchPath, async |connection| {
+        Ok::<_, sqlx::Error>(End::RollBack(sqlx::query_as(look).bind(name).fetch_one(connection).await))
+    });
+    match found.await? {
         Ok((Some(oid), _)) => Ok(oid),
         Ok((None, path)) => {
             let path: String = path;

@@ -1,6 +1,9 @@
 //! The statements of one load, as text. Pure; the only place that builds SQL from names.
 
-use super::catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Operators, Table, TableColumn};
+use super::{
+    Target,
+    catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Operators, Table, TableColumn},
+};
 use decode::encode::PgType;
 use std::fmt::Write;
 
@@ -137,6 +140,22 @@ pub fn staging_shape(columns: &[StagedColumn]) -> String {
     }
     shape.push(')');
     shape
+}
+
+impl<'a> LoadPlan<'a> {
+    /// Returns the plan of a merge that is told nothing of what it meets.
+    #[must_use]
+    pub fn plain(target: &'a Target, columns: &'a [StagedColumn], staging: &'a str) -> Self {
+        Self {
+            table: &target.table,
+            columns,
+            staging,
+            key: &target.key,
+            newer: target.newer.as_deref(),
+            meets: Meets::Plainly,
+            n_distinct: None,
+        }
+    }
 }
 
 impl LoadPlan<'_> {

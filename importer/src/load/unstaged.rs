@@ -6,14 +6,16 @@
 //! the way. Then it is loaded from its start, and the decoder, which has a row as the object has it, makes rejects of them.
 
 use super::{
-    Load, LoadError, Staged, check_rejects, copy_rows, map_fields, open,
+    Load, LoadError, Session,
+    copy::copy_rows,
+    mapping::{map_fields, open, staged_columns},
     pipeline::{Decoded, Shape},
     refused::is_refusal,
+    rejects::check_rejects,
     run::{RowOrder, Run, row_number},
-    sql::{self, LoadPlan, Meets, StagedColumn},
-    staged_columns,
+    sql::{self, LoadPlan, StagedColumn},
+    stage::Staged,
 };
-use crate::load::Session;
 use decode::{Mapping, Unstaged};
 use sqlx::{PgConnection, postgres::PgDatabaseError};
 use std::{collections::BTreeMap, sync::Arc};
@@ -35,15 +37,7 @@ pub async fn find(session: &mut Session, load: &Load<'_>) -> Result<BTreeMap<u64
     let staging = session.staging(&sql::staging_shape(&columns)).await?;
     let order = RowOrder::new(mapping.columns(), &load.target.key, load.target.newer.as_deref());
     decoding.set_shape(Shape { mapping, order });
-    let plan = LoadPlan {
-        table: &load.target.table,
-        columns: &columns,
-        staging: &staging,
-        key: &load.target.key,
-        newer: None,
-        meets: Meets::Plainly,
-        n_distinct: None,
-    };
+    let plan = LoadPlan::plain(load.target, &columns, &staging);
     let mut search = Search { copy: plan.copy(), columns: &columns, portion: PORTION, found: BTreeMap::new() };
     let (mut n_read, mut n_rejected) = (0, 0);
     loop {
