@@ -9,7 +9,7 @@ pub use group::log_together;
 
 use crate::{
     config::{Config, Unrouted},
-    ledger::{self, Attempt, Candidate, Ended, HeadKey, Recorded, Verdict},
+    ledger::{self, Attempt, Candidate, Ended, HeadKey, Recorded, State, Verdict},
     load::{
         self, Load, Loaded, Removal, Session, Sessions, Target, Writing,
         liveness::{self, elsewhere},
@@ -19,7 +19,7 @@ use crate::{
     message::{ObjectPointer, Record, RecordKind},
     object::{Body, Listed, ObjectInfo, ObjectStore, ReadTarget, RemoteSource, StoreError, wrong_length},
     order::{Identity, Stamp, order, same_version},
-    outcome::{self, Failure, Outcome, Outside, Sorted},
+    outcome::{self, Failure, Outcome, Outside, Reason, Sorted},
     route::{Captures, Route, Router},
     worker::Class,
 };
@@ -217,7 +217,7 @@ impl Importer {
             Err(held) if held.error.is::<Unstorable>() => {
                 drop(session);
                 // There is no row of the ledger for it, and cannot be.
-                let outcome = Outcome::Failed(Failure::new("encoding", held.error.to_string()));
+                let outcome = Outcome::Failed(Failure::new(Reason::Encoding, held.error.to_string()));
                 let dataset = dataset.map(|index| self.config.datasets[index].name.clone());
                 let settled =
                     Settled { outcome, object_id: None, dataset, already_forwarded: false, bytes: 0, technique: "" };
@@ -238,7 +238,7 @@ impl Importer {
     /// # Errors
     /// [`Held`] when the ledger cannot be written.
     pub async fn record_failure(&self, object_id: i64, failure: &Failure, forwarded: Option<&str>) -> Result<(), Held> {
-        self.record("failed", object_id, failure, forwarded).await
+        self.record(State::Failed, object_id, failure, forwarded).await
     }
 
     /// Records that an object failed and is held to be tried again.
@@ -246,12 +246,12 @@ impl Importer {
     /// # Errors
     /// [`Held`] when the ledger cannot be written.
     pub async fn record_retry(&self, object_id: i64, failure: &Failure) -> Result<(), Held> {
-        self.record("retrying", object_id, failure, None).await
+        self.record(State::Retrying, object_id, failure, None).await
     }
 
     async fn record(
         &self,
-        state: &str,
+        state: State,
         object_id: i64,
         failure: &Failure,
         forwarded: Option<&str>,
@@ -436,7 +436,7 @@ struct Odd {
 impl Odd {
     /// Returns, after a pause, whether to try again.
     async fn may_pass(&mut self, sorted: &Sorted) -> bool {
-        if !matches!(sorted, Sorted::Failed(failure) if failure.reason == outcome::ODD) {
+        if !matches!(sorted, Sorted::Failed(failure) if failure.reason == Reason::Internal) {
             return false;
         }
         self.again().await
@@ -476,7 +476,7 @@ impl Job<'_> {
             RecordKind::Removed { delete_marker, .. } => Some(*delete_marker),
             RecordKind::UnsupportedVersion(version) => {
                 let failure =
-                    Failure::new("unsupported_event", format!("S3 event version {version} is not understood"));
+                    Failure::new(Reason::UnsupportedEvent, format!("S3 event version {version} is not understood"));
                 return self.settle_unread(session, dataset, Outcome::Failed(failure), true).await;
             }
         };
@@ -491,7 +491,7 @@ impl Job<'_> {
                     let outcome = match self.importer.config.worker.unrouted {
                         Unrouted::Skip => Outcome::Skipped("unrouted"),
                         Unrouted::DeadLetter => {
-                            Outcome::Failed(Failure::new("unrouted", format!("no dataset matches {pointer}")))
+                            Outcome::Failed(Failure::new(Reason::Unrouted, format!("no dataset matches {pointer}")))
                         }
                     };
                     return self.settle_unread(session, None, outcome, removed.is_some()).await;
@@ -681,7 +681,7 @@ impl Job<'_> {
                         self.importer.forget_target(index);
                     }
                     let settled = self.settled(index, Some(recorded.object_id), Outcome::Imported(counts), false);
-                    return Ok(Step::Settled(Settled { bytes: size, technique, ..settled }));
+                    return Ok(Step::Settled(Settled { bytes: size, technique: technique.as_str(), ..settled }));
                 }
                 Ok(Loaded::Refused(Verdict::Superseded)) => Outcome::Superseded,
                 Ok(Loaded::Changed) => return self.sorted(session, index, recorded, Sorted::Changed).await,
@@ -722,7 +722,7 @@ impl Job<'_> {
                     }
                     if (broken || no_index)
                         && stale_catalog_once
-                        && matches!(&sorted, Sorted::Failed(f) if f.reason == "schema")
+                        && matches!(&sorted, Sorted::Failed(f) if f.reason == Reason::Schema)
                     {
                         // The table may have changed since the catalog was read.
                         stale_catalog_once = false;
@@ -827,7 +827,7 @@ impl Job<'_> {
             .map_err(held_by_database)?;
         if !corrected {
             // The version has an entry of its own.
-            let ended = ended("superseded", Some("misnamed"), self.started);
+            let ended = ended(State::Superseded, Some("misnamed"), self.started);
             ledger::finish_otherwise(connection, recorded.object_id, &ended).await.map_err(held_by_database)?;
         }
         Ok(Step::Misnamed(info))
@@ -868,7 +868,7 @@ impl Job<'_> {
         if self.message_id.is_none() || own.forwarded_message_id.as_deref() != self.message_id {
             return None;
         }
-        let failure = Failure::new("forwarded", "forwarded to the dead-letter queue before");
+        let failure = Failure::new(Reason::Forwarded, "forwarded to the dead-letter queue before");
         Some(self.settled(index, Some(own.object_id), Outcome::Failed(failure), true))
     }
 
@@ -905,7 +905,7 @@ impl Job<'_> {
             }
             Sorted::Missing => Ok(Step::Missing(recorded)),
             Sorted::Changed => {
-                let ended = ended("superseded", Some("overwritten"), self.started);
+                let ended = ended(State::Superseded, Some("overwritten"), self.started);
                 ledger::finish_otherwise(&mut session.connection, recorded.object_id, &ended)
                     .await
                     .map_err(held_by_database)?;
@@ -913,7 +913,7 @@ impl Job<'_> {
             }
             Sorted::Hold(outside, error) => {
                 let text = format!("{error:#}");
-                let ended = Ended { error: Some(&text), ..ended("retrying", None, self.started) };
+                let ended = Ended { error: Some(&text), ..ended(State::Retrying, None, self.started) };
                 // For people only, so a ledger out of reach does not matter.
                 if let Err(error) = ledger::finish_otherwise(&mut session.connection, recorded.object_id, &ended).await
                 {
@@ -975,9 +975,9 @@ impl Job<'_> {
     /// Writes an outcome other than imported into the ledger. Failures are written when they are forwarded.
     async fn record_outcome(&self, session: &mut Session, recorded: Recorded, outcome: &Outcome) -> Result<(), Held> {
         let (state, reason) = match outcome {
-            Outcome::Superseded => ("superseded", None),
-            Outcome::Skipped(reason) => ("skipped", Some(*reason)),
-            Outcome::Gone => ("gone", None),
+            Outcome::Superseded => (State::Superseded, None),
+            Outcome::Skipped(reason) => (State::Skipped, Some(*reason)),
+            Outcome::Gone => (State::Gone, None),
             Outcome::Imported(_) | Outcome::AlreadyImported | Outcome::Removed(_) | Outcome::Failed(_) => return Ok(()),
         };
         ledger::finish_otherwise(&mut session.connection, recorded.object_id, &ended(state, reason, self.started))
@@ -999,7 +999,7 @@ impl Job<'_> {
     }
 }
 
-fn ended<'a>(state: &'a str, reason: Option<&'a str>, started: Instant) -> Ended<'a> {
+fn ended<'a>(state: State, reason: Option<&'a str>, started: Instant) -> Ended<'a> {
     Ended {
         state,
         reason,
@@ -1062,15 +1062,15 @@ fn take_identity(identity: &mut Identity, stamp: &mut Stamp, info: &ObjectInfo) 
 
 async fn record_end(
     session: &mut Session,
-    state: &str,
+    state: State,
     object_id: i64,
-    reason: &str,
+    reason: Reason,
     error: &str,
     forwarded: Option<&str>,
 ) -> Result<(), Held> {
     let ended = Ended {
         state,
-        reason: Some(reason),
+        reason: Some(reason.as_str()),
         error: Some(error),
         forwarded_message_id: forwarded,
         duration_seconds: None,
@@ -1114,7 +1114,7 @@ fn log_outcome(settled: &Settled, started: Instant) {
         Outcome::Gone => info!(dataset, duration_ms, "object is gone"),
         Outcome::Removed(rows) => info!(dataset, rows, duration_ms, "object's rows removed"),
         Outcome::Failed(failure) => {
-            warn!(dataset, reason = failure.reason, error = failure.error, duration_ms, "object failed");
+            warn!(dataset, reason = failure.reason.as_str(), error = failure.error, duration_ms, "object failed");
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     instance::Surroundings,
     message::{self, Parsed, Record},
     metrics::{Metrics, ObjectCounts},
-    outcome::{Failure, Outcome, Outside},
+    outcome::{Failure, Outcome, Outside, Reason},
     queue::{EntryError, Message, Queue, Refused},
 };
 use ack::Acker;
@@ -539,7 +539,7 @@ impl Worker {
             }
             Parsed::Unreadable(why) => {
                 warn!(error = why, "message cannot be read");
-                let failure = Failure::new("unreadable_message", why);
+                let failure = Failure::new(Reason::UnreadableMessage, why);
                 self.forward(&message, &[], &failure, &no_more).await
             }
             Parsed::Records(records) => {
@@ -901,7 +901,7 @@ impl Worker {
                 }
             }
             let Err(error) = sent else {
-                let label = crate::metrics::ReasonLabel { reason: failure.reason };
+                let label = crate::metrics::ReasonLabel { reason: failure.reason.as_str() };
                 self.metrics.messages_dead_lettered.get_or_create(&label).inc();
                 return Disposition::Delete;
             };

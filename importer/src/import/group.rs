@@ -9,7 +9,7 @@ use crate::{
         self, Candidate, Known, Verdict,
         many::{FirstAttempt, Sought, begin_many, look_up_many, note_many_again},
     },
-    load::{self, Group, Member, Session, liveness},
+    load::{self, Group, Member, Session, liveness, technique::Used},
     message::{Record, RecordKind},
     object::{ReadTarget, RemoteSource},
     order::Stamp,
@@ -220,7 +220,8 @@ impl Importer {
         for ((place, recorded, bytes), counts) in places.into_iter().zip(counts) {
             if let Some(counts) = counts {
                 let outcome = Outcome::Imported(counts);
-                settled[place] = Some(self.settled_in(index, recorded.object_id, outcome, bytes, load::GROUPED));
+                settled[place] =
+                    Some(self.settled_in(index, recorded.object_id, outcome, bytes, Used::Grouped.as_str()));
             }
         }
         Ok(())

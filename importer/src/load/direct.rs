@@ -1,4 +1,4 @@
-//! Rows straight into the target, in key order: for keys that are probably new.
+//! Rows directly into the target, in key order: for keys that are probably new.
 //!
 //! COPY knows no conflicts. When a key is there already, or Postgres refuses a row for another reason, the
 //! whole transaction is rolled back and the object goes through staging, which can tell rows apart.
@@ -18,6 +18,7 @@ use super::{
     run::{Projection, Run, count_flags},
     sql::{LoadPlan, StagedColumn, quote},
     stage::Staged,
+    technique::Used,
 };
 use crate::{
     config::Mode,
@@ -190,7 +191,7 @@ impl Direct<'_> {
             filtered: 0,
             rejected: self.staged.n_rejected,
         };
-        Ok(End::Commit(Attempt::Done(finish(tx, self.load, &self.prepared.opened, counts, "direct").await?)))
+        Ok(End::Commit(Attempt::Done(finish(tx, self.load, &self.prepared.opened, counts, Used::Direct).await?)))
     }
 
     /// Copies all runs, unless one has to be staged; then it returns what is to be done.

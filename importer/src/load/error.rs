@@ -1,5 +1,6 @@
 //! Why a load failed, and what that means for its session.
 
+use super::catalog::NoUniqueIndex;
 use crate::{database::TransactionError, object::StoreError};
 use decode::DecodeError;
 
@@ -13,8 +14,8 @@ pub enum LoadError {
     #[error("{0}")]
     Schema(String),
     /// No unique index keeps the keys of an upsert apart any more; the catalog may tell more.
-    #[error("{0}")]
-    NoUniqueIndex(String),
+    #[error(transparent)]
+    NoUniqueIndex(#[from] NoUniqueIndex),
     /// More rows were refused than the dataset allows.
     #[error("{rejected} of {read} rows rejected, {why}; the first is row {first_row} ({first_class}{first_column})")]
     TooManyRejects {

@@ -1,6 +1,9 @@
 //! What must hold until the transaction ends: which version stands, and that keys are kept apart.
 
-use super::{Load, LoadError, Loaded, Target, catalog};
+use super::{
+    Load, LoadError, Loaded, Target,
+    catalog::{self, NoUniqueIndex},
+};
 use crate::{
     config::Mode,
     ledger::{self, Candidate, Verdict, judge},
@@ -45,5 +48,5 @@ pub async fn hold_unique_index(connection: &mut PgConnection, target: &Target) -
     if target.mode != Mode::Upsert || catalog::hold_unique_index(connection, &target.table, &target.key).await? {
         return Ok(());
     }
-    Err(LoadError::NoUniqueIndex(catalog::no_unique_index(&target.table, &target.key)))
+    Err(NoUniqueIndex::of(&target.table, &target.key).into())
 }

@@ -1,6 +1,6 @@
 //! The end of every import of one object: what the ledger keeps of it, with the rows.
 
-use super::{Load, LoadError, Loaded, mapping::Opened};
+use super::{Load, LoadError, Loaded, mapping::Opened, technique::Used};
 use crate::ledger::{self, Counts, Imported};
 use sqlx::PgConnection;
 
@@ -13,7 +13,7 @@ pub async fn finish(
     load: &Load<'_>,
     opened: &Opened,
     counts: Counts,
-    technique: &'static str,
+    technique: Used,
 ) -> Result<Loaded, LoadError> {
     let imported = Imported {
         recorded: load.recorded,
@@ -21,7 +21,7 @@ pub async fn finish(
         stamp: &load.candidate.stamp,
         counts,
         bytes: load.source.size(),
-        technique,
+        technique: technique.as_str(),
         duration_seconds: load.seconds(),
         csv_fields: opened.csv_fields(&load.target.table, counts.rejected),
     };

@@ -1,7 +1,7 @@
 //! Many small objects in one transaction, each with a fate of its own.
 //!
 //! A transaction costs the same whatever it carries, and for an object of some hundred rows that is nearly all it
-//! costs. So objects that were never seen are decoded one behind the other, sorted together, and copied straight
+//! costs. So objects that were never seen are decoded one behind the other, sorted together, and copied directly
 //! into the target under the locks of all their heads. Whatever is out of the ordinary (a reject, a key twice, a
 //! row that Postgres refuses, another shape) sends its object, or the whole group, back to be loaded alone.
 
@@ -14,7 +14,7 @@ use super::{
     mapping::{map, staged_columns},
     run::{RowOrder, Run},
     sql::{self, LoadPlan, StagedColumn},
-    technique::{Recent, Way},
+    technique::{Recent, Used, Way},
 };
 use crate::{
     config::Mode,
@@ -27,9 +27,6 @@ use crate::{
 use decode::{Batch, Column, DecodeError, EXTRAS_COLUMN, OnNewField, Source};
 use sqlx::PgConnection;
 use std::{ops::Range, sync::Arc, time::Instant};
-
-/// How the ledger calls it.
-pub const GROUPED: &str = "grouped";
 
 /// One object of a group.
 pub struct Member<'a> {
@@ -98,7 +95,7 @@ async fn load_together(session: &mut Session, group: &Group<'_>) -> Result<Optio
     }
     let counts = session.transaction(Begin::ConstraintsImmediate, async |tx| together.write(tx).await).await?;
     if counts.is_some() {
-        group.recent.went_straight();
+        group.recent.went_direct();
     }
     Ok(counts)
 }
@@ -224,7 +221,7 @@ impl<'a> Together<'a> {
             .collect();
         // The transaction's time is that of all its objects together.
         let seconds_each = self.group.started.elapsed().as_secs_f64() / finished.len().max(1) as f64;
-        finish_many(tx, &finished, GROUPED, seconds_each).await
+        finish_many(tx, &finished, Used::Grouped.as_str(), seconds_each).await
     }
 }
 

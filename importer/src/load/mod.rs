@@ -30,7 +30,7 @@ mod unstaged;
 
 pub use dry_run::{DryRun, dry_run};
 pub use error::LoadError;
-pub use group::{GROUPED, Group, Member, load_group};
+pub use group::{Group, Member, load_group};
 pub use remove::{Removal, Remove, RemoveError, remove};
 pub use replay::{ReplayRejects, Replayed, replay_rejects};
 pub use session::{Session, Sessions};
@@ -42,7 +42,7 @@ use crate::{
     ledger::{Candidate, Counts, Recorded, Verdict},
     object::{ObjectStore, ReadTarget},
 };
-use decode::{EXTRAS_COLUMN, Field, OnNewField, Source, Unstaged};
+use decode::{EXTRAS_COLUMN, Field, Mapping, OnNewField, Source, Unstaged};
 use distinct::DistinctKeys;
 use fence::{fence, hold_unique_index};
 use finish::finish;
@@ -61,7 +61,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use technique::{Recent, Way};
+use technique::{Recent, Used, Way};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Loads one object, in one transaction.
@@ -91,24 +91,16 @@ async fn attempt(
     if load.candidate.force && load.target.mode == Mode::Append && !load.target.table.lineage_object {
         return Err(LoadError::ForceNeedsLineage);
     }
-    let (mut decoding, opened) = open(load).await?;
-    let mapping = match map_fields(load, &opened.fields)? {
-        Ok(mapping) => Arc::new(mapping.without(unstaged)),
+    let (mut decoding, prepared) = match prepare(session, load, unstaged).await? {
+        Ok(prepared) => prepared,
         Err(new_columns) => return Ok(Loaded::NeedsColumns(new_columns)),
     };
-    let columns = staged_columns(load.target, mapping.columns(), mapping.absent_flags())?;
-    let staging = session.staging(&sql::staging_shape(&columns)).await?;
-    session.record_types(&columns).await?;
-    let order = RowOrder::new(mapping.columns(), &load.target.key, load.target.newer.as_deref());
-    decoding.set_shape(Shape { mapping: Arc::clone(&mapping), order: order.clone() });
-    let prepared = Prepared { opened, columns, staging, order };
-
     let mut first = decoding.next().await;
-    if let Some(writing) = goes_straight(session, load, &prepared, &first).await? {
+    if let Some(writing) = goes_direct(session, load, &prepared, &first).await? {
         match direct::load(session, load, &prepared, first, &mut decoding).await {
             Ok(direct::Attempt::Done(loaded)) => {
                 if matches!(loaded, Loaded::Imported(..)) {
-                    load.recent.went_straight();
+                    load.recent.went_direct();
                 }
                 return Ok(loaded);
             }
@@ -119,7 +111,7 @@ async fn attempt(
                     Some(run) => Decoded::Run(run),
                     None => {
                         (decoding, _) = open(load).await?;
-                        decoding.set_shape(Shape { mapping, order: prepared.order.clone() });
+                        decoding.set_shape(prepared.shape());
                         decoding.next().await
                     }
                 };
@@ -140,6 +132,7 @@ async fn attempt(
 /// What is made ready for an object's rows.
 struct Prepared {
     opened: Opened,
+    mapping: Arc<Mapping>,
     columns: Vec<StagedColumn>,
     /// The staging table's quoted name.
     staging: String,
@@ -147,8 +140,35 @@ struct Prepared {
     order: Option<RowOrder>,
 }
 
-/// Decides whether rows go straight into the target; the permit to write them says that they do.
-async fn goes_straight<'a>(
+impl Prepared {
+    fn shape(&self) -> Shape {
+        Shape { mapping: Arc::clone(&self.mapping), order: self.order.clone() }
+    }
+}
+
+/// Opens an object and makes ready for its rows, but for those that are known to be refused by staging; or returns the
+/// columns that the table should get first.
+async fn prepare(
+    session: &mut Session,
+    load: &Load<'_>,
+    unstaged: BTreeMap<u64, Unstaged>,
+) -> Result<Result<(Decoding, Prepared), Vec<Field>>, LoadError> {
+    let (mut decoding, opened) = open(load).await?;
+    let mapping = match map_fields(load, &opened.fields)? {
+        Ok(mapping) => Arc::new(mapping.without(unstaged)),
+        Err(new_columns) => return Ok(Err(new_columns)),
+    };
+    let columns = staged_columns(load.target, mapping.columns(), mapping.absent_flags())?;
+    let staging = session.staging(&sql::staging_shape(&columns)).await?;
+    session.record_types(&columns).await?;
+    let order = RowOrder::new(mapping.columns(), &load.target.key, load.target.newer.as_deref());
+    let prepared = Prepared { opened, mapping, columns, staging, order };
+    decoding.set_shape(prepared.shape());
+    Ok(Ok((decoding, prepared)))
+}
+
+/// Decides whether rows go directly into the target; the permit to write them says that they do.
+async fn goes_direct<'a>(
     session: &mut Session,
     load: &Load<'a>,
     prepared: &Prepared,
@@ -183,7 +203,7 @@ async fn stage_and_merge<'a>(
     decoding: Decoding,
     writing: &mut Option<SemaphorePermit<'a>>,
 ) -> Result<End<Loaded>, LoadError> {
-    let Prepared { opened, mut columns, staging, order } = prepared;
+    let Prepared { opened, mut columns, staging, order, .. } = prepared;
     let distinct = DistinctKeys::new(&columns, &load.target.key, load.digest_bytes);
     let keys = Keys { order: order.as_ref(), distinct };
     let mut staged = stage(tx, &staging, load, opened.form, first, decoding, keys).await?;
@@ -224,7 +244,7 @@ async fn stage_and_merge<'a>(
         filtered: staged.n_filtered,
         rejected: staged.n_rejected,
     };
-    Ok(End::Commit(finish(tx, load, &opened, counts, "staged").await?))
+    Ok(End::Commit(finish(tx, load, &opened, counts, Used::Staged).await?))
 }
 
 /// One object to load.
@@ -297,8 +317,8 @@ impl<'a> Writing<'a> {
 /// What became of a load that did not fail.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Loaded {
-    /// Rows and ledger are committed; the word says how the rows were written.
-    Imported(Counts, &'static str),
+    /// Rows and ledger are committed; and the rows were written so.
+    Imported(Counts, Used),
     /// The fence said no; nothing was written.
     Refused(Verdict),
     /// Nothing told this version from the one that stands, but the store has yet another by now; nothing was written.

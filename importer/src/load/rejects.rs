@@ -48,7 +48,7 @@ pub async fn write_rejects(
 ) -> sqlx::Result<()> {
     let (table, object_id) = (&load.target.table, load.recorded.object_id);
     if table.takes_any_text {
-        return ledger::insert_rejects(connection, object_id, form, rejects).await;
+        return ledger::rejects::insert(connection, object_id, form, rejects).await;
     }
     let storable = |reject: &Reject| Reject {
         message: table.storable(&reject.message),
@@ -56,5 +56,5 @@ pub async fn write_rejects(
         ..reject.clone()
     };
     let rejects: Vec<Reject> = rejects.iter().map(storable).collect();
-    ledger::insert_rejects(connection, object_id, form, &rejects).await
+    ledger::rejects::insert(connection, object_id, form, &rejects).await
 }

@@ -90,6 +90,9 @@ async fn remove_under_lock(tx: &mut PgConnection, remove: &Remove<'_>) -> Result
 }
 
 /// Deletes the rows of every version of a key. Needs the lineage column.
+///
+/// # Errors
+/// Of the database.
 pub(super) async fn delete_rows_of_key(
     connection: &mut PgConnection,
     target: &Target,
@@ -103,6 +106,9 @@ pub(super) async fn delete_rows_of_key(
 }
 
 /// Deletes the rows of one version. Needs the lineage column.
+///
+/// # Errors
+/// Of the database.
 pub(super) async fn delete_rows_of_version(
     connection: &mut PgConnection,
     target: &Target,

@@ -12,7 +12,7 @@
 //! with growing pauses, those longest that were tried longest ago, until one is imported.
 
 use super::Class;
-use crate::outcome::{Failure, Scope};
+use crate::outcome::{Failure, Reason, Scope};
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
@@ -52,7 +52,7 @@ pub struct Cause {
     /// Index of the dataset.
     pub dataset: Option<usize>,
     /// The failures' word.
-    pub reason: &'static str,
+    pub reason: Reason,
 }
 
 #[derive(Debug)]
@@ -224,7 +224,7 @@ impl Brake {
     }
 
     /// Notes an import that was begun then; returns the causes that are over by it.
-    pub fn imported(&mut self, class: &Class, begun: Instant) -> Vec<&'static str> {
+    pub fn imported(&mut self, class: &Class, begun: Instant) -> Vec<Reason> {
         let newest = self.imported.entry(class.dataset).or_insert(begun);
         *newest = begun.max(*newest);
         // What was begun before the first failure may have got through by that.
@@ -399,11 +399,11 @@ mod tests {
     }
 
     fn denied() -> Failure {
-        Failure::new("access", "no right to write").of(Scope::Dataset)
+        Failure::new(Reason::Access, "no right to write").of(Scope::Dataset)
     }
 
     fn forbidden() -> Failure {
-        Failure::new("access", "access denied").of(Scope::Prefix)
+        Failure::new(Reason::Access, "access denied").of(Scope::Prefix)
     }
 
     #[test]
@@ -435,7 +435,7 @@ mod tests {
         bench.import(10, "0a1");
         assert_eq!(bench.ask(10, ticket), "go", "the others go on at once");
         for _ in 0..4 {
-            bench.brake.let_go(Cause { dataset: Some(0), reason: "access" });
+            bench.brake.let_go(Cause { dataset: Some(0), reason: Reason::Access });
         }
         bench.brake.leave(ticket);
         assert!(bench.brake.causes.is_empty() && bench.brake.gates.is_empty());
@@ -548,7 +548,7 @@ mod tests {
     #[test]
     fn what_is_the_objects_own_fails_at_once_and_without_patience_everything_does() {
         let mut bench = Bench::new(false);
-        assert_eq!(bench.fail(0, "0a1", &Failure::new("corrupt", "no magic")), "fails");
+        assert_eq!(bench.fail(0, "0a1", &Failure::new(Reason::Corrupt, "no magic")), "fails");
         bench.brake.patience = Duration::ZERO;
         assert_eq!(bench.fail(0, "0a2", &denied()), "fails");
         assert!(bench.brake.causes.is_empty() && bench.brake.gates.is_empty());

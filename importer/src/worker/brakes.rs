@@ -99,7 +99,7 @@ impl Brakes {
             return;
         }
         for reason in over {
-            info!(dataset = self.name(class.dataset), reason, "what objects failed for is over");
+            info!(dataset = self.name(class.dataset), reason = reason.as_str(), "what objects failed for is over");
         }
         self.tell();
         self.changed.notify_waiters();
@@ -126,7 +126,7 @@ impl Brakes {
         let mut lines = BTreeMap::new();
         for (cause, error) in self.lock().causes() {
             let name = self.name(cause.dataset);
-            lines.insert((name.to_owned(), cause.reason), format!("{name}: {}: {error}", cause.reason));
+            lines.insert((name.to_owned(), cause.reason.as_str()), format!("{name}: {}: {error}", cause.reason));
         }
         self.metrics.dataset_braked.clear();
         for (dataset, reason) in lines.keys() {
@@ -163,7 +163,7 @@ impl Stake<'_> {
             if news {
                 warn!(
                     dataset = self.brakes.name(class.dataset),
-                    reason = failure.reason,
+                    reason = failure.reason.as_str(),
                     error = failure.error,
                     brake_secs = self.brakes.patience.as_secs_f64(),
                     "objects fail for a cause that may not be theirs: holding them"
@@ -211,6 +211,7 @@ impl Drop for Ticket<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Reason;
 
     #[tokio::test]
     async fn a_cause_that_ends_with_the_last_who_waited_is_shown_no_longer() {
@@ -218,7 +219,7 @@ mod tests {
         let patience = Duration::from_secs(60);
         let brakes = Brakes::new(patience, false, vec!["d".to_owned()], Arc::clone(&health), metrics);
         let class = Class { dataset: Some(0), prefix: String::new() };
-        let failure = Failure { scope: Scope::Dataset, ..Failure::new("access_denied", "no right".to_owned()) };
+        let failure = Failure { scope: Scope::Dataset, ..Failure::new(Reason::Access, "no right".to_owned()) };
         let mut stakes: Vec<_> = (0..3).map(|_| brakes.stake()).collect();
         for stake in &mut stakes {
             assert!(matches!(stake.judge(&class, &failure), Verdict::Wait(_)));
@@ -227,7 +228,7 @@ mod tests {
         let passed = tokio::time::timeout(Duration::from_millis(20), &mut waiting).await;
         assert!(passed.is_err(), "the gate is closed");
         drop(stakes);
-        assert!(health.missing().contains("access_denied"), "somebody still waits");
+        assert!(health.missing().contains("access"), "somebody still waits");
         drop(waiting);
         assert_eq!(health.missing(), "");
     }

@@ -39,7 +39,7 @@ pub struct DeadLetter {
 #[must_use]
 pub fn dead_letters(message: &Message, failed: &[Failed<'_>], failure: &Failure) -> Vec<Vec<DeadLetter>> {
     let original = |attributes| vec![DeadLetter { body: message.body.clone(), attributes }];
-    let reason = || texts([("penstock-reason", Some(failure.reason.to_owned()))]);
+    let reason = || texts([("penstock-reason", Some(failure.reason.to_string()))]);
     let pointers = if failed.is_empty() {
         vec![DeadLetter { body: stub(message, failure).to_string(), attributes: reason() }]
     } else {
@@ -58,7 +58,7 @@ fn pointer(message: &Message, failed: &Failed<'_>) -> String {
     let mut body: Value = serde_json::from_str(&message::pointer_body(failed.record)).unwrap_or_default();
     body[message::DEAD_LETTER_FIELD] = json!({
         "object_id": failed.settled.object_id,
-        "reason": failed.failure.reason,
+        "reason": failed.failure.reason.as_str(),
         "message_id": message.message_id,
     });
     body.to_string()
@@ -69,7 +69,7 @@ fn stub(message: &Message, failure: &Failure) -> Value {
     let digest = Sha256::digest(message.body.as_bytes());
     json!({
         message::DEAD_LETTER_FIELD: {
-            "reason": failure.reason,
+            "reason": failure.reason.as_str(),
             "message_id": message.message_id,
             "body_bytes": message.body.len(),
             "body_sha256": digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
@@ -82,7 +82,7 @@ fn stub(message: &Message, failure: &Failure) -> Value {
 fn attributes(message: &Message, failed: Option<&Failed<'_>>, failure: &Failure) -> Vec<(&'static str, String)> {
     let pointer = failed.map(|failed| &failed.record.pointer);
     texts([
-        ("penstock-reason", Some(failure.reason.to_owned())),
+        ("penstock-reason", Some(failure.reason.to_string())),
         ("penstock-error", Some(failure.error.clone())),
         ("penstock-message-id", Some(message.message_id.clone())),
         ("penstock-dataset", failed.and_then(|failed| failed.settled.dataset.clone())),
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use crate::{
         message::{Parsed, parse},
-        outcome::Outcome,
+        outcome::{Outcome, Reason},
     };
 
     fn message(body: &str) -> Message {
@@ -141,7 +141,7 @@ mod tests {
         let Parsed::Records(records) = parse(r#"{"bucket":"b","key":"dir/kéy","version_id":"v1","size":7}"#) else {
             panic!("a pointer")
         };
-        let failure = Failure::new("corrupt", "no magic");
+        let failure = Failure::new(Reason::Corrupt, "no magic");
         let settled = Settled {
             outcome: Outcome::Failed(failure.clone()),
             object_id: Some(42),
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn a_body_that_cannot_be_read_nor_sent_is_kept_in_part() {
         let body = "\u{1}é".repeat(100_000);
-        let tries = dead_letters(&message(&body), &[], &Failure::new("unreadable_message", "not JSON"));
+        let tries = dead_letters(&message(&body), &[], &Failure::new(Reason::UnreadableMessage, "not JSON"));
         let [stub] = &tries[3][..] else { panic!("one") };
         assert!(stub.body.len() < 200_000, "{}", stub.body.len());
         let value: Value = serde_json::from_str(&stub.body).expect("JSON");
