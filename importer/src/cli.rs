@@ -2,6 +2,7 @@
 
 use crate::{
     config::{CONCURRENCY, Needs},
+    ledger::State,
     message::LOCAL_BUCKET,
 };
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -236,41 +237,6 @@ pub struct Man {
     /// Where to; made when it is not there
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-}
-
-/// A state of `penstock.object_status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum State {
-    /// A worker is at it
-    Importing,
-    /// Its rows were committed
-    Imported,
-    /// It failed for a reason that may pass
-    Retrying,
-    /// There was nothing to load
-    Skipped,
-    /// A newer version stands
-    Superseded,
-    /// It was deleted before it was read
-    Gone,
-    /// It cannot be imported
-    Failed,
-}
-
-impl State {
-    /// Returns the state as the ledger spells it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Importing => "importing",
-            Self::Imported => "imported",
-            Self::Retrying => "retrying",
-            Self::Skipped => "skipped",
-            Self::Superseded => "superseded",
-            Self::Gone => "gone",
-            Self::Failed => "failed",
-        }
-    }
 }
 
 /// An object named on the command line.

@@ -245,12 +245,12 @@ pub enum OnDelete {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Technique {
-    /// Straight COPY where the keys are probably new, staging otherwise.
+    /// Direct COPY where the keys are probably new, staging otherwise.
     #[default]
     Auto,
     /// Always through staging.
     Staged,
-    /// Straight COPY first, whatever is known; staging when it is refused.
+    /// Direct COPY first, whatever is known; staging when it is refused.
     Direct,
 }
 

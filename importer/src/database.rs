@@ -1,9 +1,12 @@
 //! Connecting to Postgres as the configuration says.
 
+mod transaction;
+
 use crate::config;
 use anyhow::{Context, bail};
 pub use service::postgres::{Server, connect_options};
 use sqlx::{ConnectOptions, PgConnection, Row};
+pub use transaction::{Begin, End, Lasts, TransactionError, savepoint, transaction};
 
 /// Returns the server to connect to. `DATABASE_URL_FILE` is read anew on every call.
 ///
@@ -59,11 +62,12 @@ pub async fn refuse_transaction_pooler(server: &Server) -> anyhow::Result<()> {
 /// Of the database.
 pub async fn is_transaction_pooler(connection: &mut PgConnection, other: &mut PgConnection) -> sqlx::Result<bool> {
     let before = backend(connection).await?;
-    sqlx::raw_sql("BEGIN").execute(&mut *other).await?;
-    let others = backend(other).await?;
-    let after = backend(connection).await?;
-    sqlx::raw_sql("ROLLBACK").execute(&mut *other).await?;
-    Ok(before == others || before != after)
+    transaction(other, Begin::Plainly, async |other| {
+        let others = backend(other).await?;
+        let after = backend(connection).await?;
+        Ok(End::RollBack(before == others || before != after))
+    })
+    .await
 }
 
 async fn backend(connection: &mut PgConnection) -> sqlx::Result<String> {

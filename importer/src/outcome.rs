@@ -1,5 +1,10 @@
 //! What becomes of an object, and which failure leads there. Pure: one table, tested whole.
 
+mod reason;
+mod words;
+
+pub use reason::Reason;
+
 use crate::{
     ledger::Counts,
     load::{LoadError, RemoveError, catalog::TableError},
@@ -7,6 +12,7 @@ use crate::{
 };
 use decode::DecodeError;
 use sqlx::postgres::PgDatabaseError;
+use words::{Said, condition, without_values};
 
 /// The longest error that is kept of an object: it holds a longest key, and what is said of it.
 const MAX_ERROR_BYTES: usize = 4096;
@@ -33,8 +39,8 @@ pub enum Outcome {
 /// Why an object failed for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Short stable word for the ledger and the dead-letter queue.
-    pub reason: &'static str,
+    /// For the ledger and the dead-letter queue.
+    pub reason: Reason,
     /// For people; holds no row values.
     pub error: String,
     /// Whose fault it may be.
@@ -52,10 +58,7 @@ pub enum Scope {
     Dataset,
 }
 
-/// Reason of what nobody foresaw: it may pass, and is tried [`ODD_TRIES`] times before it is believed.
-pub const ODD: &str = "internal";
-
-/// Fewer take a passing oddity for lasting; more only keep an object waiting for its end.
+/// Times that [`Reason::Internal`] is tried before it is believed. Fewer take a passing oddity for lasting; more only keep an object waiting for its end.
 pub const ODD_TRIES: u32 = 3;
 
 /// What outside is broken when work has to wait.
@@ -89,9 +92,9 @@ pub enum Sorted {
 impl Failure {
     /// Returns a failure with this reason and text.
     #[must_use]
-    pub fn new(reason: &'static str, error: impl Into<String>) -> Self {
+    pub fn new(reason: Reason, error: impl Into<String>) -> Self {
         let scope = match reason {
-            "access" | "schema" => Scope::Dataset,
+            Reason::Access | Reason::Schema => Scope::Dataset,
             _ => Scope::Object,
         };
         Self { reason, error: bounded(error.into()), scope }
@@ -120,13 +123,15 @@ pub fn sort_store_error(error: StoreError) -> Sorted {
     match error {
         StoreError::Missing => Sorted::Missing,
         StoreError::Changed => Sorted::Changed,
-        StoreError::NoBucket => Sorted::Failed(Failure::new("no_bucket", error.to_string()).of(Scope::Prefix)),
-        StoreError::AccessDenied(_) => Sorted::Failed(Failure::new("access", error.to_string()).of(Scope::Prefix)),
+        StoreError::NoBucket => Sorted::Failed(Failure::new(Reason::NoBucket, error.to_string()).of(Scope::Prefix)),
+        StoreError::AccessDenied(_) => {
+            Sorted::Failed(Failure::new(Reason::Access, error.to_string()).of(Scope::Prefix))
+        }
         StoreError::Archived => {
-            Sorted::Failed(Failure::new("archived", "the object is archived; restore it, then redrive"))
+            Sorted::Failed(Failure::new(Reason::Archived, "the object is archived; restore it, then redrive"))
         }
         StoreError::Refused { ref code, .. } => {
-            let reason = if is_access(code) { "access" } else { "refused" };
+            let reason = if is_access(code) { Reason::Access } else { Reason::Refused };
             Sorted::Failed(Failure::new(reason, error.to_string()).of(Scope::Prefix))
         }
         StoreError::Transient(error) => Sorted::Hold(Outside::Store, error),
@@ -152,12 +157,13 @@ fn is_access(code: &str) -> bool {
 pub fn sort_load_error(error: LoadError) -> Sorted {
     match error {
         LoadError::Decode(error) => sort_decode_error(error),
-        LoadError::Schema(text) | LoadError::NoUniqueIndex(text) => Sorted::Failed(Failure::new("schema", text)),
+        LoadError::Schema(text) => Sorted::Failed(Failure::new(Reason::Schema, text)),
+        LoadError::NoUniqueIndex(lacks) => Sorted::Failed(Failure::new(Reason::Schema, lacks.to_string())),
         LoadError::TooManyRejects { .. } | LoadError::TooManyRefused(_) => {
-            Sorted::Failed(Failure::new("too_many_rejects", error.to_string()))
+            Sorted::Failed(Failure::new(Reason::TooManyRejects, error.to_string()))
         }
         LoadError::Store(error) => sort_store_error(error),
-        LoadError::ForceNeedsLineage => Sorted::Failed(Failure::new("force_refused", error.to_string())),
+        LoadError::ForceNeedsLineage => Sorted::Failed(Failure::new(Reason::ForceRefused, error.to_string())),
         LoadError::Database(error) | LoadError::Unstaged(error) => sort_database_error(error),
     }
 }
@@ -166,7 +172,8 @@ pub fn sort_load_error(error: LoadError) -> Sorted {
 #[must_use]
 pub fn sort_table_error(error: TableError) -> Sorted {
     match error {
-        TableError::Unusable(text) => Sorted::Failed(Failure::new("schema", text)),
+        TableError::NoUniqueIndex(lacks) => Sorted::Failed(Failure::new(Reason::Schema, lacks.to_string())),
+        TableError::Unusable { problem, .. } => Sorted::Failed(Failure::new(Reason::Schema, problem)),
         TableError::Database(error) => sort_database_error(error),
     }
 }
@@ -183,9 +190,9 @@ pub fn sort_remove_error(error: RemoveError) -> Sorted {
 fn sort_decode_error(error: DecodeError) -> Sorted {
     match error {
         DecodeError::Source(error) => sort_source_error(error),
-        DecodeError::Corrupt(text) => Sorted::Failed(Failure::new("corrupt", text)),
-        DecodeError::Limits(text) => Sorted::Failed(Failure::new("limits", text)),
-        DecodeError::Schema(text) => Sorted::Failed(Failure::new("schema", text).of(Scope::Prefix)),
+        DecodeError::Corrupt(text) => Sorted::Failed(Failure::new(Reason::Corrupt, text)),
+        DecodeError::Limits(text) => Sorted::Failed(Failure::new(Reason::Limits, text)),
+        DecodeError::Schema(text) => Sorted::Failed(Failure::new(Reason::Schema, text).of(Scope::Prefix)),
         DecodeError::Busy(text) => Sorted::Hold(Outside::Contention, anyhow::anyhow!(text)),
     }
 }
@@ -203,7 +210,7 @@ fn sort_source_error(error: anyhow::Error) -> Sorted {
         }
         Some(StoreError::Transient(_)) => Sorted::Hold(Outside::Store, error),
         None if error.chain().any(is_cut) => Sorted::Hold(Outside::Store, error),
-        None => Sorted::Failed(Failure::new(ODD, format!("{error:#}"))),
+        None => Sorted::Failed(Failure::new(Reason::Internal, format!("{error:#}"))),
     }
 }
 
@@ -231,7 +238,7 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
             return Sorted::Hold(Outside::Contention, anyhow::anyhow!("an entry of the ledger was pruned meanwhile"));
         }
         // Values that cannot be sent or understood, and whatever else: only what is known to pass is waited for.
-        _ => return Sorted::Failed(Failure::new(ODD, format!("talk to Postgres: {}", kind_of(&error)))),
+        _ => return Sorted::Failed(Failure::new(Reason::Internal, format!("talk to Postgres: {}", kind_of(&error)))),
     };
     let code = database.code().unwrap_or_default().into_owned();
     let text = match database.try_downcast_ref::<PgDatabaseError>() {
@@ -251,7 +258,7 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
             Sorted::Hold(Outside::Contention, anyhow::anyhow!("{text} (SQLSTATE {code})"))
         }
         // What types and extensions say of what they did not expect.
-        (_, "XX000") => Sorted::Failed(Failure::new(ODD, format!("{text} (SQLSTATE {code})"))),
+        (_, "XX000") => Sorted::Failed(Failure::new(Reason::Internal, format!("{text} (SQLSTATE {code})"))),
         // Disk full, out of memory, query cancelled, I/O error, damaged data or index:
         // of this statement, and perhaps of no other.
         (_, "53100" | "53200" | "53000" | "57014") | ("58" | "XX", _) => {
@@ -262,12 +269,12 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
         ("08" | "53" | "57" | "28" | "F0" | "25", _) | (_, "3D000") => {
             Sorted::Hold(Outside::Postgres, anyhow::anyhow!("{text} (SQLSTATE {code})"))
         }
-        (_, "42501") => Sorted::Failed(Failure::new("access", format!("{text} (SQLSTATE {code})"))),
+        (_, "42501") => Sorted::Failed(Failure::new(Reason::Access, format!("{text} (SQLSTATE {code})"))),
         ("22" | "23" | "44" | "P0", _) => {
-            Sorted::Failed(Failure::new("constraint", format!("{text} (SQLSTATE {code})")))
+            Sorted::Failed(Failure::new(Reason::Constraint, format!("{text} (SQLSTATE {code})")))
         }
-        ("54", _) => Sorted::Failed(Failure::new("limits", format!("{text} (SQLSTATE {code})"))),
-        _ => Sorted::Failed(Failure::new("schema", format!("{text} (SQLSTATE {code})"))),
+        ("54", _) => Sorted::Failed(Failure::new(Reason::Limits, format!("{text} (SQLSTATE {code})"))),
+        _ => Sorted::Failed(Failure::new(Reason::Schema, format!("{text} (SQLSTATE {code})"))),
     }
 }
 
@@ -296,155 +303,9 @@ fn kind_of(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// What of a server's error is looked at, for a text that may leave the database.
-#[derive(Debug, Clone, Copy, Default)]
-struct Said<'a> {
-    code: &'a str,
-    message: &'a str,
-    /// It points into the statement, which holds names and no values of rows.
-    has_position: bool,
-    /// It came out of a function, a trigger's above all, or out of a COPY.
-    has_context: bool,
-    /// A procedural language raised it (pl_exec.c and the like): then its names are whatever a function says.
-    is_raised: bool,
-    constraint: Option<&'a str>,
-    table: Option<&'a str>,
-    column: Option<&'a str>,
-    data_type: Option<&'a str>,
-}
-
-impl<'a> Said<'a> {
-    fn of(error: &'a PgDatabaseError) -> Self {
-        Self {
-            code: error.code(),
-            message: error.message(),
-            has_position: error.position().is_some(),
-            has_context: error.r#where().is_some(),
-            is_raised: error.file().is_none_or(|file| file.starts_with("pl")),
-            constraint: error.constraint(),
-            table: error.table(),
-            column: error.column(),
-            data_type: error.data_type(),
-        }
-    }
-}
-
-/// Returns the text of a server's error that goes into logs, ledger and dead letters: never a row's value.
-///
-/// The server's own words are taken only where they can hold none: of the server's state, and of statements, as long as
-/// they did not come out of a function, which may say anything. All else is the condition's name, and the names of what
-/// was hurt. DETAIL, HINT and CONTEXT are never taken.
-fn without_values(said: &Said<'_>) -> String {
-    let of_the_server =
-        matches!(said.code.get(..2), Some("08" | "25" | "28" | "3D" | "40" | "53" | "55" | "57" | "58"));
-    let of_the_statement = said.has_position && matches!(said.code.get(..2), Some("42" | "3F"));
-    let of_rights_or_index = matches!(said.code, "42501" | "42P10");
-    // «unsafe use of new value» quotes the value.
-    let of_the_server = of_the_server && said.code != "55P04";
-    let is_safe = (of_the_server || of_the_statement || of_rights_or_index) && !said.has_context;
-    let mut text = if is_safe { said.message.to_owned() } else { condition(said.code).to_owned() };
-    let named =
-        [("constraint", said.constraint), ("table", said.table), ("column", said.column), ("type", said.data_type)];
-    let named: Vec<String> = named.iter().filter_map(|(kind, name)| Some(format!("{kind} {}", (*name)?))).collect();
-    // Constraints that are broken have a table.
-    if !named.is_empty() && !said.is_raised && (said.constraint.is_none() || said.table.is_some()) {
-        text = format!("{text} ({})", named.join(", "));
-    }
-    if said.has_context && matches!(said.code, "42P01" | "42883" | "42704") {
-        text.push_str(
-            " in a function: what it names without a schema is not found while search_path is pg_catalog, unless \
-             ALTER FUNCTION … SET search_path",
-        );
-    }
-    text
-}
-
-/// Returns the name of a SQLSTATE's condition, or of its class
-/// ([PostgreSQL, Appendix A](https://www.postgresql.org/docs/current/errcodes-appendix.html)).
-fn condition(code: &str) -> &'static str {
-    match code {
-        "21000" => "cardinality violation",
-        "22001" => "string data right truncation",
-        "22003" => "numeric value out of range",
-        "22007" => "invalid datetime format",
-        "22008" => "datetime field overflow",
-        "22012" => "division by zero",
-        "22021" => "character not in repertoire",
-        "22023" => "invalid parameter value",
-        "22026" => "string data length mismatch",
-        "22P02" => "invalid text representation",
-        "22P03" => "invalid binary representation",
-        "22P05" => "untranslatable character",
-        "23502" => "not null violation",
-        "23503" => "foreign key violation",
-        "23505" => "unique violation",
-        "23514" => "check violation",
-        "23P01" => "exclusion violation",
-        "42501" => "insufficient privilege",
-        "42601" => "syntax error",
-        "42622" => "name too long",
-        "42703" => "undefined column",
-        "42704" => "undefined object",
-        "42804" => "datatype mismatch",
-        "42883" => "undefined function",
-        "42P01" => "undefined table",
-        "42P10" => "invalid column reference",
-        "54000" => "program limit exceeded",
-        "54001" => "statement too complex",
-        "P0001" => "raise exception",
-        "P0002" => "no data found",
-        "P0003" => "too many rows",
-        "P0004" => "assert failure",
-        "XX000" => "internal error",
-        "XX001" => "data corrupted",
-        "XX002" => "index corrupted",
-        _ => match code.get(..2) {
-            Some("08") => "connection exception",
-            Some("0A") => "feature not supported",
-            Some("22") => "data exception",
-            Some("23") => "integrity constraint violation",
-            Some("25") => "invalid transaction state",
-            Some("28") => "invalid authorization",
-            Some("38") => "external routine exception",
-            Some("39") => "external routine invocation exception",
-            Some("3F") => "invalid schema name",
-            Some("40") => "transaction rollback",
-            Some("42") => "syntax error or access rule violation",
-            Some("44") => "with check option violation",
-            Some("53") => "insufficient resources",
-            Some("54") => "program limit exceeded",
-            Some("55") => "object not in prerequisite state",
-            Some("57") => "operator intervention",
-            Some("58") => "system error",
-            Some("P0") => "PL/pgSQL error",
-            Some("XX") => "internal error",
-            _ => "error of the database",
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_server_says_of_rows_is_not_repeated_and_what_it_says_of_statements_is() {
-        let secret = "the word SECRET";
-        let said = |code| Said { code, message: secret, ..Said::default() };
-        for code in
-            ["22P02", "22007", "22001", "23514", "42601", "42P01", "P0001", "38000", "XX000", "54000", "X0001", "44000"]
-        {
-            assert!(!without_values(&said(code)).contains("SECRET"), "{code}");
-        }
-        for code in ["40001", "55000", "57014", "42703"] {
-            let raised = Said { has_context: true, has_position: true, ..said(code) };
-            assert!(!without_values(&raised).contains("SECRET"), "{code} out of a function");
-        }
-        assert!(!without_values(&said("55P04")).contains("SECRET"));
-        assert_eq!(without_values(&said("53100")), secret);
-        assert_eq!(without_values(&Said { has_position: true, ..said("42703") }), secret);
-        assert_eq!(without_values(&said("42501")), secret);
-    }
 
     #[test]
     fn only_what_is_known_to_pass_is_held() {
@@ -463,35 +324,20 @@ mod tests {
             sqlx::Error::WorkerCrashed,
         ] {
             let sorted = sort_database_error(odd);
-            assert!(matches!(&sorted, Sorted::Failed(failure) if failure.reason == ODD), "{sorted:?}");
+            assert!(matches!(&sorted, Sorted::Failed(failure) if failure.reason == Reason::Internal), "{sorted:?}");
         }
         let read = |error: anyhow::Error| sort_decode_error(DecodeError::Source(error));
         assert_eq!(held(read(StoreError::Transient(anyhow::anyhow!("503")).into())), Some(Outside::Store));
         assert_eq!(held(read(anyhow::Error::new(reset()).context("read object"))), Some(Outside::Store));
         for odd in [anyhow::anyhow!("5 bytes came for 7"), Io::from(ErrorKind::InvalidInput).into()] {
             let sorted = read(odd);
-            assert!(matches!(&sorted, Sorted::Failed(failure) if failure.reason == ODD), "{sorted:?}");
+            assert!(matches!(&sorted, Sorted::Failed(failure) if failure.reason == Reason::Internal), "{sorted:?}");
         }
     }
 
     #[test]
-    fn names_that_a_function_does_not_find_come_with_what_to_do() {
-        let missing = Said { code: "42P01", has_context: true, ..Said::default() };
-        assert!(without_values(&missing).contains("ALTER FUNCTION … SET search_path"));
-        assert!(!without_values(&Said { has_context: false, ..missing }).contains("ALTER"));
-    }
-
-    #[test]
     fn an_error_has_an_end() {
-        let long = Failure::new("schema", "é".repeat(1 << 20)).error;
+        let long = Failure::new(Reason::Schema, "é".repeat(1 << 20)).error;
         assert!(long.len() < MAX_ERROR_BYTES + 100 && long.ends_with("… (2097152 bytes)"), "{}", long.len());
-    }
-
-    #[test]
-    fn constraints_are_named_where_they_are_constraints() {
-        let broken = Said { code: "23514", constraint: Some("small"), table: Some("t"), ..Said::default() };
-        assert_eq!(without_values(&broken), "check violation (constraint small, table t)");
-        assert_eq!(without_values(&Said { table: None, ..broken }), "check violation");
-        assert_eq!(without_values(&Said { is_raised: true, ..broken }), "check violation");
     }
 }

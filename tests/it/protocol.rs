@@ -12,6 +12,7 @@ mod order;
 mod races;
 mod removal;
 mod schemas;
+mod sessions;
 mod shelf;
 mod stopped;
 mod techniques;

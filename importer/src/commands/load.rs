@@ -77,7 +77,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     watching.abort();
     bar.finish_and_clear();
     summary.print(started.elapsed());
-    Ok(if summary.n_failed() > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
+    Ok(if summary.n_failed > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
 }
 
 /// An object that a URI names, and its length where that is known without another request.
@@ -307,6 +307,7 @@ fn counted(n: u64, what: &str) -> String {
 struct Summary {
     rows: u64,
     rejected: u64,
+    n_failed: u64,
     by_outcome: BTreeMap<&'static str, u64>,
 }
 
@@ -322,13 +323,12 @@ impl Summary {
             Outcome::Superseded => "superseded",
             Outcome::Skipped(_) => "skipped",
             Outcome::Gone | Outcome::Removed(_) => "gone",
-            Outcome::Failed(_) => "failed",
+            Outcome::Failed(_) => {
+                self.n_failed += 1;
+                "failed"
+            }
         };
         *self.by_outcome.entry(name).or_default() += 1;
-    }
-
-    fn n_failed(&self) -> u64 {
-        self.by_outcome.get("failed").copied().unwrap_or(0)
     }
 
     fn print(&self, elapsed: Duration) {

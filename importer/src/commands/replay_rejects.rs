@@ -10,7 +10,7 @@ use crate::{
     },
     load::{ReplayRejects, Replayed, Session, Sessions, Target, replay_rejects},
     message::ObjectPointer,
-    outcome::{self, Failure, Outside, Sorted},
+    outcome::{self, Failure, Outside, Reason, Sorted},
     route::{Destination, Router},
 };
 use anyhow::Context;
@@ -99,7 +99,7 @@ impl Replay<'_> {
     async fn once(&self, session: &mut Session, object: &Waiting) -> Result<Replayed, Sorted> {
         let Some(dataset) = self.router.dataset(&object.dataset) else {
             let problem = format!("the configuration has no dataset {:?}", object.dataset);
-            return Err(Sorted::Failed(Failure::new("schema", problem)));
+            return Err(Sorted::Failed(Failure::new(Reason::Schema, problem)));
         };
         let read = dataset.config.read_options(&self.config.limits, 0);
         let target = Target::resolve(&mut session.connection, &dataset.config, read).await;

@@ -229,7 +229,7 @@ fn to_the_second(time: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::State;
+    use crate::ledger::State;
 
     #[test]
     fn only_what_was_asked_for_restricts_the_query() {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     dataset::DatasetName,
-    ledger::{self, Attempt, Candidate, Ended, HeadKey, Known, Recorded},
+    ledger::{self, Attempt, Candidate, Ended, HeadKey, Known, Recorded, State},
     load::Session,
     message::ObjectPointer,
     order::{Identity, order, same_version},
@@ -49,9 +49,9 @@ impl Entries<'_> {
     /// forwarded.
     pub async fn finish(&self, session: &mut Session, recorded: Recorded, outcome: Outcome) -> Result<Settled, Held> {
         match &outcome {
-            Outcome::Superseded => self.end(session, recorded, "superseded", None).await?,
-            Outcome::Skipped(reason) => self.end(session, recorded, "skipped", Some(reason)).await?,
-            Outcome::Gone => self.end(session, recorded, "gone", None).await?,
+            Outcome::Superseded => self.end(session, recorded, State::Superseded, None).await?,
+            Outcome::Skipped(reason) => self.end(session, recorded, State::Skipped, Some(reason)).await?,
+            Outcome::Gone => self.end(session, recorded, State::Gone, None).await?,
             Outcome::Imported(_) | Outcome::AlreadyImported | Outcome::Removed(_) | Outcome::Failed(_) => {}
         }
         Ok(self.settled(recorded.object_id, outcome))
@@ -65,14 +65,14 @@ impl Entries<'_> {
             }
             Sorted::Missing => Ok(Exit::Missing(recorded)),
             Sorted::Changed => {
-                self.end(session, recorded, "superseded", Some("overwritten")).await?;
+                self.end(session, recorded, State::Superseded, Some("overwritten")).await?;
                 // The event's sequencer belongs to bytes that are gone; the object as it is now stands on its own.
                 let ObjectPointer { bucket, key, .. } = &self.job.record().pointer;
                 Ok(Exit::Again(Box::new(ObjectPointer::new(bucket, key))))
             }
             Sorted::Hold(outside, error) => {
                 let text = format!("{error:#}");
-                let ended = Ended { error: Some(&text), ..self.ended("retrying", None) };
+                let ended = Ended { error: Some(&text), ..self.ended(State::Retrying, None) };
                 // For people only, so a ledger out of reach does not matter.
                 if let Err(error) = ledger::finish_otherwise(&mut session.connection, recorded.object_id, &ended).await
                 {
@@ -88,7 +88,7 @@ impl Entries<'_> {
         &self,
         session: &mut Session,
         recorded: Recorded,
-        state: &str,
+        state: State,
         reason: Option<&str>,
     ) -> Result<(), Held> {
         let ended = self.ended(state, reason);
@@ -141,7 +141,7 @@ impl Entries<'_> {
         HeadKey { dataset: self.dataset.to_string(), bucket: bucket.clone(), key: key.clone() }
     }
 
-    fn ended<'e>(&self, state: &'e str, reason: Option<&'e str>) -> Ended<'e> {
+    fn ended<'e>(&self, state: State, reason: Option<&'e str>) -> Ended<'e> {
         Ended {
             state,
             reason,

@@ -6,7 +6,7 @@ use super::{
     session::given_up,
 };
 use crate::{
-    ledger::{self, Ended},
+    ledger::{self, Ended, State},
     load::Session,
     outcome::Failure,
 };
@@ -17,7 +17,7 @@ impl Importer {
     /// # Errors
     /// [`Held`] when the ledger cannot be written.
     pub async fn record_failure(&self, object_id: i64, failure: &Failure, forwarded: Option<&str>) -> Result<(), Held> {
-        self.record("failed", object_id, failure, forwarded).await
+        self.record(State::Failed, object_id, failure, forwarded).await
     }
 
     /// Records that an object failed and is held to be tried again.
@@ -25,12 +25,12 @@ impl Importer {
     /// # Errors
     /// [`Held`] when the ledger cannot be written.
     pub async fn record_retry(&self, object_id: i64, failure: &Failure) -> Result<(), Held> {
-        self.record("retrying", object_id, failure, None).await
+        self.record(State::Retrying, object_id, failure, None).await
     }
 
     async fn record(
         &self,
-        state: &str,
+        state: State,
         object_id: i64,
         failure: &Failure,
         forwarded: Option<&str>,
@@ -40,7 +40,7 @@ impl Importer {
         let whereabouts = session.whereabouts();
         let ended = Ended {
             state,
-            reason: Some(failure.reason),
+            reason: Some(failure.reason.as_str()),
             error: Some(&failure.error),
             forwarded_message_id: forwarded,
             duration_seconds: None,
@@ -56,7 +56,7 @@ impl Importer {
             }
         };
         self.sessions.watched("a failure's record", whereabouts, work).await.unwrap_or_else(given_up)?;
-        self.give_back(session);
+        self.sessions.give_back(session);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         self, Candidate, Known, Recorded, Verdict,
         many::{FirstAttempt, Sought, begin_many, look_up_many, note_many_again},
     },
-    load::{self, Group, LoadError, Member, Session},
+    load::{self, Group, LoadError, Member, Session, technique::Used},
     message::{Record, RecordKind},
     object::{ReadTarget, RemoteSource},
     order::Stamp,
@@ -58,7 +58,7 @@ impl Importer {
         let work = group.settle(&mut session, records);
         let settled = self.sessions.watched("an import", whereabouts, work).await.unwrap_or_else(given_up);
         match &settled {
-            Ok(_) => self.give_back(session),
+            Ok(_) => self.sessions.give_back(session),
             // Which of them it is shows when each is imported alone.
             Err(held) if held.error.is::<Unstorable>() => return Ok(nothing()),
             Err(held) => {
@@ -198,7 +198,7 @@ impl<'a> GroupImport<'a> {
             let outcome = Outcome::Imported(counts?);
             let settled = Settled::new(&self.dataset.name, Some(opened.recorded.object_id), outcome);
             let bytes = opened.candidate.identity.size.unwrap_or(0);
-            Some((opened.place, Settled { bytes, technique: load::GROUPED, ..settled }))
+            Some((opened.place, Settled { bytes, technique: Used::Grouped.as_str(), ..settled }))
         });
         Ok(loaded.collect())
     }

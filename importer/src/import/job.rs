@@ -12,7 +12,7 @@ use crate::{
     dataset::DatasetName,
     load::Session,
     message::{ObjectPointer, Record, RecordKind},
-    outcome::{Failure, Outcome, Outside},
+    outcome::{Failure, Outcome, Outside, Reason},
     route::{Destination, Route, Routed},
 };
 use std::time::{Duration, Instant};
@@ -79,7 +79,7 @@ impl<'a> Job<'a> {
         let result = importer.sessions.watched("an import", whereabouts, work).await.unwrap_or_else(given_up);
         match result {
             Ok(settled) => {
-                importer.give_back(session);
+                importer.sessions.give_back(session);
                 // A worker may hold what fails for a cause that may not be its own, and says itself what became of it.
                 if self.message_id.is_none() || !settled.may_be_braked() {
                     settled.log(self.started);
@@ -87,14 +87,14 @@ impl<'a> Job<'a> {
                 Ok(settled)
             }
             Err(held) if held.outside == Outside::Missing => {
-                importer.give_back(session);
+                importer.sessions.give_back(session);
                 self.missed = true;
                 Err(held)
             }
             Err(held) if held.error.is::<Unstorable>() => {
                 drop(session);
                 // There is no row of the ledger for it, and cannot be.
-                let outcome = Outcome::Failed(Failure::new("encoding", held.error.to_string()));
+                let outcome = Outcome::Failed(Failure::new(Reason::Encoding, held.error.to_string()));
                 let settled = Settled::new(&self.routed.dataset_name(), None, outcome);
                 settled.log(self.started);
                 Ok(settled)
@@ -167,7 +167,8 @@ fn task(routed: &Routed, unrouted: Unrouted) -> Task<'_> {
             return Task::Note(Unread::of_no_dataset(Outcome::Skipped("event"), true));
         }
         RecordKind::UnsupportedVersion(version) => {
-            let failure = Failure::new("unsupported_event", format!("S3 event version {version} is not understood"));
+            let failure =
+                Failure::new(Reason::UnsupportedEvent, format!("S3 event version {version} is not understood"));
             return Task::Note(Unread::of_no_dataset(Outcome::Failed(failure), true));
         }
     };
@@ -182,7 +183,7 @@ fn task(routed: &Routed, unrouted: Unrouted) -> Task<'_> {
         (Route::Unrouted, Unrouted::Skip) => Outcome::Skipped("unrouted"),
         (Route::Unrouted, Unrouted::DeadLetter) => {
             let pointer = &routed.record.pointer;
-            Outcome::Failed(Failure::new("unrouted", format!("no dataset matches {pointer}")))
+            Outcome::Failed(Failure::new(Reason::Unrouted, format!("no dataset matches {pointer}")))
         }
     };
     Task::Note(Unread::of_no_dataset(outcome, removal.is_some()))

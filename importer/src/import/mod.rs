@@ -34,7 +34,6 @@ use crate::{
     route::{Route, Routed, Router},
 };
 use decode::budget::Pool;
-use session::IdleSessions;
 use std::sync::Arc;
 use store::UnwatchedStore;
 use tokio::sync::Semaphore;
@@ -51,7 +50,6 @@ pub struct Importer {
     worker_id: String,
     queue_url: Option<String>,
     sessions: Sessions,
-    idle_sessions: IdleSessions,
     /// Sessions in use at once: one a slot, and one for the object more or for the ledger's notes. With the
     /// heartbeat's that is `concurrency` + 2.
     in_use: Arc<Semaphore>,
@@ -83,7 +81,6 @@ impl Importer {
             worker_id,
             queue_url,
             sessions,
-            idle_sessions: IdleSessions::default(),
             in_use: Arc::new(Semaphore::new(config.worker.concurrency.max(1) as usize + 1)),
             writing: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             memory,
@@ -99,11 +96,10 @@ impl Importer {
         self
     }
 
-    /// Makes two importers one in their datasets, their sessions, and what they may do at once.
+    /// Makes two importers over the same sessions one in their datasets and what they may do at once.
     #[must_use]
     pub fn sharing_with(mut self, other: &Self) -> Self {
         self.router = Arc::clone(&other.router);
-        self.idle_sessions = Arc::clone(&other.idle_sessions);
         self.in_use = Arc::clone(&other.in_use);
         self.writing = Arc::clone(&other.writing);
         self.pool = other.pool.clone();
@@ -151,7 +147,7 @@ impl Importer {
         };
         let mut session = self.session().await.map_err(|held| held.error)?;
         let target = self.target(&mut session, &to.dataset).await?;
-        self.give_back(session);
+        self.sessions.give_back(session);
         let read = version::read_target(pointer);
         let source = RemoteSource::open(Arc::clone(&self.store), read, !pointer.key.ends_with(".parquet")).await?;
         Ok(load::dry_run(&target, &to.captures, Arc::new(source)).await?)

@@ -8,11 +8,11 @@ use super::{
     version::{contradicts, names, take_identity},
 };
 use crate::{
-    ledger::{self, Verdict},
+    ledger::{self, State, Verdict},
     load::{self, Load, LoadError, Loaded, Session, Target, Writing},
     message::ObjectPointer,
     object::{ObjectInfo, RemoteSource, wrong_length},
-    outcome::{self, Outcome, Sorted},
+    outcome::{self, Outcome, Reason, Sorted},
 };
 use decode::{Field, Format};
 use std::sync::Arc;
@@ -148,7 +148,7 @@ impl Loading<'_> {
                     import.to.dataset.forget_target();
                 }
                 let settled = entries.settled(recorded.object_id, Outcome::Imported(counts));
-                Ok(Some(Settled { bytes, technique, ..settled }))
+                Ok(Some(Settled { bytes, technique: technique.as_str(), ..settled }))
             }
             Loaded::Refused(Verdict::Superseded) => {
                 Ok(Some(entries.finish(session, *recorded, Outcome::Superseded).await?))
@@ -178,7 +178,7 @@ impl Loading<'_> {
             // The next look records the attempt anew.
             return Err(Exit::Again(Box::new(self.begun.import.pointer.clone())));
         }
-        let is_schema = matches!(&sorted, Sorted::Failed(failure) if failure.reason == "schema");
+        let is_schema = matches!(&sorted, Sorted::Failed(failure) if failure.reason == Reason::Schema);
         // The table may have changed since the catalog was read.
         let rereads = is_schema && is_of_catalog && !std::mem::replace(&mut self.reread_catalog, true);
         if rereads || self.odd.may_pass(&sorted).await {
@@ -196,7 +196,7 @@ impl Loading<'_> {
             .map_err(held_by_database)?;
         if !corrected {
             // The version has an entry of its own.
-            import.entries.end(session, *recorded, "superseded", Some("misnamed")).await?;
+            import.entries.end(session, *recorded, State::Superseded, Some("misnamed")).await?;
         }
         // It is the version the event means, so the sequencer is its own.
         Ok(Exit::Again(Box::new(ObjectPointer {

@@ -2,7 +2,7 @@
 
 use crate::{
     load::liveness::elsewhere,
-    outcome::{ODD, ODD_TRIES, Sorted},
+    outcome::{ODD_TRIES, Reason, Sorted},
 };
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl OddRetries {
     /// Returns, after a pause, whether to try again.
     pub async fn may_pass(&mut self, sorted: &Sorted) -> bool {
         match sorted {
-            Sorted::Failed(failure) if failure.reason == ODD => self.again().await,
+            Sorted::Failed(failure) if failure.reason == Reason::Internal => self.again().await,
             _ => false,
         }
     }

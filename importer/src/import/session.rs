@@ -1,4 +1,4 @@
-//! The sessions an importer works on: idle ones are used again, broken ones are dropped.
+//! The sessions an importer works on.
 
 use super::{Held, Importer};
 use crate::{
@@ -9,25 +9,12 @@ use crate::{
     },
     outcome::Outside,
 };
-use std::sync::{Arc, Mutex, PoisonError};
 use tracing::{debug, warn};
-
-/// Sessions that wait for work.
-pub(super) type IdleSessions = Arc<Mutex<Vec<Session>>>;
 
 impl Importer {
     /// Returns a session: an idle one, else a new one.
     pub(super) async fn session(&self) -> Result<Session, Held> {
-        let idle = self.idle_sessions.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match idle {
-            Some(session) => Ok(session),
-            None => self.sessions.open().await.map_err(|error| Held { outside: Outside::Postgres, error }),
-        }
-    }
-
-    /// Keeps a session that is clean for the next import.
-    pub(super) fn give_back(&self, session: Session) {
-        self.idle_sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        self.sessions.lend().await.map_err(|error| Held { outside: Outside::Postgres, error })
     }
 
     /// Puts another session in the place of one that may be in the middle of anything.
@@ -41,7 +28,7 @@ impl Importer {
     pub(super) async fn after_holding(&self, held: &Held) {
         match held.outside {
             // Connections break together: those that are idle would fail one by one.
-            Outside::Postgres => self.idle_sessions.lock().unwrap_or_else(PoisonError::into_inner).clear(),
+            Outside::Postgres => self.sessions.close_idle(),
             Outside::Contention => self.end_stopped_backends().await,
             Outside::Statement | Outside::Store | Outside::Missing => {}
         }
@@ -53,10 +40,10 @@ impl Importer {
         let work = async { end_stopped_backends(&mut session.connection).await.map_err(anyhow::Error::from) };
         let ended = self.sessions.watched("a look for stopped workers", whereabouts, work).await;
         match ended.unwrap_or_else(|error| Err(error.into())) {
-            Ok(0) => self.give_back(session),
+            Ok(0) => self.sessions.give_back(session),
             Ok(n) => {
                 warn!(backends = n, "ended backends of workers that stopped beating while they held locks");
-                self.give_back(session);
+                self.sessions.give_back(session);
             }
             Err(error) => debug!(error = format!("{error:#}"), "could not end backends of stopped workers"),
         }

@@ -7,7 +7,7 @@ use crate::{
     message::ObjectPointer,
     object::{ObjectInfo, ObjectStore, ReadTarget, StoreError},
     order::{Identity, Stamp},
-    outcome::{self, Failure, Outcome},
+    outcome::{self, Failure, Outcome, Reason},
 };
 
 /// A version of an object, as far as its message and the store say.
@@ -51,7 +51,7 @@ impl<'a> Import<'a> {
 
     /// Leaves the path of a version whose failure the dead-letter queue has as part of this very message.
     pub fn forwarded(self, object_id: i64) -> Exit {
-        let failure = Failure::new("forwarded", "forwarded to the dead-letter queue before");
+        let failure = Failure::new(Reason::Forwarded, "forwarded to the dead-letter queue before");
         let settled = self.entries.settled(object_id, Outcome::Failed(failure));
         Exit::Settled(super::Settled { already_forwarded: true, ..settled })
     }

@@ -1,6 +1,6 @@
 //! The ledger's statements for many objects at once: one round trip each, however many there are.
 
-use super::{Candidate, Counts, Fenced, Known, OwnRow, Recorded, size, standing};
+use super::{Candidate, Counts, Fenced, Known, Recorded, attempt::known, fence::standing, size};
 use crate::order::{Identity, Stamp};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row};
@@ -35,22 +35,14 @@ pub async fn look_up_many(
         .bind(sought.iter().map(|sought| size(sought.identity)).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
-    let mut known = vec![Known::default(); sought.len()];
+    let mut found = vec![Known::default(); sought.len()];
     for row in rows {
         let place = usize::try_from(row.try_get::<i64, _>("place")? - 1).unwrap_or(usize::MAX);
-        let own = match row.try_get::<Option<i64>, _>("own_id")? {
-            None => None,
-            Some(object_id) => Some(OwnRow {
-                object_id,
-                ever_imported: row.try_get("own_ever_imported")?,
-                forwarded_message_id: row.try_get("own_forwarded_message_id")?,
-            }),
-        };
-        if let Some(known) = known.get_mut(place) {
-            *known = Known { head_id: Some(row.try_get("head_id")?), standing: standing(&row)?, own };
+        if let Some(found) = found.get_mut(place) {
+            *found = known(&row)?;
         }
     }
-    Ok(known)
+    Ok(found)
 }
 
 /// An attempt at a version that was never seen.

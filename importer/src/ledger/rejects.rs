@@ -1,6 +1,7 @@
 //! Rejects and their second chance, as the ledger keeps them.
 
-use decode::{PayloadForm, Refusal};
+use super::text::storable;
+use decode::{PayloadForm, Refusal, Reject};
 use sqlx::{PgConnection, Row};
 
 /// An object with rejects that wait.
@@ -42,6 +43,35 @@ pub struct Second {
     pub n_written: u64,
     /// Numbers of the rows that still do not fit, and why.
     pub refused: Vec<(i64, Refusal)>,
+}
+
+/// Writes rejects of an object, in the transaction of its rows.
+///
+/// # Errors
+/// Of the database.
+pub async fn insert(
+    connection: &mut PgConnection,
+    object_id: i64,
+    form: PayloadForm,
+    rejects: &[Reject],
+) -> sqlx::Result<()> {
+    if rejects.is_empty() {
+        return Ok(());
+    }
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    sqlx::query(include_str!("insert_rejects.sql"))
+        .bind(object_id)
+        .bind(rejects.iter().map(|r| number(r.row_number)).collect::<Vec<_>>())
+        .bind(rejects.iter().map(|r| r.class).collect::<Vec<_>>())
+        .bind(rejects.iter().map(|r| r.column.as_deref().map(storable)).collect::<Vec<_>>())
+        // A message may quote a value.
+        .bind(rejects.iter().map(|r| storable(&r.message)).collect::<Vec<_>>())
+        .bind(rejects.iter().map(|r| r.payload.as_slice()).collect::<Vec<_>>())
+        .bind(rejects.iter().map(|r| number(r.payload_length)).collect::<Vec<_>>())
+        .bind(form.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Returns the objects with rejects that wait, all or those of one key, oldest first.
@@ -140,8 +170,8 @@ pub async fn settle(connection: &mut PgConnection, object_id: i64, second: &Seco
         .bind(i64::try_from(second.n_written).unwrap_or(i64::MAX))
         .bind(second.refused.iter().map(|(row, _)| *row).collect::<Vec<_>>())
         .bind(second.refused.iter().map(|(_, r)| r.class.as_str()).collect::<Vec<_>>())
-        .bind(second.refused.iter().map(|(_, r)| r.column.as_deref().map(super::storable)).collect::<Vec<_>>())
-        .bind(second.refused.iter().map(|(_, r)| super::storable(&r.message)).collect::<Vec<_>>())
+        .bind(second.refused.iter().map(|(_, r)| r.column.as_deref().map(storable)).collect::<Vec<_>>())
+        .bind(second.refused.iter().map(|(_, r)| storable(&r.message)).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())

@@ -1,6 +1,11 @@
 //! What Postgres's catalog says about a target table.
 
+mod error;
+
+pub use error::{Misfit, NoUniqueIndex, TableError};
+
 use crate::{
+    database::{Begin, End, transaction},
     ledger::in_ascii,
     load::{
         shorts::{Cuts, Types},
@@ -124,17 +129,6 @@ impl TableColumn {
     }
 }
 
-/// Why a table cannot be loaded into.
-#[derive(Debug, thiserror::Error)]
-pub enum TableError {
-    /// Wrong table or columns: nothing a retry mends.
-    #[error("{0}")]
-    Unusable(String),
-    /// The catalog could not be read.
-    #[error("read catalog")]
-    Database(#[from] sqlx::Error),
-}
-
 impl Table {
     /// Reads the table `name` (`schema.table`, as in the config) from the catalog.
     ///
@@ -156,15 +150,21 @@ impl Table {
             None => find_as_the_role(connection, name, schema.is_none()).await?,
         };
         let row = sqlx::query(include_str!("read_table.sql")).bind(oid).fetch_optional(&mut *connection).await?;
-        let Some(row) = row else { return Err(TableError::Unusable(format!("table {name} does not exist"))) };
+        let Some(row) = row else {
+            return Err(TableError::unusable(Misfit::Missing, format!("table {name} does not exist")));
+        };
         let kind: String = row.try_get("kind")?;
         if !matches!(kind.as_str(), "r" | "p") {
-            return Err(TableError::Unusable(format!(
-                "{name} is not a table (relkind {kind}); views are not loaded into"
-            )));
+            return Err(TableError::unusable(
+                Misfit::NotATable,
+                format!("{name} is not a table (relkind {kind}); views are not loaded into"),
+            ));
         }
         if row.try_get::<bool, _>("row_security")? {
-            return Err(TableError::Unusable(format!("table {name} is under row-level security for this role")));
+            return Err(TableError::unusable(
+                Misfit::RowSecurity,
+                format!("table {name} is under row-level security for this role"),
+            ));
         }
         let mut table = Self {
             qualified: quote_pair(row.try_get("schema")?, row.try_get("name")?),
@@ -204,10 +204,16 @@ impl Table {
         let type_oid: i64 = row.try_get("type_oid")?;
         match name.as_str() {
             LINEAGE_OBJECT | LINEAGE_ROW if type_oid != 20 => {
-                return Err(TableError::Unusable(format!("column {name} of {table} must be bigint")));
+                return Err(TableError::unusable(
+                    Misfit::LineageType,
+                    format!("column {name} of {table} must be bigint"),
+                ));
             }
             _ if name.starts_with(ABSENT) || name == EXTRAS_COLUMN => {
-                return Err(TableError::Unusable(format!("column {name} of {table} has a name that staging needs")));
+                return Err(TableError::unusable(
+                    Misfit::Other,
+                    format!("column {name} of {table} has a name that staging needs"),
+                ));
             }
             LINEAGE_OBJECT => self.lineage_object = true,
             LINEAGE_ROW => self.lineage_row = true,
@@ -251,22 +257,23 @@ impl Table {
 
 /// Finds a table as Postgres itself reads its name, by the role's own `search_path`, which this session gave up.
 async fn find_as_the_role(connection: &mut PgConnection, name: &str, is_bare: bool) -> Result<i64, TableError> {
-    connection.execute("BEGIN; SET LOCAL search_path TO DEFAULT").await?;
     // Nothing here is looked for in that path but the table.
     let look = "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid::pg_catalog.int8, \
                 pg_catalog.current_setting('search_path')";
-    let found = sqlx::query_as(look).bind(name).fetch_one(&mut *connection).await;
-    connection.execute("ROLLBACK").await?;
-    match found {
+    // That a name is none is an answer, too.
+    let found = transaction(connection, Begin::RolesSearchPath, async |connection| {
+        Ok::<_, sqlx::Error>(End::RollBack(sqlx::query_as(look).bind(name).fetch_one(connection).await))
+    });
+    match found.await? {
         Ok((Some(oid), _)) => Ok(oid),
         Ok((None, path)) => {
             let path: String = path;
             let there = if is_bare { format!(" in this role's search_path ({path})") } else { String::new() };
-            Err(TableError::Unusable(format!("table {name} does not exist{there}")))
+            Err(TableError::unusable(Misfit::Missing, format!("table {name} does not exist{there}")))
         }
         // to_regclass refuses what is no name at all.
         Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code.starts_with("42")) => {
-            Err(TableError::Unusable(format!("table {name}: {}", error.message())))
+            Err(TableError::unusable(Misfit::Other, format!("table {name}: {}", error.message())))
         }
         Err(error) => Err(error.into()),
     }
@@ -409,18 +416,6 @@ pub async fn hold_unique_index(connection: &mut PgConnection, table: &Table, key
     );
     // Both in one round trip.
     Ok(!connection.fetch_all(sql.as_str()).await?.is_empty())
-}
-
-/// Returns the sentence for a table that has no unique index on exactly the key.
-#[must_use]
-pub fn no_unique_index(table: &Table, key: &[String]) -> String {
-    let columns: Vec<String> = key.iter().map(|name| quote(name)).collect();
-    let columns = columns.join(", ");
-    format!(
-        "upsert into {0} needs a unique index on exactly its key ({columns}) that is valid, not partial and not \
-         deferrable; CREATE UNIQUE INDEX ON {0} ({columns})",
-        table.qualified
-    )
 }
 
 fn unique_index(table: &str, key: &str) -> String {

@@ -1,4 +1,4 @@
-//! Rows straight into the target, in key order: for keys that are probably new.
+//! Rows directly into the target, in key order: for keys that are probably new.
 //!
 //! COPY knows no conflicts. When a key is there already, or Postgres refuses a row for another reason, the
 //! whole transaction is rolled back and the object goes through staging, which can tell rows apart.
@@ -6,23 +6,27 @@
 //! finds the head locked for too long is held.
 
 use super::{
-    COPY_HEADER, COPY_TRAILER, Load, LoadError, Loaded, MESSAGE_BYTES, Opened, REJECTS_BYTES, Staged,
+    Load, LoadError, Loaded, Prepared, Session,
     catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table},
-    check_rejects, copy_rows, fence, flush, hold_unique_index, make_room,
+    copy::{self, MESSAGE_BYTES, all_taken, copy_rows, flush, spoil},
+    fence::{fence, hold_unique_index},
+    finish::finish,
+    merge::make_room,
     pipeline::{Decoded, Decoding},
     refused::is_refusal,
-    rolled_back,
-    run::{Projection, RowOrder, Run, count_flags},
-    spoil,
+    rejects::{REJECTS_BYTES, check_rejects, write_rejects},
+    run::{Projection, Run, count_flags},
     sql::{LoadPlan, StagedColumn, quote},
-    write_rejects,
+    stage::Staged,
+    technique::Used,
 };
 use crate::{
     config::Mode,
-    ledger::{self, Counts, Imported},
+    database::{Begin, End},
+    ledger::Counts,
 };
-use decode::{DecodeError, EXTRAS_COLUMN, PayloadForm, encode::PgType};
-use sqlx::{Executor, PgConnection, postgres::PgCopyIn};
+use decode::{DecodeError, EXTRAS_COLUMN, encode::PgType};
+use sqlx::PgConnection;
 
 /// Rows of the first run that are looked for in the table.
 const PROBED_ROWS: usize = 256;
@@ -37,36 +41,30 @@ pub fn suits(table: &Table, columns: &[StagedColumn]) -> bool {
 }
 
 /// Returns whether some of the run's keys are in the table, or it has to be staged for another reason.
-/// Ends its own transaction.
+/// In a transaction of its own.
 ///
 /// # Errors
 /// Of the database.
-pub async fn any_key_is_known(
-    connection: &mut PgConnection,
-    plan: &LoadPlan<'_>,
-    run: &Run,
-) -> Result<bool, LoadError> {
-    let n_rows = run.n_ordered();
-    let step = n_rows.div_ceil(PROBED_ROWS).max(1);
-    connection.execute("BEGIN").await?;
-    let mut copy = connection.copy_in_raw(&plan.copy()).await?;
-    copy_rows(&mut copy, (0..n_rows).step_by(step).map(|index| run.row(index)), |tuple, out| {
-        out.extend_from_slice(tuple);
-    })
-    .await?;
-    match copy.finish().await {
-        Ok(_) => {}
-        // A row that staging does not take: it will say so.
-        Err(error) if is_refusal(&error) => {
-            connection.execute("ROLLBACK").await?;
-            return Ok(true);
-        }
-        Err(error) => return Err(error.into()),
-    }
-    let known = sqlx::query_scalar(&plan.any_key_is_known()).fetch_one(&mut *connection).await?;
-    // The staged rows go with the transaction; there is nothing to keep.
-    connection.execute("ROLLBACK").await?;
-    Ok(known)
+pub async fn any_key_is_known(session: &mut Session, plan: &LoadPlan<'_>, run: &Run) -> Result<bool, LoadError> {
+    session
+        .transaction(Begin::Plainly, async |tx| {
+            let n_rows = run.n_ordered();
+            let step = n_rows.div_ceil(PROBED_ROWS).max(1);
+            let mut copy = tx.copy_in_raw(&plan.copy()).await?;
+            copy_rows(&mut copy, (0..n_rows).step_by(step).map(|index| run.row(index)), |tuple, out| {
+                out.extend_from_slice(tuple);
+            })
+            .await?;
+            match copy.finish().await {
+                Ok(_) => {}
+                // A row that staging does not take: it will say so.
+                Err(error) if is_refusal(&error) => return Ok(End::RollBack(true)),
+                Err(error) => return Err(error.into()),
+            }
+            // The staged rows go with the transaction; there is nothing to keep.
+            Ok(End::RollBack(sqlx::query_scalar(&plan.any_key_is_known()).fetch_one(tx).await?))
+        })
+        .await
 }
 
 /// Returns the columns no row of the run has, which take their default when they are not named. None when some rows
@@ -134,111 +132,34 @@ pub enum Attempt {
 /// Loads an object whose first run, if it has any rows, is `first`.
 ///
 /// # Errors
-/// [`LoadError`], as [`super::load`]; after [`LoadError::Database`] the session must be dropped.
+/// [`LoadError`], as [`super::load`].
 pub async fn load(
-    connection: &mut PgConnection,
+    session: &mut Session,
     load: &Load<'_>,
-    opened: &Opened,
-    columns: &[StagedColumn],
-    order: Option<&RowOrder>,
+    prepared: &Prepared,
     first: Decoded,
     decoding: &mut Decoding,
 ) -> Result<Attempt, LoadError> {
     // Under the fence nobody waits for memory that another has, who may wait for the fence or for a row.
     decoding.never_wait();
-    connection.execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
-    if let Some(refused) = fence(connection, load).await? {
-        connection.execute("ROLLBACK").await?;
-        return Ok(Attempt::Done(refused));
-    }
-    if let Err(error) = hold_unique_index(connection, load.target).await {
-        return rolled_back(connection, error).await;
-    }
-    make_room(connection, load).await?;
-    let mut straight = Straight {
+    let mut direct = Direct {
         load,
-        form: opened.form,
-        columns,
-        order,
+        prepared,
+        staged: Staged::default(),
         loaded_at: None,
         merged: 0,
         rejects: Vec::new(),
         reject_bytes: 0,
     };
-    let mut staged = Staged::default();
-    let mut next = first;
-    let mut first_run = true;
-    loop {
-        match next {
-            // The first by itself: when it is refused, nothing needs to be read again.
-            Decoded::Run(mut run) if first_run => {
-                first_run = false;
-                if !straight.copy(connection, &mut run, &mut staged).await? {
-                    connection.execute("ROLLBACK").await?;
-                    // Staging settles duplicates itself, and may find that the winner is the row that was refused.
-                    if let Some(order) = order {
-                        run.sort(order);
-                    }
-                    return Ok(Attempt::Refused(Some(run)));
-                }
-                straight.take_rejects(&mut run, &mut staged);
-                decoding.recycle(run);
-                next = decoding.next().await;
-            }
-            Decoded::Run(run) => match straight.copy_on(connection, run, decoding, &mut staged).await? {
-                Some(following) => next = following,
-                None => {
-                    connection.execute("ROLLBACK").await?;
-                    return Ok(Attempt::Refused(None));
-                }
-            },
-            Decoded::End { .. } => break,
-            Decoded::Failed(DecodeError::Busy(_)) => {
-                connection.execute("ROLLBACK").await?;
-                return Ok(Attempt::Refused(None));
-            }
-            Decoded::Failed(error) => return rolled_back(connection, LoadError::Decode(error)).await,
-            Decoded::Fields(..) => unreachable!("the decoder sends the fields once"),
-        }
-        if let Err(error) = straight.keep_rejects(connection, &staged).await {
-            return rolled_back(connection, error).await;
-        }
-    }
-    if let Err(error) = check_rejects(load, &staged, false) {
-        return rolled_back(connection, error).await;
-    }
-    write_rejects(connection, load, opened.form, &straight.rejects).await?;
-    let counts = Counts {
-        read: staged.n_read,
-        written: staged.n_staged - straight.merged,
-        merged: straight.merged,
-        filtered: 0,
-        rejected: staged.n_rejected,
-    };
-    ledger::finish_imported(
-        connection,
-        &Imported {
-            recorded: load.recorded,
-            identity: &load.candidate.identity,
-            stamp: &load.candidate.stamp,
-            counts,
-            bytes: load.source.size(),
-            technique: "direct",
-            duration_seconds: load.seconds(),
-            csv_fields: opened.csv_fields(&load.target.table, staged.n_rejected),
-        },
-    )
-    .await?;
-    connection.execute("COMMIT").await?;
-    Ok(Attempt::Done(Loaded::Imported(counts, "direct")))
+    session.transaction(Begin::ConstraintsImmediate, async |tx| direct.write(tx, first, decoding).await).await
 }
 
 /// Runs on their way into the target.
-struct Straight<'a> {
+struct Direct<'a> {
     load: &'a Load<'a>,
-    form: PayloadForm,
-    columns: &'a [StagedColumn],
-    order: Option<&'a RowOrder>,
+    prepared: &'a Prepared,
+    /// What was found out on the way; nothing is staged.
+    staged: Staged,
     /// The transaction's `now()` in microseconds since 2000, once it was asked for.
     loaded_at: Option<i64>,
     merged: u64,
@@ -246,26 +167,85 @@ struct Straight<'a> {
     reject_bytes: usize,
 }
 
-impl Straight<'_> {
-    /// Copies a run; false when it has to be staged.
-    async fn copy(
+impl Direct<'_> {
+    async fn write(
         &mut self,
-        connection: &mut PgConnection,
-        run: &mut Run,
-        staged: &mut Staged,
-    ) -> Result<bool, LoadError> {
-        let Some(without) = absent_columns(self.columns, run) else { return Ok(false) };
-        if !self.settle(run, staged) {
+        tx: &mut PgConnection,
+        first: Decoded,
+        decoding: &mut Decoding,
+    ) -> Result<End<Attempt>, LoadError> {
+        if let Some(refused) = fence(tx, self.load).await? {
+            return Ok(End::RollBack(Attempt::Done(refused)));
+        }
+        hold_unique_index(tx, self.load.target).await?;
+        make_room(tx, self.load).await?;
+        if let Some(refused) = self.copy_all(tx, first, decoding).await? {
+            return Ok(End::RollBack(refused));
+        }
+        check_rejects(self.load, &self.staged, false)?;
+        write_rejects(tx, self.load, self.prepared.opened.form, &self.rejects).await?;
+        let counts = Counts {
+            read: self.staged.n_read,
+            written: self.staged.n_staged - self.merged,
+            merged: self.merged,
+            filtered: 0,
+            rejected: self.staged.n_rejected,
+        };
+        Ok(End::Commit(Attempt::Done(finish(tx, self.load, &self.prepared.opened, counts, Used::Direct).await?)))
+    }
+
+    /// Copies all runs, unless one has to be staged; then it returns what is to be done.
+    async fn copy_all(
+        &mut self,
+        tx: &mut PgConnection,
+        first: Decoded,
+        decoding: &mut Decoding,
+    ) -> Result<Option<Attempt>, LoadError> {
+        let mut next = first;
+        let mut is_first = true;
+        loop {
+            match next {
+                // The first by itself: when it is refused, nothing needs to be read again.
+                Decoded::Run(mut run) if is_first => {
+                    is_first = false;
+                    if !self.copy(tx, &mut run).await? {
+                        // Staging settles duplicates itself, and may find that the winner is the row that was refused.
+                        if let Some(order) = &self.prepared.order {
+                            run.sort(order);
+                        }
+                        return Ok(Some(Attempt::Refused(Some(run))));
+                    }
+                    self.take_rejects(&mut run);
+                    decoding.recycle(run);
+                    next = decoding.next().await;
+                }
+                Decoded::Run(run) => match self.copy_on(tx, run, decoding).await? {
+                    Some(following) => next = following,
+                    None => return Ok(Some(Attempt::Refused(None))),
+                },
+                Decoded::End { .. } => return Ok(None),
+                Decoded::Failed(DecodeError::Busy(_)) => return Ok(Some(Attempt::Refused(None))),
+                Decoded::Failed(error) => return Err(LoadError::Decode(error)),
+                Decoded::Fields(..) => unreachable!("the decoder sends the fields once"),
+            }
+            self.keep_rejects(tx).await?;
+        }
+    }
+
+    /// Copies a run; false when it has to be staged.
+    async fn copy(&mut self, connection: &mut PgConnection, run: &mut Run) -> Result<bool, LoadError> {
+        let Some(without) = absent_columns(&self.prepared.columns, run) else { return Ok(false) };
+        if !self.settle(run) {
             return Ok(false);
         }
         let (sql, projection) = self.statement(connection, without).await?;
         if run.n_ordered() == 0 {
             return Ok(true);
         }
-        let mut copy = connection.copy_in_raw(&sql).await?;
+        let mut copying = connection.copy_in_raw(&sql).await?;
         let rows = (0..run.n_ordered()).map(|index| run.row(index));
-        copy_rows(&mut copy, rows, |tuple, out| projection.write(tuple, out)).await?;
-        all_taken(copy, run.n_ordered() as u64).await
+        copy_rows(&mut copying, rows, |tuple, out| projection.write(tuple, out)).await?;
+        Ok(all_taken(copying, run.n_ordered() as u64).await?)
     }
 
     /// Copies a run and those that follow, up to a bound of bytes, and returns what comes next; none when the object
@@ -277,54 +257,53 @@ impl Straight<'_> {
         connection: &mut PgConnection,
         mut run: Run,
         decoding: &mut Decoding,
-        staged: &mut Staged,
     ) -> Result<Option<Decoded>, LoadError> {
-        let Some(without) = absent_columns(self.columns, &run) else { return Ok(None) };
+        let Some(without) = absent_columns(&self.prepared.columns, &run) else { return Ok(None) };
         let (sql, projection) = self.statement(connection, without.clone()).await?;
-        let mut copy = connection.copy_in_raw(&sql).await?;
+        let mut copying = connection.copy_in_raw(&sql).await?;
         let mut message = Vec::with_capacity(MESSAGE_BYTES);
-        message.extend_from_slice(COPY_HEADER);
+        message.extend_from_slice(copy::HEADER);
         let (mut n_rows, mut n_bytes) = (0, 0);
         let next = loop {
-            if !self.settle(&mut run, staged) {
-                spoil(copy).await?;
+            if !self.settle(&mut run) {
+                spoil(copying).await?;
                 return Ok(None);
             }
             for index in 0..run.n_ordered() {
                 projection.write(run.row(index), &mut message);
                 if message.len() >= MESSAGE_BYTES {
-                    flush(&mut copy, &mut message).await?;
+                    flush(&mut copying, &mut message).await?;
                 }
             }
             n_rows += run.n_ordered() as u64;
             n_bytes += run.batch.data.len();
-            self.take_rejects(&mut run, staged);
+            self.take_rejects(&mut run);
             decoding.recycle(run);
             let next = decoding.next().await;
             match next {
                 Decoded::Run(following)
                     if n_bytes < self.load.run_bytes
                         && self.reject_bytes <= REJECTS_BYTES
-                        && absent_columns(self.columns, &following).as_ref() == Some(&without) =>
+                        && absent_columns(&self.prepared.columns, &following).as_ref() == Some(&without) =>
                 {
                     run = following;
                 }
                 next => break next,
             }
         };
-        message.extend_from_slice(COPY_TRAILER);
-        flush(&mut copy, &mut message).await?;
-        Ok(all_taken(copy, n_rows).await?.then_some(next))
+        message.extend_from_slice(copy::TRAILER);
+        flush(&mut copying, &mut message).await?;
+        Ok(all_taken(copying, n_rows).await?.then_some(next))
     }
 
     /// Settles which rows of a run are to be copied, and counts them; false when only the server can tell.
-    fn settle(&mut self, run: &mut Run, staged: &mut Staged) -> bool {
-        if let Some(order) = self.order.filter(|_| self.load.target.mode == Mode::Upsert) {
+    fn settle(&mut self, run: &mut Run) -> bool {
+        if let Some(order) = self.prepared.order.as_ref().filter(|_| self.load.target.mode == Mode::Upsert) {
             let Some(dropped) = run.settle_duplicates(order, |_, _| true) else { return false };
             self.merged += dropped.len() as u64;
         }
-        staged.n_read += run.batch.n_read;
-        staged.n_staged += run.n_rows() as u64;
+        self.staged.n_read += run.batch.n_read;
+        self.staged.n_staged += run.n_rows() as u64;
         true
     }
 
@@ -336,8 +315,8 @@ impl Straight<'_> {
     ) -> Result<(String, Projection), LoadError> {
         let constants = self.constants(connection).await?;
         let table = &self.load.target.table;
-        let sql = copy_sql(table, self.columns, &without);
-        Ok((sql, projection(table, self.columns, without, &constants)))
+        let sql = copy_sql(table, &self.prepared.columns, &without);
+        Ok((sql, projection(table, &self.prepared.columns, without, &constants)))
     }
 
     /// Returns the values of the lineage columns that are the same for every row.
@@ -350,33 +329,23 @@ impl Straight<'_> {
     }
 
     /// Takes over a run's rejects.
-    fn take_rejects(&mut self, run: &mut Run, staged: &mut Staged) {
-        staged.n_rejected += run.batch.rejects.len() as u64;
-        if staged.first_reject.is_none() {
-            staged.first_reject = run.batch.rejects.first().map(|r| (r.row_number, r.class, r.column.clone()));
+    fn take_rejects(&mut self, run: &mut Run) {
+        self.staged.n_rejected += run.batch.rejects.len() as u64;
+        if self.staged.first_reject.is_none() {
+            self.staged.first_reject = run.batch.rejects.first().map(|r| (r.row_number, r.class, r.column.clone()));
         }
         self.reject_bytes += run.batch.reject_bytes;
         self.rejects.append(&mut run.batch.rejects);
     }
 
     /// Checks that the rejects are not too many, and writes them down when they are many.
-    async fn keep_rejects(&mut self, connection: &mut PgConnection, staged: &Staged) -> Result<(), LoadError> {
-        check_rejects(self.load, staged, true)?;
+    async fn keep_rejects(&mut self, connection: &mut PgConnection) -> Result<(), LoadError> {
+        check_rejects(self.load, &self.staged, true)?;
         if self.reject_bytes > REJECTS_BYTES {
-            write_rejects(connection, self.load, self.form, &self.rejects).await?;
+            write_rejects(connection, self.load, self.prepared.opened.form, &self.rejects).await?;
             self.rejects.clear();
             self.reject_bytes = 0;
         }
         Ok(())
-    }
-}
-
-/// Ends a COPY of so many rows; false when Postgres refuses one, or a trigger left rows out: staging counts them as
-/// it always did.
-async fn all_taken(copy: PgCopyIn<&mut PgConnection>, n_rows: u64) -> Result<bool, LoadError> {
-    match copy.finish().await {
-        Ok(n_taken) => Ok(n_taken == n_rows),
-        Err(error) if is_refusal(&error) => Ok(false),
-        Err(error) => Err(error.into()),
     }
 }

@@ -1,7 +1,9 @@
 //! What a load would do, found out by decoding alone.
 
 use super::{
-    LoadError, MESSAGE_BYTES, Target, map,
+    LoadError, Target,
+    copy::MESSAGE_BYTES,
+    mapping::map,
     pipeline::{Decoded, Decoding, Shape},
 };
 use decode::{Reject, Source};

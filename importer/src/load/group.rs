@@ -1,30 +1,32 @@
 //! Many small objects in one transaction, each with a fate of its own.
 //!
 //! A transaction costs the same whatever it carries, and for an object of some hundred rows that is nearly all it
-//! costs. So objects that were never seen are decoded one behind the other, sorted together, and copied straight
+//! costs. So objects that were never seen are decoded one behind the other, sorted together, and copied directly
 //! into the target under the locks of all their heads. Whatever is out of the ordinary (a reject, a key twice, a
 //! row that Postgres refuses, another shape) sends its object, or the whole group, back to be loaded alone.
 
 use super::{
-    LoadError, Session, Target, copy_rows, direct, hold_unique_index, liveness, map,
+    LoadError, Session, Target,
+    copy::{all_taken, copy_rows},
+    direct,
+    fence::hold_unique_index,
+    liveness,
+    mapping::{map, staged_columns},
     run::{RowOrder, Run},
     sql::{self, LoadPlan, StagedColumn},
-    staged_columns,
-    technique::{Recent, Way},
+    technique::{Recent, Used, Way},
 };
 use crate::{
     config::Mode,
+    database::{Begin, End},
     ledger::{
-        Candidate, Counts, Recorded, Verdict, judge,
+        Candidate, Counts, Fenced, Recorded, Verdict, judge,
         many::{Finished, finish_many, lock_heads},
     },
 };
 use decode::{Batch, Column, DecodeError, EXTRAS_COLUMN, OnNewField, Source};
-use sqlx::Executor;
+use sqlx::PgConnection;
 use std::{ops::Range, sync::Arc, time::Instant};
-
-/// How the ledger calls it.
-pub const GROUPED: &str = "grouped";
 
 /// One object of a group.
 pub struct Member<'a> {
@@ -55,9 +57,14 @@ pub struct Group<'a> {
 /// Loads what can be loaded together, in one transaction. None for an object that has to be loaded alone.
 ///
 /// # Errors
-/// [`LoadError::Database`]; the session must be dropped then, and nothing is committed unless it came out of COMMIT.
+/// [`LoadError`], as [`super::load`].
 pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Vec<Option<Counts>>, LoadError> {
-    let alone = || Ok(vec![None; group.members.len()]);
+    let counts = load_together(session, group).await?;
+    Ok(counts.unwrap_or_else(|| vec![None; group.members.len()]))
+}
+
+/// As [`load_group`]; none when all have to be loaded alone.
+async fn load_together(session: &mut Session, group: &Group<'_>) -> Result<Option<Vec<Option<Counts>>>, LoadError> {
     let target = &group.target;
     let objects: Vec<_> =
         group.members.iter().map(|member| (Arc::clone(&member.source), member.captures.clone())).collect();
@@ -65,137 +72,162 @@ pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Vec<
     let reading = tokio::task::spawn_blocking(move || Decoded::read(&decoding_target, &objects, run_bytes));
     // The store's time, not the server's.
     let decoded = liveness::elsewhere(reading).await;
-    let Ok(Decoded { mut run, shape: Some(shape), rows }) = decoded else {
-        return alone();
+    let Ok(Decoded { run, shape: Some(shape), rows }) = decoded else {
+        return Ok(None);
     };
     if !direct::suits(&target.table, &shape.columns) {
-        return alone();
+        return Ok(None);
     }
     let staging = session.staging(&sql::staging_shape(&shape.columns)).await?;
-    let connection = &mut session.connection;
-    let Some(without) = direct::absent_columns(&shape.columns, &run) else { return alone() };
-    let member_of = |place: usize| rows.partition_point(|rows| rows.end <= place);
-    let mut merged = vec![0u64; rows.len()];
-    if let Some(order) = &shape.order {
-        run.sort(order);
-        if target.mode == Mode::Upsert {
-            let together = |a: usize, b: usize| member_of(a) == member_of(b);
-            let Some(dropped) = run.settle_duplicates(order, together) else { return alone() };
-            for place in dropped {
-                merged[member_of(place)] += 1;
-            }
-        }
-    }
+    let Some(together) = Together::new(group, &shape, run, rows) else {
+        return Ok(None);
+    };
     match group.recent.choose(target.technique, false, target.mode == Mode::Upsert) {
-        Way::Staged => return alone(),
+        Way::Staged => return Ok(None),
         Way::Direct => {}
         Way::Probe => {
-            let plan = LoadPlan {
-                table: &target.table,
-                columns: &shape.columns,
-                staging: &staging,
-                key: &target.key,
-                newer: target.newer.as_deref(),
-                meets: sql::Meets::Plainly,
-                n_distinct: None,
-            };
-            if direct::any_key_is_known(connection, &plan, &run).await? {
+            let plan = LoadPlan::plain(target, &shape.columns, &staging);
+            if direct::any_key_is_known(session, &plan, &together.run).await? {
                 group.recent.keys_were_known();
-                return alone();
+                return Ok(None);
             }
         }
     }
-
-    connection.execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
-    let heads: Vec<(Recorded, &Candidate)> =
-        group.members.iter().map(|member| (member.recorded, member.candidate)).collect();
-    let fenced = lock_heads(connection, &heads).await?;
-    match hold_unique_index(connection, target).await {
-        Ok(()) => {}
-        Err(LoadError::Database(error)) => return Err(error.into()),
-        // Each says so for itself.
-        Err(_) => {
-            connection.execute("ROLLBACK").await?;
-            return alone();
-        }
+    let counts = session.transaction(Begin::ConstraintsImmediate, async |tx| together.write(tx).await).await?;
+    if counts.is_some() {
+        group.recent.went_direct();
     }
-    let writes: Vec<bool> = group
-        .members
-        .iter()
-        .zip(fenced)
-        .zip(&rows)
-        .map(|((member, fenced), rows)| {
+    Ok(counts)
+}
+
+/// Objects whose rows are decoded, and sorted together.
+struct Together<'a> {
+    group: &'a Group<'a>,
+    shape: &'a Shape,
+    run: Run,
+    /// Each object's rows in the run, in decoding order; empty where it has to be loaded alone.
+    rows: Vec<Range<usize>>,
+    /// How many of each object's rows gave way to another of its own.
+    merged: Vec<u64>,
+    /// Columns no row has.
+    without: Vec<usize>,
+}
+
+impl<'a> Together<'a> {
+    /// Sorts the rows and settles duplicates within objects; none when COPY cannot tell what staging can.
+    fn new(group: &'a Group<'a>, shape: &'a Shape, run: Run, rows: Vec<Range<usize>>) -> Option<Self> {
+        let without = direct::absent_columns(&shape.columns, &run)?;
+        let merged = vec![0; rows.len()];
+        let mut together = Self { group, shape, run, rows, merged, without };
+        if let Some(order) = &shape.order {
+            together.run.sort(order);
+            if group.target.mode == Mode::Upsert {
+                let member_of = |place| member_of(&together.rows, place);
+                let dropped = together.run.settle_duplicates(order, |a, b| member_of(a) == member_of(b))?;
+                for place in dropped {
+                    together.merged[member_of(place)] += 1;
+                }
+            }
+        }
+        Some(together)
+    }
+
+    /// Writes what is still to be written; none when all have to be loaded alone.
+    async fn write(&self, tx: &mut PgConnection) -> Result<End<Option<Vec<Option<Counts>>>>, LoadError> {
+        let writes = self.fence(tx).await?;
+        match hold_unique_index(tx, &self.group.target).await {
+            Ok(()) => {}
+            Err(error @ LoadError::Database(_)) => return Err(error),
+            // Each says so for itself.
+            Err(_) => return Ok(End::RollBack(None)),
+        }
+        if !self.copy(tx, &writes).await? {
+            self.group.recent.was_refused();
+            return Ok(End::RollBack(None));
+        }
+        let counts = self.counts(&writes);
+        self.record(tx, &counts).await?;
+        Ok(End::Commit(Some(counts)))
+    }
+
+    /// Takes the fence of all objects, and returns which of them it lets through.
+    async fn fence(&self, tx: &mut PgConnection) -> Result<Vec<bool>, LoadError> {
+        let members = &self.group.members;
+        let heads: Vec<(Recorded, &Candidate)> =
+            members.iter().map(|member| (member.recorded, member.candidate)).collect();
+        let fenced = lock_heads(tx, &heads).await?;
+        let lets_through = |((member, fenced), rows): ((&Member<'_>, Option<Fenced>), &Range<usize>)| {
             // Where another version stands by now its rows may have to make room: that is for a load of its own.
-            let fresh = |fenced: crate::ledger::Fenced| {
+            let fresh = |fenced: Fenced| {
                 !fenced.ever_imported && fenced.standing.is_none() && judge(None, member.candidate) == Verdict::Write
             };
             !rows.is_empty() && fenced.is_some_and(fresh)
-        })
-        .collect();
-    let loaded_at = match target.table.lineage_loaded_at {
-        true => Some(direct::loaded_at(connection).await?),
-        false => None,
-    };
-    let copy_sql = direct::copy_sql(&target.table, &shape.columns, &without);
-    let projections: Vec<_> = group
-        .members
-        .iter()
-        .map(|member| {
-            let constants = direct::constants(&target.table, member.recorded.object_id, loaded_at);
-            direct::projection(&target.table, &shape.columns, without.clone(), &constants)
-        })
-        .collect();
-    let mut copy = connection.copy_in_raw(&copy_sql).await?;
-    let places = (0..run.n_ordered()).map(|index| (member_of(run.place(index)), run.row(index)));
-    let mut members = places.clone().map(|(member, _)| member).filter(|member| writes[*member]);
-    let tuples = places.filter(|(member, _)| writes[*member]).map(|(_, tuple)| tuple);
-    copy_rows(&mut copy, tuples, |tuple, out| {
-        if let Some(member) = members.next() {
-            projections[member].write(tuple, out);
-        }
-    })
-    .await?;
-    let n_sent: usize =
-        rows.iter().zip(&merged).zip(&writes).filter(|(_, w)| **w).map(|((r, m), _)| r.len() - *m as usize).sum();
-    match copy.finish().await {
-        Ok(n_taken) if n_taken == n_sent as u64 => {}
-        // A trigger left rows out; whose they were only a load alone can tell.
-        Ok(_) => {
-            connection.execute("ROLLBACK").await?;
-            group.recent.was_refused();
-            return alone();
-        }
-        Err(error) if super::refused::is_refusal(&error) => {
-            connection.execute("ROLLBACK").await?;
-            group.recent.was_refused();
-            return alone();
-        }
-        Err(error) => return Err(error.into()),
+        };
+        Ok(members.iter().zip(fenced).zip(&self.rows).map(lets_through).collect())
     }
-    let counts: Vec<Option<Counts>> = rows
-        .iter()
-        .zip(&merged)
-        .zip(&writes)
-        .map(|((rows, merged), writes)| {
+
+    /// Copies the rows of the objects that are let through; false when Postgres refuses one, or a trigger left rows out:
+    /// whose they were only a load alone can tell.
+    async fn copy(&self, tx: &mut PgConnection, writes: &[bool]) -> Result<bool, LoadError> {
+        let (table, columns) = (&self.group.target.table, &self.shape.columns);
+        let loaded_at = match table.lineage_loaded_at {
+            true => Some(direct::loaded_at(tx).await?),
+            false => None,
+        };
+        let projections: Vec<_> = self
+            .group
+            .members
+            .iter()
+            .map(|member| {
+                let constants = direct::constants(table, member.recorded.object_id, loaded_at);
+                direct::projection(table, columns, self.without.clone(), &constants)
+            })
+            .collect();
+        let mut copy = tx.copy_in_raw(&direct::copy_sql(table, columns, &self.without)).await?;
+        let places = (0..self.run.n_ordered())
+            .map(|index| (member_of(&self.rows, self.run.place(index)), self.run.row(index)))
+            .filter(|(member, _)| writes[*member]);
+        let mut members = places.clone().map(|(member, _)| member);
+        copy_rows(&mut copy, places.map(|(_, tuple)| tuple), |tuple, out| {
+            if let Some(member) = members.next() {
+                projections[member].write(tuple, out);
+            }
+        })
+        .await?;
+        let n_sent: u64 = self.counts(writes).iter().flatten().map(|counts| counts.written).sum();
+        Ok(all_taken(copy, n_sent).await?)
+    }
+
+    /// Returns the counts of the objects that are written.
+    fn counts(&self, writes: &[bool]) -> Vec<Option<Counts>> {
+        let counts = |((rows, merged), writes): ((&Range<usize>, &u64), &bool)| {
             let read = rows.len() as u64;
             writes.then(|| Counts { read, written: read - merged, merged: *merged, ..Counts::default() })
-        })
-        .collect();
-    let finished: Vec<Finished<'_>> = group
-        .members
-        .iter()
-        .zip(&counts)
-        .filter_map(|(member, counts)| {
-            let (recorded, candidate, bytes) = (member.recorded, member.candidate, member.source.size());
-            counts.map(|counts| Finished { recorded, candidate, counts, bytes })
-        })
-        .collect();
-    // The transaction's time is that of all its objects together.
-    let seconds_each = group.started.elapsed().as_secs_f64() / finished.len().max(1) as f64;
-    finish_many(connection, &finished, GROUPED, seconds_each).await?;
-    connection.execute("COMMIT").await?;
-    group.recent.went_straight();
-    Ok(counts)
+        };
+        self.rows.iter().zip(&self.merged).zip(writes).map(counts).collect()
+    }
+
+    /// Records what is written in the ledger.
+    async fn record(&self, tx: &mut PgConnection, counts: &[Option<Counts>]) -> sqlx::Result<()> {
+        let finished: Vec<Finished<'_>> = self
+            .group
+            .members
+            .iter()
+            .zip(counts)
+            .filter_map(|(member, counts)| {
+                let (recorded, candidate, bytes) = (member.recorded, member.candidate, member.source.size());
+                counts.map(|counts| Finished { recorded, candidate, counts, bytes })
+            })
+            .collect();
+        // The transaction's time is that of all its objects together.
+        let seconds_each = self.group.started.elapsed().as_secs_f64() / finished.len().max(1) as f64;
+        finish_many(tx, &finished, Used::Grouped.as_str(), seconds_each).await
+    }
+}
+
+/// Returns whose row is at this place of the decoding order.
+fn member_of(rows: &[Range<usize>], place: usize) -> usize {
+    rows.partition_point(|rows| rows.end <= place)
 }
 
 /// What all objects of a group have in common.

@@ -184,6 +184,9 @@ impl Watch {
     }
 
     /// Does work on a session until it ends, or its backend is found not to answer.
+    ///
+    /// # Errors
+    /// [`GivenUp`].
     pub(super) async fn over<T>(
         &self,
         what: &'static str,

@@ -28,6 +28,12 @@ pub fn is_refusal(error: &sqlx::Error) -> bool {
     blames_a_row(error.code()) || may_be_input(error.code()) && error.position().is_none() && error.r#where().is_none()
 }
 
+/// Returns whether a load failed because Postgres may have refused a statement for the sake of some row.
+#[must_use]
+pub fn is_refused(error: &LoadError) -> bool {
+    matches!(error, LoadError::Database(error) if is_refusal(error))
+}
+
 /// Codes of statements that are wrong, which the input of some types raises as well (tsquery, ltree, regclass): where the
 /// error has neither a place in the statement nor came out of a function.
 fn may_be_input(code: &str) -> bool {

@@ -2,10 +2,11 @@
 
 use super::{Session, Target};
 use crate::{
+    database::{Begin, End, TransactionError},
     ledger::{self, Candidate, Recorded, Verdict, judge},
     object::{ObjectStore, ReadTarget, StoreError},
 };
-use sqlx::{Executor, PgConnection};
+use sqlx::PgConnection;
 use std::time::Instant;
 
 /// What became of a removal.
@@ -26,6 +27,12 @@ pub enum RemoveError {
     /// Postgres refused or was out of reach.
     #[error("write to Postgres")]
     Database(#[from] sqlx::Error),
+}
+
+impl TransactionError for RemoveError {
+    fn loses_session(&self) -> bool {
+        true
+    }
 }
 
 /// A key whose object was deleted.
@@ -51,10 +58,12 @@ pub struct Remove<'a> {
 /// # Errors
 /// [`RemoveError`]; the session must be dropped then.
 pub async fn remove(session: &mut Session, remove: &Remove<'_>) -> Result<Removal, RemoveError> {
+    session.transaction(Begin::Plainly, async |tx| remove_under_lock(tx, remove).await).await
+}
+
+async fn remove_under_lock(tx: &mut PgConnection, remove: &Remove<'_>) -> Result<End<Removal>, RemoveError> {
     let Remove { store, target, read, candidate, recorded, of_version, started } = *remove;
-    let connection = &mut session.connection;
-    connection.execute("BEGIN").await?;
-    let standing = ledger::lock_head(connection, recorded.head_id, &candidate.identity).await?.standing;
+    let standing = ledger::lock_head(tx, recorded.head_id, &candidate.identity).await?.standing;
     // The removal of one version of a versioned bucket matters only when that version stands.
     let stands = standing.as_ref().is_some_and(|s| s.identity.version_id == candidate.identity.version_id);
     let refused = if of_version { !stands } else { judge(standing.as_ref(), candidate) == Verdict::Superseded };
@@ -62,8 +71,7 @@ pub async fn remove(session: &mut Session, remove: &Remove<'_>) -> Result<Remova
         standing.object_id == recorded.object_id && standing.stamp.sequencer == candidate.stamp.sequencer
     });
     if removed_before {
-        connection.execute("ROLLBACK").await?;
-        return Ok(Removal::Removed(0));
+        return Ok(End::RollBack(Removal::Removed(0)));
     }
     // Asked under the lock: whoever puts the object again after this answer sends an event that comes after us.
     let there_again = !refused
@@ -73,17 +81,18 @@ pub async fn remove(session: &mut Session, remove: &Remove<'_>) -> Result<Remova
             Err(error) => return Err(RemoveError::Store(error)),
         };
     if refused || there_again {
-        connection.execute("ROLLBACK").await?;
-        return Ok(Removal::Superseded);
+        return Ok(End::RollBack(Removal::Superseded));
     }
-    let removed = delete_rows_of_key(connection, target, recorded.head_id).await?;
+    let removed = delete_rows_of_key(tx, target, recorded.head_id).await?;
     let duration_seconds = started.elapsed().as_secs_f64();
-    ledger::finish_removed(connection, recorded, &candidate.stamp, removed, duration_seconds).await?;
-    connection.execute("COMMIT").await?;
-    Ok(Removal::Removed(removed))
+    ledger::finish_removed(tx, recorded, &candidate.stamp, removed, duration_seconds).await?;
+    Ok(End::Commit(Removal::Removed(removed)))
 }
 
 /// Deletes the rows of every version of a key. Needs the lineage column.
+///
+/// # Errors
+/// Of the database.
 pub(super) async fn delete_rows_of_key(
     connection: &mut PgConnection,
     target: &Target,
@@ -97,6 +106,9 @@ pub(super) async fn delete_rows_of_key(
 }
 
 /// Deletes the rows of one version. Needs the lineage column.
+///
+/// # Errors
+/// Of the database.
 pub(super) async fn delete_rows_of_version(
     connection: &mut PgConnection,
     target: &Target,

@@ -1,11 +1,19 @@
 //! The second chance of an object's rejects: what fits by now loads beside the object's other rows.
 
 use super::{
-    LoadError, Session, StagedColumn, Target, copy_rows, hold_unique_index, merge_refused, refused, rolled_back,
-    run::row_number, sql, staged_columns, unstaged, write_staged,
+    LoadError, Session, Target,
+    copy::copy_rows,
+    fence::hold_unique_index,
+    mapping::staged_columns,
+    merge::{merge_refused, write_staged},
+    refused,
+    run::row_number,
+    sql::{self, LoadPlan, StagedColumn},
+    unstaged,
 };
 use crate::{
     config::Mode,
+    database::{Begin, End, Lasts, savepoint},
     ledger::{
         self,
         rejects::{self, Second, Waiting},
@@ -13,7 +21,6 @@ use crate::{
     order::Identity,
 };
 use decode::{Batch, EXTRAS_COLUMN, KeptRows, Mapping, MappingSpec, OnNewField, PayloadForm, Refusal, Unstaged};
-use sql::LoadPlan;
 use sqlx::{Executor, PgConnection};
 use std::{
     collections::{BTreeMap, HashSet},
@@ -57,8 +64,6 @@ struct Lane {
 
 /// Loads the rejects of one object that fit by now, and marks them resolved, in one transaction under the head's lock.
 ///
-/// After [`LoadError::Database`] the session must be dropped.
-///
 /// # Errors
 /// [`LoadError::Schema`] when the rows and the table cannot be brought together; [`LoadError::Database`].
 pub async fn replay_rejects(session: &mut Session, replay: &ReplayRejects<'_>) -> Result<Replayed, LoadError> {
@@ -66,27 +71,29 @@ pub async fn replay_rejects(session: &mut Session, replay: &ReplayRejects<'_>) -
     for form in &replay.waiting.forms {
         lanes.push(lane(session, replay, *form).await?);
     }
-    let connection = &mut session.connection;
-    connection.execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
+    session.transaction(Begin::ConstraintsImmediate, async |tx| load_lanes(tx, replay, lanes).await).await
+}
+
+async fn load_lanes(
+    tx: &mut PgConnection,
+    replay: &ReplayRejects<'_>,
+    lanes: Vec<Lane>,
+) -> Result<End<Replayed>, LoadError> {
     // The fence: whoever imports another version of this key waits, or has been here before.
-    let fenced = ledger::lock_head(connection, replay.waiting.head_id, &Identity::default()).await?;
+    let fenced = ledger::lock_head(tx, replay.waiting.head_id, &Identity::default()).await?;
     if fenced.standing.is_none_or(|standing| standing.object_id != replay.waiting.object_id) {
-        connection.execute("ROLLBACK").await?;
-        return Ok(Replayed::NotHead);
+        return Ok(End::RollBack(Replayed::NotHead));
     }
-    if let Err(error) = hold_unique_index(connection, replay.target).await {
-        return rolled_back(connection, error).await;
-    }
+    hold_unique_index(tx, replay.target).await?;
     let (mut second, mut cut) = (Second::default(), Vec::new());
     for mut lane in lanes {
-        run(connection, replay, &mut lane, &mut second, &mut cut).await?;
+        run(tx, replay, &mut lane, &mut second, &mut cut).await?;
     }
     for (_, refusal) in &mut second.refused {
         refusal.message = replay.target.table.storable(&refusal.message);
     }
-    rejects::settle(connection, replay.waiting.object_id, &second).await?;
-    connection.execute("COMMIT").await?;
-    Ok(Replayed::Done { second, cut })
+    rejects::settle(tx, replay.waiting.object_id, &second).await?;
+    Ok(End::Commit(Replayed::Done { second, cut }))
 }
 
 async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadForm) -> Result<Lane, LoadError> {
@@ -132,15 +139,7 @@ async fn run(
     for (column, seen) in lane.columns.iter_mut().zip(lane.rows.seen_columns()) {
         column.seen = *seen && column.target.column.name != EXTRAS_COLUMN;
     }
-    let plan = LoadPlan {
-        table: &replay.target.table,
-        columns: &lane.columns,
-        staging: &lane.staging,
-        key: &replay.target.key,
-        newer: replay.target.newer.as_deref(),
-        meets: sql::Meets::Plainly,
-        n_distinct: None,
-    };
+    let plan = LoadPlan::plain(replay.target, &lane.columns, &lane.staging);
     let staged = row_numbers(connection, &lane.staging).await?;
     second.n_written += write(connection, &plan, replay.target.mode, object_id).await?;
     let refused = rejects::take_new(connection, object_id).await?;
@@ -203,20 +202,12 @@ async fn stage(
 
 /// Copies rows into staging; the inner error is a refusal of one of them, and none is staged then.
 async fn copy(connection: &mut PgConnection, copy_sql: &str, rows: &[&[u8]]) -> sqlx::Result<Result<(), sqlx::Error>> {
-    connection.execute("SAVEPOINT penstock_stage").await?;
-    let mut copy = connection.copy_in_raw(copy_sql).await?;
-    copy_rows(&mut copy, rows.iter().copied(), |tuple, out| out.extend_from_slice(tuple)).await?;
-    match copy.finish().await {
-        Ok(_) => {
-            connection.execute("RELEASE SAVEPOINT penstock_stage").await?;
-            Ok(Ok(()))
-        }
-        Err(error) if refused::is_refusal(&error) => {
-            connection.execute("ROLLBACK TO SAVEPOINT penstock_stage").await?;
-            Ok(Err(error))
-        }
-        Err(error) => Err(error),
-    }
+    savepoint(connection, Lasts::Work, refused::is_refusal, async |connection| {
+        let mut copy = connection.copy_in_raw(copy_sql).await?;
+        copy_rows(&mut copy, rows.iter().copied(), |tuple, out| out.extend_from_slice(tuple)).await?;
+        copy.finish().await.map(|_| ())
+    })
+    .await
 }
 
 /// Writes the staged rows as the mode says and returns how many stand; those Postgres refuses become rejects.
@@ -233,13 +224,13 @@ async fn write(
     if n_staged == 0 {
         return Ok(0);
     }
-    connection.execute("SAVEPOINT penstock_merge").await?;
-    match write_staged(connection, plan, mode, object_id, n_staged).await {
-        Err(LoadError::Database(error)) if refused::is_refusal(&error) => {}
-        written => return Ok(written?.n_standing),
+    let written = savepoint(connection, Lasts::Transaction, refused::is_refused, async |connection| {
+        write_staged(connection, plan, mode, object_id, n_staged).await
+    });
+    match written.await? {
+        Ok(written) => Ok(written.n_standing),
+        Err(_) => Ok(merge_refused(connection, plan, mode, object_id, i64::MAX as u64).await?.written.n_standing),
     }
-    connection.execute("ROLLBACK TO SAVEPOINT penstock_merge").await?;
-    Ok(merge_refused(connection, plan, mode, object_id, i64::MAX as u64).await?.written.n_standing)
 }
 
 async fn row_numbers(connection: &mut PgConnection, staging: &str) -> sqlx::Result<Vec<i64>> {

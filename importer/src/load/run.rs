@@ -384,7 +384,7 @@ fn tuple(batch: &Batch, row: u32) -> &[u8] {
     &batch.data[start..batch.ends[row]]
 }
 
-/// What becomes of a staged tuple on its way straight into the target.
+/// What becomes of a staged tuple on its direct way into the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Projection {
     keep_row_number: bool,

@@ -5,13 +5,13 @@ use super::{
     shorts::create_record_type,
     sql::StagedColumn,
 };
-use crate::database;
+use crate::database::{self, Begin, End, TransactionError};
 use anyhow::Context;
 use service::postgres::Server;
 use sqlx::{Executor, PgConnection};
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::time::{MissedTickBehavior, timeout};
@@ -34,10 +34,12 @@ const ROLE_SETTINGS: &str = "SET bytea_output = 'hex'; SET extra_float_digits = 
     SET array_nulls = on; SET transform_null_equals = off; SET intervalstyle = 'postgres'; SET xmloption = content; \
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';";
 
-/// Where sessions come from: makes connections and keeps count of their backends.
+/// Where sessions come from: makes connections, keeps those that are given back, and keeps count of their backends.
 #[derive(Clone)]
 pub struct Sessions {
     connect: Arc<dyn Fn() -> anyhow::Result<Server> + Send + Sync>,
+    /// Sessions that were given back.
+    idle: Arc<Mutex<Vec<Session>>>,
     backends: Arc<Mutex<Vec<i32>>>,
     lock_timeout: Duration,
     watch: Arc<Watch>,
@@ -47,17 +49,49 @@ impl Sessions {
     /// Returns a source of sessions; `connect` is asked anew for each, so that changed credentials are picked up.
     pub fn new<S: Into<Server>>(connect: impl Fn() -> anyhow::Result<S> + Send + Sync + 'static) -> Self {
         let connect = Arc::new(move || connect().map(Into::into));
-        Self { connect, backends: Arc::default(), lock_timeout: LOCK_TIMEOUT, watch: Arc::default() }
+        Self {
+            connect,
+            idle: Arc::default(),
+            backends: Arc::default(),
+            lock_timeout: LOCK_TIMEOUT,
+            watch: Arc::default(),
+        }
     }
 
     /// Returns the same source with another lock timeout; for tests.
     #[must_use]
     pub fn with_lock_timeout(mut self, lock_timeout: Duration) -> Self {
         self.lock_timeout = lock_timeout;
+        self.idle = Arc::default();
         self
     }
 
-    /// Connects.
+    /// Lends a session: one that was given back, else a new one. It is over, with its connection, unless it is given
+    /// back in turn.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn lend(&self) -> anyhow::Result<Session> {
+        let idle = lock(&self.idle).pop();
+        match idle {
+            Some(session) => Ok(session),
+            None => self.open().await,
+        }
+    }
+
+    /// Takes a session back, for others to use. One whose transaction did not come to its end is closed instead.
+    pub fn give_back(&self, session: Session) {
+        if !session.is_lost {
+            lock(&self.idle).push(session);
+        }
+    }
+
+    /// Closes the sessions that nobody uses: connections break together.
+    pub fn close_idle(&self) {
+        lock(&self.idle).clear();
+    }
+
+    /// Connects, for a session that is nobody else's before or after.
     ///
     /// # Errors
     /// When the configuration cannot be read or Postgres does not let us in, or does not answer.
@@ -84,12 +118,13 @@ impl Sessions {
         let ask = sqlx::query_as("SELECT pg_backend_pid(), current_setting('server_version_num')::int4")
             .fetch_one(&mut connection);
         let (backend, version) = server.answer("ask for the backend's pid", ask).await?;
-        self.lock().push(backend);
+        lock(&self.backends).push(backend);
         let backends = Arc::clone(&self.backends);
         Ok(Session {
             connection,
             server,
             version,
+            is_lost: false,
             backend,
             backends,
             stagings: Vec::new(),
@@ -160,22 +195,24 @@ impl Sessions {
     /// Returns the process ids of the backends in use.
     #[must_use]
     pub fn backends(&self) -> Vec<i32> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<i32>> {
-        self.backends.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.backends).clone()
     }
 }
 
-/// A connection of one slot. Dropped, not repaired, after any error in a transaction:
-/// what a failed COPY or a cut connection leaves behind is not worth reasoning about.
+fn lock<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection, leased: whoever has it gives it back ([`Sessions::give_back`]) when its work ended well. Dropped instead,
+/// after an error or with work that was given up, it is closed and never used again.
 pub struct Session {
     /// The connection.
     pub connection: PgConnection,
     pub(super) server: Server,
     /// `server_version_num`.
     pub(super) version: i32,
+    /// Its transaction is not over, or what is left of it is not known.
+    is_lost: bool,
     backend: i32,
     backends: Arc<Mutex<Vec<i32>>>,
     /// Shapes and names of the staging tables there are, the one used last at the end.
@@ -205,6 +242,22 @@ impl Session {
     #[must_use]
     pub fn whereabouts(&self) -> (i32, String) {
         (self.backend, self.server.place())
+    }
+
+    /// Does work in a transaction of this session; see [`database::transaction`]. Until the transaction has ended, and
+    /// after an error that loses the session, it cannot be given back.
+    ///
+    /// # Errors
+    /// As [`database::transaction`].
+    pub async fn transaction<T, E: TransactionError>(
+        &mut self,
+        begin: Begin,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<End<T>, E>,
+    ) -> Result<T, E> {
+        self.is_lost = true;
+        let ended = database::transaction(&mut self.connection, begin, work).await;
+        self.is_lost = ended.as_ref().is_err_and(TransactionError::loses_session);
+        ended
     }
 
     /// Returns the quoted name of a staging table of this shape, made on first use.
@@ -254,7 +307,6 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        backends.retain(|backend| *backend != self.backend);
+        lock(&self.backends).retain(|backend| *backend != self.backend);
     }
 }

@@ -1,6 +1,13 @@
 //! The statements of one load, as text. Pure; the only place that builds SQL from names.
 
-use super::catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Operators, Table, TableColumn};
+mod upsert;
+
+pub use upsert::{LEFT_ALONE, Meets, RESET_LEFT_ALONE, Sampled};
+
+use super::{
+    Target,
+    catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Operators, Table, TableColumn},
+};
 use decode::encode::PgType;
 use std::fmt::Write;
 
@@ -8,14 +15,6 @@ use std::fmt::Write;
 pub const STAGED_ROW: &str = "penstock_row";
 /// Prefix of staged flags that say a JSON row did not have the field; the suffix is the column's place.
 pub const ABSENT: &str = "penstock_absent_";
-
-/// Counts a row that is left as it is, and is false.
-const COUNT_LEFT_ALONE: &str = "set_config('penstock.n_left_alone', (coalesce(nullif(current_setting(\
-    'penstock.n_left_alone', true), ''), '0')::bigint + 1)::text, true) IS NULL";
-/// Begins to count them.
-pub const RESET_LEFT_ALONE: &str = "SET LOCAL penstock.n_left_alone = 0";
-/// How many were counted.
-pub const LEFT_ALONE: &str = "SELECT current_setting('penstock.n_left_alone')::bigint";
 
 /// Keeps a statement to a range of staged rows.
 const RANGE: &str = " WHERE penstock_row BETWEEN $2 AND $3";
@@ -68,50 +67,6 @@ pub struct LoadPlan<'a> {
     pub n_distinct: Option<u64>,
 }
 
-/// How an upsert meets the rows that are in the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meets {
-    /// As they come.
-    Plainly,
-    /// Those that would not change are found by a look first, and left out.
-    SkippingEqual,
-    /// What is there is updated by a statement of its own first.
-    Updating,
-}
-
-/// What a sample of staged rows finds in the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sampled {
-    /// Rows looked for.
-    pub n_rows: i64,
-    /// Whose key is there.
-    pub n_known: i64,
-    /// Whose row there would give way.
-    pub n_changed: i64,
-}
-
-/// Share of an object's rows that must change the table's for an UPDATE of its own to pay: what it leaves is
-/// looked at once more. Measured: half the time of ON CONFLICT where all rows change.
-const CHANGED_SHARE: f64 = 0.7;
-/// Share that must stay as it is for a look at each row before the merge to pay.
-/// Measured: a look costs about a third of what ON CONFLICT does with a row that does not change.
-const EQUAL_SHARE: f64 = 0.3;
-
-impl Sampled {
-    /// Returns how to meet the table's rows.
-    #[must_use]
-    pub fn meets(self) -> Meets {
-        let share = |n: i64| n as f64 / self.n_rows.max(1) as f64;
-        if share(self.n_changed) >= CHANGED_SHARE {
-            Meets::Updating
-        } else if share(self.n_known - self.n_changed) >= EQUAL_SHARE {
-            Meets::SkippingEqual
-        } else {
-            Meets::Plainly
-        }
-    }
-}
-
 /// Returns the text of a column that is cast to its type, or, where that would cut it, an error of class 22.
 fn whole_text(column: &StagedColumn, name: &str) -> String {
     let Some(cuts) = &column.target.cuts else { return name.to_owned() };
@@ -139,241 +94,27 @@ pub fn staging_shape(columns: &[StagedColumn]) -> String {
     shape
 }
 
+impl<'a> LoadPlan<'a> {
+    /// Returns the plan of a merge that is told nothing of what it meets.
+    #[must_use]
+    pub fn plain(target: &'a Target, columns: &'a [StagedColumn], staging: &'a str) -> Self {
+        Self {
+            table: &target.table,
+            columns,
+            staging,
+            key: &target.key,
+            newer: target.newer.as_deref(),
+            meets: Meets::Plainly,
+            n_distinct: None,
+        }
+    }
+}
+
 impl LoadPlan<'_> {
     /// Returns `COPY … FROM STDIN` into the staging table.
     #[must_use]
     pub fn copy(&self) -> String {
         format!("COPY {} FROM STDIN (FORMAT binary)", self.staging)
-    }
-
-    /// Returns the upsert. Parameter $1: the object's id. Yields one row: distinct keys staged, and how many of
-    /// their rows were inserted or updated.
-    ///
-    /// Unless keys are known to be distinct the source is deduplicated by the key's own equality (`DISTINCT ON`), so
-    /// numeric 1.0 and 1.00, citext and nondeterministic collations count as Postgres counts them.
-    /// Rows are written in key order, which is the order they are locked in.
-    ///
-    /// ON CONFLICT locks every row it meets, which is a write. With [`Meets::SkippingEqual`] rows that would not change
-    /// are left out by a look first. They stay unlocked, so an import that changes one of them meanwhile counts as the
-    /// later one.
-    #[must_use]
-    pub fn upsert(&self) -> String {
-        self.upsert_rows("")
-    }
-
-    /// Returns [`Self::upsert`] of the staged rows $2 to $3 only.
-    #[must_use]
-    pub fn upsert_range(&self) -> String {
-        self.upsert_rows(RANGE)
-    }
-
-    fn upsert_rows(&self, range: &str) -> String {
-        let written = self.written();
-        let updated = self.updated();
-        let skips = self.meets != Meets::Plainly && !updated.is_empty();
-        let mut sql = self.source(&written, range, !skips);
-        if skips {
-            let order = if self.n_distinct.is_some() {
-                format!(" ORDER BY {}", self.key_list("source."))
-            } else {
-                String::new()
-            };
-            let _ = write!(
-                sql,
-                ", changed AS (SELECT source.* FROM source LEFT JOIN {} target ON {} \
-                 WHERE target.ctid IS NULL OR {}{order})",
-                self.table.qualified,
-                self.key_join(),
-                self.changes(&updated, "source"),
-            );
-        }
-        sql.push_str(", merged AS (");
-        self.insert_from(if skips { "changed source" } else { "source" }, &written, &mut sql);
-        let _ = write!(sql, " ON CONFLICT ({}) DO ", self.key_list(""));
-        if updated.is_empty() {
-            sql.push_str("NOTHING");
-        } else {
-            let (set, changes) = (self.set(&updated, "excluded"), self.changes(&updated, "excluded"));
-            // Every row that meets another comes by here once, unless a trigger has left it out before.
-            let counted = if self.table.may_drop_rows {
-                format!("CASE WHEN {changes} THEN true ELSE {COUNT_LEFT_ALONE} END")
-            } else {
-                changes
-            };
-            let _ = write!(sql, "UPDATE SET {set} WHERE {counted}");
-        }
-        let _ = write!(sql, " RETURNING 1) SELECT {}, (SELECT count(*) FROM merged)", self.n_keys());
-        sql
-    }
-
-    /// Returns the update of rows that are there and give way; none where no column would be updated.
-    /// Parameter $1: the object's id. Yields one row: distinct keys staged, and rows updated.
-    ///
-    /// Half the work of ON CONFLICT, which looks, locks and then updates. Rows that are not there, or went away
-    /// meanwhile, are left to [`Self::upsert`].
-    #[must_use]
-    pub fn update(&self) -> Option<String> {
-        let (written, updated) = (self.written(), self.updated());
-        if updated.is_empty() {
-            return None;
-        }
-        let mut sql = self.source(&written, "", true);
-        let _ = write!(
-            sql,
-            ", merged AS (UPDATE {} AS target SET {} FROM source WHERE {} AND {} RETURNING 1) \
-             SELECT {}, (SELECT count(*) FROM merged)",
-            self.table.qualified,
-            self.set(&updated, "source"),
-            self.key_join(),
-            self.changes(&updated, "source"),
-            self.n_keys(),
-        );
-        Some(sql)
-    }
-
-    /// Returns a look at about `n_rows` of the staged rows, of which there are `n_staged`. Yields the fields of
-    /// [`Sampled`].
-    #[must_use]
-    pub fn sample(&self, n_rows: u64, n_staged: u64) -> String {
-        let (written, updated) = (self.written(), self.updated());
-        let percent = (100.0 * n_rows as f64 / n_staged.max(1) as f64).clamp(0.001, 100.0);
-        let changes = if updated.is_empty() { "false".to_owned() } else { self.changes(&updated, "source") };
-        format!(
-            "SELECT count(*), count(target.ctid), count(*) FILTER (WHERE target.ctid IS NOT NULL AND {changes}) \
-             FROM ({} TABLESAMPLE SYSTEM ({percent})) source LEFT JOIN {} target ON {}",
-            self.cast_rows(&written),
-            self.table.qualified,
-            self.key_join(),
-        )
-    }
-
-    /// Returns `WITH source AS (…)`: the staged rows, one a key; in key order where `ordered`.
-    fn source(&self, written: &[&StagedColumn], range: &str, ordered: bool) -> String {
-        let key = self.key_list("");
-        let rows = self.cast_rows(written);
-        if self.n_distinct.is_some() && range.is_empty() {
-            return match ordered {
-                true => format!("WITH source AS MATERIALIZED ({rows} ORDER BY {key})"),
-                false => format!("WITH source AS NOT MATERIALIZED ({rows})"),
-            };
-        }
-        let newest = self.newer.filter(|_| !self.newer_is_absent());
-        let newest = newest.map(|n| format!(", {} DESC NULLS LAST", quote(n))).unwrap_or_default();
-        format!(
-            "WITH source AS MATERIALIZED (SELECT DISTINCT ON ({key}) * FROM ({rows}{range}) staged \
-             ORDER BY {key}{newest}, {} DESC)",
-            quote(STAGED_ROW),
-        )
-    }
-
-    /// Columns an update sets, the lineage columns not included.
-    fn updated(&self) -> Vec<&StagedColumn> {
-        let mut written = self.written();
-        written.retain(|c| !self.key.contains(&c.target.column.name) && !c.target.identity_always);
-        written
-    }
-
-    /// Returns the assignments of an update from the row called `by`, `excluded` or `source`.
-    fn set(&self, updated: &[&StagedColumn], by: &str) -> String {
-        let own = updated.iter().map(|column| format!("{0} = {by}.{0}", quote(&column.target.column.name)));
-        let lineage = self.lineage().into_iter().map(|(name, value)| match by {
-            "excluded" => format!("{0} = excluded.{0}", quote(name)),
-            _ => format!("{} = {value}", quote(name)),
-        });
-        own.chain(lineage).collect::<Vec<_>>().join(", ")
-    }
-
-    /// Returns the number of distinct keys staged, as SQL.
-    fn n_keys(&self) -> String {
-        match self.n_distinct {
-            Some(n_rows) => format!("{n_rows}::bigint"),
-            None => "(SELECT count(*) FROM source)".to_owned(),
-        }
-    }
-
-    /// Returns the condition under which the row `target` gives way to the row called `by`.
-    fn changes(&self, updated: &[&StagedColumn], by: &str) -> String {
-        let newer = self.newer.filter(|_| !self.newer_is_absent());
-        let differs: Vec<String> = updated
-            .iter()
-            .map(|c| {
-                let name = quote(&c.target.column.name);
-                match c.target.comparable {
-                    true => c.target.operators.distinct(&format!("target.{name}"), &format!("{by}.{name}")),
-                    false => format!("target.{name}::text IS DISTINCT FROM {by}.{name}::text"),
-                }
-            })
-            .collect();
-        let differs = differs.join(" OR ");
-        // A file that does not say how new its rows are counts as NULL, which is older than anything.
-        match (self.newer.map(quote), newer) {
-            (Some(column), Some(_)) => {
-                let less = self.operators(self.newer.unwrap_or_default()).less;
-                format!("(({differs}) AND (target.{column} IS NULL OR NOT {by}.{column} {less} target.{column}))")
-            }
-            (Some(column), None) => format!("(({differs}) AND target.{column} IS NULL)"),
-            (None, _) => format!("({differs})"),
-        }
-    }
-
-    /// Returns whether the dataset has a `newer` column that the file does not say anything about.
-    #[must_use]
-    pub fn newer_is_absent(&self) -> bool {
-        self.newer.is_some_and(|newer| !self.written().iter().any(|c| c.target.column.name == newer))
-    }
-
-    /// Returns whether [`Self::upsert`] counts the rows that it leaves as they are, between [`RESET_LEFT_ALONE`] and
-    /// [`LEFT_ALONE`].
-    #[must_use]
-    pub fn counts_left_alone(&self) -> bool {
-        self.table.may_drop_rows && !self.updated().is_empty()
-    }
-
-    /// Returns the count of staged keys that are in the table; after [`Self::upsert`] all are, but for rows that a trigger
-    /// left out.
-    #[must_use]
-    pub fn count_present(&self) -> String {
-        format!(
-            "{} SELECT count(*) FROM source JOIN {} target ON {}",
-            self.source(&self.written(), "", false),
-            self.table.qualified,
-            self.key_join(),
-        )
-    }
-
-    /// Returns the count of staged keys that gave way to a newer row already there; run after [`Self::upsert`],
-    /// but before it when [`Self::newer_is_absent`], for a row inserted with the column's default has not given way.
-    ///
-    /// Exact after it because ON CONFLICT DO UPDATE locks every row it meets, also those its WHERE leaves alone.
-    #[must_use]
-    pub fn count_gave_way(&self) -> Option<String> {
-        let newer = quote(self.newer?);
-        let written = self.written();
-        let less = self.operators(self.newer?).less;
-        let older = match self.newer_is_absent() {
-            true => String::new(),
-            false => format!(" AND (source.{newer} IS NULL OR source.{newer} {less} target.{newer})"),
-        };
-        Some(format!(
-            "{} SELECT count(*) FROM source JOIN {} target ON {} WHERE target.{newer} IS NOT NULL{older}",
-            self.source(&written, "", false),
-            self.table.qualified,
-            self.key_join(),
-        ))
-    }
-
-    /// Returns the removal of staged rows that give way to a row already there; for where [`Self::newer_is_absent`].
-    #[must_use]
-    pub fn drop_given_way(&self) -> Option<String> {
-        let newer = quote(self.newer?);
-        Some(format!(
-            "DELETE FROM {} WHERE penstock_row IN (SELECT source.penstock_row FROM ({}) source JOIN {} target ON {} \
-             WHERE target.{newer} IS NOT NULL)",
-            self.staging,
-            self.cast_rows(&self.written()),
-            self.table.qualified,
-            self.key_join(),
-        ))
     }
 
     /// Returns a query for whether any staged key is in the table.
@@ -432,31 +173,6 @@ impl LoadPlan<'_> {
             }
         }
         sql
-    }
-
-    /// Returns the removal of staged rows that give way to a later row of the same object, which stands already;
-    /// None where the table does not say which row came from where. Parameter $1: the object's id.
-    #[must_use]
-    pub fn drop_older_of_object(&self) -> Option<String> {
-        if self.key.is_empty() || !self.table.lineage_object || !self.table.lineage_row {
-            return None;
-        }
-        let newer = self.newer.filter(|_| !self.newer_is_absent()).map(quote);
-        let is_newer = newer.map(|n| {
-            let less = self.operators(self.newer.unwrap_or_default()).less;
-            format!(
-                " AND (target.{n} {less} source.{n} OR (target.{n} IS NULL AND source.{n} IS NOT NULL)) IS NOT TRUE"
-            )
-        });
-        Some(format!(
-            "DELETE FROM {} WHERE penstock_row IN (SELECT source.penstock_row FROM ({}) source JOIN {} target ON {} \
-             WHERE target.penstock_object = $1 AND target.penstock_row > source.penstock_row{})",
-            self.staging,
-            self.cast_rows(&self.written()),
-            self.table.qualified,
-            self.key_join(),
-            is_newer.unwrap_or_default(),
-        ))
     }
 
     /// Columns the statement writes.

@@ -1,7 +1,7 @@
 //! A dataset resolved against the catalog: everything a load needs to know about where rows go.
 
 use super::{
-    catalog::{Table, TableColumn, TableError, in_index_order, no_unique_index, resolve_key},
+    catalog::{Misfit, NoUniqueIndex, Table, TableColumn, TableError, in_index_order, resolve_key},
     columns,
 };
 use crate::config::{self, MaxRejects, Mode, OnDelete, Technique};
@@ -42,27 +42,30 @@ impl Target {
     /// Brings a dataset and its table together.
     ///
     /// # Errors
-    /// [`TableError::Unusable`] with a sentence naming what does not fit.
+    /// [`TableError`] with a sentence naming what does not fit, or of the database.
     pub async fn resolve(
         connection: &mut PgConnection,
         dataset: &config::Dataset,
         read: ReadOptions,
     ) -> Result<Self, TableError> {
         let table = Table::read(connection, &dataset.table).await?;
-        let unusable = |error: anyhow::Error| TableError::Unusable(format!("{error:#}"));
+        let unusable = |error: anyhow::Error| TableError::unusable(Misfit::Other, format!("{error:#}"));
         let key = resolve_key(&table, &dataset.key).map_err(unusable)?;
         let key = match in_index_order(connection, &table, &key).await? {
             Some(key) => key,
-            None if dataset.mode == Mode::Upsert => return Err(TableError::Unusable(no_unique_index(&table, &key))),
+            None if dataset.mode == Mode::Upsert => return Err(NoUniqueIndex::of(&table, &key).into()),
             None => key,
         };
         let newer = resolve_key(&table, dataset.newer.as_slice()).map_err(unusable)?.pop();
         let remove_on_delete = dataset.on_delete == OnDelete::Remove;
         if (dataset.mode == Mode::Replace || remove_on_delete) && !table.lineage_object {
-            return Err(TableError::Unusable(format!(
-                "mode = \"replace\" and on_delete = \"remove\" need a column penstock_object bigint in {}",
-                dataset.table
-            )));
+            return Err(TableError::unusable(
+                Misfit::NoLineage,
+                format!(
+                    "mode = \"replace\" and on_delete = \"remove\" need a column penstock_object bigint in {}",
+                    dataset.table
+                ),
+            ));
         }
         Ok(Self {
             dataset: dataset.name.clone(),

@@ -1,14 +1,14 @@
-//! Which way rows go into a table: straight, or through staging; chosen from what happened last.
+//! Which way rows go into a table: directly, or through staging; chosen from what happened last.
 
 use crate::config::Technique;
 use std::sync::{Mutex, PoisonError};
 
-/// Objects that are staged without a look after straight COPY was refused.
+/// Objects that are staged without a look after direct COPY was refused.
 /// More: longer slow after one odd object; fewer: more COPYs in vain while known keys keep coming.
 const STAGED_AFTER_REFUSAL: u32 = 16;
 /// Objects that are staged without a look after their keys were found in the table.
 const STAGED_AFTER_PROBE: u32 = 4;
-/// Straight COPYs in a row after which keys are believed to be new without a look.
+/// Direct COPYs in a row after which keys are believed to be new without a look.
 const BELIEVED_AFTER: u32 = 2;
 /// Beyond so many, one look to be sure.
 const BELIEVED_FOR: u32 = 64;
@@ -16,12 +16,35 @@ const BELIEVED_FOR: u32 = 64;
 /// How to begin with an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// Straight.
+    /// Directly.
     Direct,
     /// Look for some of its keys in the table first.
     Probe,
     /// Through staging.
     Staged,
+}
+
+/// How an object's rows were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Used {
+    /// Through staging.
+    Staged,
+    /// Directly.
+    Direct,
+    /// Directly, in one transaction with those of other objects.
+    Grouped,
+}
+
+impl Used {
+    /// Returns how ledger and metrics call it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Staged => "staged",
+            Self::Direct => "direct",
+            Self::Grouped => "grouped",
+        }
+    }
 }
 
 /// What happened last in a dataset.
@@ -63,13 +86,13 @@ impl Recent {
         }
     }
 
-    /// Notes that a straight COPY went through.
-    pub fn went_straight(&self) {
+    /// Notes that a direct COPY went through.
+    pub fn went_direct(&self) {
         let mut memory = self.lock();
         memory.direct_in_a_row = memory.direct_in_a_row.saturating_add(1);
     }
 
-    /// Notes that Postgres refused a straight COPY.
+    /// Notes that Postgres refused a direct COPY.
     pub fn was_refused(&self) {
         *self.lock() = Memory { staged_left: STAGED_AFTER_REFUSAL, direct_in_a_row: 0 };
     }
@@ -94,11 +117,11 @@ mod tests {
         let next = || recent.choose(Technique::Auto, false, true);
         for _ in 0..BELIEVED_AFTER {
             assert_eq!(next(), Way::Probe);
-            recent.went_straight();
+            recent.went_direct();
         }
         assert_eq!(next(), Way::Direct);
         for _ in BELIEVED_AFTER..BELIEVED_FOR {
-            recent.went_straight();
+            recent.went_direct();
         }
         assert_eq!(next(), Way::Probe, "one look now and then");
     }
@@ -109,8 +132,8 @@ mod tests {
             [(Recent::was_refused as fn(&Recent), STAGED_AFTER_REFUSAL), (Recent::keys_were_known, STAGED_AFTER_PROBE)]
         {
             let recent = Recent::default();
-            recent.went_straight();
-            recent.went_straight();
+            recent.went_direct();
+            recent.went_direct();
             note(&recent);
             for _ in 0..objects {
                 assert_eq!(recent.choose(Technique::Auto, false, true), Way::Staged);

@@ -6,17 +6,19 @@
 //! the way. Then it is loaded from its start, and the decoder, which has a row as the object has it, makes rejects of them.
 
 use super::{
-    Load, LoadError, Staged, check_rejects, copy_rows, map_fields, open,
-    pipeline::{Decoded, Shape},
+    Load, LoadError, Session,
+    copy::copy_rows,
+    pipeline::Decoded,
+    prepare,
     refused::is_refusal,
-    run::{RowOrder, Run, row_number},
-    sql::{self, LoadPlan, Meets, StagedColumn},
-    staged_columns,
+    rejects::check_rejects,
+    run::{Run, row_number},
+    sql::{LoadPlan, StagedColumn},
+    stage::Staged,
 };
-use crate::load::Session;
-use decode::{Mapping, Unstaged};
+use decode::Unstaged;
 use sqlx::{PgConnection, postgres::PgDatabaseError};
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 /// Rows of a COPY where nothing is in the way: more are sent again in vain when one is, fewer cost round trips.
 const PORTION: usize = 4096;
@@ -28,23 +30,12 @@ const MAX_FOUND: usize = 100_000;
 /// # Errors
 /// [`LoadError::TooManyRejects`] and [`LoadError::TooManyRefused`] as soon as that is sure; whatever else stops a load.
 pub async fn find(session: &mut Session, load: &Load<'_>) -> Result<BTreeMap<u64, Unstaged>, LoadError> {
-    let (mut decoding, opened) = open(load).await?;
-    let Ok(mapping) = map_fields(load, &opened.fields)? else { return Ok(BTreeMap::new()) };
-    let mapping: Arc<Mapping> = Arc::new(mapping);
-    let columns = staged_columns(load.target, mapping.columns(), mapping.absent_flags())?;
-    let staging = session.staging(&sql::staging_shape(&columns)).await?;
-    let order = RowOrder::new(mapping.columns(), &load.target.key, load.target.newer.as_deref());
-    decoding.set_shape(Shape { mapping, order });
-    let plan = LoadPlan {
-        table: &load.target.table,
-        columns: &columns,
-        staging: &staging,
-        key: &load.target.key,
-        newer: None,
-        meets: Meets::Plainly,
-        n_distinct: None,
+    let Ok((mut decoding, prepared)) = prepare(session, load, BTreeMap::new()).await? else {
+        return Ok(BTreeMap::new());
     };
-    let mut search = Search { copy: plan.copy(), columns: &columns, portion: PORTION, found: BTreeMap::new() };
+    let (columns, staging) = (&prepared.columns, &prepared.staging);
+    let plan = LoadPlan::plain(load.target, columns, staging);
+    let mut search = Search { copy: plan.copy(), columns, portion: PORTION, found: BTreeMap::new() };
     let (mut n_read, mut n_rejected) = (0, 0);
     loop {
         match decoding.next().await {

@@ -13,7 +13,7 @@
 
 use crate::{
     dataset::DatasetName,
-    outcome::{Failure, Scope},
+    outcome::{Failure, Reason, Scope},
     route::Class,
 };
 use std::{
@@ -55,7 +55,7 @@ pub struct Cause {
     /// Name of the dataset.
     pub dataset: DatasetName,
     /// The failures' word.
-    pub reason: &'static str,
+    pub reason: Reason,
 }
 
 #[derive(Debug)]
@@ -227,7 +227,7 @@ impl Brake {
     }
 
     /// Notes an import that was begun then; returns the causes that are over by it.
-    pub fn imported(&mut self, class: &Class, begun: Instant) -> Vec<&'static str> {
+    pub fn imported(&mut self, class: &Class, begun: Instant) -> Vec<Reason> {
         let newest = self.imported.entry(class.dataset.clone()).or_insert(begun);
         *newest = begun.max(*newest);
         // What was begun before the first failure may have got through by that.
@@ -402,11 +402,11 @@ mod tests {
     }
 
     fn denied() -> Failure {
-        Failure::new("access", "no right to write").of(Scope::Dataset)
+        Failure::new(Reason::Access, "no right to write").of(Scope::Dataset)
     }
 
     fn forbidden() -> Failure {
-        Failure::new("access", "access denied").of(Scope::Prefix)
+        Failure::new(Reason::Access, "access denied").of(Scope::Prefix)
     }
 
     #[test]
@@ -438,7 +438,7 @@ mod tests {
         bench.import(10, "0a1");
         assert_eq!(bench.ask(10, ticket), "go", "the others go on at once");
         for _ in 0..4 {
-            bench.brake.let_go(&Cause { dataset: "0".into(), reason: "access" });
+            bench.brake.let_go(&Cause { dataset: "0".into(), reason: Reason::Access });
         }
         bench.brake.leave(ticket);
         assert!(bench.brake.causes.is_empty() && bench.brake.gates.is_empty());
@@ -551,7 +551,7 @@ mod tests {
     #[test]
     fn what_is_the_objects_own_fails_at_once_and_without_patience_everything_does() {
         let mut bench = Bench::new(false);
-        assert_eq!(bench.fail(0, "0a1", &Failure::new("corrupt", "no magic")), "fails");
+        assert_eq!(bench.fail(0, "0a1", &Failure::new(Reason::Corrupt, "no magic")), "fails");
         bench.brake.patience = Duration::ZERO;
         assert_eq!(bench.fail(0, "0a2", &denied()), "fails");
         assert!(bench.brake.causes.is_empty() && bench.brake.gates.is_empty());

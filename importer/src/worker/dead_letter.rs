@@ -34,7 +34,7 @@ pub struct DeadLetter {
 #[must_use]
 pub fn dead_letters(message: &Message, failed: &[Failed<'_>], failure: &Failure) -> Vec<Vec<DeadLetter>> {
     let original = |attributes| vec![DeadLetter { body: message.body.clone(), attributes }];
-    let reason = || texts([("penstock-reason", Some(failure.reason.to_owned()))]);
+    let reason = || texts([("penstock-reason", Some(failure.reason.to_string()))]);
     let pointers = if failed.is_empty() {
         vec![DeadLetter { body: stub(message, failure).to_string(), attributes: reason() }]
     } else {
@@ -53,7 +53,7 @@ fn pointer(message: &Message, failed: &Failed<'_>) -> String {
     let mut body: Value = serde_json::from_str(&message::pointer_body(&failed.routed.record)).unwrap_or_default();
     body[message::DEAD_LETTER_FIELD] = json!({
         "object_id": failed.settled.object_id,
-        "reason": failed.failure.reason,
+        "reason": failed.failure.reason.as_str(),
         "message_id": message.message_id,
     });
     body.to_string()
@@ -64,7 +64,7 @@ fn stub(message: &Message, failure: &Failure) -> Value {
     let digest = Sha256::digest(message.body.as_bytes());
     json!({
         message::DEAD_LETTER_FIELD: {
-            "reason": failure.reason,
+            "reason": failure.reason.as_str(),
             "message_id": message.message_id,
             "body_bytes": message.body.len(),
             "body_sha256": digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
@@ -77,7 +77,7 @@ fn stub(message: &Message, failure: &Failure) -> Value {
 fn attributes(message: &Message, failed: Option<&Failed<'_>>, failure: &Failure) -> Vec<(&'static str, String)> {
     let pointer = failed.map(|failed| &failed.routed.record.pointer);
     texts([
-        ("penstock-reason", Some(failure.reason.to_owned())),
+        ("penstock-reason", Some(failure.reason.to_string())),
         ("penstock-error", Some(failure.error.clone())),
         ("penstock-message-id", Some(message.message_id.clone())),
         ("penstock-dataset", failed.map(|failed| failed.settled.dataset.to_string())),
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::{
         message::{Parsed, parse},
-        outcome::Outcome,
+        outcome::{Outcome, Reason},
         route::Route,
     };
     use std::sync::Arc;
@@ -138,7 +138,7 @@ mod tests {
         let Parsed::Records(records) = parse(r#"{"bucket":"b","key":"dir/kéy","version_id":"v1","size":7}"#) else {
             panic!("a pointer")
         };
-        let failure = Failure::new("corrupt", "no magic");
+        let failure = Failure::new(Reason::Corrupt, "no magic");
         let settled = Settled::new(&"d".into(), Some(42), Outcome::Failed(failure.clone()));
         let routed = Routed { record: Arc::new(records[0].clone()), route: Route::Unrouted };
         let one = Failed { routed: &routed, settled: &settled, failure: &failure };
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_body_that_cannot_be_read_nor_sent_is_kept_in_part() {
         let body = "\u{1}é".repeat(100_000);
-        let tries = dead_letters(&message(&body), &[], &Failure::new("unreadable_message", "not JSON"));
+        let tries = dead_letters(&message(&body), &[], &Failure::new(Reason::UnreadableMessage, "not JSON"));
         let [stub] = &tries[3][..] else { panic!("one") };
         assert!(stub.body.len() < 200_000, "{}", stub.body.len());
         let value: Value = serde_json::from_str(&stub.body).expect("JSON");

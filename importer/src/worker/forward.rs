@@ -41,7 +41,7 @@ impl Worker {
         loop {
             let letters = choices.peek().map_or(&[][..], Vec::as_slice);
             let Err(error) = self.send(letters).await else {
-                let label = ReasonLabel { reason: failure.reason };
+                let label = ReasonLabel { reason: failure.reason.as_str() };
                 self.metrics.messages_dead_lettered.get_or_create(&label).inc();
                 return Disposition::Delete;
             };

@@ -11,7 +11,7 @@ use crate::{
     dataset::DatasetName,
     import::Settled,
     message::{self, Parsed},
-    outcome::{Failure, Outcome},
+    outcome::{Failure, Outcome, Reason},
     queue::Message,
     route::Routed,
 };
@@ -58,7 +58,7 @@ impl Worker {
             }
             Parsed::Unreadable(why) => {
                 warn!(error = why, "message cannot be read");
-                let failure = Failure::new("unreadable_message", why);
+                let failure = Failure::new(Reason::UnreadableMessage, why);
                 self.forward(&message, &[], &failure, &drain).await
             }
             Parsed::Records(records) => {

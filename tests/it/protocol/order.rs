@@ -6,7 +6,7 @@ use super::{
 };
 use anyhow::Result;
 use importer::{
-    ledger::{self, Attempt, Ended, HeadKey},
+    ledger::{self, Attempt, Ended, HeadKey, State},
     message::ObjectPointer,
     order::{Identity, Stamp},
 };
@@ -224,12 +224,12 @@ async fn an_attempt_that_never_ends_leaves_what_was_settled() -> Result<()> {
     {
         assert_eq!(bench.settle(&event(pointer, sequencer)).await?, expected);
     }
-    begin_and_end(&bench, &broken, "failed").await?;
+    begin_and_end(&bench, &broken, State::Failed).await?;
 
     let settled = ["imported | ∅", "imported | ∅", "superseded | ∅", "failed | ∅"];
     assert_eq!(bench.ledger().await?, settled);
     for pointer in [&older, &newer, &late, &broken] {
-        begin_and_end(&bench, pointer, "retrying").await?;
+        begin_and_end(&bench, pointer, State::Retrying).await?;
     }
     assert_eq!(bench.ledger().await?, settled);
     assert_eq!(bench.rows("SELECT DISTINCT attempts, worker FROM penstock.object").await?, ["2 | other"]);
@@ -241,7 +241,7 @@ async fn an_attempt_recorded_while_another_settles_the_version_leaves_its_outcom
     // Found by the torture test: the state was taken from the statement's snapshot.
     let bench = bench(Shelf::default()).await?;
     let pointer = bench.shelf.put("k", &row("a"));
-    begin_and_end(&bench, &pointer, "retrying").await?;
+    begin_and_end(&bench, &pointer, State::Retrying).await?;
     let mut settling = bench.database.connect().await?;
     settling.execute("BEGIN; UPDATE penstock.object SET state = 'superseded'").await?;
     let settle = async {
@@ -254,7 +254,7 @@ async fn an_attempt_recorded_while_another_settles_the_version_leaves_its_outcom
         settling.execute("COMMIT").await?;
         anyhow::Ok(())
     };
-    let (attempt, settled) = tokio::join!(begin_and_end(&bench, &pointer, "retrying"), settle);
+    let (attempt, settled) = tokio::join!(begin_and_end(&bench, &pointer, State::Retrying), settle);
     attempt?;
     settled?;
     assert_eq!(bench.ledger().await?, ["superseded | ∅"]);
@@ -262,7 +262,7 @@ async fn an_attempt_recorded_while_another_settles_the_version_leaves_its_outcom
 }
 
 /// Records an attempt and how it ended, as a worker does around an import.
-async fn begin_and_end(bench: &Bench, pointer: &ObjectPointer, state: &str) -> Result<()> {
+async fn begin_and_end(bench: &Bench, pointer: &ObjectPointer, state: State) -> Result<()> {
     let mut connection = bench.database.connect().await?;
     let ObjectPointer { bucket, key, version_id, etag, size, .. } = pointer.clone();
     let attempt = Attempt {

@@ -14,6 +14,9 @@ pub struct Queues {
 }
 
 /// Reads the settings of the queue and of its dead-letter queue.
+///
+/// # Errors
+/// When SQS does not say them.
 pub async fn read(sdk: &aws_config::SdkConfig, url: &str, dead_letter_url: Option<&str>) -> anyhow::Result<Queues> {
     let source = settings::read(sdk, url).await?;
     let dead_letter = match dead_letter_url.or(source.dead_letter_url.as_deref()) {

@@ -10,6 +10,9 @@ use sqlx::{PgConnection, Row};
 const SUPPORTED: std::ops::RangeInclusive<i32> = 13..=18;
 
 /// Looks at the server's settings and the role's rights; returns a description of the server.
+///
+/// # Errors
+/// When Postgres fails.
 pub async fn check(connection: &mut PgConnection, server: &Server, findings: &mut Findings) -> anyhow::Result<String> {
     let row =
         sqlx::query(include_str!("server.sql")).fetch_one(&mut *connection).await.context("read server settings")?;

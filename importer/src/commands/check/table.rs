@@ -4,7 +4,10 @@ use super::{Findings, bucket, sample::Seen};
 use crate::{
     commands::output::{self, Table as Printed},
     config::{Config, Dataset, Mode, OnDelete},
-    load::{Target, catalog::TableColumn, catalog::TableError},
+    load::{
+        Target,
+        catalog::{Misfit, NoUniqueIndex, TableColumn, TableError},
+    },
 };
 use anyhow::Context;
 use decode::{Field, Fields, Mapping, MappingSpec, OnNewField, Slot};
@@ -45,11 +48,12 @@ pub async fn check(
     let resolving = async { Ok::<_, anyhow::Error>(Target::resolve(connection, dataset, read).await) };
     let target = match server.answer("read the catalog", resolving).await? {
         Ok(target) => Arc::new(target),
-        Err(TableError::Unusable(problem)) => {
-            match problem.find("; CREATE ") {
-                Some(at) => findings.wrong(subject.name(), &problem[..at], &problem[at + 2..]),
-                None => findings.wrong(subject.name(), &problem, about_table(&problem)),
-            }
+        Err(TableError::Unusable { misfit, problem }) => {
+            findings.wrong(subject.name(), problem, about_table(misfit));
+            return Ok(());
+        }
+        Err(TableError::NoUniqueIndex(NoUniqueIndex { problem, mended_by })) => {
+            findings.wrong(subject.name(), problem, mended_by);
             return Ok(());
         }
         Err(error) => return Err(error.into()),
@@ -100,19 +104,16 @@ pub async fn check(
 }
 
 /// Returns what to do about a table that cannot be loaded into.
-fn about_table(problem: &str) -> &'static str {
-    if problem.contains(" does not exist") {
-        "create it (`importer describe FILE` prints a CREATE TABLE for one of its files), or change the dataset's table"
-    } else if problem.contains("row-level security") {
-        "let a role that owns the table or has BYPASSRLS load into it"
-    } else if problem.contains("need a column penstock_object") {
-        "ALTER TABLE … ADD COLUMN penstock_object bigint, with an index on it"
-    } else if problem.contains("must be bigint") {
-        "change its type to bigint, or rename it"
-    } else if problem.contains("is not a table") {
-        "name the table behind it"
-    } else {
-        "change the dataset's table, key or newer to what the table has"
+fn about_table(misfit: Misfit) -> &'static str {
+    match misfit {
+        Misfit::Missing => {
+            "create it (`importer describe FILE` prints a CREATE TABLE for one of its files), or change the dataset's table"
+        }
+        Misfit::RowSecurity => "let a role that owns the table or has BYPASSRLS load into it",
+        Misfit::NoLineage => "ALTER TABLE … ADD COLUMN penstock_object bigint, with an index on it",
+        Misfit::LineageType => "change its type to bigint, or rename it",
+        Misfit::NotATable => "name the table behind it",
+        Misfit::Other => "change the dataset's table, key or newer to what the table has",
     }
 }
 
@@ -307,6 +308,9 @@ impl Seen {
 
 impl Seen {
     /// Returns what is known without a sample: every column takes the field of its name.
+    ///
+    /// # Errors
+    /// Why the fields and the table cannot be brought together.
     pub fn nothing(target: &Target, captures: Vec<(String, Option<String>)>) -> Result<Self, String> {
         let fields = Fields::Open;
         // What the captures take is not known without an object; no column refuses it for being absent here.

@@ -1,0 +1,98 @@
+//! An object's fields and the table's columns, brought together before the rows.
+
+use super::{
+    Load, LoadError, Target,
+    catalog::{Table, TableColumn},
+    pipeline::{Decoded, Decoding},
+    sql::StagedColumn,
+};
+use decode::{Column, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, PayloadForm};
+use std::sync::Arc;
+
+/// What an object says of itself before its rows.
+pub struct Opened {
+    /// Its fields.
+    pub fields: Fields,
+    /// How the payloads of its rejects are written.
+    pub form: PayloadForm,
+}
+
+impl Opened {
+    /// Returns what it takes to read a CSV object's rejects again: the names of its fields.
+    #[must_use]
+    pub fn csv_fields(&self, table: &Table, n_rejected: u64) -> Option<Vec<Option<String>>> {
+        match &self.fields {
+            _ if self.form != PayloadForm::Csv || n_rejected == 0 => None,
+            Fields::Named(fields) => Some(fields.iter().map(|field| Some(table.storable(&field.name))).collect()),
+            Fields::Positional(n_fields) => Some(vec![None; *n_fields]),
+            Fields::Open => None,
+        }
+    }
+}
+
+/// Starts decoding, and returns what is known of the object.
+///
+/// # Errors
+/// [`LoadError::Decode`].
+pub async fn open(load: &Load<'_>) -> Result<(Decoding, Opened), LoadError> {
+    let mut decoding = Decoding::start(Arc::clone(&load.source), load.target.read.clone(), load.run_bytes);
+    match decoding.next().await {
+        Decoded::Fields(fields, form) => Ok((decoding, Opened { fields, form })),
+        Decoded::Failed(error) => Err(LoadError::Decode(error)),
+        Decoded::Run(_) | Decoded::End { .. } => unreachable!("the decoder sends the fields first"),
+    }
+}
+
+/// Returns the mapping, or the columns the table should get first.
+///
+/// # Errors
+/// [`LoadError::Schema`].
+pub fn map_fields(load: &Load<'_>, fields: &Fields) -> Result<Result<Mapping, Vec<Field>>, LoadError> {
+    let target = load.target;
+    if let (true, OnNewField::AddColumn, Fields::Named(named)) = (load.may_add_columns, target.on_new_field, fields) {
+        let new: Vec<Field> = named.iter().filter(|field| target.lacks(&field.name)).cloned().collect();
+        // Where no field fits, the names may be values of a file without header.
+        let fits = new.len() < named.len() || target.table.columns.is_empty();
+        if !new.is_empty() && fits {
+            return Ok(Err(new));
+        }
+    }
+    map(target, load.captures, fields).map(Ok)
+}
+
+/// Brings fields and columns together.
+///
+/// # Errors
+/// [`LoadError::Schema`].
+pub fn map(target: &Target, captures: &[(String, Option<String>)], fields: &Fields) -> Result<Mapping, LoadError> {
+    let spec = MappingSpec {
+        columns: &target.table.decoder_columns(),
+        rename: &target.rename,
+        captures,
+        on_new_field: target.on_new_field,
+        extras_column: target.extras_column.as_deref(),
+        key: &target.key,
+    };
+    Mapping::new(fields, &spec).map_err(LoadError::Schema)
+}
+
+/// Returns how the mapping's columns are staged; `flags` are the places of those with an absent flag.
+///
+/// # Errors
+/// [`LoadError::Schema`].
+pub fn staged_columns(target: &Target, columns: &[Column], flags: &[usize]) -> Result<Vec<StagedColumn>, LoadError> {
+    columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| {
+            let found = target.table.columns.iter().find(|c| c.column.name == column.name);
+            let table_column = match found {
+                Some(found) => found.clone(),
+                // Fields of an open format that have no column yet; staged, never merged.
+                None if column.name == EXTRAS_COLUMN => TableColumn::staged_only(column.clone(), "jsonb"),
+                None => return Err(LoadError::Schema(format!("no column {}", column.name))),
+            };
+            Ok(StagedColumn { target: table_column, has_absent_flag: flags.contains(&index), seen: true })
+        })
+        .collect()
+}

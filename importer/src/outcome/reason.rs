@@ -1,0 +1,71 @@
+//! Why objects fail, in a word.
+
+use std::fmt;
+
+/// Why an object failed: a short stable word for the ledger, the dead-letter queue and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// What it takes may not be read or written.
+    Access,
+    /// The object has to be restored first.
+    Archived,
+    /// Postgres refuses the values.
+    Constraint,
+    /// The bytes are not what they say they are.
+    Corrupt,
+    /// The database's encoding cannot hold the object's name.
+    Encoding,
+    /// It cannot be imported again.
+    ForceRefused,
+    /// It went to the dead-letter queue before.
+    Forwarded,
+    /// What nobody foresaw: it may pass, and is tried [`super::ODD_TRIES`] times before it is believed.
+    Internal,
+    /// The object goes beyond a limit.
+    Limits,
+    /// There is no such bucket.
+    NoBucket,
+    /// The store refuses it for good.
+    Refused,
+    /// The object's fields and the table cannot be brought together, or the table is not as it must be.
+    Schema,
+    /// More rows were refused than the dataset allows.
+    TooManyRejects,
+    /// The message itself cannot be read.
+    UnreadableMessage,
+    /// No dataset takes it.
+    Unrouted,
+    /// S3's event is of a version that is not understood.
+    UnsupportedEvent,
+}
+
+impl Reason {
+    /// Returns the word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Archived => "archived",
+            Self::Constraint => "constraint",
+            Self::Corrupt => "corrupt",
+            Self::Encoding => "encoding",
+            Self::ForceRefused => "force_refused",
+            Self::Forwarded => "forwarded",
+            Self::Internal => "internal",
+            Self::Limits => "limits",
+            Self::NoBucket => "no_bucket",
+            Self::Refused => "refused",
+            Self::Schema => "schema",
+            Self::TooManyRejects => "too_many_rejects",
+            Self::UnreadableMessage => "unreadable_message",
+            Self::Unrouted => "unrouted",
+            Self::UnsupportedEvent => "unsupported_event",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
