@@ -253,6 +253,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_cause_that_ends_with_the_last_who_was_held_is_shown_no_longer() {
+        let (brakes, health) = brakes(Duration::from_secs(60));
+        let mut stakes = failed(&brakes);
+        let last = stakes.pop();
+        drop(stakes);
+        assert!(health.missing().contains("access_denied"), "one is still held");
+        drop(last);
+        assert_eq!(health.missing(), "");
+    }
+
+    #[tokio::test]
     async fn a_cause_that_ends_with_the_last_who_waited_is_shown_no_longer() {
         let (brakes, health) = brakes(Duration::from_secs(60));
         let stakes = failed(&brakes);

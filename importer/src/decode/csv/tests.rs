@@ -119,7 +119,8 @@ fn a_torn_record_without_a_known_end_fails_the_object() {
     fails("a,b\n1,\"x \\\"y\n2,injected\n\\\" z\"\n", after);
     fails("a,b\n1,\"say \\\"hi\\\" \n2,injected\n x\"\n3,4\n", after);
     fails("a,b\n1,\"2\n3,4\n5,\"six\"\n7,8\n", after);
-    // Where every quote opens or closes the text goes on, and nowhere else.
+    // Where a backslash escapes, and then where every quote opens or closes, the text goes on, and nowhere else.
+    fails("a,b\n1,\"x\\\"y\" \"\n2,injected\nz\"\n", after);
     fails("a,b\n1,\"x\"y\\\"\"\"\n2,injected\nz\"\n", after);
     let width = "another number of fields than there should be, over lines";
     fails("a,b\n1,\"2\n3,4\n5,\",six\"\n7,8\n", width);
