@@ -428,6 +428,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_driver_says_of_values_is_not_repeated() {
+        for error in [
+            sqlx::Error::Protocol("SECRET".into()),
+            sqlx::Error::Encode("SECRET".into()),
+            sqlx::Error::Decode("SECRET".into()),
+            sqlx::Error::ColumnDecode { index: "a".into(), source: "SECRET".into() },
+        ] {
+            let Sorted::Failed(failure) = sort_database_error(error) else { panic!("nothing that passes") };
+            assert!(!failure.error.contains("SECRET"), "{}", failure.error);
+        }
+    }
+
+    #[test]
     fn what_a_server_says_of_rows_is_not_repeated_and_what_it_says_of_statements_is() {
         let secret = "the word SECRET";
         let said = |code| Said { code, message: secret, ..Said::default() };
