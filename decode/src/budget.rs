@@ -229,6 +229,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     #[test]
     fn beyond_share_and_pool_is_a_limit_that_names_number_and_setting() {
@@ -282,8 +283,15 @@ mod tests {
     fn whoever_waits_for_the_pool_gets_it_when_it_is_given_back() {
         let pool = Pool::new(20);
         let held = Budget::new(0, pool.clone()).reserve("a page", 1).expect("free");
-        let waiting = std::thread::spawn(move || Budget::new(0, pool).reserve("a page", 1).is_ok());
+        let budget = Budget::new(0, pool);
+        let waits = budget.clone();
+        let waiting = std::thread::spawn(move || waits.reserve("a page", 1).is_ok());
+        // It is locked while its object waits.
+        while budget.0.used.try_lock().is_ok() && !waiting.is_finished() {
+            std::thread::yield_now();
+        }
+        let begun = Instant::now();
         drop(held);
-        assert!(waiting.join().expect("no panic"));
+        assert!(waiting.join().expect("no panic") && begun.elapsed() < MAX_WAIT / 2, "{:?}", begun.elapsed());
     }
 }

@@ -164,3 +164,31 @@ fn payload<'c>(row: &impl RowCells<'c>, fields: &[(usize, Vec<u8>)]) -> Vec<u8> 
     out.push(b'}');
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        budget::{Budget, Pool},
+        trial::options,
+    };
+
+    #[test]
+    fn memory_is_reserved_for_a_long_nested_value_and_held_until_the_row_is_done() {
+        let (budget, held) = (Budget::new(1 << 20, Pool::new(0)), RefCell::default());
+        let limits = Limits { row_bytes: 1 << 20, budget: budget.clone(), ..options().limits };
+        let write = |length: usize| {
+            move |max_bytes: usize, out: &mut Vec<u8>| {
+                out.resize(length.min(max_bytes), b'1');
+                if length > max_bytes { Err(CellError::new("row_size", "too long")) } else { Ok(()) }
+            }
+        };
+        nested(&limits, &held, write(FREE_ROW_BYTES)).expect("short");
+        budget.reserve("another", 1 << 20).expect("nothing is held for a short one");
+        nested(&limits, &held, write(FREE_ROW_BYTES + 1)).expect("long");
+        budget.reserve("another", 1).expect_err("the long one takes it");
+        assert!(nested(&limits, &RefCell::default(), write(FREE_ROW_BYTES + 1)).is_err(), "there is no room for two");
+        held.take();
+        budget.reserve("another", 1 << 20).expect("the row is done");
+    }
+}

@@ -3,10 +3,11 @@
 use super::{
     Batch, Column, Compression, CsvOptions, DecodeError, Field, Format, Limits, Mapping, MappingSpec, OnNewField,
     ReadOptions, RowReader, Source, SourceError,
+    budget::{Budget, Pool},
 };
 use crate::encode::PgType;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::{
         Arc,
@@ -153,6 +154,25 @@ pub fn read(
     read.seen = reader.seen_columns();
     read.new_fields = reader.new_fields();
     Ok(read)
+}
+
+/// Reads a column `a` with less and less memory; returns for what there was too little of it at some time. What comes
+/// after something larger of the same object is not among it.
+pub fn refused(open: impl Fn(&ReadOptions) -> Result<Box<dyn RowReader>, DecodeError>) -> BTreeSet<String> {
+    let mut refused = BTreeSet::new();
+    let mut bytes = 32 << 20;
+    while bytes > 64 {
+        let mut options = options();
+        options.limits.budget = Budget::new(bytes, Pool::new(0));
+        let said = match read(open(&options), &[text_column("a")], OnNewField::Ignore) {
+            Ok(read) => read.messages,
+            Err(error) => vec![error.to_string()],
+        };
+        let names = said.iter().filter_map(|said| said.trim_start_matches("limits: ").split_once(" takes "));
+        refused.extend(names.map(|(what, _)| what.to_owned()));
+        bytes -= bytes / 8;
+    }
+    refused
 }
 
 fn tuple(mut data: &[u8], mapping: &Mapping) -> String {

@@ -308,6 +308,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_driver_says_of_values_is_not_repeated() {
+        for error in [
+            sqlx::Error::Protocol("SECRET".into()),
+            sqlx::Error::Encode("SECRET".into()),
+            sqlx::Error::Decode("SECRET".into()),
+            sqlx::Error::ColumnDecode { index: "a".into(), source: "SECRET".into() },
+        ] {
+            let Sorted::Failed(failure) = sort_database_error(error) else { panic!("nothing that passes") };
+            assert!(!failure.error.contains("SECRET"), "{}", failure.error);
+        }
+    }
+
+    #[test]
     fn only_what_is_known_to_pass_is_held() {
         use std::io::{Error as Io, ErrorKind};
         let held = |sorted| match sorted {

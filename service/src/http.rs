@@ -365,6 +365,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stream_ends_with_its_peer_and_not_with_the_time_for_an_answer() {
+        use axum::body::{Body, Bytes};
+        let stream = async || Body::new(Endless(Some(Bytes::from_static(b"first"))));
+        let time = Duration::from_millis(200);
+        let limits = Limits { head: time, answer: time, ..LIMITS };
+        let address = start(Router::new().route("/", get(stream)), limits).await;
+        let mut streamed = connect(address, "GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        let mut begun = Vec::new();
+        while !begun.windows(5).any(|bytes| bytes == b"first") {
+            assert!(timeout(PATIENCE, streamed.read_buf(&mut begun)).await.expect("in time").expect("open") > 0);
+        }
+        // Each of these takes the time for a head.
+        for _ in 0..5 {
+            assert!(is_closed(&mut connect(address, "").await).await);
+        }
+        let more = streamed.try_read(&mut [0; 64]);
+        assert!(more.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock), "{more:?}");
+    }
+
+    #[tokio::test]
     async fn a_long_head_is_refused_and_a_connection_serves_one_request() {
         let address = start(usual(), LIMITS).await;
         let long = format!("GET /healthz HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n", "x".repeat(MAX_HEAD_BYTES));

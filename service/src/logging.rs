@@ -3,7 +3,6 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::panic::PanicHookInfo;
 
 use tracing::error;
 use tracing_subscriber::field::RecordFields;
@@ -34,13 +33,12 @@ pub fn start(format: Format, default_filter: &str) {
         let place = panicked.location().map(ToString::to_string);
         let backtrace = Backtrace::capture();
         let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
-        error!(place, said = said(panicked), backtrace, "panicked");
+        error!(place, said = said(panicked.payload_as_str().unwrap_or_default()), backtrace, "panicked");
     }));
 }
 
 /// Returns what a panic says up to where it may quote what it was about: a slice's text, an unwrapped error.
-fn said<'p>(panicked: &'p PanicHookInfo<'_>) -> &'p str {
-    let message = panicked.payload_as_str().unwrap_or_default();
+fn said(message: &str) -> &str {
     message.split(['`', '"', ':']).next().unwrap_or_default()
 }
 
@@ -177,6 +175,18 @@ mod tests {
         let long = "x".repeat(1 << 20);
         assert!(logged(Format::Text, || info!("{long}")).len() < 4096);
         assert!(logged(Format::Json, || info!("{long}")).len() > 1 << 20);
+    }
+
+    #[test]
+    fn of_a_panic_nothing_is_said_that_may_be_a_value() {
+        for (message, expected) in [
+            ("called `Result::unwrap()` on an `Err` value: \"SECRET\"", "called "),
+            ("end byte index 9 is out of bounds of `SECRET`", "end byte index 9 is out of bounds of "),
+            ("not a number: SECRET", "not a number"),
+            ("index out of bounds", "index out of bounds"),
+        ] {
+            assert_eq!(said(message), expected);
+        }
     }
 
     #[test]

@@ -154,11 +154,25 @@ async fn names_that_are_taken_get_no_column() -> Result<()> {
     )
     .await?;
     let row = "{\"id\": 1, \"penstock_absent_1\": \"x\", \"penstock_row\": 1, \"Penstock_x\": 1, \"penstock_extras\": 1, \
-               \"ctid\": 1, \"xmin\": 1, \"tableoid\": 1}\n";
+               \"ctid\": 1, \"xmin\": 1, \"tableoid\": 1, \"bell\\u0007\": 1, \"\": 1, \"LONG\": 1}\n";
+    // Postgres would cut it to the 63 bytes it takes.
+    let row = row.replace("LONG", &"x".repeat(64));
     assert_eq!(desk.load("k.ndjson", row).await?, 0);
     assert_eq!(desk.load("l.ndjson", "{\"id\": 2}\n").await?, 0);
     let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0";
     assert_eq!(desk.database.value(columns).await?, "2");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_column_is_called_as_staging_calls_its_own_is_refused() -> Result<()> {
+    for name in ["penstock_extras", "penstock_absent_1"] {
+        let table = format!("CREATE TABLE t (id int PRIMARY KEY, {name} jsonb)");
+        let desk = Desk::new(&table, "table = \"t\"\nkey = [\"id\"]").await?;
+        assert_eq!(desk.load("k.ndjson", "{\"id\": 1}\n").await?, 3, "{name}");
+        let error = desk.database.value("SELECT error FROM penstock.object_status").await?;
+        assert!(error.contains(&format!("column {name} of t has a name that staging needs")), "{error}");
+    }
     Ok(())
 }
 

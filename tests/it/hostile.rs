@@ -268,6 +268,31 @@ async fn a_body_announced_shorter_than_it_is_is_not_taken_for_the_object() -> Re
     Ok(())
 }
 
+/// A GET that always announces, and brings, half of what a HEAD says there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_whose_body_is_always_announced_shorter_fails_and_none_of_it_is_loaded() -> Result<()> {
+    let dataset = DATASET.replace("[worker]\n", "[worker]\nbrake_secs = 0\n");
+    let world = World::new(Options::default(), TABLE, &dataset).await?;
+    let stored = world.pipeline.put("pairs/k.ndjson", lines(1..=1000)).await?;
+    world.pipeline.wait_for_visible(1, LIMIT).await?;
+    let proxy = world.aws_proxy().await?;
+    let half = lines(1..=500);
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nETag: \"{}\"\r\nLast-Modified: Sun, 22 Nov 2026 10:00:00 GMT\r\nConnection: close\r\n\r\n",
+        half.len(),
+        stored.etag
+    );
+    let get = format!("GET /{}/pairs/k.ndjson", world.pipeline.bucket);
+    proxy.add(Rule::when_client_sends(&get, Action::Answer([head.into_bytes(), half].concat())).always());
+    let worker = world.through_aws(world.drainer(), "S3", &proxy).expect_line("failed").start()?;
+    worker.finish(LIMIT).await?;
+    assert_eq!(outcomes(&world, "pairs/k.ndjson").await?, ["failed(refused)"]);
+    let error = world.database.value("SELECT error FROM penstock.object_status").await?;
+    assert!(error.contains("WrongLength"), "{error}");
+    assert_eq!(world.database.value("SELECT count(*) FROM pairs").await?, "0");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_answering_503_twenty_times_is_waited_out() -> Result<()> {
     let world = World::new(Options::default(), TABLE, DATASET).await?;

@@ -106,6 +106,22 @@ async fn an_object_the_store_refuses_fails_with_the_stores_words_and_its_neighbo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_object_of_a_bucket_that_is_not_there_is_not_taken_for_one_that_is_gone() -> Result<()> {
+    let world = World::new(Options::default(), PAIRS_TABLE, &format!("[worker]\nbrake_secs = 0\n{PAIRS}")).await?;
+    // Neither says which version, so a HEAD asks, whose answer has no words.
+    let missing = format!("{}-is-not-there", world.pipeline.bucket);
+    for bucket in [&missing, &world.pipeline.bucket] {
+        world.pipeline.send(format!("{{\"bucket\":\"{bucket}\",\"key\":\"pairs/a\"}}")).await?;
+    }
+    let worker = world.drainer().expect_line("failed").expect_line("gone").start()?;
+    worker.finish(LIMIT).await?;
+    let ended = "SELECT bucket = $$BUCKET$$, state, reason FROM penstock.object_status ORDER BY 1";
+    let ended = world.database.rows(&ended.replace("BUCKET", &missing)).await?;
+    assert_eq!(ended, ["false | gone | ∅", "true | failed | no_bucket"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn proxies_and_certificate_authorities_are_those_of_the_environment() -> Result<()> {
     let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
     let proxy = world.aws_proxy().await?;

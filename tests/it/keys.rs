@@ -8,11 +8,12 @@ const KEYED: &str = "table = \"t\"\nkey = [\"id\"]";
 const ROWS: &str = "{\"id\": 1, \"v\": \"a\"}\n{\"id\": 2, \"v\": \"b\"}\n";
 
 /// Indexes that do not keep `id` apart, on `t (id int, v text)`.
-const USELESS: [(&str, &str); 8] = [
+const USELESS: [(&str, &str); 9] = [
     ("none", "SELECT"),
     ("not unique", "CREATE INDEX ON t (id)"),
     ("partial", "CREATE UNIQUE INDEX ON t (id) WHERE id > 0"),
     ("of an expression", "CREATE UNIQUE INDEX ON t ((id + 0))"),
+    ("of an expression beside it", "CREATE UNIQUE INDEX ON t (id, (v || 'x'))"),
     ("of more columns", "CREATE UNIQUE INDEX ON t (id, v)"),
     ("deferrable", "ALTER TABLE t ADD UNIQUE (id) DEFERRABLE"),
     ("an exclusion", "ALTER TABLE t ADD EXCLUDE (id WITH =)"),
@@ -45,6 +46,15 @@ async fn a_partitioned_table_whose_unique_key_has_another_column_is_refused() ->
     let desk = Desk::new(table, KEYED).await?;
     assert_eq!(desk.load("k.ndjson", ROWS).await?, 3);
     assert_eq!(desk.ledger().await?, ["failed(schema)"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_on_a_part_of_the_key_is_refused() -> Result<()> {
+    let desk = Desk::new("CREATE TABLE t (id int UNIQUE, v text)", "table = \"t\"\nkey = [\"id\", \"v\"]").await?;
+    assert_eq!(desk.load("k.ndjson", ROWS).await?, 3);
+    let error = desk.database.value("SELECT error FROM penstock.object_status").await?;
+    assert!(error.contains("CREATE UNIQUE INDEX ON \"public\".\"t\" (\"id\", \"v\")"), "{error}");
     Ok(())
 }
 
@@ -86,6 +96,23 @@ async fn an_index_that_goes_away_under_a_running_importer_stops_it_before_the_fi
         assert_eq!(desk.ledger().await?, ["failed(schema)"], "{technique}");
         assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "2", "{technique}");
     }
+    Ok(())
+}
+
+/// The index is to go when it was looked for and no row was written yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_was_found_stays_until_the_rows_are_written() -> Result<()> {
+    let desk =
+        Desk::new("CREATE TABLE t (id int PRIMARY KEY, v text)", &format!("{KEYED}\ntechnique = \"staged\"")).await?;
+    let file = desk.write("k.ndjson", ROWS)?;
+    let proxy = desk.proxy().await?;
+    let merge = proxy.add(Rule::when_client_sends("SAVEPOINT penstock_merge", Action::HoldRequest));
+    let load = desk.importer_through(&proxy, &["load", &file]).start()?;
+    merge.fired(1, LIMIT).await?;
+    let dropped = desk.database.execute("SET lock_timeout = '200ms'; ALTER TABLE t DROP CONSTRAINT t_pkey").await;
+    assert!(dropped.is_err(), "it waits for who writes");
+    merge.release();
+    assert_eq!(load.wait_exit(LIMIT).await?.code(), Some(0));
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, at_commit_of_rows, pairs};
 use anyhow::{Context as _, Result};
 use futures_util::future::{BoxFuture, try_join_all};
+use importer::load::{Sessions, liveness};
 use penstock_tests::{
     aws::{Depth, Options},
     http,
@@ -13,6 +14,7 @@ use penstock_tests::{
     proxy::{Action, Proxy, Rule},
     wait,
 };
+use sqlx::{Executor as _, postgres::PgConnectOptions};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -90,6 +92,27 @@ async fn a_heartbeat_without_an_answer_is_written_on_another_connection() -> Res
     })
     .await?;
     worker.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_goes_on_with_another_session_is_not_judged_by_the_backend_of_the_first() -> Result<()> {
+    let database = Postgres::shared()?.create_database().await?;
+    let options: PgConnectOptions = database.url().parse()?;
+    let sessions = Sessions::new(move || Ok(options.clone()));
+    let first = sessions.open().await?;
+    let whereabouts = first.whereabouts();
+    let work = async {
+        drop(first);
+        let mut other = sessions.open().await?;
+        liveness::goes_on_with(&other);
+        // Longer than it takes until a backend that waits is asked about.
+        other.connection.execute("SELECT pg_sleep(13)").await.context("sleep")
+    };
+    tokio::select! {
+        done = sessions.watched("a test", whereabouts, work) => done??,
+        () = sessions.keep_watch() => unreachable!("it watches for ever"),
+    };
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs};
 use anyhow::{Context as _, Result};
+use importer::load::Sessions;
 use penstock_tests::{
     aws::{Options, Route},
     database::Database,
@@ -12,6 +13,7 @@ use penstock_tests::{
     wait,
 };
 use serde_json::json;
+use sqlx::postgres::PgConnectOptions;
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +42,23 @@ async fn prune_takes_time_for_what_goes_and_not_for_what_stays() -> Result<()> {
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     let standing = "SELECT count(*) FROM penstock.head h JOIN penstock.object o ON o.id = h.object_id";
     assert_eq!(setup.database.value(standing).await?, "30000");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_keeps_the_staging_tables_it_used_last_and_no_more() -> Result<()> {
+    let setup = Setup::new().await?;
+    let options: PgConnectOptions = setup.database.url().parse()?;
+    let mut session = Sessions::new(move || Ok(options.clone())).open().await?;
+    let first = session.staging("(c0 int)").await?;
+    let mut last = String::new();
+    for n in 1..100 {
+        last = session.staging(&format!("(c{n} int)")).await?;
+        assert_eq!(session.staging("(c0 int)").await?, first, "it is used all the time");
+    }
+    let there = "SELECT 'pg_temp.' || relname FROM pg_class WHERE relname LIKE 'penstock_staging%' AND relkind = 'r'";
+    let there = setup.database.rows(there).await?;
+    assert!(there.len() <= 40 && there.contains(&first) && there.contains(&last), "{there:?}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     Column, OnNewField,
     encode::PgType,
-    trial::{BrokenStream, Read, column, options, read, text_column},
+    trial::{self, BrokenStream, Read, column, options, read, text_column},
 };
 use apache_avro::{
     BigDecimal, Bzip2Settings, Codec, Days, Decimal, DeflateSettings, Duration, Millis, Months, Schema as AvroSchema,
@@ -228,6 +228,30 @@ fn a_block_that_unpacks_without_end_is_a_stated_failure() {
     let file = raw_with(r#""long""#, "zstandard", &[(1, &packed)]);
     assert!(file.len() < 1 << 20);
     assert!(matches!(read_texts(file), Err(DecodeError::Limits(_))));
+}
+
+#[test]
+fn memory_is_reserved_for_whatever_a_file_sizes() {
+    let refused = |file: Vec<u8>| trial::refused(|options| open(Box::new(Cursor::new(file.clone())), options));
+    let text = || vec![AvroValue::String("x".repeat(200_000))];
+    let schema = AvroSchema::parse_str(&schema_of(r#""string""#)).expect("a schema");
+    let mut writer = Writer::new(&schema, Vec::new()).expect("a writer");
+    writer.add_user_metadata("long".to_owned(), "x".repeat(200_000)).expect("nothing is written yet");
+    let header = writer.into_inner().expect("a file");
+    let documented = format!(r#"{{"type":"enum","name":"e","symbols":["A"],"doc":"{}"}}"#, "x".repeat(2_000));
+    for (expected, file) in [
+        ("the Avro header", header),
+        ("the Avro schema", raw(&documented, &[])),
+        ("an Avro block", file(r#""string""#, text(), Codec::Null)),
+        ("an unpacked Avro block", file(r#""string""#, text(), Codec::Deflate(DeflateSettings::default()))),
+        ("an unpacked Avro block", file(r#""string""#, text(), Codec::Snappy)),
+        ("an unpacked Avro block", file(r#""string""#, text(), Codec::Xz(XzSettings::default()))),
+        ("an Avro block's zstd window", file(r#""string""#, text(), Codec::Zstandard(ZstandardSettings::default()))),
+        ("unpacking an Avro block", file(r#""string""#, text(), Codec::Bzip2(Bzip2Settings::default()))),
+    ] {
+        let refused = refused(file);
+        assert!(refused.contains(expected), "{expected}: {refused:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,8 @@
 use super::super::testing::{options, read_rows_with, text_columns};
-use super::super::{Column, OnNewField};
+use super::super::{
+    Column, OnNewField,
+    budget::{Budget, Pool},
+};
 use super::*;
 use crate::encode::PgType;
 use proptest::prelude::*;
@@ -116,6 +119,9 @@ fn a_torn_record_without_a_known_end_fails_the_object() {
     fails("a,b\n1,\"x \\\"y\n2,injected\n\\\" z\"\n", after);
     fails("a,b\n1,\"say \\\"hi\\\" \n2,injected\n x\"\n3,4\n", after);
     fails("a,b\n1,\"2\n3,4\n5,\"six\"\n7,8\n", after);
+    // Where a backslash escapes, and then where every quote opens or closes, the text goes on, and nowhere else.
+    fails("a,b\n1,\"x\\\"y\" \"\n2,injected\nz\"\n", after);
+    fails("a,b\n1,\"x\"y\\\"\"\"\n2,injected\nz\"\n", after);
     let width = "another number of fields than there should be, over lines";
     fails("a,b\n1,\"2\n3,4\n5,\",six\"\n7,8\n", width);
 }
@@ -150,6 +156,15 @@ fn a_record_that_is_too_long_is_rejected_and_the_next_is_read() {
     file.check(format!("a,b\n1,{}\n2,y\n", &long[..999]), &[&short, "2|y"]);
     file.check(format!("a,b\n1,{}\n", &long[..998]), &[&payload("1|", 998)]);
     file.fails(&long, "limits: the header is longer than 1000 bytes");
+}
+
+#[test]
+fn memory_is_reserved_for_a_long_record() {
+    let mut file = File::default();
+    file.options.limits.row_bytes = 8 << 20;
+    file.options.limits.budget = Budget::new(1 << 20, Pool::new(0));
+    let error = file.read(format!("a,b\n1,{}\n", "x".repeat(2 << 20)).as_bytes()).expect_err("too long");
+    assert!(error.to_string().starts_with("limits: a CSV record takes "), "{error}");
 }
 
 #[test]

@@ -94,6 +94,9 @@ fn what_cannot_be_told_apart_is_an_error() {
     let mut dataset = table("id n");
     check(&dataset, "Id ID", r#"fields 1 and 2 both fill column "id""#);
     check(&dataset, "id id", "fields 1 and 2 have one name");
+    // A column that was added for the file has its name from there, where that may be a value.
+    let added = Dataset { on_new_field: OnNewField::AddColumn, ..table("id n") };
+    check(&added, "Id ID", "fields 1 and 2 both fill the same column");
     dataset.rename.insert("number".into(), "n".into());
     check(&dataset, "n number", r#"fields 1 and 2 both fill column "n""#);
     dataset.rename.insert("x".into(), "y".into());

@@ -398,22 +398,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_copy_that_gets_on_unseen_is_given_up_later() {
-        let copying = || Some(Backend { gets_on_unseen: true, ..idle("same") });
-        assert_eq!(watched(pending(), |_| copying()).await, None);
-        let wait = |silence| {
-            let long_ago = Instant::now() - silence;
-            let presence = Presence { n_away: 0, since: long_ago, seen: Some(("same".into(), long_ago)) };
-            Wait {
-                backend: AtomicI32::new(1),
-                silence: QUICK,
-                presence: Mutex::new(presence),
-                given_up: watch::Sender::new(None),
-            }
-        };
-        for (silence, expected) in [(QUICK * UNSEEN * 2, true), (QUICK * (UNSEEN - 1), false)] {
-            let wait = wait(silence);
-            wait.judge(copying().as_ref());
+        let copying = Backend { gets_on_unseen: true, ..idle("same") };
+        for (silence, expected) in [(SILENCE * UNSEEN * 2, true), (SILENCE * (UNSEEN - 1), false)] {
+            let wait = silent_for(silence, silence);
+            assert_eq!(wait.judge(Some(&copying)), expected, "{silence:?}");
             assert_eq!(wait.given_up.borrow().is_some(), expected, "{silence:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn work_that_heard_of_postgres_between_two_looks_is_left_alone_and_its_backend_not_ended() {
+        for (heard, expected) in [(SILENCE / 2, false), (SILENCE, true)] {
+            assert_eq!(silent_for(SILENCE * 2, heard).judge(Some(&idle("same"))), expected, "heard {heard:?} ago");
+        }
+    }
+
+    /// Work whose backend has been seen at one thing for so long, and that heard of Postgres so long ago.
+    fn silent_for(seen: Duration, heard: Duration) -> Wait {
+        let ago = |time| Instant::now().checked_sub(time).expect("clocks count from earlier");
+        let presence = Presence { n_away: 0, since: ago(heard), seen: Some(("same".into(), ago(seen))) };
+        Wait {
+            backend: AtomicI32::new(1),
+            silence: SILENCE,
+            presence: Mutex::new(presence),
+            given_up: watch::Sender::new(None),
         }
     }
 

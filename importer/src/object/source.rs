@@ -295,6 +295,8 @@ mod tests {
         ranges: Mutex<Vec<Option<Range<u64>>>>,
         /// Whether bodies end before they begin.
         is_empty: bool,
+        /// Whether If-Match means nothing to it.
+        ignores_etags: bool,
     }
 
     impl Noting {
@@ -314,10 +316,11 @@ mod tests {
             range: Option<Range<u64>>,
         ) -> BoxFuture<'a, Result<Body, StoreError>> {
             self.ranges.lock().expect("no panic").push(range.clone());
-            let body = self.store.get(target, range);
+            let mut asked = target.clone();
+            asked.etag = asked.etag.filter(|_| !self.ignores_etags);
             let is_empty = self.is_empty;
             Box::pin(async move {
-                let body = body.await?;
+                let body = self.store.get(&asked, range).await?;
                 Ok(if is_empty { Body { chunks: futures_util::stream::empty().boxed(), ..body } } else { body })
             })
         }
@@ -372,6 +375,18 @@ mod tests {
         let error = error.into_inner().expect("ours").downcast::<SourceError>().expect("of the source");
         let error = error.0.downcast::<StoreError>().expect("of the store");
         assert!(matches!(&error, StoreError::Refused { code, .. } if code == "WrongLength"), "{error}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn another_version_is_not_read_on_though_the_store_ignores_if_match() {
+        let (mut store, _) = opened(10).await;
+        Arc::get_mut(&mut store).expect("the source is gone").ignores_etags = true;
+        let target = ReadTarget { bucket: "b".into(), key: "k".into(), version_id: None, etag: None };
+        let source = RemoteSource::open(store.clone(), target, false).await.expect("it is there");
+        store.store.put("b", "k", vec![0; 10], chrono::Utc::now());
+        let error = read(&source).await.expect_err("other bytes");
+        let carried = error.into_inner().expect("ours").downcast::<SourceError>().expect("of the source");
+        assert!(matches!(carried.0.downcast_ref(), Some(StoreError::Changed)), "{carried}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -504,7 +504,21 @@ mod tests {
             bench.brake.waiting.insert(tickets[0], class("0a1"));
         }
         assert_eq!(tried_at, [11, 13, 17, 25, 41]);
+        assert_eq!(bench.ask(59, tickets[0]), "wait");
+        assert_eq!(bench.ask(60, tickets[0]), "try 1", "the sample is due, whatever the pause");
         assert!(!bench.brake.is_closed(&class("1a")), "another dataset is free");
+    }
+
+    #[test]
+    fn each_cause_has_a_minute_a_sample_and_a_gate_of_its_own() {
+        let mut bench = Bench::new(false);
+        let missing = || Failure::new("schema", "no such table").of(Scope::Dataset);
+        assert_eq!(bench.fail(0, "0a1", &denied()), "waits until 60");
+        assert_eq!(bench.fail(1, "0a2", &denied()), "waits until 60");
+        assert_eq!(bench.fail(50, "0a3", &missing()), "waits until 110");
+        assert!(!bench.brake.is_closed(&class("0a4")), "two and one");
+        assert_eq!(bench.fail(60, "0a1", &denied()), "fails");
+        assert_eq!(bench.fail(110, "0a3", &missing()), "fails");
     }
 
     #[test]

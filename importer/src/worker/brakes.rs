@@ -200,17 +200,62 @@ mod tests {
     use super::*;
     use crate::outcome::Reason;
 
-    #[tokio::test]
-    async fn a_cause_that_ends_with_the_last_who_waited_is_shown_no_longer() {
+    fn brakes(patience: Duration) -> (Brakes, Arc<Health>) {
         let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::new(&["d".to_owned()])));
-        let patience = Duration::from_secs(60);
-        let brakes = Brakes::new(patience, false, Arc::clone(&health), metrics);
-        let class = Class { dataset: "d".into(), prefix: String::new() };
+        (Brakes::new(patience, false, Arc::clone(&health), metrics), health)
+    }
+
+    fn class() -> Class {
+        Class { dataset: "d".into(), prefix: String::new() }
+    }
+
+    /// Closes the gate: three objects fail, which wait for as long as they live.
+    fn failed(brakes: &Brakes) -> Vec<Stake<'_>> {
         let failure = Failure { scope: Scope::Dataset, ..Failure::new(Reason::Access, "no right".to_owned()) };
         let mut stakes: Vec<_> = (0..3).map(|_| brakes.stake()).collect();
         for stake in &mut stakes {
-            assert!(matches!(stake.judge(&class, &failure), Decision::Wait(_)));
+            assert!(matches!(stake.judge(&class(), &failure), Decision::Wait(_)));
         }
+        stakes
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_when_the_object_tried_is_done_and_when_one_is_imported() {
+        // The first is tried after a sixtieth of that, and the next after all of it, unless somebody speaks.
+        let patience = Duration::from_secs(24);
+        let limit = patience / 2;
+        for is_imported in [false, true] {
+            let (brakes, _) = brakes(patience);
+            let _stakes = failed(&brakes);
+            let class = class();
+            let tried = brakes.pass(&class).await;
+            let mut next = Box::pin(brakes.pass(&class));
+            assert!(tokio::time::timeout(Duration::from_millis(20), &mut next).await.is_err(), "one at a time");
+            if is_imported {
+                brakes.imported(&class, Instant::now());
+            } else {
+                drop(tried);
+            }
+            assert!(tokio::time::timeout(limit, next).await.is_ok(), "imported: {is_imported}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cause_that_ends_with_the_last_who_was_held_is_shown_no_longer() {
+        let (brakes, health) = brakes(Duration::from_secs(60));
+        let mut stakes = failed(&brakes);
+        let last = stakes.pop();
+        drop(stakes);
+        assert!(health.missing().contains("access"), "one is still held");
+        drop(last);
+        assert_eq!(health.missing(), "");
+    }
+
+    #[tokio::test]
+    async fn a_cause_that_ends_with_the_last_who_waited_is_shown_no_longer() {
+        let (brakes, health) = brakes(Duration::from_secs(60));
+        let stakes = failed(&brakes);
+        let class = class();
         let mut waiting = Box::pin(brakes.pass(&class));
         let passed = tokio::time::timeout(Duration::from_millis(20), &mut waiting).await;
         assert!(passed.is_err(), "the gate is closed");

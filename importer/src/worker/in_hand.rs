@@ -311,12 +311,34 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_was_lost_is_ours_again_once_it_is_received_again() {
+        let in_hand = InHand::default();
+        in_hand.take(&message(""));
+        in_hand.lose("m", "h");
+        assert_eq!(in_hand.to_extend(), []);
+        assert!(!in_hand.take(&Message { receipt_handle: "newer".into(), ..message("") }));
+        // What was said of the older handle says nothing of the newer.
+        in_hand.lose("m", "h");
+        assert_eq!(in_hand.to_extend(), [("m".to_owned(), "newer".to_owned())]);
+    }
+
+    #[test]
     fn there_is_no_room_beside_messages_of_many_records() {
         let in_hand = InHand::default();
         in_hand.take(&message("x"));
-        assert!(in_hand.room() > 0);
+        assert!(in_hand.room() > 0 && !in_hand.is_filling());
         in_hand.weigh(&message("x"), MAX_HELD_BYTES / RECORD_BYTES);
-        assert_eq!(in_hand.room(), 0);
+        assert_eq!((in_hand.room(), in_hand.is_filling()), (0, true));
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_messages_and_no_more() {
+        let in_hand = InHand::default();
+        for n in 0..MAX_HELD {
+            assert!(in_hand.room() > 0);
+            in_hand.take(&Message { message_id: n.to_string(), ..message("") });
+        }
+        assert_eq!((in_hand.room(), in_hand.is_filling()), (0, true));
     }
 
     #[tokio::test]

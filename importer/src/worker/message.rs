@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 /// Records of one message under way at once; more than may wait of a dataset, so that those of others get their turn.
-const RECORDS_AT_ONCE: usize = 256;
+pub(super) const RECORDS_AT_ONCE: usize = 256;
 
 /// What is to be done with a message after all its records.
 pub(super) enum Disposition {

@@ -61,3 +61,25 @@ async fn a_message_held_for_too_long_is_given_back() {
     assert!(running.await.expect("no panic"));
     assert_eq!(queue.depth().await.expect("memory").visible, 1, "a stop gives it back, too");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_message_of_many_records_some_are_under_way_at_once_and_they_are_weighed() {
+    let queue = Arc::new(MemoryQueue::new(Duration::from_secs(60)));
+    let record = r#"{"eventVersion":"2.1","eventSource":"aws:s3","eventTime":"2026-01-01T00:00:00.000Z",
+        "eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"b"},"object":{"key":"k","size":5,"eTag":"e"}}}"#;
+    // A little less than may be held: what is under way makes it more.
+    let blanks = " ".repeat(15 * 1024 * 1024);
+    queue.send("m", &format!("{{\"Records\":[{}]{blanks}}}", vec![record; 2 * message::RECORDS_AT_ONCE].join(",")));
+    let (worker, stop) = (Arc::new(worker(&queue)), CancellationToken::new());
+    let running = tokio::spawn(run(Arc::clone(&worker), stop.clone(), Until::Stopped));
+    let begun = Instant::now();
+    while worker.waits.n_open("m") < message::RECORDS_AT_ONCE {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", worker.waits.n_open("m"));
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(worker.waits.n_open("m"), message::RECORDS_AT_ONCE);
+    assert_eq!(worker.in_hand.room(), 0);
+    stop.cancel();
+    assert!(running.await.expect("no panic"));
+    assert_eq!(queue.depth().await.expect("memory").visible, 1, "a stop gives it back");
+}

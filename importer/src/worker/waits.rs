@@ -64,6 +64,12 @@ impl Waits {
         self.lock().iter().filter(only_waits).count()
     }
 
+    /// Returns how many records of a message are not settled yet.
+    #[cfg(test)]
+    pub fn n_open(&self, message_id: &str) -> usize {
+        self.lock().get(message_id).map_or(0, |open| open.n_open)
+    }
+
     fn change(&self, message_id: &str, change: impl FnOnce(&mut Open)) {
         let mut messages = self.lock();
         let Some(open) = messages.get_mut(message_id) else { return };

@@ -1,7 +1,7 @@
 //! Files that are broken, and files that mean harm.
 
 use super::*;
-use crate::budget::Budget;
+use crate::{budget::Budget, trial};
 use arrow_array::builder::{Int32Builder, ListBuilder};
 use proptest::prelude::*;
 
@@ -61,6 +61,36 @@ fn a_list_packed_into_nothing_is_a_stated_failure() {
     let records = records(vec![("a", Arc::new(list.finish()))]);
     let file = write(&records, properties().set_compression(Compression::ZSTD(Default::default())));
     assert!(matches!(read_texts(file, "a"), Err(DecodeError::Limits(_) | DecodeError::Corrupt(_))));
+}
+
+#[test]
+fn memory_is_reserved_for_whatever_a_file_sizes() {
+    let texts = |texts: Vec<String>| records(vec![("a", Arc::new(StringArray::from(texts)))]);
+    // A value of 200 kB that packs well, one that does not fit what is read at once, and one after the other.
+    let long = texts(vec!["x".repeat(200_000)]);
+    let wide = texts((0..1_200).map(|i: u64| format!("{:01000}", i.wrapping_mul(0x1E37_79B9_7F4A_7C15))).collect());
+    let many = texts((0..50).map(|i| i.to_string()).collect());
+    let mut list = ListBuilder::new(Int32Builder::new());
+    list.values().append_slice(&[7; 20_000]);
+    list.append(true);
+    let nested = records(vec![("a", Arc::new(list.finish()))]);
+    let plain = || properties().set_dictionary_enabled(false);
+    let zstd = Compression::ZSTD(Default::default());
+    for (expected, file) in [
+        ("the object", write(&many, plain())),
+        ("the Parquet footer", write(&many, plain())),
+        ("metadata of 50 row groups", write(&many, plain().set_max_row_group_row_count(Some(1)))),
+        ("rows of 1 Parquet columns", write(&many, plain())),
+        ("reading ahead in a Parquet column", write(&wide, plain())),
+        ("a Parquet page", write(&long, plain().set_compression(zstd))),
+        ("a Parquet dictionary", write(&long, properties().set_compression(zstd))),
+        ("unpacking a Parquet page", write(&long, plain().set_compression(Compression::BROTLI(Default::default())))),
+        ("a Parquet page that unfolds", write(&long, plain().set_encoding(Encoding::DELTA_BYTE_ARRAY))),
+        ("nested values of a Parquet page", write(&nested, plain())),
+    ] {
+        let refused = trial::refused(|options| open(Arc::new(Memory::new(file.clone())), options));
+        assert!(refused.iter().any(|what| what.contains(expected)), "{expected}: {refused:?}");
+    }
 }
 
 #[test]
