@@ -33,22 +33,27 @@ fn reason_is_of_the_tightest(decision: &Decision) -> bool {
         || replaces
 }
 
-/// Adds what can go wrong with the looks at the pool, at some of the queues and at the database.
+/// Adds what can go wrong with the looks at the pool, at some of the queues and at the database, and lets each
+/// observation last for some ticks, since many guards act only on what lasts.
 fn troubled() -> impl Strategy<Value = Vec<(f64, Observation)>> {
     let trouble = (prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::option::of(20..500_u32), 0..60_u64);
-    (histories(), prop::collection::vec(trouble, 40)).prop_map(|(mut past, troubles)| {
-        for ((_, seen), (unseen_pool, unread_queue, max_connections, redeliveries)) in past.iter_mut().zip(troubles) {
+    (histories(), prop::collection::vec((trouble, 1..25_usize), 40)).prop_map(|(past, troubles)| {
+        let mut ticks = Vec::new();
+        for ((secs, mut seen), (trouble, n)) in past.into_iter().zip(troubles) {
+            let (unseen_pool, unread_queue, max_connections, redeliveries) = trouble;
             seen.pool_unread = unseen_pool.then(|| "no answer".to_owned());
             seen.queue_unread = (unread_queue && seen.queue.is_ok()).then(|| "1 of 2 queues".to_owned());
             seen.sink.max_connections = max_connections;
             seen.redeliveries = Some(redeliveries);
+            ticks.push((secs, seen.clone()));
+            ticks.extend(std::iter::repeat_n((10.0, seen), n - 1));
         }
-        past
+        ticks
     })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn every_guard_stands_in_the_trace_and_the_tightest_is_the_decision(policy in policies(), past in troubled()) {
