@@ -21,18 +21,18 @@ const BELIEVED_FOR: Duration = Duration::from_secs(120);
 pub struct Circuit {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    datasets: Mutex<HashMap<DatasetName, Seen>>,
+    datasets: Mutex<HashMap<DatasetName, Condition>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Seen {
+enum Condition {
     Working(Instant),
     Broken(Outside, Instant),
 }
 
 /// Whether to receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum CircuitState {
     /// As much as can start soon.
     Closed,
     /// Now and then one message, which may be of a dataset that works.
@@ -56,12 +56,12 @@ impl Circuit {
         let mut datasets = self.lock();
         if outside == Outside::Postgres {
             // No dataset gets past a server that is out of reach.
-            datasets.retain(|_, seen| !matches!(seen, Seen::Working(_)));
+            datasets.retain(|_, condition| !matches!(condition, Condition::Working(_)));
         }
-        let news = !datasets.values().any(|seen| is_broken(seen, name, now));
-        datasets.insert(dataset.clone(), Seen::Broken(outside, now));
+        let news = !datasets.values().any(|condition| is_broken(condition, name, now));
+        datasets.insert(dataset.clone(), Condition::Broken(outside, now));
         self.health.set_missing(name, error);
-        self.metrics.intake_paused.set((state(&datasets, now) != State::Closed).into());
+        self.metrics.intake_paused.set((state(&datasets, now) != CircuitState::Closed).into());
         news
     }
 
@@ -70,17 +70,17 @@ impl Circuit {
     pub fn improved(&self, dataset: &DatasetName) -> bool {
         let now = Instant::now();
         let mut datasets = self.lock();
-        let was_broken = datasets.values().any(|seen| matches!(seen, Seen::Broken(..)));
-        datasets.insert(dataset.clone(), Seen::Working(now));
+        let was_broken = datasets.values().any(|condition| matches!(condition, Condition::Broken(..)));
+        datasets.insert(dataset.clone(), Condition::Working(now));
         // The server is there again for all.
-        datasets.retain(|_, seen| !matches!(seen, Seen::Broken(Outside::Postgres, _)));
+        datasets.retain(|_, condition| !matches!(condition, Condition::Broken(Outside::Postgres, _)));
         for known in ["postgres", "object store"] {
-            if was_broken && !datasets.values().any(|seen| is_broken(seen, known, now)) {
+            if was_broken && !datasets.values().any(|condition| is_broken(condition, known, now)) {
                 self.health.set_ready(known);
             }
         }
-        self.metrics.intake_paused.set((state(&datasets, now) != State::Closed).into());
-        was_broken && !datasets.values().any(|seen| matches!(seen, Seen::Broken(..)))
+        self.metrics.intake_paused.set((state(&datasets, now) != CircuitState::Closed).into());
+        was_broken && !datasets.values().any(|condition| matches!(condition, Condition::Broken(..)))
     }
 
     /// Notes that the queue did not answer.
@@ -95,11 +95,11 @@ impl Circuit {
 
     /// Returns whether to receive.
     #[must_use]
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> CircuitState {
         state(&self.lock(), Instant::now())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<DatasetName, Seen>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<DatasetName, Condition>> {
         self.datasets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -113,23 +113,27 @@ fn name(outside: Outside) -> Option<&'static str> {
     }
 }
 
-fn is_broken(seen: &Seen, wanted: &str, now: Instant) -> bool {
-    matches!(seen, Seen::Broken(outside, at) if name(*outside) == Some(wanted) && now.duration_since(*at) < BELIEVED_FOR)
+fn is_broken(condition: &Condition, wanted: &str, now: Instant) -> bool {
+    match condition {
+        Condition::Working(_) => false,
+        Condition::Broken(outside, at) => name(*outside) == Some(wanted) && now.duration_since(*at) < BELIEVED_FOR,
+    }
 }
 
-fn state(datasets: &HashMap<DatasetName, Seen>, now: Instant) -> State {
+fn state(datasets: &HashMap<DatasetName, Condition>, now: Instant) -> CircuitState {
     let is_within = |at: &Instant, limit| now.duration_since(*at) < limit;
-    let is_working = |seen: &Seen| matches!(seen, Seen::Working(at) if is_within(at, WORKS_FOR));
-    let is_broken = |seen: &&Seen| matches!(seen, Seen::Broken(_, at) if is_within(at, BELIEVED_FOR));
+    let is_working = |condition: &Condition| matches!(condition, Condition::Working(at) if is_within(at, WORKS_FOR));
+    let is_broken =
+        |condition: &&Condition| matches!(condition, Condition::Broken(_, at) if is_within(at, BELIEVED_FOR));
     if datasets.values().any(is_working) {
-        return State::Closed;
+        return CircuitState::Closed;
     }
-    let broken: Vec<&Seen> = datasets.values().filter(is_broken).collect();
+    let broken: Vec<&Condition> = datasets.values().filter(is_broken).collect();
     if broken.is_empty() {
-        return State::Closed;
+        return CircuitState::Closed;
     }
-    let out_of_reach = broken.iter().any(|seen| matches!(seen, Seen::Broken(Outside::Postgres, _)));
-    if out_of_reach { State::Open } else { State::HalfOpen }
+    let out_of_reach = broken.iter().any(|condition| matches!(condition, Condition::Broken(Outside::Postgres, _)));
+    if out_of_reach { CircuitState::Open } else { CircuitState::HalfOpen }
 }
 
 #[cfg(test)]
@@ -147,10 +151,10 @@ mod tests {
         circuit.improved(&"a".into());
         assert!(circuit.worsened(Outside::Postgres, &"b".into(), "refused"));
         assert!(!circuit.worsened(Outside::Postgres, &"a".into(), "refused"), "no news");
-        assert_eq!(circuit.state(), State::Open);
+        assert_eq!(circuit.state(), CircuitState::Open);
         assert_eq!(health.missing(), "postgres: refused\n");
         assert!(circuit.improved(&"b".into()));
-        assert_eq!(circuit.state(), State::Closed);
+        assert_eq!(circuit.state(), CircuitState::Closed);
         assert!(health.is_ready());
     }
 
@@ -158,14 +162,14 @@ mod tests {
     async fn one_datasets_store_does_not_pause_another() {
         let (circuit, health) = circuit();
         circuit.worsened(Outside::Store, &"a".into(), "slow down");
-        assert_eq!(circuit.state(), State::HalfOpen, "nobody is known to work");
+        assert_eq!(circuit.state(), CircuitState::HalfOpen, "nobody is known to work");
         circuit.improved(&"b".into());
-        assert_eq!(circuit.state(), State::Closed);
+        assert_eq!(circuit.state(), CircuitState::Closed);
         circuit.worsened(Outside::Store, &"a".into(), "slow down");
-        assert_eq!(circuit.state(), State::Closed);
+        assert_eq!(circuit.state(), CircuitState::Closed);
         assert_eq!(health.missing(), "object store: slow down\n", "and still it is said");
         circuit.worsened(Outside::Store, &"b".into(), "slow down");
-        assert_eq!(circuit.state(), State::HalfOpen, "nobody works any more");
+        assert_eq!(circuit.state(), CircuitState::HalfOpen, "nobody works any more");
         assert!(!circuit.improved(&"a".into()), "one is still in trouble");
         assert!(circuit.improved(&"b".into()));
         assert!(health.is_ready());
@@ -175,7 +179,7 @@ mod tests {
     async fn contention_is_nobodys_outage() {
         let (circuit, health) = circuit();
         assert!(!circuit.worsened(Outside::Contention, &"a".into(), "lock timeout"));
-        assert_eq!(circuit.state(), State::Closed);
+        assert_eq!(circuit.state(), CircuitState::Closed);
         assert!(health.is_ready());
     }
 }

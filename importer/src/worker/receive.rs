@@ -1,6 +1,6 @@
 //! Receiving: as many messages as can start soon, until the worker is stopped or the queue is empty.
 
-use super::{Until, Worker, circuit::State, release::Leftover, retry::backoff};
+use super::{Until, Worker, circuit::CircuitState, release::Leftover, retry::backoff};
 use crate::queue::Message;
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -94,11 +94,11 @@ impl<'a> Receiver<'a> {
     /// Returns how many messages to ask for.
     fn wanted(&self) -> usize {
         let worker = self.worker;
-        let state = if worker.in_hand.is_empty() { State::Closed } else { worker.circuit.state() };
+        let state = if worker.in_hand.is_empty() { CircuitState::Closed } else { worker.circuit.state() };
         match state {
-            State::Closed => worker.wanted(),
-            State::HalfOpen if self.probed_at.elapsed() >= PROBE => worker.wanted().min(1),
-            State::HalfOpen | State::Open => 0,
+            CircuitState::Closed => worker.wanted(),
+            CircuitState::HalfOpen if self.probed_at.elapsed() >= PROBE => worker.wanted().min(1),
+            CircuitState::HalfOpen | CircuitState::Open => 0,
         }
     }
 
