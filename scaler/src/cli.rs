@@ -132,7 +132,7 @@ pub struct History {
     /// Only decisions that changed the pool, or were not applied.
     #[arg(long)]
     pub changes: bool,
-    /// At most so many, the newest ones.
+    /// At most this many decisions, the newest ones.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub limit: u32,
 }

@@ -152,7 +152,7 @@ pub struct PastQuery {
     pub since: Option<DateTime<Utc>>,
     /// Until then.
     pub until: Option<DateTime<Utc>>,
-    /// At most so many, the newest.
+    /// At most this many, the newest.
     pub limit: u32,
 }
 

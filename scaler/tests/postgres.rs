@@ -251,6 +251,8 @@ async fn silent_database_costs_one_reading_its_time_and_the_next_one_is_well() -
 async fn lock_that_is_not_given_leaves_no_session_waiting() -> Result<()> {
     let database = database().await?;
     let store = Store::new(config::Database::of(database.url()), "store", SOON);
+    // The session is there by then, so that the statement alone has to end in time.
+    store.load_state("a").await?;
     let mut other = database.connect().await?;
     sqlx::Executor::execute(&mut other, "BEGIN; LOCK TABLE penstock.pool_state").await?;
     let error = format!("{:#}", store.load_state("a").await.expect_err("locked"));

@@ -512,7 +512,7 @@ mod tests {
     #[test]
     fn each_cause_has_a_minute_a_sample_and_a_gate_of_its_own() {
         let mut bench = Bench::new(false);
-        let missing = || Failure::new("schema", "no such table").of(Scope::Dataset);
+        let missing = || Failure::new(Reason::Schema, "no such table").of(Scope::Dataset);
         assert_eq!(bench.fail(0, "0a1", &denied()), "waits until 60");
         assert_eq!(bench.fail(1, "0a2", &denied()), "waits until 60");
         assert_eq!(bench.fail(50, "0a3", &missing()), "waits until 110");

@@ -50,6 +50,7 @@ async fn stopped_scaler_drains_the_workers_nobody_else_looks_after() -> Result<(
     let stand = Stand::new("min = 2\nmax = 3\nbacklog_per_worker = 50").await?;
     let scaler = stand.scaler("run").start()?;
     stand.wait_for_importers(2, 3, LIMIT).await?;
+    stand.wait_until_receiving().await?;
     scaler.terminate(LIMIT).await?;
     assert_eq!(stand.importers()?.len(), 0);
     Ok(())
@@ -67,6 +68,7 @@ async fn killed_worker_is_replaced() -> Result<()> {
         Ok((alive.len() == 2 && !alive.contains(&victim)).then_some(()))
     })
     .await?;
+    stand.wait_until_receiving().await?;
     scaler.terminate(LIMIT).await
 }
 

@@ -154,6 +154,16 @@ impl Stand {
         .await
     }
 
+    /// Waits until every importer that is alive receives: SIGTERM does not drain one that is still starting.
+    pub async fn wait_until_receiving(&self) -> Result<()> {
+        wait::until("every importer to receive", LIMIT, || async {
+            let receiving = "SELECT pid FROM penstock.workers WHERE state IN ('idle', 'busy')";
+            let receiving = self.database.rows(receiving).await.unwrap_or_default();
+            Ok(self.importers()?.iter().all(|pid| receiving.contains(&pid.to_string())).then_some(()))
+        })
+        .await
+    }
+
     /// Waits until so many objects are imported.
     pub async fn wait_for_imports(&self, n: u32, limit: Duration) -> Result<()> {
         wait::until(&format!("{n} imported objects"), limit, || async {
