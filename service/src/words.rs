@@ -19,3 +19,14 @@ pub fn secs(secs: f64) -> String {
         (h, m, _) => format!("{h}h{m:02}m"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        let said: Vec<_> = [0.25, 1.0, 2.54, 59.7, 60.0, 630.0, 3600.0, 7530.0].into_iter().map(secs).collect();
+        assert_eq!(said, ["250ms", "1s", "2.5s", "1m", "1m", "10m30s", "1h", "2h05m"]);
+    }
+}
