@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn a_contained_panic_is_not_printed() {
         let itself = std::env::current_exe().expect("the test's own program");
-        let test = "decode::contain::tests::a_panic_is_corrupt_data_and_says_where_but_nothing_of_the_data";
+        let test = "contain::tests::a_panic_is_corrupt_data_and_says_where_but_nothing_of_the_data";
         let ended = std::process::Command::new(itself).args(["--exact", test, "--nocapture"]).output();
         let ended = ended.expect("it starts");
         let printed = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();

@@ -43,9 +43,15 @@ pub trait Source: Send + Sync {
     fn size(&self) -> u64;
     /// Returns the object's key, for the format hint its name gives.
     fn name(&self) -> &str;
-    /// Returns the bytes from the start; read errors of the store are wrapped in [`SourceError`].
+    /// Returns the bytes from the start.
+    ///
+    /// # Errors
+    /// Of the store, wrapped in [`SourceError`]; so are those of reading.
     fn stream(&self) -> io::Result<Box<dyn io::Read + Send>>;
     /// Returns exactly `len` bytes from `offset`.
+    ///
+    /// # Errors
+    /// Of the store, wrapped in [`SourceError`]; or when the object ends before.
     fn read_at(&self, offset: u64, len: usize) -> io::Result<bytes::Bytes>;
     /// Begins to read exactly `len` bytes from `offset`: in the background where the source is far away.
     fn start_read(&self, offset: u64, len: usize) -> Reading {

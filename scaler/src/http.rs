@@ -8,6 +8,9 @@ pub use service::http::Health as Readiness;
 use crate::metrics::Metrics;
 
 /// Serves until stopped; returns the address, or `None` when it is turned off.
+///
+/// # Errors
+/// When `listen` is no address, or nothing can listen there.
 pub async fn serve(
     listen: &str,
     readiness: Arc<Readiness>,

@@ -12,7 +12,7 @@ const CONFINED: [(&str, &[&str], &[&str]); 3] = [
         &["sqlx"],
         &[
             "importer/src/commands/",
-            "importer/src/database.rs",
+            "importer/src/database",
             "importer/src/import",
             "importer/src/ledger/",
             "importer/src/load/",

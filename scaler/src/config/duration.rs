@@ -6,6 +6,9 @@ use serde::{Deserialize, Deserializer, de};
 const LONGEST_SECS: f64 = 366.0 * 86_400.0;
 
 /// Reads a duration as seconds.
+///
+/// # Errors
+/// When it is none, or longer than 366 days.
 pub fn parse(text: &str) -> Result<f64, String> {
     let bad = || format!("\"{text}\" is not a duration like \"45s\", \"15m\" or \"1h30m\"");
     let mut rest = text.trim();
@@ -56,11 +59,17 @@ impl Written {
 }
 
 /// Deserializes a duration into seconds.
+///
+/// # Errors
+/// As [`parse`].
 pub fn secs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Written::deserialize(deserializer)?.secs().map_err(de::Error::custom)
 }
 
 /// Deserializes a duration that is longer than nothing.
+///
+/// # Errors
+/// As [`parse`], and when it is 0.
 pub fn positive_secs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     match secs(deserializer)? {
         secs if secs > 0.0 => Ok(secs),
@@ -69,11 +78,17 @@ pub fn positive_secs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, 
 }
 
 /// Deserializes a duration that may be absent.
+///
+/// # Errors
+/// As [`secs`].
 pub fn optional_secs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     secs(deserializer).map(Some)
 }
 
 /// Deserializes a duration that may be absent and is otherwise longer than nothing.
+///
+/// # Errors
+/// As [`positive_secs`].
 pub fn optional_positive_secs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     positive_secs(deserializer).map(Some)
 }
