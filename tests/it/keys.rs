@@ -106,7 +106,7 @@ async fn an_index_that_was_found_stays_until_the_rows_are_written() -> Result<()
         Desk::new("CREATE TABLE t (id int PRIMARY KEY, v text)", &format!("{KEYED}\ntechnique = \"staged\"")).await?;
     let file = desk.write("k.ndjson", ROWS)?;
     let proxy = desk.proxy().await?;
-    let merge = proxy.add(Rule::when_client_sends("SAVEPOINT penstock_merge", Action::HoldRequest));
+    let merge = proxy.add(Rule::when_client_sends("SAVEPOINT penstock", Action::HoldRequest));
     let load = desk.importer_through(&proxy, &["load", &file]).start()?;
     merge.fired(1, LIMIT).await?;
     let dropped = desk.database.execute("SET lock_timeout = '200ms'; ALTER TABLE t DROP CONSTRAINT t_pkey").await;

@@ -11,7 +11,7 @@ pub enum State {
     Imported,
     /// It failed for a reason that may pass
     Retrying,
-    /// It is none of our business
+    /// There was nothing to load
     Skipped,
     /// A newer version stands
     Superseded,

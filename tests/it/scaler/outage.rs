@@ -57,6 +57,7 @@ async fn database_that_is_down_at_the_start_is_waited_for() -> Result<()> {
     assert_eq!(http::get(&format!("http://{listen}/readyz")).await?.status, 200);
     let metrics = http::get(&format!("http://{listen}/metrics")).await?.body;
     assert!(metrics.contains("scaler_decisions_total{pool=\"importers\",reason="), "{metrics}");
+    stand.wait_until_receiving().await?;
     scaler.terminate(LIMIT).await
 }
 
