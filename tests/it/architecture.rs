@@ -33,7 +33,7 @@ const CONFINED: [(&str, &[&str], &[&str]); 3] = [
             "importer/src/queue/settings.rs",
             "importer/src/queue/sqs.rs",
             "scaler/src/command/",
-            "scaler/src/limits",
+            "scaler/src/timeouts.rs",
             "scaler/src/pool/any.rs",
             "scaler/src/pool/asg.rs",
             "scaler/src/pool/ecs",
