@@ -23,31 +23,134 @@ const UUID: u8 = 13;
 
 type Checked<T> = Result<T, &'static str>;
 
+/// What a field is, as far as its length in the file goes: numbers of 16, 32 and 64 bits are written alike.
+enum Kind {
+    Bool,
+    Byte,
+    Number,
+    Double,
+    Binary,
+    List(&'static Kind),
+    Struct(Fields),
+}
+
+/// The fields of a structure that the library reads, by number. It reads them as what they should be, whatever type the
+/// file says, and steps over all others by that type.
+type Fields = &'static [(i16, Kind)];
+
+/// Parquet's structures: <https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift>.
+mod format {
+    use super::{
+        Fields,
+        Kind::{Binary, Bool, Byte, Double, List, Number, Struct},
+    };
+
+    pub const FILE_METADATA: Fields = &[
+        (1, Number),
+        (2, List(&Struct(SCHEMA_ELEMENT))),
+        (3, Number),
+        (4, List(&Struct(ROW_GROUP))),
+        (5, List(&Struct(KEY_VALUE))),
+        (6, Binary),
+        (7, List(&Struct(COLUMN_ORDER))),
+    ];
+    const SCHEMA_ELEMENT: Fields = &[
+        (1, Number),
+        (2, Number),
+        (3, Number),
+        (4, Binary),
+        (5, Number),
+        (6, Number),
+        (7, Number),
+        (8, Number),
+        (9, Number),
+        (10, Struct(LOGICAL_TYPE)),
+    ];
+    const LOGICAL_TYPE: Fields = &[
+        (1, Struct(EMPTY)),
+        (2, Struct(EMPTY)),
+        (3, Struct(EMPTY)),
+        (4, Struct(EMPTY)),
+        (5, Struct(&[(1, Number), (2, Number)])),
+        (6, Struct(EMPTY)),
+        (7, Struct(TIMESTAMP)),
+        (8, Struct(TIMESTAMP)),
+        (10, Struct(&[(1, Byte), (2, Bool)])),
+        (11, Struct(EMPTY)),
+        (12, Struct(EMPTY)),
+        (13, Struct(EMPTY)),
+        (14, Struct(EMPTY)),
+        (15, Struct(EMPTY)),
+        (16, Struct(&[(1, Byte)])),
+        (17, Struct(&[(1, Binary)])),
+        (18, Struct(&[(1, Binary), (2, Number)])),
+        (19, Struct(EMPTY)),
+    ];
+    const TIMESTAMP: Fields = &[(1, Bool), (2, Struct(&[(1, Struct(EMPTY)), (2, Struct(EMPTY)), (3, Struct(EMPTY))]))];
+    const EMPTY: Fields = &[];
+    const KEY_VALUE: Fields = &[(1, Binary), (2, Binary)];
+    const COLUMN_ORDER: Fields = &[(1, Struct(EMPTY)), (2, Struct(EMPTY))];
+    const ROW_GROUP: Fields = &[
+        (1, List(&Struct(COLUMN_CHUNK))),
+        (2, Number),
+        (3, Number),
+        (4, List(&Struct(&[(1, Number), (2, Bool), (3, Bool)]))),
+        (5, Number),
+        (7, Number),
+    ];
+    const COLUMN_CHUNK: Fields =
+        &[(1, Binary), (2, Number), (3, Struct(COLUMN_METADATA)), (4, Number), (5, Number), (6, Number), (7, Number)];
+    const COLUMN_METADATA: Fields = &[
+        (1, Number),
+        (2, List(&Number)),
+        (4, Number),
+        (5, Number),
+        (6, Number),
+        (7, Number),
+        (9, Number),
+        (10, Number),
+        (11, Number),
+        (14, Number),
+        (15, Number),
+        (17, Struct(GEOSPATIAL_STATISTICS)),
+    ];
+    const GEOSPATIAL_STATISTICS: Fields = &[(1, Struct(BOUNDING_BOX)), (2, List(&Number))];
+    const BOUNDING_BOX: Fields =
+        &[(1, Double), (2, Double), (3, Double), (4, Double), (5, Double), (6, Double), (7, Double), (8, Double)];
+
+    pub const PAGE_HEADER: Fields = &[
+        (1, Number),
+        (2, Number),
+        (3, Number),
+        (4, Number),
+        (5, Struct(&[(1, Number), (2, Number), (3, Number), (4, Number)])),
+        (6, Struct(EMPTY)),
+        (7, Struct(&[(1, Number), (2, Number), (3, Bool)])),
+        (8, Struct(&[(1, Number), (2, Number), (3, Number), (4, Number), (5, Number), (6, Number), (7, Bool)])),
+    ];
+}
+
 /// Checks the schema in a file's metadata: every child is there, and none lies deeper than `max_depth`.
 pub fn check_schema(footer: &[u8], max_depth: usize) -> Checked<Counts> {
     const SCHEMA: i16 = 2;
     const ROW_GROUPS: i16 = 4;
+    Compact { bytes: footer }.check(format::FILE_METADATA)?;
     let mut counts = Counts::default();
     let mut input = Compact { bytes: footer };
     let mut found = false;
     let mut id = 0;
     // To the end: of a field that comes twice, the library takes the last.
     while let Some(field_type) = input.field(&mut id)? {
-        if (id, field_type) == (ROW_GROUPS, LIST) {
-            count_groups(&mut input, &mut counts)?;
-            continue;
+        match id {
+            SCHEMA => {
+                let (_, n_elements) = input.list()?;
+                check_tree(&mut input, n_elements, max_depth)?;
+                counts.elements += n_elements;
+                found = true;
+            }
+            ROW_GROUPS => count_groups(&mut input, &mut counts)?,
+            _ => input.skip(field_type, MAX_SKIP_DEPTH)?,
         }
-        if (id, field_type) != (SCHEMA, LIST) {
-            input.skip(field_type, MAX_SKIP_DEPTH)?;
-            continue;
-        }
-        let (element_type, n_elements) = input.list()?;
-        if element_type != STRUCT {
-            return Err("schema is no list of structures");
-        }
-        check_tree(&mut input, n_elements, max_depth)?;
-        counts.elements += n_elements;
-        found = true;
     }
     if found { Ok(counts) } else { Err("no schema") }
 }
@@ -65,15 +168,12 @@ pub struct Counts {
 
 fn count_groups(input: &mut Compact<'_>, counts: &mut Counts) -> Checked<()> {
     const COLUMNS: i16 = 1;
-    let (element_type, n_groups) = input.list()?;
-    if element_type != STRUCT {
-        return (0..n_groups).try_for_each(|_| input.skip_element(element_type, MAX_SKIP_DEPTH));
-    }
+    let (_, n_groups) = input.list()?;
     counts.groups += n_groups;
     for _ in 0..n_groups {
         let mut id = 0;
         while let Some(field_type) = input.field(&mut id)? {
-            if (id, field_type) != (COLUMNS, LIST) {
+            if id != COLUMNS {
                 input.skip(field_type, MAX_SKIP_DEPTH)?;
                 continue;
             }
@@ -118,7 +218,7 @@ fn n_children(input: &mut Compact<'_>) -> Checked<usize> {
     let mut n_children = 0;
     let mut id = 0;
     while let Some(field_type) = input.field(&mut id)? {
-        if (id, field_type) == (NUM_CHILDREN, I32) {
+        if id == NUM_CHILDREN {
             n_children = usize::try_from(input.zigzag()?).map_err(|_| "schema has a negative child count")?;
         } else {
             input.skip(field_type, MAX_SKIP_DEPTH)?;
@@ -148,18 +248,19 @@ pub fn page_sizes(view: &[u8]) -> Checked<PageSizes> {
     const NUM_VALUES: i16 = 1;
     const DATA_V2: i16 = 8;
     const LEVELS: [i16; 2] = [5, 6];
+    Compact { bytes: view }.check(format::PAGE_HEADER)?;
     let mut input = Compact { bytes: view };
     let mut sizes = PageSizes::default();
     let mut id = 0;
     while let Some(field_type) = input.field(&mut id)? {
-        let length = match (id, field_type) {
-            (UNCOMPRESSED, I32) => &mut sizes.uncompressed,
-            (COMPRESSED, I32) => &mut sizes.compressed,
-            (DICTIONARY, STRUCT) => {
+        let length = match id {
+            UNCOMPRESSED => &mut sizes.uncompressed,
+            COMPRESSED => &mut sizes.compressed,
+            DICTIONARY => {
                 sizes.dictionary_values = Some(sum_of(&[NUM_VALUES], &mut input)?);
                 continue;
             }
-            (DATA_V2, STRUCT) => {
+            DATA_V2 => {
                 sizes.levels = sum_of(&LEVELS, &mut input)?;
                 continue;
             }
@@ -180,10 +281,10 @@ fn sum_of(ids: &[i16], input: &mut Compact<'_>) -> Checked<u64> {
     while let Some(field_type) = input.field(&mut id)? {
         match ids.iter().position(|wanted| *wanted == id) {
             // Of a field that comes twice, the library takes the last.
-            Some(place) if field_type == I32 => {
+            Some(place) => {
                 numbers[place] = u64::try_from(input.zigzag()?).map_err(|_| "page has a negative length")?;
             }
-            _ => input.skip(field_type, MAX_SKIP_DEPTH)?,
+            None => input.skip(field_type, MAX_SKIP_DEPTH)?,
         }
     }
     Ok(numbers.into_iter().fold(0, u64::saturating_add))
@@ -218,6 +319,34 @@ impl Compact<'_> {
             return Err("list is longer than the file");
         }
         Ok((byte & 15, n_elements))
+    }
+
+    /// Reads a structure, whose known fields must be what they should be.
+    fn check(&mut self, fields: Fields) -> Checked<()> {
+        let mut id = 0;
+        while let Some(field_type) = self.field(&mut id)? {
+            match fields.iter().find(|(known, _)| *known == id) {
+                Some((_, kind)) => self.check_value(kind, field_type)?,
+                None => self.skip(field_type, MAX_SKIP_DEPTH)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn check_value(&mut self, kind: &Kind, value_type: u8) -> Checked<()> {
+        match (kind, value_type) {
+            (Kind::Struct(fields), STRUCT) => self.check(fields),
+            (Kind::List(kind), LIST) => {
+                let (element_type, n_elements) = self.list()?;
+                (0..n_elements).try_for_each(|_| self.check_value(kind, element_type))
+            }
+            (Kind::Bool, TRUE | FALSE)
+            | (Kind::Byte, BYTE)
+            | (Kind::Number, I16 | I32 | I64)
+            | (Kind::Double, DOUBLE)
+            | (Kind::Binary, BINARY) => self.skip(value_type, MAX_SKIP_DEPTH),
+            _ => Err("a field is not of its type"),
+        }
     }
 
     fn skip(&mut self, field_type: u8, depth: usize) -> Checked<()> {
@@ -334,10 +463,26 @@ mod tests {
     #[test]
     fn booleans_in_lists_are_refused_for_the_library_steps_over_any_number_of_them() {
         for collection in [&[0x29, 0x12, 1][..], &[0x2a, 0x11, 1], &[0x2b, 1, 0x22, 1, 1], &[0x2b, 1, 0x52, 2, 1]] {
-            let footer = [&[0x15, 0x02], collection, &[0]].concat();
-            assert_eq!(check_schema(&footer, 8), Err("list of booleans"), "{collection:x?}");
-            assert_eq!(page_sizes(&footer), Err("list of booleans"), "{collection:x?}");
+            // In a field that nobody knows: number 100.
+            let bytes = [&[collection[0] & 15, 200, 1], &collection[1..], &[0]].concat();
+            assert_eq!(check_schema(&bytes, 8), Err("list of booleans"), "{collection:x?}");
+            assert_eq!(page_sizes(&bytes), Err("list of booleans"), "{collection:x?}");
         }
+    }
+
+    #[test]
+    fn known_fields_of_other_types_are_refused_for_the_library_reads_them_as_what_they_should_be() {
+        // Where a number should be: a text; a structure; a list, which is read as a number of a byte.
+        for field in [&[0x18, 1, b'a'][..], &[0x1c, 0], &[0x19, 0x10]] {
+            let bytes = [field, &[0]].concat();
+            assert_eq!(check_schema(&bytes, 8), Err("a field is not of its type"), "{field:x?}");
+            assert_eq!(page_sizes(&bytes), Err("a field is not of its type"), "{field:x?}");
+        }
+        // Within: a dictionary's number of values as text; a list of schema elements as one of numbers.
+        assert_eq!(page_sizes(&[0x7c, 0x18, 1, b'a', 0, 0]), Err("a field is not of its type"));
+        assert_eq!(check_schema(&[0x29, 0x15, 2, 0], 8), Err("a field is not of its type"));
+        // A number of another width is written the same.
+        assert_eq!(page_sizes(&[0x26, 0x02, 0x16, 0x02, 0]).map(|sizes| sizes.compressed), Ok(1));
     }
 
     proptest! {
