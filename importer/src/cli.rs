@@ -3,7 +3,7 @@
 use crate::{
     config::{CONCURRENCY, Needs},
     ledger::State,
-    message::LOCAL_BUCKET,
+    message::{LOCAL_BUCKET, ObjectPointer},
 };
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -85,7 +85,7 @@ pub struct Run {
     #[arg(long)]
     pub until_empty: bool,
     /// Objects at once, instead of worker.concurrency
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(CONCURRENCY.min)..=i64::from(CONCURRENCY.max)))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*CONCURRENCY.start())..=i64::from(*CONCURRENCY.end())))]
     pub concurrency: Option<u32>,
 }
 
@@ -153,8 +153,8 @@ pub struct Replay {
     #[arg(long)]
     pub force: bool,
     /// At most this many messages per second (also per minute: 30/m)
-    #[arg(long, value_name = "N/s")]
-    pub rate: Option<Rate>,
+    #[arg(long, value_name = "N/s", value_parser = rate)]
+    pub rate: Option<f64>,
     /// With the pauses that lay between the events
     #[arg(long, conflicts_with = "rate")]
     pub as_recorded: bool,
@@ -186,8 +186,8 @@ pub struct Reconcile {
 #[derive(Debug, Args)]
 pub struct Status {
     /// One object: s3://bucket/key, or the path of a local file
-    #[arg(value_name = "OBJECT", conflicts_with_all = ["state", "dataset"])]
-    pub object: Option<ObjectName>,
+    #[arg(value_name = "OBJECT", value_parser = object_name, conflicts_with_all = ["state", "dataset"])]
+    pub object: Option<ObjectPointer>,
     /// Objects in this state
     #[arg(long)]
     pub state: Option<State>,
@@ -203,8 +203,8 @@ pub struct Status {
 #[derive(Debug, Args)]
 pub struct Rejects {
     /// One object: s3://bucket/key, or the path of a local file
-    #[arg(value_name = "OBJECT")]
-    pub object: Option<ObjectName>,
+    #[arg(value_name = "OBJECT", value_parser = object_name)]
+    pub object: Option<ObjectPointer>,
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
@@ -239,29 +239,20 @@ pub struct Man {
     pub directory: PathBuf,
 }
 
-/// An object named on the command line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectName {
-    /// Bucket, or `file`.
-    pub bucket: String,
-    /// Key, not decoded: the shell's user sees keys as they are.
-    pub key: String,
-}
-
-impl FromStr for ObjectName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let path = text.strip_prefix("file://").unwrap_or(text);
-        if path.starts_with('/') {
-            return Ok(Self { bucket: LOCAL_BUCKET.into(), key: path.into() });
-        }
-        let Prefix { bucket, prefix } = text.parse()?;
-        if prefix.is_empty() {
-            return Err("it has no key".into());
-        }
-        Ok(Self { bucket, key: prefix })
+/// Reads an object's address, or a local file's path; neither is decoded.
+///
+/// # Errors
+/// What it lacks.
+pub fn object_name(text: &str) -> Result<ObjectPointer, String> {
+    let path = text.strip_prefix("file://").unwrap_or(text);
+    if path.starts_with('/') {
+        return Ok(ObjectPointer::new(LOCAL_BUCKET, path));
     }
+    let Prefix { bucket, prefix } = text.parse()?;
+    if prefix.is_empty() {
+        return Err("it has no key".into());
+    }
+    Ok(ObjectPointer::new(bucket, prefix))
 }
 
 /// `s3://bucket/prefix`; the prefix may be empty.
@@ -322,27 +313,17 @@ impl FromStr for Time {
     }
 }
 
-/// Messages per second.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rate {
-    /// More than 0.
-    pub per_second: f64,
-}
-
-impl FromStr for Rate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
-        let seconds = match unit {
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err("it must be like 50/s, 30/m or 100/h".into()),
-        };
-        let number = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
-        Ok(Self { per_second: number.ok_or("it must be like 50/s, more than 0")? / seconds })
-    }
+/// Reads a rate: a number a second, a minute or an hour; returns it a second.
+fn rate(text: &str) -> Result<f64, String> {
+    let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
+    let seconds = match unit {
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("it must be like 50/s, 30/m or 100/h".into()),
+    };
+    let number = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+    Ok(number.ok_or("it must be like 50/s, more than 0")? / seconds)
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -484,7 +465,7 @@ mod tests {
             ("/tmp/x.csv", "file", "/tmp/x.csv"),
             ("file:///tmp/x", "file", "/tmp/x"),
         ] {
-            let name: ObjectName = text.parse().expect(text);
+            let name = object_name(text).expect(text);
             assert_eq!((name.bucket.as_str(), name.key.as_str()), (bucket, key));
         }
     }
@@ -509,8 +490,7 @@ mod tests {
     #[test]
     fn rates_are_per_second_minute_or_hour() {
         for (text, per_second) in [("50/s", 50.0), ("50", 50.0), ("30/m", 0.5), ("36/h", 0.01)] {
-            let rate: Rate = text.parse().expect(text);
-            assert!((rate.per_second - per_second).abs() < 1e-9, "{text}");
+            assert!((rate(text).expect(text) - per_second).abs() < 1e-9, "{text}");
         }
     }
 

@@ -5,10 +5,11 @@ use crate::{
     load::{Target, technique::Recent},
     pattern::{Captures, Pattern, PatternError},
 };
+use parking_lot::Mutex;
 use std::{
     fmt,
     ops::Deref,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -65,23 +66,19 @@ impl Dataset {
     /// Returns its target, as long as what the catalog said of the table is trusted.
     #[must_use]
     pub fn known_target(&self) -> Option<Arc<Target>> {
-        let target = self.target();
+        let target = self.target.lock();
         let (_, known) = target.as_ref().filter(|(read_at, _)| read_at.elapsed() < TARGET_TTL)?;
         Some(Arc::clone(known))
     }
 
     /// Remembers the target the catalog just described.
     pub fn remember_target(&self, target: Arc<Target>) {
-        *self.target() = Some((Instant::now(), target));
+        *self.target.lock() = Some((Instant::now(), target));
     }
 
     /// Forgets the target: the table is not, or no longer, what the catalog said.
     pub fn forget_target(&self) {
-        *self.target() = None;
-    }
-
-    fn target(&self) -> MutexGuard<'_, Option<Resolved>> {
-        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.target.lock() = None;
     }
 }
 

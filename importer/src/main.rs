@@ -56,7 +56,7 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Prune(options) => commands::prune::run(&config()?, options).await,
         Command::Rejects(options) => commands::replay_rejects::run(&config()?, options).await,
         Command::Describe(options) => commands::describe::run(options).await,
-        Command::Completions(options) => commands::manual::completions(options.shell),
+        Command::Completions(options) => commands::manual::completions(options.shell).await,
         Command::Man(options) => commands::manual::man_pages(&options.directory),
     }
 }

@@ -79,35 +79,30 @@ impl Router {
         Ok(Self { skip, datasets })
     }
 
-    /// Routes a record: one answer for every dataset that takes it, or one that says why none does.
+    /// Routes a record: to the dataset that takes it, or says why none does.
     #[must_use]
-    pub fn route(&self, record: Record) -> Vec<Routed> {
+    pub fn route(&self, record: Record) -> Routed {
         let ObjectPointer { bucket, key, .. } = &record.pointer;
-        if self.skips(key) {
-            return vec![Routed { record: Arc::new(record), route: Route::Skip }];
-        }
-        let destinations = self.matching(bucket, key);
-        let record = Arc::new(record);
-        if destinations.is_empty() {
-            return vec![Routed { record, route: Route::Unrouted }];
-        }
-        let routed = |to| Routed { record: Arc::clone(&record), route: Route::Dataset(to) };
-        destinations.into_iter().map(routed).collect()
+        let route = match self.skips(key) {
+            true => Route::Skip,
+            false => self.matching(bucket, key).map_or(Route::Unrouted, Route::Dataset),
+        };
+        Routed { record: Arc::new(record), route }
     }
 
-    /// Returns the datasets that take an object. A local file's address is its absolute path.
+    /// Returns the dataset that takes an object. A local file's address is its absolute path.
     #[must_use]
-    pub fn destinations(&self, bucket: &str, key: &str) -> Vec<Destination> {
-        if self.skips(key) { Vec::new() } else { self.matching(bucket, key) }
+    pub fn destination(&self, bucket: &str, key: &str) -> Option<Destination> {
+        if self.skips(key) { None } else { self.matching(bucket, key) }
     }
 
-    /// Returns the datasets that take an object which is not skipped: the first that matches.
-    fn matching(&self, bucket: &str, key: &str) -> Vec<Destination> {
+    /// Returns the dataset that takes an object which is not skipped: the first that matches.
+    fn matching(&self, bucket: &str, key: &str) -> Option<Destination> {
         let address = address(bucket, key);
         let taken_by = |dataset: &Arc<Dataset>| {
             Some(Destination { captures: dataset.captures(&address)?, dataset: Arc::clone(dataset) })
         };
-        self.datasets.iter().find_map(taken_by).into_iter().collect()
+        self.datasets.iter().find_map(taken_by)
     }
 
     /// Returns whether a `skip` pattern matches the key.
@@ -194,8 +189,6 @@ fn address(bucket: &str, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::RecordKind;
-
     /// Datasets named by their places.
     fn router(patterns: &[&str]) -> Router {
         let dataset = |(place, pattern): (usize, &&str)| {
@@ -207,13 +200,12 @@ mod tests {
     }
 
     fn record(bucket: &str, key: &str) -> Record {
-        let pointer = ObjectPointer::new(bucket, key);
-        Record { kind: RecordKind::Created, pointer, event_time: None, force: false }
+        Record::created(ObjectPointer::new(bucket, key))
     }
 
     #[track_caller]
     fn check(router: &Router, bucket: &str, key: &str, expected: &str) {
-        let shown = |routed: &Routed| match &routed.route {
+        let shown = match router.route(record(bucket, key)).route {
             Route::Skip => "skip".into(),
             Route::Unrouted => "unrouted".into(),
             Route::Dataset(Destination { dataset, captures }) => {
@@ -222,8 +214,7 @@ mod tests {
                 format!("{}{}", dataset.name, shown.collect::<String>())
             }
         };
-        let shown: Vec<String> = router.route(record(bucket, key)).iter().map(shown).collect();
-        assert_eq!(shown, [expected], "{bucket} {key}");
+        assert_eq!(shown, expected, "{bucket} {key}");
     }
 
     #[test]

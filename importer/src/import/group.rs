@@ -188,7 +188,8 @@ impl<'a> GroupImport<'a> {
             started: self.started,
         };
         let counts = match load::load_group(session, &group).await {
-            Ok(counts) => counts,
+            Ok(Some(counts)) => counts,
+            Ok(None) => return Ok(Vec::new()),
             Err(error) => {
                 self.after_error(session, error).await?;
                 return Ok(Vec::new());
@@ -198,7 +199,7 @@ impl<'a> GroupImport<'a> {
             let outcome = Outcome::Imported(counts?);
             let settled = Settled::new(&self.dataset.name, Some(opened.recorded.object_id), outcome);
             let bytes = opened.candidate.identity.size.unwrap_or(0);
-            Some((opened.place, Settled { bytes, technique: Used::Grouped.as_str(), ..settled }))
+            Some((opened.place, Settled { bytes, technique: <&str>::from(Used::Grouped), ..settled }))
         });
         Ok(loaded.collect())
     }

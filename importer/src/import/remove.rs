@@ -56,7 +56,7 @@ impl Job<'_> {
                     return Ok(entries.settled(recorded.object_id, Outcome::Removed(n_rows)));
                 }
                 Ok(Removal::Superseded) => return entries.finish(session, recorded, Outcome::Superseded).await,
-                Err(error) => outcome::sort_remove_error(error),
+                Err(error) => outcome::sort_load_error(error),
             };
             if matches!(sorted, Sorted::Failed(_)) {
                 self.importer.replace(session).await?;

@@ -21,7 +21,7 @@ pub async fn finish(
         stamp: &load.candidate.stamp,
         counts,
         bytes: load.source.size(),
-        technique: technique.as_str(),
+        technique: <&str>::from(technique),
         duration_seconds: load.seconds(),
         csv_fields: opened.csv_fields(&load.target.table, counts.rejected),
     };

@@ -7,7 +7,7 @@
 
 use super::{
     LoadError, Session, Target,
-    copy::{all_taken, copy_rows},
+    copy::Copying,
     direct,
     fence::hold_unique_index,
     liveness,
@@ -54,17 +54,12 @@ pub struct Group<'a> {
     pub started: Instant,
 }
 
-/// Loads what can be loaded together, in one transaction. None for an object that has to be loaded alone.
+/// Loads what can be loaded together, in one transaction. None for an object that has to be loaded alone, and none at
+/// all when all have to.
 ///
 /// # Errors
 /// [`LoadError`], as [`super::load`].
-pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Vec<Option<Counts>>, LoadError> {
-    let counts = load_together(session, group).await?;
-    Ok(counts.unwrap_or_else(|| vec![None; group.members.len()]))
-}
-
-/// As [`load_group`]; none when all have to be loaded alone.
-async fn load_together(session: &mut Session, group: &Group<'_>) -> Result<Option<Vec<Option<Counts>>>, LoadError> {
+pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Option<Vec<Option<Counts>>>, LoadError> {
     let target = &group.target;
     let objects: Vec<_> =
         group.members.iter().map(|member| (Arc::clone(&member.source), member.captures.clone())).collect();
@@ -183,19 +178,19 @@ impl<'a> Together<'a> {
                 direct::projection(table, columns, self.without.clone(), &constants)
             })
             .collect();
-        let mut copy = tx.copy_in_raw(&direct::copy_sql(table, columns, &self.without)).await?;
+        let mut copying = Copying::start(tx, &direct::copy_sql(table, columns, &self.without)).await?;
         let places = (0..self.run.n_ordered())
             .map(|index| (member_of(&self.rows, self.run.place(index)), self.run.row(index)))
             .filter(|(member, _)| writes[*member]);
         let mut members = places.clone().map(|(member, _)| member);
-        copy_rows(&mut copy, places.map(|(_, tuple)| tuple), |tuple, out| {
+        let write = |out: &mut Vec<u8>, tuple: &[u8]| {
             if let Some(member) = members.next() {
                 projections[member].write(tuple, out);
             }
-        })
-        .await?;
+        };
+        copying.add(places.map(|(_, tuple)| tuple), write).await?;
         let n_sent: u64 = self.counts(writes).iter().flatten().map(|counts| counts.written).sum();
-        Ok(all_taken(copy, n_sent).await?)
+        Ok(copying.all_taken(n_sent).await?)
     }
 
     /// Returns the counts of the objects that are written.
@@ -221,7 +216,7 @@ impl<'a> Together<'a> {
             .collect();
         // The transaction's time is that of all its objects together.
         let seconds_each = self.group.started.elapsed().as_secs_f64() / finished.len().max(1) as f64;
-        finish_many(tx, &finished, Used::Grouped.as_str(), seconds_each).await
+        finish_many(tx, &finished, <&str>::from(Used::Grouped), seconds_each).await
     }
 }
 

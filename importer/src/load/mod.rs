@@ -31,7 +31,7 @@ mod unstaged;
 pub use dry_run::{DryRun, dry_run};
 pub use error::LoadError;
 pub use group::{Group, Member, load_group};
-pub use remove::{Removal, Remove, RemoveError, remove};
+pub use remove::{Removal, Remove, remove};
 pub use replay::{ReplayRejects, Replayed, replay_rejects};
 pub use session::{Session, Sessions};
 pub use target::Target;
@@ -175,7 +175,7 @@ async fn goes_direct<'a>(
     first: &Decoded,
 ) -> Result<Option<SemaphorePermit<'a>>, LoadError> {
     let target = load.target;
-    if !load.new_columns.is_empty() || !direct::suits(&target.table, &prepared.columns) {
+    if load.new_columns.is_some() || !direct::suits(&target.table, &prepared.columns) {
         return Ok(None);
     }
     let way = load.recent.choose(target.technique, load.known, target.mode == Mode::Upsert);
@@ -207,7 +207,7 @@ async fn stage_and_merge<'a>(
     let distinct = DistinctKeys::new(&columns, &load.target.key, load.digest_bytes);
     let keys = Keys { order: order.as_ref(), distinct };
     let mut staged = stage(tx, &staging, load, opened.form, first, decoding, keys).await?;
-    if load.may_add_columns && load.target.on_new_field == OnNewField::AddColumn {
+    if load.new_columns.is_none() && load.target.on_new_field == OnNewField::AddColumn {
         let new: Vec<Field> =
             staged.new_fields.iter().filter(|field| load.target.lacks(&field.name)).cloned().collect();
         if !new.is_empty() {
@@ -226,8 +226,8 @@ async fn stage_and_merge<'a>(
     if let Some(refused) = fence(tx, load).await? {
         return Ok(End::RollBack(refused));
     }
-    if !load.new_columns.is_empty() {
-        let not_added = columns::add(tx, load.target, load.new_columns).await?;
+    if let Some(new_columns) = load.new_columns {
+        let not_added = columns::add(tx, load.target, new_columns).await?;
         for column in &mut columns {
             column.seen &= !not_added.iter().any(|field| field.name == column.target.column.name);
         }
@@ -265,10 +265,9 @@ pub struct Load<'a> {
     pub recorded: Recorded,
     /// When work on the object began.
     pub started: Instant,
-    /// Whether [`Loaded::NeedsColumns`] is an answer; false once columns were added as far as they may be.
-    pub may_add_columns: bool,
     /// Fields the target was given columns for that are not in the table yet; they are added with the rows.
-    pub new_columns: &'a [Field],
+    /// Until there are any, [`Loaded::NeedsColumns`] is an answer.
+    pub new_columns: Option<&'a [Field]>,
     /// Whether a version of this object stands in the table, as far as was seen.
     pub known: bool,
     /// Half of the memory for encoded rows, in bytes.

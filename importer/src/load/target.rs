@@ -5,7 +5,7 @@ use super::{
     columns,
 };
 use crate::config::{self, MaxRejects, Mode, OnDelete, Technique};
-use decode::{Column, Field, OnNewField, ReadOptions, encode::PgType};
+use decode::{Column, Field, MappingSpec, OnNewField, ReadOptions, encode::PgType};
 use sqlx::PgConnection;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -81,6 +81,23 @@ impl Target {
             remove_on_delete,
             technique: dataset.technique,
         })
+    }
+
+    /// Returns what a mapping of fields to these columns is made from.
+    #[must_use]
+    pub fn mapping_spec<'a>(
+        &'a self,
+        columns: &'a [Column],
+        captures: &'a [(String, Option<String>)],
+    ) -> MappingSpec<'a> {
+        MappingSpec {
+            columns,
+            rename: &self.rename,
+            captures,
+            on_new_field: self.on_new_field,
+            extras_column: self.extras_column.as_deref(),
+            key: &self.key,
+        }
     }
 
     /// Returns whether no column takes this field and one may be added for it.

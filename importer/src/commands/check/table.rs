@@ -316,7 +316,7 @@ impl Seen {
         // What the captures take is not known without an object; no column refuses it for being absent here.
         let mut decoder_columns = target.table.decoder_columns();
         decoder_columns.iter_mut().for_each(|column| column.not_null = false);
-        let spec = MappingSpec { key: &[], ..super::sample::spec(target, &decoder_columns, &captures) };
+        let spec = MappingSpec { key: &[], ..target.mapping_spec(&decoder_columns, &captures) };
         let mapping = Mapping::new(&fields, &spec)?;
         Ok(Self {
             fields,
