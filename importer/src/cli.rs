@@ -59,7 +59,11 @@ pub enum Command {
     /// Send pointers of known or existing objects through the queue
     Replay(Replay),
     /// Move messages from the dead-letter queue back to the source queue
-    Redrive(Redrive),
+    Redrive {
+        /// Only messages forwarded for this reason
+        #[arg(long, value_name = "REASON")]
+        reason: Option<String>,
+    },
     /// Compare a bucket with the ledger: what never arrived
     Reconcile(Reconcile),
     /// Show what the ledger knows
@@ -73,9 +77,16 @@ pub enum Command {
     /// Delete old ledger entries
     Prune(Prune),
     /// Print a completion script for a shell
-    Completions(Completions),
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Write a man page for each command
-    Man(Man),
+    Man {
+        /// Where to; made when it is not there
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// `importer run`
@@ -163,14 +174,6 @@ pub struct Replay {
     pub speed: Option<f64>,
 }
 
-/// `importer redrive`
-#[derive(Debug, Args)]
-pub struct Redrive {
-    /// Only messages forwarded for this reason
-    #[arg(long, value_name = "REASON")]
-    pub reason: Option<String>,
-}
-
 /// `importer reconcile`
 #[derive(Debug, Args)]
 pub struct Reconcile {
@@ -222,21 +225,6 @@ pub struct Prune {
     /// Also cut the entries of versions that stand to a short form
     #[arg(long)]
     pub standing: bool,
-}
-
-/// `importer completions`
-#[derive(Debug, Args)]
-pub struct Completions {
-    /// The shell
-    pub shell: clap_complete::Shell,
-}
-
-/// `importer man`
-#[derive(Debug, Args)]
-pub struct Man {
-    /// Where to; made when it is not there
-    #[arg(value_name = "DIR")]
-    pub directory: PathBuf,
 }
 
 /// Reads an object's address, or a local file's path; neither is decoded.
@@ -362,8 +350,8 @@ impl Command {
         match self {
             Self::Run(_) => Needs { datasets: true, ..queue },
             Self::Load(_) => Needs { datasets: true, ..database },
-            Self::Describe(_) | Self::Completions(_) | Self::Man(_) => nothing,
-            Self::Redrive(_) => Needs { queue: true, ..nothing },
+            Self::Describe(_) | Self::Completions { .. } | Self::Man { .. } => nothing,
+            Self::Redrive { .. } => Needs { queue: true, ..nothing },
             Self::Replay(_) => queue,
             Self::Reconcile(reconcile) if reconcile.enqueue => Needs { datasets: true, ..queue },
             Self::Reconcile(_) => Needs { datasets: true, ..database },

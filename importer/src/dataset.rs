@@ -3,7 +3,7 @@
 use crate::{
     config,
     load::{Target, technique::Recent},
-    pattern::{Captures, Pattern, PatternError},
+    pattern::{Pattern, PatternError},
 };
 use parking_lot::Mutex;
 use std::{
@@ -29,7 +29,8 @@ pub struct Dataset {
     pub config: config::Dataset,
     /// How its last objects were written.
     pub recent: Recent,
-    pattern: Pattern,
+    /// Which objects it takes.
+    pub pattern: Pattern,
     target: Mutex<Option<Resolved>>,
 }
 
@@ -49,18 +50,6 @@ impl Dataset {
             target: Mutex::default(),
             config,
         })
-    }
-
-    /// Returns which objects it takes.
-    #[must_use]
-    pub fn pattern(&self) -> &Pattern {
-        &self.pattern
-    }
-
-    /// Returns what its captures take from an address; None when its pattern does not match.
-    #[must_use]
-    pub fn captures(&self, address: &str) -> Option<Captures> {
-        self.pattern.captures(address)
     }
 
     /// Returns its target, as long as what the catalog said of the table is trusted.

@@ -236,7 +236,7 @@ fn event_bridge(event: &Map<String, Value>) -> Reading<Record> {
     let detail = event.get("detail").ok_or("EventBridge event without detail")?;
     let bucket = required_text(detail.get("bucket").ok_or("no detail.bucket")?, "name")?;
     let object = detail.get("object").ok_or("no detail.object")?;
-    let pointer = pointer(bucket, object, as_written, ["version-id", "etag"])?;
+    let pointer = pointer(bucket, object, |key| Ok(key.to_owned()), ["version-id", "etag"])?;
     let says = |name: &str, text: &str| detail.get(name).and_then(Value::as_str) == Some(text);
     let kind = match detail_type {
         "Object Created" | "Object Restore Completed" => RecordKind::Created,
@@ -264,7 +264,7 @@ fn own_pointer(object: &Map<String, Value>) -> Reading<Record> {
         Some(_) => return Err("force is not true or false".into()),
     };
     let object = &Value::Object(object.clone());
-    let pointer = pointer(required_text(object, "bucket")?, object, as_written, ["version_id", "etag"])?;
+    let pointer = pointer(required_text(object, "bucket")?, object, |key| Ok(key.to_owned()), ["version_id", "etag"])?;
     Ok(Record { force, ..Record::created(pointer) })
 }
 
@@ -290,10 +290,6 @@ fn pointer(
         size: size(object)?,
         sequencer: sequencer(object)?,
     })
-}
-
-fn as_written(key: &str) -> Reading<String> {
-    Ok(key.to_owned())
 }
 
 /// Undoes form encoding: `+` is a space, `%XX` a byte. A `%` that starts no pair stands for itself.

@@ -53,7 +53,8 @@ pub struct Class {
 #[derive(Debug)]
 pub struct Router {
     skip: Vec<Pattern>,
-    datasets: Vec<Arc<Dataset>>,
+    /// All datasets, in the order they are asked.
+    pub datasets: Vec<Arc<Dataset>>,
 }
 
 /// Two datasets whose patterns both match some objects; the earlier one gets them.
@@ -100,7 +101,7 @@ impl Router {
     fn matching(&self, bucket: &str, key: &str) -> Option<Destination> {
         let address = address(bucket, key);
         let taken_by = |dataset: &Arc<Dataset>| {
-            Some(Destination { captures: dataset.captures(&address)?, dataset: Arc::clone(dataset) })
+            Some(Destination { captures: dataset.pattern.captures(&address)?, dataset: Arc::clone(dataset) })
         };
         self.datasets.iter().find_map(taken_by)
     }
@@ -109,12 +110,6 @@ impl Router {
     #[must_use]
     pub fn skips(&self, key: &str) -> bool {
         self.skip.iter().any(|pattern| pattern.is_match(key))
-    }
-
-    /// Returns the datasets, in the order of the file.
-    #[must_use]
-    pub fn datasets(&self) -> &[Arc<Dataset>] {
-        &self.datasets
     }
 
     /// Returns the dataset with this name.
@@ -129,7 +124,7 @@ impl Router {
         let mut found = Vec::new();
         for (place, second) in self.datasets.iter().enumerate() {
             for first in &self.datasets[..place] {
-                if let Some(example) = first.pattern().intersection(second.pattern()) {
+                if let Some(example) = first.pattern.intersection(&second.pattern) {
                     found.push(Overlap { first: first.name.clone(), second: second.name.clone(), example });
                 }
             }
@@ -175,7 +170,7 @@ impl Destination {
     /// simply absent.
     #[must_use]
     pub fn named(dataset: &Arc<Dataset>, bucket: &str, key: &str) -> Self {
-        let captures = dataset.captures(&address(bucket, key)).unwrap_or_default();
+        let captures = dataset.pattern.captures(&address(bucket, key)).unwrap_or_default();
         Self { dataset: Arc::clone(dataset), captures }
     }
 }
@@ -263,7 +258,7 @@ mod tests {
     #[test]
     fn a_dataset_named_by_hand_takes_captures_only_where_its_pattern_matches() {
         let router = router(&["s3://b/dt={dt}/**"]);
-        let captures = |bucket, key| Destination::named(&router.datasets()[0], bucket, key).captures;
+        let captures = |bucket, key| Destination::named(&router.datasets[0], bucket, key).captures;
         assert_eq!(captures("b", "dt=1/x"), [("dt".to_owned(), Some("1".to_owned()))]);
         assert_eq!(captures("file", "/tmp/x"), []);
     }
@@ -277,7 +272,7 @@ mod tests {
         for overlap in found {
             for name in [&overlap.first, &overlap.second] {
                 let dataset = router.dataset(name).expect("one of them");
-                assert!(dataset.pattern().is_match(&overlap.example), "{overlap:?}");
+                assert!(dataset.pattern.is_match(&overlap.example), "{overlap:?}");
             }
         }
     }

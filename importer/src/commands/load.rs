@@ -163,7 +163,7 @@ impl Loader {
 
     /// Routes objects. A dataset given by name takes every object but those that are noise by their names.
     fn route(&self, found: Vec<Found>, dataset: Option<&str>) -> Vec<Object> {
-        let router = self.files.router();
+        let router = &self.files.router;
         let mut objects = Vec::with_capacity(found.len());
         for (pointer, size) in found {
             let routed = match dataset.and_then(|name| router.dataset(name)) {

@@ -25,7 +25,7 @@ pub struct Evidence {
     /// What all texts could be, besides those that stand for NULL.
     texts: Shapes,
     /// Texts that may stand for NULL.
-    null_texts: BTreeSet<&'static str>,
+    pub null_texts: BTreeSet<&'static str>,
     n_null_texts: u64,
     items: Option<Box<Evidence>>,
     /// Hashes of the values while they are all different.
@@ -142,12 +142,6 @@ impl Evidence {
     #[must_use]
     pub fn is_complete(&self, n_rows: u64) -> bool {
         self.n_values == n_rows
-    }
-
-    /// Returns which of [`NULL_TEXTS`] were among the values.
-    #[must_use]
-    pub fn null_texts(&self) -> &BTreeSet<&'static str> {
-        &self.null_texts
     }
 
     /// Returns the type that loses none of the values.

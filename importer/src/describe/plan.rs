@@ -91,7 +91,7 @@ impl Description {
             let name = column_for(&field.name, |name| columns.iter().any(|column| column.name == name));
             columns.push(match &field.declared {
                 Some(declared) => Column::new(&field.name, name, declared_guess(declared), BTreeSet::new()),
-                None => Column::new(&field.name, name, field.evidence.guess(), field.evidence.null_texts().clone()),
+                None => Column::new(&field.name, name, field.evidence.guess(), field.evidence.null_texts.clone()),
             });
         }
         for (name, value) in &location.captures {

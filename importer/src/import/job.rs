@@ -55,7 +55,9 @@ pub(super) struct Import<'a> {
 }
 
 impl<'a> Job<'a> {
-    pub(super) fn new(importer: &'a Importer, routed: &'a Routed, message_id: Option<&'a str>) -> Self {
+    /// Returns the work on a record, of which nothing is done yet.
+    #[must_use]
+    pub fn new(importer: &'a Importer, routed: &'a Routed, message_id: Option<&'a str>) -> Self {
         Self { importer, routed, message_id, started: Instant::now(), missed: false }
     }
 

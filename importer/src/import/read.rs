@@ -58,7 +58,7 @@ impl Begun<'_> {
             Ok(source) => source.reading_ahead(ahead_bytes),
             Err(error) => return Err(self.leave(session, outcome::sort_store_error(error)).await?),
         };
-        let info = source.info().clone();
+        let info = source.info.clone();
         if self.candidate.identity.size.is_some_and(|size| size != info.size) {
             // Same version, other length: either the event is wrong, or this answer is and would leave rows out.
             let error = match store.head(&self.read).await {

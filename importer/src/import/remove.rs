@@ -7,6 +7,7 @@ use super::{
     version::{named, read_target},
 };
 use crate::{
+    config::OnDelete,
     ledger::Candidate,
     load::{self, Removal, Remove, Session},
     outcome::{self, Outcome, Sorted},
@@ -32,7 +33,7 @@ impl Job<'_> {
                 };
             }
         };
-        if !target.remove_on_delete {
+        if target.config.on_delete != OnDelete::Remove {
             return self.note(session, unread(Outcome::Skipped("event"))).await;
         }
         let pointer = &self.record().pointer;

@@ -10,7 +10,6 @@ use super::{
     catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table},
     copy::Copying,
     fence::{fence, hold_unique_index},
-    finish::finish,
     merge::make_room,
     pipeline::{Decoded, Decoding},
     refused::is_refusal,
@@ -138,7 +137,7 @@ pub async fn load(
     decoding: &mut Decoding,
 ) -> Result<Attempt, LoadError> {
     // Under the fence nobody waits for memory that another has, who may wait for the fence or for a row.
-    decoding.never_wait();
+    decoding.budget.never_wait();
     let mut direct = Direct { load, prepared, staged: Staged::default(), loaded_at: None, merged: 0 };
     session.transaction(Begin::ConstraintsImmediate, async |tx| direct.write(tx, first, decoding).await).await
 }
@@ -178,7 +177,7 @@ impl Direct<'_> {
             filtered: 0,
             rejected: self.staged.n_rejected,
         };
-        Ok(End::Commit(Attempt::Done(finish(tx, self.load, &self.prepared.opened, counts, Used::Direct).await?)))
+        Ok(End::Commit(Attempt::Done(self.load.finish(tx, &self.prepared.opened, counts, Used::Direct).await?)))
     }
 
     /// Copies all runs, unless one has to be staged; then it returns what is to be done.
@@ -278,7 +277,7 @@ impl Direct<'_> {
 
     /// Settles which rows of a run are to be copied, and counts them; false when only the server can tell.
     fn settle(&mut self, run: &mut Run) -> bool {
-        if let Some(order) = self.prepared.order.as_ref().filter(|_| self.load.target.mode == Mode::Upsert) {
+        if let Some(order) = self.prepared.order.as_ref().filter(|_| self.load.target.config.mode == Mode::Upsert) {
             let Some(dropped) = run.settle_duplicates(order, |_, _| true) else { return false };
             self.merged += dropped.len() as u64;
         }

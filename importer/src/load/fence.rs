@@ -20,7 +20,7 @@ use sqlx::{Executor, PgConnection};
 pub async fn fence(connection: &mut PgConnection, load: &Load<'_>) -> Result<Option<Loaded>, LoadError> {
     let fenced = ledger::lock_head(connection, load.recorded.head_id, &load.candidate.identity).await?;
     // Asked again under the lock: another worker may have appended this version since the attempt was recorded.
-    let appended_before = load.target.mode == Mode::Append && fenced.ever_imported;
+    let appended_before = load.target.config.mode == Mode::Append && fenced.ever_imported;
     let candidate = Candidate { appended_before, ..load.candidate.clone() };
     match judge(fenced.standing.as_ref(), &candidate) {
         Verdict::Write => return Ok(None),
@@ -46,8 +46,8 @@ pub async fn fence(connection: &mut PgConnection, load: &Load<'_>) -> Result<Opt
 /// # Errors
 /// [`LoadError::NoUniqueIndex`] or [`LoadError::Database`].
 pub async fn hold_unique_index(connection: &mut PgConnection, target: &Target) -> Result<(), LoadError> {
-    let Target { mode, table, key, .. } = target;
-    if *mode != Mode::Upsert {
+    let Target { config, table, key, .. } = target;
+    if config.mode != Mode::Upsert {
         return Ok(());
     }
     // DROP INDEX waits for the lock that is taken here, which is the one that writing takes; DROP INDEX CONCURRENTLY may

@@ -29,13 +29,13 @@ use sqlx::PgConnection;
 use std::{ops::Range, sync::Arc, time::Instant};
 
 /// One object of a group.
-pub struct Member<'a> {
+pub struct Member {
     /// The bytes.
     pub source: Arc<dyn Source>,
     /// Captured path segments.
     pub captures: Vec<(String, Option<String>)>,
     /// Which version they are.
-    pub candidate: &'a Candidate,
+    pub candidate: Candidate,
     /// The ledger's rows for it; it was never imported.
     pub recorded: Recorded,
 }
@@ -45,7 +45,7 @@ pub struct Group<'a> {
     /// Where to.
     pub target: Arc<Target>,
     /// The objects.
-    pub members: Vec<Member<'a>>,
+    pub members: Vec<Member>,
     /// Memory for their rows, in bytes; an object that would go beyond it is left out.
     pub run_bytes: usize,
     /// What happened last in the dataset.
@@ -77,7 +77,7 @@ pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Opti
     let Some(together) = Together::new(group, &shape, run, rows) else {
         return Ok(None);
     };
-    match group.recent.choose(target.technique, false, target.mode == Mode::Upsert) {
+    match group.recent.choose(target.config.technique, false, target.config.mode == Mode::Upsert) {
         Way::Staged => return Ok(None),
         Way::Direct => {}
         Way::Probe => {
@@ -116,7 +116,7 @@ impl<'a> Together<'a> {
         let mut together = Self { group, shape, run, rows, merged, without };
         if let Some(order) = &shape.order {
             together.run.sort(order);
-            if group.target.mode == Mode::Upsert {
+            if group.target.config.mode == Mode::Upsert {
                 let member_of = |place| member_of(&together.rows, place);
                 let dropped = together.run.settle_duplicates(order, |a, b| member_of(a) == member_of(b))?;
                 for place in dropped {
@@ -149,12 +149,12 @@ impl<'a> Together<'a> {
     async fn fence(&self, tx: &mut PgConnection) -> Result<Vec<bool>, LoadError> {
         let members = &self.group.members;
         let heads: Vec<(Recorded, &Candidate)> =
-            members.iter().map(|member| (member.recorded, member.candidate)).collect();
+            members.iter().map(|member| (member.recorded, &member.candidate)).collect();
         let fenced = lock_heads(tx, &heads).await?;
-        let lets_through = |((member, fenced), rows): ((&Member<'_>, Option<Fenced>), &Range<usize>)| {
+        let lets_through = |((member, fenced), rows): ((&Member, Option<Fenced>), &Range<usize>)| {
             // Where another version stands by now its rows may have to make room: that is for a load of its own.
             let fresh = |fenced: Fenced| {
-                !fenced.ever_imported && fenced.standing.is_none() && judge(None, member.candidate) == Verdict::Write
+                !fenced.ever_imported && fenced.standing.is_none() && judge(None, &member.candidate) == Verdict::Write
             };
             !rows.is_empty() && fenced.is_some_and(fresh)
         };
@@ -210,7 +210,7 @@ impl<'a> Together<'a> {
             .iter()
             .zip(counts)
             .filter_map(|(member, counts)| {
-                let (recorded, candidate, bytes) = (member.recorded, member.candidate, member.source.size());
+                let (recorded, candidate, bytes) = (member.recorded, &member.candidate, member.source.size());
                 counts.map(|counts| Finished { recorded, candidate, counts, bytes })
             })
             .collect();
@@ -288,7 +288,7 @@ fn read_one(
     read.limits.budget.never_wait();
     let mut reader = decode::open(source, &read)?;
     let Ok(mapping) = map(target, captures, reader.fields()) else { return Ok(false) };
-    let new_fields = target.on_new_field == OnNewField::AddColumn;
+    let new_fields = target.config.on_new_field == OnNewField::AddColumn;
     let is_extra = |column: &Column| column.name == EXTRAS_COLUMN;
     if new_fields || mapping.columns().iter().any(is_extra) {
         return Ok(false);

@@ -60,7 +60,7 @@ pub fn heard() {
 /// Says that the work goes on with another session, of this backend.
 pub fn goes_on_with(session: &Session) {
     let _ = WAIT.try_with(|wait| {
-        wait.backend.store(session.backend(), Ordering::Relaxed);
+        wait.backend.store(session.backend, Ordering::Relaxed);
         let mut presence = wait.presence.lock();
         (presence.since, presence.seen) = (Instant::now(), None);
     });

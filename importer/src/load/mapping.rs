@@ -49,7 +49,8 @@ pub async fn open(load: &Load<'_>) -> Result<(Decoding, Opened), LoadError> {
 /// [`LoadError::Schema`].
 pub fn map_fields(load: &Load<'_>, fields: &Fields) -> Result<Result<Mapping, Vec<Field>>, LoadError> {
     let target = load.target;
-    if let (None, OnNewField::AddColumn, Fields::Named(named)) = (load.new_columns, target.on_new_field, fields) {
+    if let (None, OnNewField::AddColumn, Fields::Named(named)) = (load.new_columns, target.config.on_new_field, fields)
+    {
         let new: Vec<Field> = named.iter().filter(|field| target.lacks(&field.name)).cloned().collect();
         // Where no field fits, the names may be values of a file without header.
         let fits = new.len() < named.len() || target.table.columns.is_empty();

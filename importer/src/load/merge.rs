@@ -30,7 +30,7 @@ pub async fn merge_all(
         Ok(written) => written,
         Err(_) => {
             make_room(connection, load).await?;
-            let allowed = load.target.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
+            let allowed = load.target.config.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
             let (n_left, written) = merge_refused(connection, plan, load.recorded.object_id, allowed).await?;
             let n_refused = staged.n_staged.saturating_sub(n_left);
             staged.n_rejected += n_refused;
@@ -124,7 +124,7 @@ pub async fn merge_refused(
 /// # Errors
 /// Of the database.
 pub async fn make_room(connection: &mut PgConnection, load: &Load<'_>) -> Result<(), LoadError> {
-    match load.target.mode {
+    match load.target.config.mode {
         Mode::Replace => remove::delete_rows_of_key(connection, load.target, load.recorded.head_id).await?,
         Mode::Append if load.candidate.force => {
             remove::delete_rows_of_version(connection, load.target, load.recorded.object_id).await?

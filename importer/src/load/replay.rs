@@ -104,10 +104,10 @@ async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadFo
     // A row kept by column has been through renames, captures and extras already. Columns are not added here:
     // the table has those that the object's other rows asked for.
     let by_column = form == PayloadForm::Columns;
-    let ignores = by_column || target.on_new_field == OnNewField::AddColumn;
+    let ignores = by_column || target.config.on_new_field == OnNewField::AddColumn;
     let spec = MappingSpec {
-        rename: if by_column { &unchanged } else { &target.rename },
-        on_new_field: if ignores { OnNewField::Ignore } else { target.on_new_field },
+        rename: if by_column { &unchanged } else { &target.config.rename },
+        on_new_field: if ignores { OnNewField::Ignore } else { target.config.on_new_field },
         ..target.mapping_spec(&columns, if by_column { &[] } else { captures })
     };
     let mapping = Mapping::new(rows.fields(), &spec).map_err(LoadError::Schema)?;

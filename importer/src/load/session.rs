@@ -39,7 +39,8 @@ pub struct Sessions {
     idle: Arc<Mutex<Vec<Session>>>,
     backends: Arc<Mutex<Vec<i32>>>,
     lock_timeout: Duration,
-    watch: Arc<Watch>,
+    /// Whether the server answers those who wait for it.
+    pub watch: Arc<Watch>,
 }
 
 impl Sessions {
@@ -144,12 +145,6 @@ impl Sessions {
         self.watch.over(what, (backend, &place), work).await
     }
 
-    /// Returns who looks after the sessions that wait.
-    #[must_use]
-    pub fn watch(&self) -> &Watch {
-        &self.watch
-    }
-
     /// Looks after the sessions that wait, on a connection of its own, as long as this is polled.
     /// It is only open while somebody waits.
     pub async fn keep_watch(&self) {
@@ -201,12 +196,14 @@ impl Sessions {
 pub struct Session {
     /// The connection.
     pub connection: PgConnection,
-    pub(super) server: Server,
+    /// Where it goes.
+    pub server: Server,
     /// `server_version_num`.
     pub(super) version: i32,
     /// Its transaction is not over, or what is left of it is not known.
     is_lost: bool,
-    backend: i32,
+    /// The process id of its backend.
+    pub backend: i32,
     backends: Arc<Mutex<Vec<i32>>>,
     /// Shapes and names of the staging tables there are, the one used last at the end.
     stagings: Vec<(String, String)>,
@@ -219,18 +216,6 @@ pub struct Session {
 const MAX_STAGINGS: usize = 32;
 
 impl Session {
-    /// Returns the server it is connected to.
-    #[must_use]
-    pub fn server(&self) -> Server {
-        self.server.clone()
-    }
-
-    /// Returns the process id of its backend.
-    #[must_use]
-    pub fn backend(&self) -> i32 {
-        self.backend
-    }
-
     /// Returns the process id of its backend, and where that runs.
     #[must_use]
     pub fn whereabouts(&self) -> (i32, String) {

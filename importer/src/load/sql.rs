@@ -110,7 +110,7 @@ impl<'a> LoadPlan<'a> {
     #[must_use]
     pub fn plain(target: &'a Target, columns: &'a [StagedColumn], staging: &'a str) -> Self {
         Self {
-            mode: target.mode,
+            mode: target.config.mode,
             table: &target.table,
             columns,
             staging,

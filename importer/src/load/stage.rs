@@ -6,10 +6,11 @@ use super::{
     distinct::DistinctKeys,
     pipeline::{Decoded, Decoding},
     refused,
-    rejects::{REJECTS_BYTES, check_rejects, write_rejects},
+    rejects::{REJECTS_BYTES, check_rejects},
     run::{RowOrder, Run},
     sql::copy_into,
 };
+use crate::ledger;
 use decode::{Field, PayloadForm, Reject};
 use sqlx::PgConnection;
 
@@ -68,7 +69,13 @@ impl Staged {
         form: PayloadForm,
     ) -> sqlx::Result<()> {
         self.reject_bytes = 0;
-        write_rejects(connection, load, form, &std::mem::take(&mut self.rejects)).await
+        let mut rejects = std::mem::take(&mut self.rejects);
+        let table = &load.target.table;
+        for reject in rejects.iter_mut().filter(|_| !table.takes_any_text) {
+            reject.message = table.storable(&reject.message);
+            reject.column = reject.column.as_deref().map(|name| table.storable(name));
+        }
+        ledger::rejects::insert(connection, load.recorded.object_id, form, &rejects).await
     }
 }
 

@@ -31,7 +31,8 @@ const MAX_FRUITLESS: Duration = Duration::from_secs(40);
 pub struct RemoteSource {
     store: Arc<dyn ObjectStore>,
     target: ReadTarget,
-    info: ObjectInfo,
+    /// What the store said of the object.
+    pub info: ObjectInfo,
     runtime: Handle,
     /// The body that came with the first GET, for the first call of `stream`.
     opened: Mutex<Option<Body>>,
@@ -73,12 +74,6 @@ impl RemoteSource {
     #[must_use]
     pub fn is_read_in_parts(size: u64, ahead_bytes: u64) -> bool {
         size > ahead_bytes && ahead_bytes >= PARTS_AT_ONCE * MIN_PART_BYTES
-    }
-
-    /// Returns what the store said of the version being read.
-    #[must_use]
-    pub fn info(&self) -> &ObjectInfo {
-        &self.info
     }
 }
 

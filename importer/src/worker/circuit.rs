@@ -17,7 +17,7 @@ const BELIEVED_FOR: Duration = Duration::from_secs(120);
 /// The circuit opens while something is broken and no dataset works; what is in hand probes.
 #[derive(Debug)]
 pub struct Circuit {
-    health: Arc<Health>,
+    pub health: Arc<Health>,
     metrics: Arc<Metrics>,
     datasets: Mutex<HashMap<DatasetName, Condition>>,
 }
@@ -79,16 +79,6 @@ impl Circuit {
         }
         self.metrics.intake_paused.set((state(&datasets, now) != CircuitState::Closed).into());
         was_broken && !datasets.values().any(|condition| matches!(condition, Condition::Broken(..)))
-    }
-
-    /// Notes that the queue did not answer.
-    pub fn queue_failed(&self, error: String) {
-        self.health.set_missing("queue", error);
-    }
-
-    /// Notes that the queue answered.
-    pub fn queue_answered(&self) {
-        self.health.set_ready("queue");
     }
 
     /// Returns whether to receive.

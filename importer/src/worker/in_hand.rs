@@ -17,8 +17,8 @@ use tracing::{debug, warn};
 #[derive(Debug, Default)]
 pub struct InHand {
     held: Mutex<HashMap<String, HeldMessage>>,
-    intake: Intake,
-    changed: Notify,
+    pub intake: Intake,
+    pub changed: Notify,
     health: Arc<Health>,
 }
 
@@ -135,17 +135,6 @@ impl InHand {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Waits until a message was let go.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
-    }
-
-    /// Returns the measure of how many messages can start soon.
-    #[must_use]
-    pub fn intake(&self) -> &Intake {
-        &self.intake
     }
 
     /// Returns when the oldest message in hand was sent, and how often it was received.

@@ -111,7 +111,7 @@ fn importer(
 
 /// Settles a record, trying again while another transaction is in the way, and says how.
 pub async fn settle(importer: &Importer, record: &Record) -> Result<String> {
-    let routed = importer.router().route(record.clone());
+    let routed = importer.router.route(record.clone());
     for _ in 0..MAX_TRIES {
         match importer.import(&routed, None).await {
             Ok(settled) => return Ok(said(&settled)),
@@ -124,7 +124,7 @@ pub async fn settle(importer: &Importer, record: &Record) -> Result<String> {
 
 /// Routes records and settles them together, as far as they can be.
 pub async fn import_group(importer: &Importer, records: &[Record]) -> Result<Vec<Option<Settled>>> {
-    let routed: Vec<Routed> = records.iter().map(|record| importer.router().route(record.clone())).collect();
+    let routed: Vec<Routed> = records.iter().map(|record| importer.router.route(record.clone())).collect();
     importer.import_group(&routed.iter().collect::<Vec<_>>()).await.map_err(|held| held.error)
 }
 

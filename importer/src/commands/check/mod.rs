@@ -161,7 +161,7 @@ async fn check_datasets(
             }
         }
     }
-    for dataset in router.datasets() {
+    for dataset in &router.datasets {
         let store: Arc<dyn ObjectStore> = Arc::<S3Store>::clone(store);
         let object = tokio::time::timeout(PATIENCE, bucket::find(&store, router, dataset, findings)).await;
         let object = object.unwrap_or_else(|_| {
@@ -173,7 +173,7 @@ async fn check_datasets(
             );
             None
         });
-        let subject = table::Subject { config, dataset: &dataset.config, captures: dataset.pattern().capture_names() };
+        let subject = table::Subject { config, dataset: &dataset.config, captures: &dataset.pattern.names };
         if let Some((server, connection)) = &mut database
             && let Err(error) = table::check(connection, server, &subject, object, findings, out).await
         {
