@@ -209,8 +209,8 @@ pub struct Dataset {
 
 /// `mode`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, strum::Display)]
-#[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Insert, or update the row with the same key.
     #[default]

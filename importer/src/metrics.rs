@@ -68,42 +68,42 @@ impl Metrics {
     pub fn new(datasets: &[String]) -> Self {
         let mut registry = Registry::with_prefix("importer");
         registry.register("build", "Version of the program", Info::new(vec![("version", VERSION)]));
-        let r = &mut registry;
+        let to = &mut registry;
         // The library adds `_total` to counters.
         let metrics = Self {
-            receives: new(r, "receives", "Receive calls answered"),
-            empty_receives: new(r, "empty_receives", "Receive calls answered without a message"),
-            messages_received: new(r, "messages_received", "Deliveries of messages"),
-            messages_redelivered: new(r, "messages_redelivered", "Deliveries of messages received before"),
-            messages_deleted: new(r, "messages_deleted", "Messages deleted after their objects were safe"),
-            messages_released: new(r, "messages_released", "Messages given back unfinished"),
-            messages_dead_lettered: new(r, "messages_dead_lettered", "Messages forwarded to the dead-letter queue"),
-            messages_held: new(r, "messages_held", "Messages held now"),
-            extend_failures: new(r, "extend_failures", "Visibility extensions that failed"),
-            objects_in_progress: new(r, "objects_in_progress", "Objects being imported now"),
-            slots: new(r, "slots", "Objects that may be imported at once"),
-            intake_paused: new(r, "intake_paused", "1 while something outside is broken"),
+            receives: new(to, "receives", "Receive calls answered"),
+            empty_receives: new(to, "empty_receives", "Receive calls answered without a message"),
+            messages_received: new(to, "messages_received", "Deliveries of messages"),
+            messages_redelivered: new(to, "messages_redelivered", "Deliveries of messages received before"),
+            messages_deleted: new(to, "messages_deleted", "Messages deleted after their objects were safe"),
+            messages_released: new(to, "messages_released", "Messages given back unfinished"),
+            messages_dead_lettered: new(to, "messages_dead_lettered", "Messages forwarded to the dead-letter queue"),
+            messages_held: new(to, "messages_held", "Messages held now"),
+            extend_failures: new(to, "extend_failures", "Visibility extensions that failed"),
+            objects_in_progress: new(to, "objects_in_progress", "Objects being imported now"),
+            slots: new(to, "slots", "Objects that may be imported at once"),
+            intake_paused: new(to, "intake_paused", "1 while something outside is broken"),
             dataset_braked: new(
-                r,
+                to,
                 "dataset_braked",
                 "1 while a dataset's objects are held because they fail for a cause that may not be theirs",
             ),
-            objects_imported: new(r, "objects_imported", "Objects whose rows were committed"),
-            objects: new(r, "objects_finished", "Objects by what became of them"),
-            rows_read: new(r, "rows_read", "Rows read from imported objects"),
-            rows_written: new(r, "rows_written", "Rows that stand in the table"),
-            rows_merged: new(r, "rows_merged", "Rows that gave way to another row with their key"),
-            rows_filtered: new(r, "rows_filtered", "Rows dropped by a transform"),
-            rows_rejected: new(r, "rows_rejected", "Rows in penstock.rejects"),
-            bytes_read: new(r, "read_bytes", "Bytes of imported objects"),
+            objects_imported: new(to, "objects_imported", "Objects whose rows were committed"),
+            objects: new(to, "objects_finished", "Objects by what became of them"),
+            rows_read: new(to, "rows_read", "Rows read from imported objects"),
+            rows_written: new(to, "rows_written", "Rows that stand in the table"),
+            rows_merged: new(to, "rows_merged", "Rows that gave way to another row with their key"),
+            rows_filtered: new(to, "rows_filtered", "Rows dropped by a transform"),
+            rows_rejected: new(to, "rows_rejected", "Rows in penstock.rejects"),
+            bytes_read: new(to, "read_bytes", "Bytes of imported objects"),
             import_duration: registered(
-                r,
+                to,
                 "import_duration_seconds",
                 "Wall time of an imported object",
                 // 5 ms to about 80 minutes.
                 Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 20))),
             ),
-            loads: new(r, "loads", "Imported objects by how their rows were written"),
+            loads: new(to, "loads", "Imported objects by how their rows were written"),
             registry,
         };
         for dataset in datasets {

@@ -1,4 +1,4 @@
-//! Rows that were refused before the merge: how many are too many, and where they are kept.
+//! Rows that were refused before the merge: how many are too many.
 
 use super::{Load, LoadError, stage::Staged};
 
