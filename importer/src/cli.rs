@@ -3,7 +3,7 @@
 use crate::{
     config::{CONCURRENCY, Needs},
     ledger::State,
-    message::LOCAL_BUCKET,
+    message::{LOCAL_BUCKET, ObjectPointer},
 };
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -59,7 +59,11 @@ pub enum Command {
     /// Send pointers of known or existing objects through the queue
     Replay(Replay),
     /// Move messages from the dead-letter queue back to the source queue
-    Redrive(Redrive),
+    Redrive {
+        /// Only messages forwarded for this reason
+        #[arg(long, value_name = "REASON")]
+        reason: Option<String>,
+    },
     /// Compare a bucket with the ledger: what never arrived
     Reconcile(Reconcile),
     /// Show what the ledger knows
@@ -73,9 +77,16 @@ pub enum Command {
     /// Delete old ledger entries
     Prune(Prune),
     /// Print a completion script for a shell
-    Completions(Completions),
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Write a man page for each command
-    Man(Man),
+    Man {
+        /// Where to; made when it is not there
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// `importer run`
@@ -85,7 +96,7 @@ pub struct Run {
     #[arg(long)]
     pub until_empty: bool,
     /// Objects at once, instead of worker.concurrency
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(CONCURRENCY.min)..=i64::from(CONCURRENCY.max)))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*CONCURRENCY.start())..=i64::from(*CONCURRENCY.end())))]
     pub concurrency: Option<u32>,
 }
 
@@ -153,22 +164,14 @@ pub struct Replay {
     #[arg(long)]
     pub force: bool,
     /// At most this many messages per second (also per minute: 30/m)
-    #[arg(long, value_name = "N/s")]
-    pub rate: Option<Rate>,
+    #[arg(long, value_name = "N/s", value_parser = rate)]
+    pub rate: Option<f64>,
     /// With the pauses that lay between the events
     #[arg(long, conflicts_with = "rate")]
     pub as_recorded: bool,
     /// So many times as fast as recorded
     #[arg(long, value_name = "X", requires = "as_recorded", value_parser = speed)]
     pub speed: Option<f64>,
-}
-
-/// `importer redrive`
-#[derive(Debug, Args)]
-pub struct Redrive {
-    /// Only messages forwarded for this reason
-    #[arg(long, value_name = "REASON")]
-    pub reason: Option<String>,
 }
 
 /// `importer reconcile`
@@ -186,8 +189,8 @@ pub struct Reconcile {
 #[derive(Debug, Args)]
 pub struct Status {
     /// One object: s3://bucket/key, or the path of a local file
-    #[arg(value_name = "OBJECT", conflicts_with_all = ["state", "dataset"])]
-    pub object: Option<ObjectName>,
+    #[arg(value_name = "OBJECT", value_parser = object_name, conflicts_with_all = ["state", "dataset"])]
+    pub object: Option<ObjectPointer>,
     /// Objects in this state
     #[arg(long)]
     pub state: Option<State>,
@@ -203,8 +206,8 @@ pub struct Status {
 #[derive(Debug, Args)]
 pub struct Rejects {
     /// One object: s3://bucket/key, or the path of a local file
-    #[arg(value_name = "OBJECT")]
-    pub object: Option<ObjectName>,
+    #[arg(value_name = "OBJECT", value_parser = object_name)]
+    pub object: Option<ObjectPointer>,
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
@@ -224,44 +227,20 @@ pub struct Prune {
     pub standing: bool,
 }
 
-/// `importer completions`
-#[derive(Debug, Args)]
-pub struct Completions {
-    /// The shell
-    pub shell: clap_complete::Shell,
-}
-
-/// `importer man`
-#[derive(Debug, Args)]
-pub struct Man {
-    /// Where to; made when it is not there
-    #[arg(value_name = "DIR")]
-    pub directory: PathBuf,
-}
-
-/// An object named on the command line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectName {
-    /// Bucket, or `file`.
-    pub bucket: String,
-    /// Key, not decoded: the shell's user sees keys as they are.
-    pub key: String,
-}
-
-impl FromStr for ObjectName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let path = text.strip_prefix("file://").unwrap_or(text);
-        if path.starts_with('/') {
-            return Ok(Self { bucket: LOCAL_BUCKET.into(), key: path.into() });
-        }
-        let Prefix { bucket, prefix } = text.parse()?;
-        if prefix.is_empty() {
-            return Err("it has no key".into());
-        }
-        Ok(Self { bucket, key: prefix })
+/// Reads an object's address, or a local file's path; neither is decoded.
+///
+/// # Errors
+/// What it lacks.
+pub fn object_name(text: &str) -> Result<ObjectPointer, String> {
+    let path = text.strip_prefix("file://").unwrap_or(text);
+    if path.starts_with('/') {
+        return Ok(ObjectPointer::new(LOCAL_BUCKET, path));
     }
+    let Prefix { bucket, prefix } = text.parse()?;
+    if prefix.is_empty() {
+        return Err("it has no key".into());
+    }
+    Ok(ObjectPointer::new(bucket, prefix))
 }
 
 /// `s3://bucket/prefix`; the prefix may be empty.
@@ -322,27 +301,17 @@ impl FromStr for Time {
     }
 }
 
-/// Messages per second.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rate {
-    /// More than 0.
-    pub per_second: f64,
-}
-
-impl FromStr for Rate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
-        let seconds = match unit {
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err("it must be like 50/s, 30/m or 100/h".into()),
-        };
-        let number = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
-        Ok(Self { per_second: number.ok_or("it must be like 50/s, more than 0")? / seconds })
-    }
+/// Reads a rate: a number a second, a minute or an hour; returns it a second.
+fn rate(text: &str) -> Result<f64, String> {
+    let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
+    let seconds = match unit {
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("it must be like 50/s, 30/m or 100/h".into()),
+    };
+    let number = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+    Ok(number.ok_or("it must be like 50/s, more than 0")? / seconds)
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -381,8 +350,8 @@ impl Command {
         match self {
             Self::Run(_) => Needs { datasets: true, ..queue },
             Self::Load(_) => Needs { datasets: true, ..database },
-            Self::Describe(_) | Self::Completions(_) | Self::Man(_) => nothing,
-            Self::Redrive(_) => Needs { queue: true, ..nothing },
+            Self::Describe(_) | Self::Completions { .. } | Self::Man { .. } => nothing,
+            Self::Redrive { .. } => Needs { queue: true, ..nothing },
             Self::Replay(_) => queue,
             Self::Reconcile(reconcile) if reconcile.enqueue => Needs { datasets: true, ..queue },
             Self::Reconcile(_) => Needs { datasets: true, ..database },
@@ -484,7 +453,7 @@ mod tests {
             ("/tmp/x.csv", "file", "/tmp/x.csv"),
             ("file:///tmp/x", "file", "/tmp/x"),
         ] {
-            let name: ObjectName = text.parse().expect(text);
+            let name = object_name(text).expect(text);
             assert_eq!((name.bucket.as_str(), name.key.as_str()), (bucket, key));
         }
     }
@@ -509,8 +478,7 @@ mod tests {
     #[test]
     fn rates_are_per_second_minute_or_hour() {
         for (text, per_second) in [("50/s", 50.0), ("50", 50.0), ("30/m", 0.5), ("36/h", 0.01)] {
-            let rate: Rate = text.parse().expect(text);
-            assert!((rate.per_second - per_second).abs() < 1e-9, "{text}");
+            assert!((rate(text).expect(text) - per_second).abs() < 1e-9, "{text}");
         }
     }
 

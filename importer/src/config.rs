@@ -9,13 +9,13 @@ mod locate;
 mod max_rejects;
 mod secret;
 
-pub use check::{CONCURRENCY, Range};
+pub use check::CONCURRENCY;
 pub use max_rejects::MaxRejects;
 pub use secret::Secret;
 
 use decode::{Compression, Format, OnNewField};
 use serde::Deserialize;
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// The whole of `importer.toml`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -208,7 +208,8 @@ pub struct Dataset {
 }
 
 /// `mode`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Insert, or update the row with the same key.
@@ -218,16 +219,6 @@ pub enum Mode {
     Replace,
     /// Each version once, added to what is there.
     Append,
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Upsert => "upsert",
-            Self::Replace => "replace",
-            Self::Append => "append",
-        })
-    }
 }
 
 /// `on_delete`

@@ -3,12 +3,13 @@
 use crate::{
     config,
     load::{Target, technique::Recent},
-    pattern::{Captures, Pattern, PatternError},
+    pattern::{Pattern, PatternError},
 };
+use parking_lot::Mutex;
 use std::{
     fmt,
     ops::Deref,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -28,7 +29,8 @@ pub struct Dataset {
     pub config: config::Dataset,
     /// How its last objects were written.
     pub recent: Recent,
-    pattern: Pattern,
+    /// Which objects it takes.
+    pub pattern: Pattern,
     target: Mutex<Option<Resolved>>,
 }
 
@@ -50,38 +52,22 @@ impl Dataset {
         })
     }
 
-    /// Returns which objects it takes.
-    #[must_use]
-    pub fn pattern(&self) -> &Pattern {
-        &self.pattern
-    }
-
-    /// Returns what its captures take from an address; None when its pattern does not match.
-    #[must_use]
-    pub fn captures(&self, address: &str) -> Option<Captures> {
-        self.pattern.captures(address)
-    }
-
     /// Returns its target, as long as what the catalog said of the table is trusted.
     #[must_use]
     pub fn known_target(&self) -> Option<Arc<Target>> {
-        let target = self.target();
+        let target = self.target.lock();
         let (_, known) = target.as_ref().filter(|(read_at, _)| read_at.elapsed() < TARGET_TTL)?;
         Some(Arc::clone(known))
     }
 
     /// Remembers the target the catalog just described.
     pub fn remember_target(&self, target: Arc<Target>) {
-        *self.target() = Some((Instant::now(), target));
+        *self.target.lock() = Some((Instant::now(), target));
     }
 
     /// Forgets the target: the table is not, or no longer, what the catalog said.
     pub fn forget_target(&self) {
-        *self.target() = None;
-    }
-
-    fn target(&self) -> MutexGuard<'_, Option<Resolved>> {
-        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.target.lock() = None;
     }
 }
 

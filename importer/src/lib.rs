@@ -6,7 +6,6 @@ pub mod config;
 pub mod database;
 pub mod dataset;
 pub mod describe;
-pub mod http;
 pub mod import;
 pub mod instance;
 pub mod ledger;

@@ -50,13 +50,13 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Rejects(options) if !options.replay => commands::rejects::run(&config()?, options).await,
         Command::Check => commands::check::run(&config()?, &file_name).await,
         Command::Migrate => commands::migrate::run(&config()?).await,
-        Command::Redrive(options) => commands::redrive::run(&config()?, options).await,
+        Command::Redrive { reason } => commands::redrive::run(&config()?, reason.as_deref()).await,
         Command::Reconcile(options) => commands::reconcile::run(&config()?, options).await,
         Command::Replay(options) => commands::replay::run(&config()?, options).await,
         Command::Prune(options) => commands::prune::run(&config()?, options).await,
         Command::Rejects(options) => commands::replay_rejects::run(&config()?, options).await,
         Command::Describe(options) => commands::describe::run(options).await,
-        Command::Completions(options) => commands::manual::completions(options.shell),
-        Command::Man(options) => commands::manual::man_pages(&options.directory),
+        Command::Completions { shell } => commands::manual::completions(*shell).await,
+        Command::Man { directory } => commands::manual::man_pages(directory),
     }
 }

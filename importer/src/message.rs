@@ -78,6 +78,14 @@ const MAX_FIELD_BYTES: usize = 512;
 /// Digits of a sequencer; with fewer, one that S3 may send some day would not be believed.
 const MAX_SEQUENCER_DIGITS: usize = 64;
 
+impl Record {
+    /// Returns the record of an object that is there, of no event.
+    #[must_use]
+    pub fn created(pointer: ObjectPointer) -> Self {
+        Self { kind: RecordKind::Created, pointer, event_time: None, force: false }
+    }
+}
+
 impl ObjectPointer {
     /// Returns a pointer to the object as it is now.
     #[must_use]
@@ -196,19 +204,12 @@ fn s3_record(record: &Value) -> Reading<Record> {
     let s3 = record.get("s3").ok_or("no s3")?;
     let bucket = required_text(s3.get("bucket").ok_or("no s3.bucket")?, "name")?;
     let object = s3.get("object").ok_or("no s3.object")?;
-    let pointer = ObjectPointer {
-        bucket: bounded(bucket, "bucket", MAX_FIELD_BYTES)?,
-        key: bounded(&form_decode(required_text(object, "key")?)?, "key", MAX_KEY_BYTES)?,
-        version_id: version_id(object, "versionId")?,
-        etag: etag(object, "eTag")?,
-        size: size(object)?,
-        sequencer: sequencer(object)?,
-    };
+    let pointer = pointer(bucket, object, form_decode, ["versionId", "eTag"])?;
     let kind = match version.split('.').next().map(str::parse::<u32>) {
         Some(Ok(2)) => s3_event_kind(event_name),
         _ => RecordKind::UnsupportedVersion(bounded(version, "eventVersion", MAX_FIELD_BYTES)?),
     };
-    Ok(Record { kind, pointer, event_time: time(record, "eventTime"), force: false })
+    Ok(Record { kind, pointer, event_time: record.get("eventTime").and_then(rfc3339), force: false })
 }
 
 /// S3 sends names without the `s3:` its configuration has; some compatible stores send it.
@@ -235,14 +236,7 @@ fn event_bridge(event: &Map<String, Value>) -> Reading<Record> {
     let detail = event.get("detail").ok_or("EventBridge event without detail")?;
     let bucket = required_text(detail.get("bucket").ok_or("no detail.bucket")?, "name")?;
     let object = detail.get("object").ok_or("no detail.object")?;
-    let pointer = ObjectPointer {
-        bucket: bounded(bucket, "bucket", MAX_FIELD_BYTES)?,
-        key: bounded(required_text(object, "key")?, "key", MAX_KEY_BYTES)?,
-        version_id: version_id(object, "version-id")?,
-        etag: etag(object, "etag")?,
-        size: size(object)?,
-        sequencer: sequencer(object)?,
-    };
+    let pointer = pointer(bucket, object, |key| Ok(key.to_owned()), ["version-id", "etag"])?;
     let says = |name: &str, text: &str| detail.get(name).and_then(Value::as_str) == Some(text);
     let kind = match detail_type {
         "Object Created" | "Object Restore Completed" => RecordKind::Created,
@@ -270,22 +264,32 @@ fn own_pointer(object: &Map<String, Value>) -> Reading<Record> {
         Some(_) => return Err("force is not true or false".into()),
     };
     let object = &Value::Object(object.clone());
-    let pointer = ObjectPointer {
-        bucket: bounded(required_text(object, "bucket")?, "bucket", MAX_FIELD_BYTES)?,
-        key: bounded(required_text(object, "key")?, "key", MAX_KEY_BYTES)?,
-        version_id: version_id(object, "version_id")?,
-        etag: etag(object, "etag")?,
-        size: size(object)?,
-        sequencer: sequencer(object)?,
-    };
-    Ok(Record { kind: RecordKind::Created, pointer, event_time: None, force })
+    let pointer = pointer(required_text(object, "bucket")?, object, |key| Ok(key.to_owned()), ["version_id", "etag"])?;
+    Ok(Record { force, ..Record::created(pointer) })
 }
 
 fn bare_pointer(uri: &str) -> Reading<Record> {
     let (bucket, key) =
         uri.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).ok_or("s3:// address without a key")?;
     let pointer = ObjectPointer::new(bounded(bucket, "bucket", MAX_FIELD_BYTES)?, bounded(key, "key", MAX_KEY_BYTES)?);
-    Ok(Record { kind: RecordKind::Created, pointer, event_time: None, force: false })
+    Ok(Record::created(pointer))
+}
+
+/// Reads what names an object; the version's id and the ETag have names of their own in each kind of message.
+fn pointer(
+    bucket: &str,
+    object: &Value,
+    read_key: impl Fn(&str) -> Reading<String>,
+    [version_id_name, etag_name]: [&str; 2],
+) -> Reading<ObjectPointer> {
+    Ok(ObjectPointer {
+        bucket: bounded(bucket, "bucket", MAX_FIELD_BYTES)?,
+        key: bounded(&read_key(required_text(object, "key")?)?, "key", MAX_KEY_BYTES)?,
+        version_id: version_id(object, version_id_name)?,
+        etag: etag(object, etag_name)?,
+        size: size(object)?,
+        sequencer: sequencer(object)?,
+    })
 }
 
 /// Undoes form encoding: `+` is a space, `%XX` a byte. A `%` that starts no pair stands for itself.
@@ -352,10 +356,6 @@ fn size(object: &Value) -> Reading<Option<u64>> {
             None => Err("size is not a whole number of bytes".into()),
         },
     }
-}
-
-fn time(object: &Value, name: &str) -> Option<DateTime<Utc>> {
-    object.get(name).and_then(rfc3339)
 }
 
 /// A time that cannot be read is no time: nothing but the ledger's `event_time` column depends on it.

@@ -1,8 +1,8 @@
 //! Everything `/metrics` shows. Labels are bounded: datasets come from the configuration, the rest are fixed words.
 
-use crate::cli::VERSION;
+use crate::{cli::VERSION, ledger::Counts};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
+    encoding::text,
     metrics::{
         counter::Counter,
         family::Family,
@@ -10,9 +10,9 @@ use prometheus_client::{
         histogram::{Histogram, exponential_buckets},
         info::Info,
     },
-    registry::Registry,
+    registry::{Metric, Registry},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The counters of one importer. Cheap to clone a handle of; counted per batch or object, never per row.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub struct Metrics {
     /// Messages given back for others.
     pub messages_released: Counter,
     /// Messages forwarded to the dead-letter queue, by reason.
-    pub messages_dead_lettered: Family<ReasonLabel, Counter>,
+    pub messages_dead_lettered: Family<Labels<1>, Counter>,
     /// Messages held now.
     pub messages_held: Gauge,
     /// Visibility extensions that failed.
@@ -43,117 +43,72 @@ pub struct Metrics {
     /// 1 while intake pauses because something outside is broken.
     pub intake_paused: Gauge,
     /// 1 while a dataset's objects fail for a cause that may not be theirs, and are held.
-    pub dataset_braked: Family<CauseLabel, Gauge>,
-    objects_imported: Family<DatasetLabel, Counter>,
-    objects: Family<OutcomeLabel, Counter>,
-    rows_read: Family<DatasetLabel, Counter>,
-    rows_written: Family<DatasetLabel, Counter>,
-    rows_merged: Family<DatasetLabel, Counter>,
-    rows_filtered: Family<DatasetLabel, Counter>,
-    rows_rejected: Family<DatasetLabel, Counter>,
-    bytes_read: Family<DatasetLabel, Counter>,
-    import_duration: Family<DatasetLabel, Histogram>,
-    loads: Family<TechniqueLabel, Counter>,
+    pub dataset_braked: Family<Labels<2>, Gauge>,
+    objects_imported: Family<Labels<1>, Counter>,
+    objects: Family<Labels<2>, Counter>,
+    rows_read: Family<Labels<1>, Counter>,
+    rows_written: Family<Labels<1>, Counter>,
+    rows_merged: Family<Labels<1>, Counter>,
+    rows_filtered: Family<Labels<1>, Counter>,
+    rows_rejected: Family<Labels<1>, Counter>,
+    bytes_read: Family<Labels<1>, Counter>,
+    import_duration: Family<Labels<1>, Histogram>,
+    loads: Family<Labels<2>, Counter>,
 }
 
-/// `dataset`; empty for objects no dataset claims.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct DatasetLabel {
-    /// Name from the configuration.
-    pub dataset: Arc<str>,
-}
+/// Names of labels and their values. `dataset` is empty for objects no dataset claims.
+pub type Labels<const N: usize> = [(&'static str, Arc<str>); N];
 
 /// What may become of an object.
 pub const OUTCOMES: [&str; 6] = ["imported", "already_imported", "superseded", "skipped", "gone", "failed"];
-
-/// `dataset` and `outcome`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OutcomeLabel {
-    /// Name from the configuration.
-    pub dataset: Arc<str>,
-    /// One of [`OUTCOMES`].
-    pub outcome: &'static str,
-}
-
-/// `dataset` and `technique`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct TechniqueLabel {
-    /// Name from the configuration.
-    pub dataset: Arc<str>,
-    /// How the rows were written.
-    pub technique: &'static str,
-}
-
-/// `dataset` and `reason`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CauseLabel {
-    /// Name from the configuration.
-    pub dataset: Arc<str>,
-    /// A failure's short stable word.
-    pub reason: &'static str,
-}
-
-/// `reason`
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ReasonLabel {
-    /// A failure's short stable word.
-    pub reason: &'static str,
-}
-
-/// One imported object, to be counted.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct ObjectCounts {
-    /// Rows in the object.
-    pub rows_read: u64,
-    /// Rows that stand in the table.
-    pub rows_written: u64,
-    /// Rows that gave way to another.
-    pub rows_merged: u64,
-    /// Rows dropped by a transform.
-    pub rows_filtered: u64,
-    /// Rows in `penstock.rejects`.
-    pub rows_rejected: u64,
-    /// Bytes of the object.
-    pub bytes: u64,
-    /// From the message's turn to the commit.
-    pub duration_seconds: f64,
-}
 
 impl Metrics {
     /// Returns all metrics at zero, each dataset's already listed, so that a rate is right from the first object on.
     #[must_use]
     pub fn new(datasets: &[String]) -> Self {
-        let mut metrics = Self {
-            registry: Registry::default(),
-            receives: Counter::default(),
-            empty_receives: Counter::default(),
-            messages_received: Counter::default(),
-            messages_redelivered: Counter::default(),
-            messages_deleted: Counter::default(),
-            messages_released: Counter::default(),
-            messages_dead_lettered: Family::default(),
-            messages_held: Gauge::default(),
-            extend_failures: Counter::default(),
-            objects_in_progress: Gauge::default(),
-            slots: Gauge::default(),
-            intake_paused: Gauge::default(),
-            dataset_braked: Family::default(),
-            objects_imported: Family::default(),
-            objects: Family::default(),
-            rows_read: Family::default(),
-            rows_written: Family::default(),
-            rows_merged: Family::default(),
-            rows_filtered: Family::default(),
-            rows_rejected: Family::default(),
-            bytes_read: Family::default(),
-            // 5 ms to about 80 minutes.
-            import_duration: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 20))),
-            loads: Family::default(),
+        let mut registry = Registry::with_prefix("importer");
+        registry.register("build", "Version of the program", Info::new(vec![("version", VERSION)]));
+        let to = &mut registry;
+        // The library adds `_total` to counters.
+        let metrics = Self {
+            receives: new(to, "receives", "Receive calls answered"),
+            empty_receives: new(to, "empty_receives", "Receive calls answered without a message"),
+            messages_received: new(to, "messages_received", "Deliveries of messages"),
+            messages_redelivered: new(to, "messages_redelivered", "Deliveries of messages received before"),
+            messages_deleted: new(to, "messages_deleted", "Messages deleted after their objects were safe"),
+            messages_released: new(to, "messages_released", "Messages given back unfinished"),
+            messages_dead_lettered: new(to, "messages_dead_lettered", "Messages forwarded to the dead-letter queue"),
+            messages_held: new(to, "messages_held", "Messages held now"),
+            extend_failures: new(to, "extend_failures", "Visibility extensions that failed"),
+            objects_in_progress: new(to, "objects_in_progress", "Objects being imported now"),
+            slots: new(to, "slots", "Objects that may be imported at once"),
+            intake_paused: new(to, "intake_paused", "1 while something outside is broken"),
+            dataset_braked: new(
+                to,
+                "dataset_braked",
+                "1 while a dataset's objects are held because they fail for a cause that may not be theirs",
+            ),
+            objects_imported: new(to, "objects_imported", "Objects whose rows were committed"),
+            objects: new(to, "objects_finished", "Objects by what became of them"),
+            rows_read: new(to, "rows_read", "Rows read from imported objects"),
+            rows_written: new(to, "rows_written", "Rows that stand in the table"),
+            rows_merged: new(to, "rows_merged", "Rows that gave way to another row with their key"),
+            rows_filtered: new(to, "rows_filtered", "Rows dropped by a transform"),
+            rows_rejected: new(to, "rows_rejected", "Rows in penstock.rejects"),
+            bytes_read: new(to, "read_bytes", "Bytes of imported objects"),
+            import_duration: registered(
+                to,
+                "import_duration_seconds",
+                "Wall time of an imported object",
+                // 5 ms to about 80 minutes.
+                Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 20))),
+            ),
+            loads: new(to, "loads", "Imported objects by how their rows were written"),
+            registry,
         };
-        metrics.register();
         for dataset in datasets {
             let dataset: Arc<str> = dataset.as_str().into();
-            let label = DatasetLabel { dataset: Arc::clone(&dataset) };
+            let label = [("dataset", Arc::clone(&dataset))];
             for family in [
                 &metrics.objects_imported,
                 &metrics.rows_read,
@@ -167,80 +122,35 @@ impl Metrics {
             }
             drop(metrics.import_duration.get_or_create(&label));
             for outcome in OUTCOMES {
-                drop(metrics.objects.get_or_create(&OutcomeLabel { dataset: Arc::clone(&dataset), outcome }));
+                drop(metrics.objects.get_or_create(&[("dataset", Arc::clone(&dataset)), ("outcome", outcome.into())]));
             }
         }
         metrics
     }
 
-    fn register(&mut self) {
-        let registry = self.registry.sub_registry_with_prefix("importer");
-        registry.register("build", "Version of the program", Info::new(vec![("version", VERSION)]));
-        // The library adds `_total` to counters.
-        registry.register("receives", "Receive calls answered", self.receives.clone());
-        registry.register("empty_receives", "Receive calls answered without a message", self.empty_receives.clone());
-        registry.register("messages_received", "Deliveries of messages", self.messages_received.clone());
-        registry.register(
-            "messages_redelivered",
-            "Deliveries of messages received before",
-            self.messages_redelivered.clone(),
-        );
-        registry.register(
-            "messages_deleted",
-            "Messages deleted after their objects were safe",
-            self.messages_deleted.clone(),
-        );
-        registry.register("messages_released", "Messages given back unfinished", self.messages_released.clone());
-        registry.register(
-            "messages_dead_lettered",
-            "Messages forwarded to the dead-letter queue",
-            self.messages_dead_lettered.clone(),
-        );
-        registry.register("messages_held", "Messages held now", self.messages_held.clone());
-        registry.register("extend_failures", "Visibility extensions that failed", self.extend_failures.clone());
-        registry.register("objects_in_progress", "Objects being imported now", self.objects_in_progress.clone());
-        registry.register("slots", "Objects that may be imported at once", self.slots.clone());
-        registry.register("intake_paused", "1 while something outside is broken", self.intake_paused.clone());
-        registry.register(
-            "dataset_braked",
-            "1 while a dataset's objects are held because they fail for a cause that may not be theirs",
-            self.dataset_braked.clone(),
-        );
-        registry.register("objects_imported", "Objects whose rows were committed", self.objects_imported.clone());
-        registry.register("objects_finished", "Objects by what became of them", self.objects.clone());
-        registry.register("rows_read", "Rows read from imported objects", self.rows_read.clone());
-        registry.register("rows_written", "Rows that stand in the table", self.rows_written.clone());
-        registry.register("rows_merged", "Rows that gave way to another row with their key", self.rows_merged.clone());
-        registry.register("rows_filtered", "Rows dropped by a transform", self.rows_filtered.clone());
-        registry.register("rows_rejected", "Rows in penstock.rejects", self.rows_rejected.clone());
-        registry.register("read_bytes", "Bytes of imported objects", self.bytes_read.clone());
-        registry.register("import_duration_seconds", "Wall time of an imported object", self.import_duration.clone());
-        registry.register("loads", "Imported objects by how their rows were written", self.loads.clone());
-    }
-
     /// Counts an imported object, all of it at once.
-    pub fn count_imported(&self, dataset: &str, technique: &'static str, counts: &ObjectCounts) {
+    pub fn count_imported(&self, dataset: &str, technique: &str, counts: &Counts, bytes: u64, duration: Duration) {
         let dataset: Arc<str> = dataset.into();
-        let label = DatasetLabel { dataset: Arc::clone(&dataset) };
+        let label = [("dataset", Arc::clone(&dataset))];
         self.objects_imported.get_or_create(&label).inc();
         for (family, n) in [
-            (&self.rows_read, counts.rows_read),
-            (&self.rows_written, counts.rows_written),
-            (&self.rows_merged, counts.rows_merged),
-            (&self.rows_filtered, counts.rows_filtered),
-            (&self.rows_rejected, counts.rows_rejected),
-            (&self.bytes_read, counts.bytes),
+            (&self.rows_read, counts.read),
+            (&self.rows_written, counts.written),
+            (&self.rows_merged, counts.merged),
+            (&self.rows_filtered, counts.filtered),
+            (&self.rows_rejected, counts.rejected),
+            (&self.bytes_read, bytes),
         ] {
             family.get_or_create(&label).inc_by(n);
         }
-        self.import_duration.get_or_create(&label).observe(counts.duration_seconds);
-        self.loads.get_or_create(&TechniqueLabel { dataset: Arc::clone(&dataset), technique }).inc();
-        self.objects.get_or_create(&OutcomeLabel { dataset, outcome: "imported" }).inc();
+        self.import_duration.get_or_create(&label).observe(duration.as_secs_f64());
+        self.loads.get_or_create(&[("dataset", Arc::clone(&dataset)), ("technique", technique.into())]).inc();
+        self.objects.get_or_create(&[("dataset", dataset), ("outcome", "imported".into())]).inc();
     }
 
     /// Counts an object that ended without an import.
-    pub fn count_finished(&self, dataset: &str, outcome: &'static str) {
-        self.objects.get_or_create(&OutcomeLabel { dataset: dataset.into(), outcome }).inc();
+    pub fn count_finished(&self, dataset: &str, outcome: &str) {
+        self.objects.get_or_create(&[("dataset", dataset.into()), ("outcome", outcome.into())]).inc();
     }
 
     /// Returns all metrics in the OpenMetrics text format.
@@ -252,6 +162,15 @@ impl Metrics {
     }
 }
 
+fn new<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    registered(registry, name, help, M::default())
+}
+
+fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,18 +178,10 @@ mod tests {
     #[test]
     fn an_imported_object_shows_under_the_documented_names() {
         let metrics = Metrics::new(&["d".to_owned()]);
-        let counts = ObjectCounts {
-            rows_read: 10,
-            rows_written: 7,
-            rows_merged: 2,
-            rows_rejected: 1,
-            bytes: 100,
-            duration_seconds: 0.5,
-            ..ObjectCounts::default()
-        };
-        metrics.count_imported("d", "staged", &counts);
+        let counts = Counts { read: 10, written: 7, merged: 2, filtered: 0, rejected: 1 };
+        metrics.count_imported("d", "staged", &counts, 100, Duration::from_millis(500));
         metrics.count_finished("", "skipped");
-        metrics.messages_dead_lettered.get_or_create(&ReasonLabel { reason: "corrupt" }).inc();
+        metrics.messages_dead_lettered.get_or_create(&[("reason", "corrupt".into())]).inc();
         let text = metrics.text();
         for line in [
             "importer_objects_imported_total{dataset=\"d\"} 1",

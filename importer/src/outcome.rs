@@ -7,7 +7,7 @@ pub use reason::Reason;
 
 use crate::{
     ledger::Counts,
-    load::{LoadError, RemoveError, catalog::TableError},
+    load::{LoadError, catalog::TableError},
     object::StoreError,
 };
 use decode::DecodeError;
@@ -17,8 +17,9 @@ use words::{Said, condition, without_values};
 /// The longest error that is kept of an object: it holds a longest key, and what is said of it.
 const MAX_ERROR_BYTES: usize = 4096;
 
-/// How an object ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How an object ended; metrics call it by this word.
+#[derive(Debug, Clone, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// Its rows are committed.
     Imported(Counts),
@@ -31,6 +32,7 @@ pub enum Outcome {
     /// It is not there any more.
     Gone,
     /// It was removed and so many of its rows with it.
+    #[strum(serialize = "gone")]
     Removed(u64),
     /// Trying again cannot mend it.
     Failed(Failure),
@@ -117,25 +119,34 @@ fn bounded(mut error: String) -> String {
     error
 }
 
+impl Sorted {
+    fn failed(reason: Reason, error: impl Into<String>) -> Self {
+        Self::Failed(Failure::new(reason, error))
+    }
+}
+
 /// Sorts what a store said.
 #[must_use]
 pub fn sort_store_error(error: StoreError) -> Sorted {
     match error {
-        StoreError::Missing => Sorted::Missing,
-        StoreError::Changed => Sorted::Changed,
-        StoreError::NoBucket => Sorted::Failed(Failure::new(Reason::NoBucket, error.to_string()).of(Scope::Prefix)),
-        StoreError::AccessDenied(_) => {
-            Sorted::Failed(Failure::new(Reason::Access, error.to_string()).of(Scope::Prefix))
-        }
-        StoreError::Archived => {
-            Sorted::Failed(Failure::new(Reason::Archived, "the object is archived; restore it, then redrive"))
-        }
-        StoreError::Refused { ref code, .. } => {
-            let reason = if is_access(code) { Reason::Access } else { Reason::Refused };
-            Sorted::Failed(Failure::new(reason, error.to_string()).of(Scope::Prefix))
-        }
         StoreError::Transient(error) => Sorted::Hold(Outside::Store, error),
+        lasting => sort_lasting_store_error(&lasting),
     }
+}
+
+fn sort_lasting_store_error(error: &StoreError) -> Sorted {
+    let reason = match error {
+        StoreError::Missing => return Sorted::Missing,
+        StoreError::Changed => return Sorted::Changed,
+        StoreError::Archived => {
+            return Sorted::failed(Reason::Archived, "the object is archived; restore it, then redrive");
+        }
+        StoreError::NoBucket => Reason::NoBucket,
+        StoreError::AccessDenied(_) => Reason::Access,
+        StoreError::Refused { code, .. } if is_access(code) => Reason::Access,
+        StoreError::Refused { .. } | StoreError::Transient(_) => Reason::Refused,
+    };
+    Sorted::Failed(Failure::new(reason, error.to_string()).of(Scope::Prefix))
 }
 
 /// Returns whether a store's code speaks of what we may reach rather than of the object: a bucket elsewhere, a
@@ -157,13 +168,13 @@ fn is_access(code: &str) -> bool {
 pub fn sort_load_error(error: LoadError) -> Sorted {
     match error {
         LoadError::Decode(error) => sort_decode_error(error),
-        LoadError::Schema(text) => Sorted::Failed(Failure::new(Reason::Schema, text)),
-        LoadError::NoUniqueIndex(lacks) => Sorted::Failed(Failure::new(Reason::Schema, lacks.to_string())),
+        LoadError::Schema(text) => Sorted::failed(Reason::Schema, text),
+        LoadError::NoUniqueIndex(lacks) => Sorted::failed(Reason::Schema, lacks.to_string()),
         LoadError::TooManyRejects { .. } | LoadError::TooManyRefused(_) => {
-            Sorted::Failed(Failure::new(Reason::TooManyRejects, error.to_string()))
+            Sorted::failed(Reason::TooManyRejects, error.to_string())
         }
         LoadError::Store(error) => sort_store_error(error),
-        LoadError::ForceNeedsLineage => Sorted::Failed(Failure::new(Reason::ForceRefused, error.to_string())),
+        LoadError::ForceNeedsLineage => Sorted::failed(Reason::ForceRefused, error.to_string()),
         LoadError::Database(error) | LoadError::Unstaged(error) => sort_database_error(error),
     }
 }
@@ -172,26 +183,17 @@ pub fn sort_load_error(error: LoadError) -> Sorted {
 #[must_use]
 pub fn sort_table_error(error: TableError) -> Sorted {
     match error {
-        TableError::NoUniqueIndex(lacks) => Sorted::Failed(Failure::new(Reason::Schema, lacks.to_string())),
-        TableError::Unusable { problem, .. } => Sorted::Failed(Failure::new(Reason::Schema, problem)),
+        TableError::NoUniqueIndex(lacks) => Sorted::failed(Reason::Schema, lacks.to_string()),
+        TableError::Unusable { problem, .. } => Sorted::failed(Reason::Schema, problem),
         TableError::Database(error) => sort_database_error(error),
-    }
-}
-
-/// Sorts why a removal failed.
-#[must_use]
-pub fn sort_remove_error(error: RemoveError) -> Sorted {
-    match error {
-        RemoveError::Store(error) => sort_store_error(error),
-        RemoveError::Database(error) => sort_database_error(error),
     }
 }
 
 fn sort_decode_error(error: DecodeError) -> Sorted {
     match error {
         DecodeError::Source(error) => sort_source_error(error),
-        DecodeError::Corrupt(text) => Sorted::Failed(Failure::new(Reason::Corrupt, text)),
-        DecodeError::Limits(text) => Sorted::Failed(Failure::new(Reason::Limits, text)),
+        DecodeError::Corrupt(text) => Sorted::failed(Reason::Corrupt, text),
+        DecodeError::Limits(text) => Sorted::failed(Reason::Limits, text),
         DecodeError::Schema(text) => Sorted::Failed(Failure::new(Reason::Schema, text).of(Scope::Prefix)),
         DecodeError::Busy(text) => Sorted::Hold(Outside::Contention, anyhow::anyhow!(text)),
     }
@@ -200,17 +202,10 @@ fn sort_decode_error(error: DecodeError) -> Sorted {
 /// Sorts a read error that came up through a decoder, where the store's own error is somewhere in the chain.
 fn sort_source_error(error: anyhow::Error) -> Sorted {
     match error.chain().find_map(|cause| cause.downcast_ref::<StoreError>()) {
-        Some(StoreError::Missing) => Sorted::Missing,
-        Some(StoreError::Changed) => Sorted::Changed,
-        Some(StoreError::NoBucket) => sort_store_error(StoreError::NoBucket),
-        Some(StoreError::AccessDenied(text)) => sort_store_error(StoreError::AccessDenied(text.clone())),
-        Some(StoreError::Archived) => sort_store_error(StoreError::Archived),
-        Some(StoreError::Refused { code, message }) => {
-            sort_store_error(StoreError::Refused { code: code.clone(), message: message.clone() })
-        }
         Some(StoreError::Transient(_)) => Sorted::Hold(Outside::Store, error),
+        Some(lasting) => sort_lasting_store_error(lasting),
         None if error.chain().any(is_cut) => Sorted::Hold(Outside::Store, error),
-        None => Sorted::Failed(Failure::new(Reason::Internal, format!("{error:#}"))),
+        None => Sorted::failed(Reason::Internal, format!("{error:#}")),
     }
 }
 
@@ -228,54 +223,43 @@ fn is_cut(error: &(dyn std::error::Error + 'static)) -> bool {
 /// ([PostgreSQL, Appendix A](https://www.postgresql.org/docs/current/errcodes-appendix.html)).
 #[must_use]
 pub fn sort_database_error(error: sqlx::Error) -> Sorted {
+    if is_pruned(&error) {
+        return Sorted::Hold(Outside::Contention, anyhow::anyhow!("an entry of the ledger was pruned meanwhile"));
+    }
     let database = match &error {
         sqlx::Error::Database(database) => database,
         // The way to it, or nobody can tell whether it is: the session is given up, and the next one starts clean.
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
             return Sorted::Hold(Outside::Postgres, anyhow::Error::new(error).context("talk to Postgres"));
         }
-        sqlx::Error::RowNotFound => {
-            return Sorted::Hold(Outside::Contention, anyhow::anyhow!("an entry of the ledger was pruned meanwhile"));
-        }
         // Values that cannot be sent or understood, and whatever else: only what is known to pass is waited for.
-        _ => return Sorted::Failed(Failure::new(Reason::Internal, format!("talk to Postgres: {}", kind_of(&error)))),
+        _ => return Sorted::failed(Reason::Internal, format!("talk to Postgres: {}", kind_of(&error))),
     };
-    let code = database.code().unwrap_or_default().into_owned();
+    let code = database.code().unwrap_or_default();
     let text = match database.try_downcast_ref::<PgDatabaseError>() {
         Some(error) => without_values(&Said::of(error)),
         None => condition(&code).to_owned(),
     };
-    match (code.get(..2).unwrap_or_default(), code.as_str()) {
-        _ if is_pruned(&error) => {
-            Sorted::Hold(Outside::Contention, anyhow::anyhow!("an entry of the ledger was pruned meanwhile"))
-        }
+    let text = format!("{text} (SQLSTATE {code})");
+    let outside = match (code.get(..2).unwrap_or_default(), &*code) {
         // Two sightings of one version recorded at the same moment; the next try finds the other's row.
-        (_, "23505") if database.constraint() == Some("object_identity") => {
-            Sorted::Hold(Outside::Contention, anyhow::anyhow!("{text} (SQLSTATE {code})"))
-        }
+        (_, "23505") if database.constraint() == Some("object_identity") => Outside::Contention,
         // Lock timeout, deadlock, serialization failure, object in use.
-        (_, "55P03" | "55006") | ("40", _) => {
-            Sorted::Hold(Outside::Contention, anyhow::anyhow!("{text} (SQLSTATE {code})"))
-        }
+        (_, "55P03" | "55006") | ("40", _) => Outside::Contention,
         // What types and extensions say of what they did not expect.
-        (_, "XX000") => Sorted::Failed(Failure::new(Reason::Internal, format!("{text} (SQLSTATE {code})"))),
+        (_, "XX000") => return Sorted::failed(Reason::Internal, text),
         // Disk full, out of memory, query cancelled, I/O error, damaged data or index:
         // of this statement, and perhaps of no other.
-        (_, "53100" | "53200" | "53000" | "57014") | ("58" | "XX", _) => {
-            Sorted::Hold(Outside::Statement, anyhow::anyhow!("{text} (SQLSTATE {code})"))
-        }
+        (_, "53100" | "53200" | "53000" | "57014") | ("58" | "XX", _) => Outside::Statement,
         // Connection, too many connections, operator intervention, authorization, read-only transaction,
         // no such database, idle timeouts.
-        ("08" | "53" | "57" | "28" | "F0" | "25", _) | (_, "3D000") => {
-            Sorted::Hold(Outside::Postgres, anyhow::anyhow!("{text} (SQLSTATE {code})"))
-        }
-        (_, "42501") => Sorted::Failed(Failure::new(Reason::Access, format!("{text} (SQLSTATE {code})"))),
-        ("22" | "23" | "44" | "P0", _) => {
-            Sorted::Failed(Failure::new(Reason::Constraint, format!("{text} (SQLSTATE {code})")))
-        }
-        ("54", _) => Sorted::Failed(Failure::new(Reason::Limits, format!("{text} (SQLSTATE {code})"))),
-        _ => Sorted::Failed(Failure::new(Reason::Schema, format!("{text} (SQLSTATE {code})"))),
-    }
+        ("08" | "53" | "57" | "28" | "F0" | "25", _) | (_, "3D000") => Outside::Postgres,
+        (_, "42501") => return Sorted::failed(Reason::Access, text),
+        ("22" | "23" | "44" | "P0", _) => return Sorted::failed(Reason::Constraint, text),
+        ("54", _) => return Sorted::failed(Reason::Limits, text),
+        _ => return Sorted::failed(Reason::Schema, text),
+    };
+    Sorted::Hold(outside, anyhow::anyhow!(text))
 }
 
 /// Returns whether an entry of the ledger was pruned between two statements: the next attempt makes it anew.

@@ -17,7 +17,8 @@ const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 #[derive(Debug, Clone)]
 pub struct Pattern {
     regex: Regex,
-    names: Vec<String>,
+    /// Names of the captures, in their order.
+    pub names: Vec<String>,
     /// For each capture, whether it directly follows `=`, as in Hive's `dt={dt}`.
     hive_style: Vec<bool>,
     steps: Vec<Step>,
@@ -92,12 +93,6 @@ impl Pattern {
             (name.clone(), capture_value(raw, self.hive_style[index]))
         };
         Some(self.names.iter().enumerate().map(value).collect())
-    }
-
-    /// Returns the captures' names in order.
-    #[must_use]
-    pub fn capture_names(&self) -> &[String] {
-        &self.names
     }
 
     /// Returns a text both patterns match, if there is one.
@@ -341,7 +336,7 @@ mod tests {
         assert_eq!(captured("{a}/{b}-{c}.csv", "x/y-z.csv"), Some(vec![some("x"), some("y"), some("z")]));
         assert_eq!(captured("dt={dt}/**", "dt=/x"), None);
         assert_eq!(captured("dt={dt}/**", "dt=1/2/3"), Some(vec![some("1")]));
-        assert_eq!(key("{a}/{b}").capture_names(), ["a", "b"]);
+        assert_eq!(key("{a}/{b}").names, ["a", "b"]);
     }
 
     #[test]

@@ -53,7 +53,8 @@ pub struct Class {
 #[derive(Debug)]
 pub struct Router {
     skip: Vec<Pattern>,
-    datasets: Vec<Arc<Dataset>>,
+    /// All datasets, in the order they are asked.
+    pub datasets: Vec<Arc<Dataset>>,
 }
 
 /// Two datasets whose patterns both match some objects; the earlier one gets them.
@@ -79,47 +80,36 @@ impl Router {
         Ok(Self { skip, datasets })
     }
 
-    /// Routes a record: one answer for every dataset that takes it, or one that says why none does.
+    /// Routes a record: to the dataset that takes it, or says why none does.
     #[must_use]
-    pub fn route(&self, record: Record) -> Vec<Routed> {
+    pub fn route(&self, record: Record) -> Routed {
         let ObjectPointer { bucket, key, .. } = &record.pointer;
-        if self.skips(key) {
-            return vec![Routed { record: Arc::new(record), route: Route::Skip }];
-        }
-        let destinations = self.matching(bucket, key);
-        let record = Arc::new(record);
-        if destinations.is_empty() {
-            return vec![Routed { record, route: Route::Unrouted }];
-        }
-        let routed = |to| Routed { record: Arc::clone(&record), route: Route::Dataset(to) };
-        destinations.into_iter().map(routed).collect()
+        let route = match self.skips(key) {
+            true => Route::Skip,
+            false => self.matching(bucket, key).map_or(Route::Unrouted, Route::Dataset),
+        };
+        Routed { record: Arc::new(record), route }
     }
 
-    /// Returns the datasets that take an object. A local file's address is its absolute path.
+    /// Returns the dataset that takes an object. A local file's address is its absolute path.
     #[must_use]
-    pub fn destinations(&self, bucket: &str, key: &str) -> Vec<Destination> {
-        if self.skips(key) { Vec::new() } else { self.matching(bucket, key) }
+    pub fn destination(&self, bucket: &str, key: &str) -> Option<Destination> {
+        if self.skips(key) { None } else { self.matching(bucket, key) }
     }
 
-    /// Returns the datasets that take an object which is not skipped: the first that matches.
-    fn matching(&self, bucket: &str, key: &str) -> Vec<Destination> {
+    /// Returns the dataset that takes an object which is not skipped: the first that matches.
+    fn matching(&self, bucket: &str, key: &str) -> Option<Destination> {
         let address = address(bucket, key);
         let taken_by = |dataset: &Arc<Dataset>| {
-            Some(Destination { captures: dataset.captures(&address)?, dataset: Arc::clone(dataset) })
+            Some(Destination { captures: dataset.pattern.captures(&address)?, dataset: Arc::clone(dataset) })
         };
-        self.datasets.iter().find_map(taken_by).into_iter().collect()
+        self.datasets.iter().find_map(taken_by)
     }
 
     /// Returns whether a `skip` pattern matches the key.
     #[must_use]
     pub fn skips(&self, key: &str) -> bool {
         self.skip.iter().any(|pattern| pattern.is_match(key))
-    }
-
-    /// Returns the datasets, in the order of the file.
-    #[must_use]
-    pub fn datasets(&self) -> &[Arc<Dataset>] {
-        &self.datasets
     }
 
     /// Returns the dataset with this name.
@@ -134,7 +124,7 @@ impl Router {
         let mut found = Vec::new();
         for (place, second) in self.datasets.iter().enumerate() {
             for first in &self.datasets[..place] {
-                if let Some(example) = first.pattern().intersection(second.pattern()) {
+                if let Some(example) = first.pattern.intersection(&second.pattern) {
                     found.push(Overlap { first: first.name.clone(), second: second.name.clone(), example });
                 }
             }
@@ -180,7 +170,7 @@ impl Destination {
     /// simply absent.
     #[must_use]
     pub fn named(dataset: &Arc<Dataset>, bucket: &str, key: &str) -> Self {
-        let captures = dataset.captures(&address(bucket, key)).unwrap_or_default();
+        let captures = dataset.pattern.captures(&address(bucket, key)).unwrap_or_default();
         Self { dataset: Arc::clone(dataset), captures }
     }
 }
@@ -194,8 +184,6 @@ fn address(bucket: &str, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::RecordKind;
-
     /// Datasets named by their places.
     fn router(patterns: &[&str]) -> Router {
         let dataset = |(place, pattern): (usize, &&str)| {
@@ -207,13 +195,12 @@ mod tests {
     }
 
     fn record(bucket: &str, key: &str) -> Record {
-        let pointer = ObjectPointer::new(bucket, key);
-        Record { kind: RecordKind::Created, pointer, event_time: None, force: false }
+        Record::created(ObjectPointer::new(bucket, key))
     }
 
     #[track_caller]
     fn check(router: &Router, bucket: &str, key: &str, expected: &str) {
-        let shown = |routed: &Routed| match &routed.route {
+        let shown = match router.route(record(bucket, key)).route {
             Route::Skip => "skip".into(),
             Route::Unrouted => "unrouted".into(),
             Route::Dataset(Destination { dataset, captures }) => {
@@ -222,8 +209,7 @@ mod tests {
                 format!("{}{}", dataset.name, shown.collect::<String>())
             }
         };
-        let shown: Vec<String> = router.route(record(bucket, key)).iter().map(shown).collect();
-        assert_eq!(shown, [expected], "{bucket} {key}");
+        assert_eq!(shown, expected, "{bucket} {key}");
     }
 
     #[test]
@@ -272,7 +258,7 @@ mod tests {
     #[test]
     fn a_dataset_named_by_hand_takes_captures_only_where_its_pattern_matches() {
         let router = router(&["s3://b/dt={dt}/**"]);
-        let captures = |bucket, key| Destination::named(&router.datasets()[0], bucket, key).captures;
+        let captures = |bucket, key| Destination::named(&router.datasets[0], bucket, key).captures;
         assert_eq!(captures("b", "dt=1/x"), [("dt".to_owned(), Some("1".to_owned()))]);
         assert_eq!(captures("file", "/tmp/x"), []);
     }
@@ -286,7 +272,7 @@ mod tests {
         for overlap in found {
             for name in [&overlap.first, &overlap.second] {
                 let dataset = router.dataset(name).expect("one of them");
-                assert!(dataset.pattern().is_match(&overlap.example), "{overlap:?}");
+                assert!(dataset.pattern.is_match(&overlap.example), "{overlap:?}");
             }
         }
     }

@@ -1,11 +1,11 @@
 //! `importer describe`: a table and a dataset from a sample, without a configuration, a queue or a database.
 
-use super::{EXIT_WRONG, output, path_style};
+use super::{EXIT_WRONG, output, s3_store};
 use crate::{
     cli,
     config::Limits,
     describe::{self, Extent, Options},
-    object::{ObjectStore, ReadTarget, RemoteSource, StoreError, s3::S3Store},
+    object::{ObjectStore, ReadTarget, RemoteSource, StoreError},
 };
 use anyhow::Context;
 use bytes::Bytes;
@@ -61,18 +61,18 @@ pub async fn run(options: &cli::Describe) -> anyhow::Result<ExitCode> {
     if !options.table {
         text.push_str(&described.dataset_toml());
     }
-    let mut out = io::stdout().lock();
-    output::unless_closed(
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Into::into).map(|()| ExitCode::SUCCESS),
-    )
+    output::print(async |out| {
+        out.write_all(text.as_bytes())?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
 }
 
 /// Opens what is named, and returns its address too.
 async fn open(file: &str) -> anyhow::Result<(Arc<dyn Source>, String)> {
     if file.starts_with("s3://") {
-        let object: cli::ObjectName = file.parse().map_err(anyhow::Error::msg)?;
-        let aws = service::aws::config().await?;
-        let store: Arc<dyn ObjectStore> = Arc::new(S3Store::new(&aws, path_style(&aws)));
+        let object = cli::object_name(file).map_err(anyhow::Error::msg)?;
+        let store: Arc<dyn ObjectStore> = Arc::new(s3_store(&service::aws::config().await?));
         let target = ReadTarget { bucket: object.bucket, key: object.key, version_id: None, etag: None };
         let opened = RemoteSource::open(store, target, false).await;
         let source = opened.map_err(|error| match error {

@@ -1,12 +1,12 @@
 //! `importer load`: objects and files now, without a queue, through the same ledger.
 
-use super::{EXIT_INCOMPLETE, EXIT_WRONG, host, output, path_style, progress, sessions, wait_for_schema, worker_id};
+use super::{EXIT_INCOMPLETE, EXIT_WRONG, host, output, progress, s3_store, sessions, wait_for_schema, worker_id};
 use crate::{
     cli,
     config::Config,
     dataset::Dataset,
     import::{GROUP_OBJECTS, Importer, Settled, may_share},
-    message::{LOCAL_BUCKET, ObjectPointer, Record, RecordKind},
+    message::{LOCAL_BUCKET, ObjectPointer, Record},
     object::{ObjectStore, file::FileStore, s3::S3Store},
     outcome::Outcome,
     route::{Route, Routed},
@@ -116,10 +116,6 @@ fn groups(objects: Vec<Object>) -> Vec<Vec<Routed>> {
     together.map(|group| group.iter().map(|object| object.routed.clone()).collect()).collect()
 }
 
-fn created(pointer: ObjectPointer) -> Record {
-    Record { kind: RecordKind::Created, pointer, event_time: None, force: false }
-}
-
 struct Loader {
     files: Importer,
     objects: Option<Importer>,
@@ -138,7 +134,7 @@ impl Loader {
             return Ok(Self { files, objects: None, s3: None });
         }
         let aws = service::aws::config().await?;
-        let s3 = Arc::new(S3Store::new(&aws, path_style(&aws)));
+        let s3 = Arc::new(s3_store(&aws));
         let store: Arc<dyn ObjectStore> = s3.clone();
         let objects = importer(store)?.sharing_with(&files);
         Ok(Self { files, objects: Some(objects), s3: Some(s3) })
@@ -159,23 +155,23 @@ impl Loader {
         let prefix: cli::Prefix = uri.parse().map_err(|error: String| anyhow::anyhow!("{uri}: {error}"))?;
         let listed = s3.list(&prefix.bucket, &prefix.prefix);
         let pointers = listed.map_ok(|object| {
-            let (etag, size) = (Some(object.etag), Some(object.size));
-            (ObjectPointer { etag, size, ..ObjectPointer::new(&prefix.bucket, object.key) }, size)
+            let size = Some(object.size);
+            (object.pointer(&prefix.bucket), size)
         });
         pointers.try_collect().await.with_context(|| format!("list {uri}"))
     }
 
     /// Routes objects. A dataset given by name takes every object but those that are noise by their names.
     fn route(&self, found: Vec<Found>, dataset: Option<&str>) -> Vec<Object> {
-        let router = self.files.router();
+        let router = &self.files.router;
         let mut objects = Vec::with_capacity(found.len());
         for (pointer, size) in found {
             let routed = match dataset.and_then(|name| router.dataset(name)) {
                 Some(_) if router.skips(&pointer.key) => continue,
-                Some(dataset) => vec![Routed::to(dataset, created(pointer))],
-                None => router.route(created(pointer)),
+                Some(dataset) => Routed::to(dataset, Record::created(pointer)),
+                None => router.route(Record::created(pointer)),
             };
-            objects.extend(routed.into_iter().map(|routed| Object { routed, size }));
+            objects.push(Object { routed, size });
         }
         objects
     }
@@ -313,26 +309,20 @@ struct Summary {
 
 impl Summary {
     fn add(&mut self, outcome: &Outcome) {
-        let name = match outcome {
+        match outcome {
             Outcome::Imported(counts) => {
                 self.rows += counts.read;
                 self.rejected += counts.rejected;
-                "imported"
             }
-            Outcome::AlreadyImported => "already imported",
-            Outcome::Superseded => "superseded",
-            Outcome::Skipped(_) => "skipped",
-            Outcome::Gone | Outcome::Removed(_) => "gone",
-            Outcome::Failed(_) => {
-                self.n_failed += 1;
-                "failed"
-            }
-        };
-        *self.by_outcome.entry(name).or_default() += 1;
+            Outcome::Failed(_) => self.n_failed += 1,
+            _ => {}
+        }
+        *self.by_outcome.entry(<&str>::from(outcome)).or_default() += 1;
     }
 
     fn print(&self, elapsed: Duration) {
-        let outcomes: Vec<String> = self.by_outcome.iter().map(|(name, n)| format!("{n} {name}")).collect();
+        let outcomes: Vec<String> =
+            self.by_outcome.iter().map(|(name, n)| format!("{n} {}", name.replace('_', " "))).collect();
         output::say(format!(
             "{}: {} rows ({} rejected) in {:.1} s",
             outcomes.join(", "),

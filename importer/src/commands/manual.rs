@@ -5,22 +5,20 @@ use crate::cli::Cli;
 use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
-use std::{
-    io::{self, Write},
-    path::Path,
-    process::ExitCode,
-};
+use std::{io::Write, path::Path, process::ExitCode};
 
 /// Prints a completion script.
 ///
 /// # Errors
 /// When standard output cannot be written.
-pub fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
+pub async fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "importer", &mut script);
-    let mut out = io::stdout().lock();
-    let written = out.write_all(&script).and_then(|()| out.flush());
-    output::unless_closed(written.map_err(Into::into).map(|()| ExitCode::SUCCESS))
+    output::print(async |out| {
+        out.write_all(&script)?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
 }
 
 /// Writes `importer.1`, and `importer-….1` for each command, into a directory.

@@ -20,6 +20,7 @@ use crate::{
     config::{Config, ConfigError, Needs},
     database, ledger,
     load::{Session, Sessions, liveness::GivenUp},
+    object::s3::S3Store,
     queue::sqs::SqsQueue,
 };
 use anyhow::Context;
@@ -34,18 +35,19 @@ use tracing::{info, warn};
 
 /// Returns whether S3 is to be addressed by path: when an endpoint is set, as emulators and most S3-alikes want it.
 #[must_use]
-pub fn path_style(config: &SdkConfig) -> bool {
-    config.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some()
+fn s3_store(aws: &SdkConfig) -> S3Store {
+    let path_style = aws.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
+    S3Store::new(aws, path_style)
 }
 
 /// Connects to the configured queue.
 ///
 /// # Errors
 /// When it does not exist, is a FIFO queue or SQS does not answer.
-async fn connect_queue(config: &Config) -> anyhow::Result<SqsQueue> {
+async fn connect_queue(aws: &SdkConfig, config: &Config) -> anyhow::Result<SqsQueue> {
     let url = config.queue.url.as_deref().context("queue.url is missing")?;
     let visibility = Duration::from_secs(config.queue.visibility_timeout_secs.into());
-    SqsQueue::connect(&service::aws::config().await?, url, config.queue.dead_letter_url.as_deref(), visibility).await
+    SqsQueue::connect(aws, url, config.queue.dead_letter_url.as_deref(), visibility).await
 }
 
 /// Returns a progress bar on a terminal, and none elsewhere.

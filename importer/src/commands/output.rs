@@ -2,7 +2,7 @@
 
 use service::terminal;
 use std::{
-    io::{self, Write},
+    io::{self, BufWriter, StdoutLock, Write},
     process::ExitCode,
 };
 
@@ -31,6 +31,21 @@ pub fn say(text: impl AsRef<str>) {
 /// Complains on stderr.
 pub fn complain(text: impl AsRef<str>) {
     drop(line(&mut io::stderr().lock(), text.as_ref()));
+}
+
+/// Prints results on stdout, all that there are to print.
+///
+/// # Errors
+/// Those of the work, and stdout's own but for a closed pipe.
+pub async fn print(
+    work: impl AsyncFnOnce(&mut BufWriter<StdoutLock<'static>>) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let printed = work(&mut out).await;
+    unless_closed(printed.and_then(|exit| {
+        out.flush()?;
+        Ok(exit)
+    }))
 }
 
 /// Turns a closed pipe into an ordinary end.

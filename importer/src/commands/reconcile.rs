@@ -1,15 +1,15 @@
 //! `importer reconcile`: the bucket against the ledger.
 
-use super::{EXIT_INCOMPLETE, connect_queue, on_session, output, path_style, progress};
+use super::{EXIT_INCOMPLETE, connect_queue, on_session, output, progress, s3_store};
 use crate::{
     cli::Reconcile,
     config::Config,
     dataset::DatasetName,
     load::{Session, liveness::elsewhere},
-    message::{ObjectPointer, Record, RecordKind, pointer_body},
-    object::{Listed, ObjectStore, s3::S3Store},
+    message::{Record, pointer_body},
+    object::{Listed, ObjectStore},
     queue::sqs::SqsQueue,
-    route::{Destination, Router},
+    route::Router,
 };
 use anyhow::Context;
 use futures_util::TryStreamExt;
@@ -32,9 +32,9 @@ pub async fn run(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCod
 
 async fn compare(config: &Config, options: &Reconcile, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
     let aws = service::aws::config().await?;
-    let store = S3Store::new(&aws, path_style(&aws));
+    let store = s3_store(&aws);
     let router = Router::new(config)?;
-    let queue = if options.enqueue { Some(elsewhere(connect_queue(config)).await?) } else { None };
+    let queue = if options.enqueue { Some(elsewhere(connect_queue(&aws, config)).await?) } else { None };
     let (bucket, prefix) = (&options.prefix.bucket, &options.prefix.prefix);
     let bar = progress(None, "objects compared");
     let mut listing = store.list(bucket, prefix);
@@ -44,8 +44,8 @@ async fn compare(config: &Config, options: &Reconcile, connection: &mut PgConnec
         let next = elsewhere(listing.try_next()).await.with_context(|| format!("list s3://{bucket}/{prefix}"))?;
         let ended = next.is_none();
         if let Some(object) = next.filter(|object| object.size > 0) {
-            let claimed = |to: Destination| Claimed { dataset: to.dataset.name.clone(), object: object.clone() };
-            batch.extend(router.destinations(bucket, &object.key).into_iter().map(claimed));
+            let to = router.destination(bucket, &object.key);
+            batch.extend(to.map(|to| (to.dataset.name.clone(), object)));
         }
         if batch.len() >= BATCH || ended {
             n_compared += batch.len();
@@ -64,53 +64,37 @@ async fn compare(config: &Config, options: &Reconcile, connection: &mut PgConnec
     Ok(if n_missing > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
 }
 
-/// An object of the bucket and the dataset that takes it.
-struct Claimed {
-    dataset: DatasetName,
-    object: Listed,
-}
-
 /// Returns the objects whose version the ledger has no outcome of, or whose rows gave way to a version that the
 /// bucket says is older.
-async fn missing(connection: &mut PgConnection, bucket: &str, claimed: Vec<Claimed>) -> anyhow::Result<Vec<Listed>> {
-    let n = claimed.len();
-    let (mut datasets, mut keys, mut etags, mut sizes, mut times) = (
-        Vec::with_capacity(n),
-        Vec::with_capacity(n),
-        Vec::with_capacity(n),
-        Vec::with_capacity(n),
-        Vec::with_capacity(n),
-    );
-    for Claimed { dataset, object } in &claimed {
-        datasets.push(&**dataset);
-        keys.push(object.key.as_str());
-        etags.push(object.etag.as_str());
-        sizes.push(i64::try_from(object.size).unwrap_or(i64::MAX));
-        times.push(object.last_modified);
-    }
+async fn missing(
+    connection: &mut PgConnection,
+    bucket: &str,
+    claimed: Vec<(DatasetName, Listed)>,
+) -> anyhow::Result<Vec<Listed>> {
+    let objects = || claimed.iter().map(|(_, object)| object);
+    let size = |object: &Listed| i64::try_from(object.size).unwrap_or(i64::MAX);
     let known: HashSet<i64> = sqlx::query_scalar(include_str!("reconcile.sql"))
         .bind(bucket)
-        .bind(&datasets)
-        .bind(&keys)
-        .bind(&etags)
-        .bind(&sizes)
-        .bind(&times)
+        .bind(claimed.iter().map(|(dataset, _)| &**dataset).collect::<Vec<_>>())
+        .bind(objects().map(|object| object.key.as_str()).collect::<Vec<_>>())
+        .bind(objects().map(|object| object.etag.as_str()).collect::<Vec<_>>())
+        .bind(objects().map(size).collect::<Vec<_>>())
+        .bind(objects().map(|object| object.last_modified).collect::<Vec<_>>())
         .fetch_all(connection)
         .await
         .context("read the ledger")?
         .into_iter()
         .collect();
     let places = 1i64..;
-    Ok(places.zip(claimed).filter(|(place, _)| !known.contains(place)).map(|(_, claimed)| claimed.object).collect())
+    Ok(places.zip(claimed).filter(|(place, _)| !known.contains(place)).map(|(_, (_, object))| object).collect())
 }
 
 async fn report(bucket: &str, missing: Vec<Listed>, queue: Option<&SqsQueue>, bar: &ProgressBar) -> anyhow::Result<()> {
     let mut bodies = Vec::with_capacity(missing.len());
     for object in missing {
-        let (etag, size) = (Some(object.etag), Some(object.size));
-        let pointer = ObjectPointer { etag, size, ..ObjectPointer::new(bucket, object.key) };
+        let pointer = object.pointer(bucket);
         bar.suspend(|| output::line(&mut std::io::stdout(), &pointer.to_string()))?;
-        bodies.push(pointer_body(&Record { kind: RecordKind::Created, pointer, event_time: None, force: false }));
+        bodies.push(pointer_body(&Record::created(pointer)));
     }
     if let Some(queue) = queue {
         queue.send(&bodies).await.into_iter().collect::<anyhow::Result<()>>()?;

@@ -7,7 +7,7 @@
 //! ago and has failed again, and would go round for as long as we look.
 
 use super::{connect_queue, progress};
-use crate::{cli::Redrive, config::Config, queue::Queue};
+use crate::{config::Config, queue::Queue};
 use anyhow::{Context, bail};
 use chrono::Utc;
 use std::{
@@ -24,9 +24,9 @@ const EMPTY_POLLS: u32 = 2;
 ///
 /// # Errors
 /// When there is no dead-letter queue, or a queue does not answer.
-pub async fn run(config: &Config, options: &Redrive) -> anyhow::Result<ExitCode> {
-    let queue = connect_queue(config).await?;
-    let Some(dead_letters) = queue.dead_letters() else {
+pub async fn run(config: &Config, reason: Option<&str>) -> anyhow::Result<ExitCode> {
+    let queue = connect_queue(&service::aws::config().await?, config).await?;
+    let Some(dead_letters) = &queue.dead_letters else {
         bail!("queue {} has no dead-letter queue", config.queue.url.as_deref().unwrap_or_default());
     };
     let bar = progress(None, "messages sent back");
@@ -40,7 +40,7 @@ pub async fn run(config: &Config, options: &Redrive) -> anyhow::Result<ExitCode>
         let n_before = seen.len();
         let (mut done, mut bodies) = (Vec::new(), Vec::new());
         for message in messages {
-            let wanted = (options.reason.is_none() || options.reason == message.reason)
+            let wanted = reason.is_none_or(|reason| message.reason.as_deref() == Some(reason))
                 && message.sent_at.is_none_or(|sent_at| sent_at <= started);
             let news = seen.insert(message.message_id.clone());
             if !wanted {

@@ -15,23 +15,19 @@ use futures_util::TryStreamExt;
 use serde_json::Value;
 use service::terminal::cell;
 use sqlx::{PgConnection, QueryBuilder};
-use std::{
-    io::{self, BufWriter, Write},
-    process::ExitCode,
-};
+use std::{io::Write, process::ExitCode};
 
 /// Prints the rows that did not load, of one object or of all.
 ///
 /// # Errors
 /// When Postgres is out of reach or the schema is not there.
 pub async fn run(config: &Config, rejects: &Rejects) -> anyhow::Result<ExitCode> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    let print = async |session: &mut Session| print(&mut session.connection, rejects, &mut out).await;
-    let printed = on_session(config, "rejects", print).await;
-    output::unless_closed(printed.and_then(|()| {
-        out.flush()?;
+    output::print(async |out| {
+        let print = async |session: &mut Session| print(&mut session.connection, rejects, out).await;
+        on_session(config, "rejects", print).await?;
         Ok(ExitCode::SUCCESS)
-    }))
+    })
+    .await
 }
 
 async fn print(connection: &mut PgConnection, rejects: &Rejects, out: &mut impl Write) -> anyhow::Result<()> {

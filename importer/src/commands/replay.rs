@@ -1,12 +1,12 @@
 //! `importer replay`: pointers of known or existing objects through the queue.
 
-use super::{EXIT_INCOMPLETE, connect_queue, on_session, path_style, progress};
+use super::{EXIT_INCOMPLETE, connect_queue, on_session, progress, s3_store};
 use crate::{
     cli::Replay,
     config::Config,
     load::{Session, liveness},
-    message::{ObjectPointer, Record, RecordKind, pointer_body},
-    object::{ObjectStore, s3::S3Store},
+    message::{ObjectPointer, Record, pointer_body},
+    object::ObjectStore,
     queue::sqs::BATCH,
 };
 use anyhow::Context;
@@ -33,7 +33,7 @@ pub async fn run(config: &Config, options: &Replay) -> anyhow::Result<ExitCode> 
         println!("nothing to replay");
         return Ok(ExitCode::SUCCESS);
     }
-    let queue = connect_queue(config).await?;
+    let queue = connect_queue(&service::aws::config().await?, config).await?;
     let bar = progress(Some(selected.len() as u64), "pointers sent");
     let mut pace = Pace::new(options);
     let (mut n_sent, mut n_failed) = (0u64, 0u64);
@@ -41,7 +41,7 @@ pub async fn run(config: &Config, options: &Replay) -> anyhow::Result<ExitCode> 
     let mut selected = selected.into_iter().peekable();
     while let Some((pointer, event_time)) = selected.next() {
         pace.wait(event_time).await;
-        let record = Record { kind: RecordKind::Created, pointer, event_time: None, force: options.force };
+        let record = Record { force: options.force, ..Record::created(pointer) };
         batch.push((pointer_body(&record), record.pointer));
         // What may go now goes together; what has to wait for its time keeps nothing waiting.
         let is_full = batch.len() == BATCH;
@@ -83,7 +83,7 @@ async fn known(config: &Config, options: &Replay) -> anyhow::Result<Selected> {
         query.push(" AND starts_with(key, ").push_bind(&prefix.prefix).push(")");
     }
     if let Some(state) = options.state {
-        query.push(" AND state = ").push_bind(state.as_str());
+        query.push(" AND state = ").push_bind(<&str>::from(state));
     }
     if let Some(since) = options.since {
         query.push(" AND first_seen_at >= ").push_bind(since.at(now));
@@ -119,12 +119,10 @@ fn selected(row: &PgRow) -> sqlx::Result<(ObjectPointer, Option<DateTime<Utc>>)>
 /// Returns the objects that lie under the prefix now.
 async fn existing(options: &Replay) -> anyhow::Result<Selected> {
     let Some(prefix) = &options.prefix else { return Ok(Vec::new()) };
-    let aws = service::aws::config().await?;
-    let store = S3Store::new(&aws, path_style(&aws));
+    let store = s3_store(&service::aws::config().await?);
     let listed = store.list(&prefix.bucket, &prefix.prefix).map_ok(|object| {
-        let etag = Some(object.etag);
-        let size = Some(object.size);
-        (ObjectPointer { etag, size, ..ObjectPointer::new(&prefix.bucket, object.key) }, object.last_modified)
+        let last_modified = object.last_modified;
+        (object.pointer(&prefix.bucket), last_modified)
     });
     listed.try_collect().await.with_context(|| format!("list s3://{}/{}", prefix.bucket, prefix.prefix))
 }
@@ -143,7 +141,7 @@ impl Pace {
         Self {
             started: Instant::now(),
             n_sent: 0,
-            per_second: options.rate.map(|rate| rate.per_second),
+            per_second: options.rate,
             speed: options.as_recorded.then(|| options.speed.unwrap_or(1.0)),
             first: None,
         }

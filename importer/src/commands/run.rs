@@ -1,19 +1,18 @@
 //! `importer run`: the worker.
 
-use super::{host, path_style, sessions, wait_for_schema, worker_id};
+use super::{connect_queue, host, s3_store, sessions, wait_for_schema, worker_id};
 use crate::{
     cli,
     config::Config,
-    http::{self, Health},
     import::Importer,
     instance::{Attendant, Surroundings},
     metrics::Metrics,
-    object::s3::S3Store,
     queue::{Queue, sqs::SqsQueue},
     worker::{self, Until, Worker, beat},
 };
 use anyhow::Context;
 use chrono::Utc;
+use service::http::{self, Health};
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -62,7 +61,9 @@ async fn work(
     let metrics = Arc::new(Metrics::new(&names));
     metrics.slots.set(config.worker.concurrency.into());
     let serving = CancellationToken::new();
-    let listen = http::serve(&config.http.listen, Arc::clone(&health), Arc::clone(&metrics), serving.clone()).await?;
+    let shown = Arc::clone(&metrics);
+    let pages = http::router(Arc::clone(&health), move || shown.text());
+    let listen = http::serve(&config.http.listen, pages, serving.clone()).await?;
 
     let sessions = sessions(&config, &id);
     tokio::select! {
@@ -74,11 +75,11 @@ async fn work(
     let url = config.queue.url.clone().context("queue.url is missing")?;
     let queue = tokio::select! {
         () = stop.cancelled() => return Ok(Instant::now()),
-        queue = connect_queue(aws, &config, &url, &health) => queue?,
+        queue = wait_for_queue(aws, &config, &health) => queue?,
     };
     health.set_ready("queue");
     let queue: Arc<dyn Queue> = Arc::new(queue);
-    let store = Arc::new(S3Store::new(aws, path_style(aws)));
+    let store = Arc::new(s3_store(aws));
     let importer = Importer::new(config.clone(), store, sessions.clone(), id.clone(), Some(url.clone()))?;
     let concurrency = config.worker.concurrency;
     let instance_id = Arc::clone(&surroundings.id);
@@ -105,17 +106,10 @@ async fn work(
 }
 
 /// Connects to the queue, waiting while SQS is out of reach.
-async fn connect_queue(
-    aws: &aws_config::SdkConfig,
-    config: &Config,
-    url: &str,
-    health: &Health,
-) -> anyhow::Result<SqsQueue> {
-    let visibility = Duration::from_secs(config.queue.visibility_timeout_secs.into());
+async fn wait_for_queue(aws: &aws_config::SdkConfig, config: &Config, health: &Health) -> anyhow::Result<SqsQueue> {
     let mut waiting = false;
     loop {
-        let connected = SqsQueue::connect(aws, url, config.queue.dead_letter_url.as_deref(), visibility).await;
-        match connected {
+        match connect_queue(aws, config).await {
             Ok(queue) => return Ok(queue),
             Err(error) if is_lasting(&error) => return Err(error),
             Err(error) => {

@@ -5,7 +5,7 @@ use super::{
     output::{self, Table, shown},
 };
 use crate::{
-    cli::{ObjectName, Status},
+    cli::Status,
     config::Config,
     load::{Session, liveness},
     message::ObjectPointer,
@@ -14,10 +14,7 @@ use anyhow::Context;
 use futures_util::TryStreamExt;
 use serde_json::Value;
 use sqlx::{PgConnection, QueryBuilder};
-use std::{
-    io::{self, BufWriter, Write},
-    process::ExitCode,
-};
+use std::{io::Write, process::ExitCode};
 
 /// The view's columns in its order; a JSON value has lost it.
 const NAMES: [&str; 24] = [
@@ -55,17 +52,16 @@ const MAX_TABLE_ROWS: i64 = 1000;
 /// # Errors
 /// When Postgres is out of reach or the schema is not there.
 pub async fn run(config: &Config, status: &Status) -> anyhow::Result<ExitCode> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    let print = async |session: &mut Session| {
-        // The heads of a million entries are joined in memory.
-        sqlx::raw_sql("SET work_mem = '64MB'").execute(&mut session.connection).await.context("set up the session")?;
-        print(&mut session.connection, status, &mut out).await
-    };
-    let printed = on_session(config, "status", print).await;
-    output::unless_closed(printed.and_then(|exit| {
-        out.flush()?;
-        Ok(exit)
-    }))
+    output::print(async |out| {
+        let print = async |session: &mut Session| {
+            // The heads of a million entries are joined in memory.
+            let setting = sqlx::raw_sql("SET work_mem = '64MB'");
+            setting.execute(&mut session.connection).await.context("set up the session")?;
+            print(&mut session.connection, status, out).await
+        };
+        on_session(config, "status", print).await
+    })
+    .await
 }
 
 async fn print(connection: &mut PgConnection, status: &Status, out: &mut impl Write) -> anyhow::Result<ExitCode> {
@@ -85,10 +81,10 @@ async fn print(connection: &mut PgConnection, status: &Status, out: &mut impl Wr
     Ok(ExitCode::SUCCESS)
 }
 
-fn exit_of(object: Option<&ObjectName>, n_rows: u64) -> ExitCode {
+fn exit_of(object: Option<&ObjectPointer>, n_rows: u64) -> ExitCode {
     match object {
-        Some(ObjectName { bucket, key }) if n_rows == 0 => {
-            output::complain(format!("the ledger does not know {}", ObjectPointer::new(bucket, key)));
+        Some(object) if n_rows == 0 => {
+            output::complain(format!("the ledger does not know {object}"));
             ExitCode::from(EXIT_UNKNOWN_OBJECT)
         }
         _ => ExitCode::SUCCESS,
@@ -102,7 +98,7 @@ fn query<'q>(columns: &str, status: &'q Status, newest: Option<i64>) -> QueryBui
         query.push(" AND h.bucket = ").push_bind(&object.bucket).push(" AND h.key = ").push_bind(&object.key);
     }
     if let Some(state) = status.state {
-        query.push(" AND o.state = ").push_bind(state.as_str());
+        query.push(" AND o.state = ").push_bind(<&str>::from(state));
     }
     if let Some(dataset) = &status.dataset {
         query.push(" AND h.dataset = ").push_bind(dataset);
@@ -242,14 +238,14 @@ mod tests {
         status.state = Some(State::Failed);
         status.dataset = Some("d".into());
         assert_eq!(asked(&status), "AND o.state = $1 AND h.dataset = $2) s");
-        let object = ObjectName { bucket: "b".into(), key: "k".into() };
+        let object = ObjectPointer::new("b", "k");
         let status = Status { object: Some(object), state: None, dataset: None, json: false };
         assert_eq!(asked(&status), "AND h.bucket = $1 AND h.key = $2) s");
     }
 
     #[test]
     fn only_an_unknown_object_exits_4() {
-        let object = ObjectName { bucket: "b".into(), key: "k".into() };
+        let object = ObjectPointer::new("b", "k");
         assert_eq!(exit_of(Some(&object), 0), ExitCode::from(EXIT_UNKNOWN_OBJECT));
         assert_eq!(exit_of(Some(&object), 1), ExitCode::SUCCESS);
         assert_eq!(exit_of(None, 0), ExitCode::SUCCESS);

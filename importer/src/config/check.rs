@@ -7,21 +7,13 @@ use super::{
 use crate::pattern::Pattern;
 use decode::OnNewField;
 use service::postgres::connect_options;
-use std::collections::{BTreeMap, BTreeSet};
-
-/// The accepted range of a number.
-#[derive(Debug, Clone, Copy)]
-pub struct Range {
-    /// `table.field`
-    pub field: &'static str,
-    /// Smallest accepted value.
-    pub min: u32,
-    /// Largest accepted value.
-    pub max: u32,
-}
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 /// Accepted values of `worker.concurrency` and `--concurrency`.
-pub const CONCURRENCY: Range = Range { field: "worker.concurrency", min: 1, max: 256 };
+pub const CONCURRENCY: RangeInclusive<u32> = 1..=256;
 
 /// SQS's own maximum for a visibility timeout; a worker has no reason to drain longer either.
 const MAX_VISIBILITY_SECS: u32 = 43_200;
@@ -53,21 +45,20 @@ pub fn check(config: &Config, source: &Source<'_>, overridden: &[&'static str]) 
 }
 
 fn check_ranges(config: &Config, problems: &mut Problems<'_, '_>) {
-    let range = |field, min, max| Range { field, min, max };
-    for (value, range) in [
-        (config.queue.wait_secs, range("queue.wait_secs", 0, 20)),
-        (config.queue.visibility_timeout_secs, range("queue.visibility_timeout_secs", 2, MAX_VISIBILITY_SECS)),
-        (config.worker.concurrency, CONCURRENCY),
-        (config.worker.memory_mib, range("worker.memory_mib", 16, 1 << 20)),
-        (config.worker.drain_timeout_secs, range("worker.drain_timeout_secs", 0, MAX_VISIBILITY_SECS)),
-        (config.worker.brake_secs, range("worker.brake_secs", 0, 3600)),
-        (config.limits.row_mib, range("limits.row_mib", 1, 512)),
-        (config.limits.depth, range("limits.depth", 1, 1000)),
-        (config.limits.expansion_ratio, range("limits.expansion_ratio", 1, 1_000_000)),
-        (config.limits.expansion_free_mib, range("limits.expansion_free_mib", 0, 1 << 20)),
+    for (value, field, range) in [
+        (config.queue.wait_secs, "queue.wait_secs", 0..=20),
+        (config.queue.visibility_timeout_secs, "queue.visibility_timeout_secs", 2..=MAX_VISIBILITY_SECS),
+        (config.worker.concurrency, "worker.concurrency", CONCURRENCY),
+        (config.worker.memory_mib, "worker.memory_mib", 16..=1 << 20),
+        (config.worker.drain_timeout_secs, "worker.drain_timeout_secs", 0..=MAX_VISIBILITY_SECS),
+        (config.worker.brake_secs, "worker.brake_secs", 0..=3600),
+        (config.limits.row_mib, "limits.row_mib", 1..=512),
+        (config.limits.depth, "limits.depth", 1..=1000),
+        (config.limits.expansion_ratio, "limits.expansion_ratio", 1..=1_000_000),
+        (config.limits.expansion_free_mib, "limits.expansion_free_mib", 0..=1 << 20),
     ] {
-        if !(range.min..=range.max).contains(&value) {
-            problems.add(range.field, format!("{value} is not between {} and {}", range.min, range.max));
+        if !range.contains(&value) {
+            problems.add(field, format!("{value} is not between {} and {}", range.start(), range.end()));
         }
     }
 }

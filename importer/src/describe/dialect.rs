@@ -4,9 +4,8 @@ use super::{
     Options,
     evidence::Evidence,
     sample::{self, Extent, Sample},
-    types::SqlType,
 };
-use decode::{Compression, CsvOptions, DecodeError, Format, ReadOptions, Source};
+use decode::{Compression, CsvOptions, DecodeError, Format, ReadOptions, Source, encode::PgType};
 use std::sync::Arc;
 
 /// What fields are separated by, the usual first.
@@ -104,7 +103,8 @@ fn find(source: &Arc<dyn Source>, usual: &ReadOptions) -> Result<Option<(CsvOpti
         true => !header_is_data(sample),
         // Names that are there twice are values where nothing but values stands below them, or they come again.
         false => {
-            let is_typed = |sample: &Sample| sample.fields.iter().any(|f| f.evidence.guess().sql_type != SqlType::Text);
+            let is_typed =
+                |sample: &Sample| sample.fields.iter().any(|f| f.evidence.guess().sql_type != PgType::Text(None));
             let is_data = |sample: Sample| sample.is_first_repeated || is_typed(&sample);
             !sample.fields.is_empty() && !glance(&without).is_some_and(is_data)
         }
@@ -158,13 +158,13 @@ fn before_header(sample: &Sample, found: &[Reading]) -> Result<Option<String>, D
 fn header_is_data(sample: &Sample) -> bool {
     let mut typed = sample.fields.iter().filter_map(|field| {
         let sql_type = field.evidence.guess().sql_type;
-        (sql_type != SqlType::Text).then_some((&field.name, sql_type))
+        (sql_type != PgType::Text(None)).then_some((&field.name, sql_type))
     });
-    let alike = |name: &str, sql_type: &SqlType| {
+    let alike = |name: &str, sql_type: &PgType| {
         let mut evidence = Evidence::default();
         evidence.add_text(name);
         let found = evidence.guess().sql_type;
-        found == *sql_type || (found == SqlType::BigInt && *sql_type == SqlType::Numeric(None))
+        found == *sql_type || (found == PgType::Int8 && *sql_type == PgType::Numeric(None))
     };
     let mut any = false;
     let all = typed.all(|(name, sql_type)| {

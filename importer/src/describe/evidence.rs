@@ -1,10 +1,7 @@
 //! What the values of one field have been so far, and which type would lose none of them.
 
-use super::{
-    shape::{self, Shapes},
-    types::SqlType,
-};
-use decode::encode::unescape;
+use super::shape::{self, Shapes};
+use decode::encode::{PgType, unescape};
 use std::{
     borrow::Cow,
     collections::{BTreeSet, HashSet},
@@ -15,7 +12,7 @@ use std::{
 pub const NULL_TEXTS: [&str; 9] = ["NA", "N/A", "n/a", "#N/A", "NULL", "null", "\\N", "None", "-"];
 
 /// What the values of one field have been.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Evidence {
     n_values: u64,
     n_booleans: u64,
@@ -28,37 +25,20 @@ pub struct Evidence {
     /// What all texts could be, besides those that stand for NULL.
     texts: Shapes,
     /// Texts that may stand for NULL.
-    null_texts: BTreeSet<&'static str>,
+    pub null_texts: BTreeSet<&'static str>,
     n_null_texts: u64,
     items: Option<Box<Evidence>>,
     /// Hashes of the values while they are all different.
-    distinct: Option<HashSet<u64>>,
-}
-
-impl Default for Evidence {
-    fn default() -> Self {
-        Self {
-            n_values: 0,
-            n_booleans: 0,
-            n_numbers: 0,
-            n_texts: 0,
-            n_lists: 0,
-            n_objects: 0,
-            numbers: Shapes::ALL,
-            texts: Shapes::ALL,
-            null_texts: BTreeSet::new(),
-            n_null_texts: 0,
-            items: None,
-            distinct: Some(HashSet::new()),
-        }
-    }
+    distinct: HashSet<u64>,
+    /// Some are the same, or nobody wants to know.
+    repeats: bool,
 }
 
 /// A type, and what is to be said with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guess {
     /// The type that loses none of the values.
-    pub sql_type: SqlType,
+    pub sql_type: PgType,
     /// The texts that mean NULL for it to be that.
     pub null_texts: BTreeSet<&'static str>,
     /// For people, when the type is not what one might expect.
@@ -67,6 +47,20 @@ pub struct Guess {
 
 /// The note of a column without a value.
 pub const ONLY_NULL: &str = "only NULL so far; text holds any scalar";
+
+/// What texts are taken for, the first that all of them could be.
+const OF_TEXTS: [(Shapes, PgType, Option<&str>); 10] = [
+    (Shapes::BIGINT, PgType::Int8, None),
+    (Shapes::INTEGER, PgType::Numeric(None), Some("integers beyond bigint")),
+    (Shapes::DECIMAL, PgType::Numeric(None), None),
+    (Shapes::FLOAT, PgType::Float8, Some("has NaN, infinities or -0, which numeric does not take")),
+    (Shapes::BOOLEAN, PgType::Bool, None),
+    (Shapes::DATE, PgType::Date, None),
+    (Shapes::TIME, PgType::Time, None),
+    (Shapes::TIMESTAMP, PgType::Timestamp, None),
+    (Shapes::TIMESTAMPTZ, PgType::TimestampTz, None),
+    (Shapes::UUID, PgType::Uuid, None),
+];
 
 impl Evidence {
     /// Adds a JSON value other than null, as it was written.
@@ -79,12 +73,12 @@ impl Evidence {
                 let inside = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
                 self.texts &= match unescape(inside) {
                     Ok(text) => shape::of_text(&text) & Shapes::OF_STRINGS,
-                    Err(_) => Shapes::NONE,
+                    Err(_) => Shapes::empty(),
                 };
             }
             Some(b'[') => {
                 self.n_lists += 1;
-                let items = self.items.get_or_insert_with(|| Box::new(Self { distinct: None, ..Self::default() }));
+                let items = self.items.get_or_insert_with(|| Box::new(Self { repeats: true, ..Self::default() }));
                 match serde_json::from_str::<Vec<&serde_json::value::RawValue>>(raw) {
                     Ok(values) => values
                         .iter()
@@ -118,11 +112,11 @@ impl Evidence {
 
     fn note_value(&mut self, written: &str) {
         self.n_values += 1;
-        if let Some(distinct) = &mut self.distinct {
+        if !self.repeats {
             let mut hasher = DefaultHasher::new();
             written.hash(&mut hasher);
-            if !distinct.insert(hasher.finish()) {
-                self.distinct = None;
+            if !self.distinct.insert(hasher.finish()) {
+                self.forget_values();
             }
         }
     }
@@ -130,12 +124,12 @@ impl Evidence {
     /// Returns how many hashes are kept.
     #[must_use]
     pub fn n_kept(&self) -> usize {
-        self.distinct.as_ref().map_or(0, HashSet::len)
+        self.distinct.len()
     }
 
     /// Stops looking for values that are there twice.
     pub fn forget_values(&mut self) {
-        self.distinct = None;
+        (self.distinct, self.repeats) = (HashSet::new(), true);
     }
 
     /// Returns whether every one of `n_rows` rows has a value, none twice.
@@ -150,12 +144,6 @@ impl Evidence {
         self.n_values == n_rows
     }
 
-    /// Returns which of [`NULL_TEXTS`] were among the values.
-    #[must_use]
-    pub fn null_texts(&self) -> &BTreeSet<&'static str> {
-        &self.null_texts
-    }
-
     /// Returns the type that loses none of the values.
     #[must_use]
     pub fn guess(&self) -> Guess {
@@ -163,18 +151,18 @@ impl Evidence {
         let noted = |sql_type, note| Guess { note: Some(note), ..plain(sql_type) };
         let kinds = [self.n_booleans, self.n_numbers, self.n_texts, self.n_lists, self.n_objects];
         match kinds.iter().filter(|n| **n > 0).count() {
-            0 => return noted(SqlType::Text, ONLY_NULL),
+            0 => return noted(PgType::Text(None), ONLY_NULL),
             1 => {}
-            _ => return noted(SqlType::Jsonb, "values of several kinds; jsonb keeps them apart"),
+            _ => return noted(PgType::Jsonb, "values of several kinds; jsonb keeps them apart"),
         }
         if self.n_booleans > 0 {
-            return plain(SqlType::Boolean);
+            return plain(PgType::Bool);
         }
         if self.n_numbers > 0 {
             return self.of_numbers();
         }
         if self.n_objects > 0 {
-            return plain(SqlType::Jsonb);
+            return plain(PgType::Jsonb);
         }
         if self.n_lists > 0 {
             return plain(self.of_lists());
@@ -184,67 +172,47 @@ impl Evidence {
 
     fn of_numbers(&self) -> Guess {
         let (sql_type, note) = match self.numbers {
-            shapes if shapes.has(Shapes::BIGINT) => (SqlType::BigInt, None),
-            shapes if shapes.has(Shapes::INTEGER) => (SqlType::Numeric(None), Some("integers beyond bigint")),
-            shapes if shapes.has(Shapes::DECIMAL) => (SqlType::Numeric(None), None),
-            shapes if shapes.has(Shapes::FLOAT) => (SqlType::Double, Some("has -0, which numeric does not")),
-            _ => (SqlType::Text, Some("numbers that neither numeric nor double precision holds as they are")),
+            shapes if shapes.contains(Shapes::BIGINT) => (PgType::Int8, None),
+            shapes if shapes.contains(Shapes::INTEGER) => (PgType::Numeric(None), Some("integers beyond bigint")),
+            shapes if shapes.contains(Shapes::DECIMAL) => (PgType::Numeric(None), None),
+            shapes if shapes.contains(Shapes::FLOAT) => (PgType::Float8, Some("has -0, which numeric does not")),
+            _ => (PgType::Text(None), Some("numbers that neither numeric nor double precision holds as they are")),
         };
         Guess { sql_type, null_texts: BTreeSet::new(), note }
     }
 
-    fn of_lists(&self) -> SqlType {
-        let Some(items) = &self.items else { return SqlType::Jsonb };
+    fn of_lists(&self) -> PgType {
+        let Some(items) = &self.items else { return PgType::Jsonb };
         let kinds = [items.n_booleans, items.n_numbers, items.n_texts, items.n_lists, items.n_objects];
         let is_simple = kinds.iter().filter(|n| **n > 0).count() == 1 && items.n_lists + items.n_objects == 0;
         // Lists that were all empty say nothing of their items.
         match is_simple {
-            false => SqlType::Jsonb,
+            false => PgType::Jsonb,
             // Within a list there is no telling a date from a text that looks like one.
-            true if items.n_texts > 0 => SqlType::Array(Box::new(SqlType::Text)),
+            true if items.n_texts > 0 => PgType::Array(Box::new(PgType::Text(None)), 0),
             true => match items.guess().sql_type {
-                SqlType::Text => SqlType::Jsonb,
-                item => SqlType::Array(Box::new(item)),
+                PgType::Text(None) => PgType::Jsonb,
+                item => PgType::Array(Box::new(item), 0),
             },
         }
     }
 
     fn of_texts(&self) -> Guess {
-        let plain = |sql_type| Guess { sql_type, null_texts: self.null_texts.clone(), note: None };
-        let noted = |sql_type, note| Guess { note: Some(note), ..plain(sql_type) };
+        let no_nulls = |note| Guess { sql_type: PgType::Text(None), null_texts: BTreeSet::new(), note };
         if self.n_texts == self.n_null_texts {
-            return Guess { null_texts: BTreeSet::new(), ..plain(SqlType::Text) };
+            return no_nulls(None);
         }
-        let may_be = |shape| self.texts.has(shape);
-        if may_be(Shapes::BIGINT) {
-            plain(SqlType::BigInt)
-        } else if may_be(Shapes::INTEGER) {
-            noted(SqlType::Numeric(None), "integers beyond bigint")
-        } else if may_be(Shapes::DECIMAL) {
-            plain(SqlType::Numeric(None))
-        } else if may_be(Shapes::FLOAT) {
-            noted(SqlType::Double, "has NaN, infinities or -0, which numeric does not take")
-        } else if may_be(Shapes::BOOLEAN) {
-            plain(SqlType::Boolean)
-        } else if may_be(Shapes::DATE) {
-            plain(SqlType::Date)
-        } else if may_be(Shapes::TIME) {
-            plain(SqlType::Time)
-        } else if may_be(Shapes::TIMESTAMP) {
-            plain(SqlType::Timestamp)
-        } else if may_be(Shapes::TIMESTAMPTZ) {
-            plain(SqlType::TimestampTz)
-        } else if may_be(Shapes::UUID) {
-            plain(SqlType::Uuid)
-        } else {
-            let note = match self.texts {
-                shapes if shapes.has(Shapes::OTHER_UUID) => Some("UUIDs, which uuid would write in lower case"),
-                shapes if shapes.has(Shapes::NANOS) => {
-                    Some("timestamps, of which timestamptz would cut the nanoseconds")
-                }
-                _ => None,
-            };
-            Guess { sql_type: SqlType::Text, null_texts: BTreeSet::new(), note }
+        match OF_TEXTS.iter().find(|(shape, ..)| self.texts.contains(*shape)) {
+            Some((_, sql_type, note)) => {
+                Guess { sql_type: sql_type.clone(), null_texts: self.null_texts.clone(), note: *note }
+            }
+            None if self.texts.contains(Shapes::OTHER_UUID) => {
+                no_nulls(Some("UUIDs, which uuid would write in lower case"))
+            }
+            None if self.texts.contains(Shapes::NANOS) => {
+                no_nulls(Some("timestamps, of which timestamptz would cut the nanoseconds"))
+            }
+            None => no_nulls(None),
         }
     }
 }
@@ -258,13 +226,13 @@ pub fn text_of_json(raw: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::types::name, *};
 
     #[track_caller]
     fn json(values: &[&str], expected: &str) {
         let mut evidence = Evidence::default();
         values.iter().for_each(|value| evidence.add_json(value));
-        assert_eq!(evidence.guess().sql_type.to_string(), expected, "{values:?}");
+        assert_eq!(name(&evidence.guess().sql_type), expected, "{values:?}");
     }
 
     #[track_caller]
@@ -273,7 +241,7 @@ mod tests {
         values.iter().for_each(|value| evidence.add_text(value));
         let guess = evidence.guess();
         let nulls: Vec<&str> = guess.null_texts.into_iter().collect();
-        assert_eq!(format!("{} {}", guess.sql_type, nulls.join(" ")).trim_end(), expected, "{values:?}");
+        assert_eq!(format!("{} {}", name(&guess.sql_type), nulls.join(" ")).trim_end(), expected, "{values:?}");
     }
 
     #[test]

@@ -17,7 +17,6 @@ mod verify;
 pub use location::{Location, locate};
 pub use plan::{Column, Description};
 pub use sample::Extent;
-pub use types::SqlType;
 
 use decode::{DecodeError, Limits, Source};
 use std::sync::Arc;

@@ -1,13 +1,13 @@
 //! The table and the dataset that a sample suggests.
 
 use super::{
-    evidence::{Evidence, ONLY_NULL},
+    evidence::{Evidence, Guess, ONLY_NULL},
     identifiers::column_for,
     location::{Location, identifier},
     sample::Sample,
-    types::SqlType,
+    types::of_declared,
 };
-use decode::{Declared, ReadOptions};
+use decode::{Declared, ReadOptions, encode::PgType};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names of columns that say when a row was last changed, the clearest first.
@@ -36,7 +36,7 @@ pub struct Column {
     /// Name in the table.
     pub name: String,
     /// Type that loses nothing.
-    pub sql_type: SqlType,
+    pub sql_type: PgType,
     /// The texts that must mean NULL for it to have that type.
     pub null_texts: BTreeSet<&'static str>,
     /// Texts among [`super::evidence::NULL_TEXTS`] that were seen in it, as values if it is text.
@@ -90,8 +90,8 @@ impl Description {
         for field in &sample.fields {
             let name = column_for(&field.name, |name| columns.iter().any(|column| column.name == name));
             columns.push(match &field.declared {
-                Some(declared) => declared_column(&field.name, name, declared),
-                None => guessed_column(&field.name, name, &field.evidence),
+                Some(declared) => Column::new(&field.name, name, declared_guess(declared), BTreeSet::new()),
+                None => Column::new(&field.name, name, field.evidence.guess(), field.evidence.null_texts.clone()),
             });
         }
         for (name, value) in &location.captures {
@@ -122,7 +122,7 @@ impl Description {
         let ranked = unique.iter().filter_map(|column| Some((key_rank(&column.name, &location.name)?, *column)));
         let key = ranked.min_by_key(|(rank, _)| *rank).map(|(_, column)| column.name.clone());
         // Measurements are often all different.
-        let others = unique.iter().filter(|column| column.sql_type != SqlType::Numeric(None));
+        let others = unique.iter().filter(|column| column.sql_type != PgType::Numeric(None));
         let others = others.map(|column| &column.name).filter(|name| Some(*name) != key.as_ref());
         let key_ideas = others.take(MAX_KEY_IDEAS).cloned().collect();
         let newer = newer(&sample, &columns);
@@ -168,14 +168,15 @@ impl Description {
     #[must_use]
     pub fn texts_lost_to_null(&self) -> Vec<(&'static str, &str)> {
         let nulls = self.null_texts();
-        let texts = self.columns.iter().filter(|column| column.sql_type == SqlType::Text);
+        let texts = self.columns.iter().filter(|column| column.sql_type == PgType::Text(None));
         let lost = texts
             .flat_map(|column| column.seen_null_texts.intersection(&nulls).map(|text| (*text, column.name.as_str())));
         lost.collect()
     }
 }
 
-fn declared_column(field: &str, name: String, declared: &Declared) -> Column {
+/// Returns the type that a file's schema declares.
+fn declared_guess(declared: &Declared) -> Guess {
     let note = match declared {
         Declared::Time { nanos: true } | Declared::Timestamp { nanos: true, .. } => {
             Some("nanoseconds in the file; Postgres has microseconds")
@@ -188,27 +189,20 @@ fn declared_column(field: &str, name: String, declared: &Declared) -> Column {
         Declared::Null => Some(ONLY_NULL),
         _ => None,
     };
-    Column {
-        field: field.to_owned(),
-        name,
-        sql_type: SqlType::of_declared(declared),
-        null_texts: BTreeSet::new(),
-        seen_null_texts: BTreeSet::new(),
-        is_widened: false,
-        notes: note.map(str::to_owned).into_iter().collect(),
-    }
+    Guess { sql_type: of_declared(declared), null_texts: BTreeSet::new(), note }
 }
 
-fn guessed_column(field: &str, name: String, evidence: &Evidence) -> Column {
-    let guess = evidence.guess();
-    Column {
-        field: field.to_owned(),
-        name,
-        sql_type: guess.sql_type,
-        null_texts: guess.null_texts,
-        seen_null_texts: evidence.null_texts().clone(),
-        is_widened: false,
-        notes: guess.note.map(str::to_owned).into_iter().collect(),
+impl Column {
+    fn new(field: &str, name: String, guess: Guess, seen_null_texts: BTreeSet<&'static str>) -> Self {
+        Self {
+            field: field.to_owned(),
+            name,
+            sql_type: guess.sql_type,
+            null_texts: guess.null_texts,
+            seen_null_texts,
+            is_widened: false,
+            notes: guess.note.map(str::to_owned).into_iter().collect(),
+        }
     }
 }
 
@@ -223,10 +217,8 @@ fn take_from_path(name: &str, value: Option<&str>, columns: &mut Vec<Column>) {
         Some(place) => columns[place].name.clone(),
         None => column_for(name, |name| columns.iter().any(|column| column.name == name)),
     };
-    let mut column = guessed_column(name, column_name, &evidence);
-    column.null_texts.clear();
-    column.seen_null_texts.clear();
-    column.notes = vec!["from the path".into()];
+    let guess = Guess { null_texts: BTreeSet::new(), note: Some("from the path"), ..evidence.guess() };
+    let column = Column::new(name, column_name, guess, BTreeSet::new());
     match found {
         Some(place) => columns[place] = column,
         None => columns.push(column),
@@ -234,10 +226,10 @@ fn take_from_path(name: &str, value: Option<&str>, columns: &mut Vec<Column>) {
 }
 
 /// Returns whether values of a type identify rows, rather than happen to be different.
-fn may_be_key(sql_type: &SqlType) -> bool {
+fn may_be_key(sql_type: &PgType) -> bool {
     matches!(
         sql_type,
-        SqlType::SmallInt | SqlType::Integer | SqlType::BigInt | SqlType::Numeric(_) | SqlType::Uuid | SqlType::Text
+        PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Numeric(_) | PgType::Uuid | PgType::Text(None)
     )
 }
 
@@ -259,7 +251,7 @@ fn key_rank(column: &str, table: &str) -> Option<u8> {
 
 fn newer(sample: &Sample, columns: &[Column]) -> Option<(String, bool)> {
     let fields = sample.fields.iter().zip(columns);
-    let times = fields.filter(|(_, column)| matches!(column.sql_type, SqlType::Timestamp | SqlType::TimestampTz));
+    let times = fields.filter(|(_, column)| matches!(column.sql_type, PgType::Timestamp | PgType::TimestampTz));
     let ranked = times.filter_map(|(field, column)| {
         let name = snake_case(&column.name);
         let rank = NEWER.iter().position(|newer| *newer == name)?;

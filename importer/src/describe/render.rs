@@ -1,6 +1,6 @@
 //! A description as SQL and as TOML.
 
-use super::{identifiers::quoted, plan::Description};
+use super::{identifiers::quoted, plan::Description, types};
 use decode::CsvOptions;
 use service::terminal::is_hidden;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ impl Description {
                 let texts: Vec<&str> = column.null_texts.iter().copied().collect();
                 notes.push(format!("{} read as NULL", texts.join(", ")));
             }
-            lines.push((format!("{} {}", quoted(&column.name), column.sql_type), notes.join("; ")));
+            lines.push((format!("{} {}", quoted(&column.name), types::name(&column.sql_type)), notes.join("; ")));
         }
         if let Some(extras) = &self.extras {
             lines.push((format!("{} jsonb", quoted(extras)), "fields that have no column of their own".into()));

@@ -44,7 +44,7 @@ pub struct FieldSeen {
 }
 
 /// What a sample showed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sample {
     /// The fields in the file's order, those of JSON in the order of their first appearance.
     pub fields: Vec<FieldSeen>,
@@ -92,27 +92,15 @@ pub fn read(mut reader: Box<dyn RowReader>, extent: Extent) -> Result<Sample, De
         Fields::Positional(n_fields) => (1..=*n_fields).map(|number| format!("column_{number}")).collect(),
         Fields::Open => Vec::new(),
     };
-    let is_positional = matches!(fields, Fields::Positional(_));
     let is_csv = reader.payload_form() == PayloadForm::Csv;
-    let ambiguous = if is_csv { twice(&names) } else { BTreeSet::new() };
     let mut sample = Sample {
-        fields: Vec::new(),
-        n_rows: 0,
-        n_rejected: 0,
-        first_reject: None,
-        reject_class: None,
-        is_whole: false,
         is_open: fields == Fields::Open,
-        is_positional,
+        is_positional: matches!(fields, Fields::Positional(_)),
         too_many_fields: names.len() > MAX_FIELDS,
         is_csv,
         n_fields: names.len(),
-        ambiguous,
-        n_other_width: 0,
-        other_width: None,
-        broken: None,
-        is_first_repeated: false,
-        first_row: Vec::new(),
+        ambiguous: if is_csv { twice(&names) } else { BTreeSet::new() },
+        ..Sample::default()
     };
     let mut declared = reader.declared().unwrap_or_default().into_iter();
     for name in names.into_iter().take(MAX_FIELDS) {

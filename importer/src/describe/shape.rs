@@ -2,71 +2,47 @@
 //!
 //! Stricter than what the importer reads: `007` loads into a `bigint`, and comes out as `7`.
 
+use bitflags::bitflags;
 use decode::encode::{PgType, Value, encode};
-use std::ops::{BitAnd, BitAndAssign, BitOr};
 
-/// A set of readings a text allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shapes(u16);
-
-impl Shapes {
-    /// Every reading: what is known before the first text.
-    pub const ALL: Self = Self(u16::MAX);
-    /// No reading but text.
-    pub const NONE: Self = Self(0);
-    /// An integer without a sign but minus and without leading zeros.
-    pub const INTEGER: Self = Self(1);
-    /// Such an integer, within 64 bits.
-    pub const BIGINT: Self = Self(1 << 1);
-    /// A number that `numeric` holds.
-    pub const DECIMAL: Self = Self(1 << 2);
-    /// A number that `double precision` gives back with all its digits.
-    pub const FLOAT: Self = Self(1 << 3);
-    /// `true` or `false`.
-    pub const BOOLEAN: Self = Self(1 << 4);
-    /// `YYYY-MM-DD`.
-    pub const DATE: Self = Self(1 << 5);
-    /// `HH:MM:SS`.
-    pub const TIME: Self = Self(1 << 6);
-    /// Date and time without a zone.
-    pub const TIMESTAMP: Self = Self(1 << 7);
-    /// Date and time with one.
-    pub const TIMESTAMPTZ: Self = Self(1 << 8);
-    /// A UUID as Postgres writes it: lower case, hyphens.
-    pub const UUID: Self = Self(1 << 9);
-    /// A UUID in another spelling.
-    pub const OTHER_UUID: Self = Self(1 << 10);
-    /// Date and time, finer than microseconds.
-    pub const NANOS: Self = Self(1 << 11);
-
-    /// What a string of a format with types of its own may stand for: a number in quotes was meant as text.
-    pub const OF_STRINGS: Self =
-        Self(!(Self::INTEGER.0 | Self::BIGINT.0 | Self::DECIMAL.0 | Self::FLOAT.0 | Self::BOOLEAN.0));
-
-    /// Returns whether a reading is in the set.
-    #[must_use]
-    pub fn has(self, one: Self) -> bool {
-        self.0 & one.0 != 0
+bitflags! {
+    /// A set of readings a text allows.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Shapes: u16 {
+        /// An integer without a sign but minus and without leading zeros.
+        const INTEGER = 1;
+        /// Such an integer, within 64 bits.
+        const BIGINT = 1 << 1;
+        /// A number that `numeric` holds.
+        const DECIMAL = 1 << 2;
+        /// A number that `double precision` gives back with all its digits.
+        const FLOAT = 1 << 3;
+        /// `true` or `false`.
+        const BOOLEAN = 1 << 4;
+        /// `YYYY-MM-DD`.
+        const DATE = 1 << 5;
+        /// `HH:MM:SS`.
+        const TIME = 1 << 6;
+        /// Date and time without a zone.
+        const TIMESTAMP = 1 << 7;
+        /// Date and time with one.
+        const TIMESTAMPTZ = 1 << 8;
+        /// A UUID as Postgres writes it: lower case, hyphens.
+        const UUID = 1 << 9;
+        /// A UUID in another spelling.
+        const OTHER_UUID = 1 << 10;
+        /// Date and time, finer than microseconds.
+        const NANOS = 1 << 11;
+        /// What a string of a format with types of its own may stand for: a number in quotes was meant as text.
+        const OF_STRINGS = Self::DATE.bits() | Self::TIME.bits() | Self::TIMESTAMP.bits() | Self::TIMESTAMPTZ.bits()
+            | Self::UUID.bits() | Self::OTHER_UUID.bits() | Self::NANOS.bits();
     }
 }
 
-impl BitAnd for Shapes {
-    type Output = Self;
-    fn bitand(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-}
-
-impl BitAndAssign for Shapes {
-    fn bitand_assign(&mut self, other: Self) {
-        self.0 &= other.0;
-    }
-}
-
-impl BitOr for Shapes {
-    type Output = Self;
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+impl Default for Shapes {
+    /// What is known before the first text.
+    fn default() -> Self {
+        Self::all()
     }
 }
 
@@ -75,13 +51,13 @@ impl BitOr for Shapes {
 pub fn of_text(text: &str) -> Shapes {
     let bytes = text.as_bytes();
     match bytes {
-        [] => Shapes::NONE,
+        [] => Shapes::empty(),
         [b'-' | b'.' | b'0'..=b'9', ..] if is_number(bytes) => of_number(text),
         [b'0'..=b'9', ..] if bytes.get(4) == Some(&b'-') => of_moment(text),
         [b'0'..=b'9', ..] if bytes.get(2) == Some(&b':') => {
             let micros =
                 bytes.len() >= 8 && fraction_digits(&bytes[8..]).is_some_and(|(n, rest)| n <= 6 && rest.is_empty());
-            if is_clock(bytes) && micros && fits(text, &PgType::Time) { Shapes::TIME } else { Shapes::NONE }
+            if is_clock(bytes) && micros && fits(text, &PgType::Time) { Shapes::TIME } else { Shapes::empty() }
         }
         _ if matches!(text, "true" | "false" | "True" | "False" | "TRUE" | "FALSE") => Shapes::BOOLEAN,
         _ if matches!(text, "NaN" | "Infinity" | "-Infinity") => Shapes::FLOAT,
@@ -98,21 +74,14 @@ pub fn of_number(text: &str) -> Shapes {
     let is_integer = digits.bytes().all(|byte| byte.is_ascii_digit());
     // A code, such as a postcode, rather than a number.
     if digits.len() > 1 && digits.starts_with('0') && digits.as_bytes()[1].is_ascii_digit() {
-        return Shapes::NONE;
+        return Shapes::empty();
     }
-    let mut shapes = Shapes::NONE;
-    if is_integer && !is_negative_zero {
-        shapes = shapes | Shapes::INTEGER;
-        if fits(text, &PgType::Int8) {
-            shapes = shapes | Shapes::BIGINT;
-        }
-    }
-    if !is_negative_zero && fits(text, &PgType::Numeric(None)) {
-        shapes = shapes | Shapes::DECIMAL;
-    }
-    if survives_float(text) {
-        shapes = shapes | Shapes::FLOAT;
-    }
+    let is_integer = is_integer && !is_negative_zero;
+    let mut shapes = Shapes::empty();
+    shapes.set(Shapes::INTEGER, is_integer);
+    shapes.set(Shapes::BIGINT, is_integer && fits(text, &PgType::Int8));
+    shapes.set(Shapes::DECIMAL, !is_negative_zero && fits(text, &PgType::Numeric(None)));
+    shapes.set(Shapes::FLOAT, survives_float(text));
     shapes
 }
 
@@ -159,23 +128,23 @@ fn survives_float(text: &str) -> bool {
 fn of_moment(text: &str) -> Shapes {
     let bytes = text.as_bytes();
     if bytes.len() == 10 {
-        return if fits(text, &PgType::Date) { Shapes::DATE } else { Shapes::NONE };
+        return if fits(text, &PgType::Date) { Shapes::DATE } else { Shapes::empty() };
     }
     let Some(b'T' | b' ') = bytes.get(10) else { return of_uuid(bytes) };
     let clock = &bytes[11..];
     if !is_clock(clock) {
-        return Shapes::NONE;
+        return Shapes::empty();
     }
-    let Some((n_digits, zone)) = fraction_digits(&clock[8..]) else { return Shapes::NONE };
+    let Some((n_digits, zone)) = fraction_digits(&clock[8..]) else { return Shapes::empty() };
     let (shape, pg_type) = match zone {
         [] => (Shapes::TIMESTAMP, PgType::Timestamp),
         [b'Z' | b'z' | b'+' | b'-', ..] => (Shapes::TIMESTAMPTZ, PgType::TimestampTz),
-        _ => return Shapes::NONE,
+        _ => return Shapes::empty(),
     };
     match fits(text, &pg_type) {
         true if n_digits <= 6 => shape,
         true => Shapes::NANOS,
-        false => Shapes::NONE,
+        false => Shapes::empty(),
     }
 }
 
@@ -201,7 +170,7 @@ fn of_uuid(bytes: &[u8]) -> Shapes {
             .enumerate()
             .all(|(at, byte)| if hyphens.contains(&at) { *byte == b'-' } else { byte.is_ascii_hexdigit() });
     match hyphenated {
-        false => Shapes::NONE,
+        false => Shapes::empty(),
         true if bytes.iter().any(u8::is_ascii_uppercase) => Shapes::OTHER_UUID,
         true => Shapes::UUID | Shapes::OTHER_UUID,
     }
@@ -282,15 +251,19 @@ mod tests {
             ("N14228", ""),
         ] {
             let shapes = of_text(text);
-            let names: Vec<&str> =
-                NUMBERS.iter().chain(&OTHERS).filter(|(shape, _)| shapes.has(*shape)).map(|(_, name)| *name).collect();
+            let names: Vec<&str> = NUMBERS
+                .iter()
+                .chain(&OTHERS)
+                .filter(|(shape, _)| shapes.contains(*shape))
+                .map(|(_, name)| *name)
+                .collect();
             assert_eq!(names.join(" "), expected, "{text:?}");
         }
     }
 
     #[test]
     fn quoted_numbers_stay_text() {
-        assert_eq!(of_text("12") & Shapes::OF_STRINGS, Shapes::NONE);
-        assert!((of_text("2026-01-31") & Shapes::OF_STRINGS).has(Shapes::DATE));
+        assert_eq!(of_text("12") & Shapes::OF_STRINGS, Shapes::empty());
+        assert!((of_text("2026-01-31") & Shapes::OF_STRINGS).contains(Shapes::DATE));
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::Config;
+use decode::encode::PgType;
 use flate2::{Compression, write::GzEncoder};
 use std::io::Write as _;
 
@@ -42,7 +43,7 @@ fn described(address: &'static str, content: impl Into<bytes::Bytes>) -> Result<
 #[track_caller]
 fn columns(address: &'static str, content: impl Into<bytes::Bytes>) -> Vec<String> {
     let found = described(address, content).expect("a description");
-    found.columns.iter().map(|column| format!("{} {}", column.name, column.sql_type)).collect()
+    found.columns.iter().map(|column| format!("{} {}", column.name, types::name(&column.sql_type))).collect()
 }
 
 #[track_caller]
@@ -151,7 +152,7 @@ fn a_file_whose_rows_are_torn_is_not_one_column() {
     assert!(found.table_sql().contains("-- 1 of these rows cannot be loaded"), "{}", found.table_sql());
     let found = described("/d/x.csv", "id,a,b\n1,plain,x\n2,\"q \\\"z\\\"\",w\n".as_bytes().to_vec());
     let found = found.expect("a description");
-    assert_eq!(found.columns[0].sql_type, SqlType::BigInt);
+    assert_eq!(found.columns[0].sql_type, PgType::Int8);
     assert_eq!((found.read.csv.delimiter, found.columns.len(), found.is_whole), (b',', 3, false));
     let remark = "the file does not load as it is: the CSV record at line 3 has";
     assert!(found.table_sql().contains(remark) && found.dataset_toml().contains(remark), "{}", found.table_sql());
@@ -221,7 +222,7 @@ fn columns_of_the_path_stand_before_fields_of_their_name() {
 fn a_column_that_refuses_a_value_after_all_is_made_wider() {
     // Quoted, so that it is a text and not NULL.
     let found = described("/d/x.csv", "n\n1\n\"NA\"\n".as_bytes().to_vec()).expect("a description");
-    assert_eq!(found.columns[0].sql_type, SqlType::Text);
+    assert_eq!(found.columns[0].sql_type, PgType::Text(None));
     assert_eq!(found.columns[0].notes, ["bigint does not take every value"]);
     assert!(found.null_texts().is_empty() && found.n_rejected == 0);
 }

@@ -1,152 +1,88 @@
 //! Postgres types a description proposes.
 
 use decode::{Declared, encode::PgType};
-use std::fmt;
 
 /// Postgres's own limit on a declared precision.
 const MAX_PRECISION: u32 = 1000;
 
-/// A proposed column type; displays as SQL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SqlType {
-    /// `boolean`
-    Boolean,
-    /// `smallint`
-    SmallInt,
-    /// `integer`
-    Integer,
-    /// `bigint`
-    BigInt,
-    /// `numeric`, with precision and scale where the file declares them
-    Numeric(Option<(u16, i16)>),
-    /// `real`
-    Real,
-    /// `double precision`
-    Double,
-    /// `text`
-    Text,
-    /// `bytea`
-    Bytea,
-    /// `date`
-    Date,
-    /// `time`
-    Time,
-    /// `timestamp`
-    Timestamp,
-    /// `timestamptz`
-    TimestampTz,
-    /// `interval`
-    Interval,
-    /// `uuid`
-    Uuid,
-    /// `jsonb`
-    Jsonb,
-    /// An array of one of the others
-    Array(Box<SqlType>),
-}
-
-impl SqlType {
-    /// Returns the type that holds everything a file's schema allows.
-    #[must_use]
-    pub fn of_declared(declared: &Declared) -> Self {
-        match declared {
-            Declared::Bool => Self::Boolean,
-            Declared::Int(bits) if *bits <= 16 => Self::SmallInt,
-            Declared::Int(bits) if *bits <= 32 => Self::Integer,
-            Declared::Int(_) => Self::BigInt,
-            Declared::UInt(bits) if *bits <= 8 => Self::SmallInt,
-            Declared::UInt(bits) if *bits <= 16 => Self::Integer,
-            Declared::UInt(bits) if *bits <= 32 => Self::BigInt,
-            Declared::UInt(_) => Self::Numeric(Some((20, 0))),
-            Declared::Float32 => Self::Real,
-            Declared::Float64 => Self::Double,
-            Declared::Decimal(limits) => Self::Numeric(limits.and_then(|(precision, scale)| {
-                // Postgres before 15 wants the scale within the precision.
-                let usable = precision <= MAX_PRECISION && scale <= precision;
-                usable.then_some((u16::try_from(precision).ok()?, i16::try_from(scale).ok()?))
-            })),
-            Declared::Date => Self::Date,
-            Declared::Time { .. } => Self::Time,
-            Declared::Timestamp { utc: true, .. } => Self::TimestampTz,
-            Declared::Timestamp { utc: false, .. } | Declared::Int96 => Self::Timestamp,
-            Declared::Text | Declared::Mixed | Declared::Null => Self::Text,
-            Declared::Json | Declared::Nested => Self::Jsonb,
-            Declared::Uuid => Self::Uuid,
-            Declared::Bytes => Self::Bytea,
-            Declared::Interval => Self::Interval,
-            Declared::List(item) => match Self::of_declared(item) {
-                // Their elements travel as JSON text, which the importer does not read back into these.
-                Self::Bytea | Self::Interval | Self::Jsonb | Self::Array(_) => Self::Jsonb,
-                item => Self::Array(Box::new(item)),
-            },
-        }
-    }
-
-    /// Returns the next type that holds more, when this one refused a value; None when nothing does.
-    #[must_use]
-    pub fn wider(&self) -> Option<Self> {
-        match self {
-            Self::SmallInt => Some(Self::Integer),
-            Self::Integer => Some(Self::BigInt),
-            Self::BigInt | Self::Numeric(Some(_)) => Some(Self::Numeric(None)),
-            Self::Real => Some(Self::Double),
-            Self::Array(_) => Some(Self::Jsonb),
-            Self::Text => None,
-            _ => Some(Self::Text),
-        }
-    }
-
-    /// Returns how the importer writes such a column.
-    #[must_use]
-    pub fn pg_type(&self) -> PgType {
-        match self {
-            Self::Boolean => PgType::Bool,
-            Self::SmallInt => PgType::Int2,
-            Self::Integer => PgType::Int4,
-            Self::BigInt => PgType::Int8,
-            Self::Numeric(limits) => PgType::Numeric(*limits),
-            Self::Real => PgType::Float4,
-            Self::Double => PgType::Float8,
-            Self::Text => PgType::Text(None),
-            Self::Bytea => PgType::Bytea,
-            Self::Date => PgType::Date,
-            Self::Time => PgType::Time,
-            Self::Timestamp => PgType::Timestamp,
-            Self::TimestampTz => PgType::TimestampTz,
-            Self::Interval => PgType::Cast,
-            Self::Uuid => PgType::Uuid,
-            Self::Jsonb => PgType::Jsonb,
-            // The element's OID only travels along; nothing here sends it.
-            Self::Array(item) => PgType::Array(Box::new(item.pg_type()), 0),
-        }
+/// Returns the type that holds everything a file's schema allows.
+#[must_use]
+pub fn of_declared(declared: &Declared) -> PgType {
+    match declared {
+        Declared::Bool => PgType::Bool,
+        Declared::Int(bits) if *bits <= 16 => PgType::Int2,
+        Declared::Int(bits) if *bits <= 32 => PgType::Int4,
+        Declared::Int(_) => PgType::Int8,
+        Declared::UInt(bits) if *bits <= 8 => PgType::Int2,
+        Declared::UInt(bits) if *bits <= 16 => PgType::Int4,
+        Declared::UInt(bits) if *bits <= 32 => PgType::Int8,
+        Declared::UInt(_) => PgType::Numeric(Some((20, 0))),
+        Declared::Float32 => PgType::Float4,
+        Declared::Float64 => PgType::Float8,
+        Declared::Decimal(limits) => PgType::Numeric(limits.and_then(|(precision, scale)| {
+            // Postgres before 15 wants the scale within the precision.
+            let usable = precision <= MAX_PRECISION && scale <= precision;
+            usable.then_some((u16::try_from(precision).ok()?, i16::try_from(scale).ok()?))
+        })),
+        Declared::Date => PgType::Date,
+        Declared::Time { .. } => PgType::Time,
+        Declared::Timestamp { utc: true, .. } => PgType::TimestampTz,
+        Declared::Timestamp { utc: false, .. } | Declared::Int96 => PgType::Timestamp,
+        Declared::Text | Declared::Mixed | Declared::Null => PgType::Text(None),
+        Declared::Json | Declared::Nested => PgType::Jsonb,
+        Declared::Uuid => PgType::Uuid,
+        Declared::Bytes => PgType::Bytea,
+        Declared::Interval => PgType::Cast,
+        Declared::List(item) => match of_declared(item) {
+            // Their elements travel as JSON text, which the importer does not read back into these.
+            PgType::Bytea | PgType::Cast | PgType::Jsonb | PgType::Array(..) => PgType::Jsonb,
+            // The OID only travels along; nothing here sends it.
+            item => PgType::Array(Box::new(item), 0),
+        },
     }
 }
 
-impl fmt::Display for SqlType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::Boolean => "boolean",
-            Self::SmallInt => "smallint",
-            Self::Integer => "integer",
-            Self::BigInt => "bigint",
-            Self::Numeric(None) => "numeric",
-            Self::Numeric(Some((precision, 0))) => return write!(f, "numeric({precision})"),
-            Self::Numeric(Some((precision, scale))) => return write!(f, "numeric({precision}, {scale})"),
-            Self::Real => "real",
-            Self::Double => "double precision",
-            Self::Text => "text",
-            Self::Bytea => "bytea",
-            Self::Date => "date",
-            Self::Time => "time",
-            Self::Timestamp => "timestamp",
-            Self::TimestampTz => "timestamptz",
-            Self::Interval => "interval",
-            Self::Uuid => "uuid",
-            Self::Jsonb => "jsonb",
-            Self::Array(item) => return write!(f, "{item}[]"),
-        };
-        f.write_str(name)
+/// Returns the next type that holds more, when this one refused a value; None when nothing does.
+#[must_use]
+pub fn wider(of: &PgType) -> Option<PgType> {
+    match of {
+        PgType::Int2 => Some(PgType::Int4),
+        PgType::Int4 => Some(PgType::Int8),
+        PgType::Int8 | PgType::Numeric(Some(_)) => Some(PgType::Numeric(None)),
+        PgType::Float4 => Some(PgType::Float8),
+        PgType::Array(..) => Some(PgType::Jsonb),
+        PgType::Text(_) => None,
+        _ => Some(PgType::Text(None)),
     }
+}
+
+/// Returns a proposed type as SQL.
+#[must_use]
+pub fn name(of: &PgType) -> String {
+    let name = match of {
+        PgType::Bool => "boolean",
+        PgType::Int2 => "smallint",
+        PgType::Int4 => "integer",
+        PgType::Int8 => "bigint",
+        PgType::Numeric(None) => "numeric",
+        PgType::Numeric(Some((precision, 0))) => return format!("numeric({precision})"),
+        PgType::Numeric(Some((precision, scale))) => return format!("numeric({precision}, {scale})"),
+        PgType::Float4 => "real",
+        PgType::Float8 => "double precision",
+        PgType::Text(_) | PgType::Short(_) => "text",
+        PgType::Bytea => "bytea",
+        PgType::Date => "date",
+        PgType::Time => "time",
+        PgType::Timestamp => "timestamp",
+        PgType::TimestampTz => "timestamptz",
+        // The only such type that is proposed.
+        PgType::Cast => "interval",
+        PgType::Uuid => "uuid",
+        PgType::Json => "json",
+        PgType::Jsonb => "jsonb",
+        PgType::Array(item, _) => return format!("{}[]", name(item)),
+    };
+    name.to_owned()
 }
 
 #[cfg(test)]
@@ -191,18 +127,18 @@ mod tests {
             (Declared::List(Box::new(Declared::Bytes)), "jsonb"),
             (Declared::List(Box::new(Declared::Nested)), "jsonb"),
         ] {
-            assert_eq!(SqlType::of_declared(&declared).to_string(), expected, "{declared:?}");
+            assert_eq!(name(&of_declared(&declared)), expected, "{declared:?}");
         }
     }
 
     #[test]
     fn every_type_widens_until_it_is_text() {
-        for start in [SqlType::SmallInt, SqlType::Real, SqlType::Array(Box::new(SqlType::Uuid)), SqlType::Date] {
+        for start in [PgType::Int2, PgType::Float4, PgType::Array(Box::new(PgType::Uuid), 0), PgType::Date] {
             let mut at = start.clone();
             for _ in 0..5 {
-                at = at.wider().unwrap_or(at);
+                at = wider(&at).unwrap_or(at);
             }
-            assert_eq!(at, SqlType::Text, "{start}");
+            assert_eq!(at, PgType::Text(None), "{start:?}");
         }
     }
 }

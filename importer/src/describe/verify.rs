@@ -1,6 +1,6 @@
 //! The second look: the sample is decoded into the proposed columns, and what refuses a value is made wider.
 
-use super::{plan::Description, sample::Extent};
+use super::{plan::Description, sample::Extent, types};
 use decode::{Batch, DecodeError, Mapping, MappingSpec, OnNewField, Source};
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -19,10 +19,10 @@ pub fn widen(source: &Arc<dyn Source>, description: &mut Description, extent: Ex
         let refusing = refusing_columns(source, description, extent)?;
         let mut any = false;
         for column in description.columns.iter_mut().filter(|column| refusing.contains(&column.name)) {
-            let Some(wider) = column.sql_type.wider() else { continue };
+            let Some(wider) = types::wider(&column.sql_type) else { continue };
             // The first type is the one that somebody would wonder about.
             if !std::mem::replace(&mut column.is_widened, true) {
-                column.notes.push(format!("{} does not take every value", column.sql_type));
+                column.notes.push(format!("{} does not take every value", types::name(&column.sql_type)));
             }
             column.sql_type = wider;
             column.null_texts.clear();
@@ -83,7 +83,7 @@ fn decoder_columns(description: &Description) -> Vec<decode::Column> {
         pg_type,
         has_default: false,
     };
-    let proposed = description.columns.iter().map(|proposed| column(&proposed.name, proposed.sql_type.pg_type()));
+    let proposed = description.columns.iter().map(|proposed| column(&proposed.name, proposed.sql_type.clone()));
     let extras = description.extras.iter().map(|name| column(name, decode::encode::PgType::Jsonb));
     proposed.chain(extras).collect()
 }

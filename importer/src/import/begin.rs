@@ -1,10 +1,6 @@
 //! From a version that is known to an attempt that is recorded, unless the ledger settles it.
 
-use super::{
-    exit::Exit,
-    job::Import,
-    version::{Identified, Version},
-};
+use super::{exit::Exit, job::Import, retry::OddRetries, version::Version};
 use crate::{
     config::Mode,
     ledger::{self, Candidate, Recorded, Verdict},
@@ -12,6 +8,7 @@ use crate::{
     object::ReadTarget,
     outcome::Outcome,
 };
+use decode::Field;
 
 /// An import whose attempt is recorded, and whose object is to be read.
 pub(super) struct Begun<'a> {
@@ -21,25 +18,30 @@ pub(super) struct Begun<'a> {
     pub recorded: Recorded,
     /// A version of the object stood in the table before.
     pub stood: bool,
+    /// Fields for which the table gets columns with the rows; none before a load asked for them.
+    pub new_columns: Option<Vec<Field>>,
+    pub odd: OddRetries,
+    /// The catalog was read once more, because the table was not what it had said.
+    pub reread_catalog: bool,
 }
 
-impl<'a> Identified<'a> {
+impl<'a> Import<'a> {
     /// Records the attempt.
     ///
     /// # Errors
     /// [`Exit`] where the ledger settles the version, or where it is out of reach.
-    pub async fn begin(self, session: &mut Session) -> Result<Begun<'a>, Exit> {
-        let Self { import, version: Version { identity, stamp, read } } = self;
-        let entries = import.entries;
+    pub async fn begin(self, session: &mut Session, version: Version) -> Result<Begun<'a>, Exit> {
+        let Version { identity, stamp, read } = version;
+        let entries = self.entries;
         let known = entries.look_up(session, &identity, false).await?;
         if let Some(object_id) = entries.forwarded_before(&known) {
-            return Err(import.forwarded(object_id));
+            return Err(self.forwarded(object_id));
         }
-        let is_append = import.to.dataset.config.mode == Mode::Append;
+        let is_append = self.to.dataset.config.mode == Mode::Append;
         let candidate = Candidate {
             identity,
             stamp,
-            force: import.job.record().force,
+            force: self.job.record().force,
             appended_before: is_append && known.own.as_ref().is_some_and(|own| own.ever_imported),
         };
         // Leaving early needs no lock: a head only ever moves on to newer versions.
@@ -60,6 +62,7 @@ impl<'a> Identified<'a> {
             return Err(Exit::Settled(entries.finish(session, recorded, Outcome::Skipped("empty")).await?));
         }
         let stood = known.standing.is_some_and(|standing| !standing.is_delete);
-        Ok(Begun { import, read, candidate, recorded, stood })
+        let odd = OddRetries::default();
+        Ok(Begun { import: self, read, candidate, recorded, stood, new_columns: None, odd, reread_catalog: false })
     }
 }

@@ -40,7 +40,7 @@ impl Importer {
         let whereabouts = session.whereabouts();
         let ended = Ended {
             state,
-            reason: Some(failure.reason.as_str()),
+            reason: Some(failure.reason.into()),
             error: Some(&failure.error),
             forwarded_message_id: forwarded,
             duration_seconds: None,

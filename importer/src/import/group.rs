@@ -87,15 +87,6 @@ struct Sighting<'a> {
     candidate: Candidate,
 }
 
-/// An object that was never seen, open and with its attempt recorded.
-struct Opened<'a> {
-    place: usize,
-    to: &'a Destination,
-    candidate: Candidate,
-    recorded: Recorded,
-    source: Arc<RemoteSource>,
-}
-
 /// What the ledger says of a version before anything is locked.
 enum AlreadyDone {
     /// It stands, and the sighting brings nothing new.
@@ -180,25 +171,27 @@ impl<'a> GroupImport<'a> {
         if opened.len() < 2 {
             return Ok(Vec::new());
         }
+        let (places, members): (Vec<usize>, Vec<Member>) = opened.into_iter().unzip();
         let group = Group {
             target,
-            members: opened.iter().map(Opened::member).collect(),
+            members,
             run_bytes: self.importer.memory.run(),
             recent: &self.dataset.recent,
             started: self.started,
         };
         let counts = match load::load_group(session, &group).await {
-            Ok(counts) => counts,
+            Ok(Some(counts)) => counts,
+            Ok(None) => return Ok(Vec::new()),
             Err(error) => {
                 self.after_error(session, error).await?;
                 return Ok(Vec::new());
             }
         };
-        let loaded = opened.iter().zip(counts).filter_map(|(opened, counts)| {
+        let loaded = places.into_iter().zip(&group.members).zip(counts).filter_map(|((place, member), counts)| {
             let outcome = Outcome::Imported(counts?);
-            let settled = Settled::new(&self.dataset.name, Some(opened.recorded.object_id), outcome);
-            let bytes = opened.candidate.identity.size.unwrap_or(0);
-            Some((opened.place, Settled { bytes, technique: Used::Grouped.as_str(), ..settled }))
+            let settled = Settled::new(&self.dataset.name, Some(member.recorded.object_id), outcome);
+            let bytes = member.candidate.identity.size.unwrap_or(0);
+            Some((place, Settled { bytes, technique: Used::Grouped.into(), ..settled }))
         });
         Ok(loaded.collect())
     }
@@ -225,7 +218,7 @@ impl<'a> GroupImport<'a> {
     }
 
     /// Opens the objects whose versions are what was said of them.
-    async fn open(&self, begun: &[(&Sighting<'a>, Recorded)]) -> Vec<Opened<'a>> {
+    async fn open(&self, begun: &[(&Sighting<'a>, Recorded)]) -> Vec<(usize, Member)> {
         let mut opening = Vec::with_capacity(begun.len());
         for (Sighting { read, .. }, _) in begun {
             let is_streamed = self.dataset.config.format != Format::Parquet && !read.key.ends_with(".parquet");
@@ -233,11 +226,11 @@ impl<'a> GroupImport<'a> {
         }
         let sources: Vec<_> = stream::iter(opening).buffered(REQUESTS).collect().await;
         let opened = begun.iter().zip(sources).filter_map(|((sighting, recorded), source)| {
-            let source = source.ok().filter(|source| !contradicts(&sighting.candidate.identity, source.info()))?;
+            let source = source.ok().filter(|source| !contradicts(&sighting.candidate.identity, &source.info))?;
             let mut candidate = sighting.candidate.clone();
-            take_identity(&mut candidate.identity, &mut candidate.stamp, source.info());
-            let Sighting { place, to, .. } = **sighting;
-            Some(Opened { place, to, candidate, recorded: *recorded, source: Arc::new(source) })
+            take_identity(&mut candidate.identity, &mut candidate.stamp, &source.info);
+            let (source, captures) = (Arc::new(source), sighting.to.captures.clone());
+            Some((sighting.place, Member { source, captures, candidate, recorded: *recorded }))
         });
         opened.collect()
     }
@@ -274,17 +267,6 @@ impl Sighting<'_> {
                 AlreadyDone::Standing { head_id, object_id: own.object_id }
             }
             _ => AlreadyDone::Unclear,
-        }
-    }
-}
-
-impl Opened<'_> {
-    fn member(&self) -> Member<'_> {
-        Member {
-            source: Arc::clone(&self.source) as _,
-            captures: self.to.captures.clone(),
-            candidate: &self.candidate,
-            recorded: self.recorded,
         }
     }
 }

@@ -55,7 +55,9 @@ pub(super) struct Import<'a> {
 }
 
 impl<'a> Job<'a> {
-    pub(super) fn new(importer: &'a Importer, routed: &'a Routed, message_id: Option<&'a str>) -> Self {
+    /// Returns the work on a record, of which nothing is done yet.
+    #[must_use]
+    pub fn new(importer: &'a Importer, routed: &'a Routed, message_id: Option<&'a str>) -> Self {
         Self { importer, routed, message_id, started: Instant::now(), missed: false }
     }
 
@@ -152,9 +154,8 @@ impl<'a> Job<'a> {
 impl Import<'_> {
     /// The path of a version, from its name to its outcome.
     async fn run(self, session: &mut Session) -> Result<Settled, Exit> {
-        let identified = self.identify(session).await?;
-        let begun = identified.begin(session).await?;
-        begun.load(session).await
+        let version = self.identify(session).await?;
+        self.begin(session, version).await?.load(session).await
     }
 }
 
@@ -201,7 +202,7 @@ mod tests {
         let pointer = ObjectPointer::new("b", key);
         let record = Record { kind: kind.clone(), pointer, event_time: None, force: false };
         let routed = Router::new(&config).expect("a good pattern").route(record);
-        let shown = match task(&routed[0], unrouted) {
+        let shown = match task(&routed, unrouted) {
             Task::Import(to) => format!("import into {}", to.dataset.name),
             Task::Remove { from, delete_marker: false } => format!("remove from {}", from.dataset.name),
             Task::Remove { from, delete_marker: true } => format!("hide from {}", from.dataset.name),

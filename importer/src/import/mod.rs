@@ -43,7 +43,8 @@ const MAX_AHEAD_BYTES: usize = 32 * 1024 * 1024;
 
 /// Everything an import needs besides the record.
 pub struct Importer {
-    router: Arc<Router>,
+    /// Where objects go.
+    pub router: Arc<Router>,
     unrouted: Unrouted,
     limits: Limits,
     store: Arc<dyn ObjectStore>,
@@ -106,25 +107,13 @@ impl Importer {
         self
     }
 
-    /// Returns who says where a record goes.
-    #[must_use]
-    pub fn router(&self) -> &Router {
-        &self.router
-    }
-
-    /// Returns the job of settling a routed record, which came with this message, if with one.
-    #[must_use]
-    pub fn job<'a>(&'a self, routed: &'a Routed, message_id: Option<&'a str>) -> Job<'a> {
-        Job::new(self, routed, message_id)
-    }
-
     /// Settles a routed record: the outcome is in the ledger when this returns `Ok`.
     /// Failures are left for [`Self::record_failure`], after they were forwarded.
     ///
     /// # Errors
     /// [`Held`] when something outside is broken; call again later.
     pub async fn import(&self, routed: &Routed, message_id: Option<&str>) -> Result<Settled, Held> {
-        let mut job = self.job(routed, message_id);
+        let mut job = Job::new(self, routed, message_id);
         match job.attempt().await {
             Err(held) if held.outside == Outside::Missing => {
                 tokio::time::sleep(MISSING_PAUSE).await;

@@ -4,7 +4,6 @@ use super::{
     Held, Importer, Settled,
     begin::Begun,
     exit::{Exit, held_by_database},
-    retry::OddRetries,
     version::{contradicts, names, take_identity},
 };
 use crate::{
@@ -14,40 +13,28 @@ use crate::{
     object::{ObjectInfo, RemoteSource, wrong_length},
     outcome::{self, Outcome, Reason, Sorted},
 };
-use decode::{Field, Format};
+use decode::Format;
 use std::sync::Arc;
 
-/// Loading an object, over as many tries as it takes. A step that comes back with nothing asks for another try.
-struct Loading<'a> {
-    begun: Begun<'a>,
-    /// Fields for which the table gets columns with the rows; none before a load asked for them.
-    new_columns: Option<Vec<Field>>,
-    odd: OddRetries,
-    /// The catalog was read once more, because the table was not what it had said.
-    reread_catalog: bool,
-}
-
 impl Begun<'_> {
-    /// Reads the object and loads its rows.
+    /// Reads the object and loads its rows, over as many tries as it takes. A step that comes back with nothing asks
+    /// for another try.
     ///
     /// # Errors
     /// [`Exit`] where the object fails, is another version or not there, or something outside is broken.
-    pub async fn load(self, session: &mut Session) -> Result<Settled, Exit> {
-        let mut loading = Loading { begun: self, new_columns: None, odd: OddRetries::default(), reread_catalog: false };
+    pub async fn load(mut self, session: &mut Session) -> Result<Settled, Exit> {
         loop {
-            let Some(target) = loading.target(session).await? else { continue };
-            let Some(source) = loading.open(session).await? else { continue };
-            if let Some(settled) = loading.load(session, &target, source).await? {
+            let Some(target) = self.target(session).await? else { continue };
+            let Some(source) = self.open(session).await? else { continue };
+            if let Some(settled) = self.load_from(session, &target, source).await? {
                 return Ok(settled);
             }
         }
     }
-}
 
-impl Loading<'_> {
     /// Returns the table, with columns for the fields that get some.
     async fn target(&mut self, session: &mut Session) -> Result<Option<Arc<Target>>, Exit> {
-        let error = match self.importer().target(session, &self.begun.import.to.dataset).await {
+        let error = match self.importer().target(session, &self.import.to.dataset).await {
             Ok(target) => {
                 let Some(fields) = &self.new_columns else { return Ok(Some(target)) };
                 return Ok(Some(Arc::new(target.with_columns(fields))));
@@ -65,16 +52,16 @@ impl Loading<'_> {
     /// Opens the object, and goes by what the store says of it from here on.
     async fn open(&mut self, session: &mut Session) -> Result<Option<RemoteSource>, Exit> {
         let store = &self.importer().store;
-        let ahead_bytes = self.importer().ahead_bytes(self.begun.import.pointer);
-        let opened = RemoteSource::open(Arc::clone(store), self.begun.read.clone(), self.is_streamed(ahead_bytes));
+        let ahead_bytes = self.importer().ahead_bytes(self.import.pointer);
+        let opened = RemoteSource::open(Arc::clone(store), self.read.clone(), self.is_streamed(ahead_bytes));
         let source = match opened.await {
             Ok(source) => source.reading_ahead(ahead_bytes),
             Err(error) => return Err(self.leave(session, outcome::sort_store_error(error)).await?),
         };
-        let info = source.info().clone();
-        if self.begun.candidate.identity.size.is_some_and(|size| size != info.size) {
+        let info = source.info.clone();
+        if self.candidate.identity.size.is_some_and(|size| size != info.size) {
             // Same version, other length: either the event is wrong, or this answer is and would leave rows out.
-            let error = match store.head(&self.begun.read).await {
+            let error = match store.head(&self.read).await {
                 Ok(head) if head.size == info.size => None,
                 Ok(_) if self.odd.again().await => return Ok(None),
                 Ok(head) => Some(wrong_length(format!(
@@ -87,7 +74,7 @@ impl Loading<'_> {
                 return Err(self.leave(session, outcome::sort_store_error(error)).await?);
             }
         }
-        let candidate = &mut self.begun.candidate;
+        let candidate = &mut self.candidate;
         if !names(&candidate.identity, &info) {
             return Err(self.leave(session, Sorted::Changed).await?);
         }
@@ -99,19 +86,19 @@ impl Loading<'_> {
     }
 
     fn is_streamed(&self, ahead_bytes: u64) -> bool {
-        let size = self.begun.candidate.identity.size;
+        let size = self.candidate.identity.size;
         let in_parts = size.is_some_and(|size| RemoteSource::is_read_in_parts(size, ahead_bytes));
-        let is_parquet = self.begun.import.to.dataset.config.format == Format::Parquet;
-        !is_parquet && !self.begun.read.key.ends_with(".parquet") && !in_parts
+        let is_parquet = self.import.to.dataset.config.format == Format::Parquet;
+        !is_parquet && !self.read.key.ends_with(".parquet") && !in_parts
     }
 
-    async fn load(
+    async fn load_from(
         &mut self,
         session: &mut Session,
         target: &Target,
         source: RemoteSource,
     ) -> Result<Option<Settled>, Exit> {
-        let Begun { import, read, candidate, recorded, stood } = &self.begun;
+        let Self { import, read, candidate, recorded, stood, .. } = &*self;
         let importer = import.job.importer;
         let request = Load {
             target,
@@ -122,8 +109,7 @@ impl Loading<'_> {
             object: read,
             recorded: *recorded,
             started: import.job.started,
-            may_add_columns: self.new_columns.is_none(),
-            new_columns: self.new_columns.as_deref().unwrap_or_default(),
+            new_columns: self.new_columns.as_deref(),
             known: *stood,
             run_bytes: importer.memory.run(),
             digest_bytes: importer.memory.digests(),
@@ -140,7 +126,7 @@ impl Loading<'_> {
     }
 
     async fn loaded(&mut self, session: &mut Session, loaded: Loaded, bytes: u64) -> Result<Option<Settled>, Exit> {
-        let Begun { import, candidate, recorded, .. } = &self.begun;
+        let Self { import, candidate, recorded, .. } = &*self;
         let entries = import.entries;
         match loaded {
             Loaded::Imported(counts, technique) => {
@@ -148,7 +134,7 @@ impl Loading<'_> {
                     import.to.dataset.forget_target();
                 }
                 let settled = entries.settled(recorded.object_id, Outcome::Imported(counts));
-                Ok(Some(Settled { bytes, technique: technique.as_str(), ..settled }))
+                Ok(Some(Settled { bytes, technique: technique.into(), ..settled }))
             }
             Loaded::Refused(Verdict::Superseded) => {
                 Ok(Some(entries.finish(session, *recorded, Outcome::Superseded).await?))
@@ -176,13 +162,13 @@ impl Loading<'_> {
         }
         if is_pruned {
             // The next look records the attempt anew.
-            return Err(Exit::Again(Box::new(self.begun.import.pointer.clone())));
+            return Err(Exit::Again(Box::new(self.import.pointer.clone())));
         }
         let is_schema = matches!(&sorted, Sorted::Failed(failure) if failure.reason == Reason::Schema);
         // The table may have changed since the catalog was read.
         let rereads = is_schema && is_of_catalog && !std::mem::replace(&mut self.reread_catalog, true);
         if rereads || self.odd.may_pass(&sorted).await {
-            self.begun.import.to.dataset.forget_target();
+            self.import.to.dataset.forget_target();
             return Ok(None);
         }
         Err(self.leave(session, sorted).await?)
@@ -190,7 +176,7 @@ impl Loading<'_> {
 
     /// Corrects what was recorded of a version by what the store says of it, and begins again with that.
     async fn misnamed(&self, session: &mut Session, info: ObjectInfo) -> Result<Exit, Held> {
-        let Begun { import, recorded, .. } = &self.begun;
+        let Self { import, recorded, .. } = self;
         let corrected = ledger::correct_identity(&mut session.connection, recorded.object_id, &info.identity())
             .await
             .map_err(held_by_database)?;
@@ -208,10 +194,10 @@ impl Loading<'_> {
     }
 
     async fn leave(&self, session: &mut Session, sorted: Sorted) -> Result<Exit, Held> {
-        self.begun.import.entries.leave(session, self.begun.recorded, sorted).await
+        self.import.entries.leave(session, self.recorded, sorted).await
     }
 
     fn importer(&self) -> &Importer {
-        self.begun.import.job.importer
+        self.import.job.importer
     }
 }

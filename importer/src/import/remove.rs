@@ -7,6 +7,7 @@ use super::{
     version::{named, read_target},
 };
 use crate::{
+    config::OnDelete,
     ledger::Candidate,
     load::{self, Removal, Remove, Session},
     outcome::{self, Outcome, Sorted},
@@ -32,7 +33,7 @@ impl Job<'_> {
                 };
             }
         };
-        if !target.remove_on_delete {
+        if target.config.on_delete != OnDelete::Remove {
             return self.note(session, unread(Outcome::Skipped("event"))).await;
         }
         let pointer = &self.record().pointer;
@@ -56,7 +57,7 @@ impl Job<'_> {
                     return Ok(entries.settled(recorded.object_id, Outcome::Removed(n_rows)));
                 }
                 Ok(Removal::Superseded) => return entries.finish(session, recorded, Outcome::Superseded).await,
-                Err(error) => outcome::sort_remove_error(error),
+                Err(error) => outcome::sort_load_error(error),
             };
             if matches!(sorted, Sorted::Failed(_)) {
                 self.importer.replace(session).await?;

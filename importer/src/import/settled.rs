@@ -74,7 +74,13 @@ impl Settled {
             Outcome::Gone => info!(dataset, duration_ms, "object is gone"),
             Outcome::Removed(rows) => info!(dataset, rows, duration_ms, "object's rows removed"),
             Outcome::Failed(failure) => {
-                warn!(dataset, reason = failure.reason.as_str(), error = failure.error, duration_ms, "object failed");
+                warn!(
+                    dataset,
+                    reason = <&str>::from(failure.reason),
+                    error = failure.error,
+                    duration_ms,
+                    "object failed"
+                );
             }
         }
     }

@@ -18,21 +18,15 @@ pub(super) struct Version {
     pub read: ReadTarget,
 }
 
-/// An import whose version is known.
-pub(super) struct Identified<'a> {
-    pub import: Import<'a>,
-    pub version: Version,
-}
-
-impl<'a> Import<'a> {
+impl Import<'_> {
     /// Finds out which version is meant, from the store where the message does not say.
     ///
     /// # Errors
     /// [`Exit`] where the store does not say it either.
-    pub async fn identify(self, session: &mut Session) -> Result<Identified<'a>, Exit> {
+    pub async fn identify(self, session: &mut Session) -> Result<Version, Exit> {
         let mut version = Version::claimed(self.pointer);
         match version.complete(&*self.job.importer.store).await {
-            Ok(()) => Ok(Identified { import: self, version }),
+            Ok(()) => Ok(version),
             Err(error) => Err(self.without_identity(session, version, error).await?),
         }
     }

@@ -32,25 +32,20 @@ pub enum ProtectError {
 }
 
 /// What the worker says, and what protection answers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Guard {
     busy: watch::Sender<bool>,
     state: watch::Sender<State>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum State {
     /// There is no protection here.
+    #[default]
     Absent,
     On,
     /// Off, or on the way to or from it.
     Other,
-}
-
-impl Default for Guard {
-    fn default() -> Self {
-        Self { busy: watch::Sender::new(false), state: watch::Sender::new(State::Absent) }
-    }
 }
 
 impl Guard {

@@ -45,7 +45,7 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 const LEAST_LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What the worker and its surroundings tell each other.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     /// The name the scaler knows this worker's machine under, once known.
     pub id: Arc<OnceLock<String>>,
@@ -53,12 +53,6 @@ pub struct Surroundings {
     pub guard: Arc<Guard>,
     /// By when the process has to have ended, once that is known.
     pub end_by: Arc<watch::Sender<Option<Instant>>>,
-}
-
-impl Default for Surroundings {
-    fn default() -> Self {
-        Self { id: Arc::default(), guard: Arc::default(), end_by: Arc::new(watch::Sender::new(None)) }
-    }
 }
 
 /// Looks after the surroundings for as long as the program runs.

@@ -100,11 +100,12 @@ pub struct Attempt<'a> {
 }
 
 /// Ids of the rows an attempt is recorded in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub struct Recorded {
     /// Row of `penstock.head`.
     pub head_id: i64,
     /// Row of `penstock.object`.
+    #[sqlx(rename = "id")]
     pub object_id: i64,
     /// Its rows were committed once.
     pub ever_imported: bool,
@@ -116,12 +117,12 @@ pub struct Recorded {
 /// Of the database.
 pub async fn begin(connection: &mut PgConnection, attempt: &Attempt<'_>) -> sqlx::Result<Recorded> {
     let head_id = ensure_head(connection, attempt.head).await?;
-    for _ in 1..BEGIN_TRIES {
+    for _ in 0..BEGIN_TRIES {
         if let Some(recorded) = begin_once(connection, attempt, head_id).await? {
             return Ok(recorded);
         }
     }
-    begin_once(connection, attempt, head_id).await?.ok_or(sqlx::Error::RowNotFound)
+    Err(sqlx::Error::RowNotFound)
 }
 
 /// Times an entry may be pruned between being found and being written, before it is somebody else's turn.
@@ -133,7 +134,7 @@ async fn begin_once(
     attempt: &Attempt<'_>,
     head_id: i64,
 ) -> sqlx::Result<Option<Recorded>> {
-    let row = sqlx::query(include_str!("begin.sql"))
+    sqlx::query_as(include_str!("begin.sql"))
         .bind(head_id)
         .bind(attempt.is_delete)
         .bind(&attempt.identity.version_id)
@@ -145,11 +146,7 @@ async fn begin_once(
         .bind(attempt.queue_url)
         .bind(attempt.event_time)
         .fetch_optional(connection)
-        .await?;
-    let recorded = |row: PgRow| -> sqlx::Result<Recorded> {
-        Ok(Recorded { head_id, object_id: row.try_get("id")?, ever_imported: row.try_get("ever_imported")? })
-    };
-    row.map(recorded).transpose()
+        .await
 }
 
 async fn ensure_head(connection: &mut PgConnection, head: &HeadKey) -> sqlx::Result<i64> {

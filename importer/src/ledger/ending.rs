@@ -112,7 +112,7 @@ async fn write_end(
 ) -> sqlx::Result<()> {
     sqlx::query(include_str!("finish_otherwise.sql"))
         .bind(object_id)
-        .bind(ended.state.as_str())
+        .bind(<&str>::from(ended.state))
         .bind(ended.reason)
         .bind(error)
         .bind(ended.forwarded_message_id)

@@ -3,7 +3,7 @@
 use super::{Candidate, Counts, Fenced, Known, Recorded, attempt::known, fence::standing, size};
 use crate::order::{Identity, Stamp};
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Row};
+use sqlx::{FromRow, PgConnection, Row};
 use std::collections::HashMap;
 
 /// An object of a group: where it is, and which version of it.
@@ -96,12 +96,7 @@ pub async fn begin_many(
             continue;
         }
         let place: (String, String) = (row.try_get("bucket")?, row.try_get("key")?);
-        let ids = Recorded {
-            head_id: row.try_get("head_id")?,
-            object_id: row.try_get("id")?,
-            ever_imported: row.try_get("ever_imported")?,
-        };
-        recorded.insert(place, ids);
+        recorded.insert(place, Recorded::from_row(&row)?);
     }
     let place = |attempt: &FirstAttempt<'_>| (attempt.sought.bucket.to_owned(), attempt.sought.key.to_owned());
     Ok(attempts.iter().map(|attempt| recorded.get(&place(attempt)).copied()).collect())

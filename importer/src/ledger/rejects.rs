@@ -26,9 +26,10 @@ pub struct Waiting {
 }
 
 /// A reject's row as it was kept.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, sqlx::FromRow)]
 pub struct KeptReject {
     /// 1-based number of the row in the object.
+    #[sqlx(try_from = "i64")]
     pub row_number: u64,
     /// What is kept; None when that is not the whole row.
     pub payload: Option<Vec<u8>>,
@@ -112,7 +113,7 @@ pub async fn page(
     after: u64,
     limit: i64,
 ) -> sqlx::Result<Vec<KeptReject>> {
-    let rows = sqlx::query(
+    sqlx::query_as(
         "SELECT row_number, CASE WHEN octet_length(payload) = payload_length THEN payload END AS payload \
          FROM penstock.reject \
          WHERE object_id = $1 AND resolved_at IS NULL AND payload_form = $2 AND row_number > $3 \
@@ -123,13 +124,7 @@ pub async fn page(
     .bind(i64::try_from(after).unwrap_or(i64::MAX))
     .bind(limit)
     .fetch_all(connection)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let row_number: i64 = row.try_get("row_number")?;
-            Ok(KeptReject { row_number: row_number.unsigned_abs(), payload: row.try_get("payload")? })
-        })
-        .collect()
+    .await
 }
 
 /// Returns the rows that Postgres refused in this transaction, whose rejects it made anew, and removes those
@@ -139,23 +134,15 @@ pub async fn page(
 /// Of the database.
 pub async fn take_new(connection: &mut PgConnection, object_id: i64) -> sqlx::Result<Vec<(i64, Refusal)>> {
     // Rejects of this transaction are told by their time, which is the transaction's.
-    let rows = sqlx::query(
+    let taken: Vec<(i64, String, Option<String>, String)> = sqlx::query_as(
         "DELETE FROM penstock.reject WHERE object_id = $1 AND created_at = now() AND resolved_at IS NULL \
          RETURNING row_number, class, column_name, message",
     )
     .bind(object_id)
     .fetch_all(connection)
     .await?;
-    rows.iter()
-        .map(|row| {
-            let refusal = Refusal {
-                class: row.try_get("class")?,
-                column: row.try_get("column_name")?,
-                message: row.try_get("message")?,
-            };
-            Ok((row.try_get("row_number")?, refusal))
-        })
-        .collect()
+    let refusal = |(row, class, column, message)| (row, Refusal { class, column, message });
+    Ok(taken.into_iter().map(refusal).collect())
 }
 
 /// Records a replay: rejects that loaded are resolved, the others say why they still wait, and the object's

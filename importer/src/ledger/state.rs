@@ -1,9 +1,11 @@
 //! What `penstock.object_status` says of a version.
 
 use clap::ValueEnum;
+use strum::IntoStaticStr;
 
-/// A state of `penstock.object_status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// A state of `penstock.object_status`, which spells it like this in lower case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum State {
     /// A worker is at it
     Importing,
@@ -19,20 +21,4 @@ pub enum State {
     Gone,
     /// It cannot be imported
     Failed,
-}
-
-impl State {
-    /// Returns the state as the ledger spells it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Importing => "importing",
-            Self::Imported => "imported",
-            Self::Retrying => "retrying",
-            Self::Skipped => "skipped",
-            Self::Superseded => "superseded",
-            Self::Gone => "gone",
-            Self::Failed => "failed",
-        }
-    }
 }

@@ -8,13 +8,13 @@ use crate::{
     database::{Begin, End, transaction},
     ledger::in_ascii,
     load::{
-        shorts::{Cuts, Types},
+        shorts::{Cuts, Types, n_bytes},
         sql::{ABSENT, literal, quote, quote_pair},
     },
 };
 use anyhow::Context;
 use decode::{Column, EXTRAS_COLUMN, encode::PgType};
-use sqlx::{Executor, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 
 /// Lineage columns, filled when the table has them and never taken from a file.
 pub const LINEAGE_OBJECT: &str = "penstock_object";
@@ -24,7 +24,7 @@ pub const LINEAGE_ROW: &str = "penstock_row";
 pub const LINEAGE_LOADED_AT: &str = "penstock_loaded_at";
 
 /// A target table as the catalog describes it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Table {
     /// `"schema"."name"`, quoted.
     pub qualified: String,
@@ -169,14 +169,11 @@ impl Table {
         let mut table = Self {
             qualified: quote_pair(row.try_get("schema")?, row.try_get("name")?),
             oid: row.try_get("oid")?,
-            columns: Vec::new(),
-            lineage_object: false,
-            lineage_row: false,
-            lineage_loaded_at: false,
             has_rules: row.try_get("has_rules")?,
             may_skip_equal: row.try_get("may_skip_equal")?,
             may_drop_rows: row.try_get("may_drop_rows")?,
             takes_any_text: row.try_get("takes_any_text")?,
+            ..Self::default()
         };
         let rows = sqlx::query(include_str!("read_columns.sql")).bind(table.oid).fetch_all(&mut *connection).await?;
         for row in rows {
@@ -291,13 +288,12 @@ fn table_column(
     let identity: String = row.try_get("identity")?;
     let mut default_sql: Option<String> = row.try_get("default_sql")?;
     if !identity.is_empty() {
-        let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
         default_sql =
             Some(format!("nextval(pg_get_serial_sequence({}, {}))", literal(qualified_table), literal(&name)));
     }
     let base_oid: i64 = row.try_get("base_oid")?;
-    let pg_type = if let Some(short) = short(base_oid) {
-        short
+    let pg_type = if let Some(n_bytes) = n_bytes(base_oid) {
+        PgType::Short(n_bytes)
     } else if is_array {
         match scalar(element_oid, typmod) {
             PgType::Cast => PgType::Cast,
@@ -330,16 +326,6 @@ fn operators(row: &sqlx::postgres::PgRow) -> Result<Operators, sqlx::Error> {
     Ok(Operators::of_schema(&schema, row.try_get("equal_operator")?, row.try_get("less_operator")?))
 }
 
-/// Returns how values of `name` and `"char"` travel, also below a domain: Postgres cuts texts it makes such values of,
-/// also where they are assigned.
-fn short(oid: i64) -> Option<PgType> {
-    match oid {
-        19 => Some(PgType::Short(63)),
-        18 => Some(PgType::Short(1)),
-        _ => None,
-    }
-}
-
 /// Returns how a scalar type travels. OIDs of built-in types are fixed (`pg_type.dat`).
 fn scalar(oid: i64, typmod: i32) -> PgType {
     let limit = || u32::try_from(typmod - 4).ok();
@@ -361,7 +347,7 @@ fn scalar(oid: i64, typmod: i32) -> PgType {
         2950 => PgType::Uuid,
         114 => PgType::Json,
         3802 => PgType::Jsonb,
-        _ => short(oid).unwrap_or(PgType::Cast),
+        _ => n_bytes(oid).map_or(PgType::Cast, PgType::Short),
     }
 }
 
@@ -400,25 +386,8 @@ pub async fn in_index_order(
     sqlx::query_scalar(&unique_index("$1", "$2")).bind(table.oid).bind(key).fetch_optional(connection).await
 }
 
-/// Keeps the key's unique index in place for the rest of the transaction, and returns whether there is one.
-///
-/// DROP INDEX waits for the lock that is taken here, which is the one that writing takes; DROP INDEX CONCURRENTLY may
-/// mark the index, but waits before it ceases to be kept up.
-///
-/// # Errors
-/// Of the database.
-pub async fn hold_unique_index(connection: &mut PgConnection, table: &Table, key: &[String]) -> sqlx::Result<bool> {
-    let names: Vec<String> = key.iter().map(|name| literal(name)).collect();
-    let sql = format!(
-        "LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE; {}",
-        table.qualified,
-        unique_index(&table.oid.to_string(), &format!("ARRAY[{}]", names.join(", ")))
-    );
-    // Both in one round trip.
-    Ok(!connection.fetch_all(sql.as_str()).await?.is_empty())
-}
-
-fn unique_index(table: &str, key: &str) -> String {
+/// Returns the query for a key's unique index.
+pub fn unique_index(table: &str, key: &str) -> String {
     include_str!("unique_index.sql").replace("{table}", table).replace("{key}", key)
 }
 

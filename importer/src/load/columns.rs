@@ -22,10 +22,10 @@ pub async fn add<'a>(connection: &mut PgConnection, target: &Target, fields: &'a
         .bind(target.table.oid)
         .execute(&mut *connection)
         .await?;
-    let origin = format!("added by penstock for dataset {}", target.dataset);
+    let origin = format!("added by penstock for dataset {}", target.config.name);
     for (index, field) in fields.iter().enumerate() {
         if !add_one(connection, target, field, &origin).await? {
-            warn!(dataset = target.dataset, limit = MAX_ADDED, "no more columns are added for new fields");
+            warn!(dataset = target.config.name, limit = MAX_ADDED, "no more columns are added for new fields");
             return Ok(&fields[index..]);
         }
     }

@@ -8,15 +8,14 @@
 use super::{
     Load, LoadError, Loaded, Prepared, Session,
     catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table},
-    copy::{self, MESSAGE_BYTES, all_taken, copy_rows, flush, spoil},
+    copy::Copying,
     fence::{fence, hold_unique_index},
-    finish::finish,
     merge::make_room,
     pipeline::{Decoded, Decoding},
     refused::is_refusal,
-    rejects::{REJECTS_BYTES, check_rejects, write_rejects},
+    rejects::check_rejects,
     run::{Projection, Run, count_flags},
-    sql::{LoadPlan, StagedColumn, quote},
+    sql::{self, LoadPlan, StagedColumn, quote},
     stage::Staged,
     technique::Used,
 };
@@ -50,11 +49,8 @@ pub async fn any_key_is_known(session: &mut Session, plan: &LoadPlan<'_>, run: &
         .transaction(Begin::Plainly, async |tx| {
             let n_rows = run.n_ordered();
             let step = n_rows.div_ceil(PROBED_ROWS).max(1);
-            let mut copy = tx.copy_in_raw(&plan.copy()).await?;
-            copy_rows(&mut copy, (0..n_rows).step_by(step).map(|index| run.row(index)), |tuple, out| {
-                out.extend_from_slice(tuple);
-            })
-            .await?;
+            let mut copy = Copying::start(&mut *tx, &sql::copy_into(plan.staging)).await?;
+            copy.add(run.rows().step_by(step), Vec::extend_from_slice).await?;
             match copy.finish().await {
                 Ok(_) => {}
                 // A row that staging does not take: it will say so.
@@ -141,16 +137,8 @@ pub async fn load(
     decoding: &mut Decoding,
 ) -> Result<Attempt, LoadError> {
     // Under the fence nobody waits for memory that another has, who may wait for the fence or for a row.
-    decoding.never_wait();
-    let mut direct = Direct {
-        load,
-        prepared,
-        staged: Staged::default(),
-        loaded_at: None,
-        merged: 0,
-        rejects: Vec::new(),
-        reject_bytes: 0,
-    };
+    decoding.budget.never_wait();
+    let mut direct = Direct { load, prepared, staged: Staged::default(), loaded_at: None, merged: 0 };
     session.transaction(Begin::ConstraintsImmediate, async |tx| direct.write(tx, first, decoding).await).await
 }
 
@@ -163,8 +151,6 @@ struct Direct<'a> {
     /// The transaction's `now()` in microseconds since 2000, once it was asked for.
     loaded_at: Option<i64>,
     merged: u64,
-    rejects: Vec<decode::Reject>,
-    reject_bytes: usize,
 }
 
 impl Direct<'_> {
@@ -183,7 +169,7 @@ impl Direct<'_> {
             return Ok(End::RollBack(refused));
         }
         check_rejects(self.load, &self.staged, false)?;
-        write_rejects(tx, self.load, self.prepared.opened.form, &self.rejects).await?;
+        self.staged.write_rejects(tx, self.load, self.prepared.opened.form).await?;
         let counts = Counts {
             read: self.staged.n_read,
             written: self.staged.n_staged - self.merged,
@@ -191,7 +177,7 @@ impl Direct<'_> {
             filtered: 0,
             rejected: self.staged.n_rejected,
         };
-        Ok(End::Commit(Attempt::Done(finish(tx, self.load, &self.prepared.opened, counts, Used::Direct).await?)))
+        Ok(End::Commit(Attempt::Done(self.load.finish(tx, &self.prepared.opened, counts, Used::Direct).await?)))
     }
 
     /// Copies all runs, unless one has to be staged; then it returns what is to be done.
@@ -215,7 +201,7 @@ impl Direct<'_> {
                         }
                         return Ok(Some(Attempt::Refused(Some(run))));
                     }
-                    self.take_rejects(&mut run);
+                    self.staged.take(&mut run);
                     decoding.recycle(run);
                     next = decoding.next().await;
                 }
@@ -228,7 +214,10 @@ impl Direct<'_> {
                 Decoded::Failed(error) => return Err(LoadError::Decode(error)),
                 Decoded::Fields(..) => unreachable!("the decoder sends the fields once"),
             }
-            self.keep_rejects(tx).await?;
+            check_rejects(self.load, &self.staged, true)?;
+            if self.staged.has_many_rejects() {
+                self.staged.write_rejects(tx, self.load, self.prepared.opened.form).await?;
+            }
         }
     }
 
@@ -242,10 +231,9 @@ impl Direct<'_> {
         if run.n_ordered() == 0 {
             return Ok(true);
         }
-        let mut copying = connection.copy_in_raw(&sql).await?;
-        let rows = (0..run.n_ordered()).map(|index| run.row(index));
-        copy_rows(&mut copying, rows, |tuple, out| projection.write(tuple, out)).await?;
-        Ok(all_taken(copying, run.n_ordered() as u64).await?)
+        let mut copying = Copying::start(connection, &sql).await?;
+        copying.add(run.rows(), |out, tuple| projection.write(tuple, out)).await?;
+        Ok(copying.all_taken(run.n_ordered() as u64).await?)
     }
 
     /// Copies a run and those that follow, up to a bound of bytes, and returns what comes next; none when the object
@@ -260,30 +248,23 @@ impl Direct<'_> {
     ) -> Result<Option<Decoded>, LoadError> {
         let Some(without) = absent_columns(&self.prepared.columns, &run) else { return Ok(None) };
         let (sql, projection) = self.statement(connection, without.clone()).await?;
-        let mut copying = connection.copy_in_raw(&sql).await?;
-        let mut message = Vec::with_capacity(MESSAGE_BYTES);
-        message.extend_from_slice(copy::HEADER);
+        let mut copying = Copying::start(connection, &sql).await?;
         let (mut n_rows, mut n_bytes) = (0, 0);
         let next = loop {
             if !self.settle(&mut run) {
-                spoil(copying).await?;
+                copying.spoil().await?;
                 return Ok(None);
             }
-            for index in 0..run.n_ordered() {
-                projection.write(run.row(index), &mut message);
-                if message.len() >= MESSAGE_BYTES {
-                    flush(&mut copying, &mut message).await?;
-                }
-            }
+            copying.add(run.rows(), |out, tuple| projection.write(tuple, out)).await?;
             n_rows += run.n_ordered() as u64;
             n_bytes += run.batch.data.len();
-            self.take_rejects(&mut run);
+            self.staged.take(&mut run);
             decoding.recycle(run);
             let next = decoding.next().await;
             match next {
                 Decoded::Run(following)
                     if n_bytes < self.load.run_bytes
-                        && self.reject_bytes <= REJECTS_BYTES
+                        && !self.staged.has_many_rejects()
                         && absent_columns(&self.prepared.columns, &following).as_ref() == Some(&without) =>
                 {
                     run = following;
@@ -291,19 +272,15 @@ impl Direct<'_> {
                 next => break next,
             }
         };
-        message.extend_from_slice(copy::TRAILER);
-        flush(&mut copying, &mut message).await?;
-        Ok(all_taken(copying, n_rows).await?.then_some(next))
+        Ok(copying.all_taken(n_rows).await?.then_some(next))
     }
 
     /// Settles which rows of a run are to be copied, and counts them; false when only the server can tell.
     fn settle(&mut self, run: &mut Run) -> bool {
-        if let Some(order) = self.prepared.order.as_ref().filter(|_| self.load.target.mode == Mode::Upsert) {
+        if let Some(order) = self.prepared.order.as_ref().filter(|_| self.load.target.config.mode == Mode::Upsert) {
             let Some(dropped) = run.settle_duplicates(order, |_, _| true) else { return false };
             self.merged += dropped.len() as u64;
         }
-        self.staged.n_read += run.batch.n_read;
-        self.staged.n_staged += run.n_rows() as u64;
         true
     }
 
@@ -326,26 +303,5 @@ impl Direct<'_> {
             self.loaded_at = Some(loaded_at(connection).await?);
         }
         Ok(constants(table, self.load.recorded.object_id, self.loaded_at))
-    }
-
-    /// Takes over a run's rejects.
-    fn take_rejects(&mut self, run: &mut Run) {
-        self.staged.n_rejected += run.batch.rejects.len() as u64;
-        if self.staged.first_reject.is_none() {
-            self.staged.first_reject = run.batch.rejects.first().map(|r| (r.row_number, r.class, r.column.clone()));
-        }
-        self.reject_bytes += run.batch.reject_bytes;
-        self.rejects.append(&mut run.batch.rejects);
-    }
-
-    /// Checks that the rejects are not too many, and writes them down when they are many.
-    async fn keep_rejects(&mut self, connection: &mut PgConnection) -> Result<(), LoadError> {
-        check_rejects(self.load, &self.staged, true)?;
-        if self.reject_bytes > REJECTS_BYTES {
-            write_rejects(connection, self.load, self.prepared.opened.form, &self.rejects).await?;
-            self.rejects.clear();
-            self.reject_bytes = 0;
-        }
-        Ok(())
     }
 }

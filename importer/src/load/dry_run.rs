@@ -51,7 +51,7 @@ pub async fn dry_run(
                 decoding.recycle(run);
             }
             Decoded::End { .. } => {
-                found.too_many = !target.max_rejects.allows(found.n_rejected, found.n_read);
+                found.too_many = !target.config.max_rejects.allows(found.n_rejected, found.n_read);
                 return Ok(found);
             }
             Decoded::Failed(error) => return Err(LoadError::Decode(error)),

@@ -2,7 +2,8 @@
 
 use super::{
     Load, LoadError, Loaded, Target,
-    catalog::{self, NoUniqueIndex},
+    catalog::{NoUniqueIndex, unique_index},
+    sql::literal,
 };
 use crate::{
     config::Mode,
@@ -10,7 +11,7 @@ use crate::{
     object::{ReadTarget, StoreError},
     order::same_version,
 };
-use sqlx::PgConnection;
+use sqlx::{Executor, PgConnection};
 
 /// Takes the fence, and returns why it does not let this version through.
 ///
@@ -19,7 +20,7 @@ use sqlx::PgConnection;
 pub async fn fence(connection: &mut PgConnection, load: &Load<'_>) -> Result<Option<Loaded>, LoadError> {
     let fenced = ledger::lock_head(connection, load.recorded.head_id, &load.candidate.identity).await?;
     // Asked again under the lock: another worker may have appended this version since the attempt was recorded.
-    let appended_before = load.target.mode == Mode::Append && fenced.ever_imported;
+    let appended_before = load.target.config.mode == Mode::Append && fenced.ever_imported;
     let candidate = Candidate { appended_before, ..load.candidate.clone() };
     match judge(fenced.standing.as_ref(), &candidate) {
         Verdict::Write => return Ok(None),
@@ -45,8 +46,18 @@ pub async fn fence(connection: &mut PgConnection, load: &Load<'_>) -> Result<Opt
 /// # Errors
 /// [`LoadError::NoUniqueIndex`] or [`LoadError::Database`].
 pub async fn hold_unique_index(connection: &mut PgConnection, target: &Target) -> Result<(), LoadError> {
-    if target.mode != Mode::Upsert || catalog::hold_unique_index(connection, &target.table, &target.key).await? {
+    let Target { config, table, key, .. } = target;
+    if config.mode != Mode::Upsert {
         return Ok(());
     }
-    Err(NoUniqueIndex::of(&target.table, &target.key).into())
+    // DROP INDEX waits for the lock that is taken here, which is the one that writing takes; DROP INDEX CONCURRENTLY may
+    // mark the index, but waits before it ceases to be kept up.
+    let names: Vec<String> = key.iter().map(|name| literal(name)).collect();
+    let index = unique_index(&table.oid.to_string(), &format!("ARRAY[{}]", names.join(", ")));
+    let sql = format!("LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE; {index}", table.qualified);
+    // Both in one round trip.
+    match connection.fetch_all(sql.as_str()).await?.as_slice() {
+        [] => Err(NoUniqueIndex::of(table, key).into()),
+        _ => Ok(()),
+    }
 }

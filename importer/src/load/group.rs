@@ -7,7 +7,7 @@
 
 use super::{
     LoadError, Session, Target,
-    copy::{all_taken, copy_rows},
+    copy::Copying,
     direct,
     fence::hold_unique_index,
     liveness,
@@ -29,13 +29,13 @@ use sqlx::PgConnection;
 use std::{ops::Range, sync::Arc, time::Instant};
 
 /// One object of a group.
-pub struct Member<'a> {
+pub struct Member {
     /// The bytes.
     pub source: Arc<dyn Source>,
     /// Captured path segments.
     pub captures: Vec<(String, Option<String>)>,
     /// Which version they are.
-    pub candidate: &'a Candidate,
+    pub candidate: Candidate,
     /// The ledger's rows for it; it was never imported.
     pub recorded: Recorded,
 }
@@ -45,7 +45,7 @@ pub struct Group<'a> {
     /// Where to.
     pub target: Arc<Target>,
     /// The objects.
-    pub members: Vec<Member<'a>>,
+    pub members: Vec<Member>,
     /// Memory for their rows, in bytes; an object that would go beyond it is left out.
     pub run_bytes: usize,
     /// What happened last in the dataset.
@@ -54,17 +54,12 @@ pub struct Group<'a> {
     pub started: Instant,
 }
 
-/// Loads what can be loaded together, in one transaction. None for an object that has to be loaded alone.
+/// Loads what can be loaded together, in one transaction. None for an object that has to be loaded alone, and none at
+/// all when all have to.
 ///
 /// # Errors
 /// [`LoadError`], as [`super::load`].
-pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Vec<Option<Counts>>, LoadError> {
-    let counts = load_together(session, group).await?;
-    Ok(counts.unwrap_or_else(|| vec![None; group.members.len()]))
-}
-
-/// As [`load_group`]; none when all have to be loaded alone.
-async fn load_together(session: &mut Session, group: &Group<'_>) -> Result<Option<Vec<Option<Counts>>>, LoadError> {
+pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Option<Vec<Option<Counts>>>, LoadError> {
     let target = &group.target;
     let objects: Vec<_> =
         group.members.iter().map(|member| (Arc::clone(&member.source), member.captures.clone())).collect();
@@ -82,7 +77,7 @@ async fn load_together(session: &mut Session, group: &Group<'_>) -> Result<Optio
     let Some(together) = Together::new(group, &shape, run, rows) else {
         return Ok(None);
     };
-    match group.recent.choose(target.technique, false, target.mode == Mode::Upsert) {
+    match group.recent.choose(target.config.technique, false, target.config.mode == Mode::Upsert) {
         Way::Staged => return Ok(None),
         Way::Direct => {}
         Way::Probe => {
@@ -121,7 +116,7 @@ impl<'a> Together<'a> {
         let mut together = Self { group, shape, run, rows, merged, without };
         if let Some(order) = &shape.order {
             together.run.sort(order);
-            if group.target.mode == Mode::Upsert {
+            if group.target.config.mode == Mode::Upsert {
                 let member_of = |place| member_of(&together.rows, place);
                 let dropped = together.run.settle_duplicates(order, |a, b| member_of(a) == member_of(b))?;
                 for place in dropped {
@@ -154,12 +149,12 @@ impl<'a> Together<'a> {
     async fn fence(&self, tx: &mut PgConnection) -> Result<Vec<bool>, LoadError> {
         let members = &self.group.members;
         let heads: Vec<(Recorded, &Candidate)> =
-            members.iter().map(|member| (member.recorded, member.candidate)).collect();
+            members.iter().map(|member| (member.recorded, &member.candidate)).collect();
         let fenced = lock_heads(tx, &heads).await?;
-        let lets_through = |((member, fenced), rows): ((&Member<'_>, Option<Fenced>), &Range<usize>)| {
+        let lets_through = |((member, fenced), rows): ((&Member, Option<Fenced>), &Range<usize>)| {
             // Where another version stands by now its rows may have to make room: that is for a load of its own.
             let fresh = |fenced: Fenced| {
-                !fenced.ever_imported && fenced.standing.is_none() && judge(None, member.candidate) == Verdict::Write
+                !fenced.ever_imported && fenced.standing.is_none() && judge(None, &member.candidate) == Verdict::Write
             };
             !rows.is_empty() && fenced.is_some_and(fresh)
         };
@@ -183,19 +178,19 @@ impl<'a> Together<'a> {
                 direct::projection(table, columns, self.without.clone(), &constants)
             })
             .collect();
-        let mut copy = tx.copy_in_raw(&direct::copy_sql(table, columns, &self.without)).await?;
+        let mut copying = Copying::start(tx, &direct::copy_sql(table, columns, &self.without)).await?;
         let places = (0..self.run.n_ordered())
             .map(|index| (member_of(&self.rows, self.run.place(index)), self.run.row(index)))
             .filter(|(member, _)| writes[*member]);
         let mut members = places.clone().map(|(member, _)| member);
-        copy_rows(&mut copy, places.map(|(_, tuple)| tuple), |tuple, out| {
+        let write = |out: &mut Vec<u8>, tuple: &[u8]| {
             if let Some(member) = members.next() {
                 projections[member].write(tuple, out);
             }
-        })
-        .await?;
+        };
+        copying.add(places.map(|(_, tuple)| tuple), write).await?;
         let n_sent: u64 = self.counts(writes).iter().flatten().map(|counts| counts.written).sum();
-        Ok(all_taken(copy, n_sent).await?)
+        Ok(copying.all_taken(n_sent).await?)
     }
 
     /// Returns the counts of the objects that are written.
@@ -215,13 +210,13 @@ impl<'a> Together<'a> {
             .iter()
             .zip(counts)
             .filter_map(|(member, counts)| {
-                let (recorded, candidate, bytes) = (member.recorded, member.candidate, member.source.size());
+                let (recorded, candidate, bytes) = (member.recorded, &member.candidate, member.source.size());
                 counts.map(|counts| Finished { recorded, candidate, counts, bytes })
             })
             .collect();
         // The transaction's time is that of all its objects together.
         let seconds_each = self.group.started.elapsed().as_secs_f64() / finished.len().max(1) as f64;
-        finish_many(tx, &finished, Used::Grouped.as_str(), seconds_each).await
+        finish_many(tx, &finished, Used::Grouped.into(), seconds_each).await
     }
 }
 
@@ -293,7 +288,7 @@ fn read_one(
     read.limits.budget.never_wait();
     let mut reader = decode::open(source, &read)?;
     let Ok(mapping) = map(target, captures, reader.fields()) else { return Ok(false) };
-    let new_fields = target.on_new_field == OnNewField::AddColumn;
+    let new_fields = target.config.on_new_field == OnNewField::AddColumn;
     let is_extra = |column: &Column| column.name == EXTRAS_COLUMN;
     if new_fields || mapping.columns().iter().any(is_extra) {
         return Ok(false);

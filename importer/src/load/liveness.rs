@@ -10,12 +10,11 @@
 //! all the time before 14, and so does a long answer that is read slowly in every version.
 
 use super::Session;
-use sqlx::Row;
+use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI32, AtomicU64, Ordering},
+        Arc, Weak,
+        atomic::{AtomicI32, Ordering},
     },
     time::Duration,
 };
@@ -55,14 +54,14 @@ pub async fn elsewhere<T>(work: impl Future<Output = T>) -> T {
 
 /// Says that Postgres took or gave something just now, in the middle of a statement.
 pub fn heard() {
-    let _ = WAIT.try_with(|wait| wait.presence().since = Instant::now());
+    let _ = WAIT.try_with(|wait| wait.presence.lock().since = Instant::now());
 }
 
 /// Says that the work goes on with another session, of this backend.
 pub fn goes_on_with(session: &Session) {
     let _ = WAIT.try_with(|wait| {
-        wait.backend.store(session.backend(), Ordering::Relaxed);
-        let mut presence = wait.presence();
+        wait.backend.store(session.backend, Ordering::Relaxed);
+        let mut presence = wait.presence.lock();
         (presence.since, presence.seen) = (Instant::now(), None);
     });
 }
@@ -88,7 +87,7 @@ struct Away(Arc<Wait>);
 
 impl Drop for Away {
     fn drop(&mut self) {
-        let mut presence = self.0.presence();
+        let mut presence = self.0.presence.lock();
         presence.n_away -= 1;
         presence.since = Instant::now();
     }
@@ -96,17 +95,13 @@ impl Drop for Away {
 
 impl Wait {
     fn leave(self: &Arc<Self>) -> Away {
-        self.presence().n_away += 1;
+        self.presence.lock().n_away += 1;
         Away(Arc::clone(self))
-    }
-
-    fn presence(&self) -> std::sync::MutexGuard<'_, Presence> {
-        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns for how long it has waited for Postgres.
     fn waited(&self) -> Duration {
-        let presence = self.presence();
+        let presence = self.presence.lock();
         if presence.n_away > 0 { Duration::ZERO } else { presence.since.elapsed() }
     }
 
@@ -119,7 +114,7 @@ impl Wait {
             }
             return false;
         };
-        let mut presence = self.presence();
+        let mut presence = self.presence.lock();
         if !backend.waits_for_us {
             presence.seen = None;
             return false;
@@ -139,8 +134,9 @@ impl Wait {
 }
 
 /// What the server says of a backend.
-#[derive(Debug)]
+#[derive(Debug, sqlx::FromRow)]
 struct Backend {
+    pid: i32,
     state: String,
     waits_for_us: bool,
     /// It may get on without a change in what is seen of it.
@@ -154,35 +150,17 @@ struct Backend {
 pub struct Watch {
     /// [`SILENCE`], which no test can wait for.
     silence: Duration,
-    waits: Mutex<HashMap<u64, Arc<Wait>>>,
-    next: AtomicU64,
+    waits: Mutex<Vec<Weak<Wait>>>,
     heard_at: Mutex<Instant>,
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        Self {
-            silence: SILENCE,
-            waits: Mutex::default(),
-            next: AtomicU64::default(),
-            heard_at: Mutex::new(Instant::now()),
-        }
-    }
-}
-
-struct Listed<'a>(&'a Watch, u64);
-
-impl Drop for Listed<'_> {
-    fn drop(&mut self) {
-        self.0.waits().remove(&self.1);
+        Self { silence: SILENCE, waits: Mutex::default(), heard_at: Mutex::new(Instant::now()) }
     }
 }
 
 impl Watch {
-    fn waits(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Wait>>> {
-        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Does work on a session until it ends, or its backend is found not to answer.
     ///
     /// # Errors
@@ -196,9 +174,11 @@ impl Watch {
         let presence = Mutex::new(Presence { n_away: 0, since: Instant::now(), seen: None });
         let backend = AtomicI32::new(backend);
         let wait = Arc::new(Wait { backend, silence: self.silence, presence, given_up: watch::Sender::new(None) });
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.waits().insert(id, Arc::clone(&wait));
-        let _listed = Listed(self, id);
+        {
+            let mut waits = self.waits.lock();
+            waits.retain(|earlier| earlier.strong_count() > 0);
+            waits.push(Arc::downgrade(&wait));
+        }
         let mut given_up = wait.given_up.subscribe();
         tokio::select! {
             biased;
@@ -211,7 +191,8 @@ impl Watch {
     }
 
     fn waiting(&self) -> Vec<Arc<Wait>> {
-        self.waits().values().filter(|wait| wait.waited() >= self.silence / ASKED_AFTER).cloned().collect()
+        let waits = self.waits.lock();
+        waits.iter().filter_map(Weak::upgrade).filter(|wait| wait.waited() >= self.silence / ASKED_AFTER).collect()
     }
 
     /// Asks the server about the backends of those who wait for it.
@@ -231,7 +212,7 @@ impl Watch {
                 if wait.backend.load(Ordering::Relaxed) != pid {
                     continue;
                 }
-                let backend = seen.get(&pid);
+                let backend = seen.iter().find(|backend| backend.pid == pid);
                 if wait.judge(backend) {
                     ended.extend(backend.map(|backend| (pid, backend.at.clone())));
                 }
@@ -240,14 +221,14 @@ impl Watch {
                 session.end_backends(ended).await?;
             }
         }
-        *self.heard_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.heard_at.lock() = Instant::now();
         Ok(())
     }
 
     /// Notes that the server could not be asked. After a while nobody waits for it any longer, unless it answered, if
     /// only with a refusal.
     pub fn unheard(&self, error: &anyhow::Error) {
-        let mut heard_at = self.heard_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard_at = self.heard_at.lock();
         let answered = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(sqlx::Error::Database(_))));
         if answered {
             *heard_at = Instant::now();
@@ -264,7 +245,7 @@ impl Watch {
     pub(super) fn is_wanted(&self) -> bool {
         let wanted = !self.waiting().is_empty();
         if !wanted {
-            *self.heard_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            *self.heard_at.lock() = Instant::now();
         }
         wanted
     }
@@ -272,21 +253,10 @@ impl Watch {
 
 impl Session {
     /// Returns what the server says of backends, by process id.
-    async fn backends_at_work(&mut self, backends: &[i32]) -> anyhow::Result<HashMap<i32, Backend>> {
+    async fn backends_at_work(&mut self, backends: &[i32]) -> anyhow::Result<Vec<Backend>> {
         let sql = self.backends_sql();
-        let statement = sqlx::query(&sql).bind(backends).fetch_all(&mut self.connection);
-        let rows = self.server.answer("look at the sessions", statement).await?;
-        rows.iter()
-            .map(|row| {
-                let backend = Backend {
-                    state: row.try_get("state")?,
-                    waits_for_us: row.try_get("waits_for_us")?,
-                    gets_on_unseen: row.try_get("gets_on_unseen")?,
-                    at: row.try_get("at")?,
-                };
-                Ok((row.try_get("pid")?, backend))
-            })
-            .collect()
+        let statement = sqlx::query_as(&sql).bind(backends).fetch_all(&mut self.connection);
+        self.server.answer("look at the sessions", statement).await
     }
 
     /// Ends backends, unless they did anything since they were seen.
@@ -338,7 +308,13 @@ mod tests {
     }
 
     fn idle(at: &str) -> Backend {
-        Backend { state: "idle in transaction".into(), waits_for_us: true, gets_on_unseen: false, at: at.into() }
+        Backend {
+            pid: 1,
+            state: "idle in transaction".into(),
+            waits_for_us: true,
+            gets_on_unseen: false,
+            at: at.into(),
+        }
     }
 
     /// Lets work that never ends be looked at now and then; returns why it was given up, if it was.

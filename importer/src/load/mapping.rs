@@ -6,7 +6,7 @@ use super::{
     pipeline::{Decoded, Decoding},
     sql::StagedColumn,
 };
-use decode::{Column, EXTRAS_COLUMN, Field, Fields, Mapping, MappingSpec, OnNewField, PayloadForm};
+use decode::{Column, EXTRAS_COLUMN, Field, Fields, Mapping, OnNewField, PayloadForm};
 use std::sync::Arc;
 
 /// What an object says of itself before its rows.
@@ -49,7 +49,8 @@ pub async fn open(load: &Load<'_>) -> Result<(Decoding, Opened), LoadError> {
 /// [`LoadError::Schema`].
 pub fn map_fields(load: &Load<'_>, fields: &Fields) -> Result<Result<Mapping, Vec<Field>>, LoadError> {
     let target = load.target;
-    if let (true, OnNewField::AddColumn, Fields::Named(named)) = (load.may_add_columns, target.on_new_field, fields) {
+    if let (None, OnNewField::AddColumn, Fields::Named(named)) = (load.new_columns, target.config.on_new_field, fields)
+    {
         let new: Vec<Field> = named.iter().filter(|field| target.lacks(&field.name)).cloned().collect();
         // Where no field fits, the names may be values of a file without header.
         let fits = new.len() < named.len() || target.table.columns.is_empty();
@@ -65,15 +66,8 @@ pub fn map_fields(load: &Load<'_>, fields: &Fields) -> Result<Result<Mapping, Ve
 /// # Errors
 /// [`LoadError::Schema`].
 pub fn map(target: &Target, captures: &[(String, Option<String>)], fields: &Fields) -> Result<Mapping, LoadError> {
-    let spec = MappingSpec {
-        columns: &target.table.decoder_columns(),
-        rename: &target.rename,
-        captures,
-        on_new_field: target.on_new_field,
-        extras_column: target.extras_column.as_deref(),
-        key: &target.key,
-    };
-    Mapping::new(fields, &spec).map_err(LoadError::Schema)
+    let columns = target.table.decoder_columns();
+    Mapping::new(fields, &target.mapping_spec(&columns, captures)).map_err(LoadError::Schema)
 }
 
 /// Returns how the mapping's columns are staged; `flags` are the places of those with an absent flag.

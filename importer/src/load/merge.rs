@@ -4,7 +4,7 @@ use super::{
     Load, LoadError,
     refused::{self, is_refused},
     remove,
-    sql::{self, LoadPlan, Meets, Sampled},
+    sql::{self, ALL, LoadPlan, Meets, RANGE, Sampled},
     stage::Staged,
 };
 use crate::{
@@ -24,20 +24,22 @@ pub async fn merge_all(
     staged: &mut Staged,
 ) -> Result<u64, LoadError> {
     let merged = savepoint(connection, Lasts::Transaction, is_refused, async |connection| {
-        look_and_merge(connection, plan, load, staged).await
+        look_and_merge(connection, plan, load, staged.n_staged).await
     });
-    if let Ok(n_standing) = merged.await? {
-        return Ok(n_standing);
-    }
-    make_room(connection, load).await?;
-    let (mode, object_id) = (load.target.mode, load.recorded.object_id);
-    let allowed = load.target.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
-    let refused = merge_refused(connection, plan, mode, object_id, allowed).await?;
-    let n_refused = staged.n_staged.saturating_sub(refused.n_left);
-    staged.n_rejected += n_refused;
-    staged.n_staged -= n_refused;
-    staged.n_filtered = refused.written.n_left_out;
-    Ok(refused.written.n_standing)
+    let written = match merged.await? {
+        Ok(written) => written,
+        Err(_) => {
+            make_room(connection, load).await?;
+            let allowed = load.target.config.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
+            let (n_left, written) = merge_refused(connection, plan, load.recorded.object_id, allowed).await?;
+            let n_refused = staged.n_staged.saturating_sub(n_left);
+            staged.n_rejected += n_refused;
+            staged.n_staged -= n_refused;
+            written
+        }
+    };
+    staged.n_filtered = written.n_left_out;
+    Ok(written.n_standing)
 }
 
 /// Merges in the way that suits what is in the table. Behind a savepoint: also a look casts texts, and may be refused.
@@ -45,44 +47,33 @@ async fn look_and_merge(
     connection: &mut PgConnection,
     plan: &LoadPlan<'_>,
     load: &Load<'_>,
-    staged: &mut Staged,
-) -> Result<u64, LoadError> {
-    let meets = how_to_meet(connection, plan, load, staged).await?;
-    merge(connection, &LoadPlan { meets, ..*plan }, load, staged).await
+    n_staged: u64,
+) -> Result<Written, LoadError> {
+    let meets = how_to_meet(connection, plan, n_staged).await?;
+    make_room(connection, load).await?;
+    match n_staged {
+        0 => Ok(Written::default()),
+        _ => write_staged(connection, &LoadPlan { meets, ..*plan }, load.recorded.object_id, n_staged).await,
+    }
 }
 
 /// Rows of a sample; and with so few staged a sample costs more than it saves.
 const SAMPLED_ROWS: u64 = 500;
 
 /// Decides how the merge meets the rows that are in the table.
-async fn how_to_meet(
-    connection: &mut PgConnection,
-    plan: &LoadPlan<'_>,
-    load: &Load<'_>,
-    staged: &Staged,
-) -> Result<Meets, LoadError> {
-    if load.target.mode != Mode::Upsert || !plan.table.may_skip_equal {
+async fn how_to_meet(connection: &mut PgConnection, plan: &LoadPlan<'_>, n_staged: u64) -> Result<Meets, LoadError> {
+    if plan.mode != Mode::Upsert || !plan.table.may_skip_equal {
         return Ok(Meets::Plainly);
     }
     // Staging was never analyzed. Row by row through the key's index is what is wanted, however large the table is
     // and whatever the planner makes of that.
     connection.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off").await?;
-    if staged.n_staged < 2 * SAMPLED_ROWS {
+    if n_staged < 2 * SAMPLED_ROWS {
         return Ok(Meets::SkippingEqual);
     }
-    let sample = plan.sample(SAMPLED_ROWS, staged.n_staged);
-    match sqlx::query_as(&sample).fetch_one(connection).await {
-        Ok((n_rows, n_known, n_changed)) => Ok(Sampled { n_rows, n_known, n_changed }.meets()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// What became of staged rows of which Postgres refused some.
-pub struct Refused {
-    /// Staged rows that were not refused.
-    pub n_left: u64,
-    /// What became of them.
-    pub written: Written,
+    let sample = plan.sample(SAMPLED_ROWS, n_staged);
+    let sampled: Sampled = sqlx::query_as(&sample).fetch_one(connection).await?;
+    Ok(sampled.meets())
 }
 
 /// What became of staged rows that were written.
@@ -94,22 +85,21 @@ pub struct Written {
     pub n_left_out: u64,
 }
 
-/// Writes the staged rows that Postgres takes, one by one where it must, and turns the others into rejects.
+/// Writes the staged rows that Postgres takes, one by one where it must, and turns the others into rejects. Returns how
+/// many were not refused, and what became of those.
 ///
 /// # Errors
 /// [`LoadError::TooManyRefused`] or [`LoadError::Database`].
 pub async fn merge_refused(
     connection: &mut PgConnection,
     plan: &LoadPlan<'_>,
-    mode: Mode,
     object_id: i64,
     allowed: u64,
-) -> Result<Refused, LoadError> {
-    if mode != Mode::Upsert {
+) -> Result<(u64, Written), LoadError> {
+    if plan.mode != Mode::Upsert {
         let (n_left, n_standing) =
-            refused::merge_without_refused_rows(connection, plan, &plan.insert_range(), object_id, allowed).await?;
-        let written = Written { n_standing, n_left_out: n_left.saturating_sub(n_standing) };
-        return Ok(Refused { n_left, written });
+            refused::merge_without_refused_rows(connection, plan, &plan.insert(RANGE), object_id, allowed).await?;
+        return Ok((n_left, Written { n_standing, n_left_out: n_left.saturating_sub(n_standing) }));
     }
     // Where the file does not say how new its rows are, the default that a row of ours was inserted with must not
     // look like another's that is newer: who gives way is settled before any is inserted.
@@ -120,13 +110,13 @@ pub async fn merge_refused(
         plan.newer = None;
     }
     let (n_left, _) =
-        refused::merge_without_refused_rows(connection, &plan, &plan.upsert_range(), object_id, allowed).await?;
+        refused::merge_without_refused_rows(connection, &plan, &plan.upsert(RANGE), object_id, allowed).await?;
     // What is left went in by ranges; once more as a whole settles rows with the same key in different ranges.
     let written = match n_left {
         0 => Written::default(),
-        _ => write_staged(connection, &plan, mode, object_id, n_left).await?,
+        _ => write_staged(connection, &plan, object_id, n_left).await?,
     };
-    Ok(Refused { n_left: n_left + n_gave_way, written })
+    Ok((n_left + n_gave_way, written))
 }
 
 /// Takes away the rows that a new version, or a forced replay, replaces.
@@ -134,7 +124,7 @@ pub async fn merge_refused(
 /// # Errors
 /// Of the database.
 pub async fn make_room(connection: &mut PgConnection, load: &Load<'_>) -> Result<(), LoadError> {
-    match load.target.mode {
+    match load.target.config.mode {
         Mode::Replace => remove::delete_rows_of_key(connection, load.target, load.recorded.head_id).await?,
         Mode::Append if load.candidate.force => {
             remove::delete_rows_of_version(connection, load.target, load.recorded.object_id).await?
@@ -144,23 +134,6 @@ pub async fn make_room(connection: &mut PgConnection, load: &Load<'_>) -> Result
     Ok(())
 }
 
-/// Moves the staged rows into the target as the mode says, and returns how many of them stand there now.
-async fn merge(
-    connection: &mut PgConnection,
-    plan: &LoadPlan<'_>,
-    load: &Load<'_>,
-    staged: &mut Staged,
-) -> Result<u64, LoadError> {
-    make_room(connection, load).await?;
-    if staged.n_staged == 0 {
-        return Ok(0);
-    }
-    let (mode, object_id) = (load.target.mode, load.recorded.object_id);
-    let written = write_staged(connection, plan, mode, object_id, staged.n_staged).await?;
-    staged.n_filtered = written.n_left_out;
-    Ok(written.n_standing)
-}
-
 /// Writes the staged rows, of which there are `n_staged`, and returns what became of them.
 ///
 /// # Errors
@@ -168,12 +141,11 @@ async fn merge(
 pub async fn write_staged(
     connection: &mut PgConnection,
     plan: &LoadPlan<'_>,
-    mode: Mode,
     object_id: i64,
     n_staged: u64,
 ) -> Result<Written, LoadError> {
-    if mode != Mode::Upsert {
-        let sql = plan.insert();
+    if plan.mode != Mode::Upsert {
+        let sql = plan.insert(ALL);
         let query = sqlx::query(&sql);
         let query = if plan.table.lineage_object { query.bind(object_id) } else { query };
         let n_standing = query.execute(connection).await?.rows_affected();
@@ -191,7 +163,7 @@ pub async fn write_staged(
     let (n_keys, n_written) = match n_keys {
         // All were there and changed: nothing is left to insert.
         Some(n_keys) => (n_keys, n_keys),
-        None => merge_counts(connection, plan, &plan.upsert(), object_id).await?,
+        None => merge_counts(connection, plan, &plan.upsert(ALL), object_id).await?,
     };
     let gave_way =
         if plan.newer_is_absent() { gave_way_before } else { count_gave_way(&mut *connection, plan).await? };

@@ -8,7 +8,6 @@ mod distinct;
 mod dry_run;
 mod error;
 mod fence;
-mod finish;
 mod group;
 pub mod liveness;
 mod mapping;
@@ -31,7 +30,7 @@ mod unstaged;
 pub use dry_run::{DryRun, dry_run};
 pub use error::LoadError;
 pub use group::{Group, Member, load_group};
-pub use remove::{Removal, Remove, RemoveError, remove};
+pub use remove::{Removal, Remove, remove};
 pub use replay::{ReplayRejects, Replayed, replay_rejects};
 pub use session::{Session, Sessions};
 pub use target::Target;
@@ -39,13 +38,12 @@ pub use target::Target;
 use crate::{
     config::Mode,
     database::{Begin, End},
-    ledger::{Candidate, Counts, Recorded, Verdict},
+    ledger::{self, Candidate, Counts, Imported, Recorded, Verdict},
     object::{ObjectStore, ReadTarget},
 };
 use decode::{EXTRAS_COLUMN, Field, Mapping, OnNewField, Source, Unstaged};
 use distinct::DistinctKeys;
 use fence::{fence, hold_unique_index};
-use finish::finish;
 use mapping::{Opened, map_fields, open, staged_columns};
 use merge::merge_all;
 use pipeline::{Decoded, Decoding, Shape};
@@ -88,7 +86,7 @@ async fn attempt(
     load: &Load<'_>,
     unstaged: BTreeMap<u64, Unstaged>,
 ) -> Result<Loaded, LoadError> {
-    if load.candidate.force && load.target.mode == Mode::Append && !load.target.table.lineage_object {
+    if load.candidate.force && load.target.config.mode == Mode::Append && !load.target.table.lineage_object {
         return Err(LoadError::ForceNeedsLineage);
     }
     let (mut decoding, prepared) = match prepare(session, load, unstaged).await? {
@@ -175,10 +173,10 @@ async fn goes_direct<'a>(
     first: &Decoded,
 ) -> Result<Option<SemaphorePermit<'a>>, LoadError> {
     let target = load.target;
-    if !load.new_columns.is_empty() || !direct::suits(&target.table, &prepared.columns) {
+    if load.new_columns.is_some() || !direct::suits(&target.table, &prepared.columns) {
         return Ok(None);
     }
-    let way = load.recent.choose(target.technique, load.known, target.mode == Mode::Upsert);
+    let way = load.recent.choose(target.config.technique, load.known, target.config.mode == Mode::Upsert);
     if way == Way::Staged {
         return Ok(None);
     }
@@ -207,7 +205,7 @@ async fn stage_and_merge<'a>(
     let distinct = DistinctKeys::new(&columns, &load.target.key, load.digest_bytes);
     let keys = Keys { order: order.as_ref(), distinct };
     let mut staged = stage(tx, &staging, load, opened.form, first, decoding, keys).await?;
-    if load.may_add_columns && load.target.on_new_field == OnNewField::AddColumn {
+    if load.new_columns.is_none() && load.target.config.on_new_field == OnNewField::AddColumn {
         let new: Vec<Field> =
             staged.new_fields.iter().filter(|field| load.target.lacks(&field.name)).cloned().collect();
         if !new.is_empty() {
@@ -226,8 +224,8 @@ async fn stage_and_merge<'a>(
     if let Some(refused) = fence(tx, load).await? {
         return Ok(End::RollBack(refused));
     }
-    if !load.new_columns.is_empty() {
-        let not_added = columns::add(tx, load.target, load.new_columns).await?;
+    if let Some(new_columns) = load.new_columns {
+        let not_added = columns::add(tx, load.target, new_columns).await?;
         for column in &mut columns {
             column.seen &= !not_added.iter().any(|field| field.name == column.target.column.name);
         }
@@ -244,7 +242,7 @@ async fn stage_and_merge<'a>(
         filtered: staged.n_filtered,
         rejected: staged.n_rejected,
     };
-    Ok(End::Commit(finish(tx, load, &opened, counts, Used::Staged).await?))
+    Ok(End::Commit(load.finish(tx, &opened, counts, Used::Staged).await?))
 }
 
 /// One object to load.
@@ -265,10 +263,9 @@ pub struct Load<'a> {
     pub recorded: Recorded,
     /// When work on the object began.
     pub started: Instant,
-    /// Whether [`Loaded::NeedsColumns`] is an answer; false once columns were added as far as they may be.
-    pub may_add_columns: bool,
     /// Fields the target was given columns for that are not in the table yet; they are added with the rows.
-    pub new_columns: &'a [Field],
+    /// Until there are any, [`Loaded::NeedsColumns`] is an answer.
+    pub new_columns: Option<&'a [Field]>,
     /// Whether a version of this object stands in the table, as far as was seen.
     pub known: bool,
     /// Half of the memory for encoded rows, in bytes.
@@ -282,6 +279,28 @@ pub struct Load<'a> {
 }
 
 impl Load<'_> {
+    /// Records the import in the transaction of its rows, which commits then.
+    async fn finish(
+        &self,
+        tx: &mut PgConnection,
+        opened: &Opened,
+        counts: Counts,
+        technique: Used,
+    ) -> sqlx::Result<Loaded> {
+        let imported = Imported {
+            recorded: self.recorded,
+            identity: &self.candidate.identity,
+            stamp: &self.candidate.stamp,
+            counts,
+            bytes: self.source.size(),
+            technique: technique.into(),
+            duration_seconds: self.seconds(),
+            csv_fields: opened.csv_fields(&self.target.table, counts.rejected),
+        };
+        ledger::finish_imported(tx, &imported).await?;
+        Ok(Loaded::Imported(counts, technique))
+    }
+
     /// Returns how long the load has taken, without the time it waited for others to write.
     fn seconds(&self) -> f64 {
         let waited = Duration::from_micros(self.writing.waited_us.load(Ordering::Relaxed));

@@ -52,7 +52,8 @@ pub struct Decoding {
     receiver: mpsc::Receiver<Decoded>,
     shape: Option<oneshot::Sender<Shape>>,
     used: std::sync::mpsc::Sender<Run>,
-    budget: Budget,
+    /// What its memory is bounded by.
+    pub budget: Budget,
 }
 
 impl Decoding {
@@ -78,11 +79,6 @@ impl Decoding {
             }
         });
         Self { receiver, shape: Some(shape_sender), used, budget }
-    }
-
-    /// Lets decoding end as busy rather than wait for memory: from here on others may wait for what is locked.
-    pub fn never_wait(&self) {
-        self.budget.never_wait();
     }
 
     /// Returns what comes next.

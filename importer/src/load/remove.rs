@@ -1,8 +1,8 @@
 //! Taking an object's rows away: replace, forced append, and removal of the key.
 
-use super::{Session, Target};
+use super::{LoadError, Session, Target};
 use crate::{
-    database::{Begin, End, TransactionError},
+    database::{Begin, End},
     ledger::{self, Candidate, Recorded, Verdict, judge},
     object::{ObjectStore, ReadTarget, StoreError},
 };
@@ -16,23 +16,6 @@ pub enum Removal {
     Removed(u64),
     /// The version removed is not the one that stands, or the object is there again.
     Superseded,
-}
-
-/// Why a removal failed.
-#[derive(Debug, thiserror::Error)]
-pub enum RemoveError {
-    /// The store could not say whether the object is there.
-    #[error("look for the object")]
-    Store(#[source] StoreError),
-    /// Postgres refused or was out of reach.
-    #[error("write to Postgres")]
-    Database(#[from] sqlx::Error),
-}
-
-impl TransactionError for RemoveError {
-    fn loses_session(&self) -> bool {
-        true
-    }
 }
 
 /// A key whose object was deleted.
@@ -56,12 +39,12 @@ pub struct Remove<'a> {
 /// Removes a key's rows after its object was deleted (`on_delete = "remove"`), under the head's lock.
 ///
 /// # Errors
-/// [`RemoveError`]; the session must be dropped then.
-pub async fn remove(session: &mut Session, remove: &Remove<'_>) -> Result<Removal, RemoveError> {
+/// [`LoadError`]; the session must be dropped then.
+pub async fn remove(session: &mut Session, remove: &Remove<'_>) -> Result<Removal, LoadError> {
     session.transaction(Begin::Plainly, async |tx| remove_under_lock(tx, remove).await).await
 }
 
-async fn remove_under_lock(tx: &mut PgConnection, remove: &Remove<'_>) -> Result<End<Removal>, RemoveError> {
+async fn remove_under_lock(tx: &mut PgConnection, remove: &Remove<'_>) -> Result<End<Removal>, LoadError> {
     let Remove { store, target, read, candidate, recorded, of_version, started } = *remove;
     let standing = ledger::lock_head(tx, recorded.head_id, &candidate.identity).await?.standing;
     // The removal of one version of a versioned bucket matters only when that version stands.
@@ -78,7 +61,7 @@ async fn remove_under_lock(tx: &mut PgConnection, remove: &Remove<'_>) -> Result
         && match store.head(&ReadTarget { version_id: None, etag: None, ..read.clone() }).await {
             Ok(_) => true,
             Err(StoreError::Missing) => false,
-            Err(error) => return Err(RemoveError::Store(error)),
+            Err(error) => return Err(LoadError::Store(error)),
         };
     if refused || there_again {
         return Ok(End::RollBack(Removal::Superseded));

@@ -2,7 +2,7 @@
 
 use super::{
     LoadError, Session, Target,
-    copy::copy_rows,
+    copy::Copying,
     fence::hold_unique_index,
     mapping::staged_columns,
     merge::{merge_refused, write_staged},
@@ -104,14 +104,11 @@ async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadFo
     // A row kept by column has been through renames, captures and extras already. Columns are not added here:
     // the table has those that the object's other rows asked for.
     let by_column = form == PayloadForm::Columns;
-    let ignores = by_column || target.on_new_field == OnNewField::AddColumn;
+    let ignores = by_column || target.config.on_new_field == OnNewField::AddColumn;
     let spec = MappingSpec {
-        columns: &columns,
-        rename: if by_column { &unchanged } else { &target.rename },
-        captures: if by_column { &[] } else { captures },
-        on_new_field: if ignores { OnNewField::Ignore } else { target.on_new_field },
-        extras_column: target.extras_column.as_deref(),
-        key: &target.key,
+        rename: if by_column { &unchanged } else { &target.config.rename },
+        on_new_field: if ignores { OnNewField::Ignore } else { target.config.on_new_field },
+        ..target.mapping_spec(&columns, if by_column { &[] } else { captures })
     };
     let mapping = Mapping::new(rows.fields(), &spec).map_err(LoadError::Schema)?;
     let columns = staged_columns(target, mapping.columns(), mapping.absent_flags())?;
@@ -141,7 +138,7 @@ async fn run(
     }
     let plan = LoadPlan::plain(replay.target, &lane.columns, &lane.staging);
     let staged = row_numbers(connection, &lane.staging).await?;
-    second.n_written += write(connection, &plan, replay.target.mode, object_id).await?;
+    second.n_written += write(connection, &plan, object_id).await?;
     let refused = rejects::take_new(connection, object_id).await?;
     let still_refused: HashSet<i64> = refused.iter().map(|(row, _)| *row).collect();
     second.resolved.extend(staged.into_iter().filter(|row| !still_refused.contains(row)));
@@ -157,7 +154,7 @@ async fn stage(
     second: &mut Second,
     cut: &mut Vec<u64>,
 ) -> Result<usize, LoadError> {
-    let copy_sql = format!("COPY {} FROM STDIN (FORMAT binary)", lane.staging);
+    let copy_sql = sql::copy_into(&lane.staging);
     let (mut after, mut n_staged) = (0, 0);
     loop {
         let page = rejects::page(connection, object_id, lane.form, after, PAGE).await?;
@@ -190,8 +187,7 @@ async fn stage(
             match copy(connection, &copy_sql, &[row]).await? {
                 Ok(()) => n_staged += 1,
                 Err(error) => {
-                    let names = lane.columns.iter().map(|column| column.target.column.name.as_str());
-                    let Unstaged { class, column, message } = unstaged::why(names, &error);
+                    let Unstaged { class, column, message } = unstaged::why(&lane.columns, &error);
                     let row_number = i64::try_from(row_number(row)).unwrap_or(i64::MAX);
                     second.refused.push((row_number, Refusal { class: class.to_owned(), column, message }));
                 }
@@ -203,21 +199,16 @@ async fn stage(
 /// Copies rows into staging; the inner error is a refusal of one of them, and none is staged then.
 async fn copy(connection: &mut PgConnection, copy_sql: &str, rows: &[&[u8]]) -> sqlx::Result<Result<(), sqlx::Error>> {
     savepoint(connection, Lasts::Work, refused::is_refusal, async |connection| {
-        let mut copy = connection.copy_in_raw(copy_sql).await?;
-        copy_rows(&mut copy, rows.iter().copied(), |tuple, out| out.extend_from_slice(tuple)).await?;
-        copy.finish().await.map(|_| ())
+        let mut copying = Copying::start(connection, copy_sql).await?;
+        copying.add(rows.iter().copied(), Vec::extend_from_slice).await?;
+        copying.finish().await.map(|_| ())
     })
     .await
 }
 
 /// Writes the staged rows as the mode says and returns how many stand; those Postgres refuses become rejects.
-async fn write(
-    connection: &mut PgConnection,
-    plan: &LoadPlan<'_>,
-    mode: Mode,
-    object_id: i64,
-) -> Result<u64, LoadError> {
-    if let (Mode::Upsert, Some(sql)) = (mode, plan.drop_older_of_object()) {
+async fn write(connection: &mut PgConnection, plan: &LoadPlan<'_>, object_id: i64) -> Result<u64, LoadError> {
+    if let (Mode::Upsert, Some(sql)) = (plan.mode, plan.drop_older_of_object()) {
         sqlx::query(&sql).bind(object_id).execute(&mut *connection).await?;
     }
     let n_staged = row_numbers(connection, plan.staging).await?.len() as u64;
@@ -225,12 +216,13 @@ async fn write(
         return Ok(0);
     }
     let written = savepoint(connection, Lasts::Transaction, refused::is_refused, async |connection| {
-        write_staged(connection, plan, mode, object_id, n_staged).await
+        write_staged(connection, plan, object_id, n_staged).await
     });
-    match written.await? {
-        Ok(written) => Ok(written.n_standing),
-        Err(_) => Ok(merge_refused(connection, plan, mode, object_id, i64::MAX as u64).await?.written.n_standing),
-    }
+    let written = match written.await? {
+        Ok(written) => written,
+        Err(_) => merge_refused(connection, plan, object_id, i64::MAX as u64).await?.1,
+    };
+    Ok(written.n_standing)
 }
 
 async fn row_numbers(connection: &mut PgConnection, staging: &str) -> sqlx::Result<Vec<i64>> {

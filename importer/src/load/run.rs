@@ -324,6 +324,11 @@ impl Run {
         tuple(&self.batch, u32::try_from(self.place(index)).unwrap_or(u32::MAX))
     }
 
+    /// Returns the encoded rows in their order.
+    pub fn rows(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.n_ordered()).map(|index| self.row(index))
+    }
+
     /// Returns the place, in decoding order, of the `index`th row of the run's order.
     #[must_use]
     pub fn place(&self, index: usize) -> usize {

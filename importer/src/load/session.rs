@@ -7,13 +7,10 @@ use super::{
 };
 use crate::database::{self, Begin, End, TransactionError};
 use anyhow::Context;
+use parking_lot::Mutex;
 use service::postgres::Server;
 use sqlx::{Executor, PgConnection};
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, timeout};
 
 /// How long a transaction waits for a lock before it is held and tried again.
@@ -42,7 +39,8 @@ pub struct Sessions {
     idle: Arc<Mutex<Vec<Session>>>,
     backends: Arc<Mutex<Vec<i32>>>,
     lock_timeout: Duration,
-    watch: Arc<Watch>,
+    /// Whether the server answers those who wait for it.
+    pub watch: Arc<Watch>,
 }
 
 impl Sessions {
@@ -72,7 +70,7 @@ impl Sessions {
     /// # Errors
     /// As [`Self::open`].
     pub async fn lend(&self) -> anyhow::Result<Session> {
-        let idle = lock(&self.idle).pop();
+        let idle = self.idle.lock().pop();
         match idle {
             Some(session) => Ok(session),
             None => self.open().await,
@@ -82,13 +80,13 @@ impl Sessions {
     /// Takes a session back, for others to use. One whose transaction did not come to its end is closed instead.
     pub fn give_back(&self, session: Session) {
         if !session.is_lost {
-            lock(&self.idle).push(session);
+            self.idle.lock().push(session);
         }
     }
 
     /// Closes the sessions that nobody uses: connections break together.
     pub fn close_idle(&self) {
-        lock(&self.idle).clear();
+        self.idle.lock().clear();
     }
 
     /// Connects, for a session that is nobody else's before or after.
@@ -118,7 +116,7 @@ impl Sessions {
         let ask = sqlx::query_as("SELECT pg_backend_pid(), current_setting('server_version_num')::int4")
             .fetch_one(&mut connection);
         let (backend, version) = server.answer("ask for the backend's pid", ask).await?;
-        lock(&self.backends).push(backend);
+        self.backends.lock().push(backend);
         let backends = Arc::clone(&self.backends);
         Ok(Session {
             connection,
@@ -145,12 +143,6 @@ impl Sessions {
         work: impl Future<Output = T>,
     ) -> Result<T, GivenUp> {
         self.watch.over(what, (backend, &place), work).await
-    }
-
-    /// Returns who looks after the sessions that wait.
-    #[must_use]
-    pub fn watch(&self) -> &Watch {
-        &self.watch
     }
 
     /// Looks after the sessions that wait, on a connection of its own, as long as this is polled.
@@ -195,12 +187,8 @@ impl Sessions {
     /// Returns the process ids of the backends in use.
     #[must_use]
     pub fn backends(&self) -> Vec<i32> {
-        lock(&self.backends).clone()
+        self.backends.lock().clone()
     }
-}
-
-fn lock<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
-    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A connection, leased: whoever has it gives it back ([`Sessions::give_back`]) when its work ended well. Dropped instead,
@@ -208,12 +196,14 @@ fn lock<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
 pub struct Session {
     /// The connection.
     pub connection: PgConnection,
-    pub(super) server: Server,
+    /// Where it goes.
+    pub server: Server,
     /// `server_version_num`.
     pub(super) version: i32,
     /// Its transaction is not over, or what is left of it is not known.
     is_lost: bool,
-    backend: i32,
+    /// The process id of its backend.
+    pub backend: i32,
     backends: Arc<Mutex<Vec<i32>>>,
     /// Shapes and names of the staging tables there are, the one used last at the end.
     stagings: Vec<(String, String)>,
@@ -226,18 +216,6 @@ pub struct Session {
 const MAX_STAGINGS: usize = 32;
 
 impl Session {
-    /// Returns the server it is connected to.
-    #[must_use]
-    pub fn server(&self) -> Server {
-        self.server.clone()
-    }
-
-    /// Returns the process id of its backend.
-    #[must_use]
-    pub fn backend(&self) -> i32 {
-        self.backend
-    }
-
     /// Returns the process id of its backend, and where that runs.
     #[must_use]
     pub fn whereabouts(&self) -> (i32, String) {
@@ -307,6 +285,6 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        lock(&self.backends).retain(|backend| *backend != self.backend);
+        self.backends.lock().retain(|backend| *backend != self.backend);
     }
 }

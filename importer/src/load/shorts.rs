@@ -10,7 +10,7 @@ const MAX_DEPTH: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cuts {
     /// Beyond so many bytes.
-    Beyond(u32),
+    Beyond(usize),
     /// In its elements.
     Array(Box<Cuts>),
     /// In some of its attributes.
@@ -19,6 +19,16 @@ pub enum Cuts {
 
 /// The types that a table's columns are made of, by oid: the kind of each, and its parts (`read_types.sql`).
 pub type Types = HashMap<i64, (String, Vec<i64>)>;
+
+/// Returns what values of `name` and `"char"` have room for, also below a domain: Postgres cuts texts it makes such
+/// values of, also where they are assigned.
+pub fn n_bytes(oid: i64) -> Option<usize> {
+    match oid {
+        19 => Some(63),
+        18 => Some(1),
+        _ => None,
+    }
+}
 
 impl Cuts {
     /// Returns where a type cuts; none where it does not.
@@ -29,10 +39,8 @@ impl Cuts {
 
     fn within(oid: i64, types: &Types, depth: usize) -> Option<Self> {
         let depth = depth.checked_sub(1)?;
-        match oid {
-            19 => return Some(Self::Beyond(63)),
-            18 => return Some(Self::Beyond(1)),
-            _ => {}
+        if let Some(n_bytes) = n_bytes(oid) {
+            return Some(Self::Beyond(n_bytes));
         }
         let (kind, parts) = types.get(&oid)?;
         let mut inner = parts.iter().map(|part| Self::within(*part, types, depth));

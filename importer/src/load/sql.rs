@@ -8,6 +8,7 @@ use super::{
     Target,
     catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Operators, Table, TableColumn},
 };
+use crate::config::Mode;
 use decode::encode::PgType;
 use std::fmt::Write;
 
@@ -16,8 +17,10 @@ pub const STAGED_ROW: &str = "penstock_row";
 /// Prefix of staged flags that say a JSON row did not have the field; the suffix is the column's place.
 pub const ABSENT: &str = "penstock_absent_";
 
-/// Keeps a statement to a range of staged rows.
-const RANGE: &str = " WHERE penstock_row BETWEEN $2 AND $3";
+/// Keeps a statement to the staged rows $2 to $3.
+pub const RANGE: &str = " WHERE penstock_row BETWEEN $2 AND $3";
+/// Lets a statement have all staged rows.
+pub const ALL: &str = "";
 
 /// Returns an identifier quoted for SQL.
 #[must_use]
@@ -51,6 +54,8 @@ pub struct StagedColumn {
 /// What the statements of one load are made from.
 #[derive(Debug)]
 pub struct LoadPlan<'a> {
+    /// How rows meet the table's.
+    pub mode: Mode,
     /// The target.
     pub table: &'a Table,
     /// Staged columns in COPY order.
@@ -94,11 +99,18 @@ pub fn staging_shape(columns: &[StagedColumn]) -> String {
     shape
 }
 
+/// Returns `COPY … FROM STDIN` into a staging table.
+#[must_use]
+pub fn copy_into(staging: &str) -> String {
+    format!("COPY {staging} FROM STDIN (FORMAT binary)")
+}
+
 impl<'a> LoadPlan<'a> {
     /// Returns the plan of a merge that is told nothing of what it meets.
     #[must_use]
     pub fn plain(target: &'a Target, columns: &'a [StagedColumn], staging: &'a str) -> Self {
         Self {
+            mode: target.config.mode,
             table: &target.table,
             columns,
             staging,
@@ -111,37 +123,15 @@ impl<'a> LoadPlan<'a> {
 }
 
 impl LoadPlan<'_> {
-    /// Returns `COPY … FROM STDIN` into the staging table.
-    #[must_use]
-    pub fn copy(&self) -> String {
-        format!("COPY {} FROM STDIN (FORMAT binary)", self.staging)
-    }
-
     /// Returns a query for whether any staged key is in the table.
     #[must_use]
     pub fn any_key_is_known(&self) -> String {
-        let written = self.written();
-        format!(
-            "SELECT EXISTS (SELECT FROM ({}) source JOIN {} target ON {})",
-            self.cast_rows(&written),
-            self.table.qualified,
-            self.key_join(),
-        )
+        format!("SELECT EXISTS (SELECT FROM ({}) source JOIN {})", self.cast_rows(&self.written()), self.target())
     }
 
-    /// Returns the plain insert of every staged row (append, replace). Parameter $1: the object's id.
+    /// Returns the plain insert of [`ALL`] staged rows or a [`RANGE`] (append, replace). Parameter $1: the object's id.
     #[must_use]
-    pub fn insert(&self) -> String {
-        self.insert_rows("")
-    }
-
-    /// Returns [`Self::insert`] of the staged rows $2 to $3 only.
-    #[must_use]
-    pub fn insert_range(&self) -> String {
-        self.insert_rows(RANGE)
-    }
-
-    fn insert_rows(&self, range: &str) -> String {
+    pub fn insert(&self, range: &str) -> String {
         let written = self.written();
         let mut sql = String::new();
         self.insert_from(&format!("({}{range}) source", self.cast_rows(&written)), &written, &mut sql);
@@ -183,6 +173,11 @@ impl LoadPlan<'_> {
     fn key_join(&self) -> String {
         let pair = |k: &String| format!("target.{0} {1} source.{0}", quote(k), self.operators(k).equal);
         self.key.iter().map(pair).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// Returns the table, called `target`, joined by its key to what is called `source`.
+    fn target(&self) -> String {
+        format!("{} target ON {}", self.table.qualified, self.key_join())
     }
 
     /// Returns the operators of a column.

@@ -2,15 +2,17 @@
 
 use super::{
     Load, LoadError,
-    copy::{self, MESSAGE_BYTES, flush, send, spoil},
+    copy::Copying,
     distinct::DistinctKeys,
     pipeline::{Decoded, Decoding},
     refused,
-    rejects::{REJECTS_BYTES, check_rejects, write_rejects},
-    run::RowOrder,
+    rejects::{REJECTS_BYTES, check_rejects},
+    run::{RowOrder, Run},
+    sql::copy_into,
 };
+use crate::ledger;
 use decode::{Field, PayloadForm, Reject};
-use sqlx::{PgConnection, postgres::PgCopyIn};
+use sqlx::PgConnection;
 
 /// What was found out on the way.
 #[derive(Default)]
@@ -31,6 +33,50 @@ pub struct Staged {
     pub new_fields: Vec<Field>,
     /// No key is staged twice, as far as is known.
     pub distinct: bool,
+    /// Rejects that are not written down yet.
+    pub(super) rejects: Vec<Reject>,
+    pub(super) reject_bytes: usize,
+}
+
+impl Staged {
+    /// Counts the rows of a run and takes its rejects.
+    pub fn take(&mut self, run: &mut Run) {
+        let batch = &mut run.batch;
+        self.n_read += batch.n_read;
+        self.n_staged += batch.ends.len() as u64;
+        self.n_rejected += batch.rejects.len() as u64;
+        if self.first_reject.is_none() {
+            self.first_reject = batch.rejects.first().map(|r| (r.row_number, r.class, r.column.clone()));
+        }
+        self.reject_bytes += batch.reject_bytes;
+        self.rejects.append(&mut batch.rejects);
+    }
+
+    /// Returns whether the rejects in memory want to be written down.
+    #[must_use]
+    pub fn has_many_rejects(&self) -> bool {
+        self.reject_bytes > REJECTS_BYTES
+    }
+
+    /// Writes the rejects in memory down.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn write_rejects(
+        &mut self,
+        connection: &mut PgConnection,
+        load: &Load<'_>,
+        form: PayloadForm,
+    ) -> sqlx::Result<()> {
+        self.reject_bytes = 0;
+        let mut rejects = std::mem::take(&mut self.rejects);
+        let table = &load.target.table;
+        for reject in rejects.iter_mut().filter(|_| !table.takes_any_text) {
+            reject.message = table.storable(&reject.message);
+            reject.column = reject.column.as_deref().map(|name| table.storable(name));
+        }
+        ledger::rejects::insert(connection, load.recorded.object_id, form, &rejects).await
+    }
 }
 
 /// What is found out of the keys while they are staged.
@@ -54,55 +100,39 @@ pub async fn stage(
     mut decoding: Decoding,
     mut keys: Keys<'_>,
 ) -> Result<Staged, LoadError> {
-    let copy_sql = format!("COPY {staging} FROM STDIN (FORMAT binary)");
+    let copy_sql = copy_into(staging);
     let mut staged = Staged::default();
-    let mut rejects = Rejects::default();
     let mut next = Some(first);
     while next.is_some() {
-        let mut copying = connection.copy_in_raw(&copy_sql).await?;
-        send(&mut copying, copy::HEADER).await?;
-        match copy_runs(&mut copying, next.take(), &mut decoding, &mut staged, &mut rejects, &mut keys).await {
+        let mut copying = Copying::start(&mut *connection, &copy_sql).await?;
+        match copy_runs(&mut copying, next.take(), &mut decoding, &mut staged, &mut keys).await {
             Ok(left) => next = left,
             Err(error @ LoadError::Database(_)) => return Err(error),
             Err(error) => {
-                spoil(copying).await?;
+                copying.spoil().await?;
                 return Err(error);
             }
         }
-        send(&mut copying, copy::TRAILER).await?;
         match copying.finish().await {
             Ok(_) => {}
             Err(error) if refused::is_refusal(&error) => return Err(LoadError::Unstaged(error)),
             Err(error) => return Err(error.into()),
         }
-        if staged.first_reject.is_none() {
-            staged.first_reject = rejects.rows.first().map(|r| (r.row_number, r.class, r.column.clone()));
-        }
-        staged.n_rejected += rejects.rows.len() as u64;
         check_rejects(load, &staged, next.is_some())?;
-        write_rejects(connection, load, form, &rejects.rows).await?;
-        rejects = Rejects::default();
+        staged.write_rejects(connection, load, form).await?;
     }
     staged.distinct = keys.distinct.holds();
     Ok(staged)
 }
 
-#[derive(Default)]
-struct Rejects {
-    rows: Vec<Reject>,
-    bytes: usize,
-}
-
 /// Sends runs until the object ends (none) or the rejects in memory want to be written down (what comes next).
 async fn copy_runs(
-    copy: &mut PgCopyIn<&mut PgConnection>,
+    copying: &mut Copying<'_>,
     mut next: Option<Decoded>,
     decoding: &mut Decoding,
     staged: &mut Staged,
-    rejects: &mut Rejects,
     keys: &mut Keys<'_>,
 ) -> Result<Option<Decoded>, LoadError> {
-    let mut message = Vec::with_capacity(MESSAGE_BYTES);
     loop {
         let decoded = match next.take() {
             Some(decoded) => decoded,
@@ -110,20 +140,12 @@ async fn copy_runs(
         };
         match decoded {
             Decoded::Run(mut run) => {
-                staged.n_read += run.batch.n_read;
-                staged.n_staged += run.n_rows() as u64;
-                rejects.bytes += run.batch.reject_bytes;
-                rejects.rows.append(&mut run.batch.rejects);
+                staged.take(&mut run);
                 keys.distinct.add(&run, keys.order);
-                for index in 0..run.n_ordered() {
-                    message.extend_from_slice(run.row(index));
-                    if message.len() >= MESSAGE_BYTES {
-                        flush(copy, &mut message).await?;
-                    }
-                }
-                flush(copy, &mut message).await?;
+                copying.add(run.rows(), Vec::extend_from_slice).await?;
+                copying.flush().await?;
                 decoding.recycle(run);
-                if rejects.bytes > REJECTS_BYTES {
+                if staged.has_many_rejects() {
                     return Ok(Some(decoding.next().await));
                 }
             }

@@ -4,38 +4,24 @@ use super::{
     catalog::{Misfit, NoUniqueIndex, Table, TableColumn, TableError, in_index_order, resolve_key},
     columns,
 };
-use crate::config::{self, MaxRejects, Mode, OnDelete, Technique};
-use decode::{Column, Field, OnNewField, ReadOptions, encode::PgType};
+use crate::config::{self, Mode, OnDelete};
+use decode::{Column, Field, MappingSpec, ReadOptions, encode::PgType};
 use sqlx::PgConnection;
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 /// A dataset and its table.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Name of the dataset.
-    pub dataset: String,
-    /// How rows meet.
-    pub mode: Mode,
+    /// The dataset, as it is configured.
+    pub config: config::Dataset,
     /// The table, as the catalog described it.
     pub table: Arc<Table>,
     /// Key columns by their catalog names, in the order of their index.
     pub key: Vec<String>,
     /// The column that says which of two rows is newer, by its catalog name.
     pub newer: Option<String>,
-    /// Field → column.
-    pub rename: BTreeMap<String, String>,
-    /// What to do with fields no column takes.
-    pub on_new_field: OnNewField,
-    /// Where extras go.
-    pub extras_column: Option<String>,
-    /// When bad rows fail the object.
-    pub max_rejects: MaxRejects,
     /// How to read the objects.
     pub read: ReadOptions,
-    /// Whether a removed object takes its rows along.
-    pub remove_on_delete: bool,
-    /// Which way rows take.
-    pub technique: Technique,
 }
 
 impl Target {
@@ -57,8 +43,8 @@ impl Target {
             None => key,
         };
         let newer = resolve_key(&table, dataset.newer.as_slice()).map_err(unusable)?.pop();
-        let remove_on_delete = dataset.on_delete == OnDelete::Remove;
-        if (dataset.mode == Mode::Replace || remove_on_delete) && !table.lineage_object {
+        let removes = dataset.mode == Mode::Replace || dataset.on_delete == OnDelete::Remove;
+        if removes && !table.lineage_object {
             return Err(TableError::unusable(
                 Misfit::NoLineage,
                 format!(
@@ -67,28 +53,32 @@ impl Target {
                 ),
             ));
         }
-        Ok(Self {
-            dataset: dataset.name.clone(),
-            mode: dataset.mode,
-            table: Arc::new(table),
-            key,
-            newer,
-            rename: dataset.rename.clone(),
-            on_new_field: dataset.on_new_field,
-            extras_column: dataset.extras_column.clone(),
-            max_rejects: dataset.max_rejects,
-            read,
-            remove_on_delete,
-            technique: dataset.technique,
-        })
+        Ok(Self { config: dataset.clone(), table: Arc::new(table), key, newer, read })
+    }
+
+    /// Returns what a mapping of fields to these columns is made from.
+    #[must_use]
+    pub fn mapping_spec<'a>(
+        &'a self,
+        columns: &'a [Column],
+        captures: &'a [(String, Option<String>)],
+    ) -> MappingSpec<'a> {
+        MappingSpec {
+            columns,
+            rename: &self.config.rename,
+            captures,
+            on_new_field: self.config.on_new_field,
+            extras_column: self.config.extras_column.as_deref(),
+            key: &self.key,
+        }
     }
 
     /// Returns whether no column takes this field and one may be added for it.
     #[must_use]
     pub fn lacks(&self, field: &str) -> bool {
-        !self.rename.contains_key(field)
+        !self.config.rename.contains_key(field)
             && self.table.column(field).is_none()
-            && self.extras_column.as_deref() != Some(field)
+            && self.config.extras_column.as_deref() != Some(field)
             && addable(field)
     }
 

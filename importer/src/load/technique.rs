@@ -1,7 +1,8 @@
 //! Which way rows go into a table: directly, or through staging; chosen from what happened last.
 
 use crate::config::Technique;
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
+use strum::IntoStaticStr;
 
 /// Objects that are staged without a look after direct COPY was refused.
 /// More: longer slow after one odd object; fewer: more COPYs in vain while known keys keep coming.
@@ -24,8 +25,9 @@ pub enum Way {
     Staged,
 }
 
-/// How an object's rows were written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How an object's rows were written; ledger and metrics call it by this word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Used {
     /// Through staging.
     Staged,
@@ -33,18 +35,6 @@ pub enum Used {
     Direct,
     /// Directly, in one transaction with those of other objects.
     Grouped,
-}
-
-impl Used {
-    /// Returns how ledger and metrics call it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Staged => "staged",
-            Self::Direct => "direct",
-            Self::Grouped => "grouped",
-        }
-    }
 }
 
 /// What happened last in a dataset.
@@ -69,7 +59,7 @@ impl Recent {
             Technique::Direct => return Way::Direct,
             Technique::Auto => {}
         }
-        let mut memory = self.lock();
+        let mut memory = self.memory.lock();
         if memory.staged_left > 0 {
             memory.staged_left -= 1;
             return Way::Staged;
@@ -88,22 +78,18 @@ impl Recent {
 
     /// Notes that a direct COPY went through.
     pub fn went_direct(&self) {
-        let mut memory = self.lock();
+        let mut memory = self.memory.lock();
         memory.direct_in_a_row = memory.direct_in_a_row.saturating_add(1);
     }
 
     /// Notes that Postgres refused a direct COPY.
     pub fn was_refused(&self) {
-        *self.lock() = Memory { staged_left: STAGED_AFTER_REFUSAL, direct_in_a_row: 0 };
+        *self.memory.lock() = Memory { staged_left: STAGED_AFTER_REFUSAL, direct_in_a_row: 0 };
     }
 
     /// Notes that keys of an object were in the table already.
     pub fn keys_were_known(&self) {
-        *self.lock() = Memory { staged_left: STAGED_AFTER_PROBE, direct_in_a_row: 0 };
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.memory.lock() = Memory { staged_left: STAGED_AFTER_PROBE, direct_in_a_row: 0 };
     }
 }
 

@@ -7,13 +7,13 @@
 
 use super::{
     Load, LoadError, Session,
-    copy::copy_rows,
+    copy::Copying,
     pipeline::Decoded,
     prepare,
     refused::is_refusal,
     rejects::check_rejects,
     run::{Run, row_number},
-    sql::{LoadPlan, StagedColumn},
+    sql::{self, StagedColumn},
     stage::Staged,
 };
 use decode::Unstaged;
@@ -34,8 +34,7 @@ pub async fn find(session: &mut Session, load: &Load<'_>) -> Result<BTreeMap<u64
         return Ok(BTreeMap::new());
     };
     let (columns, staging) = (&prepared.columns, &prepared.staging);
-    let plan = LoadPlan::plain(load.target, columns, staging);
-    let mut search = Search { copy: plan.copy(), columns, portion: PORTION, found: BTreeMap::new() };
+    let mut search = Search { copy: sql::copy_into(staging), columns, portion: PORTION, found: BTreeMap::new() };
     let (mut n_read, mut n_rejected) = (0, 0);
     loop {
         match decoding.next().await {
@@ -74,9 +73,8 @@ impl Search<'_> {
         let mut next = 0;
         while next < run.n_ordered() {
             let end = run.n_ordered().min(next + self.portion);
-            let mut copy = connection.copy_in_raw(&self.copy).await?;
-            copy_rows(&mut copy, (next..end).map(|index| run.row(index)), |tuple, out| out.extend_from_slice(tuple))
-                .await?;
+            let mut copy = Copying::start(&mut *connection, &self.copy).await?;
+            copy.add(run.rows().take(end).skip(next), Vec::extend_from_slice).await?;
             match copy.finish().await {
                 Ok(_) => {
                     next = end;
@@ -84,7 +82,7 @@ impl Search<'_> {
                 }
                 Err(error) if is_refusal(&error) && end - next > 1 => self.portion = (end - next) / 2,
                 Err(error) if is_refusal(&error) => {
-                    self.found.insert(row_number(run.row(next)), self.why(&error));
+                    self.found.insert(row_number(run.row(next)), why(self.columns, &error));
                     next = end;
                 }
                 Err(error) => return Err(error.into()),
@@ -92,15 +90,12 @@ impl Search<'_> {
         }
         Ok(())
     }
-
-    fn why(&self, error: &sqlx::Error) -> Unstaged {
-        why(self.columns.iter().map(|column| column.target.column.name.as_str()), error)
-    }
 }
 
 /// Returns why a COPY of one row was refused, for its reject. Of COPY's columns the server names the one in the way in
 /// its CONTEXT only, at the end of the line, whatever its language.
-pub fn why<'c>(columns: impl Iterator<Item = &'c str>, error: &sqlx::Error) -> Unstaged {
+pub fn why(columns: &[StagedColumn], error: &sqlx::Error) -> Unstaged {
+    let columns = columns.iter().map(|column| column.target.column.name.as_str());
     let said = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     let context = said.and_then(PgDatabaseError::r#where).unwrap_or_default();
     let named = columns.filter(|name| context.lines().any(|line| line.starts_with("COPY ") && ends_with(line, name)));

@@ -9,12 +9,13 @@ use futures_util::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
     fs::{File, Metadata},
     io::{ErrorKind, Read, Seek, SeekFrom},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -43,13 +44,13 @@ impl FileStore {
             return Err(StoreError::Missing);
         }
         let modified = modified(&metadata);
-        let known = self.digests.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        let known = self.digests.lock().get(path).cloned();
         let etag = match known {
             Some(known) if known.size == metadata.len() && known.modified == modified => known.etag,
             _ => {
                 let etag = digest(path).map_err(|error| file_error(error, path))?;
                 let digested = Digested { size: metadata.len(), modified, etag: etag.clone() };
-                self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), digested);
+                self.digests.lock().insert(path.to_owned(), digested);
                 etag
             }
         };

@@ -8,11 +8,9 @@ use futures_util::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::BTreeMap;
 
 /// Bucket and key → bytes and when they were put.
 type Objects = BTreeMap<(String, String), (Bytes, DateTime<Utc>)>;
@@ -27,17 +25,17 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// Puts an object, replacing what was there.
     pub fn put(&self, bucket: &str, key: &str, bytes: impl Into<Bytes>, last_modified: DateTime<Utc>) {
-        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut objects = self.objects.lock();
         objects.insert((bucket.to_owned(), key.to_owned()), (bytes.into(), last_modified));
     }
 
     /// Makes the next bodies end, seemingly clean, after so many bytes each (the last entry first).
     pub fn cut_next_bodies(&self, after_bytes: Vec<usize>) {
-        *self.cuts.lock().unwrap_or_else(PoisonError::into_inner) = after_bytes;
+        *self.cuts.lock() = after_bytes;
     }
 
     fn find(&self, target: &ReadTarget) -> Result<(ObjectInfo, Bytes), StoreError> {
-        let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        let objects = self.objects.lock();
         let (bytes, last_modified) =
             objects.get(&(target.bucket.clone(), target.key.clone())).ok_or(StoreError::Missing)?;
         let etag = hex::encode(Sha256::digest(bytes));
@@ -63,7 +61,7 @@ impl ObjectStore for MemoryStore {
         let found = self.find(target).map(|(info, bytes)| {
             let range = range.unwrap_or(0..info.size);
             let mut bytes = bytes.slice(range.start as usize..range.end as usize);
-            if let Some(cut) = self.cuts.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            if let Some(cut) = self.cuts.lock().pop() {
                 bytes.truncate(cut);
             }
             let chunks: Vec<_> = bytes.chunks(7).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
@@ -73,7 +71,7 @@ impl ObjectStore for MemoryStore {
     }
 
     fn list<'a>(&'a self, bucket: &'a str, prefix: &'a str) -> BoxStream<'a, Result<Listed, StoreError>> {
-        let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        let objects = self.objects.lock();
         let listed: Vec<_> = objects
             .iter()
             .filter(|((b, k), _)| b == bucket && k.starts_with(prefix))

@@ -8,7 +8,7 @@ mod source;
 pub use source::RemoteSource;
 pub(crate) use source::wrong_length;
 
-use crate::order::Identity;
+use crate::{message::ObjectPointer, order::Identity};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::{future::BoxFuture, stream::BoxStream};
@@ -91,6 +91,14 @@ pub struct Listed {
     pub size: u64,
     /// When it was written.
     pub last_modified: Option<DateTime<Utc>>,
+}
+
+impl Listed {
+    /// Returns what names this version of the object.
+    #[must_use]
+    pub fn pointer(self, bucket: &str) -> ObjectPointer {
+        ObjectPointer { etag: Some(self.etag), size: Some(self.size), ..ObjectPointer::new(bucket, self.key) }
+    }
 }
 
 /// Why a store did not answer with the object. The variants are what the caller can do about it.

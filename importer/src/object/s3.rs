@@ -6,7 +6,7 @@ use aws_sdk_s3::{
     Client,
     config::Region,
     error::{ProvideErrorMetadata, SdkError},
-    operation::{get_object::GetObjectOutput, head_object::HeadObjectOutput},
+    operation::get_object::{GetObjectError, GetObjectOutput},
     primitives::DateTime as AwsDateTime,
 };
 use bytes::{Buf, Bytes};
@@ -16,12 +16,8 @@ use futures_util::{
     future::{self, BoxFuture},
     stream::{self, BoxStream},
 };
-use std::{
-    collections::HashMap,
-    error::Error,
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-};
+use parking_lot::Mutex;
+use std::{collections::HashMap, error::Error, ops::Range, sync::Arc};
 
 /// Buckets whose region is remembered; more are asked for their region once more.
 const MAX_MOVED: usize = 1000;
@@ -66,7 +62,7 @@ impl S3Store {
         let answer = send(moved.clone()).await;
         // Told of the wrong region again, there is no way there.
         if answer.as_ref().err().and_then(region_told).is_none() {
-            let mut known = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.moved.lock();
             if known.len() >= MAX_MOVED {
                 known.clear();
             }
@@ -76,26 +72,15 @@ impl S3Store {
     }
 
     fn client(&self, bucket: &str) -> Client {
-        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        let moved = self.moved.lock();
         moved.get(bucket).unwrap_or(&self.client).clone()
-    }
-
-    async fn send_head(
-        &self,
-        target: &ReadTarget,
-    ) -> Result<HeadObjectOutput, SdkError<aws_sdk_s3::operation::head_object::HeadObjectError>> {
-        let send = |client: Client| {
-            let request = client.head_object().bucket(&target.bucket).key(&target.key);
-            request.set_version_id(target.version_id.clone()).send()
-        };
-        self.ask(&target.bucket, send).await
     }
 
     async fn send_get(
         &self,
         target: &ReadTarget,
         range: Option<&Range<u64>>,
-    ) -> Result<GetObjectOutput, SdkError<aws_sdk_s3::operation::get_object::GetObjectError>> {
+    ) -> Result<GetObjectOutput, SdkError<GetObjectError>> {
         let send = |client: Client| {
             let if_match = match (&target.version_id, &target.etag) {
                 (None, Some(etag)) if !etag.is_empty() => Some(format!("\"{etag}\"")),
@@ -118,7 +103,11 @@ impl S3Store {
 impl ObjectStore for S3Store {
     fn head<'a>(&'a self, target: &'a ReadTarget) -> BoxFuture<'a, Result<ObjectInfo, StoreError>> {
         Box::pin(async move {
-            match self.send_head(target).await {
+            let send = |client: Client| {
+                let request = client.head_object().bucket(&target.bucket).key(&target.key);
+                request.set_version_id(target.version_id.clone()).send()
+            };
+            match self.ask(&target.bucket, send).await {
                 Ok(head) => {
                     object_info(target, head.version_id, head.e_tag, head.content_length, head.last_modified.as_ref())
                 }
@@ -159,21 +148,18 @@ impl ObjectStore for S3Store {
     }
 
     fn list<'a>(&'a self, bucket: &'a str, prefix: &'a str) -> BoxStream<'a, Result<Listed, StoreError>> {
-        stream::unfold(Page::First, move |page| async move {
-            let token = match page {
-                Page::First => None,
-                Page::Next(token) => Some(token),
-                Page::None => return None,
-            };
+        // The token of the page that comes next, which the first has none of; nothing after the last.
+        stream::unfold(Some(None), move |page: Option<Option<String>>| async move {
+            let token = page?;
             let send = |client: Client| {
                 client.list_objects_v2().bucket(bucket).prefix(prefix).set_continuation_token(token.clone()).send()
             };
             let (listed, next): (Vec<Result<Listed, StoreError>>, _) = match self.ask(bucket, send).await {
-                Err(error) => (vec![Err(store_error(error, || format!("list s3://{bucket}/{prefix}")))], Page::None),
+                Err(error) => (vec![Err(store_error(error, || format!("list s3://{bucket}/{prefix}")))], None),
                 Ok(page) => {
                     let next = page.next_continuation_token.filter(|next| token.as_ref() != Some(next));
                     let listed = page.contents.unwrap_or_default().into_iter().filter_map(listed).map(Ok).collect();
-                    (listed, next.map_or(Page::None, Page::Next))
+                    (listed, next.map(Some))
                 }
             };
             Some((stream::iter(listed), next))
@@ -181,13 +167,6 @@ impl ObjectStore for S3Store {
         .flatten()
         .boxed()
     }
-}
-
-/// Which page of a listing comes next.
-enum Page {
-    First,
-    Next(String),
-    None,
 }
 
 /// Returns the region an answer says the bucket is in.
@@ -360,26 +339,18 @@ fn sort_answer(status: u16, code: &str) -> Answer {
         )
         | (307 | 408 | 429, _) => Answer::Passing,
         _ if code.contains("Throttl") => Answer::Passing,
-        // Not implemented, not this version of HTTP.
-        (501 | 505, _) => Answer::Refused(code_or_status(status, code)),
-        (500.., _) => Answer::Passing,
+        // But not: not implemented, not this version of HTTP.
+        (500.., _) if !matches!(status, 501 | 505) => Answer::Passing,
         (403, "AccessDenied" | "Forbidden" | "") => Answer::AccessDenied,
-        _ => Answer::Refused(code_or_status(status, code)),
+        (_, "") => Answer::Refused(format!("HTTP {status}")),
+        _ => Answer::Refused(code.to_owned()),
     }
-}
-
-fn code_or_status(status: u16, code: &str) -> String {
-    if code.is_empty() { format!("HTTP {status}") } else { code.to_owned() }
 }
 
 /// Returns a text for people: cut, and without what a terminal would obey.
 fn shown(text: &str) -> String {
     let mut shown: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    let mut end = shown.len().min(MAX_TEXT);
-    while !shown.is_char_boundary(end) {
-        end -= 1;
-    }
-    shown.truncate(end);
+    shown.truncate(shown.floor_char_boundary(MAX_TEXT));
     shown
 }
 

@@ -4,13 +4,8 @@ use super::{Body, ObjectInfo, ObjectStore, ReadTarget, StoreError};
 use bytes::{Buf, Bytes, BytesMut};
 use decode::{Reading, Source, SourceError};
 use futures_util::StreamExt;
-use std::{
-    collections::VecDeque,
-    io,
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use parking_lot::Mutex;
+use std::{collections::VecDeque, io, ops::Range, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::mpsc, time::Instant};
 
 /// Chunks between the network and the decoder; with the SDK's chunks of at most 128 KiB
@@ -36,7 +31,8 @@ const MAX_FRUITLESS: Duration = Duration::from_secs(40);
 pub struct RemoteSource {
     store: Arc<dyn ObjectStore>,
     target: ReadTarget,
-    info: ObjectInfo,
+    /// What the store said of the object.
+    pub info: ObjectInfo,
     runtime: Handle,
     /// The body that came with the first GET, for the first call of `stream`.
     opened: Mutex<Option<Body>>,
@@ -79,12 +75,6 @@ impl RemoteSource {
     pub fn is_read_in_parts(size: u64, ahead_bytes: u64) -> bool {
         size > ahead_bytes && ahead_bytes >= PARTS_AT_ONCE * MIN_PART_BYTES
     }
-
-    /// Returns what the store said of the version being read.
-    #[must_use]
-    pub fn info(&self) -> &ObjectInfo {
-        &self.info
-    }
 }
 
 impl Source for RemoteSource {
@@ -97,7 +87,7 @@ impl Source for RemoteSource {
     }
 
     fn stream(&self) -> io::Result<Box<dyn io::Read + Send>> {
-        let first = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let first = self.opened.lock().take();
         let (sender, receiver) = mpsc::channel(READ_AHEAD_CHUNKS);
         let (store, target, size) = (Arc::clone(&self.store), self.target.clone(), self.info.size);
         if first.is_none() && Self::is_read_in_parts(size, self.ahead_bytes) {
@@ -301,7 +291,7 @@ mod tests {
 
     impl Noting {
         fn ranges(&self) -> Vec<Option<Range<u64>>> {
-            self.ranges.lock().expect("no panic").clone()
+            self.ranges.lock().clone()
         }
     }
 
@@ -315,7 +305,7 @@ mod tests {
             target: &'a ReadTarget,
             range: Option<Range<u64>>,
         ) -> BoxFuture<'a, Result<Body, StoreError>> {
-            self.ranges.lock().expect("no panic").push(range.clone());
+            self.ranges.lock().push(range.clone());
             let mut asked = target.clone();
             asked.etag = asked.etag.filter(|_| !self.ignores_etags);
             let is_empty = self.is_empty;

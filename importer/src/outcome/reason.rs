@@ -1,9 +1,10 @@
 //! Why objects fail, in a word.
 
-use std::fmt;
+use strum::{Display, IntoStaticStr};
 
 /// Why an object failed: a short stable word for the ledger, the dead-letter queue and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Reason {
     /// What it takes may not be read or written.
     Access,
@@ -37,35 +38,4 @@ pub enum Reason {
     Unrouted,
     /// S3's event is of a version that is not understood.
     UnsupportedEvent,
-}
-
-impl Reason {
-    /// Returns the word.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Access => "access",
-            Self::Archived => "archived",
-            Self::Constraint => "constraint",
-            Self::Corrupt => "corrupt",
-            Self::Encoding => "encoding",
-            Self::ForceRefused => "force_refused",
-            Self::Forwarded => "forwarded",
-            Self::Internal => "internal",
-            Self::Limits => "limits",
-            Self::NoBucket => "no_bucket",
-            Self::Refused => "refused",
-            Self::Schema => "schema",
-            Self::TooManyRejects => "too_many_rejects",
-            Self::UnreadableMessage => "unreadable_message",
-            Self::Unrouted => "unrouted",
-            Self::UnsupportedEvent => "unsupported_event",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }

@@ -2,10 +2,8 @@
 
 use super::{EntryError, Message, Queue, QueueDepth};
 use futures_util::future::BoxFuture;
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use parking_lot::Mutex;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// [`Queue`] in memory.
@@ -53,22 +51,18 @@ impl MemoryQueue {
             sent_at: None,
             reason: None,
         };
-        self.lock().messages.push(Stored { message, hidden_until: None });
+        self.state.lock().messages.push(Stored { message, hidden_until: None });
     }
 
     /// Returns what was forwarded: body and attributes.
     #[must_use]
     pub fn dead_letters(&self) -> Vec<(String, Vec<(String, String)>)> {
-        self.lock().dead_letters.clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().dead_letters.clone()
     }
 
     fn take(&self, max: usize) -> Vec<Message> {
         let now = Instant::now();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let State { messages, n_handles, .. } = &mut *state;
         let visible = messages.iter_mut().filter(|stored| stored.hidden_until.is_none_or(|until| until <= now));
         visible
@@ -101,7 +95,7 @@ impl Queue for MemoryQueue {
     fn extend<'a>(&'a self, handles: &'a [String], timeout: Duration) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
         Box::pin(async move {
             let now = Instant::now();
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             let mut extend = |handle: &String| {
                 let found = state.messages.iter_mut().find(|stored| stored.message.receipt_handle == *handle);
                 let stored = found.filter(|s| s.hidden_until.is_some_and(|until| until > now));
@@ -114,7 +108,7 @@ impl Queue for MemoryQueue {
 
     fn delete<'a>(&'a self, handles: &'a [String]) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
         Box::pin(async move {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             let mut delete = |handle: &String| {
                 let place = state.messages.iter().position(|stored| stored.message.receipt_handle == *handle);
                 state.messages.remove(place.ok_or(EntryError::Stale)?);
@@ -135,7 +129,7 @@ impl Queue for MemoryQueue {
                 return Err(super::Refused.into());
             }
             let attributes = attributes.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
-            self.lock().dead_letters.push((body.to_owned(), attributes));
+            self.state.lock().dead_letters.push((body.to_owned(), attributes));
             Ok(())
         })
     }
@@ -143,7 +137,7 @@ impl Queue for MemoryQueue {
     fn depth(&self) -> BoxFuture<'_, anyhow::Result<QueueDepth>> {
         Box::pin(async move {
             let now = Instant::now();
-            let state = self.lock();
+            let state = self.state.lock();
             let hidden = |stored: &&Stored| stored.hidden_until.is_some_and(|until| until > now);
             let in_flight = state.messages.iter().filter(hidden).count() as u64;
             Ok(QueueDepth { visible: state.messages.len() as u64 - in_flight, in_flight, delayed: 0 })

@@ -33,15 +33,9 @@ pub const REASON_ATTRIBUTE: &str = "penstock-reason";
 pub struct SqsQueue {
     client: aws_sdk_sqs::Client,
     url: String,
-    dead_letters: Option<DeadLetters>,
+    /// Where failed messages go, perhaps in another region; a queue of its own, to take them out of again.
+    pub dead_letters: Option<Box<Self>>,
     visibility_timeout: Duration,
-}
-
-/// A dead-letter queue, which may be in another region.
-#[derive(Debug, Clone)]
-struct DeadLetters {
-    client: aws_sdk_sqs::Client,
-    url: String,
 }
 
 impl SqsQueue {
@@ -61,22 +55,15 @@ impl SqsQueue {
             bail!("queue {url} is a FIFO queue; Penstock orders by what S3 says and needs a standard queue");
         }
         let dead_letters = match dead_letter_url {
-            Some(dead) => Some(DeadLetters { client: self::client(config, dead), url: dead.to_owned() }),
+            Some(dead) => Some((self::client(config, dead), dead.to_owned())),
             None => match attributes.get(&QueueAttributeName::RedrivePolicy) {
-                Some(policy) => {
-                    Some(DeadLetters { client: client.clone(), url: url_of_policy(&client, policy).await? })
-                }
+                Some(policy) => Some((client.clone(), url_of_policy(&client, policy).await?)),
                 None => None,
             },
         };
-        Ok(Self { client, url: url.to_owned(), dead_letters, visibility_timeout })
-    }
-
-    /// Returns the dead-letter queue as a queue of its own, to take messages out of; None when there is none.
-    #[must_use]
-    pub fn dead_letters(&self) -> Option<Self> {
-        let DeadLetters { client, url } = self.dead_letters.clone()?;
-        Some(Self { client, url, dead_letters: None, visibility_timeout: self.visibility_timeout })
+        let queue = |(client, url)| Self { client, url, dead_letters: None, visibility_timeout };
+        let dead_letters = dead_letters.map(|found| Box::new(queue(found)));
+        Ok(Self { dead_letters, ..queue((client, url.to_owned())) })
     }
 
     /// Sends messages, in batches. One result a body, in order; `Ok` means it is stored.
@@ -154,12 +141,6 @@ impl SqsQueue {
     /// that after one without an answer there is time for others.
     fn extension(&self) -> Duration {
         (self.visibility_timeout / 6).clamp(Duration::from_secs(1), ATTEMPT)
-    }
-
-    /// Returns the dead-letter queue's URL.
-    #[must_use]
-    pub fn dead_letter_url(&self) -> Option<&str> {
-        self.dead_letters.as_ref().map(|dead| dead.url.as_str())
     }
 }
 
@@ -276,7 +257,7 @@ impl Queue for SqsQueue {
 
     fn forward<'a>(&'a self, body: &'a str, attributes: &'a [(&'a str, String)]) -> BoxFuture<'a, anyhow::Result<()>> {
         Box::pin(async move {
-            let DeadLetters { client, url } = self.dead_letters.as_ref().context("there is no dead-letter queue")?;
+            let Self { client, url, .. } = self.dead_letters.as_deref().context("there is no dead-letter queue")?;
             let mut request = client.send_message().queue_url(url).message_body(body);
             for (name, text) in attributes {
                 let value = MessageAttributeValue::builder().data_type("String").string_value(text).build();

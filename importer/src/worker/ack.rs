@@ -217,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn readiness_says_that_extensions_or_deletes_are_not_answered_and_when_they_are_again() {
-        let health = Arc::new(crate::http::Health::default());
+        let health = Arc::new(service::http::Health::default());
         let (queue, in_hand) = (Arc::new(Silent::new(0)), Arc::new(InHand::new(Arc::clone(&health))));
         received(&queue, &in_hand, &["first", "second"]).await;
         queue.fails.store(true, Ordering::SeqCst);
@@ -238,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_delete_that_was_given_up_keeps_nobody_from_being_ready() {
-        let health = Arc::new(crate::http::Health::default());
+        let health = Arc::new(service::http::Health::default());
         let (queue, in_hand) = (Silent::new(0), InHand::new(Arc::clone(&health)));
         queue.fails.store(true, Ordering::SeqCst);
         queue.queue.send("m", "body");

@@ -52,7 +52,7 @@ pub async fn beat(worker: Arc<Worker>, sessions: Sessions, identity: WorkerIdent
             Ok(()) => failing = false,
             Err(error) => {
                 session = None;
-                sessions.watch().unheard(&error);
+                sessions.watch.unheard(&error);
                 if !std::mem::replace(&mut failing, true) {
                     warn!(error = format!("{error:#}"), "heartbeat failed");
                 }
@@ -60,7 +60,7 @@ pub async fn beat(worker: Arc<Worker>, sessions: Sessions, identity: WorkerIdent
         }
     }
     if let Some(mut session) = session {
-        let (server, removing) = (session.server(), workers::remove(&mut session.connection, &identity.id));
+        let (server, removing) = (session.server.clone(), workers::remove(&mut session.connection, &identity.id));
         if let Err(error) = server.answer("remove the worker's row", removing).await {
             debug!(error = format!("{error:#}"), "could not remove the worker's row");
         }
@@ -94,8 +94,8 @@ async fn write(
     open: &mut Session,
 ) -> anyhow::Result<()> {
     // First, for it reads and waits for no disk and no lock: a server whose writes are slow is not silent.
-    sessions.watch().look(open).await?;
-    let (server, row) = (open.server(), row(worker, sessions, identity));
+    sessions.watch.look(open).await?;
+    let (server, row) = (open.server.clone(), row(worker, sessions, identity));
     let beat = workers::heartbeat(&mut open.connection, &row);
     match timeout(PATIENCE, server.answer("write the heartbeat", beat)).await {
         Ok(written) => written.context("write the heartbeat"),

@@ -2,16 +2,13 @@
 
 use super::brake::{Answer, Brake, Cause, Decision, Place, Seen};
 use crate::{
-    http::Health,
-    metrics::{CauseLabel, Metrics},
+    metrics::Metrics,
     outcome::{Failure, Scope},
     route::Class,
 };
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use parking_lot::Mutex;
+use service::http::Health;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -48,21 +45,21 @@ impl Brakes {
 
     /// Says whether the run ends when the queue is empty, so that nothing will be mended meanwhile.
     pub fn until_empty(&self, until_empty: bool) {
-        *self.lock() = Brake::new(self.patience, until_empty);
+        *self.brake.lock() = Brake::new(self.patience, until_empty);
     }
 
     /// Returns whether an object would have to wait before it is tried.
     pub fn is_closed(&self, class: &Class) -> bool {
-        self.lock().is_closed(class)
+        self.brake.lock().is_closed(class)
     }
 
     /// Waits until an object may be tried.
     pub async fn pass(&self, class: &Class) -> Pass<'_> {
-        let ticket = Ticket { brakes: self, number: self.lock().queue(class) };
+        let ticket = Ticket { brakes: self, number: self.brake.lock().queue(class) };
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            let answer = self.lock().ask(ticket.number, Instant::now());
+            let answer = self.brake.lock().ask(ticket.number, Instant::now());
             let places = match answer {
                 Answer::Go => Vec::new(),
                 Answer::Try(places) => places,
@@ -85,12 +82,12 @@ impl Brakes {
 
     /// Notes that an object was imported by an attempt begun then.
     pub fn imported(&self, class: &Class, begun: Instant) {
-        let over = self.lock().imported(class, begun);
+        let over = self.brake.lock().imported(class, begun);
         if over.is_empty() {
             return;
         }
         for reason in over {
-            info!(dataset = %class.dataset, reason = reason.as_str(), "what objects failed for is over");
+            info!(dataset = %class.dataset, reason = <&str>::from(reason), "what objects failed for is over");
         }
         self.tell();
         self.changed.notify_waiters();
@@ -98,7 +95,7 @@ impl Brakes {
 
     /// Changes the brake and, where that ends a cause, says so.
     fn change(&self, change: impl FnOnce(&mut Brake)) {
-        let mut brake = self.lock();
+        let mut brake = self.brake.lock();
         let n_causes = brake.causes().count();
         change(&mut brake);
         let is_news = brake.causes().count() != n_causes;
@@ -111,13 +108,13 @@ impl Brakes {
     /// Shows for what objects fail.
     fn tell(&self) {
         let mut lines = BTreeMap::new();
-        for (cause, error) in self.lock().causes() {
+        for (cause, error) in self.brake.lock().causes() {
             let Cause { dataset, reason } = cause;
-            lines.insert((dataset.clone(), reason.as_str()), format!("{dataset}: {reason}: {error}"));
+            lines.insert((dataset.clone(), <&str>::from(reason)), format!("{dataset}: {reason}: {error}"));
         }
         self.metrics.dataset_braked.clear();
         for (dataset, reason) in lines.keys() {
-            let label = CauseLabel { dataset: (**dataset).into(), reason };
+            let label = [("dataset", (**dataset).into()), ("reason", (*reason).into())];
             self.metrics.dataset_braked.get_or_create(&label).set(1);
         }
         if lines.is_empty() {
@@ -125,10 +122,6 @@ impl Brakes {
         } else {
             self.health.set_missing("dataset", lines.into_values().collect::<Vec<_>>().join("; "));
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Brake> {
-        self.brake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,7 +135,7 @@ impl Stake<'_> {
         let cause = Cause { dataset: class.dataset.clone(), reason: failure.reason };
         let before = self.failed.iter().find(|(failed, _)| *failed == cause).map(|(_, at)| *at);
         let seen = Seen { first_failed: before.unwrap_or(now), is_first: before.is_none() };
-        let (decision, news) = self.brakes.lock().failed(class, failure, seen, now);
+        let (decision, news) = self.brakes.brake.lock().failed(class, failure, seen, now);
         if let Decision::Wait(_) = decision {
             if before.is_none() {
                 self.failed.push((cause, now));
@@ -150,7 +143,7 @@ impl Stake<'_> {
             if news {
                 warn!(
                     dataset = %class.dataset,
-                    reason = failure.reason.as_str(),
+                    reason = <&str>::from(failure.reason),
                     error = failure.error,
                     brake_secs = self.brakes.patience.as_secs_f64(),
                     "objects fail for a cause that may not be theirs: holding them"
@@ -169,7 +162,7 @@ impl Drop for Stake<'_> {
             return;
         }
         for (cause, _) in &self.failed {
-            self.brakes.lock().let_go(cause);
+            self.brakes.brake.lock().let_go(cause);
         }
         self.brakes.tell();
     }

@@ -1,11 +1,9 @@
 //! The circuit breaker: whether to receive while something outside is broken, as the imports see it.
 
-use crate::{dataset::DatasetName, http::Health, metrics::Metrics, outcome::Outside};
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use crate::{dataset::DatasetName, metrics::Metrics, outcome::Outside};
+use parking_lot::Mutex;
+use service::http::Health;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// How long a dataset that was settled counts as one that works.
@@ -19,7 +17,7 @@ const BELIEVED_FOR: Duration = Duration::from_secs(120);
 /// The circuit opens while something is broken and no dataset works; what is in hand probes.
 #[derive(Debug)]
 pub struct Circuit {
-    health: Arc<Health>,
+    pub health: Arc<Health>,
     metrics: Arc<Metrics>,
     datasets: Mutex<HashMap<DatasetName, Condition>>,
 }
@@ -53,7 +51,7 @@ impl Circuit {
         // Another transaction in the way is no outage.
         let Some(name) = name(outside) else { return false };
         let now = Instant::now();
-        let mut datasets = self.lock();
+        let mut datasets = self.datasets.lock();
         if outside == Outside::Postgres {
             // No dataset gets past a server that is out of reach.
             datasets.retain(|_, condition| !matches!(condition, Condition::Working(_)));
@@ -69,7 +67,7 @@ impl Circuit {
     /// whether that is news.
     pub fn improved(&self, dataset: &DatasetName) -> bool {
         let now = Instant::now();
-        let mut datasets = self.lock();
+        let mut datasets = self.datasets.lock();
         let was_broken = datasets.values().any(|condition| matches!(condition, Condition::Broken(..)));
         datasets.insert(dataset.clone(), Condition::Working(now));
         // The server is there again for all.
@@ -83,24 +81,10 @@ impl Circuit {
         was_broken && !datasets.values().any(|condition| matches!(condition, Condition::Broken(..)))
     }
 
-    /// Notes that the queue did not answer.
-    pub fn queue_failed(&self, error: String) {
-        self.health.set_missing("queue", error);
-    }
-
-    /// Notes that the queue answered.
-    pub fn queue_answered(&self) {
-        self.health.set_ready("queue");
-    }
-
     /// Returns whether to receive.
     #[must_use]
     pub fn state(&self) -> CircuitState {
-        state(&self.lock(), Instant::now())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<DatasetName, Condition>> {
-        self.datasets.lock().unwrap_or_else(PoisonError::into_inner)
+        state(&self.datasets.lock(), Instant::now())
     }
 }
 

@@ -53,7 +53,7 @@ fn pointer(message: &Message, failed: &Failed<'_>) -> String {
     let mut body: Value = serde_json::from_str(&message::pointer_body(&failed.routed.record)).unwrap_or_default();
     body[message::DEAD_LETTER_FIELD] = json!({
         "object_id": failed.settled.object_id,
-        "reason": failed.failure.reason.as_str(),
+        "reason": <&str>::from(failed.failure.reason),
         "message_id": message.message_id,
     });
     body.to_string()
@@ -64,7 +64,7 @@ fn stub(message: &Message, failure: &Failure) -> Value {
     let digest = Sha256::digest(message.body.as_bytes());
     json!({
         message::DEAD_LETTER_FIELD: {
-            "reason": failure.reason.as_str(),
+            "reason": <&str>::from(failure.reason),
             "message_id": message.message_id,
             "body_bytes": message.body.len(),
             "body_sha256": digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),

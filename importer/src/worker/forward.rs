@@ -7,7 +7,6 @@ use super::{
     retry::Retry,
 };
 use crate::{
-    metrics::ReasonLabel,
     outcome::Failure,
     queue::{Message, Refused},
 };
@@ -41,7 +40,7 @@ impl Worker {
         loop {
             let letters = choices.peek().map_or(&[][..], Vec::as_slice);
             let Err(error) = self.send(letters).await else {
-                let label = ReasonLabel { reason: failure.reason.as_str() };
+                let label = [("reason", <&str>::from(failure.reason).into())];
                 self.metrics.messages_dead_lettered.get_or_create(&label).inc();
                 return Disposition::Delete;
             };

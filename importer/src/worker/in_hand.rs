@@ -1,14 +1,13 @@
 //! The messages a worker holds, and how many more it should ask for.
 
 use super::HOLD_LIMIT;
-use crate::{
-    http::Health,
-    queue::{EntryError, Message, Queue},
-};
+use crate::queue::{EntryError, Message, Queue};
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use service::http::Health;
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{sync::Notify, time::Instant};
@@ -18,8 +17,8 @@ use tracing::{debug, warn};
 #[derive(Debug, Default)]
 pub struct InHand {
     held: Mutex<HashMap<String, HeldMessage>>,
-    intake: Intake,
-    changed: Notify,
+    pub intake: Intake,
+    pub changed: Notify,
     health: Arc<Health>,
 }
 
@@ -49,7 +48,7 @@ impl InHand {
 
     /// Takes a message in; false when it is in hand already, and then its newer receipt handle replaces the older.
     pub fn take(&self, message: &Message) -> bool {
-        let mut held = self.lock();
+        let mut held = self.held.lock();
         if let Some(known) = held.get_mut(&message.message_id) {
             known.receipt_handle.clone_from(&message.receipt_handle);
             known.receive_count = message.receive_count;
@@ -74,14 +73,14 @@ impl InHand {
 
     /// Counts what the records of a message take that are under way at once.
     pub fn weigh(&self, message: &Message, n_records: usize) {
-        if let Some(held) = self.lock().get_mut(&message.message_id) {
+        if let Some(held) = self.held.lock().get_mut(&message.message_id) {
             held.bytes = message.body.len() + n_records * RECORD_BYTES;
         }
     }
 
     /// Lets a message go and returns its newest receipt handle.
     pub fn drop_message(&self, message_id: &str) -> Option<String> {
-        let dropped = self.lock().remove(message_id).map(|held| held.receipt_handle);
+        let dropped = self.held.lock().remove(message_id).map(|held| held.receipt_handle);
         self.changed.notify_one();
         dropped
     }
@@ -89,7 +88,7 @@ impl InHand {
     /// Lets a message go that was deleted by this receipt handle; false when it has been received again
     /// since, so that there is a newer one to delete it by.
     pub fn drop_deleted(&self, message_id: &str, handle: &str) -> bool {
-        let mut held = self.lock();
+        let mut held = self.held.lock();
         if held.get(message_id).is_some_and(|held| held.receipt_handle != handle) {
             return false;
         }
@@ -102,24 +101,24 @@ impl InHand {
     /// Returns a held message's newest receipt handle.
     #[must_use]
     pub fn handle(&self, message_id: &str) -> Option<String> {
-        self.lock().get(message_id).map(|held| held.receipt_handle.clone())
+        self.held.lock().get(message_id).map(|held| held.receipt_handle.clone())
     }
 
     /// Lets everything go and returns the receipt handles.
     pub fn take_all(&self) -> Vec<String> {
-        self.lock().drain().map(|(_, held)| held.receipt_handle).collect()
+        self.held.lock().drain().map(|(_, held)| held.receipt_handle).collect()
     }
 
     /// Returns how many messages are held.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.held.lock().len()
     }
 
     /// Returns how many more messages there is room for.
     #[must_use]
     pub fn room(&self) -> usize {
-        let held = self.lock();
+        let held = self.held.lock();
         let bytes: usize = held.values().map(|held| held.bytes).sum();
         if bytes >= MAX_HELD_BYTES { 0 } else { MAX_HELD.saturating_sub(held.len()) }
     }
@@ -127,7 +126,7 @@ impl InHand {
     /// Returns whether there is so little room left that nothing should wait in hand for better times.
     #[must_use]
     pub fn is_filling(&self) -> bool {
-        let held = self.lock();
+        let held = self.held.lock();
         let bytes: usize = held.values().map(|held| held.bytes).sum();
         bytes >= MAX_HELD_BYTES / 4 * 3 || held.len() >= MAX_HELD / 4 * 3
     }
@@ -138,35 +137,20 @@ impl InHand {
         self.len() == 0
     }
 
-    /// Waits until a message was let go.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
-    }
-
-    /// Returns the measure of how many messages can start soon.
-    #[must_use]
-    pub fn intake(&self) -> &Intake {
-        &self.intake
-    }
-
     /// Returns when the oldest message in hand was sent, and how often it was received.
     #[must_use]
     pub fn oldest(&self) -> Option<(DateTime<Utc>, u32)> {
-        self.lock().values().filter_map(|held| Some((held.sent_at?, held.receive_count))).min()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, HeldMessage>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().values().filter_map(|held| Some((held.sent_at?, held.receive_count))).min()
     }
 
     fn to_extend(&self) -> Vec<(String, String)> {
         let extendable = |held: &&HeldMessage| !held.lost && held.received_at.elapsed() < HOLD_LIMIT;
-        let held = self.lock();
+        let held = self.held.lock();
         held.iter().filter(|(_, h)| extendable(h)).map(|(id, h)| (id.clone(), h.receipt_handle.clone())).collect()
     }
 
     fn lose(&self, message_id: &str, handle: &str) {
-        if let Some(held) = self.lock().get_mut(message_id).filter(|held| held.receipt_handle == handle) {
+        if let Some(held) = self.held.lock().get_mut(message_id).filter(|held| held.receipt_handle == handle) {
             held.lost = true;
         }
     }
@@ -233,7 +217,7 @@ const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 const RECORD_BYTES: usize = 8 * 1024;
 
 /// How many messages to receive: those that can start soon, judged by how long objects take.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Intake {
     /// Mean wall time of an object, decaying, in seconds; none before the first.
     mean_secs: Mutex<Option<f64>>,
@@ -245,16 +229,10 @@ const SOON_SECS: f64 = 0.5;
 /// Messages in hand beyond the slots, at most: each is extended and would wait for a visibility timeout after a crash.
 const MAX_WAITING: usize = 100;
 
-impl Default for Intake {
-    fn default() -> Self {
-        Self { mean_secs: Mutex::new(None) }
-    }
-}
-
 impl Intake {
     /// Notes how long an object took.
     pub fn measured(&self, duration: Duration) {
-        let mut mean = self.mean_secs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mean = self.mean_secs.lock();
         let seconds = duration.as_secs_f64();
         *mean = Some(mean.map_or(seconds, |mean| mean * 0.8 + seconds * 0.2));
     }
@@ -263,7 +241,7 @@ impl Intake {
     /// may wait however long objects take.
     #[must_use]
     pub fn wanted(&self, n_active: usize, n_slots: usize, n_may_wait: usize) -> usize {
-        let mean = *self.mean_secs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mean = *self.mean_secs.lock();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped by MAX_WAITING")]
         let waiting = mean.map_or(0, |mean| (SOON_SECS * n_slots as f64 / mean.max(0.001)) as usize);
         (n_slots + waiting.min(MAX_WAITING).max(n_may_wait)).saturating_sub(n_active).min(10)
@@ -304,7 +282,7 @@ mod tests {
         let in_hand = InHand::default();
         assert!(in_hand.take(&message("")));
         let long_ago = Instant::now().checked_sub(HOLD_LIMIT).expect("clocks count from earlier");
-        in_hand.lock().get_mut("m").expect("it is in hand").received_at = long_ago;
+        in_hand.held.lock().get_mut("m").expect("it is in hand").received_at = long_ago;
         assert_eq!(in_hand.to_extend(), [], "SQS allows no more");
         assert!(!in_hand.take(&message("")));
         assert_eq!(in_hand.to_extend().len(), 1);

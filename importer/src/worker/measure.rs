@@ -1,13 +1,13 @@
 //! What a worker counts of the objects it settles.
 
 use super::Worker;
-use crate::{import::Settled, metrics::ObjectCounts, outcome::Outcome};
+use crate::{import::Settled, outcome::Outcome};
 use std::{sync::atomic::Ordering, time::Duration};
 
 impl Worker {
     /// Notes how long an object took, and what became of it unless that is to be seen.
     pub(super) fn measured(&self, settled: &Settled, duration: Duration) {
-        self.in_hand.intake().measured(duration);
+        self.in_hand.intake.measured(duration);
         // What may be tried again is counted when it is not.
         if !settled.may_be_braked() {
             self.count(settled, duration);
@@ -16,26 +16,11 @@ impl Worker {
 
     /// Counts what became of an object.
     pub(super) fn count(&self, settled: &Settled, duration: Duration) {
-        let outcome = match &settled.outcome {
-            Outcome::Imported(counts) => {
-                let counts = ObjectCounts {
-                    rows_read: counts.read,
-                    rows_written: counts.written,
-                    rows_merged: counts.merged,
-                    rows_filtered: counts.filtered,
-                    rows_rejected: counts.rejected,
-                    bytes: settled.bytes,
-                    duration_seconds: duration.as_secs_f64(),
-                };
-                return self.metrics.count_imported(&settled.dataset, settled.technique, &counts);
-            }
-            Outcome::AlreadyImported => "already_imported",
-            Outcome::Superseded => "superseded",
-            Outcome::Skipped(_) => "skipped",
-            Outcome::Gone | Outcome::Removed(_) => "gone",
-            Outcome::Failed(_) => "failed",
-        };
-        self.metrics.count_finished(&settled.dataset, outcome);
+        let Settled { outcome, dataset, technique, bytes, .. } = settled;
+        match outcome {
+            Outcome::Imported(counts) => self.metrics.count_imported(dataset, technique, counts, *bytes, duration),
+            other => self.metrics.count_finished(dataset, <&str>::from(other)),
+        }
     }
 }
 

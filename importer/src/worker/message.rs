@@ -62,7 +62,7 @@ impl Worker {
                 self.forward(&message, &[], &failure, &drain).await
             }
             Parsed::Records(records) => {
-                let routed = records.into_iter().flat_map(|record| self.importer.router().route(record)).collect();
+                let routed = records.into_iter().map(|record| self.importer.router.route(record)).collect();
                 self.settle_records(&message, routed, &drain).await
             }
         };

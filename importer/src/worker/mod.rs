@@ -22,12 +22,13 @@ mod retry;
 mod turns;
 mod waits;
 
-use crate::{config::Config, http::Health, import::Importer, instance::Surroundings, metrics::Metrics, queue::Queue};
+use crate::{config::Config, import::Importer, instance::Surroundings, metrics::Metrics, queue::Queue};
 use ack::Acker;
 use brakes::Brakes;
 use circuit::Circuit;
 use in_hand::InHand;
 use receive::Receiver;
+use service::http::Health;
 use std::{
     sync::{
         Arc, OnceLock,

@@ -62,7 +62,7 @@ impl<'a> Receiver<'a> {
             if wanted == 0 {
                 tokio::select! {
                     () = worker.stopped(stop) => break,
-                    () = worker.in_hand.changed() => {}
+                    () = worker.in_hand.changed.notified() => {}
                     () = sleep(LOOK_AGAIN) => {}
                 }
                 continue;
@@ -125,7 +125,7 @@ impl<'a> Receiver<'a> {
         self.n_failed += 1;
         let pause = backoff(self.n_failed);
         warn!(error = format!("{error:#}"), retry_in_ms = pause.as_millis() as u64, "receive failed");
-        self.worker.circuit.queue_failed(format!("{error:#}"));
+        self.worker.circuit.health.set_missing("queue", format!("{error:#}"));
         self.worker.rest_when_idle();
         pause
     }
@@ -134,7 +134,7 @@ impl<'a> Receiver<'a> {
         if std::mem::take(&mut self.n_failed) > 0 {
             info!("queue answers again");
         }
-        self.worker.circuit.queue_answered();
+        self.worker.circuit.health.set_ready("queue");
         let now_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
         let first = &self.worker.progress.first_receive_ms;
         let _ = first.compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed);
@@ -186,7 +186,7 @@ impl Worker {
         // Where all slots are taken one more object may begin, of a dataset that has none: look for its message.
         let looks = self.config.datasets.len() > 1 && self.turns.only_for_others();
         let n_may_wait = if looks { n_slots + 1 } else { 0 };
-        self.in_hand.intake().wanted(n_active, n_slots, n_may_wait).min(self.in_hand.room())
+        self.in_hand.intake.wanted(n_active, n_slots, n_may_wait).min(self.in_hand.room())
     }
 
     /// Tells the surroundings when nothing is left to do for now.

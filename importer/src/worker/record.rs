@@ -51,7 +51,7 @@ impl<'a> RecordTask<'a> {
             routed,
             class: routed.class(),
             drain,
-            job: worker.importer.job(routed, Some(&message.message_id)),
+            job: Job::new(&worker.importer, routed, Some(&message.message_id)),
             stake: worker.brakes.stake(),
             retry: Retry::new(worker, &message.message_id, drain),
             may_share: may_share(routed, None),

@@ -11,9 +11,10 @@ use crate::{
     import::Settled,
     route::{Class, Routed},
 };
+use parking_lot::Mutex;
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 use tokio::sync::oneshot;
 
@@ -92,7 +93,7 @@ impl Turns {
     /// Waits for a slot, or, where `routed` is given, for another record of its dataset that takes it along.
     pub async fn wait(&self, class: Class, routed: Option<Routed>, message_id: &str) -> Call {
         let (sender, receiver) = oneshot::channel();
-        self.lock().waiting.push_back(Waiting { class, routed, message_id: message_id.to_owned(), sender });
+        self.0.lock().waiting.push_back(Waiting { class, routed, message_id: message_id.to_owned(), sender });
         self.give();
         receiver.await.expect("a waiting record is only forgotten when it no longer waits")
     }
@@ -100,7 +101,7 @@ impl Turns {
     /// Takes along up to `most` of a dataset's records that wait for a slot and may be settled together.
     #[must_use]
     pub fn take_along(&self, dataset: &DatasetName, most: usize) -> Vec<Companion> {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let mut companions = Vec::new();
         let mut place = 0;
         while place < state.waiting.len() && companions.len() < most {
@@ -122,7 +123,7 @@ impl Turns {
     /// Returns the message of each record that waits for its dataset's trouble rather than for a free slot.
     #[must_use]
     pub fn stalled(&self) -> Vec<String> {
-        let state = self.lock();
+        let state = self.0.lock();
         let waiting = state.waiting.iter().filter(|waiting| !waiting.sender.is_closed());
         waiting.filter(|waiting| state.is_troubled(&waiting.class)).map(|waiting| waiting.message_id.clone()).collect()
     }
@@ -130,40 +131,36 @@ impl Turns {
     /// Returns whether a record of this class would wait for its dataset's trouble.
     #[must_use]
     pub fn is_troubled(&self, class: &Class) -> bool {
-        self.lock().is_troubled(class)
+        self.0.lock().is_troubled(class)
     }
 
     /// Returns whether all slots are taken and the one more is not: a prefix that has none would begin at once.
     #[must_use]
     pub fn only_for_others(&self) -> bool {
-        let state = self.lock();
+        let state = self.0.lock();
         state.n_running == state.n_slots
     }
 
     /// Gives free slots to those whose turn it is.
     fn give(&self) {
         loop {
-            let Some(next) = self.lock().next() else { return };
+            let Some(next) = self.0.lock().next() else { return };
             let turn = Turn { turns: self.clone(), class: next.class };
             // A record that is no longer waited for sends the turn back, and the next one gets it.
             let _ = next.sender.send(Call::Turn(turn));
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Turn {
     /// Gives the slot back after its record was settled: its dataset works.
     pub fn settled(self) {
-        self.turns.lock().datasets.entry(self.class.dataset.clone()).or_default().n_held = 0;
+        self.turns.0.lock().datasets.entry(self.class.dataset.clone()).or_default().n_held = 0;
     }
 
     /// Gives the slot back after its record had to be held.
     pub fn held(self) {
-        let mut state = self.turns.lock();
+        let mut state = self.turns.0.lock();
         let usage = state.datasets.entry(self.class.dataset.clone()).or_default();
         usage.n_held = usage.n_held.saturating_add(1);
         drop(state);
@@ -172,7 +169,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.lock().free(&self.class);
+        self.turns.0.lock().free(&self.class);
         self.turns.give();
     }
 }
@@ -318,7 +315,7 @@ mod tests {
                 tokio::spawn(async move { turns.wait(class(dataset), key.map(routed), "m").await })
             })
             .collect();
-        while turns.lock().waiting.len() < waiting.len() {
+        while turns.0.lock().waiting.len() < waiting.len() {
             tokio::task::yield_now().await;
         }
         waiting[4].abort();
@@ -419,7 +416,7 @@ mod tests {
         bench.end("0a", drop);
         assert_eq!(bench.running().await, "0a×1");
         bench.end("0a", drop);
-        let state = bench.turns.lock();
+        let state = bench.turns.0.lock();
         assert_eq!((state.n_running, state.waiting.len(), state.prefixes.len()), (0, 0, 0));
     }
 }

@@ -1,9 +1,9 @@
 //! Which of the messages in hand only wait, and those that were given back until things are better.
 
 use crate::dataset::DatasetName;
+use parking_lot::Mutex;
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -29,7 +29,7 @@ pub struct Waiting<'a>(&'a Waits, &'a str);
 impl Waits {
     /// Counts a record of a message that is about to be settled.
     pub fn open<'a>(&'a self, message_id: &'a str, dataset: &DatasetName) -> OpenRecord<'a> {
-        let mut messages = self.lock();
+        let mut messages = self.0.lock();
         let open = messages.entry(message_id.to_owned()).or_default();
         open.dataset = dataset.clone();
         open.n_open += 1;
@@ -38,7 +38,7 @@ impl Waits {
 
     /// Counts a record, or a message without any, as waiting.
     pub fn wait<'a>(&'a self, message_id: &'a str) -> Waiting<'a> {
-        self.lock().entry(message_id.to_owned()).or_default().n_waiting += 1;
+        self.0.lock().entry(message_id.to_owned()).or_default().n_waiting += 1;
         Waiting(self, message_id)
     }
 
@@ -61,26 +61,22 @@ impl Waits {
             let n_waiting = open.n_waiting + n_stalled.get(message_id.as_str()).copied().unwrap_or(0);
             n_waiting > 0 && n_waiting >= open.n_open && counts(open)
         };
-        self.lock().iter().filter(only_waits).count()
+        self.0.lock().iter().filter(only_waits).count()
     }
 
     /// Returns how many records of a message are not settled yet.
     #[cfg(test)]
     pub fn n_open(&self, message_id: &str) -> usize {
-        self.lock().get(message_id).map_or(0, |open| open.n_open)
+        self.0.lock().get(message_id).map_or(0, |open| open.n_open)
     }
 
     fn change(&self, message_id: &str, change: impl FnOnce(&mut Open)) {
-        let mut messages = self.lock();
+        let mut messages = self.0.lock();
         let Some(open) = messages.get_mut(message_id) else { return };
         change(open);
         if open.n_open == 0 && open.n_waiting == 0 {
             messages.remove(message_id);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Open>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -118,7 +114,7 @@ const MAX_PERIOD: Duration = Duration::from_secs(3600);
 impl Parked {
     /// Notes a message that is hidden until then.
     pub fn add(&self, dataset: &DatasetName, handle: String, until: Instant) {
-        let mut parked = self.lock();
+        let mut parked = self.0.lock();
         if parked.len() >= MAX_PARKED {
             parked.pop_front();
         }
@@ -127,7 +123,7 @@ impl Parked {
 
     /// Takes out up to `most` handles of a dataset's messages that are still hidden.
     pub fn take(&self, dataset: &DatasetName, most: usize, now: Instant) -> Vec<String> {
-        let mut parked = self.lock();
+        let mut parked = self.0.lock();
         let mut taken = Vec::new();
         parked.retain_mut(|message| {
             if message.dataset == *dataset && message.until > now && taken.len() < most {
@@ -141,17 +137,13 @@ impl Parked {
 
     /// Takes out all handles of messages that are still hidden.
     pub fn take_all(&self, now: Instant) -> Vec<String> {
-        let parked = std::mem::take(&mut *self.lock());
+        let parked = std::mem::take(&mut *self.0.lock());
         parked.into_iter().filter(|message| message.until > now).map(|message| message.handle).collect()
     }
 
     /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<ParkedMessage>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().is_empty()
     }
 }
 
@@ -182,7 +174,7 @@ mod tests {
         assert_eq!(waits.n_waiting_of(&"other".into(), &[]), 0);
         drop(waiting);
         drop(records);
-        assert!(waits.lock().is_empty());
+        assert!(waits.0.lock().is_empty());
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn importer(
 
 /// Settles a record, trying again while another transaction is in the way, and says how.
 pub async fn settle(importer: &Importer, record: &Record) -> Result<String> {
-    let routed = routed(importer, record)?;
+    let routed = importer.router.route(record.clone());
     for _ in 0..MAX_TRIES {
         match importer.import(&routed, None).await {
             Ok(settled) => return Ok(said(&settled)),
@@ -122,18 +122,9 @@ pub async fn settle(importer: &Importer, record: &Record) -> Result<String> {
     bail!("still held after {MAX_TRIES} tries");
 }
 
-/// Routes a record to the one place it goes to.
-pub fn routed(importer: &Importer, record: &Record) -> Result<Routed> {
-    let mut routed = importer.router().route(record.clone());
-    match (routed.pop(), routed.pop()) {
-        (Some(routed), None) => Ok(routed),
-        _ => bail!("{} does not go to one place", record.pointer),
-    }
-}
-
 /// Routes records and settles them together, as far as they can be.
 pub async fn import_group(importer: &Importer, records: &[Record]) -> Result<Vec<Option<Settled>>> {
-    let routed: Vec<Routed> = records.iter().map(|record| routed(importer, record)).collect::<Result<_>>()?;
+    let routed: Vec<Routed> = records.iter().map(|record| importer.router.route(record.clone())).collect();
     importer.import_group(&routed.iter().collect::<Vec<_>>()).await.map_err(|held| held.error)
 }
 

@@ -1,7 +1,7 @@
 //! Two at once.
 
 use super::{
-    bench::{Bench, event, routed, settle},
+    bench::{Bench, event, settle},
     shelf::Shelf,
 };
 use anyhow::Result;
@@ -121,8 +121,8 @@ async fn objects_with_the_same_rows_in_opposite_order_both_load() -> Result<()> 
         let (forth, back) = (bench.shelf.put("forth", &forth), bench.shelf.put("back", &back));
         bench.shelf.meet(&[&forth, &back]);
         let sequencer = format!("{round:02}");
-        let forth = routed(bench.importer(), &event(&forth, &sequencer))?;
-        let back = routed(&other, &event(&back, &sequencer))?;
+        let forth = bench.importer().router.route(event(&forth, &sequencer));
+        let back = other.router.route(event(&back, &sequencer));
         // Not `settle`: a deadlock would be tried again there.
         let (one, two) = tokio::join!(bench.importer().import(&forth, None), other.import(&back, None));
         for settled in [one, two] {

@@ -54,7 +54,7 @@ async fn a_transaction_commits_or_rolls_back_as_its_work_says_and_its_session_is
         (3, |_| Err(Failed::Object)),
     ] {
         let mut session = sessions.lend().await?;
-        backends.push(session.backend());
+        backends.push(session.backend);
         let ended = insert(&mut session, id, end).await;
         assert_eq!(ended.is_err(), id == 3, "{ended:?}");
         sessions.give_back(session);
@@ -71,7 +71,7 @@ async fn a_session_in_the_middle_of_a_transaction_is_never_lent_again() -> Resul
     // What the database says may leave anything behind; work that was given up was in the middle of anything.
     for given_up in [false, true] {
         let mut session = sessions.lend().await?;
-        let backend = session.backend();
+        let backend = session.backend;
         if given_up {
             let endless = async |tx: &mut PgConnection| {
                 tx.execute("INSERT INTO public.t VALUES (1)").await?;
@@ -90,7 +90,7 @@ async fn a_session_in_the_middle_of_a_transaction_is_never_lent_again() -> Resul
         sessions.give_back(session);
         assert_eq!(sessions.backends(), Vec::<i32>::new(), "closed");
         let next = sessions.lend().await?;
-        assert_ne!(next.backend(), backend);
+        assert_ne!(next.backend, backend);
         drop(next);
     }
     // The row that nobody committed holds up nobody.

@@ -1,6 +1,6 @@
 //! A worker that stopped while it held locks.
 
-use super::bench::{Bench, event, routed, settle};
+use super::bench::{Bench, event, settle};
 use anyhow::Result;
 use importer::{database::application_name, outcome::Outside};
 use sqlx::{ConnectOptions as _, Executor as _, PgConnection, postgres::PgConnectOptions};
@@ -66,7 +66,7 @@ async fn a_worker_is_waited_for_while_it_beats_or_its_sessions_speak() -> Result
         let mut busy = holding(&bench, beat_secs_ago, 60, "SELECT 1 FROM penstock.head FOR NO KEY UPDATE").await?;
         let record = event(&bench.shelf.put("k", "{\"id\": 1, \"v\": \"b\"}\n"), "02");
         let worker = bench.worker("claimant", LOCK_TIMEOUT)?;
-        let routed = routed(&worker, &record)?;
+        let routed = worker.router.route(record.clone());
         for _ in 0..2 {
             let held = worker.import(&routed, None).await.expect_err("the head is locked");
             assert_eq!(held.outside, Outside::Contention, "{beat_secs_ago} s");

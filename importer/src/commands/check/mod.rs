@@ -6,7 +6,7 @@ mod sample;
 mod server;
 mod table;
 
-use super::{EXIT_WRONG, output, path_style};
+use super::{EXIT_WRONG, output, s3_store};
 use crate::{
     config::{Config, Dataset},
     database::{self, TransactionPooler},
@@ -16,7 +16,7 @@ use crate::{
 use anyhow::Context;
 use service::postgres::{Server, Silent};
 use std::{
-    fmt,
+    fmt::Display,
     io::{self, Write},
     process::ExitCode,
     sync::Arc,
@@ -29,56 +29,29 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What to do when Postgres refuses a question that it should answer.
 const LOOK_AT_SERVER: &str = "look into the server's log, then check again";
 
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Importing cannot work like this.
-    Wrong,
-    /// It works, but something is slower, less safe or other than one may think.
-    Warning,
-}
-
-/// Something to be told, with what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    level: Level,
-    subject: String,
-    text: String,
-    next: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let level = match self.level {
-            Level::Wrong => "wrong",
-            Level::Warning => "warning",
-        };
-        write!(f, "{level}: {}: {}; {}", self.subject, self.text, self.next)
-    }
-}
-
-/// What a check has found so far.
+/// What a check has found so far, and what to do about it.
 #[derive(Debug, Default)]
-pub struct Findings(Vec<Finding>);
+pub struct Findings {
+    /// Importing cannot work like this.
+    wrong: Vec<String>,
+    /// It works, but something is slower, less safe or other than one may think.
+    warnings: Vec<String>,
+}
 
 impl Findings {
     /// Notes what keeps importing from working; `next` is what to do about it.
-    fn wrong(&mut self, subject: impl Into<String>, text: impl Into<String>, next: impl Into<String>) {
-        self.add(Level::Wrong, subject.into(), text.into(), next.into());
+    fn wrong(&mut self, subject: impl Display, text: impl Display, next: impl Display) {
+        self.wrong.push(format!("wrong: {subject}: {text}; {next}"));
     }
 
     /// Notes what is worth a thought; `next` is what to do about it.
-    fn warn(&mut self, subject: impl Into<String>, text: impl Into<String>, next: impl Into<String>) {
-        self.add(Level::Warning, subject.into(), text.into(), next.into());
+    fn warn(&mut self, subject: impl Display, text: impl Display, next: impl Display) {
+        self.warnings.push(format!("warning: {subject}: {text}; {next}"));
     }
 
     /// Notes a failure of the check itself, with its chain of causes.
-    fn failed(&mut self, subject: impl Into<String>, error: &anyhow::Error, next: impl Into<String>) {
+    fn failed(&mut self, subject: impl Display, error: &anyhow::Error, next: impl Display) {
         self.wrong(subject, format!("{error:#}"), next);
-    }
-
-    fn add(&mut self, level: Level, subject: String, text: String, next: String) {
-        self.0.push(Finding { level, subject, text, next });
     }
 }
 
@@ -98,17 +71,15 @@ async fn print(config: &Config, file_name: &str, out: &mut impl Write) -> anyhow
     check_routing(&router, &mut findings);
     let sdk = service::aws::config().await?;
     check_queue(config, &sdk, &mut findings, out).await?;
-    let store = S3Store::new(&sdk, path_style(&sdk));
+    let store = s3_store(&sdk);
     check_datasets(config, &router, &Arc::new(store), &mut findings, out).await?;
 
-    findings.0.sort_by_key(|finding| finding.level);
-    for finding in &findings.0 {
+    for finding in findings.wrong.iter().chain(&findings.warnings) {
         // A server's message may have several lines.
-        let words: Vec<String> = finding.to_string().split_whitespace().map(str::to_owned).collect();
-        output::line(out, &words.join(" "))?;
+        output::line(out, &finding.split_whitespace().collect::<Vec<_>>().join(" "))?;
     }
-    let n_wrong = findings.0.iter().filter(|finding| finding.level == Level::Wrong).count();
-    output::line(out, &format!("{n_wrong} wrong, {} to consider", findings.0.len() - n_wrong))?;
+    let n_wrong = findings.wrong.len();
+    output::line(out, &format!("{n_wrong} wrong, {} to consider", findings.warnings.len()))?;
     out.flush()?;
     Ok(if n_wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_WRONG) })
 }
@@ -190,7 +161,7 @@ async fn check_datasets(
             }
         }
     }
-    for dataset in router.datasets() {
+    for dataset in &router.datasets {
         let store: Arc<dyn ObjectStore> = Arc::<S3Store>::clone(store);
         let object = tokio::time::timeout(PATIENCE, bucket::find(&store, router, dataset, findings)).await;
         let object = object.unwrap_or_else(|_| {
@@ -202,7 +173,7 @@ async fn check_datasets(
             );
             None
         });
-        let subject = table::Subject { config, dataset: &dataset.config, captures: dataset.pattern().capture_names() };
+        let subject = table::Subject { config, dataset: &dataset.config, captures: &dataset.pattern.names };
         if let Some((server, connection)) = &mut database
             && let Err(error) = table::check(connection, server, &subject, object, findings, out).await
         {

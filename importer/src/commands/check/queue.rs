@@ -101,7 +101,7 @@ mod tests {
             Queues { source, dead_letter: dead_letter.map(|settings| ("http://h/1/dlq".to_owned(), settings)) };
         let mut findings = Findings::default();
         judge(&queues, &mut findings);
-        let found: Vec<String> = findings.0.iter().map(ToString::to_string).collect();
+        let found: Vec<String> = findings.wrong.into_iter().chain(findings.warnings).collect();
         assert_eq!(found.len(), expected.len(), "{found:#?}");
         for (found, words) in found.iter().zip(expected) {
             assert!(words.iter().all(|word| found.contains(word)), "{words:?}: {found}");

@@ -6,7 +6,7 @@ use crate::{
     object::{ReadTarget, RemoteSource},
 };
 use anyhow::Context;
-use decode::{Batch, Column, Field, Fields, Mapping, MappingSpec, RowReader};
+use decode::{Batch, Field, Fields, Mapping, RowReader};
 use std::sync::Arc;
 
 /// Bytes of rows that are decoded; enough to see the fields of a regular file.
@@ -60,7 +60,7 @@ fn read_rows(
 ) -> anyhow::Result<Seen> {
     let fields = reader.fields().clone();
     let columns = target.table.decoder_columns();
-    let mapping = Mapping::new(&fields, &spec(target, &columns, captures)).map_err(anyhow::Error::msg)?;
+    let mapping = Mapping::new(&fields, &target.mapping_spec(&columns, captures)).map_err(anyhow::Error::msg)?;
     let mapping = Arc::new(mapping);
     reader.set_mapping(Arc::clone(&mapping));
     let mut batch = Batch::default();
@@ -78,20 +78,4 @@ fn read_rows(
         n_rejected: batch.rejects.len(),
         first_reject,
     })
-}
-
-/// Returns what the mapping is made from.
-pub fn spec<'a>(
-    target: &'a Target,
-    columns: &'a [Column],
-    captures: &'a [(String, Option<String>)],
-) -> MappingSpec<'a> {
-    MappingSpec {
-        columns,
-        rename: &target.rename,
-        captures,
-        on_new_field: target.on_new_field,
-        extras_column: target.extras_column.as_deref(),
-        key: &target.key,
-    }
 }

@@ -123,9 +123,9 @@ fn captures(subject: &Subject<'_>) -> Vec<(String, Option<String>)> {
 
 fn described_mode(target: &Target) -> String {
     if target.key.is_empty() {
-        target.mode.to_string()
+        target.config.mode.to_string()
     } else {
-        format!("{} by {}", target.mode, target.key.join(", "))
+        format!("{} by {}", target.config.mode, target.key.join(", "))
     }
 }
 
@@ -159,11 +159,11 @@ async fn check_catalog(
             format!("unless all is named with its schema, ALTER FUNCTION {function} SET search_path = …"),
         );
     }
-    let removes = target.mode == Mode::Replace || dataset.on_delete == OnDelete::Remove;
+    let removes = target.config.mode == Mode::Replace || dataset.on_delete == OnDelete::Remove;
     let needed = [
         ("SELECT", has("may_select")?, true),
         ("INSERT", has("may_insert")?, true),
-        ("UPDATE", has("may_update")?, target.mode == Mode::Upsert),
+        ("UPDATE", has("may_update")?, target.config.mode == Mode::Upsert),
         ("DELETE", has("may_delete")?, removes),
     ];
     let lacking: Vec<&str> =
@@ -238,7 +238,7 @@ fn printed(subject: &Subject<'_>, target: &Target, seen: &Seen) -> Printed {
         table.push([field.to_owned(), column.unwrap_or("-").to_owned(), type_sql, note.to_owned()]);
     };
     for name in subject.captures {
-        let renamed = target.rename.get(name).unwrap_or(name);
+        let renamed = target.config.rename.get(name).unwrap_or(name);
         let column = target.table.column(renamed).map(|c| c.column.name.as_str());
         row(name, column, if column.is_some() { "from the path" } else { "from the path, no such column" });
     }
@@ -248,8 +248,8 @@ fn printed(subject: &Subject<'_>, target: &Target, seen: &Seen) -> Printed {
                 let column = seen.mapping.columns()[index].name.as_str();
                 row(&field, Some(column), if target.key.iter().any(|key| key == column) { "key" } else { "" });
             }
-            Slot::Extras => row(&field, target.extras_column.as_deref(), "extra"),
-            Slot::Ignored if target.on_new_field == OnNewField::AddColumn => {
+            Slot::Extras => row(&field, target.config.extras_column.as_deref(), "extra"),
+            Slot::Ignored if target.config.on_new_field == OnNewField::AddColumn => {
                 row(&field, None, "a column will be added")
             }
             Slot::Ignored => row(&field, None, "ignored, no such column"),
@@ -281,10 +281,10 @@ impl Seen {
             Fields::Open => {
                 let filled = self.mapping.columns().iter().enumerate();
                 let filled = filled.filter(|(index, column)| {
-                    self.has_field(*index) && Some(&column.name) != target.extras_column.as_ref()
+                    self.has_field(*index) && Some(&column.name) != target.config.extras_column.as_ref()
                 });
                 let name_of = |column: &str| {
-                    let renamed = target.rename.iter().find(|(_, to)| to.eq_ignore_ascii_case(column));
+                    let renamed = target.config.rename.iter().find(|(_, to)| to.eq_ignore_ascii_case(column));
                     renamed.map_or(column.to_owned(), |(field, _)| field.clone())
                 };
                 let known = filled.map(|(index, column)| (name_of(&column.name), Slot::Column(index)));
@@ -316,7 +316,7 @@ impl Seen {
         // What the captures take is not known without an object; no column refuses it for being absent here.
         let mut decoder_columns = target.table.decoder_columns();
         decoder_columns.iter_mut().for_each(|column| column.not_null = false);
-        let spec = MappingSpec { key: &[], ..super::sample::spec(target, &decoder_columns, &captures) };
+        let spec = MappingSpec { key: &[], ..target.mapping_spec(&decoder_columns, &captures) };
         let mapping = Mapping::new(&fields, &spec)?;
         Ok(Self {
             fields,

@@ -1,6 +1,6 @@
 //! An upsert's statements: how staged rows meet those that are in the table.
 
-use super::{LoadPlan, RANGE, STAGED_ROW, StagedColumn, quote};
+use super::{ALL, LoadPlan, STAGED_ROW, StagedColumn, quote};
 use std::fmt::Write;
 
 /// Counts a row that is left as it is, and is false.
@@ -23,7 +23,7 @@ pub enum Meets {
 }
 
 /// What a sample of staged rows finds in the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub struct Sampled {
     /// Rows looked for.
     pub n_rows: i64,
@@ -67,17 +67,7 @@ impl LoadPlan<'_> {
     /// are left out by a look first. They stay unlocked, so an import that changes one of them meanwhile counts as the
     /// later one.
     #[must_use]
-    pub fn upsert(&self) -> String {
-        self.upsert_rows("")
-    }
-
-    /// Returns [`Self::upsert`] of the staged rows $2 to $3 only.
-    #[must_use]
-    pub fn upsert_range(&self) -> String {
-        self.upsert_rows(RANGE)
-    }
-
-    fn upsert_rows(&self, range: &str) -> String {
+    pub fn upsert(&self, range: &str) -> String {
         let written = self.written();
         let updated = self.updated();
         let skips = self.meets != Meets::Plainly && !updated.is_empty();
@@ -90,10 +80,8 @@ impl LoadPlan<'_> {
             };
             let _ = write!(
                 sql,
-                ", changed AS (SELECT source.* FROM source LEFT JOIN {} target ON {} \
-                 WHERE target.ctid IS NULL OR {}{order})",
-                self.table.qualified,
-                self.key_join(),
+                ", changed AS (SELECT source.* FROM source LEFT JOIN {} WHERE target.ctid IS NULL OR {}{order})",
+                self.target(),
                 self.changes(&updated, "source"),
             );
         }
@@ -127,7 +115,7 @@ impl LoadPlan<'_> {
         if updated.is_empty() {
             return None;
         }
-        let mut sql = self.source(&written, "", true);
+        let mut sql = self.source(&written, ALL, true);
         let _ = write!(
             sql,
             ", merged AS (UPDATE {} AS target SET {} FROM source WHERE {} AND {} RETURNING 1) \
@@ -149,11 +137,11 @@ impl LoadPlan<'_> {
         let percent = (100.0 * n_rows as f64 / n_staged.max(1) as f64).clamp(0.001, 100.0);
         let changes = if updated.is_empty() { "false".to_owned() } else { self.changes(&updated, "source") };
         format!(
-            "SELECT count(*), count(target.ctid), count(*) FILTER (WHERE target.ctid IS NOT NULL AND {changes}) \
-             FROM ({} TABLESAMPLE SYSTEM ({percent})) source LEFT JOIN {} target ON {}",
+            "SELECT count(*) AS n_rows, count(target.ctid) AS n_known, \
+                    count(*) FILTER (WHERE target.ctid IS NOT NULL AND {changes}) AS n_changed \
+             FROM ({} TABLESAMPLE SYSTEM ({percent})) source LEFT JOIN {}",
             self.cast_rows(&written),
-            self.table.qualified,
-            self.key_join(),
+            self.target(),
         )
     }
 
@@ -167,8 +155,7 @@ impl LoadPlan<'_> {
                 false => format!("WITH source AS NOT MATERIALIZED ({rows})"),
             };
         }
-        let newest = self.newer.filter(|_| !self.newer_is_absent());
-        let newest = newest.map(|n| format!(", {} DESC NULLS LAST", quote(n))).unwrap_or_default();
+        let newest = self.staged_newer().map(|n| format!(", {} DESC NULLS LAST", quote(n))).unwrap_or_default();
         format!(
             "WITH source AS MATERIALIZED (SELECT DISTINCT ON ({key}) * FROM ({rows}{range}) staged \
              ORDER BY {key}{newest}, {} DESC)",
@@ -203,7 +190,6 @@ impl LoadPlan<'_> {
 
     /// Returns the condition under which the row `target` gives way to the row called `by`.
     fn changes(&self, updated: &[&StagedColumn], by: &str) -> String {
-        let newer = self.newer.filter(|_| !self.newer_is_absent());
         let differs: Vec<String> = updated
             .iter()
             .map(|c| {
@@ -216,9 +202,9 @@ impl LoadPlan<'_> {
             .collect();
         let differs = differs.join(" OR ");
         // A file that does not say how new its rows are counts as NULL, which is older than anything.
-        match (self.newer.map(quote), newer) {
-            (Some(column), Some(_)) => {
-                let less = self.operators(self.newer.unwrap_or_default()).less;
+        match (self.newer.map(quote), self.staged_newer()) {
+            (Some(column), Some(newer)) => {
+                let less = self.operators(newer).less;
                 format!("(({differs}) AND (target.{column} IS NULL OR NOT {by}.{column} {less} target.{column}))")
             }
             (Some(column), None) => format!("(({differs}) AND target.{column} IS NULL)"),
@@ -232,6 +218,11 @@ impl LoadPlan<'_> {
         self.newer.is_some_and(|newer| !self.written().iter().any(|c| c.target.column.name == newer))
     }
 
+    /// Returns the dataset's `newer` column where the file has it.
+    fn staged_newer(&self) -> Option<&str> {
+        self.newer.filter(|_| !self.newer_is_absent())
+    }
+
     /// Returns whether [`Self::upsert`] counts the rows that it leaves as they are, between [`RESET_LEFT_ALONE`] and
     /// [`LEFT_ALONE`].
     #[must_use]
@@ -243,12 +234,7 @@ impl LoadPlan<'_> {
     /// left out.
     #[must_use]
     pub fn count_present(&self) -> String {
-        format!(
-            "{} SELECT count(*) FROM source JOIN {} target ON {}",
-            self.source(&self.written(), "", false),
-            self.table.qualified,
-            self.key_join(),
-        )
+        format!("{} SELECT count(*) FROM source JOIN {}", self.source(&self.written(), ALL, false), self.target())
     }
 
     /// Returns the count of staged keys that gave way to a newer row already there; run after [`Self::upsert`],
@@ -258,32 +244,19 @@ impl LoadPlan<'_> {
     #[must_use]
     pub fn count_gave_way(&self) -> Option<String> {
         let newer = quote(self.newer?);
-        let written = self.written();
         let less = self.operators(self.newer?).less;
         let older = match self.newer_is_absent() {
             true => String::new(),
             false => format!(" AND (source.{newer} IS NULL OR source.{newer} {less} target.{newer})"),
         };
-        Some(format!(
-            "{} SELECT count(*) FROM source JOIN {} target ON {} WHERE target.{newer} IS NOT NULL{older}",
-            self.source(&written, "", false),
-            self.table.qualified,
-            self.key_join(),
-        ))
+        Some(format!("{} WHERE target.{newer} IS NOT NULL{older}", self.count_present()))
     }
 
     /// Returns the removal of staged rows that give way to a row already there; for where [`Self::newer_is_absent`].
     #[must_use]
     pub fn drop_given_way(&self) -> Option<String> {
         let newer = quote(self.newer?);
-        Some(format!(
-            "DELETE FROM {} WHERE penstock_row IN (SELECT source.penstock_row FROM ({}) source JOIN {} target ON {} \
-             WHERE target.{newer} IS NOT NULL)",
-            self.staging,
-            self.cast_rows(&self.written()),
-            self.table.qualified,
-            self.key_join(),
-        ))
+        Some(self.drop_staged(&format!("target.{newer} IS NOT NULL")))
     }
 
     /// Returns the removal of staged rows that give way to a later row of the same object, which stands already;
@@ -293,21 +266,23 @@ impl LoadPlan<'_> {
         if self.key.is_empty() || !self.table.lineage_object || !self.table.lineage_row {
             return None;
         }
-        let newer = self.newer.filter(|_| !self.newer_is_absent()).map(quote);
-        let is_newer = newer.map(|n| {
-            let less = self.operators(self.newer.unwrap_or_default()).less;
+        let is_newer = self.staged_newer().map(|newer| {
+            let (n, less) = (quote(newer), self.operators(newer).less);
             format!(
                 " AND (target.{n} {less} source.{n} OR (target.{n} IS NULL AND source.{n} IS NOT NULL)) IS NOT TRUE"
             )
         });
-        Some(format!(
-            "DELETE FROM {} WHERE penstock_row IN (SELECT source.penstock_row FROM ({}) source JOIN {} target ON {} \
-             WHERE target.penstock_object = $1 AND target.penstock_row > source.penstock_row{})",
+        let later = "target.penstock_object = $1 AND target.penstock_row > source.penstock_row";
+        Some(self.drop_staged(&format!("{later}{}", is_newer.unwrap_or_default())))
+    }
+
+    /// Returns the removal of the staged rows that meet a row of the table under a condition.
+    fn drop_staged(&self, condition: &str) -> String {
+        format!(
+            "DELETE FROM {} WHERE penstock_row IN (SELECT source.penstock_row FROM ({}) source JOIN {} WHERE {condition})",
             self.staging,
             self.cast_rows(&self.written()),
-            self.table.qualified,
-            self.key_join(),
-            is_newer.unwrap_or_default(),
-        ))
+            self.target(),
+        )
     }
 }
