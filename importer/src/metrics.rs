@@ -2,7 +2,7 @@
 
 use crate::cli::VERSION;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
+    encoding::EncodeLabelSet,
     metrics::{
         counter::Counter,
         family::Family,
@@ -12,6 +12,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+use service::metrics::{listed, text};
 use std::sync::Arc;
 
 /// The counters of one importer. Cheap to clone a handle of; counted per batch or object, never per row.
@@ -123,34 +124,50 @@ impl Metrics {
     /// Returns all metrics at zero, each dataset's already listed, so that a rate is right from the first object on.
     #[must_use]
     pub fn new(datasets: &[String]) -> Self {
-        let mut metrics = Self {
-            registry: Registry::default(),
-            receives: Counter::default(),
-            empty_receives: Counter::default(),
-            messages_received: Counter::default(),
-            messages_redelivered: Counter::default(),
-            messages_deleted: Counter::default(),
-            messages_released: Counter::default(),
-            messages_dead_lettered: Family::default(),
-            messages_held: Gauge::default(),
-            extend_failures: Counter::default(),
-            objects_in_progress: Gauge::default(),
-            slots: Gauge::default(),
-            intake_paused: Gauge::default(),
-            dataset_braked: Family::default(),
-            objects_imported: Family::default(),
-            objects: Family::default(),
-            rows_read: Family::default(),
-            rows_written: Family::default(),
-            rows_merged: Family::default(),
-            rows_filtered: Family::default(),
-            rows_rejected: Family::default(),
-            bytes_read: Family::default(),
-            // 5 ms to about 80 minutes.
-            import_duration: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 20))),
-            loads: Family::default(),
+        let mut registry = Registry::default();
+        let listing = registry.sub_registry_with_prefix("importer");
+        listing.register("build", "Version of the program", Info::new(vec![("version", VERSION)]));
+        // 5 ms to about 80 minutes.
+        let import_duration: Family<DatasetLabel, Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 20)));
+        // The library adds `_total` to counters.
+        let metrics = Self {
+            receives: listed(listing, "receives", "Receive calls answered"),
+            empty_receives: listed(listing, "empty_receives", "Receive calls answered without a message"),
+            messages_received: listed(listing, "messages_received", "Deliveries of messages"),
+            messages_redelivered: listed(listing, "messages_redelivered", "Deliveries of messages received before"),
+            messages_deleted: listed(listing, "messages_deleted", "Messages deleted after their objects were safe"),
+            messages_released: listed(listing, "messages_released", "Messages given back unfinished"),
+            messages_dead_lettered: listed(
+                listing,
+                "messages_dead_lettered",
+                "Messages forwarded to the dead-letter queue",
+            ),
+            messages_held: listed(listing, "messages_held", "Messages held now"),
+            extend_failures: listed(listing, "extend_failures", "Visibility extensions that failed"),
+            objects_in_progress: listed(listing, "objects_in_progress", "Objects being imported now"),
+            slots: listed(listing, "slots", "Objects that may be imported at once"),
+            intake_paused: listed(listing, "intake_paused", "1 while something outside is broken"),
+            dataset_braked: listed(
+                listing,
+                "dataset_braked",
+                "1 while a dataset's objects are held because they fail for a cause that may not be theirs",
+            ),
+            objects_imported: listed(listing, "objects_imported", "Objects whose rows were committed"),
+            objects: listed(listing, "objects_finished", "Objects by what became of them"),
+            rows_read: listed(listing, "rows_read", "Rows read from imported objects"),
+            rows_written: listed(listing, "rows_written", "Rows that stand in the table"),
+            rows_merged: listed(listing, "rows_merged", "Rows that gave way to another row with their key"),
+            rows_filtered: listed(listing, "rows_filtered", "Rows dropped by a transform"),
+            rows_rejected: listed(listing, "rows_rejected", "Rows in penstock.rejects"),
+            bytes_read: listed(listing, "read_bytes", "Bytes of imported objects"),
+            import_duration: {
+                listing.register("import_duration_seconds", "Wall time of an imported object", import_duration.clone());
+                import_duration
+            },
+            loads: listed(listing, "loads", "Imported objects by how their rows were written"),
+            registry,
         };
-        metrics.register();
         for dataset in datasets {
             let dataset: Arc<str> = dataset.as_str().into();
             let label = DatasetLabel { dataset: Arc::clone(&dataset) };
@@ -171,51 +188,6 @@ impl Metrics {
             }
         }
         metrics
-    }
-
-    fn register(&mut self) {
-        let registry = self.registry.sub_registry_with_prefix("importer");
-        registry.register("build", "Version of the program", Info::new(vec![("version", VERSION)]));
-        // The library adds `_total` to counters.
-        registry.register("receives", "Receive calls answered", self.receives.clone());
-        registry.register("empty_receives", "Receive calls answered without a message", self.empty_receives.clone());
-        registry.register("messages_received", "Deliveries of messages", self.messages_received.clone());
-        registry.register(
-            "messages_redelivered",
-            "Deliveries of messages received before",
-            self.messages_redelivered.clone(),
-        );
-        registry.register(
-            "messages_deleted",
-            "Messages deleted after their objects were safe",
-            self.messages_deleted.clone(),
-        );
-        registry.register("messages_released", "Messages given back unfinished", self.messages_released.clone());
-        registry.register(
-            "messages_dead_lettered",
-            "Messages forwarded to the dead-letter queue",
-            self.messages_dead_lettered.clone(),
-        );
-        registry.register("messages_held", "Messages held now", self.messages_held.clone());
-        registry.register("extend_failures", "Visibility extensions that failed", self.extend_failures.clone());
-        registry.register("objects_in_progress", "Objects being imported now", self.objects_in_progress.clone());
-        registry.register("slots", "Objects that may be imported at once", self.slots.clone());
-        registry.register("intake_paused", "1 while something outside is broken", self.intake_paused.clone());
-        registry.register(
-            "dataset_braked",
-            "1 while a dataset's objects are held because they fail for a cause that may not be theirs",
-            self.dataset_braked.clone(),
-        );
-        registry.register("objects_imported", "Objects whose rows were committed", self.objects_imported.clone());
-        registry.register("objects_finished", "Objects by what became of them", self.objects.clone());
-        registry.register("rows_read", "Rows read from imported objects", self.rows_read.clone());
-        registry.register("rows_written", "Rows that stand in the table", self.rows_written.clone());
-        registry.register("rows_merged", "Rows that gave way to another row with their key", self.rows_merged.clone());
-        registry.register("rows_filtered", "Rows dropped by a transform", self.rows_filtered.clone());
-        registry.register("rows_rejected", "Rows in penstock.rejects", self.rows_rejected.clone());
-        registry.register("read_bytes", "Bytes of imported objects", self.bytes_read.clone());
-        registry.register("import_duration_seconds", "Wall time of an imported object", self.import_duration.clone());
-        registry.register("loads", "Imported objects by how their rows were written", self.loads.clone());
     }
 
     /// Counts an imported object, all of it at once.
@@ -246,9 +218,7 @@ impl Metrics {
     /// Returns all metrics in the OpenMetrics text format.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        text::encode(&mut text, &self.registry).expect("writing to a String cannot fail");
-        text
+        text(&self.registry)
     }
 }
 

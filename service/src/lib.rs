@@ -5,6 +5,7 @@ pub mod chart;
 pub mod config;
 pub mod http;
 pub mod logging;
+pub mod metrics;
 pub mod postgres;
 pub mod terminal;
 pub mod words;
