@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Config, Pool, WorkersKind},
-    observation::{Observation, PoolSize, QueueDepth, Sink},
+    observation::{Observation, PoolSize, QueueDepth},
     policy::{self, State, Target},
     pool::{Remark, WorkerPool, any::AnyPool},
     queue_depth::{DepthSource, SqsQueues},
@@ -212,22 +212,7 @@ fn doubts(pool: &Pool) -> Vec<(String, &'static str)> {
 }
 
 fn dry_tick(pool: &Pool, queue: Result<QueueDepth, String>, queue_unread: Option<String>, workers: PoolSize) -> String {
-    let seen = Observation {
-        pool: workers,
-        pool_unread: None,
-        queue,
-        queue_unread,
-        completions: None,
-        receives: None,
-        redeliveries: None,
-        last_worker_empty_polls: None,
-        sink: Sink::default(),
-        database_unread: None,
-        slots_per_worker: None,
-        objects_per_message: None,
-        start_ups: Vec::new(),
-        failed_starts: None,
-    };
+    let seen = Observation { queue_unread, ..Observation::of(workers, queue) };
     let (decision, _) = policy::decide(&pool.policy(), &seen, &State::default(), Utc::now());
     format!("{} ({}) {}", decision.desired, decision.reason, decision.explain)
 }

@@ -40,31 +40,27 @@ pub fn simulate(args: &Simulate, pool: Option<&Pool>) -> Result<Report, Failure>
     if let (Some(pool), None) = (pool, &args.trace) {
         loads.iter_mut().for_each(|load| fit(load, pool));
     }
-    let mut runs: Vec<(&Load, Kind, Outcome)> = Vec::new();
+    let mut runs = Vec::new();
     for load in &loads {
         for kind in &kinds {
             let outcome = run(load, kind.rule(load, policy.as_ref()).as_mut(), args.seed);
-            runs.push((load, *kind, outcome));
+            runs.push(table::Entry { load, kind: *kind, outcome, optimum: optimum(load) });
         }
     }
     let mut text = String::new();
     if let Some(pool) = pool {
         let _ = writeln!(text, "Limits and promise of pool \"{}\".\n", pool.name);
     }
-    let entries: Vec<_> = runs
-        .iter()
-        .map(|(load, kind, outcome)| table::Entry { load, rule: kind.name(), outcome, optimum: optimum(load) })
-        .collect();
-    text.push_str(&table::runs(&entries));
+    text.push_str(&table::runs(&runs));
     if args.explain {
-        for (load, kind, outcome) in &runs {
-            let _ = writeln!(text, "\n{}, {}:", load.name, kind.name());
+        for table::Entry { load, kind, outcome, .. } in &runs {
+            let _ = writeln!(text, "\n{}, {kind}:", load.workload.name);
             explain(&mut text, outcome);
         }
     }
-    if let (Some(path), Some((load, kind, outcome))) = (&args.plot, runs.first()) {
-        let title = format!("{} under {}, seed {}", load.name, kind.name(), args.seed);
-        std::fs::write(path, chart::svg(&title, outcome, load.drain_within_secs))
+    if let (Some(path), Some(table::Entry { load, kind, outcome, .. })) = (&args.plot, runs.first()) {
+        let title = format!("{} under {kind}, seed {}", load.workload.name, args.seed);
+        std::fs::write(path, chart::svg(&title, outcome, load.workload.drain_within))
             .with_context(|| format!("write {}", path.display()))?;
     }
     Ok(Report { text, missed: false })
@@ -72,7 +68,7 @@ pub fn simulate(args: &Simulate, pool: Option<&Pool>) -> Result<Report, Failure>
 
 fn kinds(name: Option<&str>) -> Result<Vec<Kind>, Failure> {
     let Some(name) = name else { return Ok(Kind::ALL.to_vec()) };
-    match Kind::ALL.into_iter().find(|kind| kind.name() == name) {
+    match Kind::ALL.into_iter().find(|kind| kind.as_str() == name) {
         Some(kind) => Ok(vec![kind]),
         None => Err(Failure::Argument(format!("--policy: \"{name}\" is none of deadline, backlog, keda, aws"))),
     }
@@ -112,13 +108,13 @@ fn read(name: &str, built_in: &[Workload]) -> Result<Workload, Failure> {
 /// Gives a load the limits and the promise of a pool.
 fn fit(load: &mut Load, pool: &Pool) {
     if let Some(secs) = pool.drain_within {
-        load.drain_within_secs = secs;
+        load.workload.drain_within = secs;
     }
     let policy: Policy = pool.policy();
-    load.guess_secs = policy.job_secs;
-    load.start_up_secs = policy.start_up_secs;
-    load.slots_per_worker = policy.slots_per_worker;
-    load.max = policy.max;
+    load.workload.guess = Some(policy.job_secs);
+    load.workload.start_up = policy.start_up_secs;
+    load.workload.slots_per_worker = policy.slots_per_worker;
+    load.workload.max = policy.max;
 }
 
 fn explain(text: &mut String, outcome: &Outcome) {
