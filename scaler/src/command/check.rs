@@ -5,7 +5,7 @@ use crate::{
     observation::{Observation, PoolSize, QueueDepth},
     policy::{self, State, Target},
     pool::{Remark, WorkerPool, any::AnyPool},
-    queue_depth::{DepthSource, SqsQueues},
+    queue_depth::SqsQueues,
     store::Store,
 };
 use aws_config::SdkConfig;
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     fn pool(text: &str) -> Pool {
-        Config::parse(&format!("[[pool]]\nname = \"a\"\n{text}\n")).expect("a config").pools.remove(0)
+        Config::parse(&format!("[[pool]]\nname = \"a\"\n{text}\n"), "a", |_| None).expect("a config").pools.remove(0)
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! `scaler simulate`: the real decision against a simulated world, as a table and a chart.
 
-use super::Failure;
 use crate::{
     cli::Simulate,
-    config::Pool,
+    config::{ConfigError, Pool},
     policy::Policy,
     sim::{
         Outcome, bars, chart,
@@ -13,7 +12,7 @@ use crate::{
         workload::{Load, Workload, built_in},
     },
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::fmt::Write as _;
 
 /// What is printed, and whether every bar was cleared.
@@ -28,7 +27,7 @@ pub struct Report {
 ///
 /// # Errors
 /// When an argument names nothing that is known, or a file cannot be read or written.
-pub fn simulate(args: &Simulate, pool: Option<&Pool>) -> Result<Report, Failure> {
+pub fn simulate(args: &Simulate, pool: Option<&Pool>) -> anyhow::Result<Report> {
     if args.bars {
         let rows = bars::all(args.seed..args.seed.saturating_add(bars::SEEDS));
         let missed = rows.iter().any(|row| !row.missed().is_empty());
@@ -66,17 +65,17 @@ pub fn simulate(args: &Simulate, pool: Option<&Pool>) -> Result<Report, Failure>
     Ok(Report { text, missed: false })
 }
 
-fn kinds(name: Option<&str>) -> Result<Vec<Kind>, Failure> {
+fn kinds(name: Option<&str>) -> anyhow::Result<Vec<Kind>> {
     let Some(name) = name else { return Ok(Kind::ALL.to_vec()) };
     match Kind::ALL.into_iter().find(|kind| kind.as_str() == name) {
         Some(kind) => Ok(vec![kind]),
-        None => Err(Failure::Argument(format!("--policy: \"{name}\" is none of deadline, backlog, keda, aws"))),
+        None => bail!(ConfigError::of(format!("--policy: \"{name}\" is none of deadline, backlog, keda, aws"))),
     }
 }
 
-fn loads(args: &Simulate, pool: Option<&Pool>) -> Result<Vec<Load>, Failure> {
+fn loads(args: &Simulate, pool: Option<&Pool>) -> anyhow::Result<Vec<Load>> {
     if let Some(path) = &args.trace {
-        let wrong = |why: String| Failure::Argument(format!("--trace: {}: {why}", path.display()));
+        let wrong = |why: String| ConfigError::of(format!("--trace: {}: {why}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
         let mut base = Workload::default().draw(args.seed);
         if let Some(pool) = pool {
@@ -97,12 +96,12 @@ fn loads(args: &Simulate, pool: Option<&Pool>) -> Result<Vec<Load>, Failure> {
     Ok(chosen.iter().map(|workload| workload.draw(args.seed)).collect())
 }
 
-fn read(name: &str, built_in: &[Workload]) -> Result<Workload, Failure> {
+fn read(name: &str, built_in: &[Workload]) -> anyhow::Result<Workload> {
     let text = std::fs::read_to_string(name).map_err(|e| {
         let names: Vec<_> = built_in.iter().map(|workload| workload.name.as_str()).collect();
-        Failure::Argument(format!("--workload: {name} is neither a file ({e}) nor one of {}", names.join(", ")))
+        ConfigError::of(format!("--workload: {name} is neither a file ({e}) nor one of {}", names.join(", ")))
     })?;
-    Workload::parse(&text).map_err(|e| Failure::Argument(format!("--workload: {name}: {e}")))
+    Ok(Workload::parse(&text).map_err(|e| ConfigError::of(format!("--workload: {name}: {e}")))?)
 }
 
 /// Gives a load the limits and the promise of a pool.
@@ -154,15 +153,15 @@ mod tests {
 
     #[test]
     fn run_is_a_table_and_its_explanations() {
-        let report = simulate(&args(), None).map_err(|e| e.to_string()).unwrap();
+        let report = simulate(&args(), None).unwrap();
         assert!(report.text.contains("| burst "), "{}", report.text);
         assert!(report.text.contains("so the pool grows from 0 to"), "{}", report.text);
     }
 
     #[test]
     fn limits_of_a_pool_hold_in_the_simulation() {
-        let config = Config::parse("[[pool]]\nname = \"a\"\ndrain_within = \"1h\"\nmax = 7\n").unwrap();
-        let report = simulate(&args(), Some(&config.pools[0])).map_err(|e| e.to_string()).unwrap();
+        let config = Config::parse("[[pool]]\nname = \"a\"\ndrain_within = \"1h\"\nmax = 7\n", "a", |_| None).unwrap();
+        let report = simulate(&args(), Some(&config.pools[0])).unwrap();
         assert!(report.text.contains("max is 7"), "{}", report.text);
     }
 
@@ -175,7 +174,7 @@ mod tests {
         ] {
             let failure = simulate(&change, None).err().expect(expected);
             assert!(failure.to_string().contains(expected), "{failure}");
-            assert_eq!(failure.exit_code(), 2);
+            assert!(failure.is::<ConfigError>(), "{failure}");
         }
     }
 }
