@@ -34,7 +34,7 @@ pub fn check(config: &Config, source: &mut Source<'_>, is_overridden: &dyn Fn(&s
     let mut problems = Problems { source, is_overridden };
     check_ranges(config, &mut problems);
     check_urls(config, &mut problems);
-    if config.limits.row_mib > config.worker.memory_mib {
+    if config.limits.row_mib > config.worker.memory_mib && problems.source.is_readable("worker.memory_mib") {
         problems.add("limits.row_mib", "must not exceed worker.memory_mib");
     }
     for (index, glob) in config.worker.skip.iter().enumerate() {
@@ -93,6 +93,7 @@ fn check_urls(config: &Config, problems: &mut Problems<'_, '_>) {
 
 fn check_dataset(index: usize, dataset: &Dataset, names: &mut BTreeSet<String>, problems: &mut Problems<'_, '_>) {
     let name = &dataset.name;
+    let has_mode = problems.source.is_readable(&format!("dataset.{index}.mode"));
     let mut add = |field: &str, problem: String| {
         problems.source.add(&format!("dataset.{index}.{field}"), format!("dataset {name:?}: {field}: {problem}"));
     };
@@ -108,7 +109,7 @@ fn check_dataset(index: usize, dataset: &Dataset, names: &mut BTreeSet<String>, 
     if !is_identifier(&dataset.table) {
         add("table", "must be a table, like public.events".into());
     }
-    if dataset.mode == Mode::Upsert && dataset.key.is_empty() {
+    if has_mode && dataset.mode == Mode::Upsert && dataset.key.is_empty() {
         add("key", "is required for mode = \"upsert\": the columns that identify a row".into());
     }
     let mut key = BTreeSet::new();

@@ -108,7 +108,8 @@ impl Pool {
 
     /// Notes what is wrong with the settings, which stand at `path` in the file.
     pub(super) fn check(&self, path: &str, has_namesake: bool, source: &mut Source<'_>) {
-        let may_have_target = source.is_readable(&format!("{path}.backlog_per_worker"));
+        let has_read = |key: &str| source.is_readable(&format!("{path}.{key}"));
+        let (has_max, has_backlog) = (has_read("max"), has_read("backlog_per_worker"));
         let mut wrong = |key: &str, problem: String| {
             let name = key.rsplit('.').next().unwrap_or_default();
             source.add(&format!("{path}.{key}"), format!("pool \"{}\": `{name}` {problem}", self.name));
@@ -123,13 +124,13 @@ impl Pool {
             (Some(_), Some(_)) => {
                 wrong("backlog_per_worker", "stands beside `drain_within`: give exactly one of the two".into());
             }
-            (None, None) if may_have_target => {
+            (None, None) if has_backlog => {
                 wrong("drain_within", "or `backlog_per_worker` is missing: give one of the two".into());
             }
             (None, Some(0)) => wrong("backlog_per_worker", "must be at least 1".to_owned()),
             _ => {}
         }
-        if self.min > self.max {
+        if has_max && self.min > self.max {
             wrong("min", format!("is {}, more than `max` ({})", self.min, self.max));
         }
         for (key, value, range) in [
