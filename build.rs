@@ -1,4 +1,4 @@
-//! Both programs' build script. Builds again when a migration is added, since the macro that embeds them sees only the files it found before;
+//! The build script of both programs and of what they share. Builds again when a migration is added, since the macro that embeds them sees only the files it found before;
 //! and finds out the version that `--version` prints.
 
 use std::{env, path::Path, process::Command};

@@ -5,17 +5,16 @@
 //! (a queue, a database, datasets) is asked for by [`Config::require`].
 
 mod check;
-mod locate;
 mod max_rejects;
-mod secret;
 
 pub use check::CONCURRENCY;
 pub use max_rejects::MaxRejects;
-pub use secret::Secret;
+pub use service::config::{ConfigError, Database};
 
 use decode::{Compression, Format, OnNewField};
 use serde::Deserialize;
-use std::{collections::BTreeMap, path::PathBuf};
+use service::config::{Source, variable};
+use std::collections::BTreeMap;
 
 /// The whole of `importer.toml`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -42,21 +41,6 @@ pub struct Config {
     /// Which objects go into which table; the first whose `match` fits an object takes it.
     #[serde(default, rename = "dataset")]
     pub datasets: Vec<Dataset>,
-}
-
-/// `[database]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Database {
-    /// `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`
-    ///
-    /// `DATABASE_URL` overrides it. Unless the URL or `PGSSLMODE` says otherwise, TLS is
-    /// `verify-full` with the system's roots when the host is not this machine.
-    pub url: Option<Secret>,
-    /// A file whose content is the URL, read anew for every connection, so that a password can change
-    /// while the importer runs. Only from the environment: `DATABASE_URL_FILE`, which wins over `DATABASE_URL`.
-    #[serde(skip)]
-    pub url_file: Option<PathBuf>,
 }
 
 /// `[queue]`
@@ -272,14 +256,6 @@ pub struct Needs {
     pub datasets: bool,
 }
 
-/// Everything that is wrong with a configuration, a line each: `importer.toml:12: queue.wait_secs: …`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", problems.join("\n"))]
-pub struct ConfigError {
-    /// At least one, in the file's order.
-    pub problems: Vec<String>,
-}
-
 impl Config {
     /// Reads and checks a configuration. `file_name` is what errors call it; `environment` looks up a variable.
     ///
@@ -290,11 +266,14 @@ impl Config {
         file_name: &str,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let source = locate::Source::new(text, file_name);
-        let mut config: Self = source.deserialize()?;
-        let overridden = config.apply_environment(environment);
-        check::check(&config, &source, &overridden)?;
-        Ok(config)
+        let mut source = Source::new(text, file_name);
+        let mut config: Option<Self> = source.read();
+        if let Some(config) = &mut config {
+            config.database.override_with(&environment);
+            config.queue.url = variable(&environment, "QUEUE_URL").or(config.queue.url.take());
+            check::check(config, &mut source, &|name| variable(&environment, name).is_some());
+        }
+        source.finish(config)
     }
 
     /// Checks that what a command needs is there.
@@ -303,7 +282,7 @@ impl Config {
     /// [`ConfigError`] naming each missing setting and where it may be given.
     pub fn require(&self, needs: Needs, file_name: &str) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
-        if needs.database && self.database.url.is_none() && self.database.url_file.is_none() {
+        if needs.database && !self.database.is_set() {
             problems.push(format!("{file_name}: database.url is missing (or set DATABASE_URL or DATABASE_URL_FILE)"));
         }
         if needs.queue && self.queue.url.is_none() {
@@ -319,26 +298,6 @@ impl Config {
     #[must_use]
     pub fn dataset(&self, name: &str) -> Option<&Dataset> {
         self.datasets.iter().find(|dataset| dataset.name == name)
-    }
-
-    /// Puts the environment's values in place and returns the variables that gave one. An empty variable counts as unset.
-    fn apply_environment(&mut self, environment: impl Fn(&str) -> Option<String>) -> Vec<&'static str> {
-        let mut overridden = Vec::new();
-        let mut take = |name: &'static str| {
-            let value = environment(name).filter(|value| !value.trim().is_empty())?;
-            overridden.push(name);
-            Some(value.trim().to_owned())
-        };
-        if let Some(url) = take("DATABASE_URL") {
-            self.database.url = Some(Secret::from(url));
-        }
-        if let Some(file) = take("DATABASE_URL_FILE") {
-            self.database.url_file = Some(file.into());
-        }
-        if let Some(url) = take("QUEUE_URL") {
-            self.queue.url = Some(url);
-        }
-        overridden
     }
 }
 

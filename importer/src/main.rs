@@ -4,11 +4,10 @@ use clap::Parser;
 use importer::{
     cli::{Cli, Command},
     commands,
-    config::ConfigError,
     database::TransactionPooler,
     logging, memory,
 };
-use service::terminal;
+use service::program;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -17,25 +16,10 @@ fn main() -> ExitCode {
         memory::give_large_blocks_back();
     }
     logging::init(cli.global.log_format);
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("importer: cannot start the runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let result = runtime.block_on(command(cli));
-    // A decoder still running on a blocking thread must not keep the process: its work was rolled back.
-    runtime.shutdown_background();
-    result.unwrap_or_else(|error| {
-        // Only a mistake in the configuration is shown on lines of its own.
-        let shown = if error.is::<ConfigError>() { terminal::lines } else { terminal::line };
-        eprintln!("importer: {}", shown(&format!("{error:#}")));
-        if error.is::<ConfigError>() || error.is::<TransactionPooler>() {
-            ExitCode::from(commands::EXIT_WRONG)
-        } else {
-            ExitCode::FAILURE
-        }
+    program::block_on(command(cli)).unwrap_or_else(|error| match program::failed("importer", &error) {
+        // The server that the configuration names is the wrong one.
+        _ if error.is::<TransactionPooler>() => ExitCode::from(commands::EXIT_WRONG),
+        status => status,
     })
 }
 

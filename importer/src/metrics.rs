@@ -2,7 +2,6 @@
 
 use crate::{cli::VERSION, ledger::Counts};
 use prometheus_client::{
-    encoding::text,
     metrics::{
         counter::Counter,
         family::Family,
@@ -10,8 +9,9 @@ use prometheus_client::{
         histogram::{Histogram, exponential_buckets},
         info::Info,
     },
-    registry::{Metric, Registry},
+    registry::Registry,
 };
+use service::metrics::{listed, text};
 use std::{sync::Arc, time::Duration};
 
 /// The counters of one importer. Cheap to clone a handle of; counted per batch or object, never per row.
@@ -66,44 +66,48 @@ impl Metrics {
     /// Returns all metrics at zero, each dataset's already listed, so that a rate is right from the first object on.
     #[must_use]
     pub fn new(datasets: &[String]) -> Self {
-        let mut registry = Registry::with_prefix("importer");
-        registry.register("build", "Version of the program", Info::new(vec![("version", VERSION)]));
-        let to = &mut registry;
+        let mut registry = Registry::default();
+        let listing = registry.sub_registry_with_prefix("importer");
+        listing.register("build", "Version of the program", Info::new(vec![("version", VERSION)]));
+        // 5 ms to about 80 minutes.
+        let import_duration: Family<Labels<1>, Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 20)));
         // The library adds `_total` to counters.
         let metrics = Self {
-            receives: new(to, "receives", "Receive calls answered"),
-            empty_receives: new(to, "empty_receives", "Receive calls answered without a message"),
-            messages_received: new(to, "messages_received", "Deliveries of messages"),
-            messages_redelivered: new(to, "messages_redelivered", "Deliveries of messages received before"),
-            messages_deleted: new(to, "messages_deleted", "Messages deleted after their objects were safe"),
-            messages_released: new(to, "messages_released", "Messages given back unfinished"),
-            messages_dead_lettered: new(to, "messages_dead_lettered", "Messages forwarded to the dead-letter queue"),
-            messages_held: new(to, "messages_held", "Messages held now"),
-            extend_failures: new(to, "extend_failures", "Visibility extensions that failed"),
-            objects_in_progress: new(to, "objects_in_progress", "Objects being imported now"),
-            slots: new(to, "slots", "Objects that may be imported at once"),
-            intake_paused: new(to, "intake_paused", "1 while something outside is broken"),
-            dataset_braked: new(
-                to,
+            receives: listed(listing, "receives", "Receive calls answered"),
+            empty_receives: listed(listing, "empty_receives", "Receive calls answered without a message"),
+            messages_received: listed(listing, "messages_received", "Deliveries of messages"),
+            messages_redelivered: listed(listing, "messages_redelivered", "Deliveries of messages received before"),
+            messages_deleted: listed(listing, "messages_deleted", "Messages deleted after their objects were safe"),
+            messages_released: listed(listing, "messages_released", "Messages given back unfinished"),
+            messages_dead_lettered: listed(
+                listing,
+                "messages_dead_lettered",
+                "Messages forwarded to the dead-letter queue",
+            ),
+            messages_held: listed(listing, "messages_held", "Messages held now"),
+            extend_failures: listed(listing, "extend_failures", "Visibility extensions that failed"),
+            objects_in_progress: listed(listing, "objects_in_progress", "Objects being imported now"),
+            slots: listed(listing, "slots", "Objects that may be imported at once"),
+            intake_paused: listed(listing, "intake_paused", "1 while something outside is broken"),
+            dataset_braked: listed(
+                listing,
                 "dataset_braked",
                 "1 while a dataset's objects are held because they fail for a cause that may not be theirs",
             ),
-            objects_imported: new(to, "objects_imported", "Objects whose rows were committed"),
-            objects: new(to, "objects_finished", "Objects by what became of them"),
-            rows_read: new(to, "rows_read", "Rows read from imported objects"),
-            rows_written: new(to, "rows_written", "Rows that stand in the table"),
-            rows_merged: new(to, "rows_merged", "Rows that gave way to another row with their key"),
-            rows_filtered: new(to, "rows_filtered", "Rows dropped by a transform"),
-            rows_rejected: new(to, "rows_rejected", "Rows in penstock.rejects"),
-            bytes_read: new(to, "read_bytes", "Bytes of imported objects"),
-            import_duration: registered(
-                to,
-                "import_duration_seconds",
-                "Wall time of an imported object",
-                // 5 ms to about 80 minutes.
-                Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 20))),
-            ),
-            loads: new(to, "loads", "Imported objects by how their rows were written"),
+            objects_imported: listed(listing, "objects_imported", "Objects whose rows were committed"),
+            objects: listed(listing, "objects_finished", "Objects by what became of them"),
+            rows_read: listed(listing, "rows_read", "Rows read from imported objects"),
+            rows_written: listed(listing, "rows_written", "Rows that stand in the table"),
+            rows_merged: listed(listing, "rows_merged", "Rows that gave way to another row with their key"),
+            rows_filtered: listed(listing, "rows_filtered", "Rows dropped by a transform"),
+            rows_rejected: listed(listing, "rows_rejected", "Rows in penstock.rejects"),
+            bytes_read: listed(listing, "read_bytes", "Bytes of imported objects"),
+            import_duration: {
+                listing.register("import_duration_seconds", "Wall time of an imported object", import_duration.clone());
+                import_duration
+            },
+            loads: listed(listing, "loads", "Imported objects by how their rows were written"),
             registry,
         };
         for dataset in datasets {
@@ -156,19 +160,8 @@ impl Metrics {
     /// Returns all metrics in the OpenMetrics text format.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        text::encode(&mut text, &self.registry).expect("writing to a String cannot fail");
-        text
+        text(&self.registry)
     }
-}
-
-fn new<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
-    registered(registry, name, help, M::default())
-}
-
-fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
-    registry.register(name, help, metric.clone());
-    metric
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! `scaler.toml`: what is scaled, how, and by what.
 
-mod database;
 pub mod duration;
 mod pool;
 #[cfg(test)]
@@ -8,37 +7,25 @@ mod tests;
 mod workers;
 
 use serde::Deserialize;
-use std::{collections::BTreeSet, ops::Range, path::Path};
-use toml::Spanned;
+use service::config::{Source, variable};
+use std::{collections::BTreeSet, path::Path};
 
-pub use database::Database;
 pub use pool::Pool;
+pub use service::config::{ConfigError, Database};
 pub use workers::WorkersKind;
 
-/// A mistake in the configuration, with the file and the line.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(String);
-
 /// The whole configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where state, decisions and the importers' ledger are; without it no measured rate and no leader lock.
     pub database: Option<Database>,
     /// Where health and metrics are served.
+    #[serde(default)]
     pub http: Http,
     /// The pools, in the order of the file.
+    #[serde(default, rename = "pool")]
     pub pools: Vec<Pool>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    database: Option<Database>,
-    #[serde(default)]
-    http: Http,
-    #[serde(default)]
-    pool: Vec<Spanned<Pool>>,
 }
 
 /// Where health and metrics are served.
@@ -66,44 +53,35 @@ impl Config {
     /// # Errors
     /// When the file cannot be read, or as [`Self::parse`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let name = path.display();
-        let text = std::fs::read_to_string(path).map_err(|e| ConfigError(format!("read {name}: {e}")))?;
-        let mut config = Self::parse(&text).map_err(|e| ConfigError(format!("{name}: {}", e.0)))?;
-        let env = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        config.override_database(env("DATABASE_URL"), env("DATABASE_URL_FILE"));
-        Ok(config)
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::of(format!("read {name}: {e}")))?;
+        Self::parse(&text, &name, |variable| std::env::var(variable).ok())
     }
 
-    /// Reads and checks a configuration.
+    /// Reads and checks a configuration. `file_name` is what errors call it; `environment` looks up a variable.
     ///
     /// # Errors
-    /// When the text is not TOML, or a setting is unknown or out of its range; the error names the line.
-    pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let file: File = toml::from_str(text).map_err(|error| {
-            // Not the error's Display: it shows the line, which may hold a password.
-            let problem = service::config::without_values(error.message().trim_end());
-            let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
-            ConfigError(line.map_or(problem.clone(), |line| format!("line {line}: {problem}")))
-        })?;
-        if file.pool.is_empty() {
-            return Err(ConfigError("there is no [[pool]]".to_owned()));
-        }
-        let mut names = BTreeSet::new();
-        for pool in &file.pool {
-            let check = pool.get_ref().check().and_then(|()| {
-                let fresh = names.insert(pool.get_ref().name.clone());
-                if fresh { Ok(()) } else { Err(("name", "is another pool's name too".to_owned())) }
-            });
-            if let Err((key, problem)) = check {
-                let line = line_of(text, pool.span(), key);
-                return Err(ConfigError(format!("line {line}: pool \"{}\": `{key}` {problem}", pool.get_ref().name)));
+    /// [`ConfigError`] with every problem found.
+    pub fn parse(
+        text: &str,
+        file_name: &str,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let mut source = Source::new(text, file_name);
+        let mut config: Option<Self> = source.read();
+        if let Some(config) = &mut config {
+            if ["DATABASE_URL", "DATABASE_URL_FILE"].iter().any(|name| variable(&environment, name).is_some()) {
+                config.database.get_or_insert_default().override_with(&environment);
+            }
+            if config.pools.is_empty() && source.is_fine() {
+                source.add("pool", "there is no [[pool]]");
+            }
+            let mut names = BTreeSet::new();
+            for (place, pool) in config.pools.iter().enumerate() {
+                pool.check(&format!("pool.{place}"), !names.insert(&pool.name), &mut source);
             }
         }
-        Ok(Self {
-            database: file.database,
-            http: file.http,
-            pools: file.pool.into_iter().map(Spanned::into_inner).collect(),
-        })
+        source.finish(config)
     }
 
     /// Returns the pool of a name, or the only one.
@@ -115,11 +93,11 @@ impl Config {
             (Some(name), pools) => pools
                 .iter()
                 .find(|pool| pool.name == name)
-                .ok_or_else(|| ConfigError(format!("--pool: there is no pool \"{name}\""))),
+                .ok_or_else(|| ConfigError::of(format!("--pool: there is no pool \"{name}\""))),
             (None, [only]) => Ok(only),
             (None, pools) => {
                 let names: Vec<_> = pools.iter().map(|pool| pool.name.as_str()).collect();
-                Err(ConfigError(format!("--pool: name one of {}", names.join(", "))))
+                Err(ConfigError::of(format!("--pool: name one of {}", names.join(", "))))
             }
         }
     }
@@ -129,29 +107,7 @@ impl Config {
     /// # Errors
     /// As [`Database::server`].
     pub fn check_database(&self) -> Result<(), ConfigError> {
-        self.database.as_ref().map_or(Ok(()), |database| database.server().map(|_| ()))
+        let Some(database) = &self.database else { return Ok(()) };
+        database.server("").map(drop).map_err(|error| ConfigError::of(format!("{error:#}")))
     }
-
-    fn override_database(&mut self, url: Option<String>, url_file: Option<String>) {
-        if let Some(url) = url {
-            self.database = Some(Database::of(url));
-        }
-        if let Some(file) = url_file {
-            self.database = Some(Database::in_file(file));
-        }
-    }
-}
-
-/// Returns the line of a key in a table, or the table's own.
-fn line_of(text: &str, table: Range<usize>, key: &str) -> usize {
-    let first = text[..table.start.min(text.len())].matches('\n').count();
-    let lines = text.lines().enumerate().skip(first);
-    let in_table = lines.take_while(|(i, line)| *i == first || !line.trim_start().starts_with("[[pool]]"));
-    for (i, line) in in_table {
-        let rest = line.trim_start().strip_prefix(key);
-        if rest.is_some_and(|rest| rest.trim_start().starts_with('=')) {
-            return i + 1;
-        }
-    }
-    first + 1
 }

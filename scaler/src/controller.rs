@@ -14,22 +14,21 @@ mod report;
 use crate::{
     config::Pool,
     decision::Decision,
-    http::Readiness,
     leader::{Lead, Leadership},
     metrics::{Metrics, OfPart, OfPool},
     observation::PoolSize,
     policy::{self, Policy, State},
     pool::{WorkerPool, track::Track},
-    queue_depth::DepthSource,
+    queue_depth::SqsQueues,
     sink_watch::SinkWatch,
     store::Store,
     timeouts::Timeouts,
 };
 use account::Account;
-use anyhow::Context;
 use chrono::{DateTime, Utc};
 use keep::Kept;
 use serde::{Deserialize, Serialize};
+use service::http::Health;
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -51,13 +50,13 @@ const LEAST_TIME: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE_SECS: i64 = 600;
 
 /// What a pool's loop works with.
-pub struct Parts<P, Q> {
+pub struct Parts<P> {
     /// The configuration.
     pub pool: Pool,
     /// The workers.
     pub workers: P,
     /// The queues.
-    pub queue: Q,
+    pub queue: SqsQueues,
     /// The database.
     pub store: Option<Store>,
     /// The leader's lock; without one this scaler is alone.
@@ -65,7 +64,7 @@ pub struct Parts<P, Q> {
     /// Shared by all pools.
     pub metrics: Arc<Metrics>,
     /// Shared by all pools.
-    pub readiness: Arc<Readiness>,
+    pub readiness: Arc<Health>,
     /// This scaler, as `pool_state` names its leader: host and process.
     pub identity: Identity,
 }
@@ -112,8 +111,8 @@ struct Carried {
 }
 
 /// One pool's loop.
-pub struct Controller<P, Q> {
-    parts: Parts<P, Q>,
+pub struct Controller<P> {
+    parts: Parts<P>,
     policy: Policy,
     timeouts: Timeouts,
     carried: Carried,
@@ -132,9 +131,9 @@ pub struct Controller<P, Q> {
     last_errors: BTreeMap<&'static str, String>,
 }
 
-impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
+impl<P: WorkerPool> Controller<P> {
     /// Prepares the loop.
-    pub fn new(parts: Parts<P, Q>) -> Self {
+    pub fn new(parts: Parts<P>) -> Self {
         parts.metrics.announce(&parts.pool.name);
         Self {
             policy: parts.pool.policy(),
@@ -242,13 +241,4 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
     fn store(&self) -> Option<Store> {
         self.parts.store.as_ref().map(|store| store.within(self.timeouts.call()))
     }
-}
-
-/// Runs a loop's parts once and describes the answer, for `once` and `check`.
-///
-/// # Errors
-/// As [`Controller::tick`].
-pub async fn once<P: WorkerPool, Q: DepthSource>(parts: Parts<P, Q>) -> anyhow::Result<Tick> {
-    let name = parts.pool.name.clone();
-    Controller::new(parts).tick().await.with_context(|| format!("pool \"{name}\""))
 }

@@ -1,10 +1,12 @@
-//! Connecting to Postgres as the configuration says, and the schema's migrations.
+//! Sessions that last as a scaler's must, and bringing the schema up to date on one.
 
-use crate::config::{ConfigError, Database};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use chrono::{DateTime, Utc};
-use service::postgres::{STATEMENT_TIMEOUT, Server, Silent, is_outage};
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection, migrate::Migrator};
+use service::{
+    config::Database,
+    postgres::{STATEMENT_TIMEOUT, Server, Silent, is_outage, migrations},
+};
+use sqlx::{Connection, Executor, PgConnection};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -13,17 +15,6 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// How long it may take to close a session.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
-
-/// Returns the server, where this scaler's sessions have a name of their own.
-///
-/// # Errors
-/// When the URL cannot be read or is refused.
-pub fn server(database: &Database, application_name: &str) -> Result<Server, ConfigError> {
-    // sqlx would warn of each statement that takes a second.
-    Ok(database.server()?.with(|options| options.application_name(application_name).disable_statement_logging()))
-}
 
 /// Opens a session whose statements end after a limit.
 ///
@@ -83,15 +74,19 @@ impl SchemaError {
 /// When postgres is out of reach, where waiting may help, or refuses.
 pub async fn ensure_schema(database: &Database, application_name: &str) -> Result<(), SchemaError> {
     let connected = async {
-        let server = server(database, application_name)?;
+        let server = database.server(application_name)?;
         let mut connection = open(&server, STATEMENT_TIMEOUT).await?;
         let pid: i32 =
             server.answer("ask for the backend's pid", backend_pid(&mut connection)).await.context("open a session")?;
         Ok((server, connection, pid))
     };
     let (server, mut connection, pid) = connected.await.map_err(SchemaError::Unreachable)?;
+    let migrating = async {
+        connection.execute("SET statement_timeout = 0").await.context("prepare to apply migrations")?;
+        migrations::migrate(&mut connection).await
+    };
     let migrated = tokio::select! {
-        migrated = migrate(&mut connection) => migrated,
+        migrated = migrating => migrated,
         error = watch(&server, pid) => Err(error),
     };
     migrated.map_err(SchemaError::of)?;
@@ -138,85 +133,4 @@ async fn idle_state(server: &Server, pid: i32) -> anyhow::Result<Backend> {
         Some((Some(false), Some(since))) => Backend::Idle(since),
         Some(_) => Backend::AtWork,
     })
-}
-
-/// Applies what is missing of `migrations/`, as the importer does, so it does not matter which comes first.
-///
-/// A role that may not create is let through when the schema is current.
-async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
-    let missing = missing_migrations(connection).await?;
-    if missing == 0 {
-        return Ok(());
-    }
-    let (role, exists, may_create_schemas, may_create_tables): (String, bool, bool, bool) = sqlx::query_as(
-        "SELECT current_user::text, to_regnamespace('penstock') IS NOT NULL, \
-         has_database_privilege(current_database(), 'CREATE'), \
-         coalesce(has_schema_privilege(to_regnamespace('penstock')::oid, 'CREATE'), false)",
-    )
-    .fetch_one(&mut *connection)
-    .await
-    .context("read this role's rights")?;
-    let lacks = match (exists, may_create_schemas, may_create_tables) {
-        (true, _, false) => Some("on schema penstock"),
-        (false, false, _) => Some("on the database"),
-        _ => None,
-    };
-    if let Some(lacks) = lacks {
-        bail!(
-            "schema penstock is {missing} migrations behind and this role ({role}) lacks the CREATE right {lacks}; \
-             run `importer migrate` once as the owner"
-        );
-    }
-    // sqlx keeps its own table unqualified: with this search_path it lands in our schema. The session ends after this.
-    connection
-        .execute("SET search_path = penstock; SET statement_timeout = 0")
-        .await
-        .context("prepare to apply migrations")?;
-    if !exists {
-        create_schema(connection).await?;
-    }
-    MIGRATIONS.run(&mut *connection).await.context("apply migrations")
-}
-
-/// Creates the schema. Asked only where it is missing: IF NOT EXISTS takes the right to create schemas even where
-/// there is nothing to create, and does not keep two that start at once from each other's way.
-async fn create_schema(connection: &mut PgConnection) -> anyhow::Result<()> {
-    let created = connection.execute("CREATE SCHEMA penstock").await;
-    let code = created.as_ref().err().and_then(|error| error.as_database_error()?.code());
-    // duplicate_schema, or unique_violation when the other one's is not committed at our look.
-    if code.is_some_and(|code| code == "42P06" || code == "23505") {
-        return Ok(());
-    }
-    created.map(|_| ()).context("create schema penstock")
-}
-
-/// Returns how many migrations have yet to be applied; changes nothing.
-///
-/// # Errors
-/// When the schema cannot be looked at, or is of a newer release.
-pub async fn missing_migrations(connection: &mut PgConnection) -> anyhow::Result<usize> {
-    // Not to_regclass: it fails where the schema is there and may not be used.
-    let (role, exists, may_read): (String, bool, bool) = sqlx::query_as(
-        "SELECT current_user::text, count(c.oid) > 0, \
-         coalesce(bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), false) \
-         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = 'penstock' AND c.relname = '_sqlx_migrations'",
-    )
-    .fetch_one(&mut *connection)
-    .await
-    .context("look for schema penstock")?;
-    if exists && !may_read {
-        bail!(
-            "this role ({role}) lacks the USAGE right on schema penstock or the SELECT right on its tables; \
-             run infra/postgres/grants.sql as the owner"
-        );
-    }
-    let mut applied: Vec<i64> = Vec::new();
-    if exists {
-        applied = sqlx::query_scalar("SELECT version FROM penstock._sqlx_migrations WHERE success")
-            .fetch_all(connection)
-            .await
-            .context("read applied migrations")?;
-    }
-    Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)).count())
 }

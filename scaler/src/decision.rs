@@ -3,7 +3,32 @@
 use crate::observation::{Observation, PoolSize, QueueDepth, Sink};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use std::fmt;
+
+/// Declares an enum each of whose values has a word, the same in JSON, tables and metrics.
+macro_rules! worded {
+    ($(#[$docs:meta])* pub enum $name:ident { $($(#[$doc:meta])* $value:ident = $word:literal,)+ }) => {
+        $(#[$docs])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+        pub enum $name { $($(#[$doc])* #[serde(rename = $word)] $value,)+ }
+
+        impl $name {
+            /// All of them, in the order in which they are declared.
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$value),+];
+
+            /// Returns its word.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $word,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use worded;
 
 /// How many workers there should be, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -18,96 +43,46 @@ pub struct Decision {
     pub inputs: Inputs,
 }
 
-/// The rule or guard that bound a decision's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// The deadline policy's own number.
-    Deadline,
-    /// The backlog policy's own number.
-    Backlog,
-    /// The pool is already as large as it should be.
-    Steady,
-    /// The configured minimum.
-    Min,
-    /// The configured maximum.
-    Max,
-    /// The first worker after none.
-    Wake,
-    /// One or two messages seen once, which may be phantoms.
-    WakeUnconfirmed,
-    /// No larger size has been proven yet.
-    GrowthGate,
-    /// The database takes no more.
-    SinkCap,
-    /// The counters could not be read.
-    StaleMetrics,
-    /// More was wanted a short while ago.
-    ShrinkWindow,
-    /// A worker is busy.
-    Busy,
-    /// The last workers stay until the queue is known to be empty.
-    KeepWarm,
-    /// Messages are received and nothing gets done.
-    NoProgress,
-    /// Workers without a heartbeat are replaced, or starts keep failing.
-    DeadWorker,
-    /// The promised time leaves no room for a cold start.
-    Budget,
-}
-
-impl Reason {
-    /// All reasons, in the order of the contract.
-    pub const ALL: [Self; 16] = [
-        Self::Deadline,
-        Self::Backlog,
-        Self::Steady,
-        Self::Min,
-        Self::Max,
-        Self::Wake,
-        Self::WakeUnconfirmed,
-        Self::GrowthGate,
-        Self::SinkCap,
-        Self::StaleMetrics,
-        Self::ShrinkWindow,
-        Self::Busy,
-        Self::KeepWarm,
-        Self::NoProgress,
-        Self::DeadWorker,
-        Self::Budget,
-    ];
-
-    /// Returns the word used in JSON, tables and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Deadline => "deadline",
-            Self::Backlog => "backlog",
-            Self::Steady => "steady",
-            Self::Min => "min",
-            Self::Max => "max",
-            Self::Wake => "wake",
-            Self::WakeUnconfirmed => "wake_unconfirmed",
-            Self::GrowthGate => "growth_gate",
-            Self::SinkCap => "sink_cap",
-            Self::StaleMetrics => "stale_metrics",
-            Self::ShrinkWindow => "shrink_window",
-            Self::Busy => "busy",
-            Self::KeepWarm => "keep_warm",
-            Self::NoProgress => "no_progress",
-            Self::DeadWorker => "dead_worker",
-            Self::Budget => "budget",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+worded! {
+    /// The rule or guard that bound a decision's number.
+    pub enum Reason {
+        /// The deadline policy's own number.
+        Deadline = "deadline",
+        /// The backlog policy's own number.
+        Backlog = "backlog",
+        /// The pool is already as large as it should be.
+        Steady = "steady",
+        /// The configured minimum.
+        Min = "min",
+        /// The configured maximum.
+        Max = "max",
+        /// The first worker after none.
+        Wake = "wake",
+        /// One or two messages seen once, which may be phantoms.
+        WakeUnconfirmed = "wake_unconfirmed",
+        /// No larger size has been proven yet.
+        GrowthGate = "growth_gate",
+        /// The database takes no more.
+        SinkCap = "sink_cap",
+        /// The counters could not be read.
+        StaleMetrics = "stale_metrics",
+        /// More was wanted a short while ago.
+        ShrinkWindow = "shrink_window",
+        /// A worker is busy.
+        Busy = "busy",
+        /// The last workers stay until the queue is known to be empty.
+        KeepWarm = "keep_warm",
+        /// Messages are received and nothing gets done.
+        NoProgress = "no_progress",
+        /// Workers without a heartbeat are replaced, or starts keep failing.
+        DeadWorker = "dead_worker",
+        /// The promised time leaves no room for a cold start.
+        Budget = "budget",
     }
 }
 
 /// What a decision was made from: the observation, and what the policy made of it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Inputs {
     /// When it was made.
     pub now: DateTime<Utc>,
@@ -182,19 +157,8 @@ impl Inputs {
             receives: seen.receives,
             last_worker_empty_polls: seen.last_worker_empty_polls,
             sink: seen.sink,
-            want: None,
-            want_window_max: None,
-            job_secs: 0.0,
-            arrivals_per_sec: 0.0,
-            age_secs: None,
-            slack_secs: None,
-            work_secs: None,
             slots_per_worker: 1,
-            start_up_secs: 0.0,
-            proven: 0,
-            sink_cap: None,
-            stale_secs: 0.0,
-            bounds: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -225,29 +189,6 @@ pub struct Bound {
     pub why: String,
 }
 
-impl Guard {
-    /// All guards, in the order in which they are declared.
-    pub const ALL: [Self; 17] = [
-        Self::UnseenPool,
-        Self::StaleMetrics,
-        Self::Wake,
-        Self::GrowthGate,
-        Self::Connections,
-        Self::SinkCap,
-        Self::SinkDoubt,
-        Self::SinkHealth,
-        Self::SinkOutage,
-        Self::NoProgress,
-        Self::FailedStarts,
-        Self::ShrinkWindow,
-        Self::DeadBand,
-        Self::LongJobs,
-        Self::LastWorker,
-        Self::Max,
-        Self::Min,
-    ];
-}
-
 impl Bound {
     pub(crate) fn at_least(n: u32, guard: Guard, reason: Reason, why: impl Into<String>) -> Self {
         Self { guard, reason, at_least: Some(n), at_most: None, why: why.into() }
@@ -273,44 +214,44 @@ impl Bound {
     }
 }
 
-/// What may keep a pool from the size that its policy alone would give it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Guard {
-    /// The pool's members cannot be seen.
-    UnseenPool,
-    /// Counters are missing.
-    StaleMetrics,
-    /// An empty pool sees no message, or one that may be a phantom.
-    Wake,
-    /// Beyond the proven size a pool doubles step by step.
-    GrowthGate,
-    /// The server's connection limit.
-    Connections,
-    /// A larger pool was found to bring nothing.
-    SinkCap,
-    /// Whether the last growth brought anything is not yet clear.
-    SinkDoubt,
-    /// The database is unhealthy: no growth, and after a while no more workers than it can serve.
-    SinkHealth,
-    /// The database takes nothing: messages in hand are not handed back.
-    SinkOutage,
-    /// Nothing gets done: no growth, and after a while only a probe.
-    NoProgress,
-    /// Starts keep failing.
-    FailedStarts,
-    /// More was wanted a short while ago, or the readings do not go back far enough.
-    ShrinkWindow,
-    /// A large pool is not shrunk by less than a tenth.
-    DeadBand,
-    /// Busy workers whose objects take longer than a drain may.
-    LongJobs,
-    /// The queue is not yet known to be empty, or a cold start would take too long.
-    LastWorker,
-    /// The configured maximum.
-    Max,
-    /// The configured minimum.
-    Min,
+worded! {
+    /// What may keep a pool from the size that its policy alone would give it.
+    pub enum Guard {
+        /// The pool's members cannot be seen.
+        UnseenPool = "unseen_pool",
+        /// Counters are missing.
+        StaleMetrics = "stale_metrics",
+        /// An empty pool sees no message, or one that may be a phantom.
+        Wake = "wake",
+        /// Beyond the proven size a pool doubles step by step.
+        GrowthGate = "growth_gate",
+        /// The server's connection limit.
+        Connections = "connections",
+        /// A larger pool was found to bring nothing.
+        SinkCap = "sink_cap",
+        /// Whether the last growth brought anything is not yet clear.
+        SinkDoubt = "sink_doubt",
+        /// The database is unhealthy: no growth, and after a while no more workers than it can serve.
+        SinkHealth = "sink_health",
+        /// The database takes nothing: messages in hand are not handed back.
+        SinkOutage = "sink_outage",
+        /// Nothing gets done: no growth, and after a while only a probe.
+        NoProgress = "no_progress",
+        /// Starts keep failing.
+        FailedStarts = "failed_starts",
+        /// More was wanted a short while ago, or the readings do not go back far enough.
+        ShrinkWindow = "shrink_window",
+        /// A large pool is not shrunk by less than a tenth.
+        DeadBand = "dead_band",
+        /// Busy workers whose objects take longer than a drain may.
+        LongJobs = "long_jobs",
+        /// The queue is not yet known to be empty, or a cold start would take too long.
+        LastWorker = "last_worker",
+        /// The configured maximum.
+        Max = "max",
+        /// The configured minimum.
+        Min = "min",
+    }
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ impl Leadership {
 
     /// Opens the session, one that the server ends when its owner is gone or frozen.
     async fn open(&self) -> anyhow::Result<Session> {
-        let server = database::server(&self.database, &self.application_name)?;
+        let server = self.database.server(&self.application_name)?;
         let mut connection = database::open(&server, ANSWER).await?;
         let candidacies: Vec<String> = self.pools.iter().map(|pool| self.candidacy(pool)).collect();
         let preparing = async {
@@ -242,7 +242,6 @@ impl Leadership {
     }
 
     fn silent(&self, call: &'static str, after: Duration) -> String {
-        let place = self.database.server().map_or_else(|_| "its place".to_owned(), |server| server.place());
-        Silent { call, place, after }.to_string()
+        Silent { call, place: self.database.place(), after }.to_string()
     }
 }

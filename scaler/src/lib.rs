@@ -9,7 +9,6 @@ pub mod config;
 pub mod controller;
 pub mod database;
 pub mod decision;
-pub mod http;
 pub mod leader;
 pub mod logging;
 pub mod metrics;

@@ -2,10 +2,11 @@
 
 use crate::decision::Reason;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
+use service::metrics::{listed, text};
 use std::sync::atomic::AtomicU64;
 
 type Fraction = Gauge<f64, AtomicU64>;
@@ -98,58 +99,31 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("scaler");
+        let listing = &mut registry;
+        listing.register("build", "The version that runs", Info::new(vec![("version", crate::cli::VERSION)]));
         let metrics = Self {
-            decisions: Family::default(),
-            desired: Family::default(),
-            workers: Family::default(),
-            messages: Family::default(),
-            queue_readable: Family::default(),
-            queue_counted: Family::default(),
-            oldest_age: Family::default(),
-            job: Family::default(),
-            arrivals: Family::default(),
-            start_up: Family::default(),
-            leading: Family::default(),
-            sink_healthy: Family::default(),
-            failures: Family::default(),
-            started: Family::default(),
-            ended: Family::default(),
-            failed_starts: Family::default(),
+            decisions: listed(listing, "decisions", "Decisions made, by reason"),
+            desired: listed(listing, "desired_workers", "Workers wanted"),
+            workers: listed(listing, "workers", "Workers, by what they are doing"),
+            messages: listed(listing, "queue_messages", "Messages by counter, as last read"),
+            queue_readable: listed(listing, "queue_readable", "1 when the counters of all queues could be read"),
+            queue_counted: listed(listing, "queue_counted", "1 when this queue's could"),
+            oldest_age: listed(listing, "oldest_message_age_seconds", "Age of the oldest message that counts"),
+            job: listed(listing, "job_seconds", "One object's time in one slot, as believed"),
+            arrivals: listed(listing, "arrivals_per_second", "Objects arriving per second, as believed"),
+            start_up: listed(listing, "start_up_seconds", "Time from request to first receive, as believed"),
+            leading: listed(listing, "leading", "1 when this scaler leads the pool"),
+            sink_healthy: listed(listing, "sink_healthy", "1 when the database is well"),
+            failures: listed(listing, "failures", "Parts of ticks that failed"),
+            started: listed(listing, "workers_started", "Workers started or asked for"),
+            ended: listed(listing, "workers_ended", "Workers told to go"),
+            failed_starts: listed(listing, "failed_starts", "Starts in a row that never became a worker"),
             tick_duration: Family::new_with_constructor(|| {
                 Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
             }),
             registry: Registry::default(),
         };
-        registry.register("build", "The version that runs", Info::new(vec![("version", crate::cli::VERSION)]));
-        registry.register("decisions", "Decisions made, by reason", metrics.decisions.clone());
-        registry.register("desired_workers", "Workers wanted", metrics.desired.clone());
-        registry.register("workers", "Workers, by what they are doing", metrics.workers.clone());
-        registry.register("queue_messages", "Messages by counter, as last read", metrics.messages.clone());
-        registry.register(
-            "queue_readable",
-            "1 when the counters of all queues could be read",
-            metrics.queue_readable.clone(),
-        );
-        registry.register("queue_counted", "1 when this queue's could", metrics.queue_counted.clone());
-        registry.register(
-            "oldest_message_age_seconds",
-            "Age of the oldest message that counts",
-            metrics.oldest_age.clone(),
-        );
-        registry.register("job_seconds", "One object's time in one slot, as believed", metrics.job.clone());
-        registry.register("arrivals_per_second", "Objects arriving per second, as believed", metrics.arrivals.clone());
-        registry.register(
-            "start_up_seconds",
-            "Time from request to first receive, as believed",
-            metrics.start_up.clone(),
-        );
-        registry.register("leading", "1 when this scaler leads the pool", metrics.leading.clone());
-        registry.register("sink_healthy", "1 when the database is well", metrics.sink_healthy.clone());
-        registry.register("failures", "Parts of ticks that failed", metrics.failures.clone());
-        registry.register("workers_started", "Workers started or asked for", metrics.started.clone());
-        registry.register("workers_ended", "Workers told to go", metrics.ended.clone());
-        registry.register("failed_starts", "Starts in a row that never became a worker", metrics.failed_starts.clone());
-        registry.register("tick_duration_seconds", "How long a tick takes", metrics.tick_duration.clone());
+        listing.register("tick_duration_seconds", "How long a tick takes", metrics.tick_duration.clone());
         Self { registry, ..metrics }
     }
 }
@@ -171,10 +145,7 @@ impl Metrics {
 
     /// Returns all metrics as text.
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a string cannot fail.
-        let _ = encode(&mut text, &self.registry);
-        text
+        text(&self.registry)
     }
 }
 

@@ -40,6 +40,28 @@ pub struct Observation {
     pub failed_starts: Option<u32>,
 }
 
+impl Observation {
+    /// Returns an observation of the workers and the counters; nothing else is known.
+    pub fn of(pool: PoolSize, queue: Result<QueueDepth, String>) -> Self {
+        Self {
+            pool,
+            pool_unread: None,
+            queue,
+            queue_unread: None,
+            completions: None,
+            receives: None,
+            redeliveries: None,
+            last_worker_empty_polls: None,
+            sink: Sink::default(),
+            database_unread: None,
+            slots_per_worker: None,
+            objects_per_message: None,
+            start_ups: Vec::new(),
+            failed_starts: None,
+        }
+    }
+}
+
 /// The workers of a pool, by what they are doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PoolSize {
@@ -208,54 +230,38 @@ impl<'a> Fields<'a> {
         format!("`{}` is not {expected}: {found}", self.name(field))
     }
 
+    /// Reads a field that may be absent or null.
+    fn read<T>(
+        &self,
+        field: &str,
+        expected: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, String> {
+        self.get(field).map(|value| read(value).ok_or_else(|| self.wrong(field, expected))).transpose()
+    }
+
     fn object(&self, field: &str) -> Result<Option<Fields<'a>>, String> {
-        match self.get(field) {
-            None => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(Fields { path: self.name(field), map })),
-            Some(_) => Err(self.wrong(field, "an object")),
-        }
+        let map = self.read(field, "an object", Value::as_object)?;
+        Ok(map.map(|map| Fields { path: self.name(field), map }))
     }
 
     fn text(&self, field: &str) -> Result<Option<String>, String> {
-        match self.get(field) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(self.wrong(field, "a text")),
-        }
+        Ok(self.read(field, "a text", Value::as_str)?.map(str::to_owned))
     }
 
     fn number(&self, field: &str) -> Result<Option<f64>, String> {
-        match self.get(field) {
-            None => Ok(None),
-            Some(value) => match value.as_f64() {
-                Some(n) if n.is_finite() && n >= 0.0 => Ok(Some(n)),
-                _ => Err(self.wrong(field, "a number from 0")),
-            },
-        }
+        self.read(field, "a number from 0", natural)
     }
 
     fn numbers(&self, field: &str) -> Result<Vec<f64>, String> {
-        match self.get(field) {
-            None => Ok(Vec::new()),
-            Some(Value::Array(items)) => items
-                .iter()
-                .map(|item| item.as_f64().filter(|n| n.is_finite() && *n >= 0.0))
-                .collect::<Option<_>>()
-                .ok_or_else(|| self.wrong(field, "a list of numbers from 0")),
-            Some(_) => Err(self.wrong(field, "a list of numbers from 0")),
-        }
+        let read = |value: &Value| value.as_array()?.iter().map(natural).collect();
+        Ok(self.read(field, "a list of numbers from 0", read)?.unwrap_or_default())
     }
 
     fn count(&self, field: &str) -> Result<Option<u64>, String> {
-        match self.get(field) {
-            None => Ok(None),
-            Some(value) => match (value.as_u64(), value.as_f64()) {
-                (Some(n), _) => Ok(Some(n)),
-                // `as` saturates, so a count beyond u64 is the largest one.
-                (None, Some(n)) if n >= 0.0 && n.fract() == 0.0 => Ok(Some(n as u64)),
-                _ => Err(self.wrong(field, "a whole number from 0")),
-            },
-        }
+        // `as` saturates, so a count beyond u64 is the largest one.
+        let whole = |value: &Value| value.as_f64().filter(|n| *n >= 0.0 && n.fract() == 0.0).map(|n| n as u64);
+        self.read(field, "a whole number from 0", |value| value.as_u64().or_else(|| whole(value)))
     }
 
     fn count32(&self, field: &str) -> Result<Option<u32>, String> {
@@ -267,30 +273,16 @@ impl<'a> Fields<'a> {
     }
 
     fn boolean(&self, field: &str) -> Result<Option<bool>, String> {
-        match self.get(field) {
-            None => Ok(None),
-            Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(_) => Err(self.wrong(field, "true or false")),
-        }
+        self.read(field, "true or false", Value::as_bool)
     }
 
     fn time(&self, field: &str) -> Result<Option<DateTime<Utc>>, String> {
-        match self.get(field) {
-            None => Ok(None),
-            Some(Value::String(text)) => match DateTime::parse_from_rfc3339(text) {
-                Ok(time) => Ok(Some(time.with_timezone(&Utc))),
-                Err(_) => Err(self.wrong(field, "an RFC 3339 time")),
-            },
-            Some(_) => Err(self.wrong(field, "an RFC 3339 time")),
-        }
+        let read = |value: &Value| DateTime::parse_from_rfc3339(value.as_str()?).ok();
+        Ok(self.read(field, "an RFC 3339 time", read)?.map(|time| time.with_timezone(&Utc)))
     }
 
     fn completions(&self, now: DateTime<Utc>) -> Result<Option<Vec<Completion>>, String> {
-        let items = match self.get("completions") {
-            None => return Ok(None),
-            Some(Value::Array(items)) => items,
-            Some(_) => return Err(self.wrong("completions", "a list")),
-        };
+        let Some(items) = self.read("completions", "a list", Value::as_array)? else { return Ok(None) };
         let mut completions = Vec::with_capacity(items.len());
         for (i, item) in items.iter().enumerate() {
             let Value::Object(map) = item else {
@@ -307,6 +299,10 @@ impl<'a> Fields<'a> {
         }
         Ok(Some(completions))
     }
+}
+
+fn natural(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|n| n.is_finite() && *n >= 0.0)
 }
 
 /// Returns a value's text, cut so that an error line stays a line.

@@ -100,7 +100,7 @@ fn elapsed_secs(from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::observation::{PoolSize, Sink};
+    use crate::observation::PoolSize;
 
     /// Returns a time so many seconds after the start of the stories.
     pub fn at(secs: f64) -> DateTime<Utc> {
@@ -109,21 +109,6 @@ pub(crate) mod tests {
 
     /// Returns an observation that knows nothing.
     pub fn blind() -> Observation {
-        Observation {
-            pool: PoolSize::default(),
-            pool_unread: None,
-            queue: Err("the counters could not be read".to_owned()),
-            queue_unread: None,
-            completions: None,
-            receives: None,
-            redeliveries: None,
-            last_worker_empty_polls: None,
-            sink: Sink::default(),
-            database_unread: None,
-            slots_per_worker: None,
-            objects_per_message: None,
-            start_ups: Vec::new(),
-            failed_starts: None,
-        }
+        Observation::of(PoolSize::default(), Err("the counters could not be read".to_owned()))
     }
 }

@@ -5,7 +5,7 @@ use anyhow::Context;
 use aws_config::SdkConfig;
 use aws_sdk_sqs::{Client, types::QueueAttributeName};
 use service::aws::for_queue;
-use std::{collections::HashMap, future::Future, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
 /// Queues asked at once.
@@ -13,14 +13,6 @@ const SIDE_BY_SIDE: usize = 16;
 
 /// Queues named in a sentence, at most.
 const MOST_NAMED: usize = 3;
-
-/// Something that knows how deep a pool's queues are.
-pub trait DepthSource: Send {
-    /// Returns the depth of each queue, within a limit of its own. A counter that is missing is an error, never 0.
-    ///
-    /// `horizon_secs` is how far ahead a delayed message counts as due.
-    fn depths(&mut self, horizon_secs: f64) -> impl Future<Output = Depths> + Send;
-}
 
 /// The depths of a pool's queues, or why one could not be read.
 #[derive(Debug, Default)]
@@ -63,10 +55,11 @@ impl SqsQueues {
         let queues = urls.into_iter().map(|url| (url.clone(), Client::new(&for_queue(&config, &url)))).collect();
         Self { queues, timeouts }
     }
-}
 
-impl DepthSource for SqsQueues {
-    async fn depths(&mut self, horizon_secs: f64) -> Depths {
+    /// Returns the depth of each queue, within a limit of its own. A counter that is missing is an error, never 0.
+    ///
+    /// `horizon_secs` is how far ahead a delayed message counts as due.
+    pub async fn depths(&self, horizon_secs: f64) -> Depths {
         let free = Arc::new(Semaphore::new(SIDE_BY_SIDE));
         let limit = self.timeouts.call();
         let mut asked = JoinSet::new();
@@ -121,8 +114,7 @@ fn depth(attributes: &HashMap<QueueAttributeName, String>, horizon_secs: f64) ->
             // Messages have delays of their own, which are not known.
             _ => None,
         },
-        oldest_age_secs: None,
-        oldest_receive_count: None,
+        ..QueueDepth::default()
     })
 }
 
@@ -132,8 +124,7 @@ fn add(a: QueueDepth, b: QueueDepth) -> QueueDepth {
         in_flight: a.in_flight.saturating_add(b.in_flight),
         delayed: a.delayed.saturating_add(b.delayed),
         delayed_due: a.delayed_due.zip(b.delayed_due).map(|(a, b)| a.saturating_add(b)),
-        oldest_age_secs: None,
-        oldest_receive_count: None,
+        ..QueueDepth::default()
     }
 }
 

@@ -13,7 +13,7 @@ pub mod trace;
 mod workers;
 pub mod workload;
 
-use crate::observation::{Completion, Observation, Sink};
+use crate::observation::{Observation, QueueDepth, Sink};
 use chrono::{DateTime, Utc};
 use counters::Counters;
 use rules::Rule;
@@ -102,11 +102,6 @@ impl Outcome {
             n => f64::from(self.latencies[((n as f64 - 1.0) * share).round() as usize]),
         }
     }
-
-    /// Returns the worker time in hours.
-    pub fn worker_hours(&self) -> f64 {
-        self.worker_secs / 3600.0
-    }
 }
 
 /// Returns the simulated time as a time of day.
@@ -122,16 +117,14 @@ pub fn run(load: &Load, rule: &mut dyn Rule, seed: u64) -> Outcome {
     let mut outcome = Outcome::default();
     let victims = if rule.chooses_victims() { Victims::LeastBusy } else { Victims::Any };
     let mut desired = 0;
-    let mut seen_since = SeenSince::default();
-    let end = load.horizon_secs.max(load.arrivals.last().map_or(0.0, |job| job.at));
+    let end = load.workload.horizon.max(load.arrivals.last().map_or(0.0, |job| job.at));
     let mut second = 0.0;
     loop {
         workers.advance(load, second);
         counters.sample(second, workers.visible(), workers.in_flight());
         if (second as u64).is_multiple_of(u64::from(TICK_SECS)) {
-            seen_since.gather(&mut workers);
             let queue = counters.read(second, load, workers.oldest_in_hand(second));
-            let seen = observe(load, &workers, queue, &mut seen_since);
+            let seen = observe(load, &mut workers, queue);
             let answer = rule.size(&seen, second);
             if answer.desired != desired {
                 if desired == 0 && workers.backlog() == 0 && rule.floor() == 0 {
@@ -156,7 +149,7 @@ pub fn run(load: &Load, rule: &mut dyn Rule, seed: u64) -> Outcome {
                 up: workers.size().up(),
                 paid: workers.paid(),
                 desired,
-                latency: workers.take_longest_latency(),
+                latency: std::mem::take(&mut workers.longest_latency),
             });
         }
         second += 1.0;
@@ -168,59 +161,28 @@ pub fn run(load: &Load, rule: &mut dyn Rule, seed: u64) -> Outcome {
     finish(load, workers, second, outcome)
 }
 
-/// What accumulates between two looks of the rule.
-#[derive(Default)]
-struct SeenSince {
-    completions: Vec<Completion>,
-    receives: u64,
-    redeliveries: u64,
-    start_ups: Vec<f64>,
-}
-
-impl SeenSince {
-    fn gather(&mut self, workers: &mut Workers) {
-        for (ended, secs, ok) in workers.take_completions() {
-            self.completions.push(Completion { ended_at: at(ended), duration_secs: secs, ok });
-        }
-        let (receives, redeliveries) = workers.take_receives();
-        self.receives += receives;
-        self.redeliveries += redeliveries;
-        self.start_ups.extend(workers.take_start_ups());
-    }
-}
-
-fn observe(
-    load: &Load,
-    workers: &Workers,
-    queue: Result<crate::observation::QueueDepth, String>,
-    since: &mut SeenSince,
-) -> Observation {
-    let since = std::mem::take(since);
+/// Returns what is seen of the workers, and takes what happened since the look before.
+fn observe(load: &Load, workers: &mut Workers, queue: Result<QueueDepth, String>) -> Observation {
+    let since = std::mem::take(&mut workers.since);
     Observation {
-        pool: workers.size(),
-        pool_unread: None,
-        queue,
-        queue_unread: None,
         completions: Some(since.completions),
         receives: Some(since.receives),
         redeliveries: Some(since.redeliveries),
         last_worker_empty_polls: workers.fewest_empty_polls(),
         sink: Sink { healthy: Some(workers.slowdown(load) < 4.0), ..Sink::default() },
-        database_unread: None,
-        slots_per_worker: None,
-        objects_per_message: None,
         start_ups: since.start_ups,
-        failed_starts: Some(workers.failed_starts_in_a_row()),
+        failed_starts: Some(workers.failed_in_a_row),
+        ..Observation::of(workers.size(), queue)
     }
 }
 
 fn finish(load: &Load, mut workers: Workers, end: f64, mut outcome: Outcome) -> Outcome {
     workers.close(end);
-    outcome.worker_secs = workers.worker_secs();
-    outcome.busy_kills = workers.busy_kills();
-    outcome.latencies = workers.take_latencies();
+    outcome.worker_secs = workers.worker_secs;
+    outcome.busy_kills = workers.busy_kills;
+    outcome.latencies = std::mem::take(&mut workers.latencies);
     outcome.latencies.sort_by(f32::total_cmp);
-    let in_time = outcome.latencies.partition_point(|secs| f64::from(*secs) <= load.drain_within_secs) as u64;
+    let in_time = outcome.latencies.partition_point(|secs| f64::from(*secs) <= load.workload.drain_within) as u64;
     outcome.messages = load.arrivals.iter().filter(|job| !job.poison).count() as u64;
     outcome.misses = outcome.messages - in_time.min(outcome.messages);
     outcome.turns_per_hour = turns_per_hour(load, &outcome.changes);

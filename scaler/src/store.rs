@@ -4,8 +4,8 @@ use crate::{config::Database, database, observation::Completion};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use service::postgres::Silent;
-use sqlx::{Connection, Executor, PgConnection, Row};
+use service::postgres::{Silent, migrations};
+use sqlx::{Connection, Executor, PgConnection};
 use std::{
     future::Future,
     sync::{Arc, Mutex, PoisonError},
@@ -43,7 +43,7 @@ struct Connected {
 }
 
 /// A worker's heartbeat.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
 pub struct Heartbeat {
     /// Unique to the process.
     pub id: String,
@@ -56,35 +56,44 @@ pub struct Heartbeat {
     /// `starting`, `idle`, `busy` or `draining`.
     pub state: String,
     /// Objects at once.
+    #[sqlx(try_from = "i32")]
     pub slots: u32,
     /// Objects being imported.
+    #[sqlx(try_from = "i32")]
     pub in_flight: u32,
     /// Empty long polls in a row.
+    #[sqlx(try_from = "i32")]
     pub empty_polls: u32,
     /// How long ago it last gave a heartbeat, by the server's clock.
     pub silent_secs: f64,
     /// When its first receive was answered.
     pub first_receive_at: Option<DateTime<Utc>>,
     /// Messages received since it started.
+    #[sqlx(try_from = "i64")]
     pub receives: u64,
     /// Those of them received before.
+    #[sqlx(try_from = "i64")]
     pub redeliveries: u64,
     /// How long ago the oldest message in hand was sent.
     pub oldest_age_secs: Option<f64>,
     /// How often that message was received.
-    pub oldest_receive_count: Option<u64>,
+    pub oldest_receive_count: Option<i32>,
 }
 
 /// How busy the server is.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, sqlx::FromRow)]
 pub struct ServerLoad {
     /// Its connection limit.
+    #[sqlx(try_from = "i64")]
     pub max_connections: u32,
     /// Connections that are still free for us.
+    #[sqlx(try_from = "i64")]
     pub free_connections: u32,
     /// Backends of importers.
+    #[sqlx(try_from = "i64")]
     pub importer_backends: u32,
     /// Those of them that wait for a lock.
+    #[sqlx(try_from = "i64")]
     pub waiting_for_locks: u32,
 }
 
@@ -102,29 +111,8 @@ pub struct Reading {
 }
 
 /// A decision as it is kept.
-#[derive(Clone, Debug)]
-pub struct Record<'a> {
-    /// The pool.
-    pub pool: &'a str,
-    /// When it was made.
-    pub at: DateTime<Utc>,
-    /// The number.
-    pub desired: u32,
-    /// The reason's word.
-    pub reason: &'a str,
-    /// The sentence.
-    pub explain: &'a str,
-    /// What it was made from.
-    pub inputs: Value,
-    /// Whether the pool was brought to the number.
-    pub applied: bool,
-    /// What was done, or why not.
-    pub outcome: Option<&'a str>,
-}
-
-/// A past decision.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct PastDecision {
+#[derive(Clone, Debug, serde::Serialize, sqlx::FromRow)]
+pub struct Record {
     /// The pool.
     pub pool: String,
     /// When it was made.
@@ -176,8 +164,9 @@ impl Store {
     /// When the database cannot be read, or does not answer in time.
     pub async fn read(&self, queues: &[String], read_to: Option<DateTime<Utc>>) -> anyhow::Result<Reading> {
         self.run("read the ledger", async |connection| {
-            let heartbeats = heartbeats(connection, queues).await?;
-            let load = server_load(connection).await?;
+            let heartbeats =
+                sqlx::query_as(include_str!("store/heartbeats.sql")).bind(queues).fetch_all(&mut *connection).await?;
+            let load = sqlx::query_as(include_str!("store/server_load.sql")).fetch_one(&mut *connection).await?;
             let now: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp() - make_interval(secs => $1)")
                 .bind(SETTLED_SECS)
                 .fetch_one(&mut *connection)
@@ -214,7 +203,7 @@ impl Store {
         pool: &str,
         state: &Value,
         leader: &str,
-        record: Option<&Record<'_>>,
+        record: Option<&Record>,
     ) -> anyhow::Result<Duration> {
         self.run("keep the decision", async |connection| {
             let mut transaction = connection.begin().await?;
@@ -233,14 +222,14 @@ impl Store {
                     "INSERT INTO penstock.decisions (pool, at, desired, reason, explain, inputs, applied, outcome) \
                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
                 )
-                .bind(record.pool)
+                .bind(&record.pool)
                 .bind(record.at)
-                .bind(i32::try_from(record.desired).unwrap_or(i32::MAX))
-                .bind(record.reason)
-                .bind(record.explain)
+                .bind(record.desired)
+                .bind(&record.reason)
+                .bind(&record.explain)
                 .bind(&record.inputs)
                 .bind(record.applied)
-                .bind(record.outcome)
+                .bind(&record.outcome)
                 .execute(&mut *transaction)
                 .await?;
             }
@@ -255,29 +244,15 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub async fn past(&self, query: &PastQuery) -> anyhow::Result<Vec<PastDecision>> {
+    pub async fn past(&self, query: &PastQuery) -> anyhow::Result<Vec<Record>> {
         self.run("read past decisions", async |connection| {
-            let rows = sqlx::query(include_str!("store/past.sql"))
+            sqlx::query_as(include_str!("store/past.sql"))
                 .bind(&query.pool)
                 .bind(query.since)
                 .bind(query.until)
                 .bind(i64::from(query.limit))
                 .fetch_all(connection)
-                .await?;
-            rows.iter()
-                .map(|row| {
-                    Ok(PastDecision {
-                        pool: row.try_get("pool")?,
-                        at: row.try_get("at")?,
-                        desired: row.try_get("desired")?,
-                        reason: row.try_get("reason")?,
-                        explain: row.try_get("explain")?,
-                        inputs: row.try_get("inputs")?,
-                        applied: row.try_get("applied")?,
-                        outcome: row.try_get("outcome")?,
-                    })
-                })
-                .collect()
+                .await
         })
         .await
     }
@@ -320,10 +295,10 @@ impl Store {
     /// Returns how many migrations are missing; changes nothing.
     ///
     /// # Errors
-    /// As [`database::missing_migrations`], or the database does not answer in time.
+    /// As [`migrations::standing`], or the database does not answer in time.
     pub async fn missing_migrations(&self) -> anyhow::Result<usize> {
-        let what = "look for schema penstock";
-        self.bounded(what, self.on_connection(async |connection| database::missing_migrations(connection).await)).await
+        let looking = self.on_connection(async |connection| migrations::standing(connection).await);
+        Ok(self.bounded("look for schema penstock", looking).await?.missing)
     }
 
     /// Runs statements, waiting for one of the connections included; a connection that failed is not used again.
@@ -338,11 +313,7 @@ impl Store {
     async fn bounded<T>(&self, what: &'static str, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         match timeout(self.limit, work).await {
             Ok(done) => done.context(what),
-            Err(_) => {
-                let server = self.shared.database.server();
-                let place = server.map_or_else(|_| "its place".to_owned(), |server| server.place());
-                Err(Silent { call: what, place, after: self.limit }.into())
-            }
+            Err(_) => Err(Silent { call: what, place: self.shared.database.place(), after: self.limit }.into()),
         }
     }
 
@@ -366,7 +337,7 @@ impl Store {
     }
 
     async fn connect(&self) -> anyhow::Result<Connected> {
-        let server = database::server(&self.shared.database, &self.shared.application_name)?;
+        let server = self.shared.database.server(&self.shared.application_name)?;
         Ok(Connected { connection: database::open(&server, self.limit).await?, limit: self.limit })
     }
 }
@@ -377,64 +348,18 @@ impl Shared {
     }
 }
 
-async fn heartbeats(connection: &mut PgConnection, queues: &[String]) -> Result<Vec<Heartbeat>, sqlx::Error> {
-    let rows = sqlx::query(include_str!("store/heartbeats.sql")).bind(queues).fetch_all(connection).await?;
-    let natural = |n: i64| u64::try_from(n).unwrap_or(0);
-    rows.iter()
-        .map(|row| {
-            Ok(Heartbeat {
-                id: row.try_get("id")?,
-                host: row.try_get("host")?,
-                pid: row.try_get("pid")?,
-                instance_id: row.try_get("instance_id")?,
-                state: row.try_get("state")?,
-                slots: u32::try_from(row.try_get::<i32, _>("slots")?).unwrap_or(1),
-                in_flight: u32::try_from(row.try_get::<i32, _>("in_flight")?).unwrap_or(0),
-                empty_polls: u32::try_from(row.try_get::<i32, _>("empty_polls")?).unwrap_or(0),
-                silent_secs: row.try_get("silent_secs")?,
-                first_receive_at: row.try_get("first_receive_at")?,
-                receives: natural(row.try_get("receives")?),
-                redeliveries: natural(row.try_get("redeliveries")?),
-                oldest_age_secs: row.try_get("oldest_age_secs")?,
-                oldest_receive_count: row
-                    .try_get::<Option<i32>, _>("oldest_receive_count")?
-                    .map(|count| natural(count.into())),
-            })
-        })
-        .collect()
-}
-
 async fn completions(
     connection: &mut PgConnection,
     queues: &[String],
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Result<Vec<Completion>, sqlx::Error> {
-    let rows = sqlx::query(include_str!("store/completions.sql"))
+    let rows: Vec<(DateTime<Utc>, f64, bool)> = sqlx::query_as(include_str!("store/completions.sql"))
         .bind(queues)
         .bind(from)
         .bind(to)
         .bind(MOST_COMPLETIONS)
         .fetch_all(connection)
         .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Completion {
-                ended_at: row.try_get("finished_at")?,
-                duration_secs: row.try_get("duration_secs")?,
-                ok: row.try_get("ok")?,
-            })
-        })
-        .collect()
-}
-
-async fn server_load(connection: &mut PgConnection) -> Result<ServerLoad, sqlx::Error> {
-    let row = sqlx::query(include_str!("store/server_load.sql")).fetch_one(connection).await?;
-    let natural = |n: i64| u32::try_from(n).unwrap_or(0);
-    Ok(ServerLoad {
-        max_connections: natural(row.try_get("max_connections")?),
-        free_connections: natural(row.try_get("free_connections")?),
-        importer_backends: natural(row.try_get("importer_backends")?),
-        waiting_for_locks: natural(row.try_get("waiting_for_locks")?),
-    })
+    Ok(rows.into_iter().map(|(ended_at, duration_secs, ok)| Completion { ended_at, duration_secs, ok }).collect())
 }

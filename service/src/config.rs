@@ -1,9 +1,32 @@
-//! What is said of a configuration file that cannot be read.
+//! Configuration files: reading one, with everything that is wrong in it and where, and the database they name.
+
+mod database;
+mod secret;
+mod source;
+
+pub use database::{Database, variable};
+pub use secret::Secret;
+pub use source::Source;
+
+/// Everything that is wrong with a configuration, a line each: `importer.toml:12: queue.wait_secs: …`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", problems.join("\n"))]
+pub struct ConfigError {
+    /// At least one, in the file's order.
+    pub problems: Vec<String>,
+}
+
+impl ConfigError {
+    /// Names the one problem there is.
+    pub fn of(problem: impl Into<String>) -> Self {
+        Self { problems: vec![problem.into()] }
+    }
+}
 
 /// Returns a parser's message without the values it quotes, which may be passwords: what stands between double quotes or
 /// backticks stays only where it is a short and plain word.
 #[must_use]
-pub fn without_values(message: &str) -> String {
+fn without_values(message: &str) -> String {
     let mut said = String::with_capacity(message.len());
     let mut rest = message;
     while let Some(open) = rest.find(['"', '`']) {

@@ -1,10 +1,13 @@
-//! What both programs share: how they reach AWS and Postgres, what they answer over HTTP, and what they show to people.
+//! What both programs share: how they are configured and reach AWS and Postgres, what they answer over HTTP, and what they show to people.
 
 pub mod aws;
 pub mod chart;
 pub mod config;
+pub mod host;
 pub mod http;
 pub mod logging;
+pub mod metrics;
 pub mod postgres;
+pub mod program;
 pub mod terminal;
 pub mod words;

@@ -1,10 +1,11 @@
-//! Reaching Postgres: reading a URL, and connecting within a time.
+//! Reaching Postgres: reading a URL, connecting within a time, and the schema that both programs bring up to date.
 
+pub mod migrations;
 mod tcp;
 
 use anyhow::{Context as _, bail};
 use sqlx::{
-    Connection as _, Executor as _, PgConnection,
+    ConnectOptions as _, Connection as _, Executor as _, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
 };
 use std::{borrow::Cow, net::IpAddr, str::FromStr, time::Duration};
@@ -85,10 +86,11 @@ impl Server {
         &self.options
     }
 
-    /// Changes what sqlx makes of it.
+    /// Gives its sessions a name. Their statements are not logged: a merge may take minutes, and sqlx would warn of each
+    /// that takes a second, with all of it.
     #[must_use]
-    pub fn with(mut self, change: impl FnOnce(PgConnectOptions) -> PgConnectOptions) -> Self {
-        self.options = change(self.options);
+    pub fn named(mut self, application_name: &str) -> Self {
+        self.options = self.options.application_name(application_name).disable_statement_logging();
         self
     }
 

@@ -32,7 +32,7 @@ const SCALER: [(&str, &str); 3] = [("database", "Database"), ("http", "Http"), (
 
 #[test]
 fn the_reference_of_importer_toml_is_that_of_the_doc_comments() -> Result<()> {
-    let source = joined("importer/src/config")?;
+    let source = joined("importer/src/config")? + &joined("service/src/config")?;
     let least = "[[dataset]]\nname = 'given'\nmatch = '**/given'\ntable = 'given'\nkey = ['given']\n";
     let config = importer::config::Config::parse(least, "least", |_| None)?;
     let debug = format!("{config:#?}");
@@ -48,7 +48,7 @@ fn the_reference_of_importer_toml_is_that_of_the_doc_comments() -> Result<()> {
 
 #[test]
 fn the_reference_of_scaler_toml_is_that_of_the_doc_comments() -> Result<()> {
-    let source = joined("scaler/src/config")?;
+    let source = joined("scaler/src/config")? + &joined("service/src/config")?;
     let default = |field: &Field| field.default_in(&source);
     let mut page = String::new();
     for (section, structure) in SCALER {

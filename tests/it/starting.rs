@@ -1,4 +1,4 @@
-//! A worker that starts in bad weather.
+//! Programs that start in bad weather, or with a configuration full of mistakes.
 
 use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs};
 use anyhow::Result;
@@ -7,6 +7,7 @@ use penstock_tests::{
     postgres::Postgres,
     process::Program,
     proxy::{Action, Rule},
+    scratch::Scratch,
     wait,
 };
 
@@ -38,4 +39,23 @@ async fn a_schema_that_another_one_creates_at_the_same_moment_will_do() -> Resul
     .await?;
     sqlx::raw_sql("COMMIT").execute(&mut other).await?;
     importer.finish(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_mistake_in_a_configuration_is_named_at_once_with_its_line() -> Result<()> {
+    let scratch = Scratch::new("mistakes")?;
+    let importer = "[queue]\nwait_sec = 1\n[worker]\nconcurrency = 0\nmemory = 1\n";
+    let scaler = "[[pool]]\nname = \"a\"\nmins = 1\nmax = 0\nbacklog_per_worker = 1\n[https]\n";
+    for (program, text, lines) in [("importer", importer, [2, 4, 5]), ("scaler", scaler, [3, 4, 6])] {
+        let path = scratch.path().join(format!("{program}.toml"));
+        std::fs::write(&path, text)?;
+        let ended = Program::new(program).args(["check", "--config"]).arg(&path).run(LIMIT).await?;
+        assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
+        let named: Vec<&str> = ended.stderr.lines().collect();
+        assert_eq!(named.len(), lines.len(), "{}", ended.stderr);
+        for (named, line) in named.iter().zip(lines) {
+            assert!(named.contains(&format!("{}:{line}: ", path.display())), "{named}");
+        }
+    }
+    Ok(())
 }

@@ -26,6 +26,7 @@ use crate::{
 use anyhow::Context;
 use aws_config::SdkConfig;
 use indicatif::{ProgressBar, ProgressStyle};
+use service::host::host;
 use std::{
     io::{ErrorKind, IsTerminal},
     path::Path,
@@ -72,7 +73,7 @@ fn progress(n: Option<u64>, what: &'static str) -> ProgressBar {
 pub fn sessions(config: &Config, worker_id: &str) -> Sessions {
     let database = config.database.clone();
     let name = database::application_name(worker_id);
-    Sessions::new(move || database::options(&database, &name))
+    Sessions::new(move || database.server(&name))
 }
 
 /// Does a command's work on a session of its own, looked after meanwhile: a server that falls silent ends it within half a
@@ -146,14 +147,6 @@ pub fn worker_id(host: &str) -> String {
     format!("{host}-{}-{}", std::process::id(), &random[..8])
 }
 
-/// Returns the host's name.
-#[must_use]
-pub fn host() -> String {
-    let named =
-        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
-    named.map(|text| text.trim().to_owned()).ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
-}
-
 /// Reads the configuration a command was given and checks that what it needs is there.
 ///
 /// A missing `importer.toml` is fine where nobody asked for it and no dataset is needed: the environment may say all.
@@ -166,15 +159,14 @@ pub fn read_config(global: &Global, needs: Needs) -> Result<Config, ConfigError>
     let text = match std::fs::read_to_string(&global.config) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound && may_be_missing => String::new(),
-        Err(error) => return Err(ConfigError { problems: vec![format!("{name}: {error}")] }),
+        Err(error) => return Err(ConfigError::of(format!("{name}: {error}"))),
     };
     let config = Config::parse(&text, &name, |variable| std::env::var(variable).ok())?;
     config.require(needs, &name)?;
     Ok(config)
 }
 
-/// Exit status: the command line, the configuration or what it names is wrong.
-pub const EXIT_WRONG: u8 = 2;
+pub use service::program::EXIT_WRONG;
 /// Exit status: the ledger does not know the object.
 pub const EXIT_UNKNOWN_OBJECT: u8 = 4;
 /// Some objects failed, are missing or could not be sent.

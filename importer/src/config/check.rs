@@ -1,14 +1,12 @@
 //! What must hold between settings, beyond their types.
 
-use super::{
-    Config, ConfigError, Csv, Dataset, Mode,
-    locate::{Part, Source},
-};
+use super::{Config, Csv, Dataset, Mode};
 use crate::pattern::Pattern;
 use decode::OnNewField;
-use service::postgres::connect_options;
+use service::{config::Source, postgres::connect_options};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     ops::RangeInclusive,
 };
 
@@ -21,27 +19,23 @@ const MAX_VISIBILITY_SECS: u32 = 43_200;
 /// Longest dataset name in bytes: it is part of a unique index, beside a key of up to 1024.
 const MAX_NAME_BYTES: usize = 200;
 
-/// Checks a configuration that has been read; `overridden` are the variables that replaced a setting.
-///
-/// # Errors
-/// [`ConfigError`] with every problem found.
-pub fn check(config: &Config, source: &Source<'_>, overridden: &[&'static str]) -> Result<(), ConfigError> {
-    let mut problems = Problems { source, overridden, found: Vec::new() };
+/// Checks a configuration that has been read from a file; `is_overridden` tells which variables replaced a setting.
+pub fn check(config: &Config, source: &mut Source<'_>, is_overridden: &dyn Fn(&str) -> bool) {
+    let mut problems = Problems { source, is_overridden };
     check_ranges(config, &mut problems);
     check_urls(config, &mut problems);
-    if config.limits.row_mib > config.worker.memory_mib {
+    if config.limits.row_mib > config.worker.memory_mib && problems.source.is_readable("worker.memory_mib") {
         problems.add("limits.row_mib", "must not exceed worker.memory_mib");
     }
     for (index, glob) in config.worker.skip.iter().enumerate() {
         if let Err(error) = Pattern::for_keys(glob) {
-            problems.add_at(&[Part::Key("worker"), Part::Key("skip"), Part::Index(index)], "worker.skip", error);
+            problems.source.add(&format!("worker.skip.{index}"), format!("worker.skip: {error}"));
         }
     }
     let mut names = BTreeSet::new();
     for (index, dataset) in config.datasets.iter().enumerate() {
         check_dataset(index, dataset, &mut names, &mut problems);
     }
-    if problems.found.is_empty() { Ok(()) } else { Err(ConfigError { problems: problems.found }) }
 }
 
 fn check_ranges(config: &Config, problems: &mut Problems<'_, '_>) {
@@ -88,10 +82,9 @@ fn check_urls(config: &Config, problems: &mut Problems<'_, '_>) {
 
 fn check_dataset(index: usize, dataset: &Dataset, names: &mut BTreeSet<String>, problems: &mut Problems<'_, '_>) {
     let name = &dataset.name;
+    let has_mode = problems.source.is_readable(&format!("dataset.{index}.mode"));
     let mut add = |field: &str, problem: String| {
-        let path = [Part::Key("dataset"), Part::Index(index)];
-        let within: Vec<Part<'_>> = path.into_iter().chain(field.split('.').map(Part::Key)).collect();
-        problems.add_at(&within, &format!("dataset {name:?}: {field}"), problem);
+        problems.source.add(&format!("dataset.{index}.{field}"), format!("dataset {name:?}: {field}: {problem}"));
     };
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
         add("name", format!("must be 1 to {MAX_NAME_BYTES} bytes without control characters"));
@@ -105,7 +98,7 @@ fn check_dataset(index: usize, dataset: &Dataset, names: &mut BTreeSet<String>, 
     if !is_identifier(&dataset.table) {
         add("table", "must be a table, like public.events".into());
     }
-    if dataset.mode == Mode::Upsert && dataset.key.is_empty() {
+    if has_mode && dataset.mode == Mode::Upsert && dataset.key.is_empty() {
         add("key", "is required for mode = \"upsert\": the columns that identify a row".into());
     }
     let mut key = BTreeSet::new();
@@ -158,29 +151,22 @@ fn is_identifier(name: &str) -> bool {
 
 /// Collects problems with their place.
 struct Problems<'s, 't> {
-    source: &'s Source<'t>,
-    overridden: &'s [&'static str],
-    found: Vec<String>,
+    source: &'s mut Source<'t>,
+    is_overridden: &'s dyn Fn(&str) -> bool,
 }
 
 impl Problems<'_, '_> {
     /// Adds a problem of a `table.field`.
-    fn add(&mut self, field: &str, problem: impl Into<String>) {
-        let problem = problem.into();
+    fn add(&mut self, field: &str, problem: impl Display) {
         let variable = match field {
             "database.url" => "DATABASE_URL",
             "queue.url" => "QUEUE_URL",
             _ => "",
         };
-        if self.overridden.contains(&variable) {
-            self.found.push(format!("{variable}: {problem}"));
-            return;
+        if (self.is_overridden)(variable) {
+            self.source.add_elsewhere(format!("{variable}: {problem}"));
+        } else {
+            self.source.add(field, format!("{field}: {problem}"));
         }
-        let path: Vec<Part<'_>> = field.split('.').map(Part::Key).collect();
-        self.add_at(&path, field, problem);
-    }
-
-    fn add_at(&mut self, path: &[Part<'_>], shown: &str, problem: impl ToString) {
-        self.found.push(format!("{}: {shown}: {}", self.source.position(path), problem.to_string()));
     }
 }

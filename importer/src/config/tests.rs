@@ -117,11 +117,11 @@ fn wrong_types_and_unknown_fields_name_line_and_field() {
         ("[queue]\nwait_secs = -1", "importer.toml:2: queue.wait_secs: invalid value: integer `-1`, expected u32"),
         (
             "[queue]\nwait_sec = 1",
-            "importer.toml:2: unknown field `wait_sec`, expected one of `url`, `wait_secs`, `visibility_timeout_secs`, `dead_letter_url`",
+            "importer.toml:2: queue.wait_sec: unknown field `wait_sec`, expected one of `url`, `wait_secs`, `visibility_timeout_secs`, `dead_letter_url`",
         ),
         (
             "[que]",
-            "importer.toml:1: unknown field `que`, expected one of `database`, `queue`, `worker`, `instance`, `limits`, `http`, `dataset`",
+            "importer.toml:1: que: unknown field `que`, expected one of `database`, `queue`, `worker`, `instance`, `limits`, `http`, `dataset`",
         ),
         ("[[dataset]]\nname = \"d\"\nmatch = \"**\"", "importer.toml:1: dataset: missing field `table`"),
         (
@@ -137,6 +137,24 @@ fn wrong_types_and_unknown_fields_name_line_and_field() {
         let problems = parse(text).expect_err(text).problems;
         assert_eq!(problems.len(), 1, "{text}");
         assert!(problems[0].starts_with(expected), "{text}: {problems:?}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_named_at_once() {
+    let text = "[queue]\nwait_sec = 1\n[worker]\nconcurrency = 0\nmemory = 1\n[[dataset]]\nname = \"d\"\nmatch = 1\n\
+                table = \"t\"\n[[dataset]]\nname = \"e\"\nmatch = \"**\"\ntable = \"t\"\nkey = 1\n";
+    let problems = parse(text).expect_err("wrong").problems;
+    let expected = [
+        "importer.toml:2: queue.wait_sec: unknown field `wait_sec`",
+        "importer.toml:4: worker.concurrency: 0 is not between 1 and 256",
+        "importer.toml:5: worker.memory: unknown field `memory`",
+        "importer.toml:8: dataset.match: invalid type: integer `1`, expected a string",
+        "importer.toml:14: dataset.key: invalid type: integer `1`, expected a sequence",
+    ];
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, expected) in problems.iter().zip(expected) {
+        assert!(problem.starts_with(expected), "{problem}");
     }
 }
 

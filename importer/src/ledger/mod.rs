@@ -7,7 +7,6 @@ mod attempt;
 mod ending;
 mod fence;
 pub mod many;
-pub mod migrate;
 pub mod rejects;
 mod state;
 mod text;
@@ -16,6 +15,7 @@ pub mod workers;
 pub use attempt::{Attempt, HeadKey, Known, OwnRow, Recorded, begin, correct_identity, look_up};
 pub use ending::{Counts, Ended, Imported, finish_imported, finish_otherwise, finish_removed, note_seen_again};
 pub use fence::{Candidate, Fenced, Standing, Verdict, judge, lock_head};
+pub use service::postgres::migrations as migrate;
 pub use state::State;
 pub use text::{in_ascii, lacks_characters};
 

@@ -2,10 +2,10 @@
 
 use crate::{
     config::{Config, Pool, WorkersKind},
-    observation::{Observation, PoolSize, QueueDepth, Sink},
+    observation::{Observation, PoolSize, QueueDepth},
     policy::{self, State, Target},
     pool::{Remark, WorkerPool, any::AnyPool},
-    queue_depth::{DepthSource, SqsQueues},
+    queue_depth::SqsQueues,
     store::Store,
 };
 use aws_config::SdkConfig;
@@ -212,22 +212,7 @@ fn doubts(pool: &Pool) -> Vec<(String, &'static str)> {
 }
 
 fn dry_tick(pool: &Pool, queue: Result<QueueDepth, String>, queue_unread: Option<String>, workers: PoolSize) -> String {
-    let seen = Observation {
-        pool: workers,
-        pool_unread: None,
-        queue,
-        queue_unread,
-        completions: None,
-        receives: None,
-        redeliveries: None,
-        last_worker_empty_polls: None,
-        sink: Sink::default(),
-        database_unread: None,
-        slots_per_worker: None,
-        objects_per_message: None,
-        start_ups: Vec::new(),
-        failed_starts: None,
-    };
+    let seen = Observation { queue_unread, ..Observation::of(workers, queue) };
     let (decision, _) = policy::decide(&pool.policy(), &seen, &State::default(), Utc::now());
     format!("{} ({}) {}", decision.desired, decision.reason, decision.explain)
 }
@@ -237,7 +222,7 @@ mod tests {
     use super::*;
 
     fn pool(text: &str) -> Pool {
-        Config::parse(&format!("[[pool]]\nname = \"a\"\n{text}\n")).expect("a config").pools.remove(0)
+        Config::parse(&format!("[[pool]]\nname = \"a\"\n{text}\n"), "a", |_| None).expect("a config").pools.remove(0)
     }
 
     #[test]

@@ -70,7 +70,7 @@ mod tests {
     use serde_json::Value;
 
     fn lines(stream: bool, input: &str) -> (bool, Vec<Value>) {
-        let config = Config::parse("[[pool]]\nname = \"a\"\nbacklog_per_worker = 10\n").unwrap();
+        let config = Config::parse("[[pool]]\nname = \"a\"\nbacklog_per_worker = 10\n", "a", |_| None).unwrap();
         let mut output = Vec::new();
         let all_read = run(&config.pools[0].policy(), stream, input.as_bytes(), &mut output).unwrap();
         let text = String::from_utf8(output).unwrap();

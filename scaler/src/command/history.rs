@@ -1,10 +1,9 @@
 //! `scaler history`: past decisions and why they were made.
 
-use super::Failure;
 use crate::{
     cli::History,
-    config::Config,
-    store::{PastDecision, PastQuery, Store},
+    config::{Config, ConfigError},
+    store::{PastQuery, Record, Store},
 };
 use chrono::Duration;
 use serde_json::Value;
@@ -18,17 +17,17 @@ const AFTER: Duration = Duration::seconds(60);
 ///
 /// # Errors
 /// When there is no database or no such pool, or the database cannot be read.
-pub async fn history(config: Config, args: &History) -> Result<String, Failure> {
+pub async fn history(config: Config, args: &History) -> anyhow::Result<String> {
     config.check_database()?;
     let Some(database) = config.database else {
-        return Err(Failure::Argument("`history` needs [database]: decisions are kept there".to_owned()));
+        return Err(ConfigError::of("`history` needs [database]: decisions are kept there").into());
     };
     if let Some(name) = &args.pool {
         config
             .pools
             .iter()
             .find(|pool| pool.name == *name)
-            .ok_or_else(|| Failure::Argument(format!("--pool: there is no pool \"{name}\" in the configuration")))?;
+            .ok_or_else(|| ConfigError::of(format!("--pool: there is no pool \"{name}\" in the configuration")))?;
     }
     let store = Store::new(database, "penstock scaler history", STATEMENT_TIMEOUT);
     let mut query =
@@ -45,7 +44,7 @@ pub async fn history(config: Config, args: &History) -> Result<String, Failure> 
     let mut text = String::new();
     for decision in &past {
         if args.json {
-            let line = serde_json::to_string(decision).map_err(anyhow::Error::from)?;
+            let line = serde_json::to_string(decision)?;
             let _ = writeln!(text, "{}", terminal::json(&line));
         } else {
             let _ = writeln!(text, "{}", terminal::line(&line(decision)));
@@ -60,16 +59,16 @@ pub async fn history(config: Config, args: &History) -> Result<String, Failure> 
     Ok(text)
 }
 
-fn running(decision: &PastDecision) -> u64 {
+fn running(decision: &Record) -> u64 {
     let pool = &decision.inputs["pool"];
     ["starting", "idle", "busy"].iter().filter_map(|state| pool[state].as_u64()).sum()
 }
 
-fn is_change(decision: &PastDecision) -> bool {
+fn is_change(decision: &Record) -> bool {
     running(decision) != u64::try_from(decision.desired).unwrap_or(0) || !decision.applied
 }
 
-fn line(decision: &PastDecision) -> String {
+fn line(decision: &Record) -> String {
     let queue = match &decision.inputs["queue"] {
         queue if queue.is_object() => format!("{} visible, {} in flight", queue["visible"], queue["in_flight"]),
         _ => "counters unknown".to_owned(),
@@ -92,7 +91,7 @@ fn line(decision: &PastDecision) -> String {
 }
 
 /// Returns what the policy wanted and what each guard would allow, those at the decision's number with a star.
-fn guards(decision: &PastDecision) -> Vec<String> {
+fn guards(decision: &Record) -> Vec<String> {
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let number = |value: &Value, side: &str| value.as_i64().map(|n| format!("{side} {n}"));
     let inputs = &decision.inputs;
@@ -112,8 +111,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn decision(desired: i32, applied: bool, outcome: Option<&str>) -> PastDecision {
-        PastDecision {
+    fn decision(desired: i32, applied: bool, outcome: Option<&str>) -> Record {
+        Record {
             pool: "importers".to_owned(),
             at: chrono::DateTime::from_timestamp(1_767_225_600, 0).expect("in range"),
             desired,
@@ -141,7 +140,7 @@ mod tests {
             {"guard": "sink_cap", "reason": "sink_cap", "at_most": 32, "why": "more than 32 workers did not …"},
             {"guard": "max", "reason": "max", "at_most": 32, "why": "max is 32"},
         ]});
-        let decision = PastDecision { reason: "sink_cap".to_owned(), inputs, ..decision(32, true, None) };
+        let decision = Record { reason: "sink_cap".to_owned(), inputs, ..decision(32, true, None) };
         assert_eq!(
             guards(&decision),
             [

@@ -1,20 +1,23 @@
 //! `scaler run` and `scaler once`: the loops of all pools, or one tick of each.
 
-use super::Failure;
 use crate::{
     config::{Config, ConfigError, Database, Pool, WorkersKind},
-    controller::{self, Controller, Identity, Parts, Tick},
+    controller::{Controller, Identity, Parts, Tick},
     database::{SchemaError, ensure_schema},
-    http::{self, Readiness},
     leader::Leadership,
     metrics::Metrics,
-    pool::{any::AnyPool, processes},
+    pool::any::AnyPool,
     queue_depth::SqsQueues,
     store::Store,
 };
 use anyhow::Context;
 use aws_config::SdkConfig;
-use service::{postgres::STATEMENT_TIMEOUT, terminal};
+use service::{
+    host::host,
+    http::{self, Health},
+    postgres::STATEMENT_TIMEOUT,
+    terminal,
+};
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -31,14 +34,16 @@ const APPLICATION_NAME: &str = "penstock scaler";
 ///
 /// # Errors
 /// When a pool lacks what it needs to run, the schema was refused, or a loop panicked.
-pub async fn run(config: Config) -> Result<(), Failure> {
+pub async fn run(config: Config) -> anyhow::Result<()> {
     check_runnable(&config)?;
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
-    let readiness = Arc::new(Readiness::default());
+    let readiness = Arc::new(Health::default());
     let metrics = Arc::new(Metrics::default());
     let serving = CancellationToken::new();
-    http::serve(&config.http.listen, Arc::clone(&readiness), Arc::clone(&metrics), serving.clone()).await?;
+    let shown = Arc::clone(&metrics);
+    let router = http::router(Arc::clone(&readiness), move || shown.text());
+    http::serve(&config.http.listen, router, serving.clone()).await?;
     let aws = tokio::select! {
         () = stop.cancelled() => return Ok(()),
         prepared = prepare(&config, &readiness) => prepared?,
@@ -74,12 +79,12 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 }
 
 /// Waits for what the loops need.
-async fn prepare(config: &Config, readiness: &Readiness) -> Result<SdkConfig, Failure> {
+async fn prepare(config: &Config, readiness: &Health) -> anyhow::Result<SdkConfig> {
     match &config.database {
         Some(database) => wait_for_schema(database, readiness).await?,
         None => info!("no [database]: no measured rate, no history and no leader among several scalers"),
     }
-    Ok(aws().await?)
+    aws().await
 }
 
 /// Returns the configuration of AWS's SDK, which may ask this machine's metadata.
@@ -97,18 +102,18 @@ pub async fn aws() -> anyhow::Result<SdkConfig> {
 ///
 /// # Errors
 /// When a pool lacks what it needs to run, the database cannot be used, or a tick failed.
-pub async fn once(config: Config) -> Result<String, Failure> {
+pub async fn once(config: Config) -> anyhow::Result<String> {
     check_runnable(&config)?;
     let Some(database) = &config.database else {
-        return Err(Failure::Argument("`once` needs [database]: what it learns is kept there".to_owned()));
+        return Err(ConfigError::of("`once` needs [database]: what it learns is kept there").into());
     };
     for pool in &config.pools {
         if matches!(pool.workers, Some(WorkersKind::Processes { .. })) {
             let why = format!("pool \"{}\": `once` cannot look after processes, use `run`", pool.name);
-            return Err(Failure::Argument(why));
+            return Err(ConfigError::of(why).into());
         }
     }
-    ensure_schema(database, APPLICATION_NAME).await.map_err(anyhow::Error::from)?;
+    ensure_schema(database, APPLICATION_NAME).await?;
     let aws = aws().await?;
     let keeping = CancellationToken::new();
     let (shared, keeper) = Shared::open(&config, Arc::default(), Arc::default(), &keeping);
@@ -116,7 +121,8 @@ pub async fn once(config: Config) -> Result<String, Failure> {
     let mut text = String::new();
     for pool in config.pools {
         let name = pool.name.clone();
-        let line = match controller::once(shared.parts(pool, &aws)?).await? {
+        let ticked = Controller::new(shared.parts(pool, &aws)?).tick().await;
+        let line = match ticked.with_context(|| format!("pool \"{name}\""))? {
             Tick::Following(None) => format!("{name}: another scaler leads, nothing done"),
             Tick::Following(Some(why)) => format!("{name}: nobody can tell who leads ({why}), nothing done"),
             Tick::Decided(decided) => {
@@ -137,7 +143,7 @@ struct Shared {
     store: Option<Store>,
     leadership: Option<Arc<Leadership>>,
     metrics: Arc<Metrics>,
-    readiness: Arc<Readiness>,
+    readiness: Arc<Health>,
 }
 
 impl Shared {
@@ -145,14 +151,14 @@ impl Shared {
     fn open(
         config: &Config,
         metrics: Arc<Metrics>,
-        readiness: Arc<Readiness>,
+        readiness: Arc<Health>,
         keeping: &CancellationToken,
     ) -> (Self, JoinHandle<()>) {
         let names: Vec<String> = config.pools.iter().map(|pool| pool.name.clone()).collect();
         let leadership = config
             .database
             .clone()
-            .map(|database| Arc::new(Leadership::new(database, APPLICATION_NAME, names, &processes::host())));
+            .map(|database| Arc::new(Leadership::new(database, APPLICATION_NAME, names, &host())));
         // Each loop says how long its pool gives the database.
         let store = config.database.clone().map(|database| Store::new(database, APPLICATION_NAME, STATEMENT_TIMEOUT));
         let (kept, stop) = (leadership.clone(), keeping.clone());
@@ -171,7 +177,7 @@ impl Shared {
         }
     }
 
-    fn parts(&self, pool: Pool, aws: &SdkConfig) -> Result<Parts<AnyPool, SqsQueues>, ConfigError> {
+    fn parts(&self, pool: Pool, aws: &SdkConfig) -> Result<Parts<AnyPool>, ConfigError> {
         Ok(Parts {
             queue: SqsQueues::new(aws, pool.queue_urls.clone(), pool.timeouts()),
             workers: AnyPool::open(&pool, aws)?,
@@ -180,7 +186,7 @@ impl Shared {
             leadership: self.leadership.clone(),
             metrics: Arc::clone(&self.metrics),
             readiness: Arc::clone(&self.readiness),
-            identity: Identity { host: processes::host(), pid: std::process::id() },
+            identity: Identity { host: host(), pid: std::process::id() },
         })
     }
 }
@@ -192,7 +198,7 @@ fn check_runnable(config: &Config) -> Result<(), ConfigError> {
 }
 
 /// Waits for the database and brings the schema up to date.
-async fn wait_for_schema(database: &Database, readiness: &Readiness) -> Result<(), Failure> {
+async fn wait_for_schema(database: &Database, readiness: &Health) -> anyhow::Result<()> {
     let mut waiting = false;
     loop {
         match ensure_schema(database, APPLICATION_NAME).await {
@@ -200,7 +206,7 @@ async fn wait_for_schema(database: &Database, readiness: &Readiness) -> Result<(
                 readiness.note("database", Ok(()));
                 return Ok(());
             }
-            Err(SchemaError::Refused(error)) => return Err(error.into()),
+            Err(SchemaError::Refused(error)) => return Err(error),
             Err(SchemaError::Unreachable(error)) => {
                 readiness.note("database", Err(format!("{error:#}")));
                 if !std::mem::replace(&mut waiting, true) {

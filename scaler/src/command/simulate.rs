@@ -1,9 +1,8 @@
 //! `scaler simulate`: the real decision against a simulated world, as a table and a chart.
 
-use super::Failure;
 use crate::{
     cli::Simulate,
-    config::Pool,
+    config::{ConfigError, Pool},
     policy::Policy,
     sim::{
         Outcome, bars, chart,
@@ -13,7 +12,7 @@ use crate::{
         workload::{Load, Workload, built_in},
     },
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::fmt::Write as _;
 
 /// What is printed, and whether every bar was cleared.
@@ -28,7 +27,7 @@ pub struct Report {
 ///
 /// # Errors
 /// When an argument names nothing that is known, or a file cannot be read or written.
-pub fn simulate(args: &Simulate, pool: Option<&Pool>) -> Result<Report, Failure> {
+pub fn simulate(args: &Simulate, pool: Option<&Pool>) -> anyhow::Result<Report> {
     if args.bars {
         let rows = bars::all(args.seed..args.seed.saturating_add(bars::SEEDS));
         let missed = rows.iter().any(|row| !row.missed().is_empty());
@@ -40,47 +39,43 @@ pub fn simulate(args: &Simulate, pool: Option<&Pool>) -> Result<Report, Failure>
     if let (Some(pool), None) = (pool, &args.trace) {
         loads.iter_mut().for_each(|load| fit(load, pool));
     }
-    let mut runs: Vec<(&Load, Kind, Outcome)> = Vec::new();
+    let mut runs = Vec::new();
     for load in &loads {
         for kind in &kinds {
             let outcome = run(load, kind.rule(load, policy.as_ref()).as_mut(), args.seed);
-            runs.push((load, *kind, outcome));
+            runs.push(table::Entry { load, kind: *kind, outcome, optimum: optimum(load) });
         }
     }
     let mut text = String::new();
     if let Some(pool) = pool {
         let _ = writeln!(text, "Limits and promise of pool \"{}\".\n", pool.name);
     }
-    let entries: Vec<_> = runs
-        .iter()
-        .map(|(load, kind, outcome)| table::Entry { load, rule: kind.name(), outcome, optimum: optimum(load) })
-        .collect();
-    text.push_str(&table::runs(&entries));
+    text.push_str(&table::runs(&runs));
     if args.explain {
-        for (load, kind, outcome) in &runs {
-            let _ = writeln!(text, "\n{}, {}:", load.name, kind.name());
+        for table::Entry { load, kind, outcome, .. } in &runs {
+            let _ = writeln!(text, "\n{}, {kind}:", load.workload.name);
             explain(&mut text, outcome);
         }
     }
-    if let (Some(path), Some((load, kind, outcome))) = (&args.plot, runs.first()) {
-        let title = format!("{} under {}, seed {}", load.name, kind.name(), args.seed);
-        std::fs::write(path, chart::svg(&title, outcome, load.drain_within_secs))
+    if let (Some(path), Some(table::Entry { load, kind, outcome, .. })) = (&args.plot, runs.first()) {
+        let title = format!("{} under {kind}, seed {}", load.workload.name, args.seed);
+        std::fs::write(path, chart::svg(&title, outcome, load.workload.drain_within))
             .with_context(|| format!("write {}", path.display()))?;
     }
     Ok(Report { text, missed: false })
 }
 
-fn kinds(name: Option<&str>) -> Result<Vec<Kind>, Failure> {
+fn kinds(name: Option<&str>) -> anyhow::Result<Vec<Kind>> {
     let Some(name) = name else { return Ok(Kind::ALL.to_vec()) };
-    match Kind::ALL.into_iter().find(|kind| kind.name() == name) {
+    match Kind::ALL.into_iter().find(|kind| kind.as_str() == name) {
         Some(kind) => Ok(vec![kind]),
-        None => Err(Failure::Argument(format!("--policy: \"{name}\" is none of deadline, backlog, keda, aws"))),
+        None => bail!(ConfigError::of(format!("--policy: \"{name}\" is none of deadline, backlog, keda, aws"))),
     }
 }
 
-fn loads(args: &Simulate, pool: Option<&Pool>) -> Result<Vec<Load>, Failure> {
+fn loads(args: &Simulate, pool: Option<&Pool>) -> anyhow::Result<Vec<Load>> {
     if let Some(path) = &args.trace {
-        let wrong = |why: String| Failure::Argument(format!("--trace: {}: {why}", path.display()));
+        let wrong = |why: String| ConfigError::of(format!("--trace: {}: {why}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
         let mut base = Workload::default().draw(args.seed);
         if let Some(pool) = pool {
@@ -101,24 +96,24 @@ fn loads(args: &Simulate, pool: Option<&Pool>) -> Result<Vec<Load>, Failure> {
     Ok(chosen.iter().map(|workload| workload.draw(args.seed)).collect())
 }
 
-fn read(name: &str, built_in: &[Workload]) -> Result<Workload, Failure> {
+fn read(name: &str, built_in: &[Workload]) -> anyhow::Result<Workload> {
     let text = std::fs::read_to_string(name).map_err(|e| {
         let names: Vec<_> = built_in.iter().map(|workload| workload.name.as_str()).collect();
-        Failure::Argument(format!("--workload: {name} is neither a file ({e}) nor one of {}", names.join(", ")))
+        ConfigError::of(format!("--workload: {name} is neither a file ({e}) nor one of {}", names.join(", ")))
     })?;
-    Workload::parse(&text).map_err(|e| Failure::Argument(format!("--workload: {name}: {e}")))
+    Ok(Workload::parse(&text).map_err(|e| ConfigError::of(format!("--workload: {name}: {e}")))?)
 }
 
 /// Gives a load the limits and the promise of a pool.
 fn fit(load: &mut Load, pool: &Pool) {
     if let Some(secs) = pool.drain_within {
-        load.drain_within_secs = secs;
+        load.workload.drain_within = secs;
     }
     let policy: Policy = pool.policy();
-    load.guess_secs = policy.job_secs;
-    load.start_up_secs = policy.start_up_secs;
-    load.slots_per_worker = policy.slots_per_worker;
-    load.max = policy.max;
+    load.workload.guess = Some(policy.job_secs);
+    load.workload.start_up = policy.start_up_secs;
+    load.workload.slots_per_worker = policy.slots_per_worker;
+    load.workload.max = policy.max;
 }
 
 fn explain(text: &mut String, outcome: &Outcome) {
@@ -158,15 +153,15 @@ mod tests {
 
     #[test]
     fn run_is_a_table_and_its_explanations() {
-        let report = simulate(&args(), None).map_err(|e| e.to_string()).unwrap();
+        let report = simulate(&args(), None).unwrap();
         assert!(report.text.contains("| burst "), "{}", report.text);
         assert!(report.text.contains("so the pool grows from 0 to"), "{}", report.text);
     }
 
     #[test]
     fn limits_of_a_pool_hold_in_the_simulation() {
-        let config = Config::parse("[[pool]]\nname = \"a\"\ndrain_within = \"1h\"\nmax = 7\n").unwrap();
-        let report = simulate(&args(), Some(&config.pools[0])).map_err(|e| e.to_string()).unwrap();
+        let config = Config::parse("[[pool]]\nname = \"a\"\ndrain_within = \"1h\"\nmax = 7\n", "a", |_| None).unwrap();
+        let report = simulate(&args(), Some(&config.pools[0])).unwrap();
         assert!(report.text.contains("max is 7"), "{}", report.text);
     }
 
@@ -179,7 +174,7 @@ mod tests {
         ] {
             let failure = simulate(&change, None).err().expect(expected);
             assert!(failure.to_string().contains(expected), "{failure}");
-            assert_eq!(failure.exit_code(), 2);
+            assert!(failure.is::<ConfigError>(), "{failure}");
         }
     }
 }

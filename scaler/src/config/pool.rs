@@ -6,6 +6,7 @@ use crate::{
     timeouts::Timeouts,
 };
 use serde::Deserialize;
+use service::config::Source;
 
 /// One pool of workers and the queues it empties.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -79,7 +80,7 @@ impl Pool {
     /// # Errors
     /// When there are no queues or no workers, or the workers' kind is not in this build.
     pub fn check_runnable(&self) -> Result<&WorkersKind, ConfigError> {
-        let problem = |text: &str| Err(ConfigError(format!("pool \"{}\": {text}", self.name)));
+        let problem = |text: &str| Err(ConfigError::of(format!("pool \"{}\": {text}", self.name)));
         if self.queue_urls.is_empty() {
             return problem("`queue_urls` is missing");
         }
@@ -93,10 +94,10 @@ impl Pool {
     /// Says that a kind of workers was left out of this build.
     pub fn not_built_in(&self, kind: &WorkersKind) -> ConfigError {
         let (name, _) = kind.built_in();
-        ConfigError(format!(
-            "pool \"{}\": `workers.kind` \"{name}\" is not in this build of the scaler; \
-             use one built with `--features {name}`, as a default build is",
-            self.name
+        let pool = &self.name;
+        ConfigError::of(format!(
+            "pool \"{pool}\": `workers.kind` \"{name}\" is not in this build of the scaler; \
+             use one built with `--features {name}`, as a default build is"
         ))
     }
 
@@ -105,27 +106,32 @@ impl Pool {
         format!("{} {}", self.name, self.queue_urls.join(" "))
     }
 
-    /// Checks the settings; the error is the key that is wrong, and what is wrong with it.
-    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
-        let wrong = |key, problem: String| Err((key, problem));
+    /// Notes what is wrong with the settings, which stand at `path` in the file.
+    pub(super) fn check(&self, path: &str, has_namesake: bool, source: &mut Source<'_>) {
+        let has_read = |key: &str| source.is_readable(&format!("{path}.{key}"));
+        let (has_max, has_backlog) = (has_read("max"), has_read("backlog_per_worker"));
+        let mut wrong = |key: &str, problem: String| {
+            let name = key.rsplit('.').next().unwrap_or_default();
+            source.add(&format!("{path}.{key}"), format!("pool \"{}\": `{name}` {problem}", self.name));
+        };
         if self.name.is_empty() || self.name.len() > 100 {
-            return wrong("name", "must have 1 to 100 bytes".to_owned());
+            wrong("name", "must have 1 to 100 bytes".to_owned());
+        }
+        if has_namesake {
+            wrong("name", "is another pool's name too".to_owned());
         }
         match (self.drain_within, self.backlog_per_worker) {
             (Some(_), Some(_)) => {
-                return wrong("backlog_per_worker", "stands beside `drain_within`: give exactly one of the two".into());
+                wrong("backlog_per_worker", "stands beside `drain_within`: give exactly one of the two".into());
             }
-            (None, None) => {
-                return wrong("drain_within", "or `backlog_per_worker` is missing: give one of the two".into());
+            (None, None) if has_backlog => {
+                wrong("drain_within", "or `backlog_per_worker` is missing: give one of the two".into());
             }
-            (None, Some(0)) => return wrong("backlog_per_worker", "must be at least 1".to_owned()),
+            (None, Some(0)) => wrong("backlog_per_worker", "must be at least 1".to_owned()),
             _ => {}
         }
-        if self.max == 0 {
-            return wrong("max", "must be at least 1".to_owned());
-        }
-        if self.min > self.max {
-            return wrong("min", format!("is {}, more than `max` ({})", self.min, self.max));
+        if has_max && self.min > self.max {
+            wrong("min", format!("is {}, more than `max` ({})", self.min, self.max));
         }
         for (key, value, range) in [
             ("interval_secs", self.interval_secs, 1..=3600),
@@ -134,19 +140,21 @@ impl Pool {
             ("max", self.max, 1..=100_000),
         ] {
             if !range.contains(&value) {
-                return wrong(key, format!("is {value}, not between {} and {}", range.start(), range.end()));
+                wrong(key, format!("is {value}, not between {} and {}", range.start(), range.end()));
             }
         }
         for (place, url) in self.queue_urls.iter().enumerate() {
             // The value is not shown: it may be another URL, with a password.
             if !(url.starts_with("https://") || url.starts_with("http://")) {
-                return wrong("queue_urls", format!("entry {} is no queue URL", place + 1));
+                wrong("queue_urls", format!("entry {} is no queue URL", place + 1));
             }
             if url.ends_with(".fifo") {
-                return wrong("queue_urls", format!("entry {} is a FIFO queue, which is not supported", place + 1));
+                wrong("queue_urls", format!("entry {} is a FIFO queue, which is not supported", place + 1));
             }
         }
-        self.workers.as_ref().map_or(Ok(()), WorkersKind::check)
+        if let Some((key, problem)) = self.workers.as_ref().and_then(WorkersKind::mistake) {
+            wrong(key, problem.to_owned());
+        }
     }
 }
 

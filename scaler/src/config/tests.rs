@@ -27,11 +27,15 @@ kind = "asg"
 group = "penstock-importers"
 "#;
 
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, "scaler.toml", |_| None)
+}
+
 /// Checks the message for one replacement in the full file.
 fn check(from: &str, to: &str, expected: &[&str]) {
     let text = FULL.replacen(from, to, 1);
     assert_ne!(text, FULL, "{from} is not in the file");
-    let error = Config::parse(&text).expect_err(to).to_string();
+    let error = parse(&text).expect_err(to).to_string();
     for part in expected {
         assert!(error.contains(part), "{to}: {error}");
     }
@@ -39,17 +43,17 @@ fn check(from: &str, to: &str, expected: &[&str]) {
 
 #[test]
 fn file_of_the_contract_is_read() {
-    let config = Config::parse(FULL).unwrap();
+    let config = parse(FULL).unwrap();
     let pool = config.pool(None).unwrap();
     assert_eq!(pool.policy().target, Target::Deadline { drain_within_secs: 900.0 });
     assert_eq!(pool.policy().slots_per_worker, 4);
     assert_eq!(pool.check_runnable(), Ok(&WorkersKind::Asg { group: "penstock-importers".to_owned() }));
-    assert_eq!(config.database.unwrap().url().unwrap(), "postgres://penstock@localhost/warehouse");
+    assert_eq!(config.database.unwrap().place(), "localhost:5432");
 }
 
 #[test]
 fn little_is_enough() {
-    let config = Config::parse("[[pool]]\nname = \"a\"\nbacklog_per_worker = 5\n").unwrap();
+    let config = parse("[[pool]]\nname = \"a\"\nbacklog_per_worker = 5\n").unwrap();
     let pool = &config.pools[0];
     assert_eq!((pool.min, pool.max, pool.interval_secs, pool.initial_proven), (0, 40, 10, 32));
     assert_eq!(config.http.listen, "127.0.0.1:9465");
@@ -58,29 +62,29 @@ fn little_is_enough() {
 
 #[test]
 fn mistakes_name_the_field_and_the_line() {
-    check("min = 0", "min = 41", &["line 10", "`min`", "41", "40"]);
-    check("min = 0", "mins = 0", &["line 10", "mins"]);
-    check("max = 40", "max = 0", &["line 11", "`max`"]);
-    check("max = 40", "max = -1", &["line 11"]);
-    check("\"15m\"", "\"soon\"", &["line 13", "soon"]);
-    check("\"15m\"", "\"0s\"", &["line 13", "longer than 0"]);
-    check("# backlog", "backlog", &["line 14", "`backlog_per_worker`", "exactly one"]);
-    check("drain_within = \"15m\"", "", &["line 7", "`drain_within`", "backlog_per_worker"]);
-    check("interval_secs = 10", "interval_secs = 0", &["line 12", "`interval_secs`"]);
-    check("https://sqs", "sqs", &["line 9", "`queue_urls`"]);
-    check("imports\"]", "imports.fifo\"]", &["line 9", "FIFO"]);
-    check("kind = \"asg\"", "kind = \"asgs\"", &["line 21", "asgs"]);
+    check("min = 0", "min = 41", &["scaler.toml:10: ", "`min`", "41", "40"]);
+    check("min = 0", "mins = 0", &["scaler.toml:10: ", "mins"]);
+    check("max = 40", "max = 0", &["scaler.toml:11: ", "`max`"]);
+    check("max = 40", "max = -1", &["scaler.toml:11: "]);
+    check("\"15m\"", "\"soon\"", &["scaler.toml:13: ", "soon"]);
+    check("\"15m\"", "\"0s\"", &["scaler.toml:13: ", "longer than 0"]);
+    check("# backlog", "backlog", &["scaler.toml:14: ", "`backlog_per_worker`", "exactly one"]);
+    check("drain_within = \"15m\"", "", &["scaler.toml:7: ", "`drain_within`", "backlog_per_worker"]);
+    check("interval_secs = 10", "interval_secs = 0", &["scaler.toml:12: ", "`interval_secs`"]);
+    check("https://sqs", "sqs", &["scaler.toml:9: ", "`queue_urls`"]);
+    check("imports\"]", "imports.fifo\"]", &["scaler.toml:9: ", "FIFO"]);
+    check("kind = \"asg\"", "kind = \"asgs\"", &["scaler.toml:21: ", "asgs"]);
     check("group =", "groups =", &["groups"]);
-    check("url =", "uri =", &["line 2", "uri"]);
+    check("url =", "uri =", &["scaler.toml:2: ", "uri"]);
 }
 
 #[test]
 fn two_pools_need_two_names() {
     let text = format!("{FULL}\n[[pool]]\nname = \"importers\"\nbacklog_per_worker = 1\n");
-    let error = Config::parse(&text).unwrap_err().to_string();
-    assert!(error.contains("line 25") && error.contains("`name`"), "{error}");
+    let error = parse(&text).unwrap_err().to_string();
+    assert!(error.contains("scaler.toml:25: ") && error.contains("`name`"), "{error}");
     let text = text.replace("name = \"importers\"\nbacklog", "name = \"others\"\nbacklog");
-    let config = Config::parse(&text).unwrap();
+    let config = parse(&text).unwrap();
     assert_eq!(config.pool(Some("others")).unwrap().backlog_per_worker, Some(1));
     assert!(config.pool(None).unwrap_err().to_string().contains("importers, others"));
     assert!(config.pool(Some("x")).unwrap_err().to_string().contains("\"x\""));
@@ -92,7 +96,7 @@ fn processes_are_configured() {
         "kind = \"asg\"\ngroup = \"penstock-importers\"",
         "kind = \"processes\"\ncommand = [\"importer\", \"run\"]\nenv = { RUST_LOG = \"debug\" }",
     );
-    let config = Config::parse(&text).unwrap();
+    let config = parse(&text).unwrap();
     let Ok(WorkersKind::Processes { command, env, .. }) = config.pools[0].check_runnable() else { panic!() };
     assert_eq!(command, &["importer", "run"]);
     assert_eq!(env["RUST_LOG"], "debug");
@@ -102,7 +106,7 @@ fn processes_are_configured() {
 fn containers_are_configured() {
     let with = |workers: &str| {
         let text = FULL.replace("kind = \"asg\"\ngroup = \"penstock-importers\"", workers);
-        Config::parse(&text).map(|mut config| config.pools.remove(0))
+        parse(&text).map(|mut config| config.pools.remove(0))
     };
     let ecs = with("kind = \"ecs\"\nservice = \"importers\"").unwrap();
     let expected = WorkersKind::Ecs { cluster: "default".to_owned(), service: "importers".to_owned() };
@@ -120,7 +124,7 @@ fn containers_are_configured() {
     }
     for (workers, expected) in [
         ("kind = \"ecs\"", "service"),
-        ("kind = \"ecs\"\nservice = \"\"", "line 22: pool \"importers\": `service`"),
+        ("kind = \"ecs\"\nservice = \"\"", "scaler.toml:22: pool \"importers\": `service`"),
         ("kind = \"ecs\"\nservice = \"a\"\ncluster = \"\"", "`cluster`"),
         ("kind = \"kubernetes\"", "deployment"),
         ("kind = \"kubernetes\"\ndeployment = \"\"", "`deployment`"),
@@ -133,30 +137,47 @@ fn containers_are_configured() {
 }
 
 #[test]
-fn url_that_is_refused_is_a_mistake_in_the_configuration_and_shows_no_part_of_it() {
-    for (url, expected) in [
-        ("mysql://u:hunter2@h/d", "must start with postgres://"),
-        ("u:hunter2@h/d", "must start with postgres://"),
-        ("postgres://u:hunter2@h/d?passwrd=hunter2", "has a parameter that is none of"),
-        ("postgres://u:hun/ter2@h/d", "is ambiguous"),
-    ] {
-        let text = FULL.replace("postgres://penstock@localhost/warehouse", url);
-        let error = Config::parse(&text).unwrap().check_database().unwrap_err().to_string();
-        assert!(error.starts_with("`database.url`") && error.contains(expected), "{error}");
-        assert!(!error.contains("hunter2") && !error.contains("ter2"), "{error}");
+fn all_mistakes_are_named_at_once() {
+    let text = FULL
+        .replace("min = 0", "mins = 0")
+        .replace("interval_secs = 10", "interval_secs = 0")
+        .replace("\"45s\"", "\"soon\"")
+        .replace("group =", "groups =")
+        .replace("url =", "uri =");
+    let problems = parse(&text).unwrap_err().problems;
+    let expected = [
+        "scaler.toml:2: database.uri: unknown field `uri`",
+        "scaler.toml:10: pool.mins: unknown field `mins`",
+        "scaler.toml:12: pool \"importers\": `interval_secs` is 0",
+        "scaler.toml:16: pool.start_up: \"soon\" is not a duration",
+        "scaler.toml:20: pool.workers: unknown field `groups`",
+    ];
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, expected) in problems.iter().zip(expected) {
+        assert!(problem.starts_with(expected), "{problem}");
     }
-    assert_eq!(Config::parse(FULL).unwrap().check_database(), Ok(()));
+}
+
+#[test]
+fn url_that_is_refused_is_a_mistake_in_the_configuration() {
+    let config = parse(&FULL.replace("postgres://penstock", "mysql://u:hunter2")).unwrap();
+    let error = config.check_database().unwrap_err().to_string();
+    assert!(error.contains("must start with postgres://") && !error.contains("hunter2"), "{error}");
+    assert_eq!(parse(FULL).unwrap().check_database(), Ok(()));
     // A URL in another's place may hold a password, too.
-    let error = Config::parse(&FULL.replace("https://sqs", "postgres://u:hunter2@sqs")).unwrap_err().to_string();
+    let error = parse(&FULL.replace("https://sqs", "postgres://u:hunter2@sqs")).unwrap_err().to_string();
     assert!(error.contains("entry 1 is no queue URL") && !error.contains("hunter2"), "{error}");
 }
 
 #[test]
 fn environment_overrides_the_database() {
-    let mut config = Config::parse(FULL).unwrap();
-    config.override_database(Some("postgres://other/db".to_owned()), None);
-    assert_eq!(config.database.as_ref().unwrap().url().unwrap(), "postgres://other/db");
-    config.override_database(None, Some("/nonexistent/url".to_owned()));
-    assert!(config.database.as_ref().unwrap().url().unwrap_err().to_string().contains("DATABASE_URL_FILE"));
-    assert_eq!(format!("{:?}", config.database), "Some(Database([redacted]))");
+    let text = "[[pool]]\nname = \"a\"\nbacklog_per_worker = 5\n";
+    let with = |name: &'static str, value: &'static str| {
+        let environment = move |variable: &str| (variable == name).then(|| value.to_owned());
+        Config::parse(text, "scaler.toml", environment).unwrap()
+    };
+    assert_eq!(with("DATABASE_URL", "postgres://other/db").database.unwrap().place(), "other:5432");
+    let error = with("DATABASE_URL_FILE", "/nonexistent/url").check_database().unwrap_err().to_string();
+    assert!(error.contains("DATABASE_URL_FILE"), "{error}");
+    assert_eq!(with("DATABASE_URL", " ").database, None);
 }

@@ -55,21 +55,22 @@ impl WorkersKind {
         }
     }
 
-    /// Checks the settings; the error is the key that is wrong, and what is wrong with it.
-    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
-        let wrong = |key, problem: &str| Err((key, problem.to_owned()));
+    /// Returns the path of a setting that is wrong, and what is wrong with it.
+    pub(super) fn mistake(&self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Processes { command, .. } if command.is_empty() => wrong("command", "must name a program"),
-            Self::Asg { group } if group.is_empty() => wrong("group", "must not be empty"),
+            Self::Processes { command, .. } if command.is_empty() => Some(("workers.command", "must name a program")),
+            Self::Asg { group } if group.is_empty() => Some(("workers.group", "must not be empty")),
             Self::Ecs { cluster, .. } if cluster.is_empty() => {
-                wrong("cluster", "must not be empty; leave it out for the cluster \"default\"")
+                Some(("workers.cluster", "must not be empty; leave it out for the cluster \"default\""))
             }
-            Self::Ecs { service, .. } if service.is_empty() => wrong("service", "must not be empty"),
+            Self::Ecs { service, .. } if service.is_empty() => Some(("workers.service", "must not be empty")),
             Self::Kubernetes { namespace: Some(namespace), .. } if namespace.is_empty() => {
-                wrong("namespace", "must not be empty; leave it out for the scaler's own")
+                Some(("workers.namespace", "must not be empty; leave it out for the scaler's own"))
             }
-            Self::Kubernetes { deployment, .. } if deployment.is_empty() => wrong("deployment", "must not be empty"),
-            _ => Ok(()),
+            Self::Kubernetes { deployment, .. } if deployment.is_empty() => {
+                Some(("workers.deployment", "must not be empty"))
+            }
+            _ => None,
         }
     }
 }

@@ -5,13 +5,12 @@ use crate::{
     decision::Decision,
     leader::Lead,
     pool::{Applied, Plan, WorkerPool},
-    queue_depth::DepthSource,
 };
 use chrono::{DateTime, Utc};
 use std::time::Instant;
 use tokio::time::timeout;
 
-impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
+impl<P: WorkerPool> Controller<P> {
     /// Brings the pool to the number, and says whether it is on its way there and what came of it.
     pub(super) async fn act(
         &mut self,

@@ -4,7 +4,6 @@ use super::{Controller, Decided, LEAST_TIME};
 use crate::{
     decision::{Decision, Reason},
     pool::WorkerPool,
-    queue_depth::DepthSource,
     store::Record,
 };
 use anyhow::anyhow;
@@ -30,7 +29,7 @@ pub(super) struct Kept {
     reason: Reason,
 }
 
-impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
+impl<P: WorkerPool> Controller<P> {
     /// Keeps the state and the decision; without a database there is nothing to keep them in.
     pub(super) async fn keep(&mut self, decided: &Decided, begun: Instant, now: DateTime<Utc>) {
         let left = self.timeouts.tick.saturating_sub(begun.elapsed()).max(LEAST_TIME);
@@ -40,14 +39,14 @@ impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
         self.carried.kept_at = Some(now);
         let state = serde_json::to_value(&self.carried).unwrap_or_default();
         let record = Record {
-            pool: &self.parts.pool.name,
+            pool: self.parts.pool.name.clone(),
             at: now,
-            desired: decision.desired,
-            reason: decision.reason.as_str(),
-            explain: &decision.explain,
+            desired: i32::try_from(decision.desired).unwrap_or(i32::MAX),
+            reason: decision.reason.to_string(),
+            explain: decision.explain.clone(),
             inputs: serde_json::to_value(&decision.inputs).unwrap_or_default(),
             applied: decided.applied,
-            outcome: decided.outcome.as_deref(),
+            outcome: decided.outcome.clone(),
         };
         let leader = format!("{} {}", self.parts.identity.host, self.parts.identity.pid);
         let keeping = store.keep(&self.parts.pool.name, &state, &leader, is_new.then_some(&record));

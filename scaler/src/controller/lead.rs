@@ -1,7 +1,7 @@
 //! Who leads the pool: going on where the leader before stopped, and leaving the workers to the next one.
 
 use super::{Carried, Controller, LONGEST_PAUSE_SECS, account::Account};
-use crate::{leader::Lead, pool::WorkerPool, queue_depth::DepthSource};
+use crate::{leader::Lead, pool::WorkerPool};
 use chrono::Utc;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -9,7 +9,7 @@ use tracing::{info, warn};
 /// How long a scaler that stops waits for Postgres to say whether another one takes over.
 const SUCCESSION_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
+impl<P: WorkerPool> Controller<P> {
     /// Makes sure that this scaler leads; on taking over, goes on where the leader before stopped.
     pub(super) async fn lead(&mut self) -> anyhow::Result<Lead> {
         let lead = self.confirm_lead().await;

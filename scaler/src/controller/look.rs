@@ -8,7 +8,7 @@ use crate::{
         Members, WorkerPool,
         census::{Census, Evidence},
     },
-    queue_depth::{DepthSource, Depths},
+    queue_depth::Depths,
     store::{Heartbeat, Reading},
 };
 use anyhow::anyhow;
@@ -24,7 +24,7 @@ pub(super) struct Seen {
     pub note: Option<String>,
 }
 
-impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
+impl<P: WorkerPool> Controller<P> {
     /// Observes everything at once.
     pub(super) async fn look(&mut self, now: DateTime<Utc>) -> Seen {
         let horizon_secs = self.policy.start_up_secs + f64::from(self.parts.pool.interval_secs);
@@ -153,7 +153,7 @@ fn oldest(heartbeats: &[Heartbeat]) -> (Option<f64>, Option<u64>) {
     let ages =
         heartbeats.iter().filter_map(|heartbeat| Some((heartbeat.oldest_age_secs?, heartbeat.oldest_receive_count)));
     match ages.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((age, count)) => (Some(age), count),
+        Some((age, count)) => (Some(age), count.and_then(|count| u64::try_from(count).ok())),
         None => (None, None),
     }
 }

@@ -6,11 +6,10 @@ use crate::{
     metrics::{OfReason, OfState},
     observation::Observation,
     pool::WorkerPool,
-    queue_depth::DepthSource,
 };
 use tracing::{debug, info};
 
-impl<P: WorkerPool, Q: DepthSource> Controller<P, Q> {
+impl<P: WorkerPool> Controller<P> {
     /// Logs and counts a decision.
     pub(super) fn report(&mut self, decided: &Decided, seen: &Observation) {
         self.log(decided, seen);

@@ -136,10 +136,8 @@ impl WorkerPool for AutoScalingGroup {
             match self.terminate(id, decrement).await {
                 Ok(()) if decrement => {}
                 Ok(()) => start -= i32::from(start > 0),
-                Err(error) => match applied.go_on_after(&error) {
-                    true => continue,
-                    false => return,
-                },
+                Err(error) if applied.go_on_after(&error) => continue,
+                Err(_) => return,
             }
             applied.ended.push(id.clone());
         }
@@ -150,10 +148,8 @@ impl WorkerPool for AutoScalingGroup {
             }
             match self.terminate(id, true).await {
                 Ok(()) => applied.ended.push(id.clone()),
-                Err(error) => match applied.go_on_after(&error) {
-                    true => {}
-                    false => return,
-                },
+                Err(error) if applied.go_on_after(&error) => {}
+                Err(_) => return,
             }
         }
         if start > 0 && !self.others.lowered() {

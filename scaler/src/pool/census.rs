@@ -94,7 +94,7 @@ impl Census {
     pub fn take(members: &Members, evidence: &Evidence<'_>) -> Self {
         let mut census = Self { requested: members.requested, ..Self::default() };
         let mut unmatched: Vec<&Heartbeat> = evidence.heartbeats.unwrap_or_default().iter().collect();
-        let mut fewest: Option<u32> = None;
+        let mut polls = Vec::new();
         let mut silent = Vec::new();
         for member in &members.members {
             let found = unmatched.iter().position(|heartbeat| is_of(heartbeat, &member.key));
@@ -111,7 +111,7 @@ impl Census {
             if let Some(heartbeat) = heartbeat
                 && matches!(standing, Standing::Idle | Standing::Busy)
             {
-                fewest = Some(fewest.map_or(heartbeat.empty_polls, |polls: u32| polls.min(heartbeat.empty_polls)));
+                polls.push(heartbeat.empty_polls);
             }
             census.roll.push(Entry {
                 id: member.id.clone(),
@@ -132,12 +132,12 @@ impl Census {
             });
         }
         unmatched.retain(|heartbeat| heartbeat.silent_secs <= SILENT_SECS);
-        census.pair_nameless(&mut unmatched, silent, &mut fewest);
+        census.pair_nameless(&mut unmatched, silent, &mut polls);
         for stranger in unmatched {
-            fewest = Some(fewest.map_or(stranger.empty_polls, |polls| polls.min(stranger.empty_polls)));
+            polls.push(stranger.empty_polls);
             count(&mut census.strangers, heard(stranger, evidence.readable_secs));
         }
-        census.fewest_empty_polls = fewest;
+        census.fewest_empty_polls = polls.into_iter().min();
         census
     }
 
@@ -155,14 +155,14 @@ impl Census {
     ///
     /// Workers that do not know their instance's id cannot be told apart: each
     /// is some member, and none of those may be ended by name.
-    fn pair_nameless(&mut self, unmatched: &mut Vec<&Heartbeat>, silent: Vec<usize>, fewest: &mut Option<u32>) {
+    fn pair_nameless(&mut self, unmatched: &mut Vec<&Heartbeat>, silent: Vec<usize>, polls: &mut Vec<u32>) {
         for place in silent {
             if self.roll[place].standing == Standing::Draining {
                 continue;
             }
             let Some(found) = unmatched.iter().position(|heartbeat| heartbeat.instance_id.is_none()) else { return };
             let heartbeat = unmatched.swap_remove(found);
-            *fewest = Some(fewest.map_or(heartbeat.empty_polls, |polls| polls.min(heartbeat.empty_polls)));
+            polls.push(heartbeat.empty_polls);
             let standing = heard(heartbeat, 0.0);
             self.roll[place].standing = standing;
             self.roll[place].given_up = false;

@@ -1,11 +1,99 @@
 //! Pools that are a number the platform brings about: what a plan means for the number.
 
-use super::{Member, Phase, Plan, others::Others};
+use super::{Applied, Member, Phase, Plan, others::Others};
+use std::future::Future;
+
+/// A platform's number, which others may set too.
+pub struct Number {
+    /// As it was seen last, and changed by us since.
+    pub seen: Option<i32>,
+    others: Others,
+}
+
+impl Number {
+    /// Names the number, and what it is part of.
+    pub fn of(what: &'static str, name: &str) -> Self {
+        Self { seen: None, others: Others::of(what, name) }
+    }
+
+    /// Takes note of the number, and says so while a change of others is left alone.
+    pub fn look(&mut self, found: i32) -> Option<String> {
+        self.seen = Some(found);
+        self.others.notice(found)
+    }
+
+    /// Takes note of a change of ours.
+    pub async fn change(&mut self, to: i32, call: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+        self.others.attempt(to);
+        call.await?;
+        self.others.expect(to);
+        self.seen = Some(to);
+        Ok(())
+    }
+}
+
+/// A pool that is a number.
+pub trait Counted: Send {
+    /// What has the number, for people.
+    const OWNER: &'static str;
+
+    /// Returns the number.
+    fn number(&self) -> &Number;
+
+    /// Has a member ended that the platform then replaces; returns whether there was one.
+    fn remove(&mut self, id: &str) -> impl Future<Output = anyhow::Result<bool>> + Send;
+
+    /// Sets the number.
+    fn set(&mut self, number: i32) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// Lowers the number, by so many victims of the plan as can still go and by `beside` more, without endangering others.
+    fn lower(
+        &mut self,
+        plan: &Plan,
+        beside: i64,
+        applied: &mut Applied,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// Carries out a plan by the number.
+pub async fn carry_out<P: Counted>(pool: &mut P, plan: &Plan, applied: &mut Applied) {
+    let Some(number) = pool.number().seen else {
+        applied.problems.push(format!("{} has not been seen yet", P::OWNER));
+        return;
+    };
+    for id in &plan.replace {
+        match pool.remove(id).await {
+            Ok(true) => applied.ended.push(id.clone()),
+            Ok(false) => {}
+            Err(error) if applied.go_on_after(&error) => {}
+            Err(_) => return,
+        }
+    }
+    let more = growth(plan, applied.ended.len(), &pool.number().others);
+    if more > 0 {
+        let target = i32::try_from(i64::from(number) + more).unwrap_or(i32::MAX);
+        if let Err(error) = pool.set(target).await {
+            applied.problems.push(format!("{error:#}"));
+            return;
+        }
+    }
+    let others = &pool.number().others;
+    if !others.lowered() {
+        applied.started = plan.start;
+        applied.taken_back = u32::try_from(plan.take_back.len()).unwrap_or(u32::MAX);
+    }
+    let fewer = if others.raised() { 0 } else { plan.end.len() as u64 + u64::from(plan.cancel) };
+    if (more < 0 || fewer > 0)
+        && let Err(error) = pool.lower(plan, (-more).max(0), applied).await
+    {
+        applied.problems.push(format!("nobody was ended: {error:#}"));
+    }
+}
 
 /// Returns by how much the number grows for a plan's starts, beside those that the platform makes up for by itself.
 ///
 /// Less than nothing when members were ended that nobody is to replace.
-pub fn growth(plan: &Plan, replaced: usize, others: &Others) -> i64 {
+fn growth(plan: &Plan, replaced: usize, others: &Others) -> i64 {
     let wanted = i64::from(plan.start) + signed(plan.take_back.len()) - signed(replaced);
     if (wanted > 0 && others.lowered()) || (wanted < 0 && others.raised()) { 0 } else { wanted }
 }
@@ -27,7 +115,13 @@ fn is_present(member: &Member) -> bool {
     member.phase != Phase::Draining
 }
 
-fn signed(n: usize) -> i64 {
+/// Returns a platform's number as a size.
+pub fn natural(n: i32) -> u32 {
+    u32::try_from(n).unwrap_or(0)
+}
+
+/// Returns how many there are as a difference.
+pub fn signed(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 

@@ -19,8 +19,7 @@ mod api;
 
 use super::{
     Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool,
-    count::{growth, mark_surplus, n_present},
-    others::Others,
+    count::{Counted, Number, carry_out, mark_surplus, n_present, natural, signed},
 };
 use api::{Api, Protection, Task};
 use std::collections::BTreeSet;
@@ -37,15 +36,12 @@ const SHORTEST_STOP_TIMEOUT: i32 = 120;
 /// A service.
 pub struct EcsService {
     api: Api,
-    /// The service as it was seen last, and changed by us since.
-    seen: Option<Seen>,
-    others: Others,
+    desired: Number,
     /// Whether ECS left a task's protection out of its last answer.
     is_silent: bool,
 }
 
 /// The service at one moment.
-#[derive(Clone, Debug)]
 struct Seen {
     desired: i32,
     members: Vec<Member>,
@@ -54,8 +50,8 @@ struct Seen {
 impl EcsService {
     /// Names the service.
     pub fn new(config: &aws_config::SdkConfig, cluster: String, service: String) -> Self {
-        let others = Others::of("the service's desired count", &service);
-        Self { api: Api::new(config, cluster, service), seen: None, others, is_silent: false }
+        let desired = Number::of("the service's desired count", &service);
+        Self { api: Api::new(config, cluster, service), desired, is_silent: false }
     }
 
     async fn look(&mut self) -> anyhow::Result<Seen> {
@@ -85,10 +81,25 @@ impl EcsService {
         });
         Ok(Seen { desired: service.desired, members })
     }
+}
 
-    /// Lowers the count, by so many victims of the plan as can still go and by `beside` more, without endangering others.
+impl Counted for EcsService {
+    const OWNER: &'static str = "the service";
+
+    fn number(&self) -> &Number {
+        &self.desired
+    }
+
+    async fn remove(&mut self, id: &str) -> anyhow::Result<bool> {
+        self.api.stop(id).await
+    }
+
+    async fn set(&mut self, number: i32) -> anyhow::Result<()> {
+        self.desired.change(number, self.api.set_desired(number)).await
+    }
+
     async fn lower(&mut self, plan: &Plan, beside: i64, applied: &mut Applied) -> anyhow::Result<()> {
-        let before = self.seen.as_ref().map(|seen| seen.desired);
+        let before = self.desired.seen;
         let now = self.look().await?;
         if before != Some(now.desired) {
             anyhow::bail!("the desired count became {} meanwhile", now.desired);
@@ -108,7 +119,7 @@ impl EcsService {
         }
         let requested = i64::from(now.desired) - i64::from(n_present(&now.members));
         let cancelled = i64::from(plan.cancel).min(requested).max(0);
-        let fewer = i64::try_from(victims.len()).unwrap_or(0) + cancelled + beside;
+        let fewer = signed(victims.len()) + cancelled + beside;
         if fewer == 0 {
             return Ok(());
         }
@@ -120,71 +131,21 @@ impl EcsService {
             .collect();
         self.api.protect(&exposed, PROTECT_MINUTES).await?;
         let desired = (i64::from(now.desired) - fewer).max(0);
-        self.set_desired(i32::try_from(desired).unwrap_or(i32::MAX)).await?;
+        self.set(i32::try_from(desired).unwrap_or(i32::MAX)).await?;
         applied.ended.extend(victims.into_iter().cloned());
-        Ok(())
-    }
-
-    async fn set_desired(&mut self, desired: i32) -> anyhow::Result<()> {
-        self.others.attempt(desired);
-        self.api.set_desired(desired).await?;
-        self.others.expect(desired);
-        if let Some(seen) = &mut self.seen {
-            seen.desired = desired;
-        }
         Ok(())
     }
 }
 
 impl WorkerPool for EcsService {
     async fn members(&mut self) -> anyhow::Result<Members> {
-        let seen = self.look().await?;
-        let note = self.others.notice(seen.desired);
-        let members = Members {
-            members: seen.members.clone(),
-            requested: natural(seen.desired).saturating_sub(n_present(&seen.members)),
-            most: None,
-            fewest: 0,
-            note,
-        };
-        self.seen = Some(seen);
-        Ok(members)
+        let Seen { desired, members } = self.look().await?;
+        let requested = natural(desired).saturating_sub(n_present(&members));
+        Ok(Members { members, requested, most: None, fewest: 0, note: self.desired.look(desired) })
     }
 
     async fn carry_out(&mut self, plan: &Plan, applied: &mut Applied) {
-        let Some(seen) = &self.seen else {
-            applied.problems.push("the service has not been seen yet".to_owned());
-            return;
-        };
-        let desired = seen.desired;
-        for id in &plan.replace {
-            match self.api.stop(id).await {
-                Ok(true) => applied.ended.push(id.clone()),
-                Ok(false) => {}
-                Err(error) => match applied.go_on_after(&error) {
-                    true => {}
-                    false => return,
-                },
-            }
-        }
-        let more = growth(plan, applied.ended.len(), &self.others);
-        if more > 0 {
-            let target = i32::try_from(i64::from(desired) + more).unwrap_or(i32::MAX);
-            if let Err(error) = self.set_desired(target).await {
-                applied.problems.push(format!("{error:#}"));
-                return;
-            }
-        }
-        if !self.others.lowered() {
-            applied.started = plan.start;
-            applied.taken_back = u32::try_from(plan.take_back.len()).unwrap_or(u32::MAX);
-        }
-        let fewer = if self.others.raised() { 0 } else { plan.end.len() as u64 + u64::from(plan.cancel) };
-        if (more < 0 || fewer > 0)
-            && let Err(error) = self.lower(plan, (-more).max(0), applied).await
-        {
-            applied.problems.push(format!("nobody was ended: {error:#}"));
-        }
+        carry_out(self, plan, applied).await;
     }
 
     fn abilities(&self) -> Abilities {
@@ -226,10 +187,6 @@ impl WorkerPool for EcsService {
         )));
         Ok(remarks)
     }
-}
-
-fn natural(n: i32) -> u32 {
-    u32::try_from(n).unwrap_or(0)
 }
 
 fn is_running(task: &Task) -> bool {

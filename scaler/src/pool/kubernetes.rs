@@ -16,8 +16,7 @@ mod order;
 
 use super::{
     Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool,
-    count::{growth, mark_surplus, n_present},
-    others::Others,
+    count::{Counted, Number, carry_out, mark_surplus, n_present, natural, signed},
 };
 use api::{Api, Place, Scale};
 use order::Pod;
@@ -38,16 +37,7 @@ const SHORTEST_GRACE_SECS: i64 = 120;
 /// A Deployment.
 pub struct KubernetesDeployment {
     api: Api,
-    /// The Deployment as it was seen last, and changed by us since.
-    seen: Option<Seen>,
-    others: Others,
-}
-
-/// The Deployment at one moment.
-#[derive(Clone, Debug)]
-struct Seen {
-    replicas: i32,
-    pods: Vec<Pod>,
+    replicas: Number,
 }
 
 impl KubernetesDeployment {
@@ -65,20 +55,53 @@ impl KubernetesDeployment {
     }
 
     fn on(api: Api) -> Self {
-        let others = Others::of("the Deployment's replicas", &api.deployment);
-        Self { api, seen: None, others }
+        let replicas = Number::of("the Deployment's replicas", &api.deployment);
+        Self { api, replicas }
     }
 
-    async fn look(&mut self) -> anyhow::Result<Seen> {
+    /// Returns the number and the pods.
+    async fn look(&mut self) -> anyhow::Result<(i32, Vec<Pod>)> {
         let Scale { replicas, selector } = self.api.scale().await?;
-        let pods = self.api.pods(&selector).await?;
-        Ok(Seen { replicas, pods })
+        Ok((replicas, self.api.pods(&selector).await?))
     }
 
-    /// Lowers the number, by so many victims of the plan as can still go and by `beside` more, without endangering others.
+    /// Says what it costs to delete each pod; returns whether that was news.
+    async fn write_costs(&mut self, plan: &Plan, pods: &mut [Pod]) -> anyhow::Result<bool> {
+        let mut is_news = false;
+        for pod in pods {
+            let cost = match &pod.name {
+                name if plan.spare.contains(name) => MUST_STAY,
+                name if plan.end.contains(name) => CHOSEN,
+                _ => MAY_GO,
+            };
+            if pod.deletion_cost != cost {
+                self.api.set_cost(&pod.name, cost).await?;
+                pod.deletion_cost = cost;
+                is_news = true;
+            }
+        }
+        Ok(is_news)
+    }
+}
+
+impl Counted for KubernetesDeployment {
+    const OWNER: &'static str = "the Deployment";
+
+    fn number(&self) -> &Number {
+        &self.replicas
+    }
+
+    async fn remove(&mut self, id: &str) -> anyhow::Result<bool> {
+        self.api.delete(id).await
+    }
+
+    async fn set(&mut self, number: i32) -> anyhow::Result<()> {
+        self.replicas.change(number, self.api.set_replicas(number)).await
+    }
+
     async fn lower(&mut self, plan: &Plan, beside: i64, applied: &mut Applied) -> anyhow::Result<()> {
-        let before = self.seen.as_ref().map(|seen| seen.replicas);
-        let Seen { replicas, mut pods } = self.look().await?;
+        let before = self.replicas.seen;
+        let (replicas, mut pods) = self.look().await?;
         if before != Some(replicas) {
             anyhow::bail!("the number of replicas became {replicas} meanwhile");
         }
@@ -114,36 +137,8 @@ impl KubernetesDeployment {
         let fewer = without + signed(going.len());
         if fewer > 0 {
             let target = (i64::from(replicas) - fewer).max(0);
-            self.set_replicas(i32::try_from(target).unwrap_or(i32::MAX)).await?;
+            self.set(i32::try_from(target).unwrap_or(i32::MAX)).await?;
             applied.ended.extend(going);
-        }
-        Ok(())
-    }
-
-    /// Says what it costs to delete each pod; returns whether that was news.
-    async fn write_costs(&mut self, plan: &Plan, pods: &mut [Pod]) -> anyhow::Result<bool> {
-        let mut is_news = false;
-        for pod in pods {
-            let cost = match &pod.name {
-                name if plan.spare.contains(name) => MUST_STAY,
-                name if plan.end.contains(name) => CHOSEN,
-                _ => MAY_GO,
-            };
-            if pod.deletion_cost != cost {
-                self.api.set_cost(&pod.name, cost).await?;
-                pod.deletion_cost = cost;
-                is_news = true;
-            }
-        }
-        Ok(is_news)
-    }
-
-    async fn set_replicas(&mut self, replicas: i32) -> anyhow::Result<()> {
-        self.others.attempt(replicas);
-        self.api.set_replicas(replicas).await?;
-        self.others.expect(replicas);
-        if let Some(seen) = &mut self.seen {
-            seen.replicas = replicas;
         }
         Ok(())
     }
@@ -151,61 +146,28 @@ impl KubernetesDeployment {
 
 impl WorkerPool for KubernetesDeployment {
     async fn members(&mut self) -> anyhow::Result<Members> {
-        let mut seen = self.look().await?;
-        let note = self.others.notice(seen.replicas);
-        let is_rollout = order::n_replica_sets(&seen.pods) > 1;
+        let (replicas, mut pods) = self.look().await?;
+        let note = self.replicas.look(replicas);
+        let is_rollout = order::n_replica_sets(&pods) > 1;
         // While a rollout replaces pods there may be more than the number, and asking for more keeps none of them.
         let phase = if is_rollout { Phase::Draining } else { Phase::Surplus };
-        order::sort(&mut seen.pods);
-        let mut members: Vec<Member> = seen.pods.iter().map(member).collect();
-        let places: Vec<String> = seen.pods.iter().map(|pod| pod.name.clone()).collect();
-        let current = if is_rollout { order::newest_replica_set(&seen.pods) } else { None };
+        order::sort(&mut pods);
+        let mut members: Vec<Member> = pods.iter().map(member).collect();
+        let places: Vec<String> = pods.iter().map(|pod| pod.name.clone()).collect();
+        let current = if is_rollout { order::newest_replica_set(&pods) } else { None };
         let is_current =
-            |id: &str| current.is_some() && seen.pods.iter().any(|pod| pod.name == id && pod.replica_set == current);
-        let replicas = natural(seen.replicas);
+            |id: &str| current.is_some() && pods.iter().any(|pod| pod.name == id && pod.replica_set == current);
+        let replicas = natural(replicas);
         mark_surplus(&mut members, replicas, phase, |member| {
             (is_current(&member.id), places.iter().position(|place| *place == member.id))
         });
         members.sort_by(|a, b| a.id.cmp(&b.id));
         let requested = replicas.saturating_sub(n_present(&members));
-        self.seen = Some(seen);
         Ok(Members { members, requested, most: None, fewest: 0, note })
     }
 
     async fn carry_out(&mut self, plan: &Plan, applied: &mut Applied) {
-        let Some(seen) = &self.seen else {
-            applied.problems.push("the Deployment has not been seen yet".to_owned());
-            return;
-        };
-        let replicas = seen.replicas;
-        for id in &plan.replace {
-            match self.api.delete(id).await {
-                Ok(true) => applied.ended.push(id.clone()),
-                Ok(false) => {}
-                Err(error) => match applied.go_on_after(&error) {
-                    true => {}
-                    false => return,
-                },
-            }
-        }
-        let more = growth(plan, applied.ended.len(), &self.others);
-        if more > 0 {
-            let target = i32::try_from(i64::from(replicas) + more).unwrap_or(i32::MAX);
-            if let Err(error) = self.set_replicas(target).await {
-                applied.problems.push(format!("{error:#}"));
-                return;
-            }
-        }
-        if !self.others.lowered() {
-            applied.started = plan.start;
-            applied.taken_back = u32::try_from(plan.take_back.len()).unwrap_or(u32::MAX);
-        }
-        let fewer = if self.others.raised() { 0 } else { plan.end.len() as u64 + u64::from(plan.cancel) };
-        if (more < 0 || fewer > 0)
-            && let Err(error) = self.lower(plan, (-more).max(0), applied).await
-        {
-            applied.problems.push(format!("nobody was ended: {error:#}"));
-        }
+        carry_out(self, plan, applied).await;
     }
 
     fn abilities(&self) -> Abilities {
@@ -218,8 +180,7 @@ impl WorkerPool for KubernetesDeployment {
         for missing in self.api.missing_rights().await? {
             remarks.push(Remark::wrong(missing, "add that to the Role of the scaler's service account"));
         }
-        let Scale { replicas, selector } = self.api.scale().await?;
-        let pods = self.api.pods(&selector).await?;
+        let (replicas, pods) = self.look().await?;
         let n_ready = pods.iter().filter(|pod| pod.is_ready && !pod.is_leaving).count();
         let place = self.api.place();
         remarks.push(Remark::Fine(format!("{place}: {replicas} replicas, {} pods, {n_ready} ready", pods.len())));
@@ -236,14 +197,6 @@ impl WorkerPool for KubernetesDeployment {
         });
         Ok(remarks)
     }
-}
-
-fn natural(n: i32) -> u32 {
-    u32::try_from(n).unwrap_or(0)
-}
-
-fn signed(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 fn member(pod: &Pod) -> Member {

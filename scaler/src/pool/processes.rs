@@ -13,6 +13,7 @@ use anyhow::{Context, bail};
 use blocking::Blocking;
 use proc::{Proc, ProcessId};
 use rustix::process::Signal;
+use service::host::host;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
@@ -246,15 +247,4 @@ fn resolve(program: &str) -> PathBuf {
 fn in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| Path::is_file(path))
-}
-
-/// Returns this machine's name, as importers put it into their heartbeats.
-pub fn host() -> String {
-    let named =
-        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
-    named
-        .map(|text| text.trim().to_owned())
-        .ok()
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "localhost".to_owned())
 }

@@ -48,7 +48,7 @@ pub fn measure(workload: &Workload, kind: Kind, seeds: impl IntoIterator<Item = 
     for seed in seeds {
         let load = workload.draw(seed);
         let outcome = run(&load, kind.rule(&load, None).as_mut(), seed);
-        row.add(&outcome, &optimum(&load), load.drain_within_secs, load.horizon_secs);
+        row.add(&outcome, &optimum(&load), load.workload.drain_within, load.workload.horizon);
         runs += 1.0;
     }
     row.cost /= f64::max(runs, 1.0);

@@ -34,7 +34,7 @@ impl Counters {
         let mut at = 0.0;
         loop {
             at += -rng.f64().max(f64::MIN_POSITIVE).ln() * 86_400.0 / PHANTOMS_A_DAY;
-            if at > load.horizon_secs * 2.0 + 86_400.0 {
+            if at > load.workload.horizon * 2.0 + 86_400.0 {
                 break;
             }
             phantoms.push((at, rng.u64(1..=2)));
@@ -59,7 +59,7 @@ impl Counters {
         let lag = LAG_SECS.0 + self.rng.f64() * (LAG_SECS.1 - LAG_SECS.0);
         let noise = [gauss(&mut self.rng), gauss(&mut self.rng)];
         let false_zero = self.rng.f64() < FALSE_ZEROS;
-        if load.blackout.is_some_and(|(from, to)| second >= from && second < to) {
+        if load.workload.blackout.is_some_and(|gone| second >= gone.at && second < gone.at + gone.lasts) {
             return Err("SQS did not answer".to_owned());
         }
         let seen = self.samples.iter().rev().find(|(at, ..)| *at <= second - lag).or(self.samples.front());

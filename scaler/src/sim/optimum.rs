@@ -23,9 +23,9 @@ pub struct Optimum {
 pub fn optimum(load: &Load) -> Optimum {
     let jobs: Vec<_> = load.arrivals.iter().filter(|job| !job.poison).collect();
     let Some(last) = jobs.last() else { return Optimum::default() };
-    let slots = f64::from(load.slots_per_worker);
-    let steps = ((last.at + load.drain_within_secs) / STEP_SECS).ceil() as usize + 1;
-    let late = (load.drain_within_secs / STEP_SECS).round().max(1.0) as usize;
+    let slots = f64::from(load.workload.slots_per_worker);
+    let steps = ((last.at + load.workload.drain_within) / STEP_SECS).ceil() as usize + 1;
+    let late = (load.workload.drain_within / STEP_SECS).round().max(1.0) as usize;
     let mut arrived = vec![0.0; steps + 1];
     for job in &jobs {
         arrived[(job.at / STEP_SECS).ceil() as usize] += job.work_secs;
@@ -42,13 +42,13 @@ pub fn optimum(load: &Load) -> Optimum {
         starts += (workers - before).max(0.0);
         before = workers;
     }
-    Optimum { worker_secs: total / slots + load.start_up_secs * starts, misses: misses(load) }
+    Optimum { worker_secs: total / slots + load.workload.start_up * starts, misses: misses(load) }
 }
 
 /// Returns the messages that would be late even with every worker there from the start.
 fn misses(load: &Load) -> u64 {
-    let slots = load.max * load.slots_per_worker;
-    let slots = f64::from(load.sink_slots.map_or(slots, |takes| takes.min(slots)));
+    let slots = load.workload.max * load.workload.slots_per_worker;
+    let slots = f64::from(load.workload.sink_slots.map_or(slots, |takes| takes.min(slots)));
     // First come first served by all slots together, which is the best there is for one common promise.
     let mut free_at = 0.0_f64;
     let mut late = 0;
@@ -56,7 +56,7 @@ fn misses(load: &Load) -> u64 {
         let begins = free_at.max(job.at);
         free_at = begins + job.work_secs / slots;
         let done = free_at.max(begins + job.work_secs);
-        late += u64::from(done > job.at + load.drain_within_secs);
+        late += u64::from(done > job.at + load.workload.drain_within);
     }
     late
 }

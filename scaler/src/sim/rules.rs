@@ -2,6 +2,7 @@
 
 use super::{TICK_SECS, at, workload::Load};
 use crate::{
+    decision::worded,
     observation::Observation,
     policy::{Policy, State, Target, decide},
 };
@@ -40,85 +41,63 @@ pub struct Answer {
     pub explain: String,
 }
 
-/// The rules by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The deadline policy.
-    Deadline,
-    /// The backlog policy with the guards.
-    Backlog,
-    /// KEDA's SQS scaler driving a HorizontalPodAutoscaler.
-    Keda,
-    /// AWS target tracking on backlog per instance.
-    Aws,
+worded! {
+    /// The rules, by their names on the command line.
+    pub enum Kind {
+        /// The deadline policy.
+        Deadline = "deadline",
+        /// The backlog policy with the guards.
+        Backlog = "backlog",
+        /// KEDA's SQS scaler driving a HorizontalPodAutoscaler.
+        Keda = "keda",
+        /// AWS target tracking on backlog per instance.
+        Aws = "aws",
+    }
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Deadline, Self::Backlog, Self::Keda, Self::Aws];
-
-    /// Returns its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Deadline => "deadline",
-            Self::Backlog => "backlog",
-            Self::Keda => "keda",
-            Self::Aws => "aws",
-        }
-    }
-
     /// Returns the rule, set up for a load as its user would.
     pub fn rule(self, load: &Load, base: Option<&Policy>) -> Box<dyn Rule> {
-        let policy = |target| Policy {
-            target,
-            max: load.max,
-            slots_per_worker: load.slots_per_worker,
-            start_up_secs: load.start_up_secs,
-            job_secs: load.guess_secs,
-            ..base.cloned().unwrap_or(Policy {
+        let ours = |target| -> Box<dyn Rule> {
+            let policy = Policy {
                 target,
-                min: 0,
-                max: load.max,
-                slots_per_worker: 1,
-                start_up_secs: 45.0,
-                job_secs: 2.0,
-                initial_proven: 32,
-                connection_reserve: 10,
-            })
+                min: base.map_or(0, |policy| policy.min),
+                max: load.workload.max,
+                slots_per_worker: load.workload.slots_per_worker,
+                start_up_secs: load.workload.start_up,
+                job_secs: load.workload.guess_secs(),
+                initial_proven: base.map_or(32, |policy| policy.initial_proven),
+                connection_reserve: base.map_or(10, |policy| policy.connection_reserve),
+            };
+            Box::new(Ours { policy, state: State::default() })
         };
         let per_worker = target_per_worker(load);
         match self {
-            Self::Deadline => {
-                Box::new(Ours::new(policy(Target::Deadline { drain_within_secs: load.drain_within_secs })))
-            }
+            Self::Deadline => ours(Target::Deadline { drain_within_secs: load.workload.drain_within }),
             Self::Backlog => {
                 let messages_per_worker = match base.map(|policy| policy.target) {
                     Some(Target::Backlog { messages_per_worker }) => messages_per_worker,
                     _ => per_worker as u64,
                 };
-                Box::new(Ours::new(policy(Target::Backlog { messages_per_worker })))
+                ours(Target::Backlog { messages_per_worker })
             }
-            Self::Keda => Box::new(Keda::new(per_worker, load.max)),
-            Self::Aws => Box::new(AwsTracking::new(per_worker, load.max, load.start_up_secs)),
+            Self::Keda => Box::new(Keda::new(per_worker, load.workload.max)),
+            Self::Aws => Box::new(AwsTracking::new(per_worker, load.workload.max, load.workload.start_up)),
         }
     }
 }
 
 /// Returns the messages per worker that the promise allows, as AWS's guide works it out: latency over job time.
 fn target_per_worker(load: &Load) -> f64 {
-    (MARGIN * load.drain_within_secs / load.guess_secs * f64::from(load.slots_per_worker)).floor().max(1.0)
+    (MARGIN * load.workload.drain_within / load.workload.guess_secs() * f64::from(load.workload.slots_per_worker))
+        .floor()
+        .max(1.0)
 }
 
 /// The real decision.
 struct Ours {
     policy: Policy,
     state: State,
-}
-
-impl Ours {
-    fn new(policy: Policy) -> Self {
-        Self { policy, state: State::default() }
-    }
 }
 
 impl Rule for Ours {

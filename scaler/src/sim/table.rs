@@ -1,6 +1,6 @@
 //! The simulator's results as Markdown tables.
 
-use super::{Outcome, bars::Row, optimum::Optimum, workload::Load};
+use super::{Outcome, bars::Row, optimum::Optimum, rules::Kind, workload::Load};
 use crate::policy::words;
 use std::fmt::Write;
 
@@ -8,10 +8,10 @@ use std::fmt::Write;
 pub struct Entry<'a> {
     /// What was sent.
     pub load: &'a Load,
-    /// The rule's name.
-    pub rule: &'a str,
+    /// The rule.
+    pub kind: Kind,
     /// What came of it.
-    pub outcome: &'a Outcome,
+    pub outcome: Outcome,
     /// What a clairvoyant schedule needs.
     pub optimum: Optimum,
 }
@@ -34,7 +34,7 @@ pub fn runs(entries: &[Entry<'_>]) -> String {
         "false wakes".to_owned(),
     ]];
     for entry in entries {
-        let outcome = entry.outcome;
+        let outcome = &entry.outcome;
         let cost = match entry.optimum.worker_secs {
             0.0 => "–".to_owned(),
             best => format!("{:.2}", outcome.worker_secs / best),
@@ -45,14 +45,14 @@ pub fn runs(entries: &[Entry<'_>]) -> String {
                 write!(late, " ({:.2} % unavoidable)", entry.optimum.misses as f64 * 100.0 / outcome.messages as f64);
         }
         rows.push(vec![
-            entry.load.name.clone(),
-            entry.rule.to_owned(),
+            entry.load.workload.name.clone(),
+            entry.kind.to_string(),
             outcome.messages.to_string(),
             late,
             words::secs(outcome.latency(0.5)),
             words::secs(outcome.latency(0.99)),
             words::secs(outcome.latency(1.0)),
-            format!("{:.2}", outcome.worker_hours()),
+            format!("{:.2}", outcome.worker_secs / 3600.0),
             cost,
             outcome.peak.to_string(),
             format!("{:.1}", outcome.turns_per_hour),

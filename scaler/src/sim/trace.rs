@@ -1,6 +1,6 @@
 //! A recorded history as a load: what `scaler history --json` printed, played again.
 
-use super::workload::{Arrival, Load};
+use super::workload::{Arrival, Load, Workload};
 use serde_json::Value;
 
 /// What of a history is used.
@@ -35,7 +35,7 @@ pub fn load(text: &str, base: &Load) -> Result<Load, String> {
     };
     let done: f64 = moments.iter().map(|moment| moment.completed).sum();
     let done_secs: f64 = moments.iter().map(|moment| moment.completed_secs).sum();
-    let work_secs = if done > 0.0 { done_secs / done } else { base.guess_secs };
+    let work_secs = if done > 0.0 { done_secs / done } else { base.workload.guess_secs() };
     let mut arrivals = Vec::new();
     let mut owed = 0.0;
     let (mut before_at, mut before) = (first.secs, first.backlog.unwrap_or(0.0));
@@ -51,15 +51,14 @@ pub fn load(text: &str, base: &Load) -> Result<Load, String> {
         owed -= n;
         (before_at, before) = (moment.secs, backlog);
     }
-    Ok(Load {
+    let workload = Workload {
         name: "trace".to_owned(),
-        arrivals,
-        guess_secs: base.guess_secs,
-        start_up_secs: last.start_up_secs.max(1.0),
+        start_up: last.start_up_secs.max(1.0),
         slots_per_worker: last.slots_per_worker.max(1),
-        horizon_secs: last.secs - first.secs,
-        ..base.clone()
-    })
+        horizon: last.secs - first.secs,
+        ..base.workload.clone()
+    };
+    Ok(Load { workload, arrivals })
 }
 
 fn send(arrivals: &mut Vec<Arrival>, from: f64, to: f64, n: f64, work_secs: f64) {
@@ -88,7 +87,7 @@ fn moment(line: &str) -> Result<Moment, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::workload::Workload, *};
+    use super::*;
 
     fn line(secs: u32, visible: Option<u32>, completed: u32) -> String {
         let queue = match visible {
@@ -116,7 +115,7 @@ mod tests {
         let load = load(&text.join("\n"), &Workload::default().draw(1)).unwrap();
         assert_eq!(load.arrivals.len(), 100);
         assert!(load.arrivals.iter().all(|job| job.at <= 10.0 && job.work_secs == 1.5));
-        assert_eq!(load.horizon_secs, 40.0);
+        assert_eq!(load.workload.horizon, 40.0);
     }
 
     #[test]

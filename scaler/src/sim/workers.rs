@@ -1,7 +1,7 @@
 //! The simulated messages, and the workers that take them.
 
-use super::workload::Load;
-use crate::observation::PoolSize;
+use super::{at, workload::Load};
+use crate::observation::{Completion, PoolSize};
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
@@ -83,6 +83,7 @@ enum Event {
 }
 
 /// The workers, what they have in hand, and what waits for them.
+#[derive(Default)]
 pub struct Workers {
     rng: fastrand::Rng,
     now: f64,
@@ -99,48 +100,37 @@ pub struct Workers {
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     next_id: u64,
     in_hand: u64,
-    completions: Vec<(f64, f64, bool)>,
-    receives: u64,
-    redeliveries: u64,
-    start_ups: Vec<f64>,
-    failed_in_a_row: u32,
-    latencies: Vec<f32>,
-    longest_latency: f64,
-    worker_secs: f64,
-    busy_kills: u64,
+    /// What has happened since the rule looked last.
+    pub since: Since,
+    /// Starts in a row that failed.
+    pub failed_in_a_row: u32,
+    /// Times from sent to done of all messages that were no poison.
+    pub latencies: Vec<f32>,
+    /// The longest of them since this was taken.
+    pub longest_latency: f64,
+    /// Worker time paid for, up to `close`.
+    pub worker_secs: f64,
+    /// Jobs that a scale-in cut short.
+    pub busy_kills: u64,
     finished_work: f64,
     saturated_secs: f64,
     saturated_work: f64,
 }
 
+/// What accumulates between two looks of the rule.
+#[derive(Default)]
+pub struct Since {
+    pub completions: Vec<Completion>,
+    pub receives: u64,
+    pub redeliveries: u64,
+    /// Start-up times of workers that came up.
+    pub start_ups: Vec<f64>,
+}
+
 impl Workers {
     /// Starts with no worker and no message.
     pub fn new(load: &Load, rng: fastrand::Rng) -> Self {
-        Self {
-            rng,
-            now: 0.0,
-            next_arrival: 0,
-            waiting: VecDeque::new(),
-            hidden: VecDeque::new(),
-            workers: Vec::new(),
-            first_alive: 0,
-            free: Vec::new(),
-            events: BinaryHeap::new(),
-            next_id: 0,
-            in_hand: 0,
-            completions: Vec::new(),
-            receives: 0,
-            redeliveries: 0,
-            start_ups: Vec::new(),
-            failed_in_a_row: 0,
-            latencies: Vec::with_capacity(load.arrivals.len()),
-            longest_latency: 0.0,
-            worker_secs: 0.0,
-            busy_kills: 0,
-            finished_work: 0.0,
-            saturated_secs: 0.0,
-            saturated_work: 0.0,
-        }
+        Self { rng, latencies: Vec::with_capacity(load.arrivals.len()), ..Self::default() }
     }
 
     /// Lets everything happen up to a time.
@@ -179,7 +169,7 @@ impl Workers {
                 if more > 0 && victims == Victims::LeastBusy && self.workers[i].stage == Stage::Draining {
                     self.workers[i].stage = Stage::Up;
                     self.workers[i].last_receive = now;
-                    let slots = load.slots_per_worker as usize - self.workers[i].in_hand.len();
+                    let slots = load.workload.slots_per_worker as usize - self.workers[i].in_hand.len();
                     self.free.extend(std::iter::repeat_n(i, slots));
                     more -= 1;
                 }
@@ -251,39 +241,9 @@ impl Workers {
 
     /// Returns how much slower than alone a job is that begins now.
     pub fn slowdown(&self, load: &Load) -> f64 {
-        let Some(takes) = load.sink_slots else { return 1.0 };
+        let Some(takes) = load.workload.sink_slots else { return 1.0 };
         let busy = self.in_hand as f64;
         (busy / f64::from(takes)).max(1.0) * (1.0 + CROWDING * (busy - f64::from(takes)).max(0.0))
-    }
-
-    /// Returns the starts in a row that failed.
-    pub fn failed_starts_in_a_row(&self) -> u32 {
-        self.failed_in_a_row
-    }
-
-    /// Takes what was finished since the last time: when, its time in the slot, whether it went well.
-    pub fn take_completions(&mut self) -> Vec<(f64, f64, bool)> {
-        std::mem::take(&mut self.completions)
-    }
-
-    /// Takes the receives, and the repeated ones among them, since the last time.
-    pub fn take_receives(&mut self) -> (u64, u64) {
-        (std::mem::take(&mut self.receives), std::mem::take(&mut self.redeliveries))
-    }
-
-    /// Takes the start-up times of workers that came up since the last time.
-    pub fn take_start_ups(&mut self) -> Vec<f64> {
-        std::mem::take(&mut self.start_ups)
-    }
-
-    /// Takes the longest time from sent to done since the last time.
-    pub fn take_longest_latency(&mut self) -> f64 {
-        std::mem::take(&mut self.longest_latency)
-    }
-
-    /// Takes the times from sent to done of all messages that were no poison.
-    pub fn take_latencies(&mut self) -> Vec<f32> {
-        std::mem::take(&mut self.latencies)
     }
 
     /// Ends the workers that are left and their account.
@@ -293,28 +253,18 @@ impl Workers {
         }
     }
 
-    /// Returns the worker time paid for, up to `close`.
-    pub fn worker_secs(&self) -> f64 {
-        self.worker_secs
-    }
-
-    /// Returns how many jobs a scale-in cut short.
-    pub fn busy_kills(&self) -> u64 {
-        self.busy_kills
-    }
-
     /// Returns what was done while the sink was saturated, over what it can take.
     pub fn sink_share(&self, load: &Load) -> Option<f64> {
-        let takes = f64::from(load.sink_slots?);
+        let takes = f64::from(load.workload.sink_slots?);
         (self.saturated_secs > 0.0).then(|| self.saturated_work / (self.saturated_secs * takes))
     }
 
     fn is_saturated(&self, load: &Load) -> bool {
-        load.sink_slots.is_some_and(|takes| self.in_hand >= u64::from(takes)) && !self.waiting.is_empty()
+        load.workload.sink_slots.is_some_and(|takes| self.in_hand >= u64::from(takes)) && !self.waiting.is_empty()
     }
 
     fn start(&mut self, load: &Load, now: f64) {
-        let fails = self.rng.f64() < load.start_failures;
+        let fails = self.rng.f64() < load.workload.start_failures;
         let spread = 1.0 + START_UP_SPREAD * (2.0 * self.rng.f64() - 1.0);
         let worker = self.workers.len();
         self.workers.push(Worker {
@@ -324,7 +274,7 @@ impl Workers {
             drain_until: 0.0,
             in_hand: Vec::new(),
         });
-        self.schedule(now + load.start_up_secs * spread, Event::Ready { worker });
+        self.schedule(now + load.workload.start_up * spread, Event::Ready { worker });
     }
 
     fn drain_one(&mut self, victims: Victims, now: f64) {
@@ -374,10 +324,10 @@ impl Workers {
                 }
                 Stage::Starting { fails: false } => {
                     self.failed_in_a_row = 0;
-                    self.start_ups.push(self.now - self.workers[i].requested);
+                    self.since.start_ups.push(self.now - self.workers[i].requested);
                     self.workers[i].stage = Stage::Up;
                     self.workers[i].last_receive = self.now;
-                    self.free.extend(std::iter::repeat_n(i, load.slots_per_worker as usize));
+                    self.free.extend(std::iter::repeat_n(i, load.workload.slots_per_worker as usize));
                 }
                 _ => {}
             },
@@ -416,7 +366,11 @@ impl Workers {
             self.schedule(self.now + VISIBILITY_SECS, Event::Back);
             return;
         }
-        self.completions.push((self.now, self.now - job.started, !message.poison));
+        self.since.completions.push(Completion {
+            ended_at: at(self.now),
+            duration_secs: self.now - job.started,
+            ok: !message.poison,
+        });
         self.finished_work += message.work;
         if !message.poison {
             let latency = self.now - message.sent;
@@ -429,13 +383,15 @@ impl Workers {
     fn hand_out(&mut self, load: &Load) {
         while !self.waiting.is_empty() && !self.free.is_empty() {
             let i = self.free.swap_remove(self.rng.usize(..self.free.len()));
-            if self.workers[i].stage != Stage::Up || self.workers[i].in_hand.len() >= load.slots_per_worker as usize {
+            if self.workers[i].stage != Stage::Up
+                || self.workers[i].in_hand.len() >= load.workload.slots_per_worker as usize
+            {
                 continue;
             }
             let Some(mut message) = self.waiting.pop_front() else { return };
             message.receives += 1;
-            self.receives += 1;
-            self.redeliveries += u64::from(message.receives > 1);
+            self.since.receives += 1;
+            self.since.redeliveries += u64::from(message.receives > 1);
             self.in_hand += 1;
             let ends = self.now + message.work * self.slowdown(load);
             self.next_id += 1;

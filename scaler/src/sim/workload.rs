@@ -2,7 +2,7 @@
 
 use super::counters::gauss;
 use crate::config::duration;
-use serde::Deserialize;
+use serde::{Deserialize, de::Error};
 
 /// How much jobs differ: the sigma of a log-normal distribution with the right mean.
 const JOB_SIGMA: f64 = 0.47;
@@ -10,28 +10,10 @@ const JOB_SIGMA: f64 = 0.47;
 /// A load, drawn: every message with its time and its work.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Load {
-    /// The workload's name.
-    pub name: String,
+    /// What it was drawn from.
+    pub workload: Workload,
     /// Every message, in the order sent.
     pub arrivals: Vec<Arrival>,
-    /// The promised time.
-    pub drain_within_secs: f64,
-    /// The policy's first guess of one job's time.
-    pub guess_secs: f64,
-    /// Mean time from request to first receive.
-    pub start_up_secs: f64,
-    /// Jobs at once in one worker.
-    pub slots_per_worker: u32,
-    /// Most workers.
-    pub max: u32,
-    /// Share of starts that fail.
-    pub start_failures: f64,
-    /// Jobs at once the database takes before it becomes slower.
-    pub sink_slots: Option<u32>,
-    /// From when to when the counters cannot be read.
-    pub blackout: Option<(f64, f64)>,
-    /// How long the run lasts at least.
-    pub horizon_secs: f64,
 }
 
 /// One message.
@@ -47,45 +29,38 @@ pub struct Arrival {
 
 /// A workload as it is written down.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Workload {
     /// Its name in the table.
     pub name: String,
     /// The promised time.
-    #[serde(default = "default_drain_within", deserialize_with = "duration::secs")]
+    #[serde(deserialize_with = "duration::secs")]
     pub drain_within: f64,
     /// Mean time of one job in one slot.
-    #[serde(default = "default_job", deserialize_with = "duration::secs")]
+    #[serde(deserialize_with = "duration::secs")]
     pub job: f64,
     /// The policy's first guess; twice the truth when absent.
-    #[serde(default, deserialize_with = "duration::optional_secs")]
+    #[serde(deserialize_with = "duration::optional_secs")]
     pub guess: Option<f64>,
     /// Mean time from request to first receive.
-    #[serde(default = "default_start_up", deserialize_with = "duration::secs")]
+    #[serde(deserialize_with = "duration::secs")]
     pub start_up: f64,
     /// Jobs at once in one worker.
-    #[serde(default = "default_slots")]
     pub slots_per_worker: u32,
     /// Most workers.
-    #[serde(default = "default_max")]
     pub max: u32,
     /// Share of starts that fail.
-    #[serde(default)]
     pub start_failures: f64,
     /// Share of messages that can never be imported.
-    #[serde(default)]
     pub poison: f64,
     /// Jobs at once the database takes before it becomes slower.
-    #[serde(default)]
     pub sink_slots: Option<u32>,
     /// When the counters cannot be read.
-    #[serde(default)]
     pub blackout: Option<Blackout>,
     /// How long the run lasts at least.
-    #[serde(default = "default_horizon", deserialize_with = "duration::secs")]
+    #[serde(deserialize_with = "duration::secs")]
     pub horizon: f64,
     /// What is sent.
-    #[serde(default)]
     pub send: Vec<Send>,
 }
 
@@ -103,62 +78,40 @@ pub struct Blackout {
 
 /// Messages sent in a stretch of time: a number of them, or a rate that may rise or fall.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Send {
     /// When it begins.
-    #[serde(default, deserialize_with = "duration::secs")]
+    #[serde(deserialize_with = "duration::secs")]
     pub at: f64,
     /// How long it lasts.
-    #[serde(default, deserialize_with = "duration::secs")]
+    #[serde(deserialize_with = "duration::secs")]
     pub lasts: f64,
     /// Messages altogether, evenly spread.
-    #[serde(default)]
     pub messages: u64,
     /// Messages per second at its beginning, at random intervals.
-    #[serde(default)]
     pub per_sec: f64,
     /// Messages per second at its end; as at its beginning when absent.
-    #[serde(default)]
     pub per_sec_end: Option<f64>,
     /// Again after so long, until the horizon.
-    #[serde(default, deserialize_with = "duration::optional_secs")]
+    #[serde(deserialize_with = "duration::optional_secs")]
     pub every: Option<f64>,
-}
-
-fn default_drain_within() -> f64 {
-    900.0
-}
-fn default_job() -> f64 {
-    1.0
-}
-fn default_start_up() -> f64 {
-    45.0
-}
-fn default_slots() -> u32 {
-    1
-}
-fn default_max() -> u32 {
-    200
-}
-fn default_horizon() -> f64 {
-    3600.0
 }
 
 impl Default for Workload {
     fn default() -> Self {
         Self {
             name: String::new(),
-            drain_within: default_drain_within(),
-            job: default_job(),
+            drain_within: 900.0,
+            job: 1.0,
             guess: None,
-            start_up: default_start_up(),
-            slots_per_worker: default_slots(),
-            max: default_max(),
+            start_up: 45.0,
+            slots_per_worker: 1,
+            max: 200,
             start_failures: 0.0,
             poison: 0.0,
             sink_slots: None,
             blackout: None,
-            horizon: default_horizon(),
+            horizon: 3600.0,
             send: Vec::new(),
         }
     }
@@ -222,7 +175,8 @@ impl Workload {
     /// # Errors
     /// When the text is not TOML, or a setting is unknown or of another type.
     pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        toml::from_str(text)
+        let workload: Self = toml::from_str(text)?;
+        if workload.name.is_empty() { Err(Error::missing_field("name")) } else { Ok(workload) }
     }
 
     /// Draws every message.
@@ -248,19 +202,12 @@ impl Workload {
                 poison: rng.f64() < self.poison,
             })
             .collect();
-        Load {
-            name: self.name.clone(),
-            arrivals,
-            drain_within_secs: self.drain_within,
-            guess_secs: self.guess.unwrap_or(2.0 * self.job),
-            start_up_secs: self.start_up,
-            slots_per_worker: self.slots_per_worker.max(1),
-            max: self.max,
-            start_failures: self.start_failures,
-            sink_slots: self.sink_slots,
-            blackout: self.blackout.map(|blackout| (blackout.at, blackout.at + blackout.lasts)),
-            horizon_secs: self.horizon,
-        }
+        Load { workload: Self { slots_per_worker: self.slots_per_worker.max(1), ..self.clone() }, arrivals }
+    }
+
+    /// Returns the policy's first guess of one job's time.
+    pub fn guess_secs(&self) -> f64 {
+        self.guess.unwrap_or(2.0 * self.job)
     }
 }
 

@@ -188,10 +188,10 @@ async fn check_datasets(
 }
 
 async fn connect(config: &Config) -> anyhow::Result<(Server, sqlx::PgConnection)> {
-    if config.database.url.is_none() && config.database.url_file.is_none() {
+    if !config.database.is_set() {
         anyhow::bail!("neither database.url nor DATABASE_URL nor DATABASE_URL_FILE is set");
     }
-    let server = database::options(&config.database, "penstock importer check")?;
+    let server = config.database.server("penstock importer check")?;
     database::refuse_transaction_pooler(&server).await?;
     let connection = server.connect().await?;
     Ok((server, connection))

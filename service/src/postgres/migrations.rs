@@ -1,7 +1,7 @@
 //! Bringing the schema `penstock` up to date.
 
+use super::NAMES_ARE_THE_CATALOGS;
 use anyhow::{Context, bail};
-use service::postgres::NAMES_ARE_THE_CATALOGS;
 use sqlx::{Executor, PgConnection, Row, migrate::Migrator};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
