@@ -363,3 +363,22 @@ impl<R: Read> Splitter<R> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Pool;
+
+    #[test]
+    fn the_memory_of_a_long_record_is_given_back_after_it() {
+        let budget = Budget::new(4 << 20, Pool::new(0));
+        // The buffer is read full behind the record, so lines of its length must pass before it shrinks.
+        let content = format!("{}\n{}", "x".repeat(1 << 20), "1,2\n".repeat(1 << 20));
+        let mut splitter = Splitter::new(content.as_bytes(), b',', b'"', 2 << 20, budget.clone());
+        splitter.advance().expect("it fits");
+        budget.reserve("another", 3 << 20).expect_err("the record takes it");
+        while splitter.advance().expect("the lines fit") != Next::End {}
+        budget.reserve("another", 4 << 20).expect("the record is gone");
+        assert!(splitter.buffer.capacity() <= CHUNK_BYTES, "{}", splitter.buffer.capacity());
+    }
+}
