@@ -142,11 +142,13 @@ fn whole(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), CellError> {
 
 /// Writes a field of `N` bytes; one append, because this is what most cells are.
 #[inline]
-fn fixed<const N: usize>(out: &mut Vec<u8>, bytes: [u8; N]) {
+#[expect(clippy::unnecessary_wraps, reason = "every encoder ends with it")]
+fn fixed<const N: usize>(out: &mut Vec<u8>, bytes: [u8; N]) -> Result<(), CellError> {
     let mut field = [0u8; 20];
     field[..4].copy_from_slice(&(N as i32).to_be_bytes());
     field[4..4 + N].copy_from_slice(&bytes);
     out.extend_from_slice(&field[..4 + N]);
+    Ok(())
 }
 
 #[cfg(test)]
