@@ -2,6 +2,7 @@
 
 use super::value::quote;
 use super::{CellError, Value, bytes, sized, time, whole};
+use crate::decimal::push_scaled;
 use std::fmt::{self, Write as _};
 
 /// Encodes a value for a `text`, `varchar(n)` or `char(n)` column, or one the server casts.
@@ -85,21 +86,8 @@ fn push_decimal(unscaled: i128, scale: i8, buffer: &mut Buffer) {
     }
     let mut digits = Buffer::new();
     digits.push_u128(unscaled.unsigned_abs());
-    let digits = digits.bytes();
-    let scale = i32::from(scale);
-    if scale <= 0 {
-        buffer.push(digits);
-        if unscaled != 0 {
-            (scale..0).for_each(|_| buffer.push(b"0"));
-        }
-        return;
-    }
-    let scale = scale as usize;
-    let (integral, fraction) = digits.split_at(digits.len().saturating_sub(scale));
-    buffer.push(if integral.is_empty() { &b"0"[..] } else { integral });
-    buffer.push(b".");
-    (fraction.len()..scale).for_each(|_| buffer.push(b"0"));
-    buffer.push(fraction);
+    let digits = std::str::from_utf8(digits.bytes()).unwrap_or_default();
+    push_scaled(digits, scale, &mut |piece| buffer.push(piece.as_bytes()));
 }
 
 /// Writes a float as Postgres does: shortest digits, an exponent when it is below -4 or not below `plain_below`.
