@@ -1,6 +1,6 @@
 //! Decimals as the binary formats store them: big-endian two's complement of any width.
 
-use crate::encode::{CellError, Value};
+use crate::encode::{CellError, Value, push_scaled};
 use std::fmt::Write as _;
 
 /// Longer unscaled values are refused: Postgres's numeric ends at 131072 digits, and converting takes quadratic time.
@@ -30,25 +30,6 @@ pub fn from_big_endian(unscaled: &[u8], scale: i8) -> Result<Value<'static>, Cel
     }
     push_scaled(&digits, scale, &mut |piece| text.push_str(piece));
     Ok(Value::Number(text.into()))
-}
-
-/// Writes digits with the point `scale` places from the right.
-#[inline]
-pub fn push_scaled(digits: &str, scale: i8, push: &mut impl FnMut(&str)) {
-    let scale = i32::from(scale);
-    if scale <= 0 {
-        push(digits);
-        if digits != "0" {
-            (scale..0).for_each(|_| push("0"));
-        }
-        return;
-    }
-    let scale = scale as usize;
-    let (integral, fraction) = digits.split_at(digits.len().saturating_sub(scale));
-    push(if integral.is_empty() { "0" } else { integral });
-    push(".");
-    (fraction.len()..scale).for_each(|_| push("0"));
-    push(fraction);
 }
 
 /// Returns the decimal digits of a value's magnitude; its sign bytes are cut off.

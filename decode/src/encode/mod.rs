@@ -59,6 +59,7 @@ mod text;
 mod time;
 mod value;
 pub use json::{DEFAULT_DEPTH, unescape, validate, write_escaped, write_string};
+pub(crate) use text::push_scaled;
 pub use text::write_text;
 pub(crate) use time::days_from_civil;
 pub use value::{CellError, Value};

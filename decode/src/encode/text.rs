@@ -2,7 +2,6 @@
 
 use super::value::quote;
 use super::{CellError, Value, bytes, sized, time, whole};
-use crate::decimal::push_scaled;
 use std::fmt::{self, Write as _};
 
 /// Encodes a value for a `text`, `varchar(n)` or `char(n)` column, or one the server casts.
@@ -88,6 +87,25 @@ fn push_decimal(unscaled: i128, scale: i8, buffer: &mut Buffer) {
     digits.push_u128(unscaled.unsigned_abs());
     let digits = std::str::from_utf8(digits.bytes()).unwrap_or_default();
     push_scaled(digits, scale, &mut |piece| buffer.push(piece.as_bytes()));
+}
+
+/// Writes digits with the point `scale` places from the right.
+#[inline]
+pub(crate) fn push_scaled(digits: &str, scale: i8, push: &mut impl FnMut(&str)) {
+    let scale = i32::from(scale);
+    if scale <= 0 {
+        push(digits);
+        if digits != "0" {
+            (scale..0).for_each(|_| push("0"));
+        }
+        return;
+    }
+    let scale = scale as usize;
+    let (integral, fraction) = digits.split_at(digits.len().saturating_sub(scale));
+    push(if integral.is_empty() { "0" } else { integral });
+    push(".");
+    (fraction.len()..scale).for_each(|_| push("0"));
+    push(fraction);
 }
 
 /// Writes a float as Postgres does: shortest digits, an exponent when it is below -4 or not below `plain_below`.
