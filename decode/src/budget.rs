@@ -133,9 +133,15 @@ impl Budget {
     /// [`DecodeError::Limits`] where even the pool is too small; [`DecodeError::Busy`] when another object has it all
     /// the time.
     pub fn reserve(&self, what: &str, bytes: usize) -> Result<Reservation, DecodeError> {
-        let mut reservation = Reservation { budget: self.clone(), bytes: 0 };
+        let mut reservation = self.nothing();
         reservation.grow(what, bytes)?;
         Ok(reservation)
+    }
+
+    /// Returns a reservation of no bytes, to be grown.
+    #[must_use]
+    pub fn nothing(&self) -> Reservation {
+        Reservation { budget: self.clone(), bytes: 0 }
     }
 
     /// Reserves for rows what is wanted, but no more than two thirds of what is left of the share.
@@ -200,6 +206,14 @@ impl Reservation {
         self.budget.take(what, more)?;
         self.bytes += more;
         Ok(())
+    }
+
+    /// Reserves what `bytes` are more than is reserved.
+    ///
+    /// # Errors
+    /// Those of [`Budget::reserve`]; what was reserved stays so.
+    pub fn grow_to(&mut self, what: &str, bytes: usize) -> Result<(), DecodeError> {
+        self.grow(what, bytes.saturating_sub(self.bytes))
     }
 
     /// Returns how many bytes are reserved.

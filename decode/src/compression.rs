@@ -40,7 +40,8 @@ pub struct Content {
 pub fn unpack(source: &dyn Source, limits: &Limits) -> Result<Content, DecodeError> {
     let stream = source.stream().map_err(|error| DecodeError::from(from_store(error)))?;
     let mut input: Box<dyn Read + Send> = Box::new(StoreReader(stream));
-    let allowance = Allowance::new(source.size(), limits);
+    let (packed_bytes, ratio) = (source.size(), limits.expansion_ratio);
+    let max_bytes = packed_bytes.saturating_mul(ratio).max(limits.expansion_free_bytes);
     for n_layers in 0.. {
         let mut buffered = BufReader::with_capacity(BUFFER_BYTES, input);
         let mut head = Vec::with_capacity(HEAD_BYTES);
@@ -51,7 +52,8 @@ pub fn unpack(source: &dyn Source, limits: &Limits) -> Result<Content, DecodeErr
         if n_layers == MAX_LAYERS {
             return Err(DecodeError::Limits(format!("packed more than {MAX_LAYERS} times")));
         }
-        input = Box::new(Metered { unpacked: packing.unpack(Box::new(whole), &limits.budget)?, allowance, n_bytes: 0 });
+        let unpacked = packing.unpack(Box::new(whole), &limits.budget)?;
+        input = Box::new(Metered { unpacked, n_bytes: 0, max_bytes, packed_bytes, ratio });
     }
     unreachable!("the loop ends at the limit of layers")
 }
@@ -80,7 +82,7 @@ impl Packing {
             Self::Zstd => Ok(Box::new(ZstdFrames {
                 decoder: Decoder::new()?,
                 input: Peeking { input, peeked: Vec::new() },
-                window_bytes: budget.reserve("a zstd window", 0)?,
+                window_bytes: budget.nothing(),
                 in_frame: false,
             })),
         }
@@ -184,8 +186,7 @@ impl ZstdFrames {
             return Err(io::Error::other(window_too_large()));
         }
         let wanted = (1usize << window_log) + ZSTD_BUFFER_BYTES;
-        let more = wanted.saturating_sub(self.window_bytes.bytes());
-        self.window_bytes.grow("a zstd window", more).map_err(io::Error::other)?;
+        self.window_bytes.grow_to("a zstd window", wanted).map_err(io::Error::other)?;
         self.decoder.reinit()?;
         self.decoder.set_parameter(DParameter::WindowLogMax(window_log))?;
         Ok(true)
@@ -259,34 +260,22 @@ fn blame(packing: &str, error: io::Error) -> io::Error {
     io::Error::other(DecodeError::Corrupt(format!("{packing}: {problem}")))
 }
 
-/// How many bytes an object may unpack to.
-#[derive(Debug, Clone, Copy)]
-struct Allowance {
-    packed_bytes: u64,
-    ratio: u64,
-    max_bytes: u64,
-}
-
-impl Allowance {
-    fn new(packed_bytes: u64, limits: &Limits) -> Self {
-        let max_bytes = packed_bytes.saturating_mul(limits.expansion_ratio).max(limits.expansion_free_bytes);
-        Self { packed_bytes, ratio: limits.expansion_ratio, max_bytes }
-    }
-}
-
-/// Counts what comes out of a layer, and ends it where the allowance does.
+/// Counts what comes out of a layer, and ends it at `max_bytes`: an object of `packed_bytes` may unpack to `ratio` times
+/// as many.
 struct Metered {
     unpacked: Box<dyn Read + Send>,
-    allowance: Allowance,
     n_bytes: u64,
+    max_bytes: u64,
+    packed_bytes: u64,
+    ratio: u64,
 }
 
 impl Read for Metered {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let n_bytes = self.unpacked.read(into)?;
         self.n_bytes += n_bytes as u64;
-        if self.n_bytes > self.allowance.max_bytes {
-            let Allowance { packed_bytes, ratio, .. } = self.allowance;
+        if self.n_bytes > self.max_bytes {
+            let Self { packed_bytes, ratio, .. } = self;
             let message = format!("{packed_bytes} bytes unpack to more than {ratio} times as many");
             return Err(io::Error::other(DecodeError::Limits(message)));
         }

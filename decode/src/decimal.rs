@@ -1,13 +1,16 @@
 //! Decimals as the binary formats store them: big-endian two's complement of any width.
 
-use crate::encode::Value;
+use crate::encode::{CellError, Value, push_scaled};
 use std::fmt::Write as _;
 
 /// Longer unscaled values are refused: Postgres's numeric ends at 131072 digits, and converting takes quadratic time.
 const MAX_BYTES: usize = 1024;
 
-/// Returns the decimal `unscaled / 10^scale`, exactly; `None` when it is unreasonably wide.
-pub fn from_big_endian(unscaled: &[u8], scale: i8) -> Option<Value<'static>> {
+/// Returns the decimal `unscaled / 10^scale`, exactly.
+///
+/// # Errors
+/// Class `range` when it is unreasonably wide.
+pub fn from_big_endian(unscaled: &[u8], scale: i8) -> Result<Value<'static>, CellError> {
     let negative = unscaled.first().is_some_and(|byte| byte & 0x80 != 0);
     let sign = if negative { 0xff } else { 0 };
     let significant = &unscaled[unscaled.iter().take_while(|&&byte| byte == sign).count()..];
@@ -15,42 +18,18 @@ pub fn from_big_endian(unscaled: &[u8], scale: i8) -> Option<Value<'static>> {
     if significant.len() < 16 || significant.len() == 16 && keeps_sign {
         let mut bytes = [sign; 16];
         bytes[16 - significant.len()..].copy_from_slice(significant);
-        return Some(Value::Decimal(i128::from_be_bytes(bytes), scale));
+        return Ok(Value::Decimal(i128::from_be_bytes(bytes), scale));
     }
     if significant.len() > MAX_BYTES {
-        return None;
+        return Err(CellError::new("range", format!("decimal of {} bytes", unscaled.len())));
     }
     let digits = magnitude_digits(significant, negative);
     let mut text = String::with_capacity(digits.len() + 4);
     if negative {
         text.push('-');
     }
-    push_scaled(&mut text, &digits, scale);
-    Some(Value::Number(text.into()))
-}
-
-/// Writes digits with the point `scale` places from the right.
-fn push_scaled(out: &mut String, digits: &str, scale: i8) {
-    let Ok(n_fraction) = usize::try_from(scale) else {
-        out.push_str(digits);
-        if digits != "0" {
-            out.extend(std::iter::repeat_n('0', usize::from(scale.unsigned_abs())));
-        }
-        return;
-    };
-    if n_fraction == 0 {
-        out.push_str(digits);
-        return;
-    }
-    let n_whole = digits.len().saturating_sub(n_fraction);
-    if n_whole == 0 {
-        out.push('0');
-    } else {
-        out.push_str(&digits[..n_whole]);
-    }
-    out.push('.');
-    out.extend(std::iter::repeat_n('0', n_fraction.saturating_sub(digits.len())));
-    out.push_str(&digits[n_whole..]);
+    push_scaled(&digits, scale, &mut |piece| text.push_str(piece));
+    Ok(Value::Number(text.into()))
 }
 
 /// Returns the decimal digits of a value's magnitude; its sign bytes are cut off.
@@ -99,7 +78,7 @@ mod tests {
         minus.extend([0; 16]);
         check(&minus, 2, "-3402823669209384634633746074317682114.56");
         check(&[0x7f; 17], 45, "0.000043385334562092358133808765634594698395519");
-        assert_eq!(from_big_endian(&[0x55; MAX_BYTES + 1], 0), None);
+        assert_eq!(from_big_endian(&[0x55; MAX_BYTES + 1], 0).map_err(|error| error.class), Err("range"));
     }
 
     #[test]
@@ -108,16 +87,16 @@ mod tests {
         for unscaled in [nines, -nines, i128::MAX, i128::MIN, 0, -1, 128, -129] {
             let mut bytes = vec![if unscaled < 0 { 0xff } else { 0 }; 3];
             bytes.extend(unscaled.to_be_bytes());
-            assert_eq!(from_big_endian(&bytes, 7), Some(Value::Decimal(unscaled, 7)));
+            assert_eq!(from_big_endian(&bytes, 7), Ok(Value::Decimal(unscaled, 7)));
         }
-        assert_eq!(from_big_endian(&[], 2), Some(Value::Decimal(0, 2)));
+        assert_eq!(from_big_endian(&[], 2), Ok(Value::Decimal(0, 2)));
     }
 
     #[test]
     fn the_point_goes_where_the_scale_says() {
-        let pushed = |digits, scale| {
+        let pushed = |digits: &str, scale| {
             let mut out = String::new();
-            push_scaled(&mut out, digits, scale);
+            push_scaled(digits, scale, &mut |piece| out.push_str(piece));
             out
         };
         assert_eq!(pushed("110", 2), "1.10");
@@ -137,6 +116,6 @@ mod tests {
     }
 
     fn check(bytes: &[u8], scale: i8, expected: &str) {
-        assert_eq!(from_big_endian(bytes, scale), Some(Value::Number(expected.to_owned().into())));
+        assert_eq!(from_big_endian(bytes, scale), Ok(Value::Number(expected.to_owned().into())));
     }
 }

@@ -1,8 +1,6 @@
 //! Rows of rejects, read again from what was kept of them.
 
-use super::{
-    Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, RowReader, csv, json, sniff::delimiter_of,
-};
+use super::{Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, RowReader, csv, json, sniff};
 use std::{io::Cursor, sync::Arc};
 
 /// Where a tuple's row number stands: after the number of fields and the number's own length.
@@ -69,10 +67,7 @@ impl KeptRows {
         // The payload is the row after whatever encoding the file was in.
         options.csv.encoding = "utf-8".into();
         let names: Option<Vec<String>> = csv_fields.iter().cloned().collect();
-        let delimiter = match (options.csv.delimiter, delimiter_of(name)) {
-            (b',', Some(delimiter)) => delimiter,
-            (configured, _) => configured,
-        };
+        let delimiter = sniff::delimiter(options.csv.delimiter, name);
         let mut header = Vec::new();
         let fields = match (form, names) {
             (PayloadForm::Json | PayloadForm::Columns, _) => Fields::Open,

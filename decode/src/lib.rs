@@ -27,6 +27,7 @@ mod times;
 mod to_json;
 #[cfg(test)]
 pub(crate) mod trial;
+mod varint;
 pub use csv::{OTHER_WIDTH, TORN};
 pub use declared::Declared;
 pub use kept::{KeptRows, PayloadForm, Refusal};
@@ -282,9 +283,7 @@ impl Batch {
     pub fn size(&self) -> usize {
         self.data.len() + self.reject_bytes
     }
-}
 
-impl Batch {
     /// Empties the batch and keeps its memory, but for that of long rows.
     pub fn clear(&mut self) {
         if !self.long_rows.is_empty() {
@@ -321,7 +320,9 @@ pub trait RowReader: Send {
     /// Returns, after the end, which `columns()` of the mapping any row had a field for (JSON), else all true.
     fn seen_columns(&self) -> Vec<bool>;
     /// Returns, for JSON and at most 50, the names of fields no column took, with whether each was ever nested.
-    fn new_fields(&self) -> Vec<Field>;
+    fn new_fields(&self) -> Vec<Field> {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]

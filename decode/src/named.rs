@@ -11,12 +11,22 @@ pub trait RowCells<'c> {
     /// Appends a cell as JSON, until `out` is longer than `max_bytes`: then the error is `row_size`.
     fn write_json(&self, field: usize, max_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError>;
     /// Appends what stands for a cell that has no JSON form, of long ones only the beginning.
-    fn write_instead(&self, field: usize, out: &mut Vec<u8>);
+    fn write_instead(&self, _field: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"null");
+    }
+    /// Returns the row for its reject: as JSON of these fields, a long one no further than is kept of it.
+    fn payload(&self, fields: &[(usize, Vec<u8>)]) -> Cow<'c, [u8]>
+    where
+        Self: Sized,
+    {
+        Cow::Owned(payload(self, fields))
+    }
 }
 
 /// Hands rows to the encoder.
 pub struct NamedRows {
-    encoder: RowEncoder,
+    /// What numbers the rows.
+    pub encoder: RowEncoder,
     /// The field, by column of the mapping.
     sources: Vec<Option<usize>>,
     /// The column that takes the extras object, and where in `fields` its members are.
@@ -81,13 +91,13 @@ impl NamedRows {
             }
             (None, _) => Ok(Value::Absent),
         };
-        encoder.push_with(batch, cell, || Cow::Owned(payload(row, fields)));
+        encoder.push_with(batch, cell, || row.payload(fields));
     }
 
     /// Adds a row that is a reject whatever its cells; `length` is its true one where the payload's is not.
     #[cold]
     pub fn reject<'c>(&mut self, refusal: CellError, row: &impl RowCells<'c>, length: Option<u64>, batch: &mut Batch) {
-        let payload = payload(row, &self.fields);
+        let payload = row.payload(&self.fields);
         let length = length.unwrap_or(0).max(payload.len() as u64);
         self.encoder.reject(refusal.class, refusal.message, &payload, length, batch);
     }
@@ -134,8 +144,19 @@ pub fn nested<'c>(
 
 /// Returns JSON text as a cell.
 pub fn json<'c>(text: Vec<u8>) -> Result<Value<'c>, CellError> {
-    let text = String::from_utf8(text).map_err(|_| CellError::new("text", "not valid UTF-8"))?;
+    let text = String::from_utf8(text).map_err(|_| not_utf8())?;
     Ok(Value::Json(Cow::Owned(text)))
+}
+
+/// Returns bytes as text.
+#[inline]
+pub fn utf8(bytes: &[u8]) -> Result<&str, CellError> {
+    std::str::from_utf8(bytes).map_err(|_| not_utf8())
+}
+
+#[cold]
+fn not_utf8() -> CellError {
+    CellError::new("text", "not valid UTF-8")
 }
 
 fn start_member(name: &[u8], out: &mut Vec<u8>) {
@@ -144,7 +165,6 @@ fn start_member(name: &[u8], out: &mut Vec<u8>) {
     out.push(b':');
 }
 
-/// Returns a row as JSON for its reject, a long one no further than is kept of it.
 fn payload<'c>(row: &impl RowCells<'c>, fields: &[(usize, Vec<u8>)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (field, name) in fields {

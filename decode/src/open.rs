@@ -1,10 +1,7 @@
 //! Opening an object as what it is.
 
 use super::sniff::{self, Kind};
-use super::{
-    Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, RowReader, Source, avro, compression, csv,
-    encoding, json, parquet,
-};
+use super::{DecodeError, Format, ReadOptions, RowReader, Source, avro, compression, csv, encoding, json, parquet};
 use std::{io, sync::Arc};
 
 const PARQUET_MAGIC: &[u8] = b"PAR1";
@@ -21,7 +18,8 @@ pub fn open(source: Arc<dyn Source>, options: &ReadOptions) -> Result<Box<dyn Ro
     let content = compression::unpack(&*source, &options.limits)?;
     let needs_content = matches!(options.format, Format::Parquet | Format::Avro);
     if content.head.is_empty() && !needs_content {
-        return Ok(Box::new(EmptyReader::default()));
+        // Without rows nothing tells formats apart, and no row lacks a field.
+        return json::open(content.input, Format::Ndjson, options);
     }
     match sniff::kind(&content.head, options.format, source.name())? {
         Kind::Parquet if content.n_layers > 0 => {
@@ -37,11 +35,8 @@ pub fn open(source: Arc<dyn Source>, options: &ReadOptions) -> Result<Box<dyn Ro
             let input = encoding::to_utf8(content.input, &content.head, "utf-8")?;
             json::open(input, declared, options)
         }
-        Kind::Csv(by_name) => {
-            let delimiter = match (options.csv.delimiter, by_name) {
-                (b',', Some(delimiter)) => delimiter,
-                (configured, _) => configured,
-            };
+        Kind::Csv => {
+            let delimiter = sniff::delimiter(options.csv.delimiter, source.name());
             csv::open(content.input, &content.head, delimiter, options)
         }
     }
@@ -52,35 +47,6 @@ fn has_parquet_magic(source: &dyn Source) -> Result<bool, DecodeError> {
         return Ok(false);
     }
     Ok(source.read_at(0, PARQUET_MAGIC.len()).map_err(compression::from_store)? == PARQUET_MAGIC)
-}
-
-/// Reads no rows: content of no bytes, whatever it was to be.
-#[derive(Default)]
-struct EmptyReader {
-    n_columns: usize,
-}
-
-impl RowReader for EmptyReader {
-    fn fields(&self) -> &Fields {
-        // No rows lack no field.
-        &Fields::Open
-    }
-
-    fn set_mapping(&mut self, mapping: Arc<Mapping>) {
-        self.n_columns = mapping.columns().len();
-    }
-
-    fn fill(&mut self, _batch: &mut Batch, _batch_bytes: usize) -> Result<bool, DecodeError> {
-        Ok(false)
-    }
-
-    fn seen_columns(&self) -> Vec<bool> {
-        vec![false; self.n_columns]
-    }
-
-    fn new_fields(&self) -> Vec<Field> {
-        Vec::new()
-    }
 }
 
 /// What a read failed for: the store, a stated limit, or the content.

@@ -151,11 +151,7 @@ impl RowEncoder {
     /// Reserves memory for the row in hand, which is about to be at least so long.
     #[cold]
     fn reserve(&mut self, n_bytes: usize) -> Result<(), DecodeError> {
-        let reserved = match &mut self.reserved {
-            Some(reserved) => reserved,
-            none => none.insert(self.budget.reserve("a row", 0)?),
-        };
-        reserved.grow("a row", (n_bytes * COPIES).saturating_sub(reserved.bytes()))
+        self.reserved.get_or_insert_with(|| self.budget.nothing()).grow_to("a row", n_bytes * COPIES)
     }
 
     #[inline]

@@ -9,8 +9,7 @@ pub enum Kind {
     Avro,
     /// With what the JSON reader is told: the declared format, or that of the name.
     Json(Format),
-    /// With the delimiter, where the name says which.
-    Csv(Option<u8>),
+    Csv,
 }
 
 /// Formats that are recognised only to say so.
@@ -86,7 +85,7 @@ pub fn kind(head: &[u8], declared: Format, name: &str) -> Result<Kind, DecodeErr
     match declared {
         Format::Parquet | Format::Avro => Err(not_declared(declared, "something else")),
         Format::Json | Format::Ndjson => Ok(Kind::Json(declared)),
-        Format::Csv => Ok(Kind::Csv(delimiter_of(name))),
+        Format::Csv => Ok(Kind::Csv),
         Format::Auto => by_name(name).map_or_else(|| by_look(head), Ok),
     }
 }
@@ -102,7 +101,7 @@ pub fn may_be_parquet(declared: Format, name: &str) -> bool {
 
 fn by_name(name: &str) -> Option<Kind> {
     match extension(name).as_str() {
-        "csv" | "tsv" | "tab" => Some(Kind::Csv(delimiter_of(name))),
+        "csv" | "tsv" | "tab" => Some(Kind::Csv),
         // Spark and others put a value a line into `.json` too: the reader looks.
         "json" => Some(Kind::Json(Format::Auto)),
         "ndjson" | "jsonl" | "jsonlines" => Some(Kind::Json(Format::Ndjson)),
@@ -110,9 +109,10 @@ fn by_name(name: &str) -> Option<Kind> {
     }
 }
 
-/// Returns the delimiter that the object's name says, if it says one.
-pub fn delimiter_of(name: &str) -> Option<u8> {
-    matches!(extension(name).as_str(), "tsv" | "tab").then_some(b'\t')
+/// Returns the configured delimiter, or where that is the usual one what the object's name says.
+pub fn delimiter(configured: u8, name: &str) -> u8 {
+    let is_tab = configured == b',' && matches!(extension(name).as_str(), "tsv" | "tab");
+    if is_tab { b'\t' } else { configured }
 }
 
 /// Returns the last extension that is not a compression's, in lower case.
@@ -132,7 +132,7 @@ fn by_look(head: &[u8]) -> Result<Kind, DecodeError> {
         // A bracket and a zero, in either order, after the two bytes of the BOM.
         let is_json =
             head.get(2..4).is_some_and(|pair| pair.iter().any(|byte| matches!(byte, b'{' | b'[')) && pair.contains(&0));
-        return Ok(if is_json { Kind::Json(Format::Auto) } else { Kind::Csv(None) });
+        return Ok(if is_json { Kind::Json(Format::Auto) } else { Kind::Csv });
     }
     let text = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head).trim_ascii_start();
     if matches!(text.first(), Some(b'{' | b'[')) {
@@ -141,7 +141,7 @@ fn by_look(head: &[u8]) -> Result<Kind, DecodeError> {
     if text.iter().any(|byte| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x0C | 0x1B)) {
         return Err(DecodeError::Corrupt("binary, and neither Parquet nor Avro".into()));
     }
-    Ok(Kind::Csv(None))
+    Ok(Kind::Csv)
 }
 
 fn not_declared(declared: Format, found: &str) -> DecodeError {
@@ -194,18 +194,27 @@ mod tests {
     #[test]
     fn a_text_that_begins_like_something_else_is_a_text() {
         for text in ["PARENT_ID,x\n1,2\n", "FEA1,b\n", "ORC,ä\n"] {
-            is(text.as_bytes(), Format::Auto, "a.csv", "Csv(None)");
+            is(text.as_bytes(), Format::Auto, "a.csv", "Csv");
         }
     }
 
     #[test]
     fn declared_formats_win_over_names_and_names_over_looks() {
-        is(b"{}", Format::Csv, "a.json", "Csv(None)");
-        is(b"a\tb", Format::Csv, "a.tsv.gz", "Csv(Some(9))");
+        is(b"{}", Format::Csv, "a.json", "Csv");
+        is(b"a\tb", Format::Csv, "a.tsv.gz", "Csv");
         is(b"a,b", Format::Json, "a.csv", "Json(Json)");
-        is(b"{", Format::Auto, "a.CSV.gz", "Csv(None)");
+        is(b"{", Format::Auto, "a.CSV.gz", "Csv");
         is(b"x", Format::Auto, "dir.csv/a.jsonl.zst", "Json(Ndjson)");
         is(b"x", Format::Auto, "a.json.gz.gz", "Json(Auto)");
+    }
+
+    #[test]
+    fn the_name_says_the_delimiter_unless_one_is_configured() {
+        for (configured, name, expected) in
+            [(b',', "a.tsv.gz", b'\t'), (b',', "a.TAB", b'\t'), (b';', "a.tsv", b';'), (b',', "tsv", b',')]
+        {
+            assert_eq!(delimiter(configured, name), expected, "{name}");
+        }
     }
 
     #[test]
@@ -213,9 +222,9 @@ mod tests {
         is(b" \n{\"a\":1}", Format::Auto, "part-0000", "Json(Auto)");
         is(b"\xEF\xBB\xBF[1]", Format::Auto, "json", "Json(Auto)");
         is(b"\xFF\xFE{\0", Format::Auto, "a", "Json(Auto)");
-        is(b"\xFE\xFF\0a\0,", Format::Auto, "a", "Csv(None)");
-        is(b"id,n\xE4me\n", Format::Auto, "a.txt", "Csv(None)");
+        is(b"\xFE\xFF\0a\0,", Format::Auto, "a", "Csv");
+        is(b"id,n\xE4me\n", Format::Auto, "a.txt", "Csv");
         is(b"\x7FELF\x02\x01\x01\0", Format::Auto, "a", "corrupt: binary, and neither Parquet nor Avro");
-        is(b"", Format::Auto, ".csv", "Csv(None)");
+        is(b"", Format::Auto, ".csv", "Csv");
     }
 }

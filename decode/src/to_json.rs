@@ -58,6 +58,26 @@ pub fn write_string_within(text: &str, max_bytes: usize, out: &mut Vec<u8>) -> R
     Ok(())
 }
 
+/// Appends what `write` appends for each item, with commas between them and brackets around.
+///
+/// # Errors
+/// Those of `write`.
+pub fn write_items<T>(
+    brackets: [u8; 2],
+    items: impl IntoIterator<Item = T>,
+    out: &mut Vec<u8>,
+    mut write: impl FnMut(T, &mut Vec<u8>) -> Result<(), CellError>,
+) -> Result<(), CellError> {
+    let mut separator = None;
+    out.push(brackets[0]);
+    for item in items {
+        out.extend(separator.replace(b','));
+        write(item, out)?;
+    }
+    out.push(brackets[1]);
+    Ok(())
+}
+
 /// Returns why a nested value is not written to its end.
 pub fn too_long(max_bytes: usize) -> CellError {
     CellError::new("row_size", format!("nested value of more than {max_bytes} bytes"))

@@ -328,6 +328,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn without_descriptors_who_is_idle_leaves_for_who_asks() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let listener = bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        // The kernel takes them, so they need no descriptor of the server's yet.
+        let mut idle = Vec::new();
+        for _ in 0..8 {
+            idle.push(connect(address, "").await);
+        }
+        let mut asking = connect(address, &format!("{HEAD}\r\n")).await;
+        // Other tests of this process, if there are any, may want descriptors meanwhile: it is only for a moment.
+        let limit = getrlimit(Resource::Nofile);
+        let n_descriptors = std::os::fd::AsRawFd::as_raw_fd(&asking) as u64 + 1;
+        setrlimit(Resource::Nofile, Rlimit { current: Some(n_descriptors + 4), ..limit }).expect("it is lower");
+        let limits = Limits { head: Duration::from_secs(60), ..LIMITS };
+        tokio::spawn(accept(listener, usual(), limits, CancellationToken::new()));
+        let mut answer = String::new();
+        let answered = timeout(PATIENCE, asking.read_to_string(&mut answer)).await;
+        setrlimit(Resource::Nofile, limit).expect("it was so before");
+        answered.expect("in time").expect("the answer is text");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(is_closed(&mut idle[0]).await, "the oldest had to leave");
+    }
+
+    #[tokio::test]
     async fn a_head_that_does_not_come_and_an_answer_that_is_not_taken_end_the_connection() {
         let large = Router::new().route("/", get(async || "x".repeat(64 << 20)));
         let address =

@@ -5,7 +5,7 @@ pub mod bodies;
 
 use crate::world::{LIMIT, World};
 use anyhow::{Context as _, Result};
-use bodies::{avro, bomb, gzip, lines, parquet, zstd_frame, zstd_repeated, zstd_skippable};
+use bodies::{avro, avro_block, bomb, gzip, lines, parquet, zstd_frame, zstd_repeated, zstd_skippable};
 use penstock_tests::{
     aws::{Options, Route},
     proxy::{Action, Rule, http_answer},
@@ -234,6 +234,18 @@ async fn avro_with_a_broken_sync_marker() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn avro_of_2_to_the_62nd_rows_of_no_byte() -> Result<()> {
+    // Of a table without a key: in another nothing fills it.
+    let dataset = DATASET.replace("key = [\"id\"]", "mode = \"append\"");
+    let nothing = r#"{"name":"value","type":"null"}"#;
+    for (n_rows, expected) in [(1 << 62, "failed(limits)"), (1000, "imported 1000 = 1000 + 0 + 0")] {
+        let world = World::new(Options::default(), "CREATE TABLE pairs (id bigint, value text)", &dataset).await?;
+        check_in(&world, "pairs/k.avro", &avro_block(nothing, n_rows, b""), expected).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_cut_short_with_a_clean_end_is_read_on() -> Result<()> {
     let world = World::new(Options::default(), TABLE, DATASET).await?;
     let body = lines(1..=20_000);
@@ -330,27 +342,32 @@ async fn check(key: &str, body: &[u8], expected: &str) -> Result<()> {
 /// Has a worker import the object, and then another one, as the next message.
 async fn hostile(key: &str, body: &[u8], expected: &str) -> Result<World> {
     let world = World::new(Options::default(), TABLE, DATASET).await?;
+    check_in(&world, key, body, expected).await?;
+    Ok(world)
+}
+
+async fn check_in(world: &World, key: &str, body: &[u8], expected: &str) -> Result<()> {
     world.pipeline.put(key, body).await?;
     let worker = world.worker().expect_line("object failed").watch_memory().start()?;
     let started = Instant::now();
-    wait_for_end(&world, key).await?;
+    wait_for_end(world, key).await?;
     let took = started.elapsed();
     assert_eq!(
-        outcomes(&world, key).await?,
+        outcomes(world, key).await?,
         [expected],
         "{key}: {:?}",
         world.database.rows("SELECT error FROM penstock.object_status").await?
     );
     world.pipeline.put("pairs/next.ndjson", "{\"id\":-1}\n").await?;
-    wait_for_end(&world, "pairs/next.ndjson").await?;
-    assert_eq!(outcomes(&world, "pairs/next.ndjson").await?, ["imported 1 = 1 + 0 + 0"], "{key}");
+    wait_for_end(world, "pairs/next.ndjson").await?;
+    assert_eq!(outcomes(world, "pairs/next.ndjson").await?, ["imported 1 = 1 + 0 + 0"], "{key}");
     world.pipeline.wait_until_empty(LIMIT).await?;
     assert_eq!(world.pipeline.dead_letter_depth().await?.visible, u64::from(expected.starts_with("failed")), "{key}");
     worker.terminate(LIMIT).await?;
     let peak_mib = worker.peak_memory_kib() / 1024;
     println!("{key}: {expected} in {:.1} s, peak {peak_mib} MiB", took.as_secs_f64());
     assert!(peak_mib <= PEAK_MIB, "{key}: the peak was {peak_mib} MiB");
-    Ok(world)
+    Ok(())
 }
 
 async fn wait_for_end(world: &World, key: &str) -> Result<()> {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use futures_util::future::{BoxFuture, try_join_all};
 use importer::load::{Sessions, liveness};
 use penstock_tests::{
-    aws::{Depth, Options},
+    aws::{Depth, Options, Route},
     http,
     pooler::Pooler,
     postgres::Postgres,
@@ -116,6 +116,51 @@ async fn work_that_goes_on_with_another_session_is_not_judged_by_the_backend_of_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_is_heard_of_before_it_is_ended_is_left_alone() -> Result<()> {
+    let database = Postgres::shared()?.create_database().await?;
+    let proxy = Proxy::start(database.postgres().host_and_port()).await?;
+    let options: PgConnectOptions = database.url_through(proxy.address()).parse()?;
+    let sessions = Sessions::new(move || Ok(options.clone()));
+    let mut session = sessions.open().await?;
+    session.connection.execute("BEGIN").await?;
+    let ending = proxy.add(Rule::when_client_sends("pg_terminate_backend", Action::HoldRequest));
+    let watching = tokio::spawn({
+        let sessions = sessions.clone();
+        async move { sessions.keep_watch().await }
+    });
+    let given_up = sessions.watched("a test", session.whereabouts(), std::future::pending::<()>()).await;
+    assert!(given_up.is_err_and(|error| error.to_string().contains("its backend waits for us")));
+    ending.fired(1, LIMIT).await?;
+    session.connection.execute("SELECT 1").await?;
+    ending.release();
+    wait::until("the end of the statement", LIMIT, || async {
+        let done = "SELECT count(*) FROM pg_stat_activity \
+                    WHERE query LIKE 'SELECT count(pg_terminate_backend%' AND state = 'idle'";
+        Ok((database.value(done).await? == "1").then_some(()))
+    })
+    .await?;
+    session.connection.execute("COMMIT").await?;
+    watching.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_goes_on_with_another_connection_when_its_statements_are_not_answered() -> Result<()> {
+    let world = World::new(Options { route: Route::Nowhere, ..Options::default() }, PAIRS_TABLE, PAIRS).await?;
+    world.pipeline.put("pairs/a", pairs(&[(1, "a")])).await?;
+    let proxy = world.postgres_proxy().await?;
+    // The first is of the migration.
+    let silent = ["AS schema_exists", "PGCOPY\n"].map(|call| proxy.add(Rule::when_client_sends(call, Action::Silence)));
+    let load = world.command("load").arg(format!("s3://{}/pairs/a", world.pipeline.bucket));
+    let ended = world.through_postgres(load, &proxy).run(LIMIT).await?;
+    assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+    assert_eq!(silent.map(|silent| silent.count()), [1, 1]);
+    assert!(ended.stderr.contains("for an answer of Postgres"), "{}", ended.stderr);
+    assert_eq!(world.pairs().await?, ["1=a"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_ends_in_time_although_all_of_postgres_is_silent_and_readyz_says_that_it_is() -> Result<()> {
     let datasets = format!("[worker]\ndrain_timeout_secs = 12\n{PAIRS}");
     let world = World::new(Options::default(), PAIRS_TABLE, &datasets).await?;
@@ -150,6 +195,7 @@ async fn every_command_ends_in_half_a_minute_when_its_statement_is_not_answered(
     let commands = [
         ("status", vec![], "FROM penstock.object_status"),
         ("rejects", vec![], "FROM penstock.rejects"),
+        ("rejects", vec!["--replay"], "WHERE r.resolved_at IS NULL"),
         ("prune", vec!["--older-than", "30d"], "pg_try_advisory_lock"),
         ("reconcile", vec!["--prefix", prefix.as_str()], "JOIN penstock.head h"),
         ("replay", vec!["--dataset", "pairs"], "FROM penstock.object_status"),
@@ -172,6 +218,24 @@ async fn silent_command(world: &World, command: &str, arguments: Vec<&str>, stat
     assert!(!ended.status.success(), "{command}: {}", ended.stdout);
     let said = format!("{}{}", ended.stdout, ended.stderr);
     assert!(said.contains("answer") && said.contains(&proxy.address().to_string()), "{command}: {said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_ends_in_half_a_minute_when_all_of_postgres_is_silent() -> Result<()> {
+    let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
+    let migrated = world.command("migrate").run(LIMIT).await?;
+    anyhow::ensure!(migrated.status.success(), "{}", migrated.stderr);
+    let proxy = world.postgres_proxy().await?;
+    let silent = proxy.add(Rule::when_client_sends("FROM penstock.object_status", Action::Silence));
+    let status = world.through_postgres(world.command("status"), &proxy);
+    let ended = tokio::spawn(status.run(LIMIT));
+    silent.fired(1, LIMIT).await?;
+    let begun = Instant::now();
+    proxy.hold();
+    let ended = ended.await??;
+    assert!(begun.elapsed() < SOON, "status took {:?}", begun.elapsed());
+    assert!(!ended.status.success() && ended.stderr.contains("no other connection is answered"), "{}", ended.stderr);
     Ok(())
 }
 

@@ -2,11 +2,15 @@
 
 use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, TELEMETRY, World, at_commit_of_rows, pairs};
 use anyhow::Result;
+use importer::ledger::{migrate::migrate, workers::end_stopped_backends};
 use penstock_tests::{
     aws::{Depth, Options},
+    postgres::Postgres,
     proxy::{Action, Rule},
     telemetry::{self, Format, Load},
+    wait,
 };
+use sqlx::{ConnectOptions as _, Executor as _, postgres::PgConnectOptions};
 
 /// Of the queue; a stopped worker's backends may be ended after two of them without a heartbeat.
 const VISIBILITY_SECS: u32 = 2;
@@ -62,5 +66,36 @@ async fn stopped_while_it_copies_an_old_version_it_loses_to_the_newer_one() -> R
     assert_eq!(world.pairs().await?, ["1=new", "2=new"]);
     assert_eq!(world.versions_of_rows("pairs").await?, before);
     assert_eq!(world.pipeline.depth().await?, Depth::default());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_stopped_worker_backends_at_work_are_left_alone() -> Result<()> {
+    let database = Postgres::shared()?.create_database().await?;
+    let mut other = database.connect().await?;
+    migrate(&mut other).await?;
+    other
+        .execute(
+            "INSERT INTO penstock.workers \
+                 (id, host, pid, version, state, slots, heartbeat_at, visibility_timeout_secs, started_at) \
+             VALUES ('w', 'h', 1, 'v', 'busy', 2, now() - interval '1 minute', 0, now()); \
+             SELECT pg_advisory_lock(1)",
+        )
+        .await?;
+    let of_worker = database.url().parse::<PgConnectOptions>()?.application_name("penstock importer w");
+    let mut waiting = of_worker.connect().await?;
+    waiting.execute("BEGIN").await?;
+    let mut working = of_worker.connect().await?;
+    let work = tokio::spawn(async move { working.execute("SELECT pg_advisory_lock(1)").await });
+    wait::until("the backend at work", LIMIT, || async {
+        let at_work = "SELECT count(*) FROM pg_stat_activity \
+                       WHERE application_name = 'penstock importer w' AND wait_event_type = 'Lock'";
+        Ok((database.value(at_work).await? == "1").then_some(()))
+    })
+    .await?;
+    assert_eq!(end_stopped_backends(&mut other).await?, 1);
+    other.execute("SELECT pg_advisory_unlock(1)").await?;
+    work.await??;
+    waiting.execute("COMMIT").await.expect_err("its backend was ended");
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::{
     compression,
     contain::contained,
     failure,
+    varint::zigzag,
 };
 use apache_avro::{Codec, error::Details, util::max_allocation_bytes};
 use std::{
@@ -103,7 +104,7 @@ impl Container {
     /// Reads the header's map.
     fn metadata(&mut self) -> Result<HashMap<String, Vec<u8>>, DecodeError> {
         let mut entries = HashMap::new();
-        let mut reserved = self.budget.reserve("the Avro header", 0)?;
+        let mut reserved = self.budget.nothing();
         loop {
             let n_entries = self.long()?;
             if n_entries == 0 {
@@ -136,7 +137,7 @@ impl Container {
             let byte = self.read_exactly(1)?[0];
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
-                return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+                return Ok(zigzag(value));
             }
         }
         Err(corrupt("a number does not end"))

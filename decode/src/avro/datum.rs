@@ -8,7 +8,9 @@ use crate::{
     calendar::Calendar,
     decimal,
     encode::{CellError, Value},
+    named::utf8,
     times, to_json,
+    varint::{varint, zigzag},
 };
 use std::borrow::Cow;
 
@@ -57,15 +59,7 @@ impl<'a> Input<'a> {
     /// Reads an `int` or `long`.
     #[inline]
     pub fn long(&mut self) -> Result<i64, StepError> {
-        let mut value = 0u64;
-        for (index, &byte) in self.bytes.iter().take(10).enumerate() {
-            value |= u64::from(byte & 0x7f) << (7 * index);
-            if byte & 0x80 == 0 {
-                self.bytes = &self.bytes[index + 1..];
-                return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
-            }
-        }
-        Err(StepError::Corrupt("a number does not end"))
+        varint(&mut self.bytes).map(zigzag).ok_or(StepError::Corrupt("a number does not end"))
     }
 
     fn int(&mut self) -> Result<i32, StepError> {
@@ -244,7 +238,7 @@ impl Reader<'_> {
             Type::Float => Value::Float32(f32::from_le_bytes(input.array()?)),
             Type::Double => Value::Float64(f64::from_le_bytes(input.array()?)),
             Type::Bytes => Value::Bytes(Cow::Borrowed(input.counted()?)),
-            Type::String => Value::Text(Cow::Borrowed(text(input.counted()?)?)),
+            Type::String => Value::Text(Cow::Borrowed(utf8(input.counted()?)?)),
             Type::Fixed(size) => Value::Bytes(Cow::Borrowed(input.take(*size)?)),
             Type::Enum(symbols) => {
                 let index = usize::try_from(input.int()?).unwrap_or(usize::MAX);
@@ -255,14 +249,14 @@ impl Reader<'_> {
                     Some(size) => input.take(*size)?,
                     None => input.counted()?,
                 };
-                scaled(unscaled, *scale)?
+                decimal::from_big_endian(unscaled, *scale)?
             }
             Type::BigDecimal => {
                 let mut inner = Input::new(input.counted()?);
                 let unscaled = inner.counted()?;
                 let scale = inner.long()?;
                 let scale = i8::try_from(scale).map_err(|_| CellError::new("range", format!("scale {scale}")))?;
-                scaled(unscaled, scale)?
+                decimal::from_big_endian(unscaled, scale)?
             }
             Type::Uuid(is_fixed) => {
                 let bytes = if *is_fixed { input.take(16)? } else { input.counted()? };
@@ -313,18 +307,11 @@ impl Reader<'_> {
                 let branch = input.branch(branches)?;
                 return self.write_json(branch, input, depth + 1, out);
             }
-            Type::Record(members) => {
-                for (index, (name, member)) in members.iter().enumerate() {
-                    out.push(if index == 0 { b'{' } else { b',' });
-                    out.extend_from_slice(name);
-                    out.push(b':');
-                    self.write_json(member, input, depth, out)?;
-                }
-                if members.is_empty() {
-                    out.push(b'{');
-                }
-                out.push(b'}');
-            }
+            Type::Record(members) => to_json::write_items(*b"{}", members, out, |(name, member), out| {
+                out.extend_from_slice(name);
+                out.push(b':');
+                self.write_json(member, input, depth, out)
+            })?,
             Type::Array(items) => {
                 out.push(b'[');
                 let mut separator = None;
@@ -339,7 +326,7 @@ impl Reader<'_> {
                 let mut separator = None;
                 self.each_item(input, |input| {
                     out.extend(separator.replace(b','));
-                    to_json::write_string_within(text(input.counted()?)?, self.max_bytes, out)?;
+                    to_json::write_string_within(utf8(input.counted()?)?, self.max_bytes, out)?;
                     out.push(b':');
                     self.write_json(values, input, depth, out)
                 })?;
@@ -365,15 +352,6 @@ impl Reader<'_> {
             }
         }
     }
-}
-
-fn text(bytes: &[u8]) -> Result<&str, CellError> {
-    std::str::from_utf8(bytes).map_err(|_| CellError::new("text", "not valid UTF-8"))
-}
-
-fn scaled(unscaled: &[u8], scale: i8) -> Result<Value<'static>, CellError> {
-    let wide = || CellError::new("range", format!("decimal of {} bytes", unscaled.len()));
-    decimal::from_big_endian(unscaled, scale).ok_or_else(wide)
 }
 
 /// Only for values inside others, as in a big decimal: the rest has been stepped over.

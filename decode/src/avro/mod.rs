@@ -121,10 +121,6 @@ impl RowReader for AvroReader {
     fn seen_columns(&self) -> Vec<bool> {
         vec![true; self.rows.as_ref().map_or(0, NamedRows::n_columns)]
     }
-
-    fn new_fields(&self) -> Vec<Field> {
-        Vec::new()
-    }
 }
 
 impl AvroReader {
@@ -192,10 +188,6 @@ impl<'b> RowCells<'b> for Cells<'_, 'b> {
         let mut input = self.inputs[field];
         let reader = Reader { max_bytes, ..self.reader };
         reader.write_json(self.types[field], &mut input, reader.max_depth, out)
-    }
-
-    fn write_instead(&self, _field: usize, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"null");
     }
 }
 

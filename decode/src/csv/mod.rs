@@ -4,13 +4,14 @@ mod readings;
 mod splitter;
 
 use super::{
-    Batch, DecodeError, Field, Fields, Limits, Mapping, PayloadForm, ReadOptions, RowEncoder, RowReader, Slot,
-    budget::Reservation, encoding, named::nested, to_json::write_string_within,
+    Batch, DecodeError, Field, Fields, Limits, Mapping, PayloadForm, ReadOptions, RowReader, Slot, encoding,
+    named::{NamedRows, RowCells},
+    to_json,
 };
-use crate::encode::{CellError, Value, write_string};
+use crate::encode::{CellError, Value};
 pub use splitter::TORN;
 use splitter::{MAX_FIELDS, Next, Span, Splitter};
-use std::{borrow::Cow, cell::RefCell, io::BufRead, io::Read, sync::Arc};
+use std::{borrow::Cow, io::BufRead, io::Read, sync::Arc};
 
 /// What is said of a record that has not as many fields as the header or the first record.
 pub const OTHER_WIDTH: &str = "fields where there should be";
@@ -36,40 +37,31 @@ pub fn open(
 struct CsvReader<R> {
     splitter: Splitter<R>,
     fields: Fields,
+    /// How many there are.
+    n_fields: usize,
     nulls: NullTexts,
     quote: char,
     limits: Limits,
     /// Torn records that were met while the fields were looked for.
     torn_at_start: Vec<(&'static str, String, Vec<u8>, u64)>,
-    rows: Option<Rows>,
-}
-
-/// What is known once the mapping is.
-struct Rows {
-    encoder: RowEncoder,
-    mapping: Arc<Mapping>,
-    /// The field that fills each column.
-    sources: Vec<Option<usize>>,
-    /// The fields that go into the extras object, with their names as JSON.
-    extras: Vec<(usize, Vec<u8>)>,
+    rows: Option<NamedRows>,
     /// The field for which every row is rejected.
     unwanted: Option<String>,
-    limits: Limits,
-    /// For a long extras object.
-    held: RefCell<Option<Reservation>>,
 }
 
 impl<R: Read> CsvReader<R> {
     fn new(input: R, delimiter: u8, options: &ReadOptions) -> Result<Self, DecodeError> {
         let quote = options.csv.quote;
         let mut reader = Self {
-            splitter: Splitter::new(input, delimiter, quote, options.limits.row_bytes, options.limits.budget.clone()),
+            splitter: Splitter::new(input, delimiter, quote, options.limits.row_bytes, &options.limits.budget),
             fields: Fields::Open,
+            n_fields: 0,
             nulls: NullTexts::new(&options.csv.null),
             quote: char::from(quote),
             limits: options.limits.clone(),
             torn_at_start: Vec::new(),
             rows: None,
+            unwanted: None,
         };
         if options.csv.header {
             reader.read_header()?
@@ -103,9 +95,14 @@ impl<R: Read> CsvReader<R> {
             };
             names.push(name);
         }
-        self.splitter.expect_fields(names.len());
+        self.expect_fields(names.len());
         self.fields = Fields::Named(names.into_iter().map(|name| Field { name, nested: false }).collect());
         Ok(())
+    }
+
+    fn expect_fields(&mut self, n_fields: usize) {
+        self.n_fields = n_fields;
+        self.splitter.expect_fields(n_fields);
     }
 
     /// Takes the number of fields from the first record that can be taken apart, and leaves that to be read.
@@ -117,7 +114,7 @@ impl<R: Read> CsvReader<R> {
                     let n_fields = self.splitter.n_spans();
                     check_width(n_fields)?;
                     self.splitter.take_back(start);
-                    self.splitter.expect_fields(n_fields);
+                    self.expect_fields(n_fields);
                     self.fields = Fields::Positional(n_fields);
                     return Ok(());
                 }
@@ -144,34 +141,14 @@ impl<R: Read + Send> RowReader for CsvReader<R> {
     }
 
     fn set_mapping(&mut self, mapping: Arc<Mapping>) {
-        let mut rows = Rows {
-            encoder: RowEncoder::new(Arc::clone(&mapping)).with_limits(&self.limits),
-            sources: vec![None; mapping.columns().len()],
-            extras: Vec::new(),
-            unwanted: None,
-            limits: self.limits.clone(),
-            held: RefCell::default(),
-            mapping,
+        let names: Vec<&str> = match &self.fields {
+            Fields::Named(fields) => fields.iter().map(|field| field.name.as_str()).collect(),
+            Fields::Positional(n_fields) => vec![""; *n_fields],
+            Fields::Open => Vec::new(),
         };
-        let (n_fields, names) = match &self.fields {
-            Fields::Named(fields) => (fields.len(), fields.as_slice()),
-            Fields::Positional(n_fields) => (*n_fields, &[][..]),
-            Fields::Open => (0, &[][..]),
-        };
-        for index in 0..n_fields {
-            let name = names.get(index).map_or("", |field| &field.name);
-            match rows.mapping.slot(index) {
-                Slot::Column(column) => rows.sources[column] = Some(index),
-                Slot::Extras => {
-                    let mut key = Vec::new();
-                    write_string(name, &mut key);
-                    rows.extras.push((index, key));
-                }
-                Slot::Reject => rows.unwanted = Some(name.to_owned()),
-                Slot::Ignored => {}
-            }
-        }
-        self.rows = Some(rows);
+        let unwanted = (0..names.len()).rev().find(|index| mapping.slot(*index) == Slot::Reject);
+        self.unwanted = unwanted.map(|index| names[index].to_owned());
+        self.rows = Some(NamedRows::new(&mapping, names.into_iter(), &self.limits));
     }
 
     fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {
@@ -189,7 +166,20 @@ impl<R: Read + Send> RowReader for CsvReader<R> {
                 }
                 Next::Record { start, end } => {
                     let record = self.splitter.bytes(start, end);
-                    rows.push(record, &self.splitter, &self.fields, &self.nulls, self.quote, batch);
+                    // One look at the whole record is cheaper than one at each field.
+                    let text = std::str::from_utf8(record).ok();
+                    let (spans, nulls, quote) = (self.splitter.spans(), &self.nulls, self.quote);
+                    let cells = Cells { record, text, spans, nulls, quote };
+                    let (n_fields, n_expected) = (self.splitter.n_spans(), self.n_fields);
+                    if n_fields != n_expected {
+                        let message = format!("{n_fields} {OTHER_WIDTH} {n_expected}");
+                        rows.reject(CellError::new("syntax", message), &cells, None, batch);
+                    } else if let Some(name) = &self.unwanted {
+                        let message = format!("no column for field {name:?}");
+                        rows.reject(CellError::new("new_field", message), &cells, None, batch);
+                    } else {
+                        rows.push(&cells, batch);
+                    }
                 }
             }
         }
@@ -197,85 +187,39 @@ impl<R: Read + Send> RowReader for CsvReader<R> {
     }
 
     fn seen_columns(&self) -> Vec<bool> {
-        self.rows.as_ref().map_or_else(Vec::new, |rows| vec![true; rows.mapping.columns().len()])
-    }
-
-    fn new_fields(&self) -> Vec<Field> {
-        Vec::new()
+        vec![true; self.rows.as_ref().map_or(0, NamedRows::n_columns)]
     }
 }
 
-impl Rows {
-    fn push<R: Read>(
-        &mut self,
-        record: &[u8],
-        splitter: &Splitter<R>,
-        fields: &Fields,
-        nulls: &NullTexts,
-        quote: char,
-        batch: &mut Batch,
-    ) {
-        let n_expected = match fields {
-            Fields::Named(fields) => fields.len(),
-            Fields::Positional(n_fields) => *n_fields,
-            Fields::Open => 0,
-        };
-        if splitter.n_spans() != n_expected {
-            let message = format!("{} {OTHER_WIDTH} {n_expected}", splitter.n_spans());
-            return self.encoder.reject("syntax", message, record, record.len() as u64, batch);
-        }
-        if let Some(name) = &self.unwanted {
-            let message = format!("no column for field {name:?}");
-            return self.encoder.reject("new_field", message, record, record.len() as u64, batch);
-        }
-        let spans = splitter.spans();
-        // One look at the whole record is cheaper than one at each field.
-        let text = std::str::from_utf8(record).ok();
-        let cell = |index: usize| match text {
-            Some(text) => Ok(nulls.value(&text[range(spans[index])], spans[index], quote)),
-            None => {
-                let text = std::str::from_utf8(&record[range(spans[index])]).map_err(not_utf8)?;
-                Ok(nulls.value(text, spans[index], quote))
-            }
-        };
-        let (sources, extras, extras_column) = (&self.sources, &self.extras, self.mapping.extras());
-        let (limits, held) = (&self.limits, &self.held);
-        held.take();
-        self.encoder.push_with(
-            batch,
-            |column| match sources[column] {
-                Some(index) => cell(index),
-                None if extras_column == Some(column) => {
-                    nested(limits, held, |max_bytes, object| write_extras(extras, cell, max_bytes, object))
-                }
-                None => Ok(Value::Null),
-            },
-            || record.into(),
-        );
-    }
+/// One record.
+struct Cells<'r> {
+    record: &'r [u8],
+    /// All of it, where it is text.
+    text: Option<&'r str>,
+    spans: &'r [Span],
+    nulls: &'r NullTexts,
+    quote: char,
 }
 
-/// Writes the fields without a column as one JSON object of texts and nulls.
-fn write_extras<'r>(
-    extras: &[(usize, Vec<u8>)],
-    cell: impl Fn(usize) -> Result<Value<'r>, CellError>,
-    max_bytes: usize,
-    object: &mut Vec<u8>,
-) -> Result<(), CellError> {
-    object.push(b'{');
-    for (index, key) in extras {
-        if object.len() > 1 {
-            object.push(b',');
-        }
-        object.extend_from_slice(key);
-        object.push(b':');
-        match cell(*index)? {
-            Value::Text(text) => write_string_within(&text, max_bytes, object)?,
-            _ => object.extend_from_slice(b"null"),
-        }
+impl<'r> RowCells<'r> for Cells<'r> {
+    #[inline]
+    fn cell(&self, field: usize) -> Result<Value<'r>, CellError> {
+        let span = self.spans[field];
+        let text = match self.text {
+            Some(text) => &text[range(span)],
+            None => std::str::from_utf8(&self.record[range(span)]).map_err(not_utf8)?,
+        };
+        Ok(self.nulls.value(text, span, self.quote))
     }
-    object.push(b'}');
-    Ok(())
+
+    /// Fields are texts and nulls.
+    fn write_json(&self, field: usize, max_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
+        to_json::write_value_within(&self.cell(field)?, max_bytes, out)
+    }
+
+    fn payload(&self, _fields: &[(usize, Vec<u8>)]) -> Cow<'r, [u8]> {
+        self.record.into()
+    }
 }
 
 /// The unquoted texts that mean NULL.

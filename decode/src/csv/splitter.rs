@@ -75,9 +75,8 @@ pub struct Splitter<R> {
     lines_passed: u64,
     spans: Vec<Span>,
     n_spans: usize,
-    budget: Budget,
     /// For a buffer that holds a long record.
-    reserved: Option<Reservation>,
+    reserved: Reservation,
     /// What scans cost so far.
     #[cfg(test)]
     pub n_scanned: u64,
@@ -107,7 +106,7 @@ enum Scan {
 
 impl<R: Read> Splitter<R> {
     /// Returns a splitter at the start of a stream.
-    pub fn new(input: R, delimiter: u8, quote: u8, max_record_bytes: usize, budget: Budget) -> Self {
+    pub fn new(input: R, delimiter: u8, quote: u8, max_record_bytes: usize, budget: &Budget) -> Self {
         let mut ends_field = [false; 256];
         for byte in [delimiter, b'\n', b'\r'] {
             ends_field[usize::from(byte)] = true;
@@ -125,8 +124,7 @@ impl<R: Read> Splitter<R> {
             lines_passed: 0,
             spans: Vec::new(),
             n_spans: 0,
-            budget,
-            reserved: None,
+            reserved: budget.nothing(),
             #[cfg(test)]
             n_scanned: 0,
         }
@@ -324,18 +322,14 @@ impl<R: Read> Splitter<R> {
             // A long record has passed; its memory is not needed for the short ones.
             self.buffer.truncate(CHUNK_BYTES);
             self.buffer.shrink_to_fit();
-            self.reserved = None;
+            self.reserved.shrink_to(0);
         }
         if self.end + CHUNK_BYTES / 2 > self.buffer.len() {
             let at_most = self.max_record_bytes + CHUNK_BYTES;
             let larger = (self.buffer.len() * 2).clamp(CHUNK_BYTES, at_most.max(CHUNK_BYTES));
             let larger = larger.max(self.end + CHUNK_BYTES / 2);
             if larger > CHUNK_BYTES {
-                let reserved = match &mut self.reserved {
-                    Some(reserved) => reserved,
-                    none => none.insert(self.budget.reserve("a CSV record", 0)?),
-                };
-                reserved.grow("a CSV record", larger - reserved.bytes())?;
+                self.reserved.grow_to("a CSV record", larger)?;
             }
             self.buffer.resize(larger, 0);
             self.buffer.shrink_to(larger);
@@ -361,5 +355,24 @@ impl<R: Read> Splitter<R> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Pool;
+
+    #[test]
+    fn the_memory_of_a_long_record_is_given_back_after_it() {
+        let budget = Budget::new(4 << 20, Pool::new(0));
+        // The buffer is read full behind the record, so lines of its length must pass before it shrinks.
+        let content = format!("{}\n{}", "x".repeat(1 << 20), "1,2\n".repeat(1 << 20));
+        let mut splitter = Splitter::new(content.as_bytes(), b',', b'"', 2 << 20, &budget);
+        splitter.advance().expect("it fits");
+        budget.reserve("another", 3 << 20).expect_err("the record takes it");
+        while splitter.advance().expect("the lines fit") != Next::End {}
+        budget.reserve("another", 4 << 20).expect("the record is gone");
+        assert!(splitter.buffer.capacity() <= CHUNK_BYTES, "{}", splitter.buffer.capacity());
     }
 }

@@ -132,7 +132,7 @@ fn torn_quotes_cost_linear_time() {
     // lines that close no quote; lines whose quotes go on.
     for line in ["x\",\"\"\"\n", "x,\"\"\n", "\"x\"x,\n", "\"\n", "\",\n", "\"\"\",\n"] {
         let content = format!("0,\"torn\n{}", line.repeat(50_000));
-        let mut splitter = Splitter::new(content.as_bytes(), b',', b'"', 1 << 20, Default::default());
+        let mut splitter = Splitter::new(content.as_bytes(), b',', b'"', 1 << 20, &Budget::default());
         splitter.expect_fields(5_000);
         while !matches!(splitter.advance(), Ok(Next::End) | Err(_)) {}
         let times = splitter.n_scanned as f64 / content.len() as f64;

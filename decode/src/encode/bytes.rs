@@ -34,8 +34,7 @@ pub(super) fn uuid(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError
         _ => None,
     };
     let uuid = uuid.ok_or_else(|| CellError::mismatch(value, "uuid"))?;
-    fixed(out, uuid);
-    Ok(())
+    fixed(out, uuid)
 }
 
 /// Appends a uuid as 8-4-4-4-12 lower-case hex digits.

@@ -59,6 +59,7 @@ mod text;
 mod time;
 mod value;
 pub use json::{DEFAULT_DEPTH, unescape, validate, write_escaped, write_string};
+pub(crate) use text::push_scaled;
 pub use text::write_text;
 pub(crate) use time::days_from_civil;
 pub use value::{CellError, Value};
@@ -142,11 +143,13 @@ fn whole(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), CellError> {
 
 /// Writes a field of `N` bytes; one append, because this is what most cells are.
 #[inline]
-fn fixed<const N: usize>(out: &mut Vec<u8>, bytes: [u8; N]) {
+#[expect(clippy::unnecessary_wraps, reason = "every encoder ends with it")]
+fn fixed<const N: usize>(out: &mut Vec<u8>, bytes: [u8; N]) -> Result<(), CellError> {
     let mut field = [0u8; 20];
     field[..4].copy_from_slice(&(N as i32).to_be_bytes());
     field[4..4 + N].copy_from_slice(&bytes);
     out.extend_from_slice(&field[..4 + N]);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::decimal::{Digits, NotInteger, is_not_finite};
 use super::{CellError, Value, fixed, text};
+use std::str::FromStr;
 
 /// Encodes a value for a `boolean` column: Postgres's words and their prefixes, 0 and 1.
 pub(super) fn boolean(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError> {
@@ -16,28 +17,24 @@ pub(super) fn boolean(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellEr
         _ => None,
     };
     let truth = truth.ok_or_else(|| CellError::mismatch(value, "boolean"))?;
-    fixed(out, [u8::from(truth)]);
-    Ok(())
+    fixed(out, [u8::from(truth)])
 }
 
 /// Encodes a value for a `smallint` column.
 pub(super) fn int2(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError> {
     let narrow = i16::try_from(integer(value, "smallint")?).map_err(|_| CellError::out_of_range(value, "smallint"))?;
-    fixed(out, narrow.to_be_bytes());
-    Ok(())
+    fixed(out, narrow.to_be_bytes())
 }
 
 /// Encodes a value for an `integer` column.
 pub(super) fn int4(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError> {
     let narrow = i32::try_from(integer(value, "integer")?).map_err(|_| CellError::out_of_range(value, "integer"))?;
-    fixed(out, narrow.to_be_bytes());
-    Ok(())
+    fixed(out, narrow.to_be_bytes())
 }
 
 /// Encodes a value for a `bigint` column.
 pub(super) fn int8(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError> {
-    fixed(out, integer(value, "bigint")?.to_be_bytes());
-    Ok(())
+    fixed(out, integer(value, "bigint")?.to_be_bytes())
 }
 
 /// Encodes a value for a `double precision` column.
@@ -47,16 +44,10 @@ pub(super) fn float8(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellErr
         Value::Float32(float) => f64::from(*float),
         Value::Int(int) => *int as f64,
         Value::UInt(int) => *int as f64,
-        Value::Text(text) | Value::Number(text) => parse_float::<f64>(value, text.as_bytes(), "double precision")?,
-        Value::Decimal(..) => {
-            let mut buffer = text::Buffer::new();
-            text::push_scalar(value, &mut buffer);
-            parse_float::<f64>(value, buffer.bytes(), "double precision")?
-        }
+        Value::Text(_) | Value::Number(_) | Value::Decimal(..) => parse_float::<f64>(value, "double precision")?,
         _ => return Err(CellError::mismatch(value, "double precision")),
     };
-    fixed(out, float.to_be_bytes());
-    Ok(())
+    fixed(out, float.to_be_bytes())
 }
 
 /// Encodes a value for a `real` column.
@@ -72,16 +63,10 @@ pub(super) fn float4(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellErr
         }
         Value::Int(int) => *int as f32,
         Value::UInt(int) => *int as f32,
-        Value::Text(text) | Value::Number(text) => parse_float::<f32>(value, text.as_bytes(), "real")?,
-        Value::Decimal(..) => {
-            let mut buffer = text::Buffer::new();
-            text::push_scalar(value, &mut buffer);
-            parse_float::<f32>(value, buffer.bytes(), "real")?
-        }
+        Value::Text(_) | Value::Number(_) | Value::Decimal(..) => parse_float::<f32>(value, "real")?,
         _ => return Err(CellError::mismatch(value, "real")),
     };
-    fixed(out, float.to_be_bytes());
-    Ok(())
+    fixed(out, float.to_be_bytes())
 }
 
 /// Returns the exact integer a value stands for.
@@ -146,37 +131,20 @@ fn float_integer(value: &Value<'_>, float: f64, to: &str) -> Result<i64, CellErr
     Ok(float as i64)
 }
 
-/// A float type that text can be read into.
-trait Float: std::str::FromStr + Copy {
-    fn is_infinite(self) -> bool;
-    fn is_zero(self) -> bool;
-}
-
-impl Float for f32 {
-    fn is_infinite(self) -> bool {
-        f32::is_infinite(self)
-    }
-    fn is_zero(self) -> bool {
-        self == 0.0
-    }
-}
-
-impl Float for f64 {
-    fn is_infinite(self) -> bool {
-        f64::is_infinite(self)
-    }
-    fn is_zero(self) -> bool {
-        self == 0.0
-    }
-}
-
 /// Reads a float; like Postgres it refuses what overflows to infinity or vanishes to zero.
-fn parse_float<F: Float>(value: &Value<'_>, text: &[u8], to: &str) -> Result<F, CellError> {
-    let Ok(text) = std::str::from_utf8(text) else { return Err(CellError::mismatch(value, to)) };
-    let text = text.trim_ascii();
+fn parse_float<F: FromStr + Into<f64> + Copy>(value: &Value<'_>, to: &str) -> Result<F, CellError> {
+    let mut buffer = text::Buffer::new();
+    let text = match value {
+        Value::Text(text) | Value::Number(text) => text.trim_ascii(),
+        _ => {
+            text::push_scalar(value, &mut buffer);
+            std::str::from_utf8(buffer.bytes()).unwrap_or_default()
+        }
+    };
     let Ok(float) = text.parse::<F>() else { return Err(CellError::mismatch(value, to)) };
-    let overflows = float.is_infinite() && !is_not_finite(text);
-    let vanishes = float.is_zero() && Digits::parse(text.as_bytes()).is_some_and(|digits| !digits.is_zero());
+    let wide: f64 = float.into();
+    let overflows = wide.is_infinite() && !is_not_finite(text);
+    let vanishes = wide == 0.0 && Digits::parse(text.as_bytes()).is_some_and(|digits| !digits.is_zero());
     if overflows || vanishes {
         return Err(CellError::out_of_range(value, to));
     }

@@ -85,21 +85,27 @@ fn push_decimal(unscaled: i128, scale: i8, buffer: &mut Buffer) {
     }
     let mut digits = Buffer::new();
     digits.push_u128(unscaled.unsigned_abs());
-    let digits = digits.bytes();
+    let digits = std::str::from_utf8(digits.bytes()).unwrap_or_default();
+    push_scaled(digits, scale, &mut |piece| buffer.push(piece.as_bytes()));
+}
+
+/// Writes digits with the point `scale` places from the right.
+#[inline]
+pub(crate) fn push_scaled(digits: &str, scale: i8, push: &mut impl FnMut(&str)) {
     let scale = i32::from(scale);
     if scale <= 0 {
-        buffer.push(digits);
-        if unscaled != 0 {
-            (scale..0).for_each(|_| buffer.push(b"0"));
+        push(digits);
+        if digits != "0" {
+            (scale..0).for_each(|_| push("0"));
         }
         return;
     }
     let scale = scale as usize;
     let (integral, fraction) = digits.split_at(digits.len().saturating_sub(scale));
-    buffer.push(if integral.is_empty() { &b"0"[..] } else { integral });
-    buffer.push(b".");
-    (fraction.len()..scale).for_each(|_| buffer.push(b"0"));
-    buffer.push(fraction);
+    push(if integral.is_empty() { "0" } else { integral });
+    push(".");
+    (fraction.len()..scale).for_each(|_| push("0"));
+    push(fraction);
 }
 
 /// Writes a float as Postgres does: shortest digits, an exponent when it is below -4 or not below `plain_below`.

@@ -28,7 +28,7 @@ pub fn open(
     declared: Format,
     options: &ReadOptions,
 ) -> Result<Box<dyn RowReader>, DecodeError> {
-    let mut window = Window::new(input, options.limits.budget.clone());
+    let mut window = Window::new(input, &options.limits.budget);
     skip_byte_order_mark(&mut window)?;
     let max_bytes = options.limits.row_bytes;
     let by_lines =

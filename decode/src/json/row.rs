@@ -8,6 +8,7 @@ use super::{
 use crate::{
     Batch, Field, Limits, Mapping, RowEncoder, Slot,
     encode::{CellError, PgType, Value, unescape},
+    named::utf8,
 };
 use std::{borrow::Cow, sync::Arc};
 
@@ -195,10 +196,6 @@ impl From<Fault> for CellError {
 /// Returns the text of what stands between a string's quotes.
 pub fn text(inside: &[u8]) -> Result<Cow<'_, str>, CellError> {
     unescape(utf8(inside)?)
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str, CellError> {
-    std::str::from_utf8(bytes).map_err(|_| CellError::new("text", "not valid UTF-8"))
 }
 
 /// Adds `name: value` to an object under construction.

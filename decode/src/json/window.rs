@@ -16,15 +16,14 @@ pub struct Window {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    budget: Budget,
     /// For a buffer that holds a long row.
-    reserved: Option<Reservation>,
+    reserved: Reservation,
 }
 
 impl Window {
     /// Returns an empty view at the start of `input`.
-    pub fn new(input: Box<dyn BufRead + Send>, budget: Budget) -> Self {
-        Self { input, buffer: Vec::new(), start: 0, end: 0, budget, reserved: None }
+    pub fn new(input: Box<dyn BufRead + Send>, budget: &Budget) -> Self {
+        Self { input, buffer: Vec::new(), start: 0, end: 0, reserved: budget.nothing() }
     }
 
     /// Returns the bytes in view.
@@ -49,16 +48,12 @@ impl Window {
         if oversized || self.end == length {
             let wanted = if oversized { CHUNK_BYTES } else { length + length.clamp(CHUNK_BYTES, MAX_STEP_BYTES) };
             if wanted > MAX_KEPT_BYTES {
-                let reserved = match &mut self.reserved {
-                    Some(reserved) => reserved,
-                    none => none.insert(self.budget.reserve("a JSON row", 0).map_err(io::Error::other)?),
-                };
-                reserved.grow("a JSON row", wanted - reserved.bytes()).map_err(io::Error::other)?;
+                self.reserved.grow_to("a JSON row", wanted).map_err(io::Error::other)?;
             }
             self.buffer.resize(wanted, 0);
             self.buffer.shrink_to(wanted);
             if oversized {
-                self.reserved = None;
+                self.reserved.shrink_to(0);
             }
         }
         loop {
@@ -83,7 +78,7 @@ mod tests {
     #[test]
     fn bytes_come_out_in_order_and_memory_goes_back() {
         let content: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
-        let mut window = Window::new(Box::new(io::Cursor::new(content.clone())), Budget::default());
+        let mut window = Window::new(Box::new(io::Cursor::new(content.clone())), &Budget::default());
         while window.data().len() < 2_000_000 {
             assert!(window.more().expect("memory does not fail"));
         }
@@ -103,7 +98,7 @@ mod tests {
     #[test]
     fn a_long_row_is_reserved_and_given_back() {
         let budget = Budget::new(3 << 20, Pool::new(0));
-        let mut window = Window::new(Box::new(io::BufReader::new(io::repeat(b'x').take(64 << 20))), budget.clone());
+        let mut window = Window::new(Box::new(io::BufReader::new(io::repeat(b'x').take(64 << 20))), &budget);
         while window.data().len() < 2 << 20 {
             assert!(window.more().expect("it fits"));
         }

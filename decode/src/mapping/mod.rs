@@ -10,13 +10,14 @@ use std::hash::{BuildHasherDefault, Hasher};
 pub const EXTRAS_COLUMN: &str = "penstock_extras";
 
 /// What becomes of a field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Slot {
     /// Index into [`Mapping::columns`].
     Column(usize),
     /// Goes into the extras object.
     Extras,
     /// Left out.
+    #[default]
     Ignored,
     /// The row is rejected (`new_field`).
     Reject,
@@ -30,7 +31,7 @@ pub enum Slot {
 ///
 /// With `OnNewField::AddColumn` and [`Fields::Open`] a jsonb column named `penstock_extras`
 /// is the last of `columns()`: the loader takes new columns' values from it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Mapping {
     columns: Vec<Column>,
     absent_flags: Vec<usize>,
@@ -63,23 +64,6 @@ pub(super) enum Requirement {
     NotNull,
     /// A key: nothing may stand in.
     Key,
-}
-
-impl Default for Mapping {
-    fn default() -> Self {
-        Self {
-            columns: Vec::new(),
-            absent_flags: Vec::new(),
-            by_index: Vec::new(),
-            by_name: HashMap::default(),
-            by_folded_name: HashMap::default(),
-            unknown: Slot::Ignored,
-            extras: None,
-            constants: Vec::new(),
-            required: Vec::new(),
-            unstaged: BTreeMap::new(),
-        }
-    }
 }
 
 impl Mapping {

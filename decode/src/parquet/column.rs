@@ -4,6 +4,7 @@ use super::schema::Meaning;
 use crate::{
     MAX_PAYLOAD_BYTES, decimal,
     encode::{CellError, Value, write_string},
+    named::utf8,
     times::{self, micros},
     to_json,
 };
@@ -144,50 +145,29 @@ impl<'b> Column<'b> {
         }
         match self {
             Self::List(list, items) => {
-                out.push(b'[');
                 let range = range(list.value_offsets(), row);
-                for item in range.clone() {
-                    if item > range.start {
-                        out.push(b',');
-                    }
-                    items.write_json(item, max_bytes, out)?;
-                }
-                out.push(b']');
+                to_json::write_items(*b"[]", range, out, |item, out| items.write_json(item, max_bytes, out))
             }
             Self::Map(map, keys, values) => {
-                out.push(b'{');
-                let range = range(map.value_offsets(), row);
-                for entry in range.clone() {
-                    if entry > range.start {
-                        out.push(b',');
-                    }
+                to_json::write_items(*b"{}", range(map.value_offsets(), row), out, |entry, out| {
                     keys.write_key(entry, max_bytes, out)?;
                     out.push(b':');
-                    values.write_json(entry, max_bytes, out)?;
-                }
-                out.push(b'}');
+                    values.write_json(entry, max_bytes, out)
+                })
             }
-            Self::Struct(_, members) => {
-                out.push(b'{');
-                for (index, (name, member)) in members.iter().enumerate() {
-                    if index > 0 {
-                        out.push(b',');
-                    }
-                    out.extend_from_slice(name);
-                    out.push(b':');
-                    member.write_json(row, max_bytes, out)?;
-                }
-                out.push(b'}');
-            }
+            Self::Struct(_, members) => to_json::write_items(*b"{}", members, out, |(name, member), out| {
+                out.extend_from_slice(name);
+                out.push(b':');
+                member.write_json(row, max_bytes, out)
+            }),
             leaf => match leaf.value(row)? {
                 // What a file calls JSON need not be, and would spoil the whole.
                 Value::Json(text) if serde_json::from_str::<serde::de::IgnoredAny>(&text).is_err() => {
-                    to_json::write_string_within(&text, max_bytes, out)?;
+                    to_json::write_string_within(&text, max_bytes, out)
                 }
-                value => to_json::write_value_within(&value, max_bytes, out)?,
+                value => to_json::write_value_within(&value, max_bytes, out),
             },
         }
-        Ok(())
     }
 
     /// Appends the bytes at `row` as a JSON string of hex digits, or null: as many as a reject keeps.
@@ -242,16 +222,10 @@ fn int64(value: i64, meaning: Meaning) -> Result<Value<'static>, CellError> {
 #[inline]
 fn bytes(bytes: &[u8], meaning: Meaning) -> Result<Value<'_>, CellError> {
     let value = match meaning {
-        Meaning::Text => Value::Text(text(bytes)?),
-        Meaning::Json => Value::Json(text(bytes)?),
-        Meaning::Decimal(scale) => {
-            let wide = || CellError::new("range", format!("decimal of {} bytes", bytes.len()));
-            decimal::from_big_endian(bytes, scale).ok_or_else(wide)?
-        }
-        Meaning::Uuid => match bytes.try_into() {
-            Ok(uuid) => Value::Uuid(uuid),
-            Err(_) => Value::Bytes(Cow::Borrowed(bytes)),
-        },
+        Meaning::Text => Value::Text(utf8(bytes)?.into()),
+        Meaning::Json => Value::Json(utf8(bytes)?.into()),
+        Meaning::Decimal(scale) => decimal::from_big_endian(bytes, scale)?,
+        Meaning::Uuid => bytes.try_into().map_or(Value::Bytes(Cow::Borrowed(bytes)), Value::Uuid),
         Meaning::Float16 => match bytes.try_into() {
             Ok(half) => Value::Float32(float16(u16::from_le_bytes(half))),
             Err(_) => Value::Bytes(Cow::Borrowed(bytes)),
@@ -267,10 +241,6 @@ fn bytes(bytes: &[u8], meaning: Meaning) -> Result<Value<'_>, CellError> {
         _ => Value::Bytes(Cow::Borrowed(bytes)),
     };
     Ok(value)
-}
-
-fn text(bytes: &[u8]) -> Result<Cow<'_, str>, CellError> {
-    std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| CellError::new("text", "not valid UTF-8"))
 }
 
 /// Returns the timestamp in a `INT96`; it says nothing of a time zone.

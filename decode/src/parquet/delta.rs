@@ -3,6 +3,7 @@
 //! The library reserves memory by the number of values such a page states, and a page of a few
 //! bytes can repeat a long value a million times by sharing prefixes.
 
+use crate::varint::{varint, zigzag};
 use parquet::{
     basic::Encoding,
     column::page::Page,
@@ -164,22 +165,6 @@ fn unpack(packed: &[u8], index: usize, width: usize) -> Option<u64> {
     window[..bytes.len()].copy_from_slice(bytes);
     let number = u128::from_le_bytes(window) >> (start % 8);
     Some((number & ((1u128 << width) - 1)) as u64)
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for (index, &byte) in bytes.iter().take(10).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            *bytes = &bytes[index + 1..];
-            return Some(value);
-        }
-    }
-    None
-}
-
-fn zigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 #[cfg(test)]

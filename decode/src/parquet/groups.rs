@@ -81,7 +81,7 @@ impl RowGroups {
             window: window(buffer_bytes / n_leaves.max(1)),
             batch_bytes,
             row_bytes: schema.row_bytes(&projection.leaves),
-            meter: Arc::new(Meter::new(2 * batch_bytes as u64, object.budget.clone())),
+            meter: Arc::new(Meter::new(2 * batch_bytes as u64, &object.budget)),
             object,
             metadata,
             projection,

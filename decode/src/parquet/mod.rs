@@ -13,8 +13,8 @@ mod schema;
 mod thrift;
 
 use super::{
-    Batch, Declared, DecodeError, Field, Fields, Limits, Mapping, ReadOptions, RowReader, Slot, Source,
-    budget::Reservation, calendar::Calendars, named::NamedRows,
+    Batch, Declared, DecodeError, Fields, Limits, Mapping, ReadOptions, RowReader, Slot, Source, budget::Reservation,
+    calendar::Calendars, named::NamedRows,
 };
 use arrow_array::RecordBatch;
 use groups::RowGroups;
@@ -114,10 +114,6 @@ impl RowReader for ParquetReader {
         let n_columns =
             self.state.as_ref().and_then(|state| state.as_ref().ok()).map_or(0, |state| state.rows.n_columns());
         vec![true; n_columns]
-    }
-
-    fn new_fields(&self) -> Vec<Field> {
-        Vec::new()
     }
 }
 

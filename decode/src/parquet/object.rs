@@ -84,6 +84,12 @@ impl Object {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 
+    /// Keeps why the file is refused for [`Object::explain`]; returns an error for the library.
+    pub fn refuse(&self, error: DecodeError, what: &str) -> ParquetError {
+        self.note(io::Error::other(error));
+        ParquetError::General(what.into())
+    }
+
     /// Returns what `error` means, a failed read before it coming first.
     pub fn explain(&self, error: &(dyn std::error::Error + 'static)) -> DecodeError {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -21,12 +21,9 @@ use parquet::{
     },
     schema::types::ColumnDescPtr,
 };
-use std::{
-    io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
 /// What one batch of rows may take, all columns together: rows are batched by their average size,
@@ -43,20 +40,18 @@ pub struct Meter {
     batch: AtomicU64,
     extra_bytes: AtomicU64,
     nested_values: AtomicU64,
-    budget: Budget,
     /// For nested values that the batch reads, and those of the pages in hand, which may be the next batch's.
     nested: Mutex<Nested>,
 }
 
-#[derive(Default)]
 struct Nested {
-    reserved: Option<Reservation>,
+    reserved: Reservation,
     of_pages: usize,
 }
 
 impl Meter {
     /// Returns a meter for batches of about `max_extra_bytes`.
-    pub fn new(max_extra_bytes: u64, budget: Budget) -> Self {
+    pub fn new(max_extra_bytes: u64, budget: &Budget) -> Self {
         Self {
             max_extra_bytes,
             may_stop: AtomicBool::new(true),
@@ -64,8 +59,7 @@ impl Meter {
             batch: AtomicU64::new(0),
             extra_bytes: AtomicU64::new(0),
             nested_values: AtomicU64::new(0),
-            budget,
-            nested: Mutex::default(),
+            nested: Mutex::new(Nested { reserved: budget.nothing(), of_pages: 0 }),
         }
     }
 
@@ -75,12 +69,8 @@ impl Meter {
 
     /// Reserves what a page's nested values take once they are read; `before` is what those of the last page took.
     fn reserve_nested(&self, before: usize, n_bytes: usize) -> std::result::Result<(), DecodeError> {
-        const WHAT: &str = "nested values of a Parquet page";
         let mut nested = self.nested();
-        match &mut nested.reserved {
-            Some(reserved) => reserved.grow(WHAT, n_bytes)?,
-            none => *none = Some(self.budget.reserve(WHAT, n_bytes)?),
-        }
+        nested.reserved.grow("nested values of a Parquet page", n_bytes)?;
         nested.of_pages = nested.of_pages + n_bytes - before;
         Ok(())
     }
@@ -93,9 +83,7 @@ impl Meter {
         self.extra_bytes.store(0, Relaxed);
         self.nested_values.store(0, Relaxed);
         let Nested { reserved, of_pages } = &mut *self.nested();
-        if let Some(reserved) = reserved {
-            reserved.shrink_to(*of_pages);
-        }
+        reserved.shrink_to(*of_pages);
     }
 
     /// Returns whether the batch was given up because it became too large.
@@ -201,8 +189,7 @@ impl Pages {
         let unfolded_bytes = unfolded_bytes(page, &self.column)?;
         if unfolded_bytes > MAX_PAGE_BYTES {
             let problem = format!("Parquet page that unfolds to {unfolded_bytes} bytes, {MAX_PAGE_BYTES} are allowed");
-            self.object.note(io::Error::other(DecodeError::Limits(problem)));
-            return Err(ParquetError::General("page too large".into()));
+            return Err(self.object.refuse(DecodeError::Limits(problem), "page too large"));
         }
         let batch = meter.batch.load(Relaxed);
         if std::mem::replace(&mut self.batch, batch) == batch {
@@ -220,35 +207,30 @@ impl Pages {
         // packed into next to nothing.
         let n_values = u64::from(page.num_values());
         if meter.nested_values.fetch_add(n_values, Relaxed) + n_values > MAX_BATCH_VALUES {
-            if meter.may_stop.load(Relaxed) {
-                meter.has_stopped.store(true, Relaxed);
-            } else {
-                let problem = format!("more than {MAX_BATCH_VALUES} nested values at once");
-                self.object.note(io::Error::other(DecodeError::Limits(problem)));
-            }
-            return Err(ParquetError::General("too many nested values".into()));
+            let problem = format!("more than {MAX_BATCH_VALUES} nested values at once");
+            return Err(self.too_many_nested(DecodeError::Limits(problem)));
         }
         let n_bytes = n_values as usize * (value_bytes(&self.column) + 2 * LEVELS_BYTES);
-        if let Err(error) = meter.reserve_nested(self.nested_bytes, n_bytes) {
-            match meter.may_stop.load(Relaxed) {
-                true => meter.has_stopped.store(true, Relaxed),
-                false => self.object.note(io::Error::other(error)),
-            }
-            return Err(ParquetError::General("too many nested values".into()));
-        }
+        meter.reserve_nested(self.nested_bytes, n_bytes).map_err(|error| self.too_many_nested(error))?;
         self.nested_bytes = n_bytes;
         Ok(unfolded_bytes)
     }
-}
 
-impl Pages {
+    /// Gives the batch up, to be tried again with fewer rows; where that cannot be, the file.
+    fn too_many_nested(&self, error: DecodeError) -> ParquetError {
+        const WHAT: &str = "too many nested values";
+        if self.meter.may_stop.load(Relaxed) {
+            self.meter.has_stopped.store(true, Relaxed);
+            return ParquetError::General(WHAT.into());
+        }
+        self.object.refuse(error, WHAT)
+    }
+
     /// Ties the memory that was reserved for a page to its bytes: values that are read point into them.
     fn with_reservation(&self, mut page: Page, unfolded_bytes: u64) -> Result<Page> {
         if let Some(mut reserved) = self.bytes.take_page_bytes(page.is_dictionary_page()) {
-            reserved.grow("a Parquet page that unfolds", unfolded_bytes as usize).map_err(|error| {
-                self.object.note(io::Error::other(error));
-                ParquetError::General("page too large".into())
-            })?;
+            let unfolding = reserved.grow("a Parquet page that unfolds", unfolded_bytes as usize);
+            unfolding.map_err(|error| self.object.refuse(error, "page too large"))?;
             let (Page::DataPage { buf, .. } | Page::DataPageV2 { buf, .. } | Page::DictionaryPage { buf, .. }) =
                 &mut page;
             *buf = Bytes::from_owner(Reserved { bytes: std::mem::take(buf), _reserved: reserved });

@@ -220,10 +220,8 @@ impl Shared {
         let packed = usize::try_from(page.levels).ok().and_then(|levels| data.get(levels..)).unwrap_or_default();
         // The library reads through a buffer as long as the page.
         let n_bytes = brotli_window(packed).saturating_add(usize::try_from(page.uncompressed).unwrap_or(usize::MAX));
-        self.object.budget.reserve("unpacking a Parquet page", n_bytes).map(Some).map_err(|error| {
-            self.object.note(io::Error::other(error));
-            ParquetError::General("page too large".into())
-        })
+        let reserved = self.object.budget.reserve("unpacking a Parquet page", n_bytes);
+        reserved.map(Some).map_err(|error| self.object.refuse(error, "page too large"))
     }
 
     /// Refuses a page that decompresses to more than its header says, where the library would not look.

@@ -3,6 +3,9 @@
 //! The library builds the schema by recursion and reserves memory by child counts and page sizes
 //! that the file states; overflowing the stack or the memory ends the process.
 
+use crate::varint::{varint, zigzag};
+use std::ops::RangeInclusive;
+
 /// Deeper structures are refused; Parquet's own go no deeper than a handful.
 const MAX_SKIP_DEPTH: usize = 32;
 
@@ -34,9 +37,9 @@ enum Kind {
     Struct(Fields),
 }
 
-/// The fields of a structure that the library reads, by number. It reads them as what they should be, whatever type the
+/// The fields of a structure that the library reads, by their numbers. It reads them as what they should be, whatever type the
 /// file says, and steps over all others by that type.
-type Fields = &'static [(i16, Kind)];
+type Fields = &'static [(RangeInclusive<i16>, Kind)];
 
 /// Parquet's structures: <https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift>.
 mod format {
@@ -46,87 +49,53 @@ mod format {
     };
 
     pub const FILE_METADATA: Fields = &[
-        (1, Number),
-        (2, List(&Struct(SCHEMA_ELEMENT))),
-        (3, Number),
-        (4, List(&Struct(ROW_GROUP))),
-        (5, List(&Struct(KEY_VALUE))),
-        (6, Binary),
-        (7, List(&Struct(COLUMN_ORDER))),
+        (1..=1, Number),
+        (2..=2, List(&Struct(SCHEMA_ELEMENT))),
+        (3..=3, Number),
+        (4..=4, List(&Struct(ROW_GROUP))),
+        (5..=5, List(&Struct(&[(1..=2, Binary)]))),
+        (6..=6, Binary),
+        (7..=7, List(&Struct(&[(1..=2, Struct(EMPTY))]))),
     ];
-    const SCHEMA_ELEMENT: Fields = &[
-        (1, Number),
-        (2, Number),
-        (3, Number),
-        (4, Binary),
-        (5, Number),
-        (6, Number),
-        (7, Number),
-        (8, Number),
-        (9, Number),
-        (10, Struct(LOGICAL_TYPE)),
-    ];
+    const SCHEMA_ELEMENT: Fields =
+        &[(1..=3, Number), (4..=4, Binary), (5..=9, Number), (10..=10, Struct(LOGICAL_TYPE))];
     const LOGICAL_TYPE: Fields = &[
-        (1, Struct(EMPTY)),
-        (2, Struct(EMPTY)),
-        (3, Struct(EMPTY)),
-        (4, Struct(EMPTY)),
-        (5, Struct(&[(1, Number), (2, Number)])),
-        (6, Struct(EMPTY)),
-        (7, Struct(TIMESTAMP)),
-        (8, Struct(TIMESTAMP)),
-        (10, Struct(&[(1, Byte), (2, Bool)])),
-        (11, Struct(EMPTY)),
-        (12, Struct(EMPTY)),
-        (13, Struct(EMPTY)),
-        (14, Struct(EMPTY)),
-        (15, Struct(EMPTY)),
-        (16, Struct(&[(1, Byte)])),
-        (17, Struct(&[(1, Binary)])),
-        (18, Struct(&[(1, Binary), (2, Number)])),
-        (19, Struct(EMPTY)),
+        (1..=4, Struct(EMPTY)),
+        (5..=5, Struct(&[(1..=2, Number)])),
+        (6..=6, Struct(EMPTY)),
+        (7..=8, Struct(TIMESTAMP)),
+        (10..=10, Struct(&[(1..=1, Byte), (2..=2, Bool)])),
+        (11..=15, Struct(EMPTY)),
+        (16..=16, Struct(&[(1..=1, Byte)])),
+        (17..=17, Struct(&[(1..=1, Binary)])),
+        (18..=18, Struct(&[(1..=1, Binary), (2..=2, Number)])),
+        (19..=19, Struct(EMPTY)),
     ];
-    const TIMESTAMP: Fields = &[(1, Bool), (2, Struct(&[(1, Struct(EMPTY)), (2, Struct(EMPTY)), (3, Struct(EMPTY))]))];
+    const TIMESTAMP: Fields = &[(1..=1, Bool), (2..=2, Struct(&[(1..=3, Struct(EMPTY))]))];
     const EMPTY: Fields = &[];
-    const KEY_VALUE: Fields = &[(1, Binary), (2, Binary)];
-    const COLUMN_ORDER: Fields = &[(1, Struct(EMPTY)), (2, Struct(EMPTY))];
     const ROW_GROUP: Fields = &[
-        (1, List(&Struct(COLUMN_CHUNK))),
-        (2, Number),
-        (3, Number),
-        (4, List(&Struct(&[(1, Number), (2, Bool), (3, Bool)]))),
-        (5, Number),
-        (7, Number),
+        (1..=1, List(&Struct(COLUMN_CHUNK))),
+        (2..=3, Number),
+        (4..=4, List(&Struct(&[(1..=1, Number), (2..=3, Bool)]))),
+        (5..=5, Number),
+        (7..=7, Number),
     ];
-    const COLUMN_CHUNK: Fields =
-        &[(1, Binary), (2, Number), (3, Struct(COLUMN_METADATA)), (4, Number), (5, Number), (6, Number), (7, Number)];
+    const COLUMN_CHUNK: Fields = &[(1..=1, Binary), (2..=2, Number), (3..=3, Struct(COLUMN_METADATA)), (4..=7, Number)];
     const COLUMN_METADATA: Fields = &[
-        (1, Number),
-        (2, List(&Number)),
-        (4, Number),
-        (5, Number),
-        (6, Number),
-        (7, Number),
-        (9, Number),
-        (10, Number),
-        (11, Number),
-        (14, Number),
-        (15, Number),
-        (17, Struct(GEOSPATIAL_STATISTICS)),
+        (1..=1, Number),
+        (2..=2, List(&Number)),
+        (4..=7, Number),
+        (9..=11, Number),
+        (14..=15, Number),
+        (17..=17, Struct(&[(1..=1, Struct(&[(1..=8, Double)])), (2..=2, List(&Number))])),
     ];
-    const GEOSPATIAL_STATISTICS: Fields = &[(1, Struct(BOUNDING_BOX)), (2, List(&Number))];
-    const BOUNDING_BOX: Fields =
-        &[(1, Double), (2, Double), (3, Double), (4, Double), (5, Double), (6, Double), (7, Double), (8, Double)];
 
     pub const PAGE_HEADER: Fields = &[
-        (1, Number),
-        (2, Number),
-        (3, Number),
-        (4, Number),
-        (5, Struct(&[(1, Number), (2, Number), (3, Number), (4, Number)])),
-        (6, Struct(EMPTY)),
-        (7, Struct(&[(1, Number), (2, Number), (3, Bool)])),
-        (8, Struct(&[(1, Number), (2, Number), (3, Number), (4, Number), (5, Number), (6, Number), (7, Bool)])),
+        (1..=4, Number),
+        (5..=5, Struct(&[(1..=4, Number)])),
+        (6..=6, Struct(EMPTY)),
+        (7..=7, Struct(&[(1..=2, Number), (3..=3, Bool)])),
+        (8..=8, Struct(&[(1..=6, Number), (7..=7, Bool)])),
     ];
 }
 
@@ -136,22 +105,21 @@ pub fn check_schema(footer: &[u8], max_depth: usize) -> Checked<Counts> {
     const ROW_GROUPS: i16 = 4;
     Compact { bytes: footer }.check(format::FILE_METADATA)?;
     let mut counts = Counts::default();
-    let mut input = Compact { bytes: footer };
     let mut found = false;
-    let mut id = 0;
     // To the end: of a field that comes twice, the library takes the last.
-    while let Some(field_type) = input.field(&mut id)? {
+    Compact { bytes: footer }.each_field(|id, input| {
         match id {
             SCHEMA => {
                 let (_, n_elements) = input.list()?;
-                check_tree(&mut input, n_elements, max_depth)?;
+                check_tree(input, n_elements, max_depth)?;
                 counts.elements += n_elements;
                 found = true;
             }
-            ROW_GROUPS => count_groups(&mut input, &mut counts)?,
-            _ => input.skip(field_type, MAX_SKIP_DEPTH)?,
+            ROW_GROUPS => count_groups(input, &mut counts)?,
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     if found { Ok(counts) } else { Err("no schema") }
 }
 
@@ -170,21 +138,17 @@ fn count_groups(input: &mut Compact<'_>, counts: &mut Counts) -> Checked<()> {
     const COLUMNS: i16 = 1;
     let (_, n_groups) = input.list()?;
     counts.groups += n_groups;
-    for _ in 0..n_groups {
-        let mut id = 0;
-        while let Some(field_type) = input.field(&mut id)? {
+    (0..n_groups).try_for_each(|_| {
+        input.each_field(|id, input| {
             if id != COLUMNS {
-                input.skip(field_type, MAX_SKIP_DEPTH)?;
-                continue;
+                return Ok(false);
             }
             let (element_type, n_chunks) = input.list()?;
             counts.chunks += n_chunks;
-            for _ in 0..n_chunks {
-                input.skip_element(element_type, MAX_SKIP_DEPTH)?;
-            }
-        }
-    }
-    Ok(())
+            (0..n_chunks).try_for_each(|_| input.skip_element(element_type, MAX_SKIP_DEPTH))?;
+            Ok(true)
+        })
+    })
 }
 
 fn check_tree(input: &mut Compact<'_>, n_elements: usize, max_depth: usize) -> Checked<()> {
@@ -216,14 +180,12 @@ fn check_tree(input: &mut Compact<'_>, n_elements: usize, max_depth: usize) -> C
 fn n_children(input: &mut Compact<'_>) -> Checked<usize> {
     const NUM_CHILDREN: i16 = 5;
     let mut n_children = 0;
-    let mut id = 0;
-    while let Some(field_type) = input.field(&mut id)? {
+    input.each_field(|id, input| {
         if id == NUM_CHILDREN {
             n_children = usize::try_from(input.zigzag()?).map_err(|_| "schema has a negative child count")?;
-        } else {
-            input.skip(field_type, MAX_SKIP_DEPTH)?;
         }
-    }
+        Ok(id == NUM_CHILDREN)
+    })?;
     Ok(n_children)
 }
 
@@ -249,44 +211,31 @@ pub fn page_sizes(view: &[u8]) -> Checked<PageSizes> {
     const DATA_V2: i16 = 8;
     const LEVELS: [i16; 2] = [5, 6];
     Compact { bytes: view }.check(format::PAGE_HEADER)?;
-    let mut input = Compact { bytes: view };
     let mut sizes = PageSizes::default();
-    let mut id = 0;
-    while let Some(field_type) = input.field(&mut id)? {
-        let length = match id {
-            UNCOMPRESSED => &mut sizes.uncompressed,
-            COMPRESSED => &mut sizes.compressed,
-            DICTIONARY => {
-                sizes.dictionary_values = Some(sum_of(&[NUM_VALUES], &mut input)?);
-                continue;
-            }
-            DATA_V2 => {
-                sizes.levels = sum_of(&LEVELS, &mut input)?;
-                continue;
-            }
-            _ => {
-                input.skip(field_type, MAX_SKIP_DEPTH)?;
-                continue;
-            }
-        };
-        *length = u64::try_from(input.zigzag()?).map_err(|_| "page header has a negative length")?;
-    }
+    let length =
+        |input: &mut Compact<'_>| u64::try_from(input.zigzag()?).map_err(|_| "page header has a negative length");
+    Compact { bytes: view }.each_field(|id, input| {
+        match id {
+            UNCOMPRESSED => sizes.uncompressed = length(input)?,
+            COMPRESSED => sizes.compressed = length(input)?,
+            DICTIONARY => sizes.dictionary_values = Some(sum_of(&[NUM_VALUES], input)?),
+            DATA_V2 => sizes.levels = sum_of(&LEVELS, input)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
     Ok(sizes)
 }
 
 /// Reads a structure for the sum of some of its numbers.
 fn sum_of(ids: &[i16], input: &mut Compact<'_>) -> Checked<u64> {
     let mut numbers = vec![0u64; ids.len()];
-    let mut id = 0;
-    while let Some(field_type) = input.field(&mut id)? {
-        match ids.iter().position(|wanted| *wanted == id) {
-            // Of a field that comes twice, the library takes the last.
-            Some(place) => {
-                numbers[place] = u64::try_from(input.zigzag()?).map_err(|_| "page has a negative length")?;
-            }
-            None => input.skip(field_type, MAX_SKIP_DEPTH)?,
-        }
-    }
+    input.each_field(|id, input| {
+        let Some(place) = ids.iter().position(|wanted| *wanted == id) else { return Ok(false) };
+        // Of a field that comes twice, the library takes the last.
+        numbers[place] = u64::try_from(input.zigzag()?).map_err(|_| "page has a negative length")?;
+        Ok(true)
+    })?;
     Ok(numbers.into_iter().fold(0, u64::saturating_add))
 }
 
@@ -308,6 +257,17 @@ impl Compact<'_> {
         Ok(Some(byte & 15))
     }
 
+    /// Hands each field of a structure to `read`, and steps over those that it does not read.
+    fn each_field(&mut self, mut read: impl FnMut(i16, &mut Self) -> Checked<bool>) -> Checked<()> {
+        let mut id = 0;
+        while let Some(field_type) = self.field(&mut id)? {
+            if !read(id, self)? {
+                self.skip(field_type, MAX_SKIP_DEPTH)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads a list's header: its elements' type and number. Each element takes a byte at least.
     fn list(&mut self) -> Checked<(u8, usize)> {
         let byte = self.byte()?;
@@ -325,7 +285,7 @@ impl Compact<'_> {
     fn check(&mut self, fields: Fields) -> Checked<()> {
         let mut id = 0;
         while let Some(field_type) = self.field(&mut id)? {
-            match fields.iter().find(|(known, _)| *known == id) {
+            match fields.iter().find(|(known, _)| known.contains(&id)) {
                 Some((_, kind)) => self.check_value(kind, field_type)?,
                 None => self.skip(field_type, MAX_SKIP_DEPTH)?,
             }
@@ -365,9 +325,7 @@ impl Compact<'_> {
             }
             LIST | SET => {
                 let (element_type, n_elements) = self.list()?;
-                for _ in 0..n_elements {
-                    self.skip_element(element_type, depth)?;
-                }
+                (0..n_elements).try_for_each(|_| self.skip_element(element_type, depth))?;
             }
             MAP => {
                 let n_entries = self.varint()?;
@@ -400,20 +358,12 @@ impl Compact<'_> {
     }
 
     fn zigzag(&mut self) -> Checked<i64> {
-        let value = self.varint()?;
-        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+        self.varint().map(zigzag)
     }
 
     fn varint(&mut self) -> Checked<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err("number too long")
+        let problem = if self.bytes.len() < 10 { "ends early" } else { "number too long" };
+        varint(&mut self.bytes).ok_or(problem)
     }
 
     fn byte(&mut self) -> Checked<u8> {

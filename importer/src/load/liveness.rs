@@ -60,9 +60,10 @@ pub fn heard() {
 /// Says that the work goes on with another session, of this backend.
 pub fn goes_on_with(session: &Session) {
     let _ = WAIT.try_with(|wait| {
-        wait.backend.store(session.backend, Ordering::Relaxed);
+        // First, so that a look that has asked about the other backend finds that nobody waits for it.
         let mut presence = wait.presence.lock();
         (presence.since, presence.seen) = (Instant::now(), None);
+        wait.backend.store(session.backend, Ordering::Relaxed);
     });
 }
 
@@ -202,16 +203,10 @@ impl Watch {
     pub async fn look(&self, session: &mut Session) -> anyhow::Result<()> {
         let waiting = self.waiting();
         if !waiting.is_empty() {
-            let waiting: Vec<_> =
-                waiting.into_iter().map(|wait| (wait.backend.load(Ordering::Relaxed), wait)).collect();
-            let backends: Vec<i32> = waiting.iter().map(|(backend, _)| *backend).collect();
+            let backends: Vec<i32> = waiting.iter().map(|wait| wait.backend.load(Ordering::Relaxed)).collect();
             let seen = session.backends_at_work(&backends).await?;
             let mut ended = Vec::new();
-            for (pid, wait) in waiting {
-                // It works on another session by now.
-                if wait.backend.load(Ordering::Relaxed) != pid {
-                    continue;
-                }
+            for (pid, wait) in backends.into_iter().zip(waiting) {
                 let backend = seen.iter().find(|backend| backend.pid == pid);
                 if wait.judge(backend) {
                     ended.extend(backend.map(|backend| (pid, backend.at.clone())));
@@ -386,6 +381,17 @@ mod tests {
     async fn work_that_heard_of_postgres_between_two_looks_is_left_alone_and_its_backend_not_ended() {
         for (heard, expected) in [(SILENCE / 2, false), (SILENCE, true)] {
             assert_eq!(silent_for(SILENCE * 2, heard).judge(Some(&idle("same"))), expected, "heard {heard:?} ago");
+        }
+    }
+
+    #[tokio::test]
+    async fn work_that_went_on_with_another_session_is_not_judged_by_what_was_asked_before() {
+        for answer in [None, Some(idle("same"))] {
+            let wait = silent_for(SILENCE * 2, SILENCE * 2);
+            let mut presence = wait.presence.lock();
+            (presence.since, presence.seen) = (Instant::now(), None);
+            drop(presence);
+            assert!(!wait.judge(answer.as_ref()) && wait.given_up.borrow().is_none(), "{answer:?}");
         }
     }
 

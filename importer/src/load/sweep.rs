@@ -95,7 +95,8 @@ impl Sweep {
     pub fn new(order: RowOrder, first: &Run, memory_bytes: usize) -> Self {
         let taken = (memory_bytes / TAKEN_SHARE).max(1);
         let limits = Limits {
-            held: memory_bytes.saturating_sub(2 * taken),
+            // Not 0, where all the memory is taken: a sweep that holds nothing would be full for ever.
+            held: memory_bytes.saturating_sub(2 * taken).max(1),
             taken,
             ready: (taken / READY_SHARE).max(1),
             chunk: (taken / CHUNK_SHARE).clamp(1024, 64 * 1024),

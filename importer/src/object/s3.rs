@@ -357,6 +357,8 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aws_sdk_s3::{error::ConnectorError, operation::get_object::GetObjectError};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[test]
     fn an_answer_is_passing_only_if_it_is_known_to_pass() {
@@ -396,8 +398,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_request_that_cannot_be_made_is_refused_and_a_peer_out_of_reach_is_not() {
+    fn store_at(endpoint: &str) -> S3Store {
         let config = aws_config::SdkConfig::builder()
             .behavior_version(aws_config::BehaviorVersion::v2026_01_12())
             .region(Region::from_static("us-east-1"))
@@ -405,11 +406,52 @@ mod tests {
                 aws_sdk_s3::config::Credentials::new("a", "b", None, None, "test"),
             ))
             .http_client(service::aws::http_client().expect("no bundle is named"))
-            // Nobody listens on port 1.
-            .endpoint_url("http://127.0.0.1:1")
+            .endpoint_url(endpoint)
             .retry_config(aws_config::retry::RetryConfig::disabled())
             .build();
-        let store = S3Store::new(&config, true);
+        S3Store::new(&config, true)
+    }
+
+    #[test]
+    fn without_an_answer_only_trouble_of_the_network_is_passing() {
+        let problem = || Box::new(std::io::Error::other("no such scheme"));
+        for (error, is_passing) in [
+            (ConnectorError::io(problem()), true),
+            (ConnectorError::timeout(problem()), true),
+            (ConnectorError::user(problem()), false),
+            (ConnectorError::other(problem(), None), false),
+        ] {
+            let error = SdkError::<GetObjectError>::dispatch_failure(error);
+            let error = store_error(error, || "GET s3://b/k".to_owned());
+            let is_refused = matches!(&error, StoreError::Refused { code, .. } if code == "CannotBeAsked");
+            assert_eq!((matches!(error, StoreError::Transient(_)), is_refused), (is_passing, !is_passing), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_answers_a_range_with_the_whole_is_read_all_the_same() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let store = store_at(&format!("http://{}", listener.local_addr().expect("an address")));
+        let answering = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await?;
+            let mut asked = vec![0; 16 * 1024];
+            let n_bytes = stream.read(&mut asked).await?;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nETag: \"e\"\r\n\r\nabcdefghi").await?;
+            std::io::Result::Ok(String::from_utf8_lossy(&asked[..n_bytes]).to_lowercase())
+        });
+        let target = ReadTarget { bucket: "b".into(), key: "k".into(), version_id: None, etag: None };
+        let body = store.get(&target, Some(2..7)).await.expect("an answer");
+        assert_eq!(body.info.size, 9);
+        let chunks: Vec<Bytes> = body.chunks.map(|chunk| chunk.expect("no error")).collect().await;
+        assert_eq!(chunks.concat(), b"cdefg");
+        let asked = answering.await.expect("no panic").expect("the connection holds");
+        assert!(asked.contains("range: bytes=2-6"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_cannot_be_made_is_refused_and_a_peer_out_of_reach_is_not() {
+        // Nobody listens on port 1.
+        let store = store_at("http://127.0.0.1:1");
         for (bucket, key, etag, expected) in [
             ("b", "k", None, "not answering"),
             ("b", "k", Some("a\u{1}b"), "CannotBeAsked"),

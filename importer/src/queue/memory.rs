@@ -3,7 +3,10 @@
 use super::{EntryError, Message, Queue, QueueDepth};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// [`Queue`] in memory.
@@ -11,6 +14,8 @@ pub struct MemoryQueue {
     state: Mutex<State>,
     visibility_timeout: Duration,
     max_bytes: usize,
+    /// So many calls to extend messages fail first.
+    failing_extensions: AtomicUsize,
 }
 
 /// A message's body and attributes together, at most: SQS's limit.
@@ -32,7 +37,18 @@ impl MemoryQueue {
     /// Returns an empty queue.
     #[must_use]
     pub fn new(visibility_timeout: Duration) -> Self {
-        Self { state: Mutex::default(), visibility_timeout, max_bytes: MAX_BYTES }
+        Self {
+            state: Mutex::default(),
+            visibility_timeout,
+            max_bytes: MAX_BYTES,
+            failing_extensions: AtomicUsize::new(0),
+        }
+    }
+
+    /// Lets so many calls to extend messages fail, and those after them work.
+    #[must_use]
+    pub fn with_failing_extensions(self, n_calls: usize) -> Self {
+        Self { failing_extensions: AtomicUsize::new(n_calls), ..self }
     }
 
     /// Lets messages of its dead-letter queue be so long at most, attributes included.
@@ -94,6 +110,11 @@ impl Queue for MemoryQueue {
 
     fn extend<'a>(&'a self, handles: &'a [String], timeout: Duration) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
         Box::pin(async move {
+            let fails =
+                self.failing_extensions.fetch_update(Relaxed, Relaxed, |n_calls| n_calls.checked_sub(1)).is_ok();
+            if fails {
+                return handles.iter().map(|_| Err(EntryError::Failed("slow down".to_owned()))).collect();
+            }
             let now = Instant::now();
             let mut state = self.state.lock();
             let mut extend = |handle: &String| {

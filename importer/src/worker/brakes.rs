@@ -202,12 +202,15 @@ mod tests {
         Class { dataset: "d".into(), prefix: String::new() }
     }
 
+    fn failure() -> Failure {
+        Failure { scope: Scope::Dataset, ..Failure::new(Reason::Access, "no right".to_owned()) }
+    }
+
     /// Closes the gate: three objects fail, which wait for as long as they live.
     fn failed(brakes: &Brakes) -> Vec<Stake<'_>> {
-        let failure = Failure { scope: Scope::Dataset, ..Failure::new(Reason::Access, "no right".to_owned()) };
         let mut stakes: Vec<_> = (0..3).map(|_| brakes.stake()).collect();
         for stake in &mut stakes {
-            assert!(matches!(stake.judge(&class(), &failure), Decision::Wait(_)));
+            assert!(matches!(stake.judge(&class(), &failure()), Decision::Wait(_)));
         }
         stakes
     }
@@ -231,6 +234,21 @@ mod tests {
             }
             assert!(tokio::time::timeout(limit, next).await.is_ok(), "imported: {is_imported}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_waits_goes_on_at_once_when_a_run_that_ends_by_itself_has_its_sample() {
+        let patience = Duration::from_millis(200);
+        let (brakes, _) = brakes(patience);
+        brakes.until_empty(true);
+        let mut stakes = failed(&brakes);
+        let class = class();
+        let _tried = brakes.pass(&class).await;
+        sleep_until(Instant::now() + patience).await;
+        let mut next = Box::pin(brakes.pass(&class));
+        assert!(tokio::time::timeout(Duration::ZERO, &mut next).await.is_err(), "one at a time");
+        assert_eq!(stakes[0].judge(&class, &failure()), Decision::Fail);
+        assert!(tokio::time::timeout(patience / 2, next).await.is_ok(), "nothing will be mended");
     }
 
     #[tokio::test]

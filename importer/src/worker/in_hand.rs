@@ -335,4 +335,19 @@ mod tests {
         assert_eq!(queue.receive(10, timeout * 3).await.expect("memory").len(), 1, "let go");
         keeper.abort();
     }
+
+    #[tokio::test]
+    async fn a_message_stays_ours_although_five_calls_to_extend_it_fail_one_after_the_other() {
+        let timeout = Duration::from_secs(3);
+        // At each third of the timeout there are two: the sixth is the last that comes in time.
+        let queue = Arc::new(crate::queue::memory::MemoryQueue::new(timeout).with_failing_extensions(5));
+        queue.send("m", "body");
+        let in_hand = Arc::new(InHand::default());
+        for message in queue.receive(10, Duration::ZERO).await.expect("memory") {
+            assert!(in_hand.take(&message));
+        }
+        let keeper = tokio::spawn(keep(Arc::clone(&queue) as Arc<dyn Queue>, Arc::clone(&in_hand), timeout));
+        assert_eq!(queue.receive(10, timeout * 4 / 3).await.expect("memory"), vec![], "still ours");
+        keeper.abort();
+    }
 }

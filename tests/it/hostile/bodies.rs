@@ -143,13 +143,16 @@ pub fn avro(n_rows: i64, marker: &[u8; 16]) -> Vec<u8> {
 /// An Avro file of one row, whose `columns` are lists of so many nulls, which take no bytes.
 pub fn avro_of_nulls(columns: &[&str], n_nulls: i64) -> Vec<u8> {
     let lists = columns.iter().map(|name| format!(r#",{{"name":"{name}","type":{{"type":"array","items":"null"}}}}"#));
-    let schema = format!(
-        r#"{{"type":"record","name":"r","fields":[{{"name":"id","type":"long"}}{}]}}"#,
-        lists.collect::<String>()
-    );
+    let fields = format!(r#"{{"name":"id","type":"long"}}{}"#, lists.collect::<String>());
     let row = [long(1), [long(n_nulls), long(0)].concat().repeat(columns.len())].concat();
+    avro_block(&fields, 1, &row)
+}
+
+/// An Avro file of one block, which says that it has so many rows.
+pub fn avro_block(fields: &str, n_rows: i64, rows: &[u8]) -> Vec<u8> {
+    let schema = format!(r#"{{"type":"record","name":"r","fields":[{fields}]}}"#);
     let header = [&b"Obj\x01"[..], &long(1), &text("avro.schema"), &text(&schema), &long(0), b"0123456789abcdef"];
-    [&header.concat(), &long(1), &long(row.len() as i64), &row, &b"0123456789abcdef"[..]].concat()
+    [&header.concat(), &long(n_rows), &long(rows.len() as i64), rows, &b"0123456789abcdef"[..]].concat()
 }
 
 /// A Parquet file of texts of one letter each, `length` bytes long, packed to next to nothing.

@@ -24,14 +24,8 @@ pub(super) fn date(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError
         Value::Timestamp { micros, .. } => micros.div_euclid(DAY),
         Value::Text(text) => match parse_moment(text.as_bytes()) {
             Ok(Moment::At { days, .. }) => days,
-            Ok(Moment::Infinity) => {
-                fixed(out, i32::MAX.to_be_bytes());
-                return Ok(());
-            }
-            Ok(Moment::MinusInfinity) => {
-                fixed(out, i32::MIN.to_be_bytes());
-                return Ok(());
-            }
+            Ok(Moment::Infinity) => return fixed(out, i32::MAX.to_be_bytes()),
+            Ok(Moment::MinusInfinity) => return fixed(out, i32::MIN.to_be_bytes()),
             Err(refused) => return Err(refused.into_error(value, "date")),
         },
         _ => return Err(CellError::mismatch(value, "date")),
@@ -40,8 +34,7 @@ pub(super) fn date(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError
     if !DATES.contains(&days) {
         return Err(CellError::out_of_range(value, "date"));
     }
-    fixed(out, (days as i32).to_be_bytes());
-    Ok(())
+    fixed(out, (days as i32).to_be_bytes())
 }
 
 /// Encodes a value for a `time` column, 24:00:00 included.
@@ -54,8 +47,7 @@ pub(super) fn time(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError
     if !(0..=DAY).contains(&micros) {
         return Err(CellError::out_of_range(value, "time"));
     }
-    fixed(out, micros.to_be_bytes());
-    Ok(())
+    fixed(out, micros.to_be_bytes())
 }
 
 /// Encodes a value for a `timestamp` or `timestamptz` column: both count microseconds of UTC here.
@@ -71,23 +63,14 @@ pub(super) fn timestamp(value: &Value<'_>, to: &str, out: &mut Vec<u8>) -> Resul
                 .checked_mul(DAY)
                 .and_then(|start| start.checked_add(micros))
                 .and_then(|local| local.checked_sub(i64::from(offset_secs) * SECOND)),
-            Ok(Moment::Infinity) => {
-                fixed(out, i64::MAX.to_be_bytes());
-                return Ok(());
-            }
-            Ok(Moment::MinusInfinity) => {
-                fixed(out, i64::MIN.to_be_bytes());
-                return Ok(());
-            }
+            Ok(Moment::Infinity) => return fixed(out, i64::MAX.to_be_bytes()),
+            Ok(Moment::MinusInfinity) => return fixed(out, i64::MIN.to_be_bytes()),
             Err(refused) => return Err(refused.into_error(value, to)),
         },
         _ => return Err(CellError::mismatch(value, to)),
     };
     match micros {
-        Some(micros) if TIMESTAMPS.contains(&micros) => {
-            fixed(out, micros.to_be_bytes());
-            Ok(())
-        }
+        Some(micros) if TIMESTAMPS.contains(&micros) => fixed(out, micros.to_be_bytes()),
         _ => Err(CellError::out_of_range(value, to)),
     }
 }

@@ -37,6 +37,19 @@ fn number_and_key(row: &[u8]) -> (u64, Vec<u8>) {
     (u64::from_be_bytes(row[6..14].try_into().expect("eight bytes")), row[18..18 + length].to_vec())
 }
 
+#[test]
+fn without_memory_a_sweep_is_full_with_any_row_and_not_without_one() {
+    let order = order(PgType::Int8);
+    let mut first = Run::default();
+    first.batch = batch(&[tuple(1, &1i64.to_be_bytes(), 10)]);
+    first.sort(&order);
+    let mut sweep = Sweep::new(order, &first, 0);
+    assert!(!sweep.is_full(), "nothing could be taken");
+    sweep.add(&mut batch(&[tuple(2, &2i64.to_be_bytes(), 10)]));
+    assert!(sweep.is_full());
+    assert!(sweep.take(&mut Run::default()) && !sweep.is_full());
+}
+
 /// Lets rows through in the steps the decoder makes, the first ones as a run of their own; returns the runs.
 fn swept(order: &RowOrder, rows: &[Vec<u8>], n_first: usize) -> Vec<Vec<(u64, Vec<u8>)>> {
     let mut first = Run::default();
