@@ -104,7 +104,7 @@ async fn wrong_configurations_exit_2_and_name_the_line() -> Result<()> {
     let setup = Setup::new().await?;
     for (config, expected) in [
         ("[queue]\nwait_secs = 21\n", "importer.toml:2: queue.wait_secs: 21 is not between 0 and 20"),
-        ("\n[queue]\nwait = 21\n", "importer.toml:3: unknown field `wait`"),
+        ("\n[queue]\nwait = 21\n", "importer.toml:3: queue.wait: unknown field `wait`"),
         ("[queue\n", "importer.toml:1: "),
         (
             "[[dataset]]\nname = \"d\"\nmatch = \"s3://b/{\"\ntable = \"t\"\nkey = [\"id\"]\n",
