@@ -63,6 +63,9 @@ pub enum Command {
         /// Only messages forwarded for this reason
         #[arg(long, value_name = "REASON")]
         reason: Option<String>,
+        /// Of this queue of the configuration instead of the first
+        #[arg(long, value_name = "NAME")]
+        queue: Option<String>,
     },
     /// Compare a bucket with the ledger: what never arrived
     Reconcile(Reconcile),
@@ -71,9 +74,19 @@ pub enum Command {
     /// Show bad rows, or give them a second chance
     Rejects(Rejects),
     /// Check the configuration and everything it connects to
-    Check,
+    Check {
+        /// This queue of the configuration instead of the first
+        #[arg(long, value_name = "NAME")]
+        queue: Option<String>,
+    },
+    /// Send what follows commits and was left
+    Due,
     /// Bring the schema penstock up to date
-    Migrate,
+    Migrate {
+        /// Forget a dataset that followed others, or a notify, that is no longer configured, and what is due to it
+        #[arg(long, value_name = "NAME")]
+        forget: Vec<String>,
+    },
     /// Delete old ledger entries
     Prune(Prune),
     /// Print a completion script for a shell
@@ -98,6 +111,9 @@ pub struct Run {
     /// Objects at once, instead of worker.concurrency
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*CONCURRENCY.start())..=i64::from(*CONCURRENCY.end())))]
     pub concurrency: Option<u32>,
+    /// Serve this queue of the configuration instead of the first
+    #[arg(long, value_name = "NAME")]
+    pub queue: Option<String>,
 }
 
 /// `importer load`
@@ -357,8 +373,17 @@ impl Command {
             Self::Reconcile(_) => Needs { datasets: true, ..database },
             Self::Rejects(rejects) => Needs { datasets: rejects.replay, ..database },
             // What it connects to it reports itself.
-            Self::Check => Needs { datasets: true, ..nothing },
-            Self::Status(_) | Self::Migrate | Self::Prune(_) => database,
+            Self::Check { .. } => Needs { datasets: true, ..nothing },
+            Self::Status(_) | Self::Migrate { .. } | Self::Due | Self::Prune(_) => database,
+        }
+    }
+
+    /// Returns the name of the queue it serves, where one was given.
+    #[must_use]
+    pub fn queue(&self) -> Option<&str> {
+        match self {
+            Self::Run(Run { queue, .. }) | Self::Redrive { queue, .. } | Self::Check { queue } => queue.as_deref(),
+            _ => None,
         }
     }
 }
@@ -399,7 +424,11 @@ mod tests {
             "status --state failed --dataset d",
             "rejects s3://b/k --json",
             "rejects --replay",
-            "check",
+            "check --queue slow",
+            "due",
+            "migrate --forget old --forget older",
+            "run --queue slow",
+            "redrive --queue slow",
             "migrate --config /etc/importer.toml --log-format json",
             "--config /etc/importer.toml --log-format text migrate",
             "prune --older-than 90d",

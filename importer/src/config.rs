@@ -6,10 +6,12 @@
 
 mod check;
 mod max_rejects;
+mod steps;
 
 pub use check::CONCURRENCY;
 pub use max_rejects::MaxRejects;
 pub use service::config::{ConfigError, Database};
+pub use steps::{AtMost, Event, Notify};
 
 use decode::{Compression, Format, OnNewField};
 use serde::Deserialize;
@@ -23,9 +25,16 @@ pub struct Config {
     /// Where the rows and the ledger go.
     #[serde(default)]
     pub database: Database,
-    /// Where the messages come from.
-    #[serde(default)]
+    /// Where the messages come from. `[[queue]]` for several, each with a name; a worker serves one, by default the
+    /// first.
+    #[serde(default, rename = "queue", deserialize_with = "steps::one_or_several")]
+    pub queues: Vec<Queue>,
+    /// The one that is served: the first, unless [`Config::serve`] chose another.
+    #[serde(skip)]
     pub queue: Queue,
+    /// `QUEUE_URL`, which overrides the URL of the queue that is served.
+    #[serde(skip)]
+    queue_url: Option<String>,
     /// How much this process does at once.
     #[serde(default)]
     pub worker: Worker,
@@ -41,12 +50,17 @@ pub struct Config {
     /// Which objects go into which table; the first whose `match` fits an object takes it.
     #[serde(default, rename = "dataset")]
     pub datasets: Vec<Dataset>,
+    /// Who is told of what.
+    #[serde(default)]
+    pub notify: Vec<Notify>,
 }
 
-/// `[queue]`
+/// `[queue]` or `[[queue]]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Queue {
+    /// Its name, where there are several: `importer run --queue NAME`.
+    pub name: String,
     /// URL of the SQS queue the notifications arrive in; `QUEUE_URL` overrides it. FIFO queues are refused:
     /// S3 does not send to them and their order would serialise unrelated objects.
     pub url: Option<String>,
@@ -148,9 +162,15 @@ pub struct Dataset {
     ///
     /// `*` stays within a path segment, `**` does not, `?` is one character; `{name}` captures one or more
     /// characters of a segment as a field of every row. After `=` (Hive's `dt={dt}`) the value is percent-decoded,
-    /// and `__HIVE_DEFAULT_PARTITION__` is NULL.
+    /// and `__HIVE_DEFAULT_PARTITION__` is NULL. Needed unless there is `after`.
     #[serde(rename = "match")]
-    pub pattern: String,
+    pub pattern: Option<String>,
+    /// Datasets, one or a list, whose objects it takes as well, each time one of them has imported one; instead of
+    /// `match`. The captures of theirs are fields of its rows, too.
+    #[serde(default, deserialize_with = "steps::one_or_several")]
+    pub after: Vec<String>,
+    /// Name of the queue its messages come from; the first when absent.
+    pub queue: Option<String>,
     /// How the objects are read; `auto` looks at the content, then at the name.
     #[serde(default)]
     pub format: Format,
@@ -270,10 +290,54 @@ impl Config {
         let mut config: Option<Self> = source.read();
         if let Some(config) = &mut config {
             config.database.override_with(&environment);
-            config.queue.url = variable(&environment, "QUEUE_URL").or(config.queue.url.take());
+            config.queue_url = variable(&environment, "QUEUE_URL");
+            if config.queues.is_empty() {
+                config.queues.push(Queue::default());
+            }
+            config.serve_queue(0);
             check::check(config, &mut source, &|name| variable(&environment, name).is_some());
         }
         source.finish(config)
+    }
+
+    /// Makes the queue of this name the one that is served.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when there is none of that name.
+    pub fn serve(&mut self, name: &str) -> Result<(), ConfigError> {
+        let Some(place) = self.queues.iter().position(|queue| queue.name == name) else {
+            let names: Vec<&str> = self.queues.iter().map(|queue| queue.name.as_str()).collect();
+            let problem = format!("--queue {name}: the configuration has no such queue; it has {}", names.join(", "));
+            return Err(ConfigError::of(problem));
+        };
+        self.serve_queue(place);
+        Ok(())
+    }
+
+    fn serve_queue(&mut self, place: usize) {
+        self.queue = self.queues[place].clone();
+        self.queue.url = self.queue_url.clone().or(self.queue.url.take());
+    }
+
+    /// Returns a dataset's queue.
+    #[must_use]
+    pub fn queue_of(&self, dataset: &Dataset) -> &Queue {
+        let name = dataset.queue.as_deref().or(self.queues.first().map(|queue| queue.name.as_str()));
+        // The one that is served may have its URL from the environment.
+        let others = self.queues.iter().find(|queue| Some(queue.name.as_str()) == name);
+        if name == Some(&self.queue.name) { &self.queue } else { others.unwrap_or(&self.queue) }
+    }
+
+    /// Returns the queue of the dataset of this name.
+    #[must_use]
+    pub fn queue_of_name(&self, dataset: &str) -> &Queue {
+        self.dataset(dataset).map_or(&self.queue, |dataset| self.queue_of(dataset))
+    }
+
+    /// Returns whether a dataset's messages come from the queue that is served.
+    #[must_use]
+    pub fn serves(&self, dataset: &Dataset) -> bool {
+        self.queue_of(dataset).name == self.queue.name
     }
 
     /// Checks that what a command needs is there.
@@ -355,7 +419,7 @@ const MIB: usize = 1 << 20;
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { url: None, wait_secs: 20, visibility_timeout_secs: 60, dead_letter_url: None }
+        Self { name: "default".into(), url: None, wait_secs: 20, visibility_timeout_secs: 60, dead_letter_url: None }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     config,
     load::{Target, technique::Recent},
-    pattern::{Pattern, PatternError},
+    pattern::{Captures, Pattern, PatternError},
 };
 use parking_lot::Mutex;
 use std::{
@@ -29,8 +29,8 @@ pub struct Dataset {
     pub config: config::Dataset,
     /// How its last objects were written.
     pub recent: Recent,
-    /// Which objects it takes.
-    pub pattern: Pattern,
+    /// Which objects it takes; None where it takes those of the datasets it follows.
+    pub pattern: Option<Pattern>,
     target: Mutex<Option<Resolved>>,
 }
 
@@ -46,10 +46,16 @@ impl Dataset {
         Ok(Self {
             name: DatasetName::from(config.name.as_str()),
             recent: Recent::default(),
-            pattern: Pattern::for_addresses(&config.pattern)?,
+            pattern: config.pattern.as_deref().map(Pattern::for_addresses).transpose()?,
             target: Mutex::default(),
             config,
         })
+    }
+
+    /// Returns what its captures take from an address; None when its pattern does not match.
+    #[must_use]
+    pub fn captures(&self, address: &str) -> Option<Captures> {
+        self.pattern.as_ref()?.captures(address)
     }
 
     /// Returns its target, as long as what the catalog said of the table is trusted.

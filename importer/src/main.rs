@@ -25,16 +25,17 @@ fn main() -> ExitCode {
 
 async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     // Not every command has one: describe is for who is about to write it.
-    let config = || commands::read_config(&cli.global, cli.command.needs());
+    let config = || commands::read_config(&cli.global, cli.command.needs(), cli.command.queue());
     let file_name = cli.global.config.display().to_string();
     match &cli.command {
         Command::Run(options) => commands::run::run(config()?, options).await,
         Command::Load(options) => commands::load::load(config()?, options).await,
         Command::Status(options) => commands::status::run(&config()?, options).await,
         Command::Rejects(options) if !options.replay => commands::rejects::run(&config()?, options).await,
-        Command::Check => commands::check::run(&config()?, &file_name).await,
-        Command::Migrate => commands::migrate::run(&config()?).await,
-        Command::Redrive { reason } => commands::redrive::run(&config()?, reason.as_deref()).await,
+        Command::Check { .. } => commands::check::run(&config()?, &file_name).await,
+        Command::Due => commands::due::run(&config()?).await,
+        Command::Migrate { forget } => commands::migrate::run(&config()?, forget).await,
+        Command::Redrive { reason, .. } => commands::redrive::run(&config()?, reason.as_deref()).await,
         Command::Reconcile(options) => commands::reconcile::run(&config()?, options).await,
         Command::Replay(options) => commands::replay::run(&config()?, options).await,
         Command::Prune(options) => commands::prune::run(&config()?, options).await,

@@ -29,6 +29,18 @@ pub struct Record {
     pub event_time: Option<DateTime<Utc>>,
     /// Import even if this version already stands.
     pub force: bool,
+    /// The dataset it is for, whatever it matches.
+    pub dataset: Option<String>,
+    /// The dataset that sent it on, whose captures it has.
+    pub after: Option<String>,
+}
+
+impl Record {
+    /// Returns a record that asks for the import of an object.
+    #[must_use]
+    pub fn created(pointer: ObjectPointer) -> Self {
+        Self { kind: RecordKind::Created, pointer, event_time: None, force: false, dataset: None, after: None }
+    }
 }
 
 /// What an event says happened.
@@ -78,14 +90,6 @@ const MAX_FIELD_BYTES: usize = 512;
 /// Digits of a sequencer; with fewer, one that S3 may send some day would not be believed.
 const MAX_SEQUENCER_DIGITS: usize = 64;
 
-impl Record {
-    /// Returns the record of an object that is there, of no event.
-    #[must_use]
-    pub fn created(pointer: ObjectPointer) -> Self {
-        Self { kind: RecordKind::Created, pointer, event_time: None, force: false }
-    }
-}
-
 impl ObjectPointer {
     /// Returns a pointer to the object as it is now.
     #[must_use]
@@ -122,7 +126,13 @@ pub fn pointer_body(record: &Record) -> String {
     let mut body = Map::new();
     body.insert("bucket".into(), json!(bucket));
     body.insert("key".into(), json!(key));
-    for (name, text) in [("version_id", version_id), ("etag", etag), ("sequencer", sequencer)] {
+    for (name, text) in [
+        ("version_id", version_id),
+        ("etag", etag),
+        ("sequencer", sequencer),
+        ("dataset", &record.dataset),
+        ("after", &record.after),
+    ] {
         if let Some(text) = text {
             body.insert(name.into(), json!(text));
         }
@@ -130,8 +140,10 @@ pub fn pointer_body(record: &Record) -> String {
     if let Some(size) = size {
         body.insert("size".into(), json!(size));
     }
-    if record.force {
-        body.insert("force".into(), json!(true));
+    for (name, is_so) in [("force", record.force), ("removed", matches!(record.kind, RecordKind::Removed { .. }))] {
+        if is_so {
+            body.insert(name.into(), json!(true));
+        }
     }
     Value::Object(body).to_string()
 }
@@ -209,7 +221,7 @@ fn s3_record(record: &Value) -> Reading<Record> {
         Some(Ok(2)) => s3_event_kind(event_name),
         _ => RecordKind::UnsupportedVersion(bounded(version, "eventVersion", MAX_FIELD_BYTES)?),
     };
-    Ok(Record { kind, pointer, event_time: record.get("eventTime").and_then(rfc3339), force: false })
+    Ok(Record { kind, event_time: record.get("eventTime").and_then(rfc3339), ..Record::created(pointer) })
 }
 
 /// S3 sends names without the `s3:` its configuration has; some compatible stores send it.
@@ -246,7 +258,7 @@ fn event_bridge(event: &Map<String, Value>) -> Reading<Record> {
         },
         other => other_event(other),
     };
-    Ok(Record { kind, pointer, event_time: event.get("time").and_then(rfc3339), force: false })
+    Ok(Record { kind, event_time: event.get("time").and_then(rfc3339), ..Record::created(pointer) })
 }
 
 /// Field of a pointer that tells what became of an earlier message about the object; it is not read.
@@ -254,18 +266,25 @@ pub const DEAD_LETTER_FIELD: &str = "dead_letter";
 
 /// A field we do not know is refused: a misspelt `version_id` would read another version in silence.
 fn own_pointer(object: &Map<String, Value>) -> Reading<Record> {
-    const FIELDS: [&str; 7] = ["bucket", "key", "version_id", "etag", "size", "sequencer", "force"];
+    const FIELDS: [&str; 10] =
+        ["bucket", "key", "version_id", "etag", "size", "sequencer", "force", "removed", "dataset", "after"];
     if object.keys().any(|name| !FIELDS.contains(&name.as_str()) && name != DEAD_LETTER_FIELD) {
         return Err(format!("pointer with a field that is none of {}", FIELDS.join(", ")));
     }
-    let force = match object.get("force") {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(force)) => *force,
-        Some(_) => return Err("force is not true or false".into()),
+    let is_so = |name: &str| match object.get(name) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(is_so)) => Ok(*is_so),
+        Some(_) => Err(format!("{name} is not true or false")),
     };
+    let (force, removed) = (is_so("force")?, is_so("removed")?);
     let object = &Value::Object(object.clone());
     let pointer = pointer(required_text(object, "bucket")?, object, |key| Ok(key.to_owned()), ["version_id", "etag"])?;
-    Ok(Record { force, ..Record::created(pointer) })
+    let kind = match removed {
+        true => RecordKind::Removed { by_lifecycle: false, delete_marker: false },
+        false => RecordKind::Created,
+    };
+    let (dataset, after) = (optional_text(object, "dataset")?, optional_text(object, "after")?);
+    Ok(Record { kind, force, dataset, after, ..Record::created(pointer) })
 }
 
 fn bare_pointer(uri: &str) -> Reading<Record> {

@@ -1,6 +1,7 @@
 //! Which datasets an object goes to, and which objects are skipped.
 //!
-//! `skip` is looked at first, then the datasets in the order of the file: the first match wins.
+//! `skip` is looked at first, then the datasets of the queue in the order of the file: the first match wins. A pointer
+//! that names its dataset goes there from any queue.
 
 use crate::{
     config::Config,
@@ -29,6 +30,8 @@ pub enum Route {
     Skip,
     /// Nowhere: no pattern matches.
     Unrouted,
+    /// Nowhere: it names a dataset, and the configuration has none of that name.
+    NoSuchDataset(String),
 }
 
 /// A dataset that takes an object.
@@ -55,6 +58,10 @@ pub struct Router {
     skip: Vec<Pattern>,
     /// All datasets, in the order they are asked.
     pub datasets: Vec<Arc<Dataset>>,
+    /// Each queue's name and the places of its datasets.
+    queues: Vec<(String, Vec<usize>)>,
+    /// Name of the queue that is served.
+    served: String,
 }
 
 /// Two datasets whose patterns both match some objects; the earlier one gets them.
@@ -77,33 +84,105 @@ impl Router {
         let skip = config.worker.skip.iter().map(|text| Pattern::for_keys(text)).collect::<Result<_, _>>()?;
         let datasets = config.datasets.iter().cloned();
         let datasets = datasets.map(|dataset| Dataset::new(dataset).map(Arc::new)).collect::<Result<_, _>>()?;
-        Ok(Self { skip, datasets })
+        let of_queue = |name: &str| {
+            let places = config.datasets.iter().enumerate();
+            places.filter(|(_, dataset)| config.queue_of(dataset).name == name).map(|(place, _)| place).collect()
+        };
+        let queues = config.queues.iter().map(|queue| (queue.name.clone(), of_queue(&queue.name))).collect();
+        Ok(Self { skip, datasets, queues, served: config.queue.name.clone() })
     }
 
-    /// Routes a record: to the dataset that takes it, or says why none does.
+    /// Routes a record of the queue that is served: to the dataset that takes it, or says why none does.
     #[must_use]
     pub fn route(&self, record: Record) -> Routed {
-        let ObjectPointer { bucket, key, .. } = &record.pointer;
-        let route = match self.skips(key) {
-            true => Route::Skip,
-            false => self.matching(bucket, key).map_or(Route::Unrouted, Route::Dataset),
-        };
-        Routed { record: Arc::new(record), route }
+        self.route_among(record, |queue| queue == self.served).swap_remove(0)
     }
 
-    /// Returns the dataset that takes an object. A local file's address is its absolute path.
+    /// Routes a record as if it had come from every queue there is: one answer for every dataset that takes it, or one
+    /// that says why none does.
     #[must_use]
-    pub fn destination(&self, bucket: &str, key: &str) -> Option<Destination> {
-        if self.skips(key) { None } else { self.matching(bucket, key) }
+    pub fn route_from_all(&self, record: Record) -> Vec<Routed> {
+        self.route_among(record, |_| true)
     }
 
-    /// Returns the dataset that takes an object which is not skipped: the first that matches.
-    fn matching(&self, bucket: &str, key: &str) -> Option<Destination> {
-        let address = address(bucket, key);
-        let taken_by = |dataset: &Arc<Dataset>| {
-            Some(Destination { captures: dataset.pattern.captures(&address)?, dataset: Arc::clone(dataset) })
+    /// Returns at least one answer.
+    fn route_among(&self, record: Record, queues: impl Fn(&str) -> bool) -> Vec<Routed> {
+        let ObjectPointer { bucket, key, .. } = &record.pointer;
+        let routes = match &record.dataset {
+            Some(name) => vec![match self.dataset(name) {
+                Some(dataset) => Route::Dataset(self.destination(dataset, record.after.as_deref(), bucket, key)),
+                None => Route::NoSuchDataset(name.clone()),
+            }],
+            None if self.skips(key) => vec![Route::Skip],
+            None => match self.matching(bucket, key, queues) {
+                destinations if destinations.is_empty() => vec![Route::Unrouted],
+                destinations => destinations.into_iter().map(Route::Dataset).collect(),
+            },
         };
-        self.datasets.iter().find_map(taken_by)
+        let record = Arc::new(record);
+        routes.into_iter().map(|route| Routed { record: Arc::clone(&record), route }).collect()
+    }
+
+    /// Returns the datasets that take an object of any queue. A local file's address is its absolute path.
+    #[must_use]
+    pub fn destinations(&self, bucket: &str, key: &str) -> Vec<Destination> {
+        if self.skips(key) { Vec::new() } else { self.matching(bucket, key, |_| true) }
+    }
+
+    /// Returns the datasets that take an object which is not skipped: of each of these queues the first that matches.
+    fn matching(&self, bucket: &str, key: &str, queues: impl Fn(&str) -> bool) -> Vec<Destination> {
+        let address = address(bucket, key);
+        let taken_by = |place: &usize| {
+            let dataset = &self.datasets[*place];
+            Some(Destination { captures: dataset.captures(&address)?, dataset: Arc::clone(dataset) })
+        };
+        let queues = self.queues.iter().filter(|(name, _)| queues(name));
+        queues.filter_map(|(_, places)| places.iter().find_map(taken_by)).collect()
+    }
+
+    /// Routes a record to a dataset that was named by hand.
+    #[must_use]
+    pub fn to(&self, dataset: &Arc<Dataset>, record: Record) -> Routed {
+        let to = self.destination(dataset, None, &record.pointer.bucket, &record.pointer.key);
+        Routed { record: Arc::new(record), route: Route::Dataset(to) }
+    }
+
+    /// Returns a dataset that was named for an object, by hand or by `after`, the dataset it follows. Where no pattern
+    /// of theirs matches, captures are simply absent.
+    #[must_use]
+    pub fn destination(&self, dataset: &Arc<Dataset>, after: Option<&str>, bucket: &str, key: &str) -> Destination {
+        let address = address(bucket, key);
+        let followed = after.and_then(|name| self.captures(self.dataset(name)?, &address));
+        let captures = followed.or_else(|| self.captures(dataset, &address)).unwrap_or_default();
+        Destination { dataset: Arc::clone(dataset), captures }
+    }
+
+    /// Returns a dataset's captures, or those of the first that it follows and whose pattern matches.
+    fn captures(&self, dataset: &Dataset, address: &str) -> Option<Captures> {
+        let before = || self.before(dataset).find_map(|before| self.captures(before, address));
+        dataset.captures(address).or_else(before)
+    }
+
+    /// Returns the names of the captures that a dataset's rows may have.
+    #[must_use]
+    pub fn capture_names(&self, dataset: &Dataset) -> Vec<String> {
+        let own = dataset.pattern.iter().flat_map(|pattern| pattern.names.iter().cloned());
+        let mut names: Vec<String> =
+            own.chain(self.before(dataset).flat_map(|before| self.capture_names(before))).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Returns the datasets that a dataset follows.
+    fn before(&self, dataset: &Dataset) -> impl Iterator<Item = &Arc<Dataset>> {
+        dataset.config.after.iter().filter_map(|name| self.dataset(name))
+    }
+
+    /// Returns the datasets that follow a dataset, in the order of the file.
+    pub fn after(&self, dataset: &Dataset) -> impl Iterator<Item = &Arc<Dataset>> {
+        let name: &str = &dataset.name;
+        self.datasets.iter().filter(move |other| other.config.after.iter().any(|before| before == name))
     }
 
     /// Returns whether a `skip` pattern matches the key.
@@ -118,14 +197,18 @@ impl Router {
         self.datasets.iter().find(|dataset| *dataset.name == *name)
     }
 
-    /// Returns every pair of datasets that could claim one object.
+    /// Returns every pair of a queue's datasets that could claim one object.
     #[must_use]
     pub fn overlaps(&self) -> Vec<Overlap> {
         let mut found = Vec::new();
-        for (place, second) in self.datasets.iter().enumerate() {
-            for first in &self.datasets[..place] {
-                if let Some(example) = first.pattern.intersection(&second.pattern) {
-                    found.push(Overlap { first: first.name.clone(), second: second.name.clone(), example });
+        for (_, places) in &self.queues {
+            for (place, second) in places.iter().enumerate() {
+                for first in &places[..place] {
+                    let (first, second) = (&self.datasets[*first], &self.datasets[*second]);
+                    let (Some(earlier), Some(later)) = (&first.pattern, &second.pattern) else { continue };
+                    if let Some(example) = earlier.intersection(later) {
+                        found.push(Overlap { first: first.name.clone(), second: second.name.clone(), example });
+                    }
                 }
             }
         }
@@ -134,19 +217,12 @@ impl Router {
 }
 
 impl Routed {
-    /// Routes a record to a dataset that was named by hand.
-    #[must_use]
-    pub fn to(dataset: &Arc<Dataset>, record: Record) -> Self {
-        let to = Destination::named(dataset, &record.pointer.bucket, &record.pointer.key);
-        Self { record: Arc::new(record), route: Route::Dataset(to) }
-    }
-
     /// Returns the dataset it goes to.
     #[must_use]
     pub fn destination(&self) -> Option<&Destination> {
         match &self.route {
             Route::Dataset(to) => Some(to),
-            Route::Skip | Route::Unrouted => None,
+            Route::Skip | Route::Unrouted | Route::NoSuchDataset(_) => None,
         }
     }
 
@@ -162,16 +238,6 @@ impl Routed {
         let ObjectPointer { bucket, key, .. } = &self.record.pointer;
         let directory = key.rsplit_once('/').map_or("", |(directory, _)| directory);
         Class { dataset: self.dataset_name(), prefix: format!("{bucket}/{directory}") }
-    }
-}
-
-impl Destination {
-    /// Returns a dataset that was named by hand for an object. Where its pattern does not match, its captures are
-    /// simply absent.
-    #[must_use]
-    pub fn named(dataset: &Arc<Dataset>, bucket: &str, key: &str) -> Self {
-        let captures = dataset.pattern.captures(&address(bucket, key)).unwrap_or_default();
-        Self { dataset: Arc::clone(dataset), captures }
     }
 }
 
@@ -203,6 +269,7 @@ mod tests {
         let shown = match router.route(record(bucket, key)).route {
             Route::Skip => "skip".into(),
             Route::Unrouted => "unrouted".into(),
+            Route::NoSuchDataset(name) => format!("no {name}"),
             Route::Dataset(Destination { dataset, captures }) => {
                 let shown =
                     captures.iter().map(|(name, value)| format!(" {name}={}", value.as_deref().unwrap_or("NULL")));
@@ -258,7 +325,7 @@ mod tests {
     #[test]
     fn a_dataset_named_by_hand_takes_captures_only_where_its_pattern_matches() {
         let router = router(&["s3://b/dt={dt}/**"]);
-        let captures = |bucket, key| Destination::named(&router.datasets[0], bucket, key).captures;
+        let captures = |bucket, key| router.destination(&router.datasets[0], None, bucket, key).captures;
         assert_eq!(captures("b", "dt=1/x"), [("dt".to_owned(), Some("1".to_owned()))]);
         assert_eq!(captures("file", "/tmp/x"), []);
     }
@@ -272,7 +339,8 @@ mod tests {
         for overlap in found {
             for name in [&overlap.first, &overlap.second] {
                 let dataset = router.dataset(name).expect("one of them");
-                assert!(dataset.pattern.is_match(&overlap.example), "{overlap:?}");
+                let pattern = dataset.pattern.as_ref().expect("it has one");
+                assert!(pattern.is_match(&overlap.example), "{overlap:?}");
             }
         }
     }

@@ -14,11 +14,18 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON penstock.reject, penstock.workers TO pen
 GRANT SELECT ON penstock.object_status, penstock.rejects TO penstock_worker;
 -- What the ledger's triggers keep beside it; heartbeats forget what was finished hours ago.
 GRANT SELECT, INSERT, UPDATE, DELETE ON penstock.unfinished, penstock.finished TO penstock_worker;
+-- What follows commits: registered at the start, made due by the ledger's triggers, sent and forgotten.
+GRANT SELECT, INSERT, UPDATE, DELETE
+    ON penstock.step, penstock.notification, penstock.due_item, penstock.notification_window TO penstock_worker;
+GRANT SELECT ON penstock.due TO penstock_worker, penstock_scaler;
 
 -- The scaler reads what was finished and who is alive, and keeps its state, and its decisions for 90 days.
 GRANT SELECT ON penstock.head, penstock.object, penstock.finished, penstock.workers TO penstock_scaler;
 GRANT SELECT, INSERT, UPDATE ON penstock.pool_state TO penstock_scaler;
 GRANT SELECT, INSERT, DELETE ON penstock.decisions TO penstock_scaler;
+-- It sends what importers left.
+GRANT SELECT ON penstock.step, penstock.notification TO penstock_scaler;
+GRANT SELECT, INSERT, UPDATE, DELETE ON penstock.due_item, penstock.notification_window TO penstock_scaler;
 
 -- Tables that later migrations add are usable at once; this file, run again, then says it more narrowly.
 ALTER DEFAULT PRIVILEGES IN SCHEMA penstock GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO penstock_worker;

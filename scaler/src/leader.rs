@@ -117,6 +117,11 @@ impl Leadership {
         }
     }
 
+    /// Returns whether this scaler leads a pool, as far as it knows.
+    pub fn leads_any(&self) -> bool {
+        self.status.borrow().leads.as_ref().is_ok_and(|leads| !leads.is_empty())
+    }
+
     /// Returns once this scaler does not lead a pool any more, as far as it knows.
     pub async fn lost(&self, pool: &str) {
         // The sender lives as long as this.

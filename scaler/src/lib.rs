@@ -9,6 +9,7 @@ pub mod config;
 pub mod controller;
 pub mod database;
 pub mod decision;
+pub mod due;
 pub mod leader;
 pub mod logging;
 pub mod metrics;

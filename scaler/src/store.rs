@@ -4,7 +4,10 @@ use crate::{config::Database, database, observation::Completion};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use service::postgres::{Silent, migrations};
+use service::{
+    due,
+    postgres::{Silent, migrations},
+};
 use sqlx::{Connection, Executor, PgConnection};
 use std::{
     future::Future,
@@ -290,6 +293,22 @@ impl Store {
             Ok(done.rows_affected())
         })
         .await
+    }
+
+    /// Claims what is due, as [`due::claim`] does.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn claim_due(&self, busy: &[String]) -> anyhow::Result<Vec<due::Item>> {
+        self.run("claim what is due", async |connection| due::claim(connection, busy).await).await
+    }
+
+    /// Settles what was due, as [`due::settle`] does.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn settle_due(&self, sent: &[due::Sent]) -> anyhow::Result<()> {
+        self.run("settle what was due", async |connection| due::settle(connection, sent).await).await
     }
 
     /// Returns how many migrations are missing; changes nothing.

@@ -3,6 +3,8 @@
 
 mod credentials;
 pub mod http;
+pub mod notify;
+pub mod sqs;
 
 use anyhow::Context;
 use aws_config::{BehaviorVersion, Region, SdkConfig, timeout::TimeoutConfig};

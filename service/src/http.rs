@@ -78,6 +78,12 @@ impl Health {
         }
     }
 
+    /// Returns why a part is missing; None when it is there.
+    #[must_use]
+    pub fn why(&self, part: &str) -> Option<String> {
+        self.lock().get(part).cloned()
+    }
+
     /// Returns whether nothing is missing.
     #[must_use]
     pub fn is_ready(&self) -> bool {

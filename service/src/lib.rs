@@ -3,6 +3,7 @@
 pub mod aws;
 pub mod chart;
 pub mod config;
+pub mod due;
 pub mod host;
 pub mod http;
 pub mod logging;

@@ -50,6 +50,7 @@ mod silence;
 mod silent_postgres;
 mod stack;
 mod starting;
+mod steps;
 mod stopped;
 mod surroundings;
 mod templates;

@@ -12,7 +12,7 @@ use crate::{
     route::{Route, Routed},
 };
 use anyhow::{Context, bail};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future::BoxFuture, stream};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -50,7 +50,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     if options.dry_run {
         return dry_run(&loader, &objects).await;
     }
-    wait_for_schema(&sessions).await?;
+    wait_for_schema(&sessions, &config).await?;
 
     let bar = progress(Some(objects.len() as u64), "objects");
     let started = Instant::now();
@@ -168,10 +168,10 @@ impl Loader {
         for (pointer, size) in found {
             let routed = match dataset.and_then(|name| router.dataset(name)) {
                 Some(_) if router.skips(&pointer.key) => continue,
-                Some(dataset) => Routed::to(dataset, Record::created(pointer)),
-                None => router.route(Record::created(pointer)),
+                Some(dataset) => vec![router.to(dataset, Record::created(pointer))],
+                None => router.route_from_all(Record::created(pointer)),
             };
-            objects.push(Object { routed, size });
+            objects.extend(routed.into_iter().map(|routed| Object { routed, size }));
         }
         objects
     }
@@ -195,17 +195,45 @@ impl Loader {
         settled.resize_with(group.len(), || None);
         let mut outcomes = Vec::with_capacity(group.len());
         for (routed, settled) in group.iter().zip(settled) {
-            let outcome = match settled {
-                Some(settled) => settled.outcome,
+            let settled = match settled {
+                Some(settled) => settled,
                 None => self.load(routed).await,
             };
-            outcomes.push((&routed.record.pointer, outcome));
+            let pointer = &routed.record.pointer;
+            let followed = self.load_after(routed, &settled).await;
+            outcomes.push((pointer, settled.outcome));
+            outcomes.extend(followed.into_iter().map(|outcome| (pointer, outcome)));
         }
         outcomes
     }
 
+    /// Loads an object into the datasets that follow the one it was loaded into, in order.
+    fn load_after<'l>(&'l self, routed: &'l Routed, settled: &'l Settled) -> BoxFuture<'l, Vec<Outcome>> {
+        Box::pin(async move {
+            let mut outcomes = Vec::new();
+            let is_there = matches!(settled.outcome, Outcome::Imported(_) | Outcome::AlreadyImported);
+            let Some(before) = routed.destination().filter(|_| is_there) else { return outcomes };
+            let pointer = &routed.record.pointer;
+            let (importer, name) = (self.importer(pointer), before.dataset.name.to_string());
+            for dataset in importer.router.after(&before.dataset) {
+                let to = importer.router.destination(dataset, Some(&name), &pointer.bucket, &pointer.key);
+                let next = Routed { record: Arc::clone(&routed.record), route: Route::Dataset(to) };
+                let done = self.load(&next).await;
+                if let Some(object_id) = settled.object_id
+                    && let Err(error) = importer.done_at_once(&dataset.name, object_id).await
+                {
+                    debug!(error = format!("{error:#}"), "what was done at once stays due: it will be found done");
+                }
+                let followed = self.load_after(&next, &done).await;
+                outcomes.push(done.outcome);
+                outcomes.extend(followed);
+            }
+            outcomes
+        })
+    }
+
     /// Loads one object, trying for as long as something outside is broken.
-    async fn load(&self, routed: &Routed) -> Outcome {
+    async fn load(&self, routed: &Routed) -> Settled {
         let pointer = &routed.record.pointer;
         let importer = self.importer(pointer);
         loop {
@@ -213,11 +241,11 @@ impl Loader {
                 Ok(settled) => match (&settled.outcome, settled.object_id) {
                     (Outcome::Failed(failure), Some(object_id)) => {
                         match importer.record_failure(object_id, failure, None).await {
-                            Ok(()) => return settled.outcome,
+                            Ok(()) => return settled,
                             Err(held) => held,
                         }
                     }
-                    _ => return settled.outcome,
+                    _ => return settled,
                 },
                 Err(held) => held,
             };

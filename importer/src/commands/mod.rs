@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod describe;
+pub mod due;
 pub mod load;
 pub mod manual;
 pub mod migrate;
@@ -17,7 +18,7 @@ pub mod status;
 
 use crate::{
     cli::{DEFAULT_CONFIG, Global},
-    config::{Config, ConfigError, Needs},
+    config::{Config, ConfigError, Needs, Queue},
     database, ledger,
     load::{Session, Sessions, liveness::GivenUp},
     object::s3::S3Store,
@@ -41,14 +42,14 @@ fn s3_store(aws: &SdkConfig) -> S3Store {
     S3Store::new(aws, path_style)
 }
 
-/// Connects to the configured queue.
+/// Connects to a queue.
 ///
 /// # Errors
 /// When it does not exist, is a FIFO queue or SQS does not answer.
-async fn connect_queue(aws: &SdkConfig, config: &Config) -> anyhow::Result<SqsQueue> {
-    let url = config.queue.url.as_deref().context("queue.url is missing")?;
-    let visibility = Duration::from_secs(config.queue.visibility_timeout_secs.into());
-    SqsQueue::connect(aws, url, config.queue.dead_letter_url.as_deref(), visibility).await
+async fn connect_queue(aws: &SdkConfig, queue: &Queue) -> anyhow::Result<SqsQueue> {
+    let url = queue.url.as_deref().with_context(|| format!("queue {:?} has no url", queue.name))?;
+    let visibility = Duration::from_secs(queue.visibility_timeout_secs.into());
+    SqsQueue::connect(aws, url, queue.dead_letter_url.as_deref(), visibility).await
 }
 
 /// Returns a progress bar on a terminal, and none elsewhere.
@@ -97,11 +98,11 @@ async fn on_session<T>(
     }
 }
 
-/// Waits for the database and brings the schema up to date.
+/// Waits for the database, brings the schema up to date and registers the configuration's steps.
 ///
 /// # Errors
 /// When the schema is behind and this role may not change it, or a transaction pooler stands before the server.
-pub async fn wait_for_schema(sessions: &Sessions) -> anyhow::Result<()> {
+pub async fn wait_for_schema(sessions: &Sessions, config: &Config) -> anyhow::Result<()> {
     let mut waiting = false;
     loop {
         let opened = match sessions.refuse_transaction_pooler().await {
@@ -110,7 +111,7 @@ pub async fn wait_for_schema(sessions: &Sessions) -> anyhow::Result<()> {
             Err(error) => Err(error),
         };
         let error = match opened {
-            Ok(mut session) => match migrate(sessions, &mut session).await {
+            Ok(mut session) => match migrate(sessions, &mut session, config).await {
                 Ok(applied) => {
                     if applied > 0 {
                         info!(migrations = applied, "schema penstock brought up to date");
@@ -130,9 +131,13 @@ pub async fn wait_for_schema(sessions: &Sessions) -> anyhow::Result<()> {
 }
 
 /// Migrates, looked after meanwhile: it may wait for another who does.
-async fn migrate(sessions: &Sessions, session: &mut Session) -> anyhow::Result<usize> {
+async fn migrate(sessions: &Sessions, session: &mut Session, config: &Config) -> anyhow::Result<usize> {
     let whereabouts = session.whereabouts();
-    let migrating = ledger::migrate::migrate(&mut session.connection);
+    let migrating = async {
+        let n_applied = ledger::migrate::migrate(&mut session.connection).await?;
+        ledger::steps::register(&mut session.connection, config).await.context("register the steps")?;
+        Ok(n_applied)
+    };
     tokio::select! {
         migrated = sessions.watched("migrating", whereabouts, migrating) => migrated?,
         () = sessions.keep_watch() => anyhow::bail!("nobody looks after the session"),
@@ -147,13 +152,14 @@ pub fn worker_id(host: &str) -> String {
     format!("{host}-{}-{}", std::process::id(), &random[..8])
 }
 
-/// Reads the configuration a command was given and checks that what it needs is there.
+/// Reads the configuration a command was given and checks that what it needs is there; it serves the queue of this name,
+/// else the first.
 ///
 /// A missing `importer.toml` is fine where nobody asked for it and no dataset is needed: the environment may say all.
 ///
 /// # Errors
 /// A file that cannot be read, or the problems in it, with their lines.
-pub fn read_config(global: &Global, needs: Needs) -> Result<Config, ConfigError> {
+pub fn read_config(global: &Global, needs: Needs, queue: Option<&str>) -> Result<Config, ConfigError> {
     let name = global.config.display().to_string();
     let may_be_missing = global.config == Path::new(DEFAULT_CONFIG) && !needs.datasets;
     let text = match std::fs::read_to_string(&global.config) {
@@ -161,7 +167,10 @@ pub fn read_config(global: &Global, needs: Needs) -> Result<Config, ConfigError>
         Err(error) if error.kind() == ErrorKind::NotFound && may_be_missing => String::new(),
         Err(error) => return Err(ConfigError::of(format!("{name}: {error}"))),
     };
-    let config = Config::parse(&text, &name, |variable| std::env::var(variable).ok())?;
+    let mut config = Config::parse(&text, &name, |variable| std::env::var(variable).ok())?;
+    if let Some(queue) = queue {
+        config.serve(queue)?;
+    }
     config.require(needs, &name)?;
     Ok(config)
 }

@@ -25,7 +25,7 @@ const EMPTY_POLLS: u32 = 2;
 /// # Errors
 /// When there is no dead-letter queue, or a queue does not answer.
 pub async fn run(config: &Config, reason: Option<&str>) -> anyhow::Result<ExitCode> {
-    let queue = connect_queue(&service::aws::config().await?, config).await?;
+    let queue = connect_queue(&service::aws::config().await?, &config.queue).await?;
     let Some(dead_letters) = &queue.dead_letters else {
         bail!("queue {} has no dead-letter queue", config.queue.url.as_deref().unwrap_or_default());
     };

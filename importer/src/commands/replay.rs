@@ -3,17 +3,18 @@
 use super::{EXIT_INCOMPLETE, connect_queue, on_session, progress, s3_store};
 use crate::{
     cli::Replay,
-    config::Config,
+    config::{Config, Dataset, Queue},
     load::{Session, liveness},
     message::{ObjectPointer, Record, pointer_body},
     object::ObjectStore,
-    queue::sqs::BATCH,
+    route::Router,
 };
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
+use service::aws::sqs::BATCH;
 use sqlx::{QueryBuilder, Row, postgres::PgRow};
-use std::{process::ExitCode, time::Duration};
+use std::{collections::HashMap, process::ExitCode, time::Duration};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
@@ -28,28 +29,35 @@ pub async fn run(config: &Config, options: &Replay) -> anyhow::Result<ExitCode> 
         || options.since.is_some()
         || options.until.is_some()
         || options.as_recorded;
-    let selected = if from_ledger { known(config, options).await? } else { existing(options).await? };
+    let selected = if from_ledger { known(config, options).await? } else { existing(config, options).await? };
     if selected.is_empty() {
         println!("nothing to replay");
         return Ok(ExitCode::SUCCESS);
     }
-    let queue = connect_queue(&service::aws::config().await?, config).await?;
+    let aws = service::aws::config().await?;
+    let mut queues = HashMap::new();
+    for Selected { queue, .. } in &selected {
+        if !queues.contains_key(&queue.name) {
+            queues.insert(queue.name.clone(), connect_queue(&aws, queue).await?);
+        }
+    }
     let bar = progress(Some(selected.len() as u64), "pointers sent");
     let mut pace = Pace::new(options);
     let (mut n_sent, mut n_failed) = (0u64, 0u64);
     let mut batch = Vec::with_capacity(BATCH);
     let mut selected = selected.into_iter().peekable();
-    while let Some((pointer, event_time)) = selected.next() {
-        pace.wait(event_time).await;
-        let record = Record { force: options.force, ..Record::created(pointer) };
+    while let Some(Selected { mut record, at, queue }) = selected.next() {
+        pace.wait(at).await;
+        record.force = options.force;
         batch.push((pointer_body(&record), record.pointer));
         // What may go now goes together; what has to wait for its time keeps nothing waiting.
         let is_full = batch.len() == BATCH;
-        if !is_full && selected.peek().is_some_and(|(_, event_time)| pace.is_due(*event_time)) {
+        let goes_along = |next: &Selected<'_>| next.queue.name == queue.name && pace.is_due(next.at);
+        if !is_full && selected.peek().is_some_and(goes_along) {
             continue;
         }
         let (bodies, pointers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
-        for (result, pointer) in queue.send(&bodies).await.into_iter().zip(pointers) {
+        for (result, pointer) in queues[&queue.name].send(&bodies).await.into_iter().zip(pointers) {
             match result {
                 Ok(()) => n_sent += 1,
                 Err(error) => {
@@ -65,17 +73,29 @@ pub async fn run(config: &Config, options: &Replay) -> anyhow::Result<ExitCode> 
     Ok(if n_failed > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
 }
 
-type Selected = Vec<(ObjectPointer, Option<DateTime<Utc>>)>;
+/// A pointer to be sent.
+struct Selected<'c> {
+    record: Record,
+    /// When its event happened.
+    at: Option<DateTime<Utc>>,
+    queue: &'c Queue,
+}
 
-/// Returns the versions the ledger knows, in the order they were first seen.
-async fn known(config: &Config, options: &Replay) -> anyhow::Result<Selected> {
+/// Returns the versions the ledger knows, in the order they were first seen. Of a dataset that follows others these are
+/// the ones that stand in theirs, unless a state is asked for.
+async fn known<'c>(config: &'c Config, options: &Replay) -> anyhow::Result<Vec<Selected<'c>>> {
     let now = Utc::now();
     let mut query = QueryBuilder::new(
-        "SELECT bucket, key, version_id, etag, size, sequencer, coalesce(event_time, first_seen_at) AS at \
+        "SELECT dataset, bucket, key, version_id, etag, size, sequencer, coalesce(event_time, first_seen_at) AS at \
          FROM penstock.object_status \
          WHERE bucket <> 'file' AND id NOT IN (SELECT id FROM penstock.object WHERE is_delete)",
     );
-    if let Some(dataset) = &options.dataset {
+    let named = options.dataset.as_deref().and_then(|name| config.dataset(name));
+    let step = named.filter(|dataset| !dataset.after.is_empty() && options.state.is_none());
+    if let Some(step) = step {
+        query.push(" AND state = 'imported' AND dataset = ANY(").push_bind(&step.after).push(")");
+        query.push(" AND id IN (SELECT object_id FROM penstock.head)");
+    } else if let Some(dataset) = &options.dataset {
         query.push(" AND dataset = ").push_bind(dataset);
     }
     if let Some(prefix) = &options.prefix {
@@ -96,14 +116,14 @@ async fn known(config: &Config, options: &Replay) -> anyhow::Result<Selected> {
         let rows = query.build().fetch(&mut session.connection);
         let selected = rows.and_then(async |row| {
             liveness::heard();
-            selected(&row)
+            selected(config, step, &row)
         });
         selected.try_collect().await.context("read penstock.object_status")
     };
     on_session(config, "replay", read).await
 }
 
-fn selected(row: &PgRow) -> sqlx::Result<(ObjectPointer, Option<DateTime<Utc>>)> {
+fn selected<'c>(config: &'c Config, step: Option<&'c Dataset>, row: &PgRow) -> sqlx::Result<Selected<'c>> {
     let size: Option<i64> = row.try_get("size")?;
     let pointer = ObjectPointer {
         bucket: row.try_get("bucket")?,
@@ -113,18 +133,39 @@ fn selected(row: &PgRow) -> sqlx::Result<(ObjectPointer, Option<DateTime<Utc>>)>
         size: size.and_then(|size| u64::try_from(size).ok()),
         sequencer: row.try_get("sequencer")?,
     };
-    Ok((pointer, row.try_get("at")?))
+    let own: Option<String> = row.try_get("dataset")?;
+    let dataset = step.or_else(|| config.dataset(own.as_deref()?));
+    let mut record = Record::created(pointer);
+    // No pattern would lead there.
+    if let Some(dataset) = dataset.filter(|dataset| dataset.pattern.is_none()) {
+        record.dataset = Some(dataset.name.clone());
+        record.after = own.filter(|own| *own != dataset.name);
+    }
+    let queue = dataset.map_or(&config.queue, |dataset| config.queue_of(dataset));
+    Ok(Selected { record, at: row.try_get("at")?, queue })
 }
 
-/// Returns the objects that lie under the prefix now.
-async fn existing(options: &Replay) -> anyhow::Result<Selected> {
+/// Returns the objects that lie under the prefix now, for each queue whose datasets take them.
+async fn existing<'c>(config: &'c Config, options: &Replay) -> anyhow::Result<Vec<Selected<'c>>> {
     let Some(prefix) = &options.prefix else { return Ok(Vec::new()) };
     let store = s3_store(&service::aws::config().await?);
-    let listed = store.list(&prefix.bucket, &prefix.prefix).map_ok(|object| {
-        let last_modified = object.last_modified;
-        (object.pointer(&prefix.bucket), last_modified)
-    });
-    listed.try_collect().await.with_context(|| format!("list s3://{}/{}", prefix.bucket, prefix.prefix))
+    let router = Router::new(config)?;
+    let mut listed = store.list(&prefix.bucket, &prefix.prefix);
+    let mut selected = Vec::new();
+    while let Some(object) =
+        listed.try_next().await.with_context(|| format!("list s3://{}/{}", prefix.bucket, prefix.prefix))?
+    {
+        let taken_by = router.destinations(&prefix.bucket, &object.key);
+        let mut queues: Vec<&Queue> = taken_by.iter().map(|to| config.queue_of_name(&to.dataset.name)).collect();
+        if queues.is_empty() {
+            queues.push(&config.queue);
+        }
+        let at = object.last_modified;
+        let record = Record::created(object.pointer(&prefix.bucket));
+        let to = |queue| Selected { record: record.clone(), at, queue };
+        selected.extend(queues.into_iter().map(to));
+    }
+    Ok(selected)
 }
 
 /// When the next pointer may go.

@@ -11,7 +11,7 @@ use crate::{
     load::{ReplayRejects, Replayed, Session, Sessions, Target, replay_rejects},
     message::ObjectPointer,
     outcome::{self, Failure, Outside, Reason, Sorted},
-    route::{Destination, Router},
+    route::Router,
 };
 use anyhow::Context;
 use std::{process::ExitCode, time::Duration};
@@ -104,7 +104,7 @@ impl Replay<'_> {
         let read = dataset.config.read_options(&self.config.limits, 0);
         let target = Target::resolve(&mut session.connection, &dataset.config, read).await;
         let target = target.map_err(outcome::sort_table_error)?;
-        let captures = Destination::named(dataset, &object.bucket, &object.key).captures;
+        let captures = self.router.destination(dataset, None, &object.bucket, &object.key).captures;
         let replay = ReplayRejects { waiting: object, target: &target, captures: &captures };
         replay_rejects(session, &replay).await.map_err(outcome::sort_load_error)
     }

@@ -8,11 +8,14 @@ use crate::{
     instance::{Attendant, Surroundings},
     metrics::Metrics,
     queue::{Queue, sqs::SqsQueue},
-    worker::{self, Until, Worker, beat},
+    worker::{self, Until, Worker, beat, follow},
 };
 use anyhow::Context;
 use chrono::Utc;
-use service::http::{self, Health};
+use service::{
+    due::Targets,
+    http::{self, Health},
+};
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -68,7 +71,7 @@ async fn work(
     let sessions = sessions(&config, &id);
     tokio::select! {
         () = stop.cancelled() => return Ok(Instant::now()),
-        ready = wait_for_schema(&sessions) => ready?,
+        ready = wait_for_schema(&sessions, &config) => ready?,
     }
     health.set_ready("postgres");
 
@@ -83,7 +86,7 @@ async fn work(
     let importer = Importer::new(config.clone(), store, sessions.clone(), id.clone(), Some(url.clone()))?;
     let concurrency = config.worker.concurrency;
     let instance_id = Arc::clone(&surroundings.id);
-    let worker = Arc::new(Worker::new(queue, Arc::new(importer), config, health, metrics, surroundings));
+    let worker = Arc::new(Worker::new(queue, Arc::new(importer), config, Arc::clone(&health), metrics, surroundings));
     info!(worker = id, queue = url, concurrency, version = cli::VERSION, "worker started");
 
     let beat_stop = CancellationToken::new();
@@ -95,10 +98,15 @@ async fn work(
         started_at,
     };
     let beating = tokio::spawn(beat::beat(Arc::clone(&worker), sessions, identity, beat_stop.clone()));
+    let follow_stop = CancellationToken::new();
+    let following =
+        tokio::spawn(follow::follow(Arc::clone(&worker), Targets::new(aws.clone()), health, follow_stop.clone()));
     attendant.looked().await;
     let drained = worker::run(Arc::clone(&worker), stop, until).await;
-    beat_stop.cancel();
     let end = worker.end_of_stop();
+    follow_stop.cancel();
+    let _ = tokio::time::timeout_at(end.min(Instant::now() + GOODBYE), following).await;
+    beat_stop.cancel();
     let _ = tokio::time::timeout_at(end.min(Instant::now() + GOODBYE), beating).await;
     serving.cancel();
     info!(worker = id, drained, "worker stopped");
@@ -109,7 +117,7 @@ async fn work(
 async fn wait_for_queue(aws: &aws_config::SdkConfig, config: &Config, health: &Health) -> anyhow::Result<SqsQueue> {
     let mut waiting = false;
     loop {
-        match connect_queue(aws, config).await {
+        match connect_queue(aws, &config.queue).await {
             Ok(queue) => return Ok(queue),
             Err(error) if is_lasting(&error) => return Err(error),
             Err(error) => {

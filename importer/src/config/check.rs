@@ -3,7 +3,7 @@
 use super::{Config, Csv, Dataset, Mode};
 use crate::pattern::Pattern;
 use decode::OnNewField;
-use service::{config::Source, postgres::connect_options};
+use service::{config::Source, due::Place, postgres::connect_options};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -32,16 +32,17 @@ pub fn check(config: &Config, source: &mut Source<'_>, is_overridden: &dyn Fn(&s
             problems.source.add(&format!("worker.skip.{index}"), format!("worker.skip: {error}"));
         }
     }
+    check_queues(config, &mut problems);
     let mut names = BTreeSet::new();
     for (index, dataset) in config.datasets.iter().enumerate() {
         check_dataset(index, dataset, &mut names, &mut problems);
+        check_step(index, config, dataset, &mut problems);
     }
+    check_notify(config, &mut problems);
 }
 
 fn check_ranges(config: &Config, problems: &mut Problems<'_, '_>) {
     for (value, field, range) in [
-        (config.queue.wait_secs, "queue.wait_secs", 0..=20),
-        (config.queue.visibility_timeout_secs, "queue.visibility_timeout_secs", 2..=MAX_VISIBILITY_SECS),
         (config.worker.concurrency, "worker.concurrency", CONCURRENCY),
         (config.worker.memory_mib, "worker.memory_mib", 16..=1 << 20),
         (config.worker.drain_timeout_secs, "worker.drain_timeout_secs", 0..=MAX_VISIBILITY_SECS),
@@ -63,15 +64,10 @@ fn check_urls(config: &Config, problems: &mut Problems<'_, '_>) {
     {
         problems.add("database.url", format!("{error:#}"));
     }
-    for (field, url) in [("queue.url", &config.queue.url), ("queue.dead_letter_url", &config.queue.dead_letter_url)] {
-        let Some(url) = url else { continue };
-        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-        if rest.is_none_or(|rest| rest.split_once('/').is_none_or(|(host, path)| host.is_empty() || path.is_empty())) {
-            problems
-                .add(field, "must be the queue's URL, like https://sqs.eu-west-1.amazonaws.com/123456789012/imports");
-        } else if url.ends_with(".fifo") {
-            problems.add(field, "FIFO queues are refused; use a standard queue");
-        }
+    if config.queue.url != config.queues[0].url
+        && let Some(problem) = config.queue.url.as_deref().and_then(queue_url_problem)
+    {
+        problems.add("queue.url", problem);
     }
     let listen = &config.http.listen;
     let has_port = listen.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
@@ -80,19 +76,134 @@ fn check_urls(config: &Config, problems: &mut Problems<'_, '_>) {
     }
 }
 
+/// Returns what is wrong with a queue's URL.
+fn queue_url_problem(url: &str) -> Option<&'static str> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    if rest.is_none_or(|rest| rest.split_once('/').is_none_or(|(host, path)| host.is_empty() || path.is_empty())) {
+        return Some("must be the queue's URL, like https://sqs.eu-west-1.amazonaws.com/123456789012/imports");
+    }
+    url.ends_with(".fifo").then_some("FIFO queues are refused; use a standard queue")
+}
+
+fn check_queues(config: &Config, problems: &mut Problems<'_, '_>) {
+    let mut names = BTreeSet::new();
+    for (index, queue) in config.queues.iter().enumerate() {
+        let at = if problems.source.is_list("queue") { format!("queue.{index}") } else { "queue".to_owned() };
+        let mut add = |field: &str, problem: String| {
+            problems.source.add(&format!("{at}.{field}"), format!("queue.{field}: {problem}"));
+        };
+        for (field, value, min, max) in [
+            ("wait_secs", queue.wait_secs, 0, 20),
+            ("visibility_timeout_secs", queue.visibility_timeout_secs, 2, MAX_VISIBILITY_SECS),
+        ] {
+            if !(min..=max).contains(&value) {
+                add(field, format!("{value} is not between {min} and {max}"));
+            }
+        }
+        // The environment's URL takes the place of the first one's.
+        let url = queue.url.as_deref().filter(|_| index > 0 || config.queue.url == queue.url);
+        for (field, url) in [("url", url), ("dead_letter_url", queue.dead_letter_url.as_deref())] {
+            if let Some(problem) = url.and_then(queue_url_problem) {
+                add(field, problem.into());
+            }
+        }
+        if !is_name(&queue.name) {
+            add("name", format!("must be 1 to {MAX_NAME_BYTES} bytes without control characters"));
+        }
+        if !names.insert(&queue.name) {
+            add("name", format!("{:?} is the name of another queue", queue.name));
+        }
+    }
+}
+
+/// Checks where a dataset's objects come from.
+fn check_step(index: usize, config: &Config, dataset: &Dataset, problems: &mut Problems<'_, '_>) {
+    let name = &dataset.name;
+    let is_readable = |field: &str| problems.source.is_readable(&format!("dataset.{index}.{field}"));
+    let has_source = is_readable("match") && is_readable("after");
+    let mut add = |field: &str, problem: String| {
+        problems.source.add(&format!("dataset.{index}.{field}"), format!("dataset {name:?}: {field}: {problem}"));
+    };
+    match (&dataset.pattern, dataset.after.is_empty()) {
+        (None, true) if has_source => {
+            add("match", "is missing: which objects it takes (or after: which datasets it follows)".into())
+        }
+        (Some(_), false) => add("after", "excludes match: it takes the objects of the datasets it follows".into()),
+        _ => {}
+    }
+    if let Some(queue) = &dataset.queue
+        && !config.queues.iter().any(|other| other.name == *queue)
+    {
+        add("queue", format!("there is no [[queue]] named {queue:?}"));
+    }
+    let mut seen = BTreeSet::new();
+    for before in &dataset.after {
+        if config.dataset(before).is_none() {
+            add("after", format!("there is no dataset {before:?}"));
+        } else if !seen.insert(before) {
+            add("after", format!("{before:?} is named twice"));
+        }
+    }
+    if comes_after_itself(config, dataset) {
+        add("after", "leads back to the dataset itself".into());
+    }
+}
+
+fn comes_after_itself(config: &Config, dataset: &Dataset) -> bool {
+    let mut before: Vec<&str> = dataset.after.iter().map(String::as_str).collect();
+    let mut seen = BTreeSet::new();
+    while let Some(name) = before.pop() {
+        if name == dataset.name {
+            return true;
+        }
+        if seen.insert(name) {
+            before.extend(config.dataset(name).into_iter().flat_map(|found| &found.after).map(String::as_str));
+        }
+    }
+    false
+}
+
+fn check_notify(config: &Config, problems: &mut Problems<'_, '_>) {
+    let mut names = BTreeSet::new();
+    for (index, notify) in config.notify.iter().enumerate() {
+        let name = &notify.name;
+        let mut add = |field: &str, problem: String| {
+            problems.source.add(&format!("notify.{index}.{field}"), format!("notify {name:?}: {field}: {problem}"));
+        };
+        if !is_name(name) || !names.insert(name) {
+            add("name", format!("must be 1 to {MAX_NAME_BYTES} bytes without control characters, and no other's"));
+        }
+        if Place::of(&notify.to).is_none() {
+            add("to", "must be the ARN of a topic or an event bus, or a queue's URL".into());
+        }
+        if notify.on.is_empty() {
+            add("on", "names no event".into());
+        }
+        for dataset in notify.datasets.iter().flatten() {
+            if config.dataset(dataset).is_none() {
+                add("datasets", format!("there is no dataset {dataset:?}"));
+            }
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
 fn check_dataset(index: usize, dataset: &Dataset, names: &mut BTreeSet<String>, problems: &mut Problems<'_, '_>) {
     let name = &dataset.name;
     let has_mode = problems.source.is_readable(&format!("dataset.{index}.mode"));
     let mut add = |field: &str, problem: String| {
         problems.source.add(&format!("dataset.{index}.{field}"), format!("dataset {name:?}: {field}: {problem}"));
     };
-    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+    if !is_name(name) {
         add("name", format!("must be 1 to {MAX_NAME_BYTES} bytes without control characters"));
     }
     if !names.insert(name.clone()) {
         add("name", "is used by another dataset".into());
     }
-    if let Err(error) = Pattern::for_addresses(&dataset.pattern) {
+    if let Some(Err(error)) = dataset.pattern.as_deref().map(Pattern::for_addresses) {
         add("match", error.to_string());
     }
     if !is_identifier(&dataset.table) {

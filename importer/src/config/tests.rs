@@ -117,7 +117,7 @@ fn wrong_types_and_unknown_fields_name_line_and_field() {
         ("[queue]\nwait_secs = -1", "importer.toml:2: queue.wait_secs: invalid value: integer `-1`, expected u32"),
         (
             "[queue]\nwait_sec = 1",
-            "importer.toml:2: queue.wait_sec: unknown field `wait_sec`, expected one of `url`, `wait_secs`, `visibility_timeout_secs`, `dead_letter_url`",
+            "importer.toml:2: queue.wait_sec: unknown field `wait_sec`, expected one of `name`, `url`, `wait_secs`, `visibility_timeout_secs`, `dead_letter_url`",
         ),
         (
             "[que]",
@@ -149,6 +149,7 @@ fn all_mistakes_are_named_at_once() {
         "importer.toml:2: queue.wait_sec: unknown field `wait_sec`",
         "importer.toml:4: worker.concurrency: 0 is not between 1 and 256",
         "importer.toml:5: worker.memory: unknown field `memory`",
+        "importer.toml:6: dataset \"d\": key: is required",
         "importer.toml:8: dataset.match: invalid type: integer `1`, expected a string",
         "importer.toml:14: dataset.key: invalid type: integer `1`, expected a sequence",
     ];

@@ -181,6 +181,10 @@ fn task(routed: &Routed, unrouted: Unrouted) -> Task<'_> {
             };
         }
         (Route::Skip, _) => Outcome::Skipped("name_rule"),
+        (Route::NoSuchDataset(name), _) => {
+            let problem = format!("the pointer names dataset {name:?}, and the configuration has none of that name");
+            Outcome::Failed(Failure::new(Reason::Unrouted, problem))
+        }
         (Route::Unrouted, Unrouted::Skip) => Outcome::Skipped("unrouted"),
         (Route::Unrouted, Unrouted::DeadLetter) => {
             let pointer = &routed.record.pointer;
@@ -200,7 +204,7 @@ mod tests {
         let text = "[[dataset]]\nname = \"d\"\nmatch = \"s3://b/d/**\"\ntable = \"t\"\nmode = \"append\"";
         let config = Config::parse(text, "importer.toml", |_| None).expect("a configuration");
         let pointer = ObjectPointer::new("b", key);
-        let record = Record { kind: kind.clone(), pointer, event_time: None, force: false };
+        let record = Record { kind: kind.clone(), ..Record::created(pointer) };
         let routed = Router::new(&config).expect("a good pattern").route(record);
         let shown = match task(&routed, unrouted) {
             Task::Import(to) => format!("import into {}", to.dataset.name),

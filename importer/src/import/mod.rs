@@ -5,6 +5,7 @@
 //! be settled now comes back as [`Held`]: the caller keeps the message and attempts the [`Job`] again.
 
 mod begin;
+mod due;
 mod entries;
 mod exit;
 mod failure;
@@ -132,7 +133,7 @@ impl Importer {
         let to = match &routed.route {
             Route::Dataset(to) => to,
             Route::Skip => return Ok(DryRun::default()),
-            Route::Unrouted => anyhow::bail!("no dataset matches"),
+            Route::Unrouted | Route::NoSuchDataset(_) => anyhow::bail!("no dataset matches"),
         };
         let mut session = self.session().await.map_err(|held| held.error)?;
         let target = self.target(&mut session, &to.dataset).await?;

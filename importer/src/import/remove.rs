@@ -2,14 +2,16 @@
 
 use super::{
     Held, Job, Settled,
+    exit::held_by_database,
     retry::OddRetries,
     unread::Unread,
     version::{named, read_target},
 };
 use crate::{
     config::OnDelete,
-    ledger::Candidate,
+    ledger::{Candidate, steps},
     load::{self, Removal, Remove, Session},
+    message::pointer_body,
     outcome::{self, Outcome, Sorted},
     route::Destination,
 };
@@ -33,10 +35,17 @@ impl Job<'_> {
                 };
             }
         };
-        if target.config.on_delete != OnDelete::Remove {
-            return self.note(session, unread(Outcome::Skipped("event"))).await;
-        }
         let pointer = &self.record().pointer;
+        let sent_on = self.sent_on(delete_marker);
+        if target.config.on_delete != OnDelete::Remove {
+            let settled = self.note(session, unread(Outcome::Skipped("event"))).await?;
+            if let Some(object_id) = settled.object_id {
+                // The event's message stays until this is done, and what is sent twice does no harm.
+                let sent = steps::send_on(&mut session.connection, &from.dataset.name, object_id, &sent_on).await;
+                sent.map_err(held_by_database)?;
+            }
+            return Ok(settled);
+        }
         let entries = self.entries(&from.dataset.name);
         let (identity, stamp) = named(pointer);
         let candidate = Candidate { identity, stamp, force: false, appended_before: false };
@@ -47,6 +56,8 @@ impl Job<'_> {
             read: &read_target(pointer),
             candidate: &candidate,
             recorded,
+            dataset: &from.dataset.name,
+            sent_on: &sent_on,
             of_version: pointer.version_id.is_some() && !delete_marker,
             started: self.started,
         };
@@ -71,5 +82,15 @@ impl Job<'_> {
                 Sorted::Missing | Sorted::Changed => unreachable!("a missing object is what a removal expects"),
             };
         }
+    }
+
+    /// Returns the pointer that the datasets after this one are sent.
+    fn sent_on(&self, delete_marker: bool) -> String {
+        let mut record = self.record().clone();
+        if delete_marker {
+            // That is the marker's, which no row came from.
+            record.pointer.version_id = None;
+        }
+        pointer_body(&record)
     }
 }

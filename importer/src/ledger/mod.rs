@@ -9,6 +9,7 @@ mod fence;
 pub mod many;
 pub mod rejects;
 mod state;
+pub mod steps;
 mod text;
 pub mod workers;
 

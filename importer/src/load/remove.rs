@@ -30,6 +30,10 @@ pub struct Remove<'a> {
     pub candidate: &'a Candidate,
     /// The ledger's rows for it.
     pub recorded: Recorded,
+    /// The dataset's name.
+    pub dataset: &'a str,
+    /// The pointer that the datasets after it are sent.
+    pub sent_on: &'a str,
     /// One version was deleted for good, rather than the key's current one.
     pub of_version: bool,
     /// When work on it began.
@@ -45,7 +49,7 @@ pub async fn remove(session: &mut Session, remove: &Remove<'_>) -> Result<Remova
 }
 
 async fn remove_under_lock(tx: &mut PgConnection, remove: &Remove<'_>) -> Result<End<Removal>, LoadError> {
-    let Remove { store, target, read, candidate, recorded, of_version, started } = *remove;
+    let Remove { store, target, read, candidate, recorded, of_version, started, .. } = *remove;
     let standing = ledger::lock_head(tx, recorded.head_id, &candidate.identity).await?.standing;
     // The removal of one version of a versioned bucket matters only when that version stands.
     let stands = standing.as_ref().is_some_and(|s| s.identity.version_id == candidate.identity.version_id);
@@ -69,6 +73,7 @@ async fn remove_under_lock(tx: &mut PgConnection, remove: &Remove<'_>) -> Result
     let removed = delete_rows_of_key(tx, target, recorded.head_id).await?;
     let duration_seconds = started.elapsed().as_secs_f64();
     ledger::finish_removed(tx, recorded, &candidate.stamp, removed, duration_seconds).await?;
+    ledger::steps::send_on(tx, remove.dataset, recorded.object_id, remove.sent_on).await?;
     Ok(End::Commit(Removal::Removed(removed)))
 }
 

@@ -214,7 +214,7 @@ fn bodies_of_no_known_shape_are_unreadable_without_being_quoted() {
         (r#"{"Records":[{"eventSource":"aws:sqs"}]}"#, "record 1: eventVersion is missing or not a text"),
         (
             r#"{"bucket":"b","key":"k","version":"v"}"#,
-            "pointer with a field that is none of bucket, key, version_id, etag, size, sequencer, force",
+            "pointer with a field that is none of bucket, key, version_id, etag, size, sequencer, force, removed, dataset, after",
         ),
         (r#"{"bucket":"b","key":"k","force":"yes"}"#, "force is not true or false"),
         (r#"{"detail-type":"Object Created"}"#, "EventBridge event without detail"),
@@ -277,7 +277,7 @@ proptest! {
         size in proptest::option::of(0..=i64::MAX as u64), force: bool,
     ) {
         let pointer = ObjectPointer { bucket: "b".into(), key, version_id, etag, size, sequencer };
-        let record = Record { kind: RecordKind::Created, pointer, event_time: None, force };
+        let record = Record { force, ..Record::created(pointer) };
         prop_assert_eq!(parse(&pointer_body(&record)), Parsed::Records(vec![record]));
     }
 

@@ -1,8 +1,9 @@
 //! What a queue is set to, for `check`.
 
-use super::sqs::{attributes, client, url_of_policy};
+use super::sqs::{attributes, url_of_policy};
 use anyhow::Context;
 use aws_sdk_sqs::types::QueueAttributeName;
+use service::aws::sqs::client;
 use std::collections::HashMap;
 
 /// The settings of a queue that importing depends on.

@@ -7,21 +7,17 @@ use aws_sdk_sqs::{
     error::{ProvideErrorMetadata, SdkError},
     types::{
         BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
-        MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry,
+        MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName,
     },
 };
 use chrono::DateTime;
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
-use service::aws::{ATTEMPT, SilenceIsFinal, ends};
+use futures_util::future::BoxFuture;
+use service::aws::{
+    ATTEMPT, ends,
+    sqs::{BATCH, client, in_turn, send},
+};
 use std::{collections::HashMap, time::Duration};
 
-/// Entries of a batch call: SQS's limit.
-pub const BATCH: usize = 10;
-/// Bytes of the bodies of a batch together, as of one body: SQS's limit.
-const BATCH_BYTES: usize = 262_144;
-/// Batches on their way at once, so that one without an answer does not keep the others waiting.
-/// More are only more connections; fewer make a hundred batches lapse by a few silent ones.
-const BATCHES_AT_ONCE: usize = 16;
 /// How much longer than it waits for messages a receive may take.
 const RECEIVE_GRACE: Duration = Duration::from_secs(10);
 
@@ -68,31 +64,7 @@ impl SqsQueue {
 
     /// Sends messages, in batches. One result a body, in order; `Ok` means it is stored.
     pub async fn send(&self, bodies: &[String]) -> Vec<anyhow::Result<()>> {
-        in_turn(batches(bodies).into_iter().map(|batch| self.send_batch(batch)).collect()).await
-    }
-
-    fn send_batch<'a>(&'a self, bodies: &'a [String]) -> BoxFuture<'a, Vec<anyhow::Result<()>>> {
-        Box::pin(async move {
-            let entries = bodies.iter().enumerate().map(|(place, body)| {
-                SendMessageBatchRequestEntry::builder()
-                    .id(place.to_string())
-                    .message_body(body)
-                    .build()
-                    .expect("id and body are set")
-            });
-            let request = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries.collect()));
-            let answer = request.send().await;
-            let is_refused = answer.as_ref().err().and_then(|error| error.raw_response());
-            if bodies.len() > 1 && is_refused.is_some_and(|answer| answer.status().is_client_error()) {
-                // Refused as a whole for what may be the fault of one.
-                let alone: Vec<_> = bodies.chunks(1).map(|body| self.send_batch(body)).collect();
-                return in_turn(alone).await;
-            }
-            entry_results(bodies.len(), answer.map(|answer| answer.failed))
-                .into_iter()
-                .map(|result| result.with_context(|| format!("send to queue {}", self.url)))
-                .collect()
-        })
+        send(&self.client, &self.url, bodies).await
     }
 
     async fn extend_batch(&self, handles: &[String], timeout: Duration) -> Vec<Result<(), EntryError>> {
@@ -144,41 +116,9 @@ impl SqsQueue {
     }
 }
 
-/// Returns a client for the queue of this URL, in its region.
-#[must_use]
-pub fn client(config: &aws_config::SdkConfig, url: &str) -> aws_sdk_sqs::Client {
-    let config = service::aws::for_queue(config, url);
-    let config = Builder::from(&config).retry_classifier(SilenceIsFinal).build();
-    aws_sdk_sqs::Client::from_conf(config)
-}
-
 /// Returns what makes a call end after so long, all its tries together.
 fn within(limit: Duration) -> Builder {
     Builder::default().timeout_config(ends(limit, limit))
-}
-
-/// Makes the calls, several at once, and returns the results in the entries' order.
-fn in_turn<'a, T: Send + 'a>(calls: Vec<BoxFuture<'a, Vec<T>>>) -> BoxFuture<'a, Vec<T>> {
-    let answers = stream::iter(calls).buffered(BATCHES_AT_ONCE);
-    Box::pin(answers.collect::<Vec<_>>().map(|results| results.into_iter().flatten().collect()))
-}
-
-/// Cuts bodies into batches that SQS takes: by their number and by their bytes together.
-fn batches(bodies: &[String]) -> Vec<&[String]> {
-    let mut batches = Vec::new();
-    let mut rest = bodies;
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = rest.iter().take(BATCH).take_while(|body| {
-            bytes += body.len();
-            bytes <= BATCH_BYTES
-        });
-        // A body too long for any batch goes alone, to be refused by name.
-        let (batch, others) = rest.split_at(fits.count().max(1));
-        batches.push(batch);
-        rest = others;
-    }
-    batches
 }
 
 /// Reads queue attributes.
@@ -244,11 +184,11 @@ impl Queue for SqsQueue {
 
     fn extend<'a>(&'a self, handles: &'a [String], timeout: Duration) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
         let batches = handles.chunks(BATCH);
-        in_turn(batches.map(|batch| self.extend_batch(batch, timeout).boxed()).collect())
+        in_turn(batches.map(|batch| Box::pin(self.extend_batch(batch, timeout)) as BoxFuture<'_, _>).collect())
     }
 
     fn delete<'a>(&'a self, handles: &'a [String]) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
-        in_turn(handles.chunks(BATCH).map(|batch| self.delete_batch(batch).boxed()).collect())
+        in_turn(handles.chunks(BATCH).map(|batch| Box::pin(self.delete_batch(batch)) as BoxFuture<'_, _>).collect())
     }
 
     fn has_dead_letter_queue(&self) -> bool {
@@ -345,22 +285,4 @@ where
 
 fn seconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batches_hold_ten_bodies_and_what_sqs_takes_of_bytes() {
-        let sizes = |lengths: &[usize]| {
-            let bodies: Vec<String> = lengths.iter().map(|length| "x".repeat(*length)).collect();
-            batches(&bodies).into_iter().map(<[String]>::len).collect::<Vec<_>>()
-        };
-        assert_eq!(sizes(&[]), [0; 0]);
-        assert_eq!(sizes(&[1; 25]), [10, 10, 5]);
-        assert_eq!(sizes(&[BATCH_BYTES / 2; 3]), [2, 1]);
-        assert_eq!(sizes(&[BATCH_BYTES / 2, BATCH_BYTES / 2 + 1, 1]), [1, 2]);
-        assert_eq!(sizes(&[1, BATCH_BYTES + 1, 1]), [1, 1, 1], "one too long for any goes alone");
-    }
 }

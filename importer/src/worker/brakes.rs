@@ -105,6 +105,11 @@ impl Brakes {
         }
     }
 
+    /// Returns for what objects of which datasets are held, and an error of each.
+    pub fn causes(&self) -> Vec<(Cause, String)> {
+        self.brake.lock().causes().map(|(cause, error)| (cause.clone(), error.to_string())).collect()
+    }
+
     /// Shows for what objects fail.
     fn tell(&self) {
         let mut lines = BTreeMap::new();

@@ -16,6 +16,7 @@ impl Worker {
 
     /// Counts what became of an object.
     pub(super) fn count(&self, settled: &Settled, duration: Duration) {
+        self.committed.notify_one();
         let Settled { outcome, dataset, technique, bytes, .. } = settled;
         match outcome {
             Outcome::Imported(counts) => self.metrics.count_imported(dataset, technique, counts, *bytes, duration),

@@ -59,6 +59,7 @@ impl Worker {
             Parsed::Unreadable(why) => {
                 warn!(error = why, "message cannot be read");
                 let failure = Failure::new(Reason::UnreadableMessage, why);
+                self.tell_unreadable(&message, &failure).await;
                 self.forward(&message, &[], &failure, &drain).await
             }
             Parsed::Records(records) => {

@@ -11,6 +11,7 @@ mod brakes;
 mod circuit;
 mod dead_letter;
 mod drain;
+pub mod follow;
 mod forward;
 mod in_hand;
 mod measure;
@@ -36,7 +37,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use turns::Turns;
 use waits::{Parked, Waits};
@@ -81,6 +82,8 @@ pub struct Worker {
     parked: Parked,
     brakes: Brakes,
     acker: Acker,
+    /// Something may be due.
+    committed: Notify,
     /// When it was stopped.
     stopped_at: OnceLock<Instant>,
     /// [`HOLD_LIMIT`], which no test can wait for.
@@ -125,6 +128,7 @@ impl Worker {
             config,
             waits: Waits::default(),
             parked: Parked::default(),
+            committed: Notify::new(),
             stopped_at: OnceLock::new(),
             hold_limit: HOLD_LIMIT,
         }

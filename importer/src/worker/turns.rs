@@ -238,7 +238,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::{
-        message::{ObjectPointer, Record, RecordKind},
+        message::{ObjectPointer, Record},
         route::Route,
     };
     use std::collections::BTreeMap;
@@ -303,7 +303,7 @@ mod tests {
         let class = |dataset: &str| Class { dataset: dataset.into(), prefix: "a".into() };
         let routed = |key: &str| {
             let pointer = ObjectPointer::new("b", key);
-            let record = Record { kind: RecordKind::Created, pointer, event_time: None, force: false };
+            let record = Record::created(pointer);
             Routed { record: Arc::new(record), route: Route::Unrouted }
         };
         // The one slot, and the one more that the other dataset has a right to.

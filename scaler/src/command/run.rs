@@ -4,6 +4,7 @@ use crate::{
     config::{Config, ConfigError, Database, Pool, WorkersKind},
     controller::{Controller, Identity, Parts, Tick},
     database::{SchemaError, ensure_schema},
+    due,
     leader::Leadership,
     metrics::Metrics,
     pool::any::AnyPool,
@@ -13,6 +14,7 @@ use crate::{
 use anyhow::Context;
 use aws_config::SdkConfig;
 use service::{
+    due::Targets,
     host::host,
     http::{self, Health},
     postgres::STATEMENT_TIMEOUT,
@@ -29,6 +31,9 @@ use tracing::{info, warn};
 
 /// How the scaler's connections are called in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "penstock scaler";
+
+/// How long what is due may wait for the scaler.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Runs every pool's loop until a signal.
 ///
@@ -57,6 +62,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         () = shared.asked() => {}
     }
     let mut loops = JoinSet::new();
+    let intervals = config.pools.iter().map(|pool| Duration::from_secs(pool.interval_secs.into()));
+    let sending = shared.keep_sending(&aws, intervals.min().unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE), &stop);
     for pool in config.pools {
         info!(
             pool = pool.name,
@@ -69,6 +76,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     while let Some(ended) = loops.join_next().await {
         ended.context("a pool's loop ended")?;
+    }
+    if let Some(sending) = sending {
+        sending.await.context("the sender of what is due ended")?;
     }
     // The locks go last: until here the workers were ours to end.
     keeping.cancel();
@@ -133,6 +143,11 @@ pub async fn once(config: Config) -> anyhow::Result<String> {
         };
         let _ = writeln!(text, "{}", terminal::line(&line));
     }
+    if let (Some(store), Some(leadership)) = (&shared.store, &shared.leadership)
+        && leadership.leads_any()
+    {
+        due::send(store, &Targets::new(aws)).await?;
+    }
     keeping.cancel();
     keeper.await.context("the keeper of the leader's session ended")?;
     Ok(text)
@@ -175,6 +190,13 @@ impl Shared {
         if let Some(leadership) = &self.leadership {
             leadership.asked().await;
         }
+    }
+
+    /// Begins to send what follows commits and was left.
+    fn keep_sending(&self, aws: &SdkConfig, interval: Duration, stop: &CancellationToken) -> Option<JoinHandle<()>> {
+        let (store, leadership) = (self.store.clone()?, self.leadership.clone()?);
+        let targets = Targets::new(aws.clone());
+        Some(tokio::spawn(due::keep_sending(store, targets, leadership, interval, stop.clone())))
     }
 
     fn parts(&self, pool: Pool, aws: &SdkConfig) -> Result<Parts<AnyPool>, ConfigError> {

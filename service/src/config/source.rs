@@ -49,6 +49,12 @@ impl<'t> Source<'t> {
         None
     }
 
+    /// Returns whether a list stands under this name, where one table may stand as well.
+    #[must_use]
+    pub fn is_list(&self, name: &str) -> bool {
+        self.table.get_ref().get(name).is_some_and(|value| matches!(value.get_ref(), DeValue::Array(_)))
+    }
+
     /// Returns whether nothing was found wrong so far.
     #[must_use]
     pub fn is_fine(&self) -> bool {

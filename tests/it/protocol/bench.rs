@@ -148,7 +148,7 @@ pub fn event(pointer: &ObjectPointer, sequencer: &str) -> Record {
 
 /// A pointer as `replay` and `reconcile` send it.
 pub fn pointing(pointer: ObjectPointer) -> Record {
-    Record { kind: RecordKind::Created, pointer, event_time: None, force: false }
+    Record::created(pointer)
 }
 
 /// The same with `force`.
@@ -160,5 +160,5 @@ pub fn forced(record: Record) -> Record {
 pub fn removal(key: &str, sequencer: &str) -> Record {
     let pointer = ObjectPointer { sequencer: Some(sequencer.into()), ..ObjectPointer::new(super::shelf::BUCKET, key) };
     let kind = RecordKind::Removed { by_lifecycle: false, delete_marker: false };
-    Record { kind, pointer, event_time: None, force: false }
+    Record { kind, ..Record::created(pointer) }
 }

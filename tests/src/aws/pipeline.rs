@@ -100,6 +100,18 @@ impl Pipeline {
         Ok(pipeline)
     }
 
+    /// Creates another queue of this name, and one for its dead letters, over the same bucket; nothing is wired to it.
+    ///
+    /// # Errors
+    /// When the emulator refuses.
+    pub async fn another_queue(&self, name: &str) -> Result<Self> {
+        let dead = create_queue(&self.account, &format!("{name}-dead"), &[]).await?;
+        let target = queue_arn(&self.account, &dead).await?;
+        let policy = json!({"deadLetterTargetArn": target, "maxReceiveCount": 10}).to_string();
+        let queue_url = create_queue(&self.account, name, &[(QueueAttributeName::RedrivePolicy, policy)]).await?;
+        Ok(Self { queue_url, dead_letter_url: Some(dead), ..self.clone() })
+    }
+
     async fn wire(&self, route: Route) -> Result<()> {
         let queue_arn = queue_arn(&self.account, &self.queue_url).await?;
         let events = [s3::Event::S3ObjectCreated, s3::Event::S3ObjectRemoved];

@@ -42,14 +42,14 @@ pub async fn find(
     dataset: &Dataset,
     findings: &mut Findings,
 ) -> Option<Object> {
-    let (bucket, prefix) = literal_part(&dataset.config.pattern)?;
+    let (bucket, prefix) = literal_part(dataset.config.pattern.as_deref()?)?;
     let subject = format!("dataset {}", dataset.name);
     let listing: Vec<_> = store.list(&bucket, &prefix).take(MAX_KEYS).collect().await;
     for listed in listing {
         match listed {
             Ok(listed) if listed.size > 0 => {
-                let to = router.destination(&bucket, &listed.key);
-                if let Some(to) = to.filter(|to| to.dataset.name == dataset.name) {
+                let mut destinations = router.destinations(&bucket, &listed.key).into_iter();
+                if let Some(to) = destinations.find(|to| to.dataset.name == dataset.name) {
                     return Some(Object { store: Arc::clone(store), bucket, listed, captures: to.captures });
                 }
             }

@@ -4,6 +4,7 @@ mod bucket;
 mod queue;
 mod sample;
 mod server;
+mod steps;
 mod table;
 
 use super::{EXIT_WRONG, output, s3_store};
@@ -161,6 +162,13 @@ async fn check_datasets(
             }
         }
     }
+    if let Some((server, connection)) = &mut database {
+        let looked = server.answer("look at what is due", steps::check(connection, config, findings)).await;
+        if let Err(error) = looked {
+            findings.failed("due", &error, LOOK_AT_SERVER);
+            database.take_if(|_| error.is::<Silent>());
+        }
+    }
     for dataset in &router.datasets {
         let store: Arc<dyn ObjectStore> = Arc::<S3Store>::clone(store);
         let object = tokio::time::timeout(PATIENCE, bucket::find(&store, router, dataset, findings)).await;
@@ -173,7 +181,8 @@ async fn check_datasets(
             );
             None
         });
-        let subject = table::Subject { config, dataset: &dataset.config, captures: &dataset.pattern.names };
+        let captures = router.capture_names(dataset);
+        let subject = table::Subject { config, dataset: &dataset.config, captures: &captures };
         if let Some((server, connection)) = &mut database
             && let Err(error) = table::check(connection, server, &subject, object, findings, out).await
         {

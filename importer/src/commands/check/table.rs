@@ -61,7 +61,11 @@ pub async fn check(
     let looking = check_catalog(connection, subject, &target, findings);
     server.answer("read indexes and rights", looking).await?;
 
-    let arrow = format!("{} -> {}, {}", dataset.pattern, target.table.qualified, described_mode(&target));
+    let source = match &dataset.pattern {
+        Some(pattern) => pattern.clone(),
+        None => format!("after {}", dataset.after.join(", ")),
+    };
+    let arrow = format!("{source} -> {}, {}", target.table.qualified, described_mode(&target));
     output::line(out, &format!("dataset {}: {arrow}", dataset.name))?;
     let seen = match object {
         Some(object) => {

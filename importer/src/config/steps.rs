@@ -1,0 +1,151 @@
+//! The settings of pipelines: several queues, datasets after others, and who is told of what.
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, value},
+};
+use std::{fmt, marker::PhantomData};
+
+/// Reads a table or a text where a list of them may stand as well.
+pub(super) fn one_or_several<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct Visitor<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("one or a list of them")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+            Ok(vec![T::deserialize(value::StrDeserializer::new(text))?])
+        }
+
+        fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Vec<T>, A::Error> {
+            Ok(vec![T::deserialize(value::MapAccessDeserializer::new(map))?])
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut all = Vec::new();
+            while let Some(one) = list.next_element()? {
+                all.push(one);
+            }
+            Ok(all)
+        }
+    }
+
+    deserializer.deserialize_any(Visitor(PhantomData))
+}
+
+/// `[[notify]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notify {
+    /// Its name, unique in the configuration.
+    pub name: String,
+    /// Who is told: the ARN of an SNS topic or of an EventBridge bus, or the URL of an SQS queue.
+    pub to: String,
+    /// What of.
+    pub on: Vec<Event>,
+    /// Of which datasets; of all when absent.
+    pub datasets: Option<Vec<String>>,
+    /// So many notices of each dataset and event in a time, like `1 per 15m`; the rest are counted, and when the time
+    /// is over a notice `held_back` says how many there were. All are sent when absent.
+    pub at_most: Option<AtMost>,
+}
+
+/// What a notice may be about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// An object was imported.
+    Imported,
+    /// An object was imported, and rows of it were rejected.
+    Rejected,
+    /// An object's version gave way to a newer one.
+    Superseded,
+    /// An object was removed, and its rows with it.
+    Removed,
+    /// An object failed.
+    Failed,
+    /// A dataset's objects wait: a brake is on, or something has been out of reach for a minute.
+    Held,
+    /// A message could not be read.
+    UnreadableMessage,
+}
+
+impl Event {
+    /// Returns its name as it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Imported => "imported",
+            Self::Rejected => "rejected",
+            Self::Superseded => "superseded",
+            Self::Removed => "removed",
+            Self::Failed => "failed",
+            Self::Held => "held",
+            Self::UnreadableMessage => "unreadable_message",
+        }
+    }
+}
+
+/// `at_most`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct AtMost {
+    /// How many.
+    pub n: i32,
+    /// In how many seconds.
+    pub secs: i32,
+}
+
+impl TryFrom<String> for AtMost {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        read_at_most(&text).ok_or_else(|| "must be like \"1 per 15m\": a number, and a time in s, m, h or d".into())
+    }
+}
+
+fn read_at_most(text: &str) -> Option<AtMost> {
+    let (n, time) = text.split_once(" per ")?;
+    let time = time.trim();
+    let unit = match time.chars().last()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    let positive = |text: &str| text.trim().parse::<i32>().ok().filter(|number| *number > 0);
+    let digits = &time[..time.len() - 1];
+    // "15m", and "m" for one.
+    let count = if digits.is_empty() { 1 } else { positive(digits)? };
+    Some(AtMost { n: positive(n)?, secs: count.checked_mul(unit)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_and_a_time_are_read() {
+        for (text, expected) in [
+            ("1 per 15m", Some((1, 900))),
+            ("10 per 1h", Some((10, 3600))),
+            ("3 per d", Some((3, 86_400))),
+            ("1 per 30 s", Some((1, 30))),
+            ("0 per 1h", None),
+            ("1 per 0m", None),
+            ("1/15m", None),
+            ("1 per 15", None),
+            ("1 per 99999999d", None),
+            ("", None),
+        ] {
+            assert_eq!(read_at_most(text).map(|at_most| (at_most.n, at_most.secs)), expected, "{text}");
+        }
+    }
+}

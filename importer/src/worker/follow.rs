@@ -1,0 +1,129 @@
+//! Sends what follows a commit, right after it, and what others left; and tells of what no entry of the ledger stands for.
+
+use super::Worker;
+use crate::{outcome::Failure, queue::Message};
+use serde_json::json;
+use service::{
+    due::{self, Targets},
+    http::Health,
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// How often it is looked for what others left.
+const LOOK: Duration = Duration::from_secs(5);
+/// Commits within this are followed by one sending.
+const GATHER: Duration = Duration::from_millis(100);
+/// How long one sending may take.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How long the last sending of a stopping worker may take.
+const LAST: Duration = Duration::from_secs(5);
+/// How often it is asked which steps there are.
+const ASK: Duration = Duration::from_secs(10);
+
+/// How long something has to be out of reach before people are told.
+const OUTAGE: Duration = Duration::from_secs(60);
+
+/// What `/readyz` calls steps that the configuration lacks.
+const STEPS: &str = "steps";
+
+/// Sends until `stop` is cancelled, and then once more.
+pub async fn follow(worker: Arc<Worker>, targets: Targets, health: Arc<Health>, stop: CancellationToken) {
+    let mut asked: Option<Instant> = None;
+    let mut any = false;
+    let mut failing = false;
+    let mut held = Held::default();
+    while !stop.is_cancelled() {
+        if asked.is_none_or(|at| at.elapsed() >= ASK) {
+            asked = Some(Instant::now());
+            match worker.importer.foreign_steps(&worker.config).await {
+                Ok(foreign) => {
+                    any = foreign.is_some();
+                    note(&health, &foreign.unwrap_or_default());
+                }
+                Err(error) => debug!(error = format!("{error:#}"), "could not ask for the steps"),
+            }
+        }
+        if any {
+            held.tell(&worker, &health).await;
+            match due::send(&*worker.importer, &targets, Instant::now() + LIMIT).await {
+                Ok(_) => failing = false,
+                // The heartbeat and the imports tell of a database that is out of reach.
+                Err(error) if !std::mem::replace(&mut failing, true) => {
+                    warn!(error = format!("{error:#}"), "what is due could not be sent");
+                }
+                Err(_) => {}
+            }
+        }
+        let pause = async {
+            drop(timeout(LOOK, worker.committed.notified()).await);
+            sleep(GATHER).await;
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = pause => {}
+        }
+    }
+    if any && let Err(error) = due::send(&*worker.importer, &targets, Instant::now() + LAST).await {
+        debug!(error = format!("{error:#}"), "what is due is left to others");
+    }
+}
+
+fn note(health: &Health, foreign: &[String]) {
+    let state = if foreign.is_empty() {
+        Ok(())
+    } else {
+        Err(format!(
+            "registered, and not in this worker's configuration: {}; give it the newest configuration, or forget them \
+             with importer migrate --forget NAME",
+            foreign.join(", ")
+        ))
+    };
+    health.note(STEPS, state);
+}
+
+/// What is held, since when, and whether people were told.
+#[derive(Default)]
+struct Held(BTreeMap<(String, String), (Instant, bool)>);
+
+impl Held {
+    /// Tells of brakes that are on, and of what has been out of reach for [`OUTAGE`], once each.
+    async fn tell(&mut self, worker: &Worker, health: &Health) {
+        let mut now: BTreeMap<(String, String), (String, Duration)> = BTreeMap::new();
+        for (cause, error) in worker.brakes.causes() {
+            now.insert((cause.dataset.to_string(), cause.reason.to_string()), (error, Duration::ZERO));
+        }
+        for part in ["postgres", "object store", "queue"] {
+            if let Some(why) = health.why(part) {
+                now.insert((String::new(), part.to_owned()), (why, OUTAGE));
+            }
+        }
+        self.0.retain(|held, _| now.contains_key(held));
+        for ((dataset, reason), (error, after)) in now {
+            let (since, told) = self.0.entry((dataset.clone(), reason.clone())).or_insert((Instant::now(), false));
+            if *told || since.elapsed() < after {
+                continue;
+            }
+            let said = json!({"reason": reason, "error": error, "do": "importer check"}).to_string();
+            match worker.importer.tell("held", &dataset, &said).await {
+                Ok(()) => *told = true,
+                Err(error) => debug!(error = format!("{error:#}"), "could not tell what is held"),
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// Tells of a message that cannot be read.
+    pub(super) async fn tell_unreadable(&self, message: &Message, failure: &Failure) {
+        let mends = format!("importer redrive --reason {}", failure.reason);
+        let said = json!({"message_id": message.message_id, "error": failure.error, "do": mends}).to_string();
+        match self.importer.tell("unreadable_message", "", &said).await {
+            Ok(()) => self.committed.notify_one(),
+            // The dead-letter queue has it in any case.
+            Err(error) => warn!(error = format!("{error:#}"), "nobody could be told of a message that cannot be read"),
+        }
+    }
+}

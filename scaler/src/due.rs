@@ -1,0 +1,66 @@
+//! Sends what follows commits and was left, so that nothing waits for a pool that is at zero.
+
+use crate::{leader::Leadership, store::Store};
+use futures_util::future::BoxFuture;
+use service::due::{self, Item, Outbox, Sent, Targets};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How long one sending may take.
+const LIMIT: Duration = Duration::from_secs(20);
+
+impl Outbox for Store {
+    fn claim<'a>(&'a self, busy: &'a [String]) -> BoxFuture<'a, anyhow::Result<Vec<Item>>> {
+        Box::pin(self.claim_due(busy))
+    }
+
+    fn settle<'a>(&'a self, sent: &'a [Sent]) -> BoxFuture<'a, anyhow::Result<()>> {
+        Box::pin(self.settle_due(sent))
+    }
+}
+
+/// Sends every so often, while this scaler leads a pool, until stopped.
+pub async fn keep_sending(
+    store: Store,
+    targets: Targets,
+    leadership: Arc<Leadership>,
+    interval: Duration,
+    stop: CancellationToken,
+) {
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(interval) => {}
+        }
+        if !leadership.leads_any() {
+            continue;
+        }
+        let sent = tokio::select! {
+            // What was claimed is sent by others after its lease.
+            () = stop.cancelled() => return,
+            sent = due::send(&store, &targets, Instant::now() + LIMIT) => sent,
+        };
+        match sent {
+            Ok(_) => failing = false,
+            Err(error) if !std::mem::replace(&mut failing, true) => {
+                warn!(error = format!("{error:#}"), "what is due could not be sent");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Sends once what is due.
+///
+/// # Errors
+/// Of the database.
+pub async fn send(store: &Store, targets: &Targets) -> anyhow::Result<()> {
+    let tally = due::send(store, targets, Instant::now() + LIMIT).await?;
+    if tally.sent > 0 {
+        info!(sent = tally.sent, "sent what was due");
+    }
+    Ok(())
+}

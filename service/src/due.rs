@@ -1,0 +1,202 @@
+//! What follows a commit: pointers for the steps after a dataset, and notices. The ledger's triggers write it down in
+//! the transaction that causes it; here it is claimed and sent, at least once. A second sending does no harm.
+
+mod targets;
+
+pub use targets::{Place, Targets};
+
+use crate::postgres::STATEMENT_TIMEOUT;
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use sqlx::{PgConnection, Row, postgres::types::PgInterval};
+use std::{collections::BTreeMap, time::Duration};
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, warn};
+
+/// How long what was claimed is nobody else's to send. Longer than all of a sending may take.
+const LEASE: Duration = Duration::from_secs(90);
+/// Items claimed at once.
+const AT_ONCE: i32 = 100;
+/// The pause after the first refusal; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(900);
+/// Longest text of an error that is kept.
+const MAX_ERROR_BYTES: usize = 500;
+
+/// An item that is due, claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Its number.
+    pub id: i64,
+    /// Name of the step, or of the notification.
+    pub target: String,
+    /// Where it goes: a queue's URL, or the ARN of a topic or an event bus. None as long as that is not known.
+    pub place: Option<String>,
+    /// What a notice is about.
+    pub event: Option<String>,
+    /// What is sent.
+    pub body: String,
+    /// How often it was claimed, this time included.
+    pub attempts: i32,
+}
+
+/// What became of a sending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// The item's number.
+    pub id: i64,
+    /// Why it was not taken, and for how long to leave it.
+    pub refused: Option<(String, Duration)>,
+}
+
+/// The database, as far as sending needs it. Each call ends within seconds.
+pub trait Outbox: Sync {
+    /// Claims items as [`claim`] does.
+    fn claim<'a>(&'a self, busy: &'a [String]) -> BoxFuture<'a, anyhow::Result<Vec<Item>>>;
+
+    /// Settles items as [`settle`] does.
+    fn settle<'a>(&'a self, sent: &'a [Sent]) -> BoxFuture<'a, anyhow::Result<()>>;
+}
+
+/// How many items were sent, and how many refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Taken by their targets.
+    pub sent: usize,
+    /// Not taken; tried again later.
+    pub refused: usize,
+}
+
+/// Claims what is due, for [`LEASE`].
+///
+/// # Errors
+/// Of the database.
+pub async fn claim(connection: &mut PgConnection, busy: &[String]) -> sqlx::Result<Vec<Item>> {
+    let lease = PgInterval::try_from(LEASE).map_err(sqlx::Error::Encode)?;
+    let rows = sqlx::query("SELECT id, target, place, event, body, attempts FROM penstock.claim_due($1, $2, $3)")
+        .bind(AT_ONCE)
+        .bind(lease)
+        .bind(busy)
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Item {
+                id: row.try_get("id")?,
+                target: row.try_get("target")?,
+                place: row.try_get("place")?,
+                event: row.try_get("event")?,
+                body: row.try_get("body")?,
+                attempts: row.try_get("attempts")?,
+            })
+        })
+        .collect()
+}
+
+/// Forgets what was sent, and notes why the rest was not.
+///
+/// # Errors
+/// Of the database.
+pub async fn settle(connection: &mut PgConnection, sent: &[Sent]) -> sqlx::Result<()> {
+    let (refused, done): (Vec<_>, Vec<_>) = sent.iter().partition(|sent| sent.refused.is_some());
+    sqlx::query(include_str!("due/settle.sql"))
+        .bind(done.iter().map(|sent| sent.id).collect::<Vec<_>>())
+        .bind(refused.iter().map(|sent| sent.id).collect::<Vec<_>>())
+        .bind(refused.iter().filter_map(|sent| Some(sent.refused.as_ref()?.0.as_str())).collect::<Vec<_>>())
+        .bind(refused.iter().filter_map(|sent| Some(sent.refused.as_ref()?.1.as_secs_f64())).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Sends what is due, until nothing is or the time is over. Targets do not wait for each other.
+///
+/// # Errors
+/// Of the database. What was claimed then is tried again after its lease.
+pub async fn send(outbox: &dyn Outbox, targets: &Targets, end: Instant) -> anyhow::Result<Tally> {
+    let mut tally = Tally::default();
+    let mut under_way = FuturesUnordered::new();
+    let mut busy: Vec<String> = Vec::new();
+    let mut may_be_more = true;
+    loop {
+        if may_be_more && Instant::now() < end {
+            let mut of_target: BTreeMap<String, Vec<Item>> = BTreeMap::new();
+            for item in outbox.claim(&busy).await? {
+                of_target.entry(item.target.clone()).or_default().push(item);
+            }
+            may_be_more = !of_target.is_empty();
+            for (target, items) in of_target {
+                busy.push(target.clone());
+                under_way.push(async move { (target, deliver(targets, items).await) });
+            }
+            if may_be_more && under_way.len() < MAX_TARGETS {
+                continue;
+            }
+        }
+        // What is still under way at the end is left: its lease runs out, and it is sent again.
+        let Ok(Some((target, sent))) = timeout_at(end, under_way.next()).await else { return Ok(tally) };
+        outbox.settle(&sent).await?;
+        let refused = sent.iter().filter(|sent| sent.refused.is_some()).count();
+        tally.refused += refused;
+        tally.sent += sent.len() - refused;
+        busy.retain(|other| *other != target);
+        may_be_more = true;
+    }
+}
+
+/// Targets sent to at once.
+const MAX_TARGETS: usize = 8;
+
+/// Sends items to their one target.
+async fn deliver(targets: &Targets, items: Vec<Item>) -> Vec<Sent> {
+    let Some(place) = items.first().and_then(|item| item.place.clone()) else {
+        let text = "its queue has no URL yet: start a worker that serves it, or run importer migrate";
+        return items.iter().map(|item| refused(item, text.into())).collect();
+    };
+    let results = targets.send(&place, &items).await;
+    let mut told = false;
+    items
+        .iter()
+        .zip(results)
+        .map(|(item, result)| match result {
+            Ok(()) => {
+                debug!(target = item.target, "sent what was due");
+                Sent { id: item.id, refused: None }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    warn!(target = item.target, place, error, attempts = item.attempts, "what is due was not taken");
+                }
+                refused(item, error)
+            }
+        })
+        .collect()
+}
+
+fn refused(item: &Item, mut error: String) -> Sent {
+    error.truncate(error.floor_char_boundary(MAX_ERROR_BYTES));
+    let doublings = u32::try_from(item.attempts.saturating_sub(1)).unwrap_or_default().min(16);
+    let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
+    Sent { id: item.id, refused: Some((error, pause)) }
+}
+
+/// How long one call of an [`Outbox`] may take.
+pub const LIMIT: Duration = STATEMENT_TIMEOUT;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_have_an_end() {
+        let item = |attempts| Item { id: 1, target: "t".into(), place: None, event: None, body: "{}".into(), attempts };
+        let pause = |attempts| refused(&item(attempts), "no".into()).refused.expect("refused").1.as_secs();
+        assert_eq!([1, 2, 3, 9, 10, 1000].map(pause), [2, 4, 8, 512, 900, 900]);
+    }
+
+    #[test]
+    fn errors_are_cut_between_characters() {
+        let item = Item { id: 1, target: "t".into(), place: None, event: None, body: "{}".into(), attempts: 1 };
+        let (text, _) = refused(&item, "é".repeat(400)).refused.expect("refused");
+        assert_eq!(text.len(), 500);
+    }
+}
