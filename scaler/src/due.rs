@@ -2,11 +2,14 @@
 
 use crate::{leader::Leadership, store::Store};
 use futures_util::future::BoxFuture;
-use service::due::{self, Item, Outbox, Sent, Targets};
+use service::{
+    due::{self, Item, Outbox, Sent, Targets},
+    postgres::is_outage,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How long one sending may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -45,6 +48,8 @@ pub async fn keep_sending(
         };
         match sent {
             Ok(_) => failing = false,
+            // The pools tell of a database that is out of reach.
+            Err(error) if is_outage(&error) => debug!(error = format!("{error:#}"), "what is due has to wait"),
             Err(error) if !std::mem::replace(&mut failing, true) => {
                 warn!(error = format!("{error:#}"), "what is due could not be sent");
             }

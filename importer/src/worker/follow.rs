@@ -1,11 +1,12 @@
 //! Sends what follows a commit, right after it, and what others left; and tells of what no entry of the ledger stands for.
 
 use super::Worker;
-use crate::{outcome::Failure, queue::Message};
+use crate::{load::liveness::GivenUp, outcome::Failure, queue::Message};
 use serde_json::json;
 use service::{
     due::{self, Targets},
     http::Health,
+    postgres::is_outage,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
@@ -51,6 +52,9 @@ pub async fn follow(worker: Arc<Worker>, targets: Targets, health: Arc<Health>, 
             match due::send(&*worker.importer, &targets, Instant::now() + LIMIT).await {
                 Ok(_) => failing = false,
                 // The heartbeat and the imports tell of a database that is out of reach.
+                Err(error) if is_outage(&error) || error.is::<GivenUp>() => {
+                    debug!(error = format!("{error:#}"), "what is due has to wait");
+                }
                 Err(error) if !std::mem::replace(&mut failing, true) => {
                     warn!(error = format!("{error:#}"), "what is due could not be sent");
                 }

@@ -32,6 +32,9 @@ use tracing::{info, warn};
 /// How the scaler's connections are called in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "penstock scaler";
 
+/// How long a statement about what is due may take.
+const SENDING: Duration = Duration::from_secs(5);
+
 /// How long what is due may wait for the scaler.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -194,7 +197,8 @@ impl Shared {
 
     /// Begins to send what follows commits and was left.
     fn keep_sending(&self, aws: &SdkConfig, interval: Duration, stop: &CancellationToken) -> Option<JoinHandle<()>> {
-        let (store, leadership) = (self.store.clone()?, self.leadership.clone()?);
+        // Briefly, for the pools need the connections.
+        let (store, leadership) = (self.store.as_ref()?.within(SENDING), self.leadership.clone()?);
         let targets = Targets::new(aws.clone());
         Some(tokio::spawn(due::keep_sending(store, targets, leadership, interval, stop.clone())))
     }
