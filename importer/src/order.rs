@@ -28,7 +28,7 @@ pub struct Stamp {
 /// Returns how `a` stands to `b` in time: `Less` is older.
 ///
 /// Sequencers decide when both have one, Last-Modified otherwise. `Equal` means that
-/// nothing tells them apart; the caller lets the later commit win.
+/// nothing tells them apart; the caller asks the store which one is there.
 #[must_use]
 pub fn order(a: &Stamp, b: &Stamp) -> Ordering {
     if let (Some(a), Some(b)) = (&a.sequencer, &b.sequencer) {

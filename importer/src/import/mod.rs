@@ -1,6 +1,6 @@
 //! The path of one object into one dataset, from a routed record to an outcome.
 //!
-//! Each state is a type whose method leads to the next: a [`Routed`] record becomes [`version::Identified`] (which
+//! Each state is a type whose method leads to the next: a [`Routed`] record becomes a [`version::Version`] (which
 //! version of the object is meant), [`begin::Begun`] (the attempt stands in the ledger) and [`Settled`]. What cannot
 //! be settled now comes back as [`Held`]: the caller keeps the message and attempts the [`Job`] again.
 
