@@ -47,6 +47,7 @@ CREATE TABLE penstock.due_item (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX due_item_at ON penstock.due_item (at);
+CREATE INDEX due_item_object ON penstock.due_item (object_id) WHERE kind = 'step';
 
 -- How many notices went out in the window that is open, and how many were held back.
 CREATE TABLE penstock.notification_window (
@@ -77,7 +78,7 @@ CREATE FUNCTION penstock.send_on(of_dataset text, object_id bigint, pointer json
     INSERT INTO penstock.due_item (kind, target, object_id, body)
     SELECT 'step', s.dataset, object_id, pointer || jsonb_build_object('dataset', s.dataset, 'after', of_dataset)
     FROM penstock.step s
-    WHERE of_dataset = ANY(s.after) AND pointer ->> 'bucket' <> 'file'
+    WHERE of_dataset = ANY(s.after) AND NOT (pointer ->> 'bucket' = 'file' AND left(pointer ->> 'key', 1) = '/')
 $$;
 
 -- Makes notices of an event due for whoever wants to be told of it.
@@ -141,7 +142,12 @@ BEGIN
                 'event', NEW.event_time, 'first_seen', NEW.first_seen_at, 'started', NEW.started_at,
                 'finished', NEW.finished_at),
             'do', CASE happened
-                      WHEN 'failed' THEN 'importer replay --state failed --prefix ' || penstock.quoted(address)
+                      WHEN 'failed' THEN
+                          CASE WHEN NEW.state <> 'failed' OR NEW.is_delete OR head.dataset = ''
+                               THEN 'importer status ' || penstock.quoted(address)
+                               WHEN address NOT LIKE 's3://%' THEN 'importer load ' || penstock.quoted(address)
+                               ELSE 'importer replay --state failed --dataset ' || penstock.quoted(head.dataset)
+                                    || ' --prefix ' || penstock.quoted(address) END
                       WHEN 'rejected' THEN 'importer rejects --replay ' || penstock.quoted(address)
                       ELSE 'importer status ' || penstock.quoted(address) END));
     END LOOP;
@@ -154,7 +160,8 @@ CREATE TRIGGER followed AFTER UPDATE OF finished_at ON penstock.object
 
 -- Claims what is due, for as long as the lease: whoever claimed it sends it, or others will. A notice beyond its
 -- window's number is dropped and counted, and when the window ends it is said how many were.
--- `busy`: targets that are being sent to. Returns where each goes; no place: its queue has no URL.
+-- `busy`: targets that are being sent to; a step and a notification may have the same name, so both are told by their
+-- kind as well. Returns where each goes; no place: its queue has no URL.
 CREATE FUNCTION penstock.claim_due(at_most integer, lease interval, busy text[])
     RETURNS TABLE (id bigint, kind text, target text, place text, event text, body text, attempts integer)
     LANGUAGE plpgsql AS $$
@@ -164,61 +171,77 @@ DECLARE
     wish     penstock.notification;
     held     integer;
     ends_at  timestamptz;
+    -- Not the clock itself, which no index can be asked for.
+    began    timestamptz := clock_timestamp();
+    n_seen   integer;
+    n_out    integer;
 BEGIN
-    FOR item IN
-        SELECT * FROM penstock.due_item i
-        WHERE i.at <= clock_timestamp() AND i.target <> ALL (busy)
-        ORDER BY i.at, i.id LIMIT at_most FOR UPDATE SKIP LOCKED
-    LOOP
-        IF item.kind = 'step' THEN
-            place := (SELECT s.queue_url FROM penstock.step s WHERE s.dataset = item.target);
-        ELSE
-            SELECT * INTO wish FROM penstock.notification n WHERE n.name = item.target;
-            place := wish.target;
-            IF item.event = 'held_back' AND NOT item.admitted THEN
-                UPDATE penstock.notification_window w SET n_held = 0
-                FROM (SELECT * FROM penstock.notification_window w
-                      WHERE (w.name, w.dataset, w.event) = (item.target, coalesce(item.dataset, ''), item.body ->> 'of')
-                      FOR UPDATE) old
-                WHERE (w.name, w.dataset, w.event) = (old.name, old.dataset, old.event)
-                RETURNING old.n_held INTO held;
-                item.body := item.body || jsonb_build_object('held_back', coalesce(held, 0));
-                item.admitted := true;
-            ELSIF NOT item.admitted AND wish.at_most IS NOT NULL THEN
-                INSERT INTO penstock.notification_window AS w (name, dataset, event, opened_at, n_sent, n_held)
-                VALUES (item.target, coalesce(item.dataset, ''), item.event, clock_timestamp(), 1, 0)
-                ON CONFLICT (name, dataset, event) DO UPDATE SET
-                    opened_at = CASE WHEN w.opened_at + make_interval(secs => wish.at_most_secs) <= clock_timestamp()
-                                     THEN clock_timestamp() ELSE w.opened_at END,
-                    n_sent = CASE WHEN w.opened_at + make_interval(secs => wish.at_most_secs) <= clock_timestamp() THEN 1
-                                  ELSE least(w.n_sent, wish.at_most) + 1 END,
-                    n_held = w.n_held + CASE WHEN w.opened_at + make_interval(secs => wish.at_most_secs) > clock_timestamp()
-                                                  AND w.n_sent >= wish.at_most THEN 1 ELSE 0 END
-                RETURNING CASE WHEN w.n_sent > wish.at_most THEN w.n_held ELSE 0 END,
-                          w.opened_at + make_interval(secs => wish.at_most_secs) INTO held, ends_at;
-                IF held > 0 THEN
-                    DELETE FROM penstock.due_item i WHERE i.id = item.id;
-                    IF held = 1 THEN
-                        INSERT INTO penstock.due_item (at, kind, target, dataset, event, body)
-                        VALUES (ends_at, 'notify', item.target, item.dataset, 'held_back', jsonb_build_object(
-                            'penstock', 1, 'event', 'held_back', 'dataset', nullif(item.dataset, ''), 'of', item.event,
-                            'do', 'importer status'));
+    -- Again where all there was is held back, for there may be others behind.
+    FOR round IN 1 .. 50 LOOP
+        n_seen := 0;
+        n_out := 0;
+        FOR item IN
+            -- Windows are locked in one order by everybody.
+            SELECT * FROM (
+                SELECT * FROM penstock.due_item i
+                WHERE i.at <= began AND i.kind || ' ' || i.target <> ALL (busy)
+                ORDER BY i.at, i.id LIMIT at_most FOR UPDATE SKIP LOCKED
+            ) i
+            ORDER BY i.target, coalesce(i.dataset, ''), coalesce(i.body ->> 'of', i.event), i.at, i.id
+        LOOP
+            n_seen := n_seen + 1;
+            IF item.kind = 'step' THEN
+                place := (SELECT s.queue_url FROM penstock.step s WHERE s.dataset = item.target);
+            ELSE
+                SELECT * INTO wish FROM penstock.notification n WHERE n.name = item.target;
+                place := wish.target;
+                IF item.event = 'held_back' AND NOT item.admitted THEN
+                    UPDATE penstock.notification_window w SET n_held = 0
+                    FROM (SELECT * FROM penstock.notification_window w
+                          WHERE (w.name, w.dataset, w.event) = (item.target, coalesce(item.dataset, ''), item.body ->> 'of')
+                          FOR UPDATE) old
+                    WHERE (w.name, w.dataset, w.event) = (old.name, old.dataset, old.event)
+                    RETURNING old.n_held INTO held;
+                    item.body := item.body || jsonb_build_object('held_back', coalesce(held, 0));
+                    item.admitted := true;
+                ELSIF NOT item.admitted AND wish.at_most IS NOT NULL THEN
+                    INSERT INTO penstock.notification_window AS w (name, dataset, event, opened_at, n_sent, n_held)
+                    VALUES (item.target, coalesce(item.dataset, ''), item.event, clock_timestamp(), 1, 0)
+                    ON CONFLICT (name, dataset, event) DO UPDATE SET
+                        opened_at = CASE WHEN w.opened_at + make_interval(secs => wish.at_most_secs) <= clock_timestamp()
+                                         THEN clock_timestamp() ELSE w.opened_at END,
+                        n_sent = CASE WHEN w.opened_at + make_interval(secs => wish.at_most_secs) <= clock_timestamp() THEN 1
+                                      ELSE least(w.n_sent, wish.at_most) + 1 END,
+                        n_held = w.n_held + CASE WHEN w.opened_at + make_interval(secs => wish.at_most_secs) > clock_timestamp()
+                                                      AND w.n_sent >= wish.at_most THEN 1 ELSE 0 END
+                    RETURNING CASE WHEN w.n_sent > wish.at_most THEN w.n_held ELSE 0 END,
+                              w.opened_at + make_interval(secs => wish.at_most_secs) INTO held, ends_at;
+                    IF held > 0 THEN
+                        DELETE FROM penstock.due_item i WHERE i.id = item.id;
+                        IF held = 1 THEN
+                            INSERT INTO penstock.due_item (at, kind, target, dataset, event, body)
+                            VALUES (ends_at, 'notify', item.target, item.dataset, 'held_back', jsonb_build_object(
+                                'penstock', 1, 'event', 'held_back', 'dataset', nullif(item.dataset, ''), 'of', item.event,
+                                'do', 'importer status'));
+                        END IF;
+                        CONTINUE;
                     END IF;
-                    CONTINUE;
+                    item.admitted := true;
                 END IF;
-                item.admitted := true;
             END IF;
-        END IF;
-        UPDATE penstock.due_item i
-        SET at = clock_timestamp() + lease, attempts = i.attempts + 1, admitted = item.admitted, body = item.body
-        WHERE i.id = item.id;
-        id := item.id;
-        kind := item.kind;
-        target := item.target;
-        event := item.event;
-        body := item.body::text;
-        attempts := item.attempts + 1;
-        RETURN NEXT;
+            UPDATE penstock.due_item i
+            SET at = clock_timestamp() + lease, attempts = i.attempts + 1, admitted = item.admitted, body = item.body
+            WHERE i.id = item.id;
+            id := item.id;
+            kind := item.kind;
+            target := item.kind || ' ' || item.target;
+            event := item.event;
+            body := item.body::text;
+            attempts := item.attempts + 1;
+            RETURN NEXT;
+            n_out := n_out + 1;
+        END LOOP;
+        EXIT WHEN n_out > 0 OR n_seen = 0;
     END LOOP;
 END $$;
 

@@ -148,6 +148,17 @@ pub fn pointer_body(record: &Record) -> String {
     Value::Object(body).to_string()
 }
 
+/// Returns the body of a pointer that asks for what an event asked for. The version of a delete marker is the marker's
+/// own, which no row came from.
+#[must_use]
+pub fn body_for_event(record: &Record) -> String {
+    let mut record = record.clone();
+    if matches!(record.kind, RecordKind::Removed { delete_marker: true, .. }) {
+        record.pointer.version_id = None;
+    }
+    pointer_body(&record)
+}
+
 /// Where a body was found; SNS does not wrap twice.
 #[derive(Clone, Copy, PartialEq)]
 enum Inside {

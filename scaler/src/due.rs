@@ -58,14 +58,11 @@ pub async fn keep_sending(
     }
 }
 
-/// Sends once what is due.
-///
-/// # Errors
-/// Of the database.
-pub async fn send(store: &Store, targets: &Targets) -> anyhow::Result<()> {
-    let tally = due::send(store, targets, Instant::now() + LIMIT).await?;
-    if tally.sent > 0 {
-        info!(sent = tally.sent, "sent what was due");
+/// Sends once what is due. Where that fails the decisions stand all the same.
+pub async fn send_once(store: &Store, targets: &Targets) {
+    match due::send(store, targets, Instant::now() + LIMIT).await {
+        Ok(tally) if tally.sent > 0 => info!(sent = tally.sent, "sent what was due"),
+        Ok(_) => {}
+        Err(error) => warn!(error = format!("{error:#}"), "what is due could not be sent"),
     }
-    Ok(())
 }

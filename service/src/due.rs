@@ -9,11 +9,15 @@ use crate::postgres::STATEMENT_TIMEOUT;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use sqlx::{PgConnection, Row, postgres::types::PgInterval};
 use std::{collections::BTreeMap, time::Duration};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 /// How long what was claimed is nobody else's to send. Longer than all of a sending may take.
 const LEASE: Duration = Duration::from_secs(90);
+/// How long one sending of what was claimed for a target may take.
+const DELIVERY: Duration = Duration::from_secs(15);
+/// How often it is looked for more while a sending is under way.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Items claimed at once.
 const AT_ONCE: i32 = 100;
 /// The pause after the first refusal; it doubles with each.
@@ -27,7 +31,7 @@ const MAX_ERROR_BYTES: usize = 500;
 pub struct Item {
     /// Its number.
     pub id: i64,
-    /// Name of the step, or of the notification.
+    /// Its kind, and the name of the step or of the notification.
     pub target: String,
     /// Where it goes: a queue's URL, or the ARN of a topic or an event bus. None as long as that is not known.
     pub place: Option<String>,
@@ -108,38 +112,52 @@ pub async fn settle(connection: &mut PgConnection, sent: &[Sent]) -> sqlx::Resul
     Ok(())
 }
 
-/// Sends what is due, until nothing is or the time is over. Targets do not wait for each other.
+/// Sends what is due, until nothing is or the time is over; what is under way then ends within [`DELIVERY`]. Targets do
+/// not wait for each other.
 ///
 /// # Errors
-/// Of the database. What was claimed then is tried again after its lease.
+/// Of the database. What was claimed and could not be settled is sent again after its lease.
 pub async fn send(outbox: &dyn Outbox, targets: &Targets, end: Instant) -> anyhow::Result<Tally> {
     let mut tally = Tally::default();
     let mut under_way = FuturesUnordered::new();
     let mut busy: Vec<String> = Vec::new();
+    let mut failed = None;
     let mut may_be_more = true;
     loop {
-        if may_be_more && Instant::now() < end {
+        let may_claim = failed.is_none() && under_way.len() < MAX_TARGETS && Instant::now() < end;
+        if may_claim && may_be_more {
             let mut of_target: BTreeMap<String, Vec<Item>> = BTreeMap::new();
-            for item in outbox.claim(&busy).await? {
-                of_target.entry(item.target.clone()).or_default().push(item);
+            match outbox.claim(&busy).await {
+                Ok(items) => {
+                    items.into_iter().for_each(|item| of_target.entry(item.target.clone()).or_default().push(item))
+                }
+                Err(error) => failed = Some(error),
             }
             may_be_more = !of_target.is_empty();
             for (target, items) in of_target {
                 busy.push(target.clone());
                 under_way.push(async move { (target, deliver(targets, items).await) });
             }
-            if may_be_more && under_way.len() < MAX_TARGETS {
-                continue;
-            }
+            continue;
         }
-        // What is still under way at the end is left: its lease runs out, and it is sent again.
-        let Ok(Some((target, sent))) = timeout_at(end, under_way.next()).await else { return Ok(tally) };
-        outbox.settle(&sent).await?;
-        let refused = sent.iter().filter(|sent| sent.refused.is_some()).count();
-        tally.refused += refused;
-        tally.sent += sent.len() - refused;
-        busy.retain(|other| *other != target);
-        may_be_more = true;
+        tokio::select! {
+            next = under_way.next() => {
+                let Some((target, sent)) = next else { return failed.map_or(Ok(tally), Err) };
+                match outbox.settle(&sent).await {
+                    Ok(()) => {
+                        let refused = sent.iter().filter(|sent| sent.refused.is_some()).count();
+                        tally.refused += refused;
+                        tally.sent += sent.len() - refused;
+                    }
+                    // What the others have taken is settled all the same.
+                    Err(error) => failed = failed.or(Some(error)),
+                }
+                busy.retain(|other| *other != target);
+                may_be_more = true;
+            }
+            // One target may be silent, while there is something for others.
+            () = sleep(AGAIN), if may_claim && !under_way.is_empty() => may_be_more = true,
+        }
     }
 }
 
@@ -152,7 +170,11 @@ async fn deliver(targets: &Targets, items: Vec<Item>) -> Vec<Sent> {
         let text = "its queue has no URL yet: start a worker that serves it, or run importer migrate";
         return items.iter().map(|item| refused(item, text.into())).collect();
     };
-    let results = targets.send(&place, &items).await;
+    let Ok(results) = timeout(DELIVERY, targets.send(&place, &items)).await else {
+        warn!(target = items[0].target, place, "what is due was not taken: no answer");
+        let text = format!("no answer within {} s", DELIVERY.as_secs());
+        return items.iter().map(|item| refused(item, text.clone())).collect();
+    };
     let mut told = false;
     items
         .iter()

@@ -117,7 +117,8 @@ async fn notices_go_out_once_in_a_window_and_the_rest_are_counted() -> Result<()
     assert_eq!(failed[0]["dataset"], "pairs");
     assert_eq!(failed[0]["reason"], "too_many_rejects");
     let key = failed[0]["key"].as_str().unwrap_or_default();
-    let mends = format!("importer replay --state failed --prefix s3://{}/{key}", chain.world.pipeline.bucket);
+    let mends =
+        format!("importer replay --state failed --dataset pairs --prefix s3://{}/{key}", chain.world.pipeline.bucket);
     assert_eq!(failed[0]["do"], mends);
     assert_eq!((&held[0]["of"], &held[0]["held_back"]), (&json!("failed"), &json!(2)));
     worker.terminate(LIMIT).await

@@ -173,6 +173,9 @@ fn check_notify(config: &Config, problems: &mut Problems<'_, '_>) {
         if !is_name(name) || !names.insert(name) {
             add("name", format!("must be 1 to {MAX_NAME_BYTES} bytes without control characters, and no other's"));
         }
+        if config.dataset(name).is_some() {
+            add("name", "is a dataset's name".into());
+        }
         if Place::of(&notify.to).is_none() {
             add("to", "must be the ARN of a topic or an event bus, or a queue's URL".into());
         }

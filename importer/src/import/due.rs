@@ -4,6 +4,7 @@ use super::Importer;
 use crate::{config::Config, ledger::steps, load::Session};
 use futures_util::future::BoxFuture;
 use service::due::{self, Item, Outbox, Sent};
+use tokio::time::timeout;
 
 impl Importer {
     /// Returns what is registered in the ledger and not in this configuration; None when nothing is registered.
@@ -60,14 +61,16 @@ impl Importer {
 
 impl Outbox for Importer {
     fn claim<'a>(&'a self, busy: &'a [String]) -> BoxFuture<'a, anyhow::Result<Vec<Item>>> {
-        Box::pin(self.on_ledger("claiming what is due", async move |session| {
+        let claiming = self.on_ledger("claiming what is due", async move |session| {
             Ok(due::claim(&mut session.connection, busy).await?)
-        }))
+        });
+        Box::pin(async { timeout(due::LIMIT, claiming).await? })
     }
 
     fn settle<'a>(&'a self, sent: &'a [Sent]) -> BoxFuture<'a, anyhow::Result<()>> {
-        Box::pin(self.on_ledger("settling what was due", async move |session| {
+        let settling = self.on_ledger("settling what was due", async move |session| {
             Ok(due::settle(&mut session.connection, sent).await?)
-        }))
+        });
+        Box::pin(async { timeout(due::LIMIT, settling).await? })
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     config::OnDelete,
     ledger::{Candidate, steps},
     load::{self, Removal, Remove, Session},
-    message::pointer_body,
+    message::body_for_event,
     outcome::{self, Outcome, Sorted},
     route::Destination,
 };
@@ -36,7 +36,7 @@ impl Job<'_> {
             }
         };
         let pointer = &self.record().pointer;
-        let sent_on = self.sent_on(delete_marker);
+        let sent_on = body_for_event(self.record());
         if target.config.on_delete != OnDelete::Remove {
             let settled = self.note(session, unread(Outcome::Skipped("event"))).await?;
             if let Some(object_id) = settled.object_id {
@@ -82,15 +82,5 @@ impl Job<'_> {
                 Sorted::Missing | Sorted::Changed => unreachable!("a missing object is what a removal expects"),
             };
         }
-    }
-
-    /// Returns the pointer that the datasets after this one are sent.
-    fn sent_on(&self, delete_marker: bool) -> String {
-        let mut record = self.record().clone();
-        if delete_marker {
-            // That is the marker's, which no row came from.
-            record.pointer.version_id = None;
-        }
-        pointer_body(&record)
     }
 }

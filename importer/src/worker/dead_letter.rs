@@ -50,7 +50,7 @@ pub fn dead_letters(message: &Message, failed: &[Failed<'_>], failure: &Failure)
 
 /// Returns a body that names the failed object and its row in the ledger, and that can be read when it is sent back.
 fn pointer(message: &Message, failed: &Failed<'_>) -> String {
-    let mut body: Value = serde_json::from_str(&message::pointer_body(&failed.routed.record)).unwrap_or_default();
+    let mut body: Value = serde_json::from_str(&message::body_for_event(&failed.routed.record)).unwrap_or_default();
     body[message::DEAD_LETTER_FIELD] = json!({
         "object_id": failed.settled.object_id,
         "reason": <&str>::from(failed.failure.reason),

@@ -20,7 +20,9 @@ const GATHER: Duration = Duration::from_millis(100);
 /// How long one sending may take.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long the last sending of a stopping worker may take.
-const LAST: Duration = Duration::from_secs(5);
+const LAST: Duration = Duration::from_secs(3);
+/// How long a sending that is under way may go on when the worker stops.
+const GRACE: Duration = Duration::from_secs(2);
 /// How often it is asked which steps there are.
 const ASK: Duration = Duration::from_secs(10);
 
@@ -49,7 +51,16 @@ pub async fn follow(worker: Arc<Worker>, targets: Targets, health: Arc<Health>, 
         }
         if any {
             held.tell(&worker, &health).await;
-            match due::send(&*worker.importer, &targets, Instant::now() + LIMIT).await {
+            let stopping = async {
+                stop.cancelled().await;
+                sleep(GRACE).await;
+            };
+            let sent = tokio::select! {
+                sent = due::send(&*worker.importer, &targets, Instant::now() + LIMIT) => sent,
+                // What was claimed is sent by others after its lease.
+                () = stopping => break,
+            };
+            match sent {
                 Ok(_) => failing = false,
                 // The heartbeat and the imports tell of a database that is out of reach.
                 Err(error) if is_outage(&error) || error.is::<GivenUp>() => {
@@ -70,8 +81,9 @@ pub async fn follow(worker: Arc<Worker>, targets: Targets, health: Arc<Health>, 
             () = pause => {}
         }
     }
-    if any && let Err(error) = due::send(&*worker.importer, &targets, Instant::now() + LAST).await {
-        debug!(error = format!("{error:#}"), "what is due is left to others");
+    let last = due::send(&*worker.importer, &targets, Instant::now() + LAST);
+    if any && !matches!(timeout(LAST, last).await, Ok(Ok(_))) {
+        debug!("what is due is left to others");
     }
 }
 
@@ -88,12 +100,21 @@ fn note(health: &Health, foreign: &[String]) {
     health.note(STEPS, state);
 }
 
-/// What is held, since when, and whether people were told.
+/// What is held: dataset and reason, and how.
 #[derive(Default)]
-struct Held(BTreeMap<(String, String), (Instant, bool)>);
+struct Held(BTreeMap<(String, String), Holding>);
+
+struct Holding {
+    since: Instant,
+    error: String,
+    /// How long it has to last before people are told.
+    after: Duration,
+    told: bool,
+}
 
 impl Held {
-    /// Tells of brakes that are on, and of what has been out of reach for [`OUTAGE`], once each.
+    /// Tells of brakes that are on, and of what has been out of reach for [`OUTAGE`], once each; of an outage in which
+    /// nothing could be written, when it is over.
     async fn tell(&mut self, worker: &Worker, health: &Health) {
         let mut now: BTreeMap<(String, String), (String, Duration)> = BTreeMap::new();
         for (cause, error) in worker.brakes.causes() {
@@ -104,18 +125,25 @@ impl Held {
                 now.insert((String::new(), part.to_owned()), (why, OUTAGE));
             }
         }
-        self.0.retain(|held, _| now.contains_key(held));
-        for ((dataset, reason), (error, after)) in now {
-            let (since, told) = self.0.entry((dataset.clone(), reason.clone())).or_insert((Instant::now(), false));
-            if *told || since.elapsed() < after {
+        for (what, (error, after)) in &now {
+            let since = Instant::now();
+            let new = || Holding { since, error: error.clone(), after: *after, told: false };
+            self.0.entry(what.clone()).or_insert_with(new);
+        }
+        for ((dataset, reason), held) in &mut self.0 {
+            if held.told || held.since.elapsed() < held.after {
                 continue;
             }
-            let said = json!({"reason": reason, "error": error, "do": "importer check"}).to_string();
-            match worker.importer.tell("held", &dataset, &said).await {
-                Ok(()) => *told = true,
+            let ended = !now.contains_key(&(dataset.clone(), reason.clone()));
+            let said = json!({"reason": reason, "error": held.error, "ended": ended, "do": "importer check"});
+            match worker.importer.tell("held", dataset, &said.to_string()).await {
+                Ok(()) => held.told = true,
                 Err(error) => debug!(error = format!("{error:#}"), "could not tell what is held"),
             }
         }
+        self.0.retain(|what, held| {
+            now.contains_key(what) || !held.told && held.since.elapsed() >= held.after && held.after > Duration::ZERO
+        });
     }
 }
 

@@ -149,7 +149,7 @@ pub async fn once(config: Config) -> anyhow::Result<String> {
     if let (Some(store), Some(leadership)) = (&shared.store, &shared.leadership)
         && leadership.leads_any()
     {
-        due::send(store, &Targets::new(aws)).await?;
+        due::send_once(store, &Targets::new(aws)).await;
     }
     keeping.cancel();
     keeper.await.context("the keeper of the leader's session ended")?;
