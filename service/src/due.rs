@@ -171,7 +171,7 @@ async fn deliver(targets: &Targets, items: Vec<Item>) -> Vec<Sent> {
         return items.iter().map(|item| refused(item, text.into())).collect();
     };
     let Ok(results) = timeout(DELIVERY, targets.send(&place, &items)).await else {
-        warn!(target = items[0].target, place, "what is due was not taken: no answer");
+        warn!(due_to = items[0].target, place, "what is due was not taken: no answer");
         let text = format!("no answer within {} s", DELIVERY.as_secs());
         return items.iter().map(|item| refused(item, text.clone())).collect();
     };
@@ -181,12 +181,12 @@ async fn deliver(targets: &Targets, items: Vec<Item>) -> Vec<Sent> {
         .zip(results)
         .map(|(item, result)| match result {
             Ok(()) => {
-                debug!(target = item.target, "sent what was due");
+                debug!(due_to = item.target, "sent what was due");
                 Sent { id: item.id, refused: None }
             }
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
-                    warn!(target = item.target, place, error, attempts = item.attempts, "what is due was not taken");
+                    warn!(due_to = item.target, place, error, attempts = item.attempts, "what is due was not taken");
                 }
                 refused(item, error)
             }

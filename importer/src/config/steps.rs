@@ -106,7 +106,7 @@ impl TryFrom<String> for AtMost {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        read_at_most(&text).ok_or_else(|| "must be like \"1 per 15m\": a number, and a time in s, m, h or d".into())
+        read_at_most(&text).ok_or_else(|| "must be like 1 per 15m: a number, and a time in s, m, h or d".into())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Importer;
 use crate::{config::Config, ledger::steps, load::Session};
+use anyhow::Context;
 use futures_util::future::BoxFuture;
 use service::due::{self, Item, Outbox, Sent};
 use tokio::time::timeout;
@@ -44,13 +45,13 @@ impl Importer {
         .await
     }
 
-    /// Does some statements on the ledger.
+    /// Does some statements on the ledger; a session that is long in coming, or silent, ends it.
     async fn on_ledger<T>(
         &self,
         what: &'static str,
         work: impl AsyncFnOnce(&mut Session) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let _in_use = self.in_use.acquire().await;
+        let _in_use = timeout(due::LIMIT, self.in_use.acquire()).await.context("wait for a session")?;
         let mut session = self.sessions.lend().await?;
         let whereabouts = session.whereabouts();
         let done = self.sessions.watched(what, whereabouts, work(&mut session)).await??;
@@ -61,16 +62,14 @@ impl Importer {
 
 impl Outbox for Importer {
     fn claim<'a>(&'a self, busy: &'a [String]) -> BoxFuture<'a, anyhow::Result<Vec<Item>>> {
-        let claiming = self.on_ledger("claiming what is due", async move |session| {
+        Box::pin(self.on_ledger("claiming what is due", async move |session| {
             Ok(due::claim(&mut session.connection, busy).await?)
-        });
-        Box::pin(async { timeout(due::LIMIT, claiming).await? })
+        }))
     }
 
     fn settle<'a>(&'a self, sent: &'a [Sent]) -> BoxFuture<'a, anyhow::Result<()>> {
-        let settling = self.on_ledger("settling what was due", async move |session| {
+        Box::pin(self.on_ledger("settling what was due", async move |session| {
             Ok(due::settle(&mut session.connection, sent).await?)
-        });
-        Box::pin(async { timeout(due::LIMIT, settling).await? })
+        }))
     }
 }
