@@ -27,15 +27,17 @@ endif
 
 .PHONY: demo test deny fuzz soak bench bench-peers dist infra-config prepare
 
-# Without the pools that a demo on one machine has not: their clients are a third of the build.
+# Not optimised, which takes half the time of the build; and without the pools that a demo on one machine has not.
 demo: prepare
-	cargo build --release --workspace --no-default-features --bin importer --bin scaler --bin demo
-	./target/release/demo $(if $(DATA),--data '$(DATA)')
+	cargo build --workspace --no-default-features --bin importer --bin scaler --bin demo
+	./target/debug/demo $(if $(DATA),--data '$(DATA)')
 
+# Clippy compiles what it lints, so that nothing is compiled once to be linted and once more to run.
+test: export RUSTC_WORKSPACE_WRAPPER = clippy-driver
+test: export CLIPPY_ARGS = -Dwarnings__CLIPPY_HACKERY__
 test: prepare
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --workspace --all-targets --no-default-features -- -D warnings
+	cargo build --workspace --all-targets --no-default-features
 	cargo build --workspace --all-targets
 	./target/debug/stack run -- $(run_tests)
 	cargo test --workspace --doc

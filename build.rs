@@ -1,10 +1,8 @@
-//! The build script of both programs and of what they share. Builds again when a migration is added, since the macro that embeds them sees only the files it found before;
-//! and finds out the version that `--version` prints.
+//! The build script of both programs: finds out the version that `--version` prints.
 
 use std::{env, path::Path, process::Command};
 
 fn main() {
-    println!("cargo:rerun-if-changed=../migrations");
     println!("cargo:rerun-if-changed=../build.rs");
     println!("cargo:rerun-if-env-changed=PENSTOCK_COMMIT");
     let variable = |name: &str| env::var(name).unwrap_or_default();

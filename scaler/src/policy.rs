@@ -44,6 +44,8 @@ pub struct Policy {
     pub start_up_secs: f64,
     /// First guess of one object's time in one slot.
     pub job_secs: f64,
+    /// How long a want is remembered: the pool shrinks to the largest of them.
+    pub shrink_window_secs: f64,
     /// Workers the pool may jump to before a larger size has proven itself.
     pub initial_proven: u32,
     /// Database connections kept for others.

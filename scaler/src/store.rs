@@ -46,7 +46,7 @@ struct Connected {
 }
 
 /// A worker's heartbeat.
-#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Heartbeat {
     /// Unique to the process.
     pub id: String,
@@ -59,46 +59,59 @@ pub struct Heartbeat {
     /// `starting`, `idle`, `busy` or `draining`.
     pub state: String,
     /// Objects at once.
-    #[sqlx(try_from = "i32")]
     pub slots: u32,
     /// Objects being imported.
-    #[sqlx(try_from = "i32")]
     pub in_flight: u32,
     /// Empty long polls in a row.
-    #[sqlx(try_from = "i32")]
     pub empty_polls: u32,
     /// How long ago it last gave a heartbeat, by the server's clock.
     pub silent_secs: f64,
     /// When its first receive was answered.
     pub first_receive_at: Option<DateTime<Utc>>,
     /// Messages received since it started.
-    #[sqlx(try_from = "i64")]
     pub receives: u64,
     /// Those of them received before.
-    #[sqlx(try_from = "i64")]
     pub redeliveries: u64,
     /// How long ago the oldest message in hand was sent.
     pub oldest_age_secs: Option<f64>,
     /// How often that message was received.
     pub oldest_receive_count: Option<i32>,
 }
+service::from_row!(Heartbeat {
+    id,
+    host,
+    pid,
+    instance_id,
+    state,
+    slots: i32,
+    in_flight: i32,
+    empty_polls: i32,
+    silent_secs,
+    first_receive_at,
+    receives: i64,
+    redeliveries: i64,
+    oldest_age_secs,
+    oldest_receive_count
+});
 
 /// How busy the server is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, sqlx::FromRow)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ServerLoad {
     /// Its connection limit.
-    #[sqlx(try_from = "i64")]
     pub max_connections: u32,
     /// Connections that are still free for us.
-    #[sqlx(try_from = "i64")]
     pub free_connections: u32,
     /// Backends of importers.
-    #[sqlx(try_from = "i64")]
     pub importer_backends: u32,
     /// Those of them that wait for a lock.
-    #[sqlx(try_from = "i64")]
     pub waiting_for_locks: u32,
 }
+service::from_row!(ServerLoad {
+    max_connections: i64,
+    free_connections: i64,
+    importer_backends: i64,
+    waiting_for_locks: i64
+});
 
 /// What a tick reads.
 #[derive(Clone, Debug, Default)]
@@ -114,7 +127,7 @@ pub struct Reading {
 }
 
 /// A decision as it is kept.
-#[derive(Clone, Debug, serde::Serialize, sqlx::FromRow)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct Record {
     /// The pool.
     pub pool: String,
@@ -133,6 +146,7 @@ pub struct Record {
     /// What was done, or why not.
     pub outcome: Option<String>,
 }
+service::from_row!(Record { pool, at, desired, reason, explain, inputs, applied, outcome });
 
 /// Which past decisions are asked for.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,7 @@
 //! Reaching Postgres: reading a URL, connecting within a time, and the schema that both programs bring up to date.
 
 pub mod migrations;
+mod row;
 mod tcp;
 
 use anyhow::{Context as _, bail};

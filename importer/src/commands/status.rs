@@ -182,7 +182,6 @@ async fn print_objects(connection: &mut PgConnection, status: &Status, out: &mut
 }
 
 /// A line of the summary.
-#[derive(sqlx::FromRow)]
 struct Group {
     dataset: Option<String>,
     state: String,
@@ -191,6 +190,7 @@ struct Group {
     n_rows: i64,
     last_seen: Option<String>,
 }
+service::from_row!(Group { dataset, state, reason, n_objects, n_rows, last_seen });
 
 async fn print_summary(connection: &mut PgConnection, out: &mut impl Write) -> anyhow::Result<()> {
     let groups: Vec<Group> = sqlx::query_as(include_str!("status_summary.sql"))

@@ -100,16 +100,16 @@ pub struct Attempt<'a> {
 }
 
 /// Ids of the rows an attempt is recorded in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recorded {
     /// Row of `penstock.head`.
     pub head_id: i64,
     /// Row of `penstock.object`.
-    #[sqlx(rename = "id")]
     pub object_id: i64,
     /// Its rows were committed once.
     pub ever_imported: bool,
 }
+service::from_row!(Recorded { head_id, object_id, ever_imported });
 
 /// Records that an import of this version begins; creates the head and the version's row when they are missing.
 ///

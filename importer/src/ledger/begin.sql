@@ -52,6 +52,6 @@ inserted AS (
     DO UPDATE SET attempts = o.attempts + 1, worker = $8, started_at = clock_timestamp()
     RETURNING o.id, o.imported_at IS NOT NULL AS ever_imported
 )
-SELECT $1::bigint AS head_id, id, ever_imported FROM updated, relaxed
+SELECT $1::bigint AS head_id, id AS object_id, ever_imported FROM updated, relaxed
 UNION ALL
 SELECT $1::bigint, id, ever_imported FROM inserted, relaxed

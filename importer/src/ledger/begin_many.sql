@@ -16,6 +16,6 @@ CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) relaxed
 ORDER BY h.id
 ON CONFLICT (head_id, coalesce(version_id, ''), coalesce(etag, ''), coalesce(size, -1), is_delete)
 DO UPDATE SET attempts = o.attempts + 1, worker = $10, started_at = clock_timestamp()
-RETURNING o.id, o.head_id, o.attempts, o.imported_at IS NOT NULL AS ever_imported,
+RETURNING o.id AS object_id, o.head_id, o.attempts, o.imported_at IS NOT NULL AS ever_imported,
           (SELECT h.bucket FROM penstock.head h WHERE h.id = o.head_id) AS bucket,
           (SELECT h.key FROM penstock.head h WHERE h.id = o.head_id) AS key

@@ -26,14 +26,14 @@ pub struct Waiting {
 }
 
 /// A reject's row as it was kept.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone)]
 pub struct KeptReject {
     /// 1-based number of the row in the object.
-    #[sqlx(try_from = "i64")]
     pub row_number: u64,
     /// What is kept; None when that is not the whole row.
     pub payload: Option<Vec<u8>>,
 }
+service::from_row!(KeptReject { row_number: i64, payload });
 
 /// What a replay of an object's rejects did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

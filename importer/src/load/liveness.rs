@@ -135,7 +135,7 @@ impl Wait {
 }
 
 /// What the server says of a backend.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 struct Backend {
     pid: i32,
     state: String,
@@ -145,6 +145,7 @@ struct Backend {
     /// Changes with everything it does.
     at: String,
 }
+service::from_row!(Backend { pid, state, waits_for_us, gets_on_unseen, at });
 
 /// The work that waits, of all sessions.
 #[derive(Debug)]

@@ -41,6 +41,10 @@ pub struct Pool {
     /// First guess of one message's time in one slot; measured afterwards.
     #[serde(default = "default_job", deserialize_with = "duration::positive_secs")]
     pub job: f64,
+    /// The pool shrinks to the most workers it wanted within this time. Longer: idle workers are paid for; shorter: the
+    /// pool follows every wave, and SQS's counters, which lag.
+    #[serde(default = "default_shrink_window", deserialize_with = "duration::positive_secs")]
+    pub shrink_window: f64,
     /// Workers the pool may jump to before a larger size has proven itself.
     #[serde(default = "default_initial_proven")]
     pub initial_proven: u32,
@@ -65,6 +69,7 @@ impl Pool {
             slots_per_worker: self.slots_per_worker,
             start_up_secs: self.start_up,
             job_secs: self.job,
+            shrink_window_secs: self.shrink_window,
             initial_proven: self.initial_proven,
             connection_reserve: self.connection_reserve,
         }
@@ -172,6 +177,9 @@ fn default_start_up() -> f64 {
 }
 fn default_job() -> f64 {
     2.0
+}
+fn default_shrink_window() -> f64 {
+    120.0
 }
 fn default_initial_proven() -> u32 {
     32

@@ -20,6 +20,7 @@ pub(super) fn policies() -> impl Strategy<Value = Policy> {
             slots_per_worker,
             start_up_secs,
             job_secs,
+            shrink_window_secs: 120.0,
             initial_proven,
             connection_reserve: 10,
         },
@@ -170,6 +171,7 @@ proptest! {
             slots_per_worker: slots,
             start_up_secs: 45.0,
             job_secs: job_secs * guess,
+            shrink_window_secs: 120.0,
             initial_proven: 1000,
             connection_reserve: 10,
         };

@@ -172,7 +172,7 @@ impl<'a> Round<'a> {
             demand.workers = 0;
         }
         if self.seen.queue_unread.is_none() {
-            self.state.window.push(demand.workers, self.now);
+            self.state.window.push(demand.workers, self.policy.shrink_window_secs, self.now);
         }
         self.inputs.want = Some(demand.workers);
         self.inputs.want_window_max = Some(self.state.window.max());

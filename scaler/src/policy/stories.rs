@@ -27,6 +27,7 @@ impl Story {
             slots_per_worker: 1,
             start_up_secs: 45.0,
             job_secs: 2.0,
+            shrink_window_secs: 120.0,
             initial_proven: 1000,
             connection_reserve: 10,
         };

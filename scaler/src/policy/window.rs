@@ -6,13 +6,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// How long a want is remembered. Longer: idle workers are paid for; shorter: the pool flaps with the counters.
-const WINDOW_SECS: f64 = 120.0;
-
 /// Above this many workers, a shrink by less than a tenth is not worth the trouble.
 const DEAD_BAND_ABOVE: u32 = 10;
 
-/// What was wanted in the last `WINDOW_SECS`.
+/// What was wanted in the last seconds: as many as the policy says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WantWindow {
@@ -25,8 +22,8 @@ pub struct WantWindow {
 
 impl WantWindow {
     /// Takes in a new want.
-    pub fn push(&mut self, want: u32, now: DateTime<Utc>) {
-        let gap = self.read_at.is_none_or(|before| elapsed_secs(before, now) > WINDOW_SECS);
+    pub fn push(&mut self, want: u32, window_secs: f64, now: DateTime<Utc>) {
+        let gap = self.read_at.is_none_or(|before| elapsed_secs(before, now) > window_secs);
         if gap {
             self.covered_since = Some(now);
         }
@@ -35,7 +32,7 @@ impl WantWindow {
             self.wants.pop_back();
         }
         self.wants.push_back((now, want));
-        self.forget(now);
+        self.forget(window_secs, now);
     }
 
     /// Returns the largest want remembered.
@@ -44,20 +41,20 @@ impl WantWindow {
     }
 
     /// Returns for how many seconds there have been readings, at most the window's length.
-    fn covered_secs(&self, now: DateTime<Utc>) -> f64 {
-        self.covered_since.map_or(0.0, |since| elapsed_secs(since, now).min(WINDOW_SECS))
+    fn covered_secs(&self, window_secs: f64, now: DateTime<Utc>) -> f64 {
+        self.covered_since.map_or(0.0, |since| elapsed_secs(since, now).min(window_secs))
     }
 
     /// Returns the largest want, in words.
-    pub fn said(&self, now: DateTime<Utc>) -> String {
-        format!("{} at most in the last {}", self.max(), words::secs(self.covered_secs(now)))
+    pub fn said(&self, window_secs: f64, now: DateTime<Utc>) -> String {
+        format!("{} at most in the last {}", self.max(), words::secs(self.covered_secs(window_secs, now)))
     }
 
     /// Returns what a pool may shrink to, each with the word that joins it to the need.
-    pub fn bounds(&self, live: u32, now: DateTime<Utc>) -> Vec<(&'static str, Bound)> {
-        let (max, covered) = (self.max(), self.covered_secs(now));
+    pub fn bounds(&self, live: u32, window_secs: f64, now: DateTime<Utc>) -> Vec<(&'static str, Bound)> {
+        let (max, covered) = (self.max(), self.covered_secs(window_secs, now));
         let at_least = |n, why| Bound::at_least(n, Guard::ShrinkWindow, Reason::ShrinkWindow, why);
-        if covered < WINDOW_SECS {
+        if covered < window_secs {
             let why = format!("only the last {} have been seen", words::secs(covered));
             return vec![("but", at_least(live, why))];
         }
@@ -65,16 +62,16 @@ impl WantWindow {
             let why = format!("{max} were wanted within the last {}", words::secs(covered));
             return vec![("but", at_least(live, why))];
         }
-        let mut bounds = vec![("and", at_least(max, self.said(now)))];
+        let mut bounds = vec![("and", at_least(max, self.said(window_secs, now)))];
         if live > DEAD_BAND_ABOVE && u64::from(max) * 10 > u64::from(live) * 9 {
-            let why = format!("{}, within a tenth", self.said(now));
+            let why = format!("{}, within a tenth", self.said(window_secs, now));
             bounds.push(("and", Bound::at_least(live, Guard::DeadBand, Reason::ShrinkWindow, why)));
         }
         bounds
     }
 
-    fn forget(&mut self, now: DateTime<Utc>) {
-        while self.wants.front().is_some_and(|(at, _)| elapsed_secs(*at, now) >= WINDOW_SECS) {
+    fn forget(&mut self, window_secs: f64, now: DateTime<Utc>) {
+        while self.wants.front().is_some_and(|(at, _)| elapsed_secs(*at, now) >= window_secs) {
             self.wants.pop_front();
         }
     }
@@ -88,28 +85,28 @@ mod tests {
     fn largest_want_is_kept_for_the_window() {
         let mut window = WantWindow::default();
         for (secs, want, max) in [(0.0, 80, 80), (10.0, 90, 90), (40.0, 72, 90), (59.0, 64, 90), (125.0, 70, 90)] {
-            window.push(want, at(secs));
+            window.push(want, 120.0, at(secs));
             assert_eq!(window.max(), max, "at {secs} s");
         }
-        window.push(60, at(131.0));
+        window.push(60, 120.0, at(131.0));
         assert_eq!(window.max(), 72);
     }
 
     #[test]
     fn gap_starts_the_cover_anew() {
         let mut window = WantWindow::default();
-        window.push(1, at(0.0));
-        window.push(1, at(100.0));
-        assert_eq!(window.covered_secs(at(100.0)), 100.0);
-        window.push(1, at(221.0));
-        assert_eq!(window.covered_secs(at(221.0)), 0.0);
+        window.push(1, 120.0, at(0.0));
+        window.push(1, 120.0, at(100.0));
+        assert_eq!(window.covered_secs(120.0, at(100.0)), 100.0);
+        window.push(1, 120.0, at(221.0));
+        assert_eq!(window.covered_secs(120.0, at(221.0)), 0.0);
     }
 
     #[test]
     fn window_stays_small() {
         let mut window = WantWindow::default();
         for tick in 0..10_000_u32 {
-            window.push(tick % 7, at(f64::from(tick)));
+            window.push(tick % 7, 120.0, at(f64::from(tick)));
         }
         assert!(window.wants.len() <= 7);
     }

@@ -66,6 +66,7 @@ impl Kind {
                 slots_per_worker: load.workload.slots_per_worker,
                 start_up_secs: load.workload.start_up,
                 job_secs: load.workload.guess_secs(),
+                shrink_window_secs: base.map_or(120.0, |policy| policy.shrink_window_secs),
                 initial_proven: base.map_or(32, |policy| policy.initial_proven),
                 connection_reserve: base.map_or(10, |policy| policy.connection_reserve),
             };

@@ -2,9 +2,40 @@
 
 use super::NAMES_ARE_THE_CATALOGS;
 use anyhow::{Context, bail};
-use sqlx::{Executor, PgConnection, Row, migrate::Migrator};
+use sqlx::{
+    Executor, PgConnection, Row,
+    migrate::{Migration, MigrationType, Migrator},
+};
+use std::sync::LazyLock;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+/// `migrations/`, oldest first. Each was applied somewhere as it is: none may change.
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| Migrator {
+    migrations: FILES.iter().map(|(name, sql)| migration(name, sql)).collect(),
+    ..Migrator::DEFAULT
+});
+
+macro_rules! files {
+    ($($name:literal)+) => { &[$(($name, include_str!(concat!("../../../migrations/", $name, ".sql")))),+] };
+}
+
+/// Names and contents. Listed here, since sqlx's macro that embeds a directory compiles all of sqlx for the compiler.
+const FILES: &[(&str, &str)] = files![
+    "20260101000000_create_ledger"
+    "20260201000000_keep_how_rejects_are_written"
+    "20260301000000_let_entries_go_quickly"
+    "20260401000000_follow_what_is_unfinished_and_finished"
+    "20260401000001_drop_the_index_on_states"
+    "20260401000002_drop_the_index_on_times"
+    "20260501000000_follow_what_is_done"
+];
+
+/// Returns what sqlx makes of a file: a name is `VERSION_DESCRIPTION`, and a first line may ask for no transaction.
+fn migration(name: &str, sql: &'static str) -> Migration {
+    let (version, description) = name.split_once('_').expect("a name has both parts");
+    let no_tx = sql.starts_with("-- no-transaction");
+    let version = version.parse().expect("a version is a number");
+    Migration::new(version, description.replace('_', " ").into(), MigrationType::Simple, sql.into(), no_tx)
+}
 
 /// Applies what is missing of `migrations/`, one process at a time (sqlx holds an advisory lock).
 ///
@@ -102,4 +133,23 @@ pub async fn standing(connection: &mut PgConnection) -> anyhow::Result<Standing>
     };
     let lacks = right.map(|right| format!("({role}) lacks {right}"));
     Ok(Standing { exists, missing, may_create: lacks.is_none(), lacks })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, path::Path};
+
+    #[test]
+    fn every_file_is_a_migration_in_order() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
+        let names = fs::read_dir(directory)
+            .expect("migrations/")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        let listed: Vec<String> = FILES.iter().map(|(name, _)| format!("{name}.sql")).collect();
+        assert_eq!(listed, names);
+        assert!(MIGRATIONS.iter().map(|m| m.version).is_sorted());
+    }
 }

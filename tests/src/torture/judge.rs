@@ -67,7 +67,7 @@ pub async fn judge(plan: &Plan, fed: &Fed, stand: &Stand) -> Result<Verdict> {
 }
 
 /// A row as its table has it.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 struct Found {
     id: i64,
     version: i64,
@@ -75,6 +75,7 @@ struct Found {
     amount: i32,
     penstock_object: i64,
 }
+service::from_row!(Found { id, version, value, amount, penstock_object });
 
 impl Found {
     fn is(&self, row: &Row) -> bool {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use std::collections::{BTreeMap, HashMap};
 
 /// A row of `penstock.object` and whether its key's head names it.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// Its id, which lineage columns hold.
     pub id: i64,
@@ -45,6 +45,26 @@ pub struct Entry {
     /// Numbers of the rows in `penstock.rejects`.
     pub rejects: Vec<i64>,
 }
+service::from_row!(Entry {
+    id,
+    dataset,
+    key,
+    stands,
+    is_delete,
+    version_id,
+    etag,
+    state,
+    reason,
+    attempts,
+    imported,
+    forwarded,
+    rows_read,
+    rows_written,
+    rows_merged,
+    rows_filtered,
+    rows_rejected,
+    rejects
+});
 
 const ENTRIES: &str = "
     SELECT o.id, h.dataset, h.key, h.object_id IS NOT DISTINCT FROM o.id AS stands, o.is_delete, o.version_id, o.etag,

@@ -23,7 +23,7 @@ pub enum Meets {
 }
 
 /// What a sample of staged rows finds in the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sampled {
     /// Rows looked for.
     pub n_rows: i64,
@@ -32,6 +32,7 @@ pub struct Sampled {
     /// Whose row there would give way.
     pub n_changed: i64,
 }
+service::from_row!(Sampled { n_rows, n_known, n_changed });
 
 /// Share of an object's rows that must change the table's for an UPDATE of its own to pay: what it leaves is
 /// looked at once more. Measured: half the time of ON CONFLICT where all rows change.

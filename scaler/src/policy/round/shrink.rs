@@ -20,12 +20,16 @@ impl Round<'_> {
             let polls = self.seen.last_worker_empty_polls.unwrap_or(0);
             Verdict::new(0, self.own_reason(), format!("{need} and {polls} long polls came back empty"))
         } else {
-            Verdict::new(want, self.own_reason(), format!("{need}, and {}", self.state.window.said(self.now)))
+            Verdict::new(
+                want,
+                self.own_reason(),
+                format!("{need}, and {}", self.state.window.said(self.policy.shrink_window_secs, self.now)),
+            )
         };
         // Of two guards that allow the same, the first is named.
         let mut floors = Vec::new();
         if !proven_empty {
-            floors.extend(self.state.window.bounds(self.live, self.now));
+            floors.extend(self.state.window.bounds(self.live, self.policy.shrink_window_secs, self.now));
         }
         floors.extend(self.long_jobs().map(|bound| ("but", bound)));
         if let Some(bound) = last_worker {

@@ -36,7 +36,7 @@ struct Arguments {
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Rows of generated telemetry
-    #[arg(long, default_value_t = 1_200_000)]
+    #[arg(long, default_value_t = 600_000)]
     rows: u64,
     /// Objects to spread them over, in three formats
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -95,7 +95,7 @@ async fn demo(arguments: &Arguments) -> Result<ExitCode> {
     let pool = Pool::start(&scaler_config, &stage.pipeline)?;
 
     report::step(&format!(
-        "uploading {} objects to s3://{}; the pool goes 0 → N → 0, which takes about two minutes",
+        "uploading {} objects to s3://{}; the pool goes 0 → N → 0, which takes about a minute and a half",
         plan.n_objects(),
         stage.pipeline.bucket
     ));

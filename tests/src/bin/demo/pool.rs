@@ -60,6 +60,7 @@ drain_within = "90s"
 slots_per_worker = 2
 start_up = "3s"
 job = "10s"
+shrink_window = "10s"
 
 [pool.workers]
 kind = "processes"
