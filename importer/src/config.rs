@@ -5,13 +5,16 @@
 //! (a queue, a database, datasets) is asked for by [`Config::require`].
 
 mod check;
+pub mod fragment;
 mod max_rejects;
 mod steps;
+mod transform;
 
 pub use check::CONCURRENCY;
 pub use max_rejects::MaxRejects;
 pub use service::config::{ConfigError, Database};
-pub use steps::{AtMost, Event, Notify};
+pub use steps::{AtMost, Event, Notify, Seconds};
+pub use transform::Defaults;
 
 use decode::{Compression, Format, OnNewField};
 use serde::Deserialize;
@@ -50,6 +53,9 @@ pub struct Config {
     /// Which objects go into which table; the first whose `match` fits an object takes it.
     #[serde(default, rename = "dataset")]
     pub datasets: Vec<Dataset>,
+    /// What datasets have in common.
+    #[serde(default)]
+    pub defaults: Defaults,
     /// Who is told of what.
     #[serde(default)]
     pub notify: Vec<Notify>,
@@ -206,6 +212,29 @@ pub struct Dataset {
     /// How rows get into the table: `auto`, `staged` or `direct`. Worth setting only to find out what it is worth.
     #[serde(default)]
     pub technique: Technique,
+    /// SQL after the rows, called `input`: `LEFT JOIN public.site ON site.site_id = input.site_id`.
+    pub join: Option<String>,
+    /// SQL condition of the rows that load, over `input` and what is joined; the others are `rows_filtered`.
+    #[serde(rename = "where")]
+    pub condition: Option<String>,
+    /// Column → SQL expression over `input` and what is joined. A column without one takes the field of its name.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// What `[defaults.set]` adds.
+    #[serde(skip)]
+    pub default_set: BTreeMap<String, String>,
+    /// Field → the Postgres type it is read as, in the transform. Else that of the column of its name, else text.
+    #[serde(default)]
+    pub input: BTreeMap<String, String>,
+    /// With `mode = "upsert"`: columns that are written by an insert, and never by an update.
+    #[serde(default)]
+    pub keep: Vec<String>,
+    /// How long the transform of one object may take, like `60s`; at most 12 h.
+    #[serde(default = "transform::default_timeout")]
+    pub timeout: Seconds,
+    /// A row may become several, by the `join`; without it a second row of one fails the object.
+    #[serde(default)]
+    pub fan_out: bool,
     /// The CSV dialect.
     #[serde(default)]
     pub csv: Csv,
@@ -295,6 +324,9 @@ impl Config {
                 config.queues.push(Queue::default());
             }
             config.serve_queue(0);
+            for dataset in &mut config.datasets {
+                dataset.default_set.clone_from(&config.defaults.set);
+            }
             check::check(config, &mut source, &|name| variable(&environment, name).is_some());
         }
         source.finish(config)

@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn an_imported_object_shows_under_the_documented_names() {
         let metrics = Metrics::new(&["d".to_owned()]);
-        let counts = Counts { read: 10, written: 7, merged: 2, filtered: 0, rejected: 1 };
+        let counts = Counts { read: 10, added: 0, written: 7, merged: 2, filtered: 0, rejected: 1 };
         metrics.count_imported("d", "staged", &counts, 100, Duration::from_millis(500));
         metrics.count_finished("", "skipped");
         metrics.messages_dead_lettered.get_or_create(&[("reason", "corrupt".into())]).inc();

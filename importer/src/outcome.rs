@@ -173,6 +173,8 @@ pub fn sort_load_error(error: LoadError) -> Sorted {
         LoadError::TooManyRejects { .. } | LoadError::TooManyRefused(_) => {
             Sorted::failed(Reason::TooManyRejects, error.to_string())
         }
+        LoadError::FanOut => Sorted::failed(Reason::FanOut, error.to_string()),
+        LoadError::TransformTimeout(_) => Sorted::failed(Reason::TransformTimeout, error.to_string()),
         LoadError::Store(error) => sort_store_error(error),
         LoadError::ForceNeedsLineage => Sorted::failed(Reason::ForceRefused, error.to_string()),
         LoadError::Database(error) | LoadError::Unstaged(error) => sort_database_error(error),

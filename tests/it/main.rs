@@ -55,6 +55,7 @@ mod stopped;
 mod surroundings;
 mod templates;
 mod torture;
+mod transforms;
 mod units;
 mod upkeep;
 mod values;

@@ -128,7 +128,7 @@ fn said(object: &Waiting, replayed: &Replayed) -> Said {
     let Replayed::Done { second, cut } = replayed else {
         return Said { n_loaded: 0, text: "refused: another version of the object stands by now".into() };
     };
-    let Second { resolved, n_written, refused } = second;
+    let Second { resolved, n_written, refused, .. } = second;
     let n_loaded = resolved.len() as u64;
     let mut text = format!("{n_loaded} resolved ({n_written} written, {} merged)", n_loaded - n_written.min(&n_loaded));
     let mut add = |rows: &[u64], what: &str| {

@@ -1,6 +1,6 @@
 //! What must hold between settings, beyond their types.
 
-use super::{Config, Csv, Dataset, Mode};
+use super::{Config, Csv, Dataset, Mode, fragment::Fragment};
 use crate::pattern::Pattern;
 use decode::OnNewField;
 use service::{config::Source, due::Place, postgres::connect_options};
@@ -33,6 +33,11 @@ pub fn check(config: &Config, source: &mut Source<'_>, is_overridden: &dyn Fn(&s
         }
     }
     check_queues(config, &mut problems);
+    for (column, expression) in &config.defaults.set {
+        if let Err(problem) = Fragment::expression(expression) {
+            problems.source.add(&format!("defaults.set.{column}"), format!("defaults.set: {column}: {problem}"));
+        }
+    }
     let mut names = BTreeSet::new();
     for (index, dataset) in config.datasets.iter().enumerate() {
         check_dataset(index, dataset, &mut names, &mut problems);
@@ -239,6 +244,42 @@ fn check_dataset(index: usize, dataset: &Dataset, names: &mut BTreeSet<String>, 
         }
     }
     check_csv(&dataset.csv, &mut add);
+    check_transform(dataset, &mut add);
+}
+
+/// Checks the SQL of a dataset as far as its text alone tells.
+fn check_transform(dataset: &Dataset, add: &mut impl FnMut(&str, String)) {
+    let join = dataset.join.as_deref().map(Fragment::join);
+    let condition = dataset.condition.as_deref().map(Fragment::expression);
+    for (field, fragment) in [("join", join), ("where", condition)] {
+        if let Some(Err(problem)) = fragment {
+            add(field, problem.to_string());
+        }
+    }
+    for (field, fragments) in [("set", &dataset.set), ("input", &dataset.input)] {
+        for (name, text) in fragments {
+            if !is_identifier(name) || name.starts_with("penstock_") {
+                add(field, format!("{name:?} cannot be chosen as a name"));
+            } else if let Err(problem) = Fragment::expression(text) {
+                add(field, format!("{name}: {problem}"));
+            }
+        }
+    }
+    if let Some(column) = dataset.keep.iter().find(|column| dataset.key.contains(column) || !is_identifier(column)) {
+        add("keep", format!("{column:?} is not a column outside the key"));
+    }
+    if !dataset.keep.is_empty() && dataset.mode != Mode::Upsert {
+        add("keep", "is for mode = \"upsert\": no other mode updates rows".into());
+    }
+    if u32::try_from(dataset.timeout.0).is_ok_and(|secs| secs > MAX_VISIBILITY_SECS) {
+        add("timeout", format!("is longer than {MAX_VISIBILITY_SECS} s"));
+    }
+    if dataset.transforms() && dataset.on_new_field == OnNewField::AddColumn {
+        add("on_new_field", "\"add_column\" is not for rows that go through SQL: which field would be new?".into());
+    }
+    if dataset.fan_out && dataset.join.is_none() {
+        add("fan_out", "needs a join: nothing else makes several rows of one".into());
+    }
 }
 
 fn check_csv(csv: &Csv, add: &mut impl FnMut(&str, String)) {

@@ -112,7 +112,35 @@ impl TryFrom<String> for AtMost {
 
 fn read_at_most(text: &str) -> Option<AtMost> {
     let (n, time) = text.split_once(" per ")?;
+    let n = n.trim().parse().ok().filter(|number| *number > 0)?;
     let time = time.trim();
+    // "15m", and "m" for one.
+    let is_unit = time.len() == 1;
+    Some(AtMost { n, secs: if is_unit { read_secs(&format!("1{time}"))? } else { read_secs(time)? } })
+}
+
+/// A length of time, like `60s`.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Seconds(pub i32);
+
+impl fmt::Debug for Seconds {
+    /// As it is written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}s\"", self.0)
+    }
+}
+
+impl TryFrom<String> for Seconds {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        read_secs(text.trim()).map(Self).ok_or_else(|| "must be a time in s, m, h or d, like 60s".into())
+    }
+}
+
+/// Reads a number above 0 with its unit, as seconds.
+fn read_secs(time: &str) -> Option<i32> {
     let unit = match time.chars().last()? {
         's' => 1,
         'm' => 60,
@@ -120,11 +148,8 @@ fn read_at_most(text: &str) -> Option<AtMost> {
         'd' => 86_400,
         _ => return None,
     };
-    let positive = |text: &str| text.trim().parse::<i32>().ok().filter(|number| *number > 0);
-    let digits = &time[..time.len() - 1];
-    // "15m", and "m" for one.
-    let count = if digits.is_empty() { 1 } else { positive(digits)? };
-    Some(AtMost { n: positive(n)?, secs: count.checked_mul(unit)? })
+    let count = time[..time.len() - 1].trim().parse::<i32>().ok().filter(|number| *number > 0)?;
+    count.checked_mul(unit)
 }
 
 #[cfg(test)]

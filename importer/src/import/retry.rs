@@ -19,7 +19,9 @@ impl OddRetries {
     /// Returns, after a pause, whether to try again.
     pub async fn may_pass(&mut self, sorted: &Sorted) -> bool {
         match sorted {
-            Sorted::Failed(failure) if failure.reason == Reason::Internal => self.again().await,
+            Sorted::Failed(failure) if matches!(failure.reason, Reason::Internal | Reason::TransformTimeout) => {
+                self.again().await
+            }
             _ => false,
         }
     }

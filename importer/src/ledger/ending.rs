@@ -4,11 +4,13 @@ use super::{Recorded, State, found, size, text};
 use crate::order::{Identity, Stamp};
 use sqlx::PgConnection;
 
-/// Row counts of an import; `read = written + merged + filtered + rejected`.
+/// Row counts of an import; `read + added = written + merged + filtered + rejected`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Rows in the object.
     pub read: u64,
+    /// Rows that a transform made beyond the first of one.
+    pub added: u64,
     /// Rows of the object that stand in the table.
     pub written: u64,
     /// Rows that gave way to another.
@@ -68,6 +70,7 @@ pub async fn finish_imported(connection: &mut PgConnection, imported: &Imported<
         .bind(&csv_fields)
         .bind(&imported.identity.etag)
         .bind(size(imported.identity))
+        .bind(count(imported.counts.added))
         .execute(connection)
         .await?;
     found(done.rows_affected())

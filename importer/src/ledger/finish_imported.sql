@@ -1,5 +1,5 @@
 -- $1 object, $2 head, $3 sequencer, $4 last modified, $5..$9 counts, $10 bytes, $11 technique, $12 seconds, $13 version id,
--- $14 fields of a CSV object with rejects, $15 etag, $16 size.
+-- $14 fields of a CSV object with rejects, $15 etag, $16 size, $17 rows added.
 -- The stamp only ever grows, and as a whole: a sighting of later Last-Modified takes the sequencer away when it
 -- brings none, for the old one belongs to an earlier put of the same bytes.
 -- The version id is filled in where the event had none, unless another row has that identity already; a row that was
@@ -43,6 +43,7 @@ SET state = 'imported',
                     ELSE coalesce(o.sequencer, $3) END,
     last_modified = greatest(o.last_modified, $4),
     rows_read = $5,
+    rows_added = $17,
     rows_written = $6,
     rows_merged = $7,
     rows_filtered = $8,

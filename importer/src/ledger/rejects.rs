@@ -40,8 +40,12 @@ service::from_row!(KeptReject { row_number: i64, payload });
 pub struct Second {
     /// Numbers of the rows that loaded, or gave way to another.
     pub resolved: Vec<i64>,
-    /// Of them, those that stand in the table.
+    /// Rows of theirs that stand in the table.
     pub n_written: u64,
+    /// Of them, those that a transform dropped.
+    pub n_filtered: u64,
+    /// How many rows became of them.
+    pub n_made: u64,
     /// Numbers of the rows that still do not fit, and why.
     pub refused: Vec<(i64, Refusal)>,
 }
@@ -127,6 +131,16 @@ pub async fn page(
     .await
 }
 
+/// Returns the numbers of the rows that Postgres refused in this transaction.
+///
+/// # Errors
+/// Of the database.
+pub async fn new(connection: &mut PgConnection, object_id: i64) -> sqlx::Result<Vec<i64>> {
+    let sql = "SELECT row_number FROM penstock.reject \
+               WHERE object_id = $1 AND created_at = now() AND resolved_at IS NULL";
+    sqlx::query_scalar(sql).bind(object_id).fetch_all(connection).await
+}
+
 /// Returns the rows that Postgres refused in this transaction, whose rejects it made anew, and removes those
 /// rejects again: the ones that wait stand for the rows already.
 ///
@@ -159,6 +173,8 @@ pub async fn settle(connection: &mut PgConnection, object_id: i64, second: &Seco
         .bind(second.refused.iter().map(|(_, r)| r.class.as_str()).collect::<Vec<_>>())
         .bind(second.refused.iter().map(|(_, r)| r.column.as_deref().map(storable)).collect::<Vec<_>>())
         .bind(second.refused.iter().map(|(_, r)| storable(&r.message)).collect::<Vec<_>>())
+        .bind(i64::try_from(second.n_filtered).unwrap_or(i64::MAX))
+        .bind(i64::try_from(second.n_made).unwrap_or(i64::MAX))
         .execute(connection)
         .await?;
     Ok(())

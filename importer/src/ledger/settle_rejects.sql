@@ -1,4 +1,5 @@
--- $1 object, $2 numbers of the rows that loaded, $3 how many of them stand in the table;
+-- $1 object, $2 numbers of the rows that loaded, $3 how many rows of theirs stand in the table, $8 how many of them a
+-- transform dropped, $9 how many rows became of them;
 -- in step: $4 numbers of the rows that still do not fit, $5 class, $6 column, $7 message.
 -- What loaded is resolved, not deleted.
 WITH resolved AS (
@@ -15,5 +16,7 @@ refused AS (
 UPDATE penstock.object
 SET rows_rejected = rows_rejected - cardinality($2::bigint[]),
     rows_written = rows_written + $3::bigint,
-    rows_merged = rows_merged + cardinality($2::bigint[]) - $3::bigint
+    rows_merged = rows_merged + $9::bigint - $3::bigint,
+    rows_filtered = rows_filtered + $8::bigint,
+    rows_added = coalesce(rows_added, 0) + $9::bigint - (cardinality($2::bigint[]) - $8::bigint)
 WHERE id = $1

@@ -14,7 +14,8 @@ use crate::{
 };
 use anyhow::Context;
 use decode::{Column, EXTRAS_COLUMN, encode::PgType};
-use sqlx::{PgConnection, Row};
+use sqlx::{Executor, PgConnection, Row};
+use std::collections::BTreeMap;
 
 /// Lineage columns, filled when the table has them and never taken from a file.
 pub const LINEAGE_OBJECT: &str = "penstock_object";
@@ -28,6 +29,8 @@ pub const LINEAGE_LOADED_AT: &str = "penstock_loaded_at";
 pub struct Table {
     /// `"schema"."name"`, quoted.
     pub qualified: String,
+    /// `"schema"`, quoted.
+    pub schema: String,
     /// Object id, for catalog queries and cache keys.
     pub oid: i64,
     /// Columns a file may fill: no generated and no lineage columns, in table order.
@@ -168,6 +171,7 @@ impl Table {
         }
         let mut table = Self {
             qualified: quote_pair(row.try_get("schema")?, row.try_get("name")?),
+            schema: quote(row.try_get("schema")?),
             oid: row.try_get("oid")?,
             has_rules: row.try_get("has_rules")?,
             may_skip_equal: row.try_get("may_skip_equal")?,
@@ -175,12 +179,37 @@ impl Table {
             takes_any_text: row.try_get("takes_any_text")?,
             ..Self::default()
         };
-        let rows = sqlx::query(include_str!("read_columns.sql")).bind(table.oid).fetch_all(&mut *connection).await?;
-        for row in rows {
-            table.add_column(&row, name)?;
-        }
-        table.look_for_cuts(connection).await?;
+        table.read_columns(connection, name).await?;
         Ok(table)
+    }
+
+    /// Returns what the catalog says of columns with these names and types, as SQL, in a transaction.
+    ///
+    /// # Errors
+    /// Of the database, also when there is no such type.
+    pub async fn of_types(
+        connection: &mut PgConnection,
+        types: &BTreeMap<String, String>,
+        names: &str,
+    ) -> Result<Self, TableError> {
+        let columns: Vec<String> = types.iter().map(|(name, sql)| format!("{} {sql}\n", quote(name))).collect();
+        let create = format!(
+            "SET LOCAL search_path = {names}; CREATE TEMP TABLE penstock_input ({}); SET LOCAL search_path = pg_catalog",
+            columns.join(", ")
+        );
+        connection.execute(create.as_str()).await?;
+        let oid = "SELECT 'pg_temp.penstock_input'::regclass::oid::bigint";
+        let mut table = Self { oid: sqlx::query_scalar(oid).fetch_one(&mut *connection).await?, ..Self::default() };
+        table.read_columns(connection, "input").await?;
+        Ok(table)
+    }
+
+    async fn read_columns(&mut self, connection: &mut PgConnection, name: &str) -> Result<(), TableError> {
+        let rows = sqlx::query(include_str!("read_columns.sql")).bind(self.oid).fetch_all(&mut *connection).await?;
+        for row in rows {
+            self.add_column(&row, name)?;
+        }
+        self.look_for_cuts(connection).await
     }
 
     /// Finds out which columns that texts are cast for would cut them. Of scalars and arrays the encoder knows.
@@ -243,12 +272,6 @@ impl Table {
     #[must_use]
     pub fn storable(&self, text: &str) -> String {
         if self.takes_any_text || self.column(text).is_some() { text.to_owned() } else { in_ascii(text) }
-    }
-
-    /// Returns the columns as the decoder wants them.
-    #[must_use]
-    pub fn decoder_columns(&self) -> Vec<Column> {
-        self.columns.iter().map(|c| c.column.clone()).collect()
     }
 }
 

@@ -171,6 +171,7 @@ impl Direct<'_> {
         check_rejects(self.load, &self.staged, false)?;
         self.staged.write_rejects(tx, self.load, self.prepared.opened.form).await?;
         let counts = Counts {
+            added: 0,
             read: self.staged.n_read,
             written: self.staged.n_staged - self.merged,
             merged: self.merged,

@@ -35,6 +35,12 @@ pub enum LoadError {
     /// Postgres itself refuses more rows than the dataset allows.
     #[error("{0}")]
     TooManyRefused(String),
+    /// A transform made several rows of one, which the dataset does not allow.
+    #[error("the join makes several rows of one, which needs fan_out = true")]
+    FanOut,
+    /// A transform took longer than it may.
+    #[error("the transform took longer than timeout = {0}s")]
+    TransformTimeout(i32),
     /// Append cannot replace what it cannot find.
     #[error("a forced replay in append mode needs the column penstock_object")]
     ForceNeedsLineage,

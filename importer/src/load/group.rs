@@ -61,6 +61,9 @@ pub struct Group<'a> {
 /// [`LoadError`], as [`super::load`].
 pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Option<Vec<Option<Counts>>>, LoadError> {
     let target = &group.target;
+    if target.transform.is_some() {
+        return Ok(None);
+    }
     let objects: Vec<_> =
         group.members.iter().map(|member| (Arc::clone(&member.source), member.captures.clone())).collect();
     let (decoding_target, run_bytes) = (Arc::clone(target), group.run_bytes);
@@ -73,7 +76,7 @@ pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Opti
     if !direct::suits(&target.table, &shape.columns) {
         return Ok(None);
     }
-    let staging = session.staging(&sql::staging_shape(&shape.columns)).await?;
+    let staging = session.staging(&sql::staging_shape(&shape.columns, &[])).await?;
     let Some(together) = Together::new(group, &shape, run, rows) else {
         return Ok(None);
     };

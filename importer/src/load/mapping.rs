@@ -66,7 +66,7 @@ pub fn map_fields(load: &Load<'_>, fields: &Fields) -> Result<Result<Mapping, Ve
 /// # Errors
 /// [`LoadError::Schema`].
 pub fn map(target: &Target, captures: &[(String, Option<String>)], fields: &Fields) -> Result<Mapping, LoadError> {
-    let columns = target.table.decoder_columns();
+    let columns = target.decoder_columns();
     Mapping::new(fields, &target.mapping_spec(&columns, captures)).map_err(LoadError::Schema)
 }
 
@@ -79,7 +79,7 @@ pub fn staged_columns(target: &Target, columns: &[Column], flags: &[usize]) -> R
         .iter()
         .enumerate()
         .map(|(index, column)| {
-            let found = target.table.columns.iter().find(|c| c.column.name == column.name);
+            let found = target.input_columns().iter().find(|c| c.column.name == column.name);
             let table_column = match found {
                 Some(found) => found.clone(),
                 // Fields of an open format that have no column yet; staged, never merged.

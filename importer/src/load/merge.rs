@@ -2,7 +2,7 @@
 
 use super::{
     Load, LoadError,
-    refused::{self, is_refused},
+    refused::{self, Apart, is_refused},
     remove,
     sql::{self, ALL, LoadPlan, Meets, RANGE, Sampled},
     stage::Staged,
@@ -31,14 +31,16 @@ pub async fn merge_all(
         Err(_) => {
             make_room(connection, load).await?;
             let allowed = load.target.config.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
-            let (n_left, written) = merge_refused(connection, plan, load.recorded.object_id, allowed).await?;
-            let n_refused = staged.n_staged.saturating_sub(n_left);
-            staged.n_rejected += n_refused;
-            staged.n_staged -= n_refused;
+            let (apart, written) = merge_refused(connection, plan, load.recorded.object_id, allowed).await?;
+            let n_lost = staged.n_staged.saturating_sub(apart.n_left);
+            staged.n_rejected += apart.n_refused;
+            // A row of the object takes along all that was made of it.
+            staged.n_added = staged.n_added.saturating_sub(n_lost.saturating_sub(apart.n_refused));
+            staged.n_staged -= n_lost;
             written
         }
     };
-    staged.n_filtered = written.n_left_out;
+    staged.n_filtered += written.n_left_out;
     Ok(written.n_standing)
 }
 
@@ -86,7 +88,7 @@ pub struct Written {
 }
 
 /// Writes the staged rows that Postgres takes, one by one where it must, and turns the others into rejects. Returns how
-/// many were not refused, and what became of those.
+/// many were refused, and what became of the others.
 ///
 /// # Errors
 /// [`LoadError::TooManyRefused`] or [`LoadError::Database`].
@@ -95,11 +97,12 @@ pub async fn merge_refused(
     plan: &LoadPlan<'_>,
     object_id: i64,
     allowed: u64,
-) -> Result<(u64, Written), LoadError> {
+) -> Result<(Apart, Written), LoadError> {
     if plan.mode != Mode::Upsert {
-        let (n_left, n_standing) =
+        let apart =
             refused::merge_without_refused_rows(connection, plan, &plan.insert(RANGE), object_id, allowed).await?;
-        return Ok((n_left, Written { n_standing, n_left_out: n_left.saturating_sub(n_standing) }));
+        let (n_standing, n_left) = (apart.n_written, apart.n_left);
+        return Ok((apart, Written { n_standing, n_left_out: n_left.saturating_sub(n_standing) }));
     }
     // Where the file does not say how new its rows are, the default that a row of ours was inserted with must not
     // look like another's that is newer: who gives way is settled before any is inserted.
@@ -109,14 +112,13 @@ pub async fn merge_refused(
         n_gave_way = connection.execute(sql.as_str()).await?.rows_affected();
         plan.newer = None;
     }
-    let (n_left, _) =
-        refused::merge_without_refused_rows(connection, &plan, &plan.upsert(RANGE), object_id, allowed).await?;
+    let apart = refused::merge_without_refused_rows(connection, &plan, &plan.upsert(RANGE), object_id, allowed).await?;
     // What is left went in by ranges; once more as a whole settles rows with the same key in different ranges.
-    let written = match n_left {
+    let written = match apart.n_left {
         0 => Written::default(),
-        _ => write_staged(connection, &plan, object_id, n_left).await?,
+        n_left => write_staged(connection, &plan, object_id, n_left).await?,
     };
-    Ok((n_left + n_gave_way, written))
+    Ok((Apart { n_left: apart.n_left + n_gave_way, ..apart }, written))
 }
 
 /// Takes away the rows that a new version, or a forced replay, replaces.

@@ -25,6 +25,7 @@ mod stage;
 mod sweep;
 pub mod target;
 pub mod technique;
+mod transform;
 mod unstaged;
 
 pub use dry_run::{DryRun, dry_run};
@@ -48,9 +49,9 @@ use mapping::{Opened, map_fields, open, staged_columns};
 use merge::merge_all;
 use pipeline::{Decoded, Decoding, Shape};
 use run::RowOrder;
-use sql::{LoadPlan, StagedColumn};
+use sql::{LoadPlan, Place, StagedColumn};
 use sqlx::PgConnection;
-use stage::{Keys, stage};
+use stage::{Keys, Staged, stage};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -61,6 +62,7 @@ use std::{
 };
 use technique::{Recent, Used, Way};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use transform::Step;
 
 /// Loads one object, in one transaction.
 ///
@@ -136,6 +138,8 @@ struct Prepared {
     staging: String,
     /// What rows are sorted by, where the dataset has a key.
     order: Option<RowOrder>,
+    /// Where the rows go that a transform makes of them.
+    step: Option<Step>,
 }
 
 impl Prepared {
@@ -157,10 +161,11 @@ async fn prepare(
         Err(new_columns) => return Ok(Err(new_columns)),
     };
     let columns = staged_columns(load.target, mapping.columns(), mapping.absent_flags())?;
-    let staging = session.staging(&sql::staging_shape(&columns)).await?;
+    let staging = session.staging(&sql::staging_shape(&columns, &[])).await?;
     session.record_types(&columns).await?;
+    let step = Step::prepare(session, load.target, &columns).await?;
     let order = RowOrder::new(mapping.columns(), &load.target.key, load.target.newer.as_deref());
-    let prepared = Prepared { opened, mapping, columns, staging, order };
+    let prepared = Prepared { opened, mapping, columns, staging, order, step };
     decoding.set_shape(prepared.shape());
     Ok(Ok((decoding, prepared)))
 }
@@ -173,7 +178,7 @@ async fn goes_direct<'a>(
     first: &Decoded,
 ) -> Result<Option<SemaphorePermit<'a>>, LoadError> {
     let target = load.target;
-    if load.new_columns.is_some() || !direct::suits(&target.table, &prepared.columns) {
+    if load.new_columns.is_some() || prepared.step.is_some() || !direct::suits(&target.table, &prepared.columns) {
         return Ok(None);
     }
     let way = load.recent.choose(target.config.technique, load.known, target.config.mode == Mode::Upsert);
@@ -201,7 +206,7 @@ async fn stage_and_merge<'a>(
     decoding: Decoding,
     writing: &mut Option<SemaphorePermit<'a>>,
 ) -> Result<End<Loaded>, LoadError> {
-    let Prepared { opened, mut columns, staging, order, .. } = prepared;
+    let Prepared { opened, mut columns, staging, order, mut step, .. } = prepared;
     let distinct = DistinctKeys::new(&columns, &load.target.key, load.digest_bytes);
     let keys = Keys { order: order.as_ref(), distinct };
     let mut staged = stage(tx, &staging, load, opened.form, first, decoding, keys).await?;
@@ -216,6 +221,10 @@ async fn stage_and_merge<'a>(
     let nothing_seen = !staged.seen_columns.contains(&true);
     for (column, seen) in columns.iter_mut().zip(&staged.seen_columns) {
         column.seen = (*seen || nothing_seen) && column.target.column.name != EXTRAS_COLUMN;
+    }
+
+    if let Some(step) = &mut step {
+        transform_staged(tx, load, &LoadPlan::plain(load.target, &columns, &staging), step, &mut staged).await?;
     }
 
     *writing = load.writing.permit().await;
@@ -233,16 +242,53 @@ async fn stage_and_merge<'a>(
     // After the columns: who adds one waits for all who write.
     hold_unique_index(tx, load.target).await?;
     let n_distinct = staged.distinct.then_some(staged.n_staged);
-    let plan = LoadPlan { n_distinct, ..LoadPlan::plain(load.target, &columns, &staging) };
+    let input = LoadPlan::plain(load.target, &columns, &staging);
+    let plan = match &step {
+        Some(step) => {
+            LoadPlan { n_distinct, made_of: Some(&input), ..LoadPlan::plain(load.target, &step.columns, &step.staging) }
+        }
+        None => LoadPlan { n_distinct, ..input },
+    };
     let written = merge_all(tx, &plan, load, &mut staged).await?;
     let counts = Counts {
         read: staged.n_read,
+        added: staged.n_added,
         written,
-        merged: staged.n_staged.saturating_sub(written + staged.n_filtered),
+        merged: (staged.n_read + staged.n_added).saturating_sub(written + staged.n_filtered + staged.n_rejected),
         filtered: staged.n_filtered,
         rejected: staged.n_rejected,
     };
     Ok(End::Commit(load.finish(tx, &opened, counts, Used::Staged).await?))
+}
+
+/// Makes of the staged rows what the target's transform says.
+async fn transform_staged(
+    tx: &mut PgConnection,
+    load: &Load<'_>,
+    input: &LoadPlan<'_>,
+    step: &mut Step,
+    staged: &mut Staged,
+) -> Result<(), LoadError> {
+    let Some(transform) = &load.target.transform else { return Ok(()) };
+    for column in &mut step.columns {
+        let of = input.columns.iter().find(|other| other.target.column.name == column.target.column.name);
+        column.seen = transform.sets(&column.target.column.name) || of.is_some_and(|of| of.seen);
+    }
+    let (table, object) = (&load.target.table, load.object);
+    let last_modified = load.candidate.stamp.last_modified.map(|time| time.to_rfc3339());
+    let (bucket, key) = (table.storable(&object.bucket), table.storable(&object.key));
+    let place = Place { bucket: &bucket, key: &key, last_modified };
+    let allowed = load.target.config.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
+    let plan = LoadPlan::plain(load.target, &step.columns, &step.staging);
+    let made = transform.run(tx, input, &plan, &place, (load.recorded.object_id, allowed)).await?;
+    staged.n_filtered += made.n_dropped(staged.n_staged);
+    staged.n_rejected += made.n_refused;
+    staged.n_added = made.n_added;
+    staged.n_staged = made.n_made;
+    // Rows that are not what they were when their keys were looked at.
+    staged.distinct &= transform.set.keys().all(|column| !load.target.key.contains(column)) && made.n_added == 0;
+    staged.distinct &= load.target.config.input.is_empty();
+    Ok(())
 }
 
 /// One object to load.

@@ -1,5 +1,5 @@
 -- Placeholders: {staging} table, {statement} literal of the merge of rows $2 to $3 for object $1, {object_id},
--- {allowed} rejects, {row} what is kept of a staged row, as jsonb. Ranges are taken in row order and stay merged when they go through, so of two rows that
+-- {allowed} rejects, {class} the word for a reject, {row} what is kept of a row of {kept}, as jsonb. Ranges are taken in row order and stay merged when they go through, so of two rows that
 -- exclude each other the first one stands.
 -- The staging table has the target's columns, whatever they are called.
 #variable_conflict use_variable
@@ -45,7 +45,7 @@ BEGIN
             END IF;
             SELECT count(*) INTO n_rows
             FROM (SELECT FROM {staging} WHERE penstock_row BETWEEN lo AND hi LIMIT 2) some_rows;
-            IF n_rows > 1 THEN
+            IF lo < hi AND n_rows > 1 THEN
                 middle := (lo + hi) / 2;
                 from_row := from_row || ARRAY[middle + 1, lo];
                 to_row := to_row || ARRAY[hi, middle];
@@ -56,22 +56,7 @@ BEGIN
                 EXECUTE merge_range USING {object_id}::bigint, 1::bigint, 0::bigint;
             END IF;
             n_found := n_found + 1;
-            word := CASE code
-                WHEN '23502' THEN 'not_null'
-                WHEN '23503' THEN 'foreign_key'
-                WHEN '23505' THEN 'unique'
-                WHEN '23P01' THEN 'exclusion'
-                -- A missing partition names the table; a trigger that raises this code names nothing.
-                WHEN '23514' THEN CASE WHEN in_constraint = '' AND in_table <> '' THEN 'partition' ELSE 'check' END
-                WHEN '44000' THEN 'check'
-                WHEN 'P0001' THEN 'trigger'
-                WHEN '22003' THEN 'range'
-                WHEN '22008' THEN 'range'
-                WHEN '22001' THEN 'length'
-                WHEN '22026' THEN 'length'
-                WHEN '54000' THEN 'length'
-                ELSE CASE WHEN left(code, 2) IN ('22', '23', '42', '3F', '0A', 'XX') THEN 'type' ELSE 'trigger' END
-            END;
+            word := {class};
             IF n_found > {allowed} THEN
                 -- No message of the server's here: it may quote the row's values.
                 RAISE EXCEPTION USING ERRCODE = 'PN001', MESSAGE = format(
@@ -82,7 +67,7 @@ BEGIN
                 (object_id, row_number, class, column_name, message, payload, payload_length, payload_form)
             SELECT {object_id}, staged.penstock_row, word, nullif(in_column, ''), said,
                    substring(whole.bytes FOR 65536), octet_length(whole.bytes), 'columns'
-            FROM {staging} staged
+            FROM {kept} staged
             CROSS JOIN LATERAL (
                 SELECT convert_to(({row})::text, 'UTF8') AS bytes
             ) whole
@@ -90,5 +75,5 @@ BEGIN
             DELETE FROM {staging} WHERE penstock_row BETWEEN lo AND hi;
         END;
     END LOOP;
-    PERFORM set_config('penstock.n_written', n_written::text, true);
+    PERFORM set_config('penstock.n_written', n_written::text, true), set_config('penstock.n_found', n_found::text, true);
 END

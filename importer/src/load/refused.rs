@@ -28,6 +28,43 @@ pub fn is_refusal(error: &sqlx::Error) -> bool {
     blames_a_row(error.code()) || may_be_input(error.code()) && error.position().is_none() && error.r#where().is_none()
 }
 
+/// Returns whether a transform may have been refused for the sake of some row: as [`is_refusal`], but what is wrong with
+/// its text, or with rights, is never a row's.
+#[must_use]
+pub fn is_of_a_row(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| blames_a_row(&code))
+}
+
+/// Returns the SQL of the word by which an error is called in a reject, in one line.
+///
+/// A missing partition names the table; a trigger that raises its code names nothing.
+#[must_use]
+pub fn class() -> String {
+    include_str!("refused_class.sql").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What [`merge_without_refused_rows`] did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Apart {
+    /// Rows that stay in staging.
+    pub n_left: u64,
+    /// Rows that were written of them.
+    pub n_written: u64,
+    /// Rows of the object that became rejects.
+    pub n_refused: u64,
+}
+
+/// Returns why a search for refused rows failed.
+#[must_use]
+pub fn too_many(error: sqlx::Error) -> LoadError {
+    let database = error.as_database_error();
+    match database.filter(|error| error.code().is_some_and(|code| code == TOO_MANY)) {
+        Some(error) => LoadError::TooManyRefused(error.message().to_owned()),
+        None => LoadError::Database(error),
+    }
+}
+
 /// Returns whether a load failed because Postgres may have refused a statement for the sake of some row.
 #[must_use]
 pub fn is_refused(error: &LoadError) -> bool {
@@ -52,7 +89,6 @@ fn blames_a_row(code: &str) -> bool {
 }
 
 /// Merges what can be merged and turns the rest, at most `allowed` rows, into rejects of the object.
-/// Returns how many rows stay in staging, and how many were written of them.
 ///
 /// # Errors
 /// [`LoadError::TooManyRefused`], or of the database; the transaction is void then.
@@ -62,28 +98,32 @@ pub async fn merge_without_refused_rows(
     statement: &str,
     object_id: i64,
     allowed: u64,
-) -> Result<(u64, u64), LoadError> {
+) -> Result<Apart, LoadError> {
     let staging = plan.staging;
+    let (kept, row) = match plan.made_of {
+        Some(input) => (input.staging, input.kept_row()),
+        None => (staging, plan.kept_row()),
+    };
     let index = format!("CREATE INDEX penstock_staged_row ON {staging} (penstock_row)");
     connection.execute(index.as_str()).await?;
     let body = include_str!("refused.plpgsql.sql")
-        .replace("{row}", &plan.kept_row())
+        .replace("{class}", &class())
+        .replace("{row}", &row)
+        .replace("{kept}", kept)
         .replace("{staging}", staging)
         .replace("{statement}", &literal(statement))
         .replace("{object_id}", &object_id.to_string())
         .replace("{allowed}", &allowed.to_string());
     let halving = format!("DO LANGUAGE plpgsql {}", literal(&body));
-    if let Err(error) = connection.execute(halving.as_str()).await {
-        let database = error.as_database_error();
-        return Err(match database.filter(|error| error.code().is_some_and(|code| code == TOO_MANY)) {
-            Some(error) => LoadError::TooManyRefused(error.message().to_owned()),
-            None => LoadError::Database(error),
-        });
-    }
+    connection.execute(halving.as_str()).await.map_err(too_many)?;
     connection.execute("DROP INDEX pg_temp.penstock_staged_row").await?;
-    let counts = format!("SELECT count(*), current_setting('penstock.n_written')::bigint FROM {staging}");
-    let (n_left, n_written): (i64, i64) = sqlx::query_as(&counts).fetch_one(connection).await?;
-    Ok((u64::try_from(n_left).unwrap_or(0), u64::try_from(n_written).unwrap_or(0)))
+    let counts = format!(
+        "SELECT count(*), current_setting('penstock.n_written')::bigint, current_setting('penstock.n_found')::bigint \
+         FROM {staging}"
+    );
+    let (n_left, n_written, n_refused): (i64, i64, i64) = sqlx::query_as(&counts).fetch_one(connection).await?;
+    let count = |n: i64| u64::try_from(n).unwrap_or(0);
+    Ok(Apart { n_left: count(n_left), n_written: count(n_written), n_refused: count(n_refused) })
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use super::{
     merge::{merge_refused, write_staged},
     refused,
     run::row_number,
-    sql::{self, LoadPlan, StagedColumn},
+    sql::{self, LoadPlan, Place, StagedColumn},
+    transform::Step,
     unstaged,
 };
 use crate::{
@@ -60,6 +61,7 @@ struct Lane {
     rows: KeptRows,
     columns: Vec<StagedColumn>,
     staging: String,
+    step: Option<Step>,
 }
 
 /// Loads the rejects of one object that fit by now, and marks them resolved, in one transaction under the head's lock.
@@ -100,7 +102,7 @@ async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadFo
     let ReplayRejects { waiting, target, captures } = *replay;
     let mut rows = KeptRows::new(form, &waiting.key, &waiting.csv_fields, &target.read);
     let unchanged = BTreeMap::new();
-    let columns = target.table.decoder_columns();
+    let columns = target.decoder_columns();
     // A row kept by column has been through renames, captures and extras already. Columns are not added here:
     // the table has those that the object's other rows asked for.
     let by_column = form == PayloadForm::Columns;
@@ -113,9 +115,10 @@ async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadFo
     let mapping = Mapping::new(rows.fields(), &spec).map_err(LoadError::Schema)?;
     let columns = staged_columns(target, mapping.columns(), mapping.absent_flags())?;
     rows.set_mapping(Arc::new(mapping));
-    let staging = session.staging(&sql::staging_shape(&columns)).await?;
+    let staging = session.staging(&sql::staging_shape(&columns, &[])).await?;
     session.record_types(&columns).await?;
-    Ok(Lane { form, rows, columns, staging })
+    let step = Step::prepare(session, target, &columns).await?;
+    Ok(Lane { form, rows, columns, staging, step })
 }
 
 /// Stages the rejects of one form and writes what goes through.
@@ -128,7 +131,9 @@ async fn run(
 ) -> Result<(), LoadError> {
     let object_id = replay.waiting.object_id;
     // Two forms may have one shape, and so one table.
-    connection.execute(format!("DELETE FROM {}", lane.staging).as_str()).await?;
+    for staging in lane.step.iter().map(|step| &step.staging).chain([&lane.staging]) {
+        connection.execute(format!("DELETE FROM {staging}").as_str()).await?;
+    }
     let n_staged = stage(connection, object_id, lane, second, cut).await?;
     if n_staged == 0 {
         return Ok(());
@@ -136,12 +141,23 @@ async fn run(
     for (column, seen) in lane.columns.iter_mut().zip(lane.rows.seen_columns()) {
         column.seen = *seen && column.target.column.name != EXTRAS_COLUMN;
     }
-    let plan = LoadPlan::plain(replay.target, &lane.columns, &lane.staging);
     let staged = row_numbers(connection, &lane.staging).await?;
-    second.n_written += write(connection, &plan, object_id).await?;
+    let input = LoadPlan::plain(replay.target, &lane.columns, &lane.staging);
+    let plan = match &mut lane.step {
+        Some(step) => {
+            transform_rejects(connection, replay, &input, step).await?;
+            LoadPlan { made_of: Some(&input), ..LoadPlan::plain(replay.target, &step.columns, &step.staging) }
+        }
+        None => LoadPlan { ..input },
+    };
+    let (n_written, n_made, n_with_any) = write(connection, &plan, object_id).await?;
     let refused = rejects::take_new(connection, object_id).await?;
     let still_refused: HashSet<i64> = refused.iter().map(|(row, _)| *row).collect();
-    second.resolved.extend(staged.into_iter().filter(|row| !still_refused.contains(row)));
+    let resolved: Vec<i64> = staged.into_iter().filter(|row| !still_refused.contains(row)).collect();
+    second.n_written += n_written;
+    second.n_made += n_made;
+    second.n_filtered += (resolved.len() as u64).saturating_sub(n_with_any);
+    second.resolved.extend(resolved);
     second.refused.extend(refused);
     Ok(())
 }
@@ -206,23 +222,57 @@ async fn copy(connection: &mut PgConnection, copy_sql: &str, rows: &[&[u8]]) -> 
     .await
 }
 
-/// Writes the staged rows as the mode says and returns how many stand; those Postgres refuses become rejects.
-async fn write(connection: &mut PgConnection, plan: &LoadPlan<'_>, object_id: i64) -> Result<u64, LoadError> {
+/// Makes of the staged rows what the target's transform says now.
+async fn transform_rejects(
+    connection: &mut PgConnection,
+    replay: &ReplayRejects<'_>,
+    input: &LoadPlan<'_>,
+    step: &mut Step,
+) -> Result<(), LoadError> {
+    let ReplayRejects { waiting, target, .. } = replay;
+    let Some(transform) = &target.transform else { return Ok(()) };
+    for column in &mut step.columns {
+        let of = input.columns.iter().find(|other| other.target.column.name == column.target.column.name);
+        column.seen = transform.sets(&column.target.column.name) || of.is_some_and(|of| of.seen);
+    }
+    let last_modified = "SELECT last_modified::text FROM penstock.object WHERE id = $1";
+    let last_modified = sqlx::query_scalar(last_modified).bind(waiting.object_id).fetch_one(&mut *connection).await?;
+    let place = Place { bucket: &waiting.bucket, key: &waiting.key, last_modified };
+    let plan = LoadPlan::plain(target, &step.columns, &step.staging);
+    transform.run(connection, input, &plan, &place, (waiting.object_id, i64::MAX as u64)).await?;
+    Ok(())
+}
+
+/// Writes the staged rows as the mode says; those Postgres refuses become rejects. Returns how many stand, how many there
+/// were that it does not refuse, and of how many rows of the object those were.
+async fn write(
+    connection: &mut PgConnection,
+    plan: &LoadPlan<'_>,
+    object_id: i64,
+) -> Result<(u64, u64, u64), LoadError> {
+    let before = row_numbers(connection, plan.staging).await?;
     if let (Mode::Upsert, Some(sql)) = (plan.mode, plan.drop_older_of_object()) {
         sqlx::query(&sql).bind(object_id).execute(&mut *connection).await?;
     }
     let n_staged = row_numbers(connection, plan.staging).await?.len() as u64;
-    if n_staged == 0 {
-        return Ok(0);
-    }
-    let written = savepoint(connection, Lasts::Transaction, refused::is_refused, async |connection| {
-        write_staged(connection, plan, object_id, n_staged).await
-    });
-    let written = match written.await? {
-        Ok(written) => written,
-        Err(_) => merge_refused(connection, plan, object_id, i64::MAX as u64).await?.1,
+    let n_written = match n_staged {
+        0 => 0,
+        _ => {
+            let written = savepoint(connection, Lasts::Transaction, refused::is_refused, async |connection| {
+                write_staged(connection, plan, object_id, n_staged).await
+            });
+            let written = match written.await? {
+                Ok(written) => written,
+                Err(_) => merge_refused(connection, plan, object_id, i64::MAX as u64).await?.1,
+            };
+            written.n_standing
+        }
     };
-    Ok(written.n_standing)
+    let refused: HashSet<i64> = rejects::new(connection, object_id).await?.into_iter().collect();
+    let mut made: Vec<i64> = before.into_iter().filter(|row| !refused.contains(row)).collect();
+    let n_made = made.len() as u64;
+    made.dedup();
+    Ok((n_written, n_made, made.len() as u64))
 }
 
 async fn row_numbers(connection: &mut PgConnection, staging: &str) -> sqlx::Result<Vec<i64>> {

@@ -128,6 +128,7 @@ impl Sessions {
             stagings: Vec::new(),
             n_stagings: 0,
             record_types: BTreeSet::new(),
+            has_transforms: false,
         })
     }
 
@@ -210,6 +211,8 @@ pub struct Session {
     n_stagings: u64,
     /// Widths of the records of texts there are.
     record_types: BTreeSet<usize>,
+    /// What transforms need is there.
+    has_transforms: bool,
 }
 
 /// Staging tables of a session at most: each costs catalog rows, and every commit empties each of them.
@@ -264,6 +267,18 @@ impl Session {
         self.connection.execute(create.as_str()).await?;
         self.stagings.push((shape.to_owned(), name.clone()));
         Ok(name)
+    }
+
+    /// Makes what transforms need, on first use. Called outside a transaction.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn transforms(&mut self, create: &str) -> sqlx::Result<()> {
+        if !self.has_transforms {
+            self.connection.execute(create).await?;
+            self.has_transforms = true;
+        }
+        Ok(())
     }
 
     /// Makes the types that the statements for these columns take texts apart with. Called outside a transaction.

@@ -1,7 +1,9 @@
 //! The statements of one load, as text. Pure; the only place that builds SQL from names.
 
+mod transform;
 mod upsert;
 
+pub use transform::{FIRST_TO_LAST, Place};
 pub use upsert::{LEFT_ALONE, Meets, RESET_LEFT_ALONE, Sampled};
 
 use super::{
@@ -66,10 +68,14 @@ pub struct LoadPlan<'a> {
     pub key: &'a [String],
     /// The `newer` column by its catalog name.
     pub newer: Option<&'a str>,
+    /// Columns that no update writes, by their catalog names.
+    pub keep: &'a [String],
     /// How an upsert meets rows that are there.
     pub meets: Meets,
     /// How many rows are staged, where no two of them have the same key.
     pub n_distinct: Option<u64>,
+    /// The object's own rows, where a transform made the staged ones of them.
+    pub made_of: Option<&'a LoadPlan<'a>>,
 }
 
 /// Returns the text of a column that is cast to its type, or, where that would cut it, an error of class 22.
@@ -80,9 +86,10 @@ fn whole_text(column: &StagedColumn, name: &str) -> String {
     format!("(CASE WHEN {} THEN {refused} ELSE {name} END)", cuts.condition(name))
 }
 
-/// Returns the body of `CREATE TEMP TABLE` for the staged columns; equal text means an equal shape.
+/// Returns the body of `CREATE TEMP TABLE` for the staged columns; equal text means an equal shape. Columns of the
+/// `filled` names take no NULL.
 #[must_use]
-pub fn staging_shape(columns: &[StagedColumn]) -> String {
+pub fn staging_shape(columns: &[StagedColumn], filled: &[String]) -> String {
     let mut shape = format!("({} bigint", quote(STAGED_ROW));
     for column in columns {
         let travels_as = match column.target.column.pg_type {
@@ -90,7 +97,8 @@ pub fn staging_shape(columns: &[StagedColumn]) -> String {
             PgType::Short(_) => column.target.cast_sql.clone(),
             _ => format!("{}{}", column.target.type_sql, column.target.collate_sql),
         };
-        let _ = write!(shape, ", {} {travels_as}", quote(&column.target.column.name));
+        let not_null = if filled.contains(&column.target.column.name) { " NOT NULL" } else { "" };
+        let _ = write!(shape, ", {} {travels_as}{not_null}", quote(&column.target.column.name));
     }
     for (index, _) in columns.iter().enumerate().filter(|(_, c)| c.has_absent_flag) {
         let _ = write!(shape, ", {} boolean", quote(&format!("{ABSENT}{index}")));
@@ -116,8 +124,10 @@ impl<'a> LoadPlan<'a> {
             staging,
             key: &target.key,
             newer: target.newer.as_deref(),
+            keep: &target.keep,
             meets: Meets::Plainly,
             n_distinct: None,
+            made_of: None,
         }
     }
 }
@@ -207,7 +217,12 @@ impl LoadPlan<'_> {
 
     /// Returns a SELECT of the staged rows with every value in a type that is assigned to its column's as an INSERT does.
     fn cast_rows(&self, written: &[&StagedColumn]) -> String {
-        let mut sql = format!("SELECT {}", quote(STAGED_ROW));
+        format!("SELECT {} FROM {}", self.cast_values(written), self.staging)
+    }
+
+    /// Returns the list of such a SELECT, with the row's number.
+    fn cast_values(&self, written: &[&StagedColumn]) -> String {
+        let mut sql = quote(STAGED_ROW);
         for column in written {
             let name = quote(&column.target.column.name);
             let mut value = if column.target.column.pg_type == PgType::Cast {
@@ -222,7 +237,6 @@ impl LoadPlan<'_> {
             }
             let _ = write!(sql, ", {value} AS {name}");
         }
-        let _ = write!(sql, " FROM {}", self.staging);
         sql
     }
 

@@ -23,8 +23,10 @@ pub struct Staged {
     pub n_staged: u64,
     /// Rows that were refused.
     pub n_rejected: u64,
-    /// Rows that a trigger left out.
+    /// Rows that a transform dropped or a trigger left out.
     pub n_filtered: u64,
+    /// Rows that a transform made beyond the first of one.
+    pub n_added: u64,
     /// Row, class and column of the first that was refused.
     pub first_reject: Option<(u64, &'static str, Option<String>)>,
     /// Which of the mapping's columns any row had a field for.

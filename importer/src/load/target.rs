@@ -3,6 +3,7 @@
 use super::{
     catalog::{Misfit, NoUniqueIndex, Table, TableColumn, TableError, in_index_order, resolve_key},
     columns,
+    transform::Transform,
 };
 use crate::config::{self, Mode, OnDelete};
 use decode::{Column, Field, MappingSpec, ReadOptions, encode::PgType};
@@ -20,8 +21,14 @@ pub struct Target {
     pub key: Vec<String>,
     /// The column that says which of two rows is newer, by its catalog name.
     pub newer: Option<String>,
+    /// Columns that no update writes, by their catalog names.
+    pub keep: Vec<String>,
     /// How to read the objects.
     pub read: ReadOptions,
+    /// The SQL that rows go through on their way.
+    pub transform: Option<Arc<Transform>>,
+    /// The key's columns that fields fill.
+    field_key: Vec<String>,
 }
 
 impl Target {
@@ -53,7 +60,24 @@ impl Target {
                 ),
             ));
         }
-        Ok(Self { config: dataset.clone(), table: Arc::new(table), key, newer, read })
+        let keep = resolve_key(&table, &dataset.keep).map_err(unusable)?;
+        let transform = Transform::resolve(connection, dataset, &table).await?;
+        let sets = |column: &String| transform.as_ref().is_some_and(|transform| transform.sets(column));
+        let field_key = key.iter().filter(|column| !sets(column)).cloned().collect();
+        let (config, table, transform) = (dataset.clone(), Arc::new(table), transform.map(Arc::new));
+        Ok(Self { config, table, key, newer, keep, read, transform, field_key })
+    }
+
+    /// Returns the columns that fields go to: of the table, or of the rows that a transform takes.
+    #[must_use]
+    pub fn input_columns(&self) -> &[TableColumn] {
+        self.transform.as_ref().map_or(&self.table.columns, |transform| &transform.columns)
+    }
+
+    /// Returns these columns as the decoder wants them.
+    #[must_use]
+    pub fn decoder_columns(&self) -> Vec<Column> {
+        self.input_columns().iter().map(|column| column.column.clone()).collect()
     }
 
     /// Returns what a mapping of fields to these columns is made from.
@@ -69,7 +93,7 @@ impl Target {
             captures,
             on_new_field: self.config.on_new_field,
             extras_column: self.config.extras_column.as_deref(),
-            key: &self.key,
+            key: &self.field_key,
         }
     }
 

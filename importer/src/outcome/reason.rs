@@ -18,6 +18,8 @@ pub enum Reason {
     Encoding,
     /// It cannot be imported again.
     ForceRefused,
+    /// A transform made several rows of one.
+    FanOut,
     /// It went to the dead-letter queue before.
     Forwarded,
     /// What nobody foresaw: it may pass, and is tried [`super::ODD_TRIES`] times before it is believed.
@@ -32,6 +34,8 @@ pub enum Reason {
     Schema,
     /// More rows were refused than the dataset allows.
     TooManyRejects,
+    /// A transform took too long, [`super::ODD_TRIES`] times.
+    TransformTimeout,
     /// The message itself cannot be read.
     UnreadableMessage,
     /// No dataset takes it.

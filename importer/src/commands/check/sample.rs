@@ -59,7 +59,7 @@ fn read_rows(
     captures: &[(String, Option<String>)],
 ) -> anyhow::Result<Seen> {
     let fields = reader.fields().clone();
-    let columns = target.table.decoder_columns();
+    let columns = target.decoder_columns();
     let mapping = Mapping::new(&fields, &target.mapping_spec(&columns, captures)).map_err(anyhow::Error::msg)?;
     let mapping = Arc::new(mapping);
     reader.set_mapping(Arc::clone(&mapping));

@@ -318,7 +318,7 @@ impl Seen {
     pub fn nothing(target: &Target, captures: Vec<(String, Option<String>)>) -> Result<Self, String> {
         let fields = Fields::Open;
         // What the captures take is not known without an object; no column refuses it for being absent here.
-        let mut decoder_columns = target.table.decoder_columns();
+        let mut decoder_columns = target.decoder_columns();
         decoder_columns.iter_mut().for_each(|column| column.not_null = false);
         let spec = MappingSpec { key: &[], ..target.mapping_spec(&decoder_columns, &captures) };
         let mapping = Mapping::new(&fields, &spec)?;

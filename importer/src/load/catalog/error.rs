@@ -1,6 +1,7 @@
 //! Why a table cannot be loaded into.
 
 use super::{Table, quote};
+use crate::database::TransactionError;
 
 /// Why a table cannot be loaded into.
 #[derive(Debug, thiserror::Error)]
@@ -70,4 +71,10 @@ pub enum Misfit {
     LineageType,
     /// Its name, columns or indexes do not fit the dataset.
     Other,
+}
+
+impl TransactionError for TableError {
+    fn loses_session(&self) -> bool {
+        matches!(self, Self::Database(_))
+    }
 }

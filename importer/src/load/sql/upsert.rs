@@ -167,7 +167,8 @@ impl LoadPlan<'_> {
     /// Columns an update sets, the lineage columns not included.
     fn updated(&self) -> Vec<&StagedColumn> {
         let mut written = self.written();
-        written.retain(|c| !self.key.contains(&c.target.column.name) && !c.target.identity_always);
+        let stays = |c: &StagedColumn| c.target.identity_always || self.keep.contains(&c.target.column.name);
+        written.retain(|c| !self.key.contains(&c.target.column.name) && !stays(c));
         written
     }
 

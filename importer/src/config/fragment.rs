@@ -1,0 +1,294 @@
+//! SQL that a configuration brings: taken apart just far enough that a fragment stays where it is put.
+//!
+//! What a fragment means is Postgres's to say. Here it is made sure that it is one expression, or one join, whose
+//! quotes, comments and parentheses close, so that it cannot become another part of the statement it stands in.
+
+use std::collections::BTreeSet;
+
+/// The name by which fragments call the rows of an object.
+pub const INPUT: &str = "input";
+
+/// A piece of SQL that may stand in a statement of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fragment {
+    /// The text as it was written.
+    pub sql: String,
+    /// Fields of `input` that it names.
+    pub fields: BTreeSet<String>,
+}
+
+/// Why a piece of SQL cannot stand in a statement of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FragmentError {
+    /// There is nothing in it.
+    #[error("is empty")]
+    Empty,
+    /// A quote or comment without an end.
+    #[error("has a quote or a comment that does not end")]
+    Open,
+    /// A parenthesis or bracket without its other half.
+    #[error("has a parenthesis without its other half")]
+    Unbalanced,
+    /// It would end the statement.
+    #[error("has a semicolon")]
+    Semicolon,
+    /// Nobody would give it a value.
+    #[error("has a parameter ($1)")]
+    Parameter,
+    /// Two expressions where one is expected.
+    #[error("has a comma outside parentheses: it must be one expression")]
+    Comma,
+    /// A join that makes rows without a row of the object.
+    #[error("has a RIGHT or FULL join: each row must come of a row of the object")]
+    OuterJoin,
+    /// A character that is none of SQL's.
+    #[error("has a NUL character")]
+    Nul,
+}
+
+impl Fragment {
+    /// Reads an expression, or a type's name.
+    ///
+    /// # Errors
+    /// [`FragmentError`].
+    pub fn expression(sql: &str) -> Result<Self, FragmentError> {
+        let tokens = tokens(sql)?;
+        let mut depth = Depth::default();
+        for token in &tokens {
+            depth.take(token)?;
+            if depth.0.is_empty() && *token == Token::Sign(',') {
+                return Err(FragmentError::Comma);
+            }
+        }
+        depth.end(Self::of(sql, &tokens)?)
+    }
+
+    /// Reads the joins behind `input`.
+    ///
+    /// # Errors
+    /// [`FragmentError`].
+    pub fn join(sql: &str) -> Result<Self, FragmentError> {
+        let tokens = tokens(sql)?;
+        let mut depth = Depth::default();
+        for (index, token) in tokens.iter().enumerate() {
+            depth.take(token)?;
+            if !depth.0.is_empty() {
+                continue;
+            }
+            let is = |token: Option<&Token>, words: &[&str]| matches!(token, Some(Token::Word(word)) if words.contains(&word.as_str()));
+            match token {
+                Token::Sign(',') => return Err(FragmentError::Comma),
+                // Functions are called so, too.
+                word if is(Some(word), &["right", "full"]) && is(tokens.get(index + 1), &["join", "outer"]) => {
+                    return Err(FragmentError::OuterJoin);
+                }
+                _ => {}
+            }
+        }
+        depth.end(Self::of(sql, &tokens)?)
+    }
+
+    fn of(sql: &str, tokens: &[Token]) -> Result<Self, FragmentError> {
+        if tokens.is_empty() {
+            return Err(FragmentError::Empty);
+        }
+        let fields = tokens.windows(3).filter_map(|three| match three {
+            [Token::Word(input), Token::Sign('.'), Token::Word(field) | Token::Quoted(field)] if input == INPUT => {
+                Some(field.clone())
+            }
+            _ => None,
+        });
+        Ok(Self { sql: sql.to_owned(), fields: fields.collect() })
+    }
+}
+
+/// Parentheses and brackets that are open.
+#[derive(Default)]
+struct Depth(Vec<char>);
+
+impl Depth {
+    fn take(&mut self, token: &Token) -> Result<(), FragmentError> {
+        match token {
+            Token::Sign('(') => self.0.push(')'),
+            Token::Sign('[') => self.0.push(']'),
+            Token::Sign(closing @ (')' | ']')) if self.0.pop() != Some(*closing) => {
+                return Err(FragmentError::Unbalanced);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn end(&self, fragment: Fragment) -> Result<Fragment, FragmentError> {
+        if self.0.is_empty() { Ok(fragment) } else { Err(FragmentError::Unbalanced) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    /// A word in lower case, as Postgres folds it: a name or a keyword.
+    Word(String),
+    /// A name in quotes.
+    Quoted(String),
+    /// A text, or a number.
+    Value,
+    /// Any other character.
+    Sign(char),
+}
+
+/// Takes SQL apart ([PostgreSQL, Lexical Structure](https://www.postgresql.org/docs/current/sql-syntax-lexical.html)).
+fn tokens(sql: &str) -> Result<Vec<Token>, FragmentError> {
+    let mut tokens = Vec::new();
+    let mut rest = sql;
+    while let Some(first) = rest.chars().next() {
+        let n_bytes = match first {
+            '\0' => return Err(FragmentError::Nul),
+            ';' => return Err(FragmentError::Semicolon),
+            c if c.is_whitespace() => c.len_utf8(),
+            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
+            '/' if rest.starts_with("/*") => comment(rest)?,
+            '\'' => {
+                tokens.push(Token::Value);
+                quoted(rest, '\'', false)?
+            }
+            '"' => {
+                let n_bytes = quoted(rest, '"', false)?;
+                tokens.push(Token::Quoted(rest[1..n_bytes - 1].replace("\"\"", "\"")));
+                n_bytes
+            }
+            '$' => {
+                tokens.push(Token::Value);
+                dollars(rest)?
+            }
+            'e' | 'E' if rest[1..].starts_with('\'') => {
+                tokens.push(Token::Value);
+                1 + quoted(&rest[1..], '\'', true)?
+            }
+            c if is_word(c) => {
+                let n_bytes = rest.find(|c| !is_word(c) && c != '$').unwrap_or(rest.len());
+                let is_number = c.is_ascii_digit();
+                tokens.push(if is_number { Token::Value } else { Token::Word(rest[..n_bytes].to_lowercase()) });
+                n_bytes
+            }
+            c => {
+                tokens.push(Token::Sign(c));
+                c.len_utf8()
+            }
+        };
+        rest = &rest[n_bytes..];
+    }
+    Ok(tokens)
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || !c.is_ascii()
+}
+
+/// Returns the length of a text in quotes, which stand doubled in it.
+fn quoted(text: &str, quote: char, backslashes: bool) -> Result<usize, FragmentError> {
+    let mut chars = text.char_indices().skip(1).peekable();
+    while let Some((index, c)) = chars.next() {
+        if c == '\0' {
+            return Err(FragmentError::Nul);
+        } else if c == '\\' && backslashes {
+            chars.next();
+        } else if c == quote && chars.next_if(|(_, next)| *next == quote).is_none() {
+            return Ok(index + 1);
+        }
+    }
+    Err(FragmentError::Open)
+}
+
+/// Returns the length of a comment, which may hold others.
+fn comment(text: &str) -> Result<usize, FragmentError> {
+    let (mut depth, mut at) = (0, 0);
+    loop {
+        let rest = &text[at..];
+        let next = rest.find("/*").into_iter().chain(rest.find("*/")).min().ok_or(FragmentError::Open)?;
+        depth += if rest[next..].starts_with("/*") { 1 } else { -1 };
+        at += next + 2;
+        if depth == 0 {
+            return Ok(at);
+        }
+    }
+}
+
+/// Returns the length of a text in dollar quotes.
+fn dollars(text: &str) -> Result<usize, FragmentError> {
+    let tag = text[1..].find('$').map(|end| &text[..end + 2]);
+    let is_tag = |tag: &&str| {
+        let name = &tag[1..tag.len() - 1];
+        name.chars().all(is_word) && !name.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let tag = tag.filter(is_tag).ok_or(FragmentError::Parameter)?;
+    let end = text[tag.len()..].find(tag).ok_or(FragmentError::Open)?;
+    Ok(end + 2 * tag.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_leave_its_place_is_refused() {
+        for (sql, error) in [
+            ("", FragmentError::Empty),
+            ("-- nothing", FragmentError::Empty),
+            ("1), (2", FragmentError::Unbalanced),
+            ("(1]", FragmentError::Unbalanced),
+            ("(1", FragmentError::Unbalanced),
+            ("1, 2", FragmentError::Comma),
+            ("1; DROP TABLE t", FragmentError::Semicolon),
+            ("$1", FragmentError::Parameter),
+            ("'a", FragmentError::Open),
+            ("E'\\'", FragmentError::Open),
+            ("\"a", FragmentError::Open),
+            ("$a$ x $b$", FragmentError::Open),
+            ("1 /* /* */", FragmentError::Open),
+            ("a\0", FragmentError::Nul),
+        ] {
+            assert_eq!(Fragment::expression(sql), Err(error), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_it_is_taken() {
+        for sql in [
+            "'it''s; (' || input.a",
+            "E'\\';('",
+            "$$ ; ) $$",
+            "$tag$ $$ ) $tag$",
+            "f(1, ARRAY[2, 3])",
+            "a /* ; /* ( */ ) */ -- ;",
+            "\"odd;(\"",
+            "a$1",
+            "'\\'",
+        ] {
+            assert!(Fragment::expression(sql).is_ok(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn fields_of_the_input_are_found_as_postgres_would_name_them() {
+        let sql = "input.A + INPUT . \"B\"\"b\" + input /* x */ .c + site.d + 'input.e' -- input.f";
+        let found = Fragment::expression(sql).expect("an expression");
+        assert_eq!(found.fields.into_iter().collect::<Vec<_>>(), ["B\"b", "a", "c"]);
+    }
+
+    #[test]
+    fn a_join_makes_no_rows_of_its_own() {
+        for sql in
+            ["RIGHT JOIN t ON true", "NATURAL full OUTER join t", "LEFT JOIN t ON true RIGHT /**/ JOIN u ON true"]
+        {
+            assert_eq!(Fragment::join(sql), Err(FragmentError::OuterJoin), "{sql}");
+        }
+        for sql in [
+            "LEFT JOIN t ON t.a = right(input.a, 3)",
+            "CROSS JOIN LATERAL f(input.a, 1) \"right\"",
+            "JOIN full_t ON true",
+        ] {
+            assert!(Fragment::join(sql).is_ok(), "{sql}");
+        }
+        assert_eq!(Fragment::join("JOIN t ON true, u"), Err(FragmentError::Comma));
+    }
+}

@@ -1,0 +1,82 @@
+//! The statement of a transform: fragments of a configuration, composed so that each row it makes is of one row it takes.
+
+use super::{ABSENT, LoadPlan, STAGED_ROW, StagedColumn, literal, quote};
+use crate::config::fragment::INPUT;
+use crate::load::transform::Transform;
+use std::fmt::Write;
+
+/// Keeps a transform to the rows $1 to $2.
+pub const FIRST_TO_LAST: &str = " WHERE penstock_row BETWEEN $1 AND $2";
+
+/// Where an object lies, for the fields of `input` that say so.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// Bucket.
+    pub bucket: &'a str,
+    /// Key.
+    pub key: &'a str,
+    /// Last-Modified, as Postgres reads it.
+    pub last_modified: Option<String>,
+}
+
+impl LoadPlan<'_> {
+    /// Returns the INSERT of what `transform` makes of this plan's staged rows, all or a range, into `made`.
+    ///
+    /// Fragments stand on lines of their own, expressions in parentheses, and the joins in those of FROM, where nothing
+    /// but joins may stand.
+    #[must_use]
+    pub fn transform(&self, transform: &Transform, place: &Place<'_>, made: &LoadPlan<'_>, range: &str) -> String {
+        let mut names = quote(STAGED_ROW);
+        let mut values = format!("{INPUT}.{}", quote(STAGED_ROW));
+        for column in made.columns {
+            let name = quote(&column.target.column.name);
+            let _ = write!(names, ", {name}");
+            match transform.set.get(&column.target.column.name) {
+                Some(sql) => {
+                    let _ = write!(values, ", (\n{sql}\n)");
+                }
+                None => {
+                    let _ = write!(values, ", {INPUT}.{name}");
+                }
+            }
+        }
+        for (index, column) in made.columns.iter().enumerate().filter(|(_, column)| column.has_absent_flag) {
+            let of = self.columns.iter().position(|other| other.target.column.name == column.target.column.name);
+            let _ = write!(names, ", {}", quote(&format!("{ABSENT}{index}")));
+            let _ = write!(values, ", {INPUT}.{}", quote(&format!("{ABSENT}{}", of.unwrap_or(index))));
+        }
+        let rows = format!("({}) AS {INPUT}", self.input_rows(transform, place, range));
+        let rows = match &transform.join {
+            Some(join) => format!("({rows}\n{join}\n)"),
+            None => rows,
+        };
+        let mut sql = format!("INSERT INTO {} ({names}) SELECT {values} FROM {rows}", made.staging);
+        if let Some(condition) = &transform.condition {
+            let _ = write!(sql, " WHERE (\n{condition}\n)");
+        }
+        sql
+    }
+
+    /// Returns the SELECT of the rows that fragments call `input`: staged values, and NULL for fields that no row has.
+    fn input_rows(&self, transform: &Transform, place: &Place<'_>, range: &str) -> String {
+        let staged: Vec<&StagedColumn> = self.columns.iter().collect();
+        let mut sql = format!("SELECT {}", self.cast_values(&staged));
+        for (index, _) in self.columns.iter().enumerate().filter(|(_, column)| column.has_absent_flag) {
+            let _ = write!(sql, ", {}", quote(&format!("{ABSENT}{index}")));
+        }
+        let is_staged = |name: &String| staged.iter().any(|column| column.target.column.name == *name);
+        for column in transform.columns.iter().filter(|column| !is_staged(&column.column.name)) {
+            let _ = write!(sql, ", NULL::{}{} AS {}", column.cast_sql, column.collate_sql, quote(&column.column.name));
+        }
+        let last_modified = place.last_modified.as_deref().map_or_else(|| "NULL".to_owned(), literal);
+        let _ = write!(
+            sql,
+            ", {}::text AS penstock_key, {}::text AS penstock_bucket, \
+             {last_modified}::timestamptz AS penstock_last_modified FROM {}{range}",
+            literal(place.key),
+            literal(place.bucket),
+            self.staging,
+        );
+        sql
+    }
+}

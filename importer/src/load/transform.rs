@@ -1,0 +1,309 @@
+//! Rows through SQL on their way: what was staged of an object is input, what comes out is merged.
+//!
+//! The statement runs in the load's own transaction, by a function that is read-only (`transform.plpgsql.sql`). Rows whose
+//! values it does not take become rejects, as those that the merge does not take.
+
+use super::{
+    LoadError, Session, Target,
+    catalog::{Misfit, Table, TableColumn, TableError, resolve_key},
+    refused::{class, is_of_a_row, too_many},
+    sql::{self, FIRST_TO_LAST, LoadPlan, Place, StagedColumn},
+};
+use crate::{
+    config::{self, fragment::Fragment},
+    database::{Begin, End, Lasts, savepoint, transaction},
+};
+use decode::{Column, encode::PgType};
+use sqlx::{Executor, PgConnection};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+/// SQLSTATEs of a write where none may happen, and of an attempt to allow it.
+const READ_ONLY: [&str; 2] = ["25006", "25001"];
+/// SQLSTATE of a statement that was cancelled.
+const CANCELLED: &str = "57014";
+
+/// The SQL of a dataset, brought together with its table.
+#[derive(Debug, Clone)]
+pub struct Transform {
+    /// The joins behind `input`.
+    pub join: Option<String>,
+    /// Which rows load.
+    pub condition: Option<String>,
+    /// Expressions by the catalog's name of their column.
+    pub set: BTreeMap<String, String>,
+    /// The columns of `input` that fields fill.
+    pub columns: Vec<TableColumn>,
+    /// The `search_path` of fragments.
+    pub names: String,
+    fan_out: bool,
+    timeout: i32,
+}
+
+impl Transform {
+    /// Brings a dataset's SQL and its table together; none where it has none.
+    ///
+    /// # Errors
+    /// [`TableError`]: of a column or type that does not exist, or of the database.
+    pub async fn resolve(
+        connection: &mut PgConnection,
+        dataset: &config::Dataset,
+        table: &Table,
+    ) -> Result<Option<Self>, TableError> {
+        let unusable = |error: anyhow::Error| TableError::unusable(Misfit::Other, format!("{error:#}"));
+        let mut set = BTreeMap::new();
+        for (column, sql) in &dataset.default_set {
+            if let Some(column) = table.column(column) {
+                set.insert(column.column.name.clone(), sql.clone());
+            }
+        }
+        for (column, sql) in &dataset.set {
+            let found = resolve_key(table, std::slice::from_ref(column));
+            let column = found.map_err(|error| unusable(error.context("set")))?;
+            set.extend(column.into_iter().map(|column| (column, sql.clone())));
+        }
+        if set.is_empty() && !dataset.transforms() {
+            return Ok(None);
+        }
+        // Nothing of ours is hidden by a temporary table of the same name.
+        let names = format!("pg_catalog, {}, pg_temp", table.schema);
+        let declared = declared(connection, dataset, &names).await?;
+        let (join, condition) = (dataset.join.clone(), dataset.condition.clone());
+        let (fan_out, timeout) = (dataset.fan_out, dataset.timeout.0);
+        let mut transform = Self { join, condition, set, columns: Vec::new(), names, fan_out, timeout };
+        transform.columns = transform.input_columns(table, declared);
+        Ok(Some(transform))
+    }
+
+    /// Returns whether an expression fills this column.
+    #[must_use]
+    pub fn sets(&self, column: &str) -> bool {
+        self.set.contains_key(column)
+    }
+
+    /// Returns the columns of `input`: those the table takes from fields, in its order, then what else is declared or used.
+    fn input_columns(&self, table: &Table, declared: Table) -> Vec<TableColumn> {
+        let mut wanted: BTreeSet<String> = declared.columns.iter().map(|column| column.column.name.clone()).collect();
+        wanted.extend(self.fields().into_iter().filter(|field| !field.starts_with("penstock_")));
+        let mut columns = Vec::new();
+        for column in &table.columns {
+            let name = &column.column.name;
+            let is_wanted = wanted.remove(name);
+            let own = declared.columns.iter().find(|other| other.column.name == *name);
+            let mut taken = own.unwrap_or(column).clone();
+            // A default may write to a sequence: it is for the merge, which is told that the field was absent.
+            taken.default_sql = None;
+            if self.sets(name) {
+                taken.column = Column { not_null: false, has_default: false, ..taken.column };
+            } else {
+                let Column { not_null, has_default, .. } = column.column;
+                taken.column = Column { not_null, has_default, ..taken.column };
+            }
+            if is_wanted || !self.sets(name) {
+                columns.push(taken);
+            }
+        }
+        for name in wanted {
+            let own = declared.columns.iter().find(|other| other.column.name == name);
+            columns.push(own.cloned().unwrap_or_else(|| {
+                let column = Column { name, pg_type: PgType::Text(None), not_null: false, has_default: false };
+                TableColumn::staged_only(column, "text")
+            }));
+        }
+        columns
+    }
+
+    /// Returns the fields of `input` that fragments name.
+    fn fields(&self) -> BTreeSet<String> {
+        let join = self.join.as_deref().map(Fragment::join);
+        let expressions = self.condition.iter().chain(self.set.values()).map(|sql| Fragment::expression(sql));
+        // A checked configuration has no other.
+        join.into_iter().chain(expressions).flatten().flat_map(|fragment| fragment.fields).collect()
+    }
+
+    /// Returns the columns of the rows it makes of `staged` ones, each of its own type already.
+    #[must_use]
+    pub fn made_columns(&self, table: &Table, staged: &[StagedColumn]) -> Vec<StagedColumn> {
+        let made = table.columns.iter().filter_map(|column| {
+            let of = staged.iter().find(|other| other.target.column.name == column.column.name);
+            let is_set = self.sets(&column.column.name);
+            let has_absent_flag = !is_set && of?.has_absent_flag;
+            let mut target = column.clone();
+            if matches!(target.column.pg_type, PgType::Cast | PgType::Short(_)) {
+                target.column.pg_type = PgType::Text(None);
+            }
+            // What is longer than the column, or outside its domain, the merge refuses as it would any row.
+            target.type_sql.clone_from(&target.cast_sql);
+            Some(StagedColumn { target, has_absent_flag, seen: true })
+        });
+        made.collect()
+    }
+
+    /// Makes rows of the staged ones, at most `allowed` of which are refused and become rejects of the object.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn run(
+        &self,
+        connection: &mut PgConnection,
+        input: &LoadPlan<'_>,
+        made: &LoadPlan<'_>,
+        place: &Place<'_>,
+        (object_id, allowed): (i64, u64),
+    ) -> Result<Made, LoadError> {
+        let begun = Instant::now();
+        let timeout = Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0));
+        self.limit(connection, timeout).await?;
+        let whole = input.transform(self, place, made, sql::ALL);
+        let done = savepoint(connection, Lasts::Work, is_of_a_row, async |connection| {
+            sqlx::query_scalar::<_, i64>("SELECT pg_temp.penstock_transform($1, $2)")
+                .bind(&whole)
+                .bind(&self.names)
+                .fetch_one(connection)
+                .await
+        });
+        let (n_made, n_refused) = match done.await.map_err(|error| self.sort(error, begun))? {
+            Ok(n_made) => (n_made, 0),
+            Err(_) => {
+                self.limit(connection, timeout.saturating_sub(begun.elapsed())).await?;
+                let ranged = input.transform(self, place, made, FIRST_TO_LAST);
+                let apart = run_apart(connection, input, (&ranged, &self.names), (object_id, allowed)).await;
+                apart.map_err(|error| match error {
+                    LoadError::Database(error) => self.sort(error, begun),
+                    other => other,
+                })?
+            }
+        };
+        self.limit(connection, Duration::ZERO).await?;
+        let count = |n: i64| u64::try_from(n).unwrap_or(0);
+        let n_with_any = match self.join {
+            None => n_made,
+            Some(_) => {
+                let distinct =
+                    format!("SELECT count(*) FROM (SELECT FROM {} GROUP BY penstock_row) rows", made.staging);
+                sqlx::query_scalar(&distinct).fetch_one(connection).await?
+            }
+        };
+        let (n_made, n_with_any) = (count(n_made), count(n_with_any));
+        if n_made > n_with_any && !self.fan_out {
+            return Err(LoadError::FanOut);
+        }
+        Ok(Made { n_made, n_added: n_made.saturating_sub(n_with_any), n_refused: count(n_refused) })
+    }
+
+    /// Bounds statements in time; zero: no bound.
+    async fn limit(&self, connection: &mut PgConnection, time: Duration) -> sqlx::Result<()> {
+        let limit = format!("SET LOCAL statement_timeout = {}", time.as_millis());
+        connection.execute(limit.as_str()).await.map(|_| ())
+    }
+
+    /// Tells what is the transform's fault from what is the database's.
+    fn sort(&self, error: sqlx::Error, begun: Instant) -> LoadError {
+        let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+        let is_late = begun.elapsed().as_secs_f64() >= f64::from(self.timeout);
+        match code.as_str() {
+            CANCELLED if is_late => LoadError::TransformTimeout(self.timeout),
+            code if READ_ONLY.contains(&code) => {
+                LoadError::Schema("the transform calls what writes, or would create something".into())
+            }
+            _ => LoadError::Database(error),
+        }
+    }
+}
+
+/// What became of rows that went through a transform.
+#[derive(Debug, Clone, Copy)]
+pub struct Made {
+    /// Rows that came out.
+    pub n_made: u64,
+    /// Of them, those beyond the first of one.
+    pub n_added: u64,
+    /// Rows that became rejects.
+    pub n_refused: u64,
+}
+
+impl Made {
+    /// Returns how many of the rows that went in nothing came out of.
+    #[must_use]
+    pub fn n_dropped(&self, n_staged: u64) -> u64 {
+        n_staged.saturating_sub(self.n_refused + self.n_made - self.n_added)
+    }
+}
+
+/// Returns the columns that are declared with a type.
+async fn declared(connection: &mut PgConnection, dataset: &config::Dataset, names: &str) -> Result<Table, TableError> {
+    if dataset.input.is_empty() {
+        return Ok(Table::default());
+    }
+    transaction(connection, Begin::Plainly, async |connection| {
+        Ok(End::RollBack(Table::of_types(connection, &dataset.input, names).await?))
+    })
+    .await
+}
+
+/// Makes rows in ranges and keeps those that are refused as rejects; returns how many came out, and how many of those.
+async fn run_apart(
+    connection: &mut PgConnection,
+    input: &LoadPlan<'_>,
+    (ranged, names): (&str, &str),
+    (object_id, allowed): (i64, u64),
+) -> Result<(i64, i64), LoadError> {
+    let staging = input.staging;
+    // Two objects of one transaction may come by here.
+    let index = format!(
+        "CREATE INDEX IF NOT EXISTS penstock_input_row ON {staging} (penstock_row); DELETE FROM pg_temp.penstock_refused"
+    );
+    connection.execute(index.as_str()).await?;
+    let last = format!("SELECT coalesce(max(penstock_row), 0) FROM {staging}");
+    let last: i64 = sqlx::query_scalar(&last).fetch_one(&mut *connection).await?;
+    let n_made: i64 = sqlx::query_scalar("SELECT pg_temp.penstock_transform_apart($1, $2, $3, $4)")
+        .bind(ranged)
+        .bind(names)
+        .bind(last)
+        .bind(i64::try_from(allowed).unwrap_or(i64::MAX))
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(too_many)?;
+    let keep = format!(
+        "INSERT INTO penstock.reject (object_id, row_number, class, column_name, message, payload, payload_length, payload_form) \
+         SELECT $1, r.penstock_row, r.class, r.column_name, r.message, substring(whole.bytes FOR 65536), \
+                octet_length(whole.bytes), 'columns' \
+         FROM pg_temp.penstock_refused r JOIN {staging} staged USING (penstock_row) \
+         CROSS JOIN LATERAL (SELECT convert_to(({})::text, 'UTF8') AS bytes) whole",
+        input.kept_row()
+    );
+    let n_refused = sqlx::query(&keep).bind(object_id).execute(&mut *connection).await?.rows_affected();
+    connection.execute("DROP INDEX pg_temp.penstock_input_row").await?;
+    Ok((n_made, i64::try_from(n_refused).unwrap_or(i64::MAX)))
+}
+
+/// Where rows that a transform makes are staged.
+pub struct Step {
+    /// Its columns.
+    pub columns: Vec<StagedColumn>,
+    /// The table's quoted name.
+    pub staging: String,
+}
+
+impl Step {
+    /// Makes ready for what the target's transform makes of rows that are staged so; none where it has none.
+    /// Must be called outside a transaction.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn prepare(
+        session: &mut Session,
+        target: &Target,
+        staged: &[StagedColumn],
+    ) -> sqlx::Result<Option<Self>> {
+        let Some(transform) = &target.transform else { return Ok(None) };
+        session.transforms(&include_str!("transform.plpgsql.sql").replace("{class}", &class())).await?;
+        let columns = transform.made_columns(&target.table, staged);
+        // A name of its own, also where the shape is that of the rows it takes.
+        let shape = sql::staging_shape(&columns, &target.key).replacen('(', "( ", 1);
+        let staging = session.staging(&shape).await?;
+        Ok(Some(Self { columns, staging }))
+    }
+}

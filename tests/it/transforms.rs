@@ -1,0 +1,185 @@
+//! Rows through SQL on their way into the table.
+
+use crate::{
+    desk::Desk,
+    world::{LIMIT, World},
+};
+use anyhow::Result;
+use penstock_tests::aws::Options;
+
+const TABLES: &str = "CREATE TABLE site (site_id bigint PRIMARY KEY, name text NOT NULL, blocked boolean); \
+     INSERT INTO site VALUES (1, 'one', false), (2, 'two', true), (3, 'three', NULL); \
+     CREATE TABLE t (id bigint PRIMARY KEY, body text, site_name text, card text, source text, n int DEFAULT 7)";
+const DATASET: &str = r#"table = "public.t"
+key = ["id"]
+max_rejects = 5
+join = "LEFT JOIN public.site ON site.site_id = input.site_id -- whoever is not known stays"
+where = "input.country <> 'KN' AND site.blocked IS NOT TRUE"
+set = { site_name = "upper(site.name)", card = "substring(input.body from '[0-9]{13,16}')", source = "input.penstock_key || ':' || input.penstock_row" }
+input = { site_id = "bigint" }"#;
+
+/// The counts of every object.
+const COUNTS: &str = "SELECT rows_read, rows_added, rows_written, rows_merged, rows_filtered, rows_rejected \
+                      FROM penstock.object_status ORDER BY id";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_joined_filtered_and_filled_whatever_the_format() -> Result<()> {
+    let json = "{\"id\":1,\"site_id\":1,\"country\":\"DE\",\"body\":\"pay 4111111111111111 now\",\"n\":1}\n\
+                {\"id\":2,\"site_id\":2,\"country\":\"DE\",\"body\":\"b\"}\n\
+                {\"id\":3,\"site_id\":3,\"country\":\"KN\",\"body\":\"c\"}\n\
+                {\"id\":4,\"site_id\":9,\"country\":\"FR\",\"body\":\"d\"}\n\
+                {\"id\":5,\"site_id\":1,\"body\":\"nobody's country\"}\n";
+    let csv =
+        "id,site_id,country,body,n\n1,1,DE,pay 4111111111111111 now,1\n2,2,DE,b,2\n3,3,KN,c,3\n4,9,FR,d,7\n5,1,,e,7\n";
+    for (name, content) in [("a.json", json), ("a.csv", csv)] {
+        let desk = Desk::new(TABLES, DATASET).await?;
+        assert_eq!(desk.load(name, content).await?, 0);
+        let rows =
+            desk.database.rows("SELECT id, body, site_name, card, source ~ '/a[.].*:[14]$', n FROM t ORDER BY id");
+        let expected = ["1 | pay 4111111111111111 now | ONE | 4111111111111111 | true | 1", "4 | d | ∅ | ∅ | true | 7"];
+        assert_eq!(rows.await?, expected, "{name}");
+        assert_eq!(desk.database.rows(COUNTS).await?, ["5 | 0 | 2 | 0 | 3 | 0"], "{name}");
+        let technique = "SELECT technique FROM penstock.object";
+        assert_eq!(desk.database.value(technique).await?, "staged", "{name}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_transforms_what_its_queue_brings() -> Result<()> {
+    let dataset = format!("[[dataset]]\nname = \"t\"\nmatch = \"s3://{{bucket}}/**\"\n{DATASET}");
+    let world = World::new(Options::default(), TABLES, &dataset.replace("{bucket}", "*")).await?;
+    for object in 0..20 {
+        let row = |id: u32| {
+            let country = if id.is_multiple_of(4) { "KN" } else { "DE" };
+            format!("{{\"id\":{id},\"site_id\":{},\"country\":\"{country}\",\"body\":\"b\"}}\n", id % 3 + 1)
+        };
+        world
+            .pipeline
+            .put(&format!("{object}.json"), (object * 10..object * 10 + 10).map(row).collect::<String>())
+            .await?;
+    }
+    world.drain(2).await?;
+    let model = "SELECT count(*), count(site_name), bool_and(site_name = CASE id % 3 WHEN 0 THEN 'ONE' ELSE 'THREE' END) FROM t";
+    let expected = (0..200).filter(|id| id % 4 != 0 && id % 3 != 1).count();
+    assert_eq!(world.database.rows(model).await?, [format!("{expected} | {expected} | true")]);
+    let sums = "SELECT sum(rows_read), sum(rows_written), sum(rows_filtered) FROM penstock.object_status";
+    assert_eq!(world.database.rows(sums).await?, [format!("200 | {expected} | {}", 200 - expected)]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_whose_values_an_expression_does_not_take_is_a_reject_with_a_second_chance() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, n int CHECK (n < 100)); \
+                 CREATE TABLE factor (f int); INSERT INTO factor VALUES (0)";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nmax_rejects = 5\njoin = \"CROSS JOIN public.factor\"\n\
+                   set = { n = \"CASE WHEN input.a = 'x' THEN 10 / factor.f ELSE input.a::int END\" }";
+    let desk = Desk::new(table, dataset).await?;
+    assert_eq!(desk.load("k.csv", "id,a\n1,1\n2,x\n3,three\n4,400\n5,5\n").await?, 0);
+    assert_eq!(desk.rejects().await?, ["2 type", "3 type", "4 check"]);
+    assert_eq!(desk.database.rows(COUNTS).await?, ["5 | 0 | 2 | 0 | 0 | 3"]);
+    let kept = "SELECT convert_from(payload, 'UTF8') FROM penstock.rejects ORDER BY row_number";
+    let kept = desk.database.rows(kept).await?;
+    assert_eq!(kept[0], "{\"a\": \"x\", \"id\": 2}");
+    assert_eq!(kept[2], "{\"a\": \"400\", \"id\": 4}");
+    desk.database.execute("UPDATE factor SET f = 5").await?;
+    desk.succeed(&["rejects", "--replay"]).await?;
+    assert_eq!(desk.rejects().await?, ["3 type", "4 check"]);
+    assert_eq!(desk.database.rows("SELECT * FROM t ORDER BY id").await?, ["1 | 1", "2 | 2", "5 | 5"]);
+    assert_eq!(desk.database.rows(COUNTS).await?, ["5 | 0 | 3 | 0 | 0 | 2"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_row_in_a_hundred_is_found_among_many() -> Result<()> {
+    const ROWS: u32 = 50_000;
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nmax_rejects = \"2%\"\nset = { n = \"input.a::int\" }";
+    let desk = Desk::new("CREATE TABLE t (id bigint PRIMARY KEY, n int)", dataset).await?;
+    let row = |id: u32| if id % 100 == 7 { format!("{id},bad\n") } else { format!("{id},{id}\n") };
+    let file = |rows: &dyn Fn(u32) -> String| format!("id,a\n{}", (0..ROWS).map(rows).collect::<String>());
+    assert_eq!(desk.load("bad.csv", file(&row)).await?, 0);
+    assert_eq!(desk.database.rows(COUNTS).await?, ["50000 | 0 | 49500 | 0 | 0 | 500"]);
+    assert_eq!(desk.database.value("SELECT count(*) FROM t WHERE n = id AND id % 100 <> 7").await?, "49500");
+    let desk = Desk::new("CREATE TABLE t (id bigint PRIMARY KEY, n int)", &dataset.replace("2%", "0.5%")).await?;
+    assert_eq!(desk.load("bad.csv", file(&row)).await?, 3);
+    assert_eq!(desk.ledger().await?, ["failed(too_many_rejects)"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_becomes_several_only_where_that_is_allowed() -> Result<()> {
+    let table = "CREATE TABLE t (order_id bigint, line int CHECK (line < 9), UNIQUE (order_id, line))";
+    let dataset = "table = \"t\"\nkey = [\"order_id\", \"line\"]\nmax_rejects = 5\nfan_out = true\n\
+                   join = \"CROSS JOIN LATERAL jsonb_array_elements_text(input.lines::jsonb) AS each (line)\"\n\
+                   set = { line = \"each.line::int\" }";
+    let file = "{\"order_id\":1,\"lines\":[1,2,3]}\n{\"order_id\":2,\"lines\":[]}\n\
+                {\"order_id\":3,\"lines\":[4,9,5]}\n{\"order_id\":4,\"lines\":[7]}\n";
+    let desk = Desk::new(table, dataset).await?;
+    assert_eq!(desk.load("k.json", file).await?, 0);
+    assert_eq!(desk.database.rows("SELECT * FROM t ORDER BY 1, 2").await?, ["1 | 1", "1 | 2", "1 | 3", "4 | 7"]);
+    // One refused row takes along all that was made of its row.
+    assert_eq!(desk.rejects().await?, ["3 check"]);
+    assert_eq!(desk.database.rows(COUNTS).await?, ["4 | 2 | 4 | 0 | 1 | 1"]);
+    desk.database.execute("ALTER TABLE t DROP CONSTRAINT t_line_check").await?;
+    desk.succeed(&["rejects", "--replay"]).await?;
+    assert_eq!(desk.database.rows(COUNTS).await?, ["4 | 4 | 7 | 0 | 1 | 0"]);
+    let desk = Desk::new(table, &dataset.replace("fan_out = true", "")).await?;
+    assert_eq!(desk.load("k.json", file).await?, 3);
+    assert_eq!(desk.ledger().await?, ["failed(fan_out)"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_a_fragment_calls_can_write() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, n int); CREATE TABLE seen (id bigint); \
+                 CREATE FUNCTION note(id bigint) RETURNS int LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS \
+                 $$ BEGIN PERFORM set_config('transaction_read_only', 'off', true); INSERT INTO seen VALUES (id); RETURN 1; END $$; \
+                 CREATE FUNCTION plain(id bigint) RETURNS int LANGUAGE sql AS $$ INSERT INTO public.seen VALUES (id) RETURNING 1 $$";
+    for call in ["note(input.id)", "plain(input.id)"] {
+        let desk = Desk::new(
+            table,
+            &format!("table = \"t\"\nkey = [\"id\"]\nset = {{ n = \"{call}\" }}\n\n[worker]\nbrake_secs = 0"),
+        )
+        .await?;
+        assert_eq!(desk.load("k.csv", "id\n1\n2\n").await?, 3, "{call}");
+        assert_eq!(desk.database.value("SELECT count(*) FROM seen").await?, "0", "{call}");
+        assert_eq!(desk.ledger().await?, ["failed(schema)"], "{call}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_too_long_fails_its_object() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, n text)";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\ntimeout = \"1s\"\nset = { n = \"pg_sleep(30)::text\" }";
+    let desk = Desk::new(table, dataset).await?;
+    let file = desk.write("k.csv", "id\n1\n")?;
+    let ended = desk.importer(&["load", &file]).run(LIMIT).await?;
+    assert!(!ended.status.success(), "{}", ended.stderr);
+    assert_eq!(desk.ledger().await?, ["failed(transform_timeout)"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn common_fields_are_filled_and_kept_columns_are_not_updated() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, v text, first_seen text, size int)";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nkeep = [\"first_seen\"]\nset = { first_seen = \"input.v\" }\n\n\
+                   [defaults.set]\nsize = \"length(input.v)\"\nelsewhere = \"input.nothing\"";
+    let desk = Desk::new(table, dataset).await?;
+    for v in ["a", "bb"] {
+        assert_eq!(desk.load("k.csv", format!("id,v\n1,{v}\n")).await?, 0);
+    }
+    assert_eq!(desk.database.rows("SELECT * FROM t").await?, ["1 | bb | a | 2"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_comes_out_empty_is_a_reject() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint UNIQUE, v text)";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nmax_rejects = 5\nset = { id = \"nullif(input.number::bigint, 2)\" }";
+    let desk = Desk::new(table, dataset).await?;
+    assert_eq!(desk.load("k.csv", "number,v\n1,a\n2,b\n3,c\n").await?, 0);
+    assert_eq!(desk.rejects().await?, ["2 not_null id"]);
+    assert_eq!(desk.database.rows("SELECT * FROM t ORDER BY id").await?, ["1 | a", "3 | c"]);
+    Ok(())
+}
