@@ -80,7 +80,7 @@ pub fn kind(head: &[u8], declared: Format, name: &str) -> Result<Kind, DecodeErr
         };
     }
     if let Some(other) = other(head) {
-        return Err(DecodeError::Corrupt(format!("{other}, which is not read")));
+        return Err(DecodeError::Corrupt(format!("{other}, which is not supported")));
     }
     match declared {
         Format::Parquet | Format::Avro => Err(not_declared(declared, "something else")),
@@ -168,7 +168,7 @@ mod tests {
         is(b"Obj\x01....", Format::Avro, "a", "Avro");
         is(b"PAR1", Format::Csv, "a.csv", "corrupt: declared as csv, but the content is parquet");
         is(b"a,b\n", Format::Parquet, "a.parquet", "corrupt: declared as parquet, but the content is something else");
-        is(b"PK\x03\x04..", Format::Csv, "a.csv", "corrupt: a zip archive, which is not read");
+        is(b"PK\x03\x04..", Format::Csv, "a.csv", "corrupt: a zip archive, which is not supported");
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
             (b"<?xml version='1.0'?>", "XML"),
         ] {
             for declared in [Format::Auto, Format::Csv, Format::Ndjson] {
-                is(head, declared, "a.json", &format!("corrupt: {other}, which is not read"));
+                is(head, declared, "a.json", &format!("corrupt: {other}, which is not supported"));
             }
         }
     }

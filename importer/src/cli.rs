@@ -6,7 +6,8 @@ use crate::{
     message::{LOCAL_BUCKET, ObjectPointer},
 };
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use service::logging::Format;
 use std::{path::PathBuf, str::FromStr};
 
 /// `importer` and what it was asked to do.
@@ -33,18 +34,9 @@ pub struct Global {
     /// Configuration file
     #[arg(long, global = true, value_name = "FILE", env = "IMPORTER_CONFIG", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
-    /// How log lines on stderr look
+    /// Format of log lines on stderr
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
-    pub log_format: LogFormat,
-}
-
-/// `--log-format`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line
-    Json,
-    /// For reading
-    Text,
+    pub log_format: Format,
 }
 
 /// The commands.
@@ -54,7 +46,7 @@ pub enum Command {
     Run(Run),
     /// Import objects or local files now, without a queue
     Load(Load),
-    /// Read a sample and print a table and a dataset to start from
+    /// Sample a file and print a matching CREATE TABLE and [[dataset]]
     Describe(Describe),
     /// Send pointers of known or existing objects through the queue
     Replay(Replay),
@@ -63,15 +55,15 @@ pub enum Command {
         /// Only messages forwarded for this reason
         #[arg(long, value_name = "REASON")]
         reason: Option<String>,
-        /// Of this queue of the configuration instead of the first
+        /// Use this configured queue instead of the first
         #[arg(long, value_name = "NAME")]
         queue: Option<String>,
     },
-    /// Compare a bucket with the ledger: what never arrived
+    /// Find objects in a bucket that never reached the ledger
     Reconcile(Reconcile),
     /// Show what the ledger knows
     Status(Status),
-    /// Show bad rows, or give them a second chance
+    /// Show rejected rows, or retry them
     Rejects(Rejects),
     /// Check the configuration and everything it connects to
     Check {
@@ -79,11 +71,11 @@ pub enum Command {
         #[arg(long, value_name = "NAME")]
         queue: Option<String>,
     },
-    /// Send what follows commits and was left
+    /// Send pending step pointers and notices once
     Due,
     /// Bring the schema penstock up to date
     Migrate {
-        /// Forget a dataset that followed others, or a notify, that is no longer configured, and what is due to it
+        /// Unregister a step or notification that is no longer configured, and drop what is pending for it
         #[arg(long, value_name = "NAME")]
         forget: Vec<String>,
     },
@@ -96,7 +88,7 @@ pub enum Command {
     },
     /// Write a man page for each command
     Man {
-        /// Where to; made when it is not there
+        /// Output directory; created if missing
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
@@ -105,10 +97,10 @@ pub enum Command {
 /// `importer run`
 #[derive(Debug, Args)]
 pub struct Run {
-    /// End after three empty polls in a row, when the queue reads empty and nothing is held
+    /// Exit after three consecutive empty polls, once the queue is empty and no message is held
     #[arg(long)]
     pub until_empty: bool,
-    /// Objects at once, instead of worker.concurrency
+    /// Import this many objects concurrently; overrides worker.concurrency
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*CONCURRENCY.start())..=i64::from(*CONCURRENCY.end())))]
     pub concurrency: Option<u32>,
     /// Serve this queue of the configuration instead of the first
@@ -153,7 +145,7 @@ pub struct Describe {
 /// Reads a name for a table: what may stand in `public.NAME` as the configuration splits it.
 fn new_name(text: &str) -> Result<String, String> {
     let is_name = !text.trim().is_empty() && text.len() <= 63 && !text.contains(|c: char| c == '.' || c.is_control());
-    if is_name { Ok(text.to_owned()) } else { Err("it must be a table's name, without a schema and a dot".into()) }
+    if is_name { Ok(text.to_owned()) } else { Err("it must be a table name without a schema".into()) }
 }
 
 /// `importer replay`
@@ -176,16 +168,16 @@ pub struct Replay {
     /// First seen before this time
     #[arg(long, value_name = "TIME")]
     pub until: Option<Time>,
-    /// Import also what is imported already (never what is older than the table's version)
+    /// Also re-import objects that are already imported (never a version older than the table's)
     #[arg(long)]
     pub force: bool,
     /// At most this many messages per second (also per minute: 30/m)
     #[arg(long, value_name = "N/s", value_parser = rate)]
     pub rate: Option<f64>,
-    /// With the pauses that lay between the events
+    /// Keep the original intervals between events
     #[arg(long, conflicts_with = "rate")]
     pub as_recorded: bool,
-    /// So many times as fast as recorded
+    /// Speed factor relative to the recording
     #[arg(long, value_name = "X", requires = "as_recorded", value_parser = speed)]
     pub speed: Option<f64>,
 }
@@ -196,7 +188,7 @@ pub struct Reconcile {
     /// Objects under this prefix
     #[arg(long, value_name = "S3_URI")]
     pub prefix: Prefix,
-    /// Send pointers of what is missing to the queue
+    /// Send pointers to missing objects to the queue
     #[arg(long)]
     pub enqueue: bool,
 }
@@ -213,7 +205,7 @@ pub struct Status {
     /// Objects of this dataset
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<String>,
-    /// One JSON object a line
+    /// One JSON object per line
     #[arg(long)]
     pub json: bool,
 }
@@ -224,10 +216,10 @@ pub struct Rejects {
     /// One object: s3://bucket/key, or the path of a local file
     #[arg(value_name = "OBJECT", value_parser = object_name)]
     pub object: Option<ObjectPointer>,
-    /// One JSON object a line
+    /// One JSON object per line
     #[arg(long)]
     pub json: bool,
-    /// Load the rows that fit by now and mark them resolved
+    /// Retry rejected rows and mark those that load as resolved
     #[arg(long, conflicts_with = "json")]
     pub replay: bool,
 }
@@ -235,10 +227,10 @@ pub struct Rejects {
 /// `importer prune`
 #[derive(Debug, Args)]
 pub struct Prune {
-    /// Entries finished longer ago than this, at least 30d
+    /// Delete entries finished longer ago than this (at least 30d)
     #[arg(long, value_name = "AGE", value_parser = prune_age)]
     pub older_than: TimeDelta,
-    /// Also cut the entries of versions that stand to a short form
+    /// Also trim entries of current versions
     #[arg(long)]
     pub standing: bool,
 }
@@ -327,12 +319,12 @@ fn rate(text: &str) -> Result<f64, String> {
         _ => return Err("it must be like 50/s, 30/m or 100/h".into()),
     };
     let number = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
-    Ok(number.ok_or("it must be like 50/s, more than 0")? / seconds)
+    Ok(number.ok_or("it must be like 50/s, greater than 0")? / seconds)
 }
 
 fn speed(text: &str) -> Result<f64, String> {
     let speed = text.trim_end_matches('x').parse::<f64>().ok().filter(|speed| speed.is_finite() && *speed > 0.0);
-    speed.ok_or_else(|| "it must be a number more than 0".into())
+    speed.ok_or_else(|| "it must be a number greater than 0".into())
 }
 
 /// Reads `90d`, `12h`, `30m`, `45s`, `2w`.
@@ -389,134 +381,4 @@ impl Command {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use chrono::TimeZone;
-    use clap::CommandFactory;
-
-    /// Returns the exit status and what was said of a command line.
-    fn parse(line: &str) -> Result<Cli, (i32, String)> {
-        let words = std::iter::once("importer").chain(line.split_whitespace());
-        Cli::try_parse_from(words).map_err(|error| (error.exit_code(), error.to_string()))
-    }
-
-    #[test]
-    fn the_parser_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_documented_command_line_is_understood() {
-        for line in [
-            "run",
-            "run --until-empty --concurrency 8",
-            "load s3://b/p /tmp/*.csv --dataset d --dry-run",
-            "describe /tmp/x.csv",
-            "describe s3://b/k --table --name events --rows 10",
-            "describe /tmp/x.csv --dataset",
-            "replay --dataset d --prefix s3://b/p --state failed --since 2026-01-01 --until 2h --force --rate 50/s",
-            "replay --as-recorded --speed 2.5",
-            "redrive",
-            "redrive --reason corrupt",
-            "reconcile --prefix s3://b/p --enqueue",
-            "status",
-            "status s3://b/k --json",
-            "status --state failed --dataset d",
-            "rejects s3://b/k --json",
-            "rejects --replay",
-            "check --queue slow",
-            "due",
-            "migrate --forget old --forget older",
-            "run --queue slow",
-            "redrive --queue slow",
-            "migrate --config /etc/importer.toml --log-format json",
-            "--config /etc/importer.toml --log-format text migrate",
-            "prune --older-than 90d",
-            "completions fish",
-            "man /tmp/man",
-        ] {
-            parse(line).expect(line);
-        }
-    }
-
-    #[test]
-    fn usage_errors_exit_2_and_name_the_flag() {
-        for (line, named) in [
-            ("", "Usage"),
-            ("fly", "fly"),
-            ("run --concurrency 0", "--concurrency"),
-            ("run --fast", "--fast"),
-            ("load", "<URI>"),
-            ("replay", "--prefix"),
-            ("replay --force", "--prefix"),
-            ("replay --dataset d --as-recorded --rate 1/s", "--rate"),
-            ("replay --dataset d --as-recorded --speed=-1", "--speed"),
-            ("replay --prefix b/p", "--prefix"),
-            ("replay --rate 0/s", "--rate"),
-            ("replay --speed 2", "--as-recorded"),
-            ("replay --since yesterday", "--since"),
-            ("replay --state lost", "--state"),
-            ("describe", "<FILE>"),
-            ("describe x --table --dataset", "--dataset"),
-            ("describe x --name a.b", "--name"),
-            ("describe x --rows 0", "--rows"),
-            ("reconcile", "--prefix"),
-            ("reconcile --prefix b/p", "--prefix"),
-            ("status s3://b", "OBJECT"),
-            ("status s3://b/k --state failed", "--state"),
-            ("prune --older-than 29d", "--older-than"),
-            ("migrate --log-format xml", "--log-format"),
-            ("completions tcsh", "<SHELL>"),
-            ("man", "<DIR>"),
-        ] {
-            let (exit, said) = parse(line).expect_err(line);
-            assert_eq!(exit, 2, "{line}");
-            assert!(said.contains(named), "{line}: {said}");
-        }
-    }
-
-    #[test]
-    fn objects_are_named_by_address_or_path_and_not_decoded() {
-        for (text, bucket, key) in [
-            ("s3://b/a+b%20c", "b", "a+b%20c"),
-            ("/tmp/x.csv", "file", "/tmp/x.csv"),
-            ("file:///tmp/x", "file", "/tmp/x"),
-        ] {
-            let name = object_name(text).expect(text);
-            assert_eq!((name.bucket.as_str(), name.key.as_str()), (bucket, key));
-        }
-    }
-
-    #[test]
-    fn times_are_instants_dates_or_ages() {
-        let now = Utc.with_ymd_and_hms(2026, 1, 31, 12, 0, 0).unwrap();
-        for (text, expected) in [
-            ("2026-01-01T00:00:00+01:00", "2025-12-31T23:00:00+00:00"),
-            ("2026-01-01", "2026-01-01T00:00:00+00:00"),
-            ("2h", "2026-01-31T10:00:00+00:00"),
-            ("4w", "2026-01-03T12:00:00+00:00"),
-        ] {
-            assert_eq!(text.parse::<Time>().expect(text).at(now).to_rfc3339(), expected, "{text}");
-        }
-        for text in ["", "h", "-1h", "2y", "1€", "99999999999999999w"] {
-            text.parse::<Time>().expect_err(text);
-        }
-        assert_eq!("100000000d".parse::<Time>().expect("an age").at(now), DateTime::<Utc>::MIN_UTC);
-    }
-
-    #[test]
-    fn rates_are_per_second_minute_or_hour() {
-        for (text, per_second) in [("50/s", 50.0), ("50", 50.0), ("30/m", 0.5), ("36/h", 0.01)] {
-            assert!((rate(text).expect(text) - per_second).abs() < 1e-9, "{text}");
-        }
-    }
-
-    #[test]
-    fn only_what_talks_to_a_queue_needs_one() {
-        for (line, queue) in
-            [("run", true), ("load x", false), ("status", false), ("redrive", true), ("migrate", false)]
-        {
-            assert_eq!(parse(line).expect(line).command.needs().queue, queue, "{line}");
-        }
-    }
-}
+mod tests;

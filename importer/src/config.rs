@@ -56,7 +56,7 @@ pub struct Config {
     /// What datasets have in common.
     #[serde(default)]
     pub defaults: Defaults,
-    /// Who is told of what.
+    /// Notifications.
     #[serde(default)]
     pub notify: Vec<Notify>,
 }
@@ -87,18 +87,19 @@ pub struct Queue {
 pub struct Worker {
     /// Objects imported at once (1 to 256). A worker uses this many Postgres connections and two more.
     pub concurrency: u32,
-    /// Memory for all that objects bring, in MiB (16 to 1048576); the process needs 40 MiB at most besides. Each of
-    /// `concurrency` + 1 objects has an even part of 55 % of it, and one at a time the other 45 % beyond that: a file
-    /// whose own numbers ask for more fails, naming this setting. More of it makes sorted runs longer, too.
+    /// Memory for object data, in MiB (16 to 1048576); the process itself needs up to 40 MiB more. 55 % is shared evenly
+    /// by `concurrency` + 1 objects; the remaining 45 % is lent to one object at a time. A file that needs more fails
+    /// with an error that names this setting. More memory also makes sorted runs longer.
     pub memory_mib: u32,
-    /// How long a stopping worker may go on with what it holds, in seconds (0 to 43200). Keep it below what the
-    /// supervisor allows before it kills; what is not finished is released to other workers at once.
+    /// How long a stopping worker may keep working on messages it has received, in seconds (0 to 43200). Set it below
+    /// the supervisor's kill timeout; unfinished messages are released to other workers.
     pub drain_timeout_secs: u32,
-    /// How long objects are held, in seconds (0 to 3600), before one fails for a cause that may not be its own:
-    /// rights, a missing bucket or table, another schema. Then one fails as a sample, and the rest wait unless others
-    /// of the dataset are imported. Longer forgives longer mishaps, shorter tells sooner; 0 turns it off.
+    /// How long failing objects are held, in seconds (0 to 3600), before one is failed for a cause that may be external:
+    /// permissions, a missing bucket or table, a schema change. One object then fails as a sample while the rest wait,
+    /// unless other objects of the dataset are imported. Higher tolerates longer incidents, lower reports sooner; 0
+    /// disables it.
     pub brake_secs: u32,
-    /// What becomes of an object no dataset matches.
+    /// What to do with an object that no dataset matches.
     pub unrouted: Unrouted,
     /// Keys that are not data, as globs; such objects end as `skipped(name_rule)`. Setting it replaces the default list.
     pub skip: Vec<String>,
@@ -108,7 +109,7 @@ pub struct Worker {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Instance {
-    /// Whether the worker heeds and speaks for the EC2 instance or ECS task it finds itself on.
+    /// Whether the worker integrates with the EC2 instance or ECS task it runs on.
     pub manage: Manage,
 }
 
@@ -119,7 +120,7 @@ pub enum Manage {
     /// Protected against scale-in while busy, drained when the instance is about to go, and its group told when it may.
     #[default]
     Auto,
-    /// Only SIGTERM drains. For several workers on one instance, which no single one may speak for.
+    /// Drain on SIGTERM only. Use it when several workers share an instance.
     Off,
 }
 
@@ -138,14 +139,14 @@ pub enum Unrouted {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// A longer row is a reject, in MiB (1 to 512). At most `worker.memory_mib`; a row has to pass through it, too, so
-    /// that about an eighth of it is as long as one can be.
+    /// A longer row is a reject, in MiB (1 to 512). At most `worker.memory_mib`; since rows pass through that
+    /// memory, the practical maximum is about an eighth of it.
     pub row_mib: u32,
     /// A JSON value nested deeper is a reject (1 to 1000).
     pub depth: u32,
     /// Decompressed bytes per compressed byte beyond which, once past `expansion_free_mib`, the object fails (1 to 1000000).
     pub expansion_ratio: u32,
-    /// Decompressed MiB that are never held against the ratio (0 to 1048576): small files of zeros are no bombs.
+    /// Decompressed MiB that are never held against the ratio (0 to 1048576): small files of zeros are not bombs.
     pub expansion_free_mib: u32,
 }
 
@@ -171,8 +172,8 @@ pub struct Dataset {
     /// and `__HIVE_DEFAULT_PARTITION__` is NULL. Needed unless there is `after`.
     #[serde(rename = "match")]
     pub pattern: Option<String>,
-    /// Datasets, one or a list, whose objects it takes as well, each time one of them has imported one; instead of
-    /// `match`. The captures of theirs are fields of its rows, too.
+    /// Dataset or datasets to follow: every object one of them imports is then loaded by this dataset too. Replaces
+    /// `match`; their captures become fields here as well.
     #[serde(default, deserialize_with = "steps::one_or_several")]
     pub after: Vec<String>,
     /// Name of the queue its messages come from; the first when absent.
@@ -192,7 +193,7 @@ pub struct Dataset {
     /// not partial and not deferrable.
     #[serde(default)]
     pub key: Vec<String>,
-    /// A column such as `updated_at`: a row only gives way to one that is not older by it.
+    /// A column such as `updated_at`: a row is only replaced by one that is not older.
     pub newer: Option<String>,
     /// Field → column, where the names differ.
     #[serde(default)]
@@ -209,7 +210,7 @@ pub struct Dataset {
     /// What the removal of an object does to its rows.
     #[serde(default)]
     pub on_delete: OnDelete,
-    /// How rows get into the table: `auto`, `staged` or `direct`. Worth setting only to find out what it is worth.
+    /// How rows get into the table: `auto`, `staged` or `direct`. Only useful for measurements.
     #[serde(default)]
     pub technique: Technique,
     /// SQL after the rows, called `input`: `LEFT JOIN public.site ON site.site_id = input.site_id`.

@@ -5,6 +5,7 @@ use crate::{
     load::{Target, technique::Recent},
     pattern::{Captures, Pattern, PatternError},
 };
+use decode::Format;
 use parking_lot::Mutex;
 use std::{
     fmt,
@@ -56,6 +57,12 @@ impl Dataset {
     #[must_use]
     pub fn captures(&self, address: &str) -> Option<Captures> {
         self.pattern.as_ref()?.captures(address)
+    }
+
+    /// Returns whether its object of this key is read from the start to the end, as all formats but Parquet are.
+    #[must_use]
+    pub fn is_streamed(&self, key: &str) -> bool {
+        self.config.format != Format::Parquet && !key.ends_with(".parquet")
     }
 
     /// Returns its target, as long as what the catalog said of the table is trusted.

@@ -10,7 +10,6 @@ pub mod import;
 pub mod instance;
 pub mod ledger;
 pub mod load;
-pub mod logging;
 pub mod memory;
 pub mod message;
 pub mod metrics;

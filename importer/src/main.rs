@@ -3,24 +3,21 @@
 use clap::Parser;
 use importer::{
     cli::{Cli, Command},
-    commands,
-    database::TransactionPooler,
-    logging, memory,
+    commands, memory,
 };
-use service::program;
-use std::process::ExitCode;
+use service::{logging, program};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if matches!(cli.command, Command::Run(_) | Command::Load(_)) {
         memory::give_large_blocks_back();
     }
-    logging::init(cli.global.log_format);
-    program::block_on(command(cli)).unwrap_or_else(|error| match program::failed("importer", &error) {
-        // The server that the configuration names is the wrong one.
-        _ if error.is::<TransactionPooler>() => ExitCode::from(commands::EXIT_WRONG),
-        status => status,
-    })
+    logging::start(cli.global.log_format);
+    program::block_on(command(cli)).unwrap_or_else(|error| program::failed("importer", &error))
 }
 
 async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -41,7 +38,11 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Prune(options) => commands::prune::run(&config()?, options).await,
         Command::Rejects(options) => commands::replay_rejects::run(&config()?, options).await,
         Command::Describe(options) => commands::describe::run(options).await,
-        Command::Completions { shell } => commands::manual::completions(*shell).await,
-        Command::Man { directory } => commands::manual::man_pages(directory),
+        Command::Completions { shell } => {
+            // A reader that went away is no failure.
+            drop(io::stdout().lock().write_all(program::completions::<Cli>(*shell).as_bytes()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { directory } => program::man_pages::<Cli>(directory).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -34,7 +34,7 @@ pub enum Outcome {
     /// It was removed and so many of its rows with it.
     #[strum(serialize = "gone")]
     Removed(u64),
-    /// Trying again cannot mend it.
+    /// A retry cannot succeed.
     Failed(Failure),
 }
 

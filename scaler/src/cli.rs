@@ -1,19 +1,20 @@
 //! The command line.
 
 use chrono::{DateTime, Utc};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use service::logging::Format;
 use std::path::PathBuf;
 
 /// Sizes a pool of importers to the depth of its queues.
 #[derive(Debug, Parser)]
 #[command(name = "scaler", version = VERSION, arg_required_else_help = true)]
 pub struct Cli {
-    /// The configuration file.
+    /// Configuration file
     #[arg(long, global = true, env = "SCALER_CONFIG", default_value = "scaler.toml", value_name = "FILE")]
     pub config: PathBuf,
-    /// How log lines are written, on standard error.
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
-    pub log_format: LogFormat,
+    /// Format of log lines on stderr
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub log_format: Format,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -22,47 +23,38 @@ pub struct Cli {
 /// The package's version and the commit it was built from.
 pub const VERSION: &str = env!("PENSTOCK_VERSION");
 
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Observes, decides and applies, every tick, for every pool.
+    /// Observe, decide and apply, every tick, for every pool
     Run,
-    /// Does one tick for every pool and ends; for cron.
+    /// Run one tick for every pool and exit (for cron)
     Once,
-    /// Answers observations on standard input with decisions on standard output; touches nothing.
+    /// Read observations from stdin and write decisions to stdout; changes nothing
     Decide(Decide),
-    /// Runs the real decision against a simulated queue, pool and database.
+    /// Run the real decision against a simulated queue, pool and database
     Simulate(Simulate),
-    /// Prints past decisions and why they were made.
+    /// Print past decisions and why they were made
     History(History),
-    /// Checks the configuration, permissions and reachability, and does one dry tick.
+    /// Check the configuration, permissions and reachability, and do one dry tick
     Check,
-    /// Prints a completion script for a shell.
+    /// Print a completion script for a shell
     Completions(Completions),
-    /// Writes a man page for each command.
+    /// Write a man page for each command
     Man(Man),
 }
 
 /// Arguments of `completions`.
 #[derive(Args, Debug)]
 pub struct Completions {
-    /// The shell.
+    /// The shell
     pub shell: clap_complete::Shell,
 }
 
 /// Arguments of `man`.
 #[derive(Args, Debug)]
 pub struct Man {
-    /// Where to; made when it is not there.
+    /// Output directory; created if missing
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
 }
@@ -70,10 +62,10 @@ pub struct Man {
 /// Arguments of `decide`.
 #[derive(Args, Debug)]
 pub struct Decide {
-    /// One observation a line, one decision a line, state carried from line to line.
+    /// One observation per line, one decision per line, state carried from line to line
     #[arg(long)]
     pub stream: bool,
-    /// The pool whose policy decides; may be left out when there is one.
+    /// The pool whose policy decides; may be left out when there is one
     #[arg(long, value_name = "NAME")]
     pub pool: Option<String>,
 }
@@ -81,29 +73,29 @@ pub struct Decide {
 /// Arguments of `simulate`.
 #[derive(Args, Debug)]
 pub struct Simulate {
-    /// A built-in workload's name, or a file that describes one; all built-in ones when absent.
+    /// A built-in workload's name, or a file that describes one; default: all built-in workloads
     #[arg(long, value_name = "FILE", conflicts_with = "trace")]
     pub workload: Option<String>,
-    /// A history to play again, as `scaler history --json` prints it.
+    /// A history to play again, as `scaler history --json` prints it
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// deadline, backlog, keda or aws; all of them when absent.
+    /// deadline, backlog, keda or aws; default: all of them
     #[arg(long, value_name = "NAME")]
     pub policy: Option<String>,
-    /// The same seed gives the same run.
+    /// The same seed gives the same run
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Writes a chart of the first run.
+    /// Write a chart of the first run
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
-    /// Prints every change of the number and its explanation.
+    /// Print every change of the number and its explanation
     #[arg(long)]
     pub explain: bool,
-    /// Measures the deadline policy on twenty seeds of every built-in workload, from --seed on; exit 1 when a bar
-    /// is missed.
+    /// Measure the deadline policy on twenty seeds of every built-in workload, from --seed on; exit 1 when a bar
+    /// is missed
     #[arg(long, conflicts_with_all = ["workload", "trace", "policy", "plot"])]
     pub bars: bool,
-    /// The pool of the configuration whose limits are used.
+    /// The pool of the configuration whose limits are used
     #[arg(long, value_name = "NAME")]
     pub pool: Option<String>,
 }
@@ -111,28 +103,28 @@ pub struct Simulate {
 /// Arguments of `history`.
 #[derive(Args, Debug)]
 pub struct History {
-    /// Only this pool's decisions.
+    /// Only this pool's decisions
     #[arg(long, value_name = "P")]
     pub pool: Option<String>,
-    /// One JSON object a line.
+    /// One JSON object per line
     #[arg(long)]
     pub json: bool,
-    /// What was decided at this time: the last decision before it and what followed within a minute.
+    /// What was decided at this time: the last decision before it and what followed within a minute
     #[arg(long, value_name = "T", value_parser = time, conflicts_with_all = ["since", "until"])]
     pub at: Option<DateTime<Utc>>,
-    /// From this time on: RFC 3339, or a duration back from now such as 2h.
+    /// From this time on: RFC 3339, or a duration back from now such as 2h
     #[arg(long, value_name = "T", value_parser = time)]
     pub since: Option<DateTime<Utc>>,
-    /// Up to this time.
+    /// Up to this time
     #[arg(long, value_name = "T", value_parser = time)]
     pub until: Option<DateTime<Utc>>,
-    /// Under each decision, what every guard that was asked would have allowed, and which one it came down to.
+    /// Under each decision, what every guard that was asked would have allowed, and which one was decisive
     #[arg(long, conflicts_with = "json")]
     pub guards: bool,
-    /// Only decisions that changed the pool, or were not applied.
+    /// Only decisions that changed the pool, or were not applied
     #[arg(long)]
     pub changes: bool,
-    /// At most this many decisions, the newest ones.
+    /// At most this many decisions, the newest ones
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub limit: u32,
 }

@@ -3,6 +3,5 @@
 pub mod check;
 pub mod decide;
 pub mod history;
-pub mod manual;
 pub mod run;
 pub mod simulate;

@@ -1,7 +1,6 @@
 //! The loop of one pool: observe, decide, apply, keep.
 //!
-//! One of the two places that read the clock. Everything between an
-//! observation and a plan is pure; what cannot be seen is unknown, and what
+//! Everything between an observation and a plan is pure; what cannot be seen is unknown, and what
 //! could not be done is written down and tried again at the next tick.
 
 mod account;
@@ -213,7 +212,7 @@ impl<P: WorkerPool> Controller<P> {
             self.last_errors.remove(part);
         }
         let name = if part == "database" { part.to_owned() } else { format!("{part} of {}", self.parts.pool.name) };
-        self.parts.readiness.note(name, result.as_ref().map(|_| ()).map_err(String::clone));
+        self.parts.readiness.note(&name, result.as_ref().map(|_| ()).map_err(String::clone));
         result
     }
 

@@ -4,7 +4,9 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use service::{
     config::Database,
-    postgres::{STATEMENT_TIMEOUT, Server, Silent, is_outage, migrations},
+    postgres::{
+        STATEMENT_TIMEOUT, Server, Silent, TransactionPooler, is_outage, migrations, refuse_transaction_pooler,
+    },
 };
 use sqlx::{Connection, Executor, PgConnection};
 use std::time::Duration;
@@ -75,12 +77,16 @@ impl SchemaError {
 pub async fn ensure_schema(database: &Database, application_name: &str) -> Result<(), SchemaError> {
     let connected = async {
         let server = database.server(application_name)?;
+        refuse_transaction_pooler(&server).await?;
         let mut connection = open(&server, STATEMENT_TIMEOUT).await?;
         let pid: i32 =
             server.answer("ask for the backend's pid", backend_pid(&mut connection)).await.context("open a session")?;
         Ok((server, connection, pid))
     };
-    let (server, mut connection, pid) = connected.await.map_err(SchemaError::Unreachable)?;
+    let (server, mut connection, pid) = connected.await.map_err(|error: anyhow::Error| match error.is::<TransactionPooler>() {
+        true => SchemaError::Refused(error),
+        false => SchemaError::Unreachable(error),
+    })?;
     let migrating = async {
         connection.execute("SET statement_timeout = 0").await.context("prepare to apply migrations")?;
         migrations::migrate(&mut connection).await

@@ -49,9 +49,9 @@ pub async fn keep_sending(
         match sent {
             Ok(_) => failing = false,
             // The pools tell of a database that is out of reach.
-            Err(error) if is_outage(&error) => debug!(error = format!("{error:#}"), "what is due has to wait"),
+            Err(error) if is_outage(&error) => debug!(error = format!("{error:#}"), "pending messages have to wait"),
             Err(error) if !std::mem::replace(&mut failing, true) => {
-                warn!(error = format!("{error:#}"), "what is due could not be sent");
+                warn!(error = format!("{error:#}"), "could not send pending messages");
             }
             Err(_) => {}
         }
@@ -63,6 +63,6 @@ pub async fn send_once(store: &Store, targets: &Targets) {
     match due::send(store, targets, Instant::now() + LIMIT).await {
         Ok(tally) if tally.sent > 0 => info!(sent = tally.sent, "sent what was due"),
         Ok(_) => {}
-        Err(error) => warn!(error = format!("{error:#}"), "what is due could not be sent"),
+        Err(error) => warn!(error = format!("{error:#}"), "could not send pending messages"),
     }
 }

@@ -11,7 +11,6 @@ pub mod database;
 pub mod decision;
 pub mod due;
 pub mod leader;
-pub mod logging;
 pub mod metrics;
 pub mod observation;
 pub mod policy;

@@ -6,7 +6,10 @@ use scaler::{
     command,
     config::Config,
 };
-use service::program::{self, EXIT_WRONG, block_on};
+use service::{
+    logging,
+    program::{self, EXIT_WRONG, block_on},
+};
 use std::{
     io::{self, Write},
     process::ExitCode,
@@ -14,7 +17,7 @@ use std::{
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    scaler::logging::start(cli.log_format);
+    logging::start(cli.log_format);
     start(&cli).unwrap_or_else(|error| program::failed("scaler", &error))
 }
 
@@ -38,8 +41,8 @@ fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Run => block_on(command::run::run(config()?))?,
         Command::Once => print(&block_on(command::run::once(config()?))?),
         Command::History(args) => print(&block_on(command::history::history(config()?, args))?),
-        Command::Completions(args) => print(&command::manual::completions(args.shell)),
-        Command::Man(args) => command::manual::man_pages(&args.directory)?,
+        Command::Completions(args) => print(&program::completions::<Cli>(args.shell)),
+        Command::Man(args) => program::man_pages::<Cli>(&args.directory)?,
         Command::Check => {
             let config = config()?;
             let findings = block_on(async { Ok(command::check::check(config).await) })?;

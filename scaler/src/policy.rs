@@ -34,9 +34,9 @@ use serde::{Deserialize, Serialize};
 pub struct Policy {
     /// The rule that sizes the pool.
     pub target: Target,
-    /// Fewest workers, whatever else.
+    /// Minimum number of workers.
     pub min: u32,
-    /// Most workers, whatever else.
+    /// Maximum number of workers.
     pub max: u32,
     /// Objects at once in one worker, until it is measured.
     pub slots_per_worker: u32,

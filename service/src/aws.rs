@@ -6,7 +6,7 @@ pub mod http;
 pub mod notify;
 pub mod sqs;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use aws_config::{BehaviorVersion, Region, SdkConfig, timeout::TimeoutConfig};
 use aws_smithy_runtime_api::client::{
     http::SharedHttpClient,
@@ -15,6 +15,7 @@ use aws_smithy_runtime_api::client::{
     stalled_stream_protection::StalledStreamProtectionConfig,
 };
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -30,8 +31,14 @@ pub const OPERATION: Duration = Duration::from_secs(25);
 /// credentials that change on disk are read again.
 ///
 /// # Errors
-/// When `AWS_CA_BUNDLE` cannot be used.
+/// When `AWS_CA_BUNDLE` cannot be used, or this machine's metadata do not answer within [`OPERATION`].
 pub async fn config() -> anyhow::Result<SdkConfig> {
+    timeout(OPERATION, load_config())
+        .await
+        .unwrap_or_else(|_| bail!("AWS's configuration: this machine's metadata did not answer within {OPERATION:?}"))
+}
+
+async fn load_config() -> anyhow::Result<SdkConfig> {
     let refusals = http::Refusals::default();
     let client = http::client(refusals.clone())?;
     // Pinned, so that an update of the SDK does not change retries and timeouts.

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
-/// How long what was claimed is nobody else's to send. Longer than all of a sending may take.
+/// How long a claim is exclusive. Longer than all of a sending may take.
 const LEASE: Duration = Duration::from_secs(90);
 /// How long one sending of what was claimed for a target may take.
 const DELIVERY: Duration = Duration::from_secs(15);

@@ -1,4 +1,4 @@
-//! The HTTP server of both programs. What it answers is theirs; here is that nobody can keep it from answering: peers that
+//! The HTTP server of both programs. Each program supplies the answers; this module makes sure that no peer can block the server: peers that
 //! connect and say nothing, that send a head a byte at a time or never read, and descriptors that run out.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -60,22 +60,12 @@ impl Health {
         Self { missing: Mutex::new(missing.collect()) }
     }
 
-    /// Notes that something is missing and why; `why` is shown to whoever asks, so it holds no secrets.
-    pub fn set_missing(&self, name: impl Into<String>, why: impl Into<String>) {
-        self.lock().insert(name.into(), why.into());
-    }
-
-    /// Notes that something is there (again).
-    pub fn set_ready(&self, name: &str) {
-        self.lock().remove(name);
-    }
-
-    /// Notes whether a part is there, or why it is not.
-    pub fn note(&self, part: impl Into<String>, state: Result<(), String>) {
+    /// Notes that a part is there, or why it is not; anyone may read the reason, so it holds no secrets.
+    pub fn note(&self, part: &str, state: Result<(), String>) {
         match state {
-            Ok(()) => self.set_ready(&part.into()),
-            Err(why) => self.set_missing(part, why),
-        }
+            Ok(()) => self.lock().remove(part),
+            Err(why) => self.lock().insert(part.to_owned(), why),
+        };
     }
 
     /// Returns why a part is missing; None when it is there.
@@ -436,7 +426,7 @@ mod tests {
         assert!(answer.ends_with("database: not reached yet\nqueue: not reached yet\n"), "{answer}");
         assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
 
-        health.set_ready("database");
+        health.note("database", Ok(()));
         health.note("queue", Ok(()));
         assert!(health.is_ready());
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));

@@ -1,33 +1,44 @@
 //! Log lines on stderr, as text or as one JSON object a line.
 
-use std::backtrace::{Backtrace, BacktraceStatus};
-use std::fmt;
-use std::io::{self, IsTerminal, Write};
-
-use tracing::error;
-use tracing_subscriber::field::RecordFields;
-use tracing_subscriber::fmt::FormatFields;
-use tracing_subscriber::fmt::format::{DefaultFields, Writer};
-use tracing_subscriber::fmt::{self as lines, MakeWriter};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
-
 use crate::terminal;
+use clap::ValueEnum;
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    fmt,
+    io::{self, IsTerminal, Write},
+};
+use tracing::error;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    field::RecordFields,
+    fmt::{
+        self as lines, FormatFields, MakeWriter,
+        format::{DefaultFields, Writer},
+    },
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    util::SubscriberInitExt,
+};
 
-/// How lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is shown unless `RUST_LOG` says otherwise. The libraries repeat at `info` what our own lines say, and sqlx and
+/// the AWS SDK log statements and requests, which may hold row values.
+const DEFAULT_FILTER: &str = "info,sqlx=error,aws_config=error,aws_smithy_runtime=error,aws_runtime=error,\
+                              aws_sdk_autoscaling=warn,aws_sdk_ecs=warn,aws_sdk_eventbridge=warn,aws_sdk_s3=error,\
+                              aws_sdk_sns=warn,aws_sdk_sqs=warn,h2=warn,hyper=warn,hyper_util=warn,kube_client=off,\
+                              rustls=warn,tower=warn";
+
+/// `--log-format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
-    Text,
-    /// One JSON object a line.
+    /// One JSON object per line
     Json,
+    /// Plain text
+    Text,
 }
 
-/// Starts logging for the rest of the process's life; `default_filter` is what is shown unless `RUST_LOG` says otherwise.
-pub fn start(format: Format, default_filter: &str) {
-    let filter = filter(std::env::var("RUST_LOG").ok().as_deref(), default_filter);
+/// Starts logging for the rest of the process's life.
+pub fn start(format: Format) {
+    let filter = filter(std::env::var("RUST_LOG").ok().as_deref());
     tracing_subscriber::registry().with(filter).with(layer(format, io::stderr)).init();
     std::panic::set_hook(Box::new(|panicked| {
         let place = panicked.location().map(ToString::to_string);
@@ -43,9 +54,9 @@ fn said(message: &str) -> &str {
 }
 
 /// A bad `RUST_LOG` must not keep a program from starting; it falls back to the default.
-fn filter(directives: Option<&str>, default_filter: &str) -> EnvFilter {
+fn filter(directives: Option<&str>) -> EnvFilter {
     let directives = directives.filter(|text| !text.trim().is_empty());
-    directives.and_then(|text| EnvFilter::try_new(text).ok()).unwrap_or_else(|| EnvFilter::new(default_filter))
+    directives.and_then(|text| EnvFilter::try_new(text).ok()).unwrap_or_else(|| EnvFilter::new(DEFAULT_FILTER))
 }
 
 fn layer<S, W>(format: Format, writer: W) -> Box<dyn Layer<S> + Send + Sync>
@@ -127,7 +138,7 @@ mod tests {
     fn logged(format: Format, log: impl FnOnce()) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
-        let subscriber = tracing_subscriber::registry().with(filter(None, "info,sqlx=error"));
+        let subscriber = tracing_subscriber::registry().with(filter(None));
         tracing::subscriber::with_default(subscriber.with(layer(format, move || writer.clone())), log);
         let bytes = kept.0.lock().expect("no writer panics").clone();
         String::from_utf8(bytes).expect("log lines are text")

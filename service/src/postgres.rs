@@ -1,10 +1,12 @@
 //! Reaching Postgres: reading a URL, connecting within a time, and the schema that both programs bring up to date.
 
 pub mod migrations;
+mod pooler;
 mod row;
 mod tcp;
 
 use anyhow::{Context as _, bail};
+pub use pooler::{TransactionPooler, refuse_transaction_pooler};
 use sqlx::{
     ConnectOptions as _, Connection as _, Executor as _, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},

@@ -26,8 +26,8 @@ const MISTAKES: &str = r#"wrong: dataset plain: upsert into "public"."plain" nee
     wrong: dataset unfenced: mode = "replace" and on_delete = "remove" need a column penstock_object bigint in plain; ALTER TABLE … ADD COLUMN penstock_object bigint, with an index on it
     wrong: dataset renamed: rename of field "a" names "nowhere", which is no column to fill; change the dataset's rename, key or extras_column
     wrong: dataset keyless: key column nothing is not in "public"."sound"; change the dataset's table, key or newer to what the table has
-    warning: dataset overlapping: its match overlaps with that of plain, which comes first and takes s3://BUCKET/plain/ and the like; narrow one of them if that is not meant
-    warning: dataset columns: unmapped columns: no field of s3://BUCKET/columns/a.csv fills spare, so they get their default or stay NULL; rename a field to them if that is not meant
+    warning: dataset overlapping: its match overlaps with that of plain, which comes first and takes s3://BUCKET/plain/ and similar objects; narrow one of them if this is not intended
+    warning: dataset columns: unmapped columns: no field of s3://BUCKET/columns/a.csv fills spare, so they get their default or stay NULL; rename a field to them if this is not intended
     warning: dataset columns: unmapped columns: no field of s3://BUCKET/columns/a.csv fills needed, NOT NULL without a default, so every row would be rejected; rename a field to it, give it a default, or drop NOT NULL
     warning: dataset lineage: no index on penstock_object, so finding an object's rows reads the whole table; CREATE INDEX ON "public"."lineage" (penstock_object)"#;
 

@@ -71,7 +71,7 @@ async fn what_would_fail_or_be_skipped_is_said_and_the_status_tells() -> Result<
         ("bad.csv", "id,value\n1,x\n2,y\n", "2 rows, 2 rejects, would fail: too many rejects"),
         ("bad.parquet", "PAR1 and no more", "would fail: decode: corrupt: "),
         ("other.csv", "a,b\n1,2\n", "would fail: "),
-        ("_SUCCESS", "", "would be skipped: a skip pattern takes it"),
+        ("_SUCCESS", "", "would be skipped: matches a skip pattern"),
         ("empty.csv", "", "would be skipped: it is empty"),
     ] {
         let file = desk.scratch.write(name, content)?.display().to_string();

@@ -147,10 +147,16 @@ impl Night {
         let program = self.world.through_postgres(self.world.worker().args(["--concurrency", "2"]), &self.postgres);
         let program = self.world.through_aws(program, "S3", &self.store);
         let program = self.world.through_aws(program, "SQS", &self.queue);
-        ["held: something outside", "receive failed", "could not extend", "could not delete", "heartbeat failed"]
-            .into_iter()
-            .fold(program, |program, line| program.expect_line(line))
-            .start()
+        [
+            "held: external dependency failing",
+            "receive failed",
+            "could not extend",
+            "could not delete",
+            "heartbeat failed",
+        ]
+        .into_iter()
+        .fold(program, |program, line| program.expect_line(line))
+        .start()
     }
 
     /// Answers every request for an object so.

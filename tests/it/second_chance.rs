@@ -145,7 +145,7 @@ async fn a_row_kept_only_in_part_is_not_replayed_and_is_said_so() -> Result<()> 
     desk.database.execute(WIDEN).await?;
     let said = desk.succeed(&REPLAY).await?;
     assert!(
-        said.contains("1 resolved (1 written, 0 merged); 1 kept only in part and not to be replayed: row 1\n"),
+        said.contains("1 resolved (1 written, 0 merged); 1 truncated when kept, cannot be replayed: row 1\n"),
         "{said}"
     );
     assert_eq!(desk.rejects().await?, ["1 range n"]);
@@ -161,7 +161,7 @@ async fn rejects_of_a_version_that_no_longer_stands_are_refused() -> Result<()> 
     desk.database.execute(WIDEN).await?;
     let said = desk.succeed(&REPLAY).await?;
     assert!(
-        said.contains("refused: another version of the object stands by now\n0 rejects resolved, 1 left"),
+        said.contains("refused: another version of the object is current now\n0 rejects resolved, 1 left"),
         "{said}"
     );
     assert_eq!(desk.database.rows("SELECT id, n FROM t ORDER BY id").await?, ["1 | 10", "2 | 2"]);

@@ -240,7 +240,7 @@ async fn a_command_ends_in_half_a_minute_when_all_of_postgres_is_silent() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_program_works_through_a_transaction_pooler_or_leaves_a_setting_there() -> Result<()> {
+async fn no_command_works_through_a_transaction_pooler_or_leaves_a_setting_there() -> Result<()> {
     let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
     world.pipeline.put("pairs/a", pairs(&[(1, "a")])).await?;
     world.pipeline.wait_for_visible(1, LIMIT).await?;

@@ -137,10 +137,10 @@ async fn a_spot_notice_that_leaves_no_time_still_gives_everything_back() -> Resu
     let scene = Scene::new("").await?;
     let ec2 = Ec2::start().await?;
     ec2.set_lifecycle_state(None);
-    let worker = scene.start(scene.worker().envs(ec2.variables()).expect_line("drain timeout"), 9).await?;
+    let worker = scene.start(scene.worker().envs(ec2.variables()).expect_line("drain timeout"), 3).await?;
     ec2.interrupt(&chrono::Utc::now().to_rfc3339());
     worker.finish(LIMIT).await?;
-    assert_eq!(scene.world.pipeline.depth().await?, Depth { visible: 9, ..Depth::default() });
+    assert_eq!(scene.world.pipeline.depth().await?, Depth { visible: 3, ..Depth::default() });
     Ok(())
 }
 
@@ -149,7 +149,7 @@ async fn without_the_right_to_speak_to_its_group_an_instance_still_drains() -> R
     let scene = Scene::new("").await?;
     let ec2 = Ec2::start().await?;
     ec2.deny();
-    let worker = scene.worker().envs(ec2.variables()).expect_line("without the right");
+    let worker = scene.worker().envs(ec2.variables()).expect_line("not permitted to call it");
     let worker = scene.start(worker, 1).await?;
     ec2.set_lifecycle_state(Some("Terminated"));
     worker.wait_for_line("draining", LIMIT).await?;

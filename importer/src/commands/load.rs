@@ -5,7 +5,7 @@ use crate::{
     cli,
     config::Config,
     dataset::Dataset,
-    import::{GROUP_OBJECTS, Importer, Settled, may_share},
+    import::{GROUP_OBJECTS, Held, Importer, Settled, may_share},
     message::{LOCAL_BUCKET, ObjectPointer, Record},
     object::{ObjectStore, file::FileStore, s3::S3Store},
     outcome::Outcome,
@@ -13,6 +13,7 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt, future::BoxFuture, stream};
+use service::http::Health;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -50,7 +51,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
     if options.dry_run {
         return dry_run(&loader, &objects).await;
     }
-    wait_for_schema(&sessions, &config).await?;
+    wait_for_schema(&sessions, &config, &Health::default()).await?;
 
     let bar = progress(Some(objects.len() as u64), "objects");
     let started = Instant::now();
@@ -222,7 +223,10 @@ impl Loader {
                 if let Some(object_id) = settled.object_id
                     && let Err(error) = importer.done_at_once(&dataset.name, object_id).await
                 {
-                    debug!(error = format!("{error:#}"), "what was done at once stays due: it will be found done");
+                    debug!(
+                        error = format!("{error:#}"),
+                        "could not clear a pending step that has already run; it will be recognised as done"
+                    );
                 }
                 let followed = self.load_after(&next, &done).await;
                 outcomes.push(done.outcome);
@@ -236,21 +240,24 @@ impl Loader {
     async fn load(&self, routed: &Routed) -> Settled {
         let pointer = &routed.record.pointer;
         let importer = self.importer(pointer);
+        let attempt = async || {
+            let settled = importer.import(routed, None).await?;
+            if let (Outcome::Failed(failure), Some(object_id)) = (&settled.outcome, settled.object_id) {
+                importer.record_failure(object_id, failure, None).await?;
+            }
+            Ok(settled)
+        };
+        let mut is_waiting = false;
         loop {
-            let held = match importer.import(routed, None).await {
-                Ok(settled) => match (&settled.outcome, settled.object_id) {
-                    (Outcome::Failed(failure), Some(object_id)) => {
-                        match importer.record_failure(object_id, failure, None).await {
-                            Ok(()) => return settled,
-                            Err(held) => held,
-                        }
+            match attempt().await {
+                Ok(settled) => return settled,
+                Err(Held { error, .. }) => {
+                    if !std::mem::replace(&mut is_waiting, true) {
+                        warn!(error = format!("{error:#}"), "{pointer} has to wait; trying again each second");
                     }
-                    _ => return settled,
-                },
-                Err(held) => held,
-            };
-            warn!(error = format!("{:#}", held.error), "{pointer} has to wait; trying again");
-            tokio::time::sleep(Duration::from_secs(1)).await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
         }
     }
 }
@@ -262,7 +269,7 @@ fn find_files(uri: &str) -> anyhow::Result<Vec<Found>> {
     if Path::new(path).exists() {
         collect(Path::new(path), &mut files)?;
     } else {
-        for entry in glob::glob(path).with_context(|| format!("{uri} is no path and no glob"))? {
+        for entry in glob::glob(path).with_context(|| format!("{uri} is neither a path nor a glob"))? {
             collect(&entry.with_context(|| format!("read {uri}"))?, &mut files)?;
         }
     }
@@ -295,7 +302,7 @@ async fn dry_run(loader: &Loader, objects: &[Object]) -> anyhow::Result<ExitCode
     for object in objects {
         let pointer = object.pointer();
         if matches!(object.routed.route, Route::Skip) {
-            output::say(format!("{pointer}: would be skipped: a skip pattern takes it"));
+            output::say(format!("{pointer}: would be skipped: matches a skip pattern"));
             continue;
         }
         if object.size == Some(0) {
@@ -319,7 +326,7 @@ async fn dry_run(loader: &Loader, objects: &[Object]) -> anyhow::Result<ExitCode
             }
         }
     }
-    output::say("nothing was written, so what constraints and triggers would refuse is not among the rejects");
+    output::say("nothing was written, so rows that constraints or triggers would refuse are not counted");
     Ok(if n_failed > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
 }
 

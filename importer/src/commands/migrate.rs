@@ -15,7 +15,9 @@ use std::{io, process::ExitCode};
 /// When Postgres is out of reach or this role may not change the schema.
 pub async fn run(config: &Config, forget: &[String]) -> anyhow::Result<ExitCode> {
     if let Some(name) = forget.iter().find(|name| is_configured(config, name)) {
-        output::complain(format!("importer: --forget {name}: the configuration has it; take it out there first"));
+        output::complain(format!(
+            "importer: --forget {name}: it is still configured; remove it from the configuration first"
+        ));
         return Ok(ExitCode::from(EXIT_WRONG));
     }
     let migrate = async |session: &mut Session| {

@@ -4,7 +4,6 @@ pub mod check;
 pub mod describe;
 pub mod due;
 pub mod load;
-pub mod manual;
 pub mod migrate;
 mod output;
 pub mod prune;
@@ -27,13 +26,18 @@ use crate::{
 use anyhow::Context;
 use aws_config::SdkConfig;
 use indicatif::{ProgressBar, ProgressStyle};
-use service::host::host;
+use service::{
+    host::host,
+    http::Health,
+    postgres::{TransactionPooler, is_outage},
+    program::wait_for,
+};
 use std::{
     io::{ErrorKind, IsTerminal},
     path::Path,
     time::Duration,
 };
-use tracing::{info, warn};
+use tracing::info;
 
 /// Returns whether S3 is to be addressed by path: when an endpoint is set, as emulators and most S3-alikes want it.
 #[must_use]
@@ -87,14 +91,14 @@ async fn on_session<T>(
     command: &'static str,
     work: impl AsyncFnOnce(&mut Session) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    // Whoever types a command waits for a lock as long as he likes.
+    // Interactive commands wait for locks without a limit.
     let sessions = sessions(config, command).with_lock_timeout(Duration::ZERO);
     sessions.refuse_transaction_pooler().await?;
     let mut session = sessions.open().await?;
     let whereabouts = session.whereabouts();
     tokio::select! {
         done = sessions.watched(command, whereabouts, work(&mut session)) => done?,
-        () = sessions.keep_watch() => anyhow::bail!("nobody looks after the session"),
+        () = sessions.keep_watch() => anyhow::bail!("the session watchdog ended"),
     }
 }
 
@@ -102,32 +106,20 @@ async fn on_session<T>(
 ///
 /// # Errors
 /// When the schema is behind and this role may not change it, or a transaction pooler stands before the server.
-pub async fn wait_for_schema(sessions: &Sessions, config: &Config) -> anyhow::Result<()> {
-    let mut waiting = false;
-    loop {
-        let opened = match sessions.refuse_transaction_pooler().await {
-            Ok(()) => sessions.open().await,
-            Err(error) if error.is::<database::TransactionPooler>() => return Err(error),
-            Err(error) => Err(error),
-        };
-        let error = match opened {
-            Ok(mut session) => match migrate(sessions, &mut session, config).await {
-                Ok(applied) => {
-                    if applied > 0 {
-                        info!(migrations = applied, "schema penstock brought up to date");
-                    }
-                    return Ok(());
-                }
-                Err(error) if service::postgres::is_outage(&error) || error.is::<GivenUp>() => error,
-                Err(error) => return Err(error),
-            },
-            Err(error) => error,
-        };
-        if !std::mem::replace(&mut waiting, true) {
-            warn!(error = format!("{error:#}"), "database is out of reach; waiting for it");
+pub async fn wait_for_schema(sessions: &Sessions, config: &Config, health: &Health) -> anyhow::Result<()> {
+    let prepare = async || {
+        sessions.refuse_transaction_pooler().await?;
+        let mut session = sessions.open().await?;
+        match migrate(sessions, &mut session, config).await {
+            Err(error) if is_outage(&error) || error.is::<GivenUp>() => Err(error),
+            migrated => Ok(migrated),
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    let n_applied = wait_for("postgres", health, prepare, anyhow::Error::is::<TransactionPooler>).await??;
+    if n_applied > 0 {
+        info!(migrations = n_applied, "schema penstock brought up to date");
     }
+    Ok(())
 }
 
 /// Migrates, looked after meanwhile: it may wait for another who does.
@@ -140,7 +132,7 @@ async fn migrate(sessions: &Sessions, session: &mut Session, config: &Config) ->
     };
     tokio::select! {
         migrated = sessions.watched("migrating", whereabouts, migrating) => migrated?,
-        () = sessions.keep_watch() => anyhow::bail!("nobody looks after the session"),
+        () = sessions.keep_watch() => anyhow::bail!("the session watchdog ended"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `importer prune`: the only way ledger entries go.
 
-use super::{on_session, progress};
+use super::{on_session, output, progress};
 use crate::{
     cli::Prune,
     config::{Config, Mode, OnDelete},
@@ -47,10 +47,10 @@ async fn prune(config: &Config, options: &Prune, connection: &mut PgConnection) 
     let before = chrono::Utc::now() - options.older_than;
     let mut walk = Walk { connection, before, removable: &removable };
     let n_deleted = walk.through(include_str!("prune.sql"), "entries deleted").await?;
-    println!("{n_deleted} entries deleted");
+    output::say(format!("{n_deleted} entries deleted"));
     if options.standing {
         let n_shortened = walk.through(include_str!("prune_standing.sql"), "entries shortened").await?;
-        println!("{n_shortened} entries shortened");
+        output::say(format!("{n_shortened} entries shortened"));
     }
     Ok(ExitCode::SUCCESS)
 }

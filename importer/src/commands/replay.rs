@@ -1,6 +1,6 @@
 //! `importer replay`: pointers of known or existing objects through the queue.
 
-use super::{EXIT_INCOMPLETE, connect_queue, on_session, progress, s3_store};
+use super::{EXIT_INCOMPLETE, connect_queue, on_session, output, progress, s3_store};
 use crate::{
     cli::Replay,
     config::{Config, Dataset, Queue},
@@ -31,7 +31,7 @@ pub async fn run(config: &Config, options: &Replay) -> anyhow::Result<ExitCode> 
         || options.as_recorded;
     let selected = if from_ledger { known(config, options).await? } else { existing(config, options).await? };
     if selected.is_empty() {
-        println!("nothing to replay");
+        output::say("nothing to replay");
         return Ok(ExitCode::SUCCESS);
     }
     let aws = service::aws::config().await?;
@@ -69,7 +69,7 @@ pub async fn run(config: &Config, options: &Replay) -> anyhow::Result<ExitCode> 
         }
     }
     bar.finish_and_clear();
-    println!("{n_sent} pointers sent, {n_failed} not");
+    output::say(format!("{n_sent} pointers sent, {n_failed} not"));
     Ok(if n_failed > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
 }
 

@@ -14,7 +14,9 @@ use crate::{
     route::Router,
 };
 use anyhow::Context;
+use service::{http::Health, program::wait_for};
 use std::{process::ExitCode, time::Duration};
+use tokio::time::sleep;
 use tracing::warn;
 
 /// Numbers of rows a line names.
@@ -29,7 +31,7 @@ pub async fn run(config: &Config, options: &Rejects) -> anyhow::Result<ExitCode>
     let sessions = sessions(config, &worker_id(&host()));
     tokio::select! {
         ended = replay_all(config, options, sessions.clone()) => ended,
-        () = sessions.keep_watch() => anyhow::bail!("nobody looks after the session"),
+        () = sessions.keep_watch() => anyhow::bail!("the session watchdog ended"),
     }
 }
 
@@ -55,7 +57,7 @@ async fn replay_all(config: &Config, options: &Rejects, sessions: Sessions) -> a
         bar.inc(1);
     }
     bar.finish_and_clear();
-    println!("{n_loaded} rejects resolved, {n_left} left");
+    output::say(format!("{n_loaded} rejects resolved, {n_left} left"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -73,6 +75,7 @@ struct Said {
 impl Replay<'_> {
     /// Replays one object's rejects, trying for as long as something outside is broken.
     async fn object(&self, session: &mut Session, object: &Waiting) -> anyhow::Result<Said> {
+        let mut is_waiting = false;
         loop {
             let whereabouts = session.whereabouts();
             let work = self.once(session, object);
@@ -84,11 +87,18 @@ impl Replay<'_> {
             // After an error the session may be in the middle of anything.
             match sorted {
                 Sorted::Hold(_, error) => {
-                    warn!(error = format!("{error:#}"), "{} has to wait; trying again", pointer(object));
-                    *session = self.reconnect().await;
+                    if !std::mem::replace(&mut is_waiting, true) {
+                        warn!(
+                            error = format!("{error:#}"),
+                            "{} has to wait; trying again each second",
+                            pointer(object)
+                        );
+                    }
+                    sleep(Duration::from_secs(1)).await;
+                    *session = self.reconnect().await?;
                 }
                 Sorted::Failed(Failure { error, .. }) => {
-                    *session = self.reconnect().await;
+                    *session = self.reconnect().await?;
                     return Ok(Said { n_loaded: 0, text: format!("cannot be replayed: {error}") });
                 }
                 Sorted::Missing | Sorted::Changed => unreachable!("the store is not asked"),
@@ -109,14 +119,8 @@ impl Replay<'_> {
         replay_rejects(session, &replay).await.map_err(outcome::sort_load_error)
     }
 
-    async fn reconnect(&self) -> Session {
-        loop {
-            match self.sessions.open().await {
-                Ok(session) => return session,
-                Err(error) => warn!(error = format!("{error:#}"), "database is out of reach; waiting for it"),
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+    async fn reconnect(&self) -> anyhow::Result<Session> {
+        wait_for("postgres", &Health::default(), async || self.sessions.open().await, |_| false).await
     }
 }
 
@@ -126,7 +130,7 @@ fn pointer(object: &Waiting) -> ObjectPointer {
 
 fn said(object: &Waiting, replayed: &Replayed) -> Said {
     let Replayed::Done { second, cut } = replayed else {
-        return Said { n_loaded: 0, text: "refused: another version of the object stands by now".into() };
+        return Said { n_loaded: 0, text: "refused: another version of the object is current now".into() };
     };
     let Second { resolved, n_written, refused, .. } = second;
     let n_loaded = resolved.len() as u64;
@@ -140,7 +144,7 @@ fn said(object: &Waiting, replayed: &Replayed) -> Said {
     };
     let refused: Vec<u64> = refused.iter().map(|(row, _)| row.unsigned_abs()).collect();
     add(&refused, "still refused");
-    add(cut, "kept only in part and not to be replayed");
+    add(cut, "truncated when kept, cannot be replayed");
     let n_unknown = object.n_rejects.saturating_sub(n_loaded + refused.len() as u64 + cut.len() as u64);
     if n_unknown > 0 {
         text.push_str(&format!("; {n_unknown} of an earlier release, which did not keep how they are written"));

@@ -7,7 +7,7 @@ use crate::{
     import::Importer,
     instance::{Attendant, Surroundings},
     metrics::Metrics,
-    queue::{Queue, sqs::SqsQueue},
+    queue::{Queue, sqs::Unusable},
     worker::{self, Until, Worker, beat, follow},
 };
 use anyhow::Context;
@@ -15,14 +15,12 @@ use chrono::Utc;
 use service::{
     due::Targets,
     http::{self, Health},
+    program::{stop_on_signals, wait_for},
 };
 use std::{process::ExitCode, sync::Arc, time::Duration};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::Instant,
-};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 /// How long the last heartbeat may take.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -36,7 +34,7 @@ pub async fn run(mut config: Config, options: &cli::Run) -> anyhow::Result<ExitC
         config.worker.concurrency = concurrency;
     }
     let stop = CancellationToken::new();
-    stop_on_signals(stop.clone())?;
+    stop_on_signals(stop.clone(), "stopping: no longer receiving, finishing imports in progress")?;
     let aws = service::aws::config().await?;
     let surroundings = Surroundings::default();
     let attendant =
@@ -71,16 +69,16 @@ async fn work(
     let sessions = sessions(&config, &id);
     tokio::select! {
         () = stop.cancelled() => return Ok(Instant::now()),
-        ready = wait_for_schema(&sessions, &config) => ready?,
+        ready = wait_for_schema(&sessions, &config, &health) => ready?,
     }
-    health.set_ready("postgres");
 
     let url = config.queue.url.clone().context("queue.url is missing")?;
+    let connecting =
+        wait_for("queue", &health, async || connect_queue(aws, &config.queue).await, anyhow::Error::is::<Unusable>);
     let queue = tokio::select! {
         () = stop.cancelled() => return Ok(Instant::now()),
-        queue = wait_for_queue(aws, &config, &health) => queue?,
+        queue = connecting => queue?,
     };
-    health.set_ready("queue");
     let queue: Arc<dyn Queue> = Arc::new(queue);
     let store = Arc::new(s3_store(aws));
     let importer = Importer::new(config.clone(), store, sessions.clone(), id.clone(), Some(url.clone()))?;
@@ -111,48 +109,4 @@ async fn work(
     serving.cancel();
     info!(worker = id, drained, "worker stopped");
     Ok(end)
-}
-
-/// Connects to the queue, waiting while SQS is out of reach.
-async fn wait_for_queue(aws: &aws_config::SdkConfig, config: &Config, health: &Health) -> anyhow::Result<SqsQueue> {
-    let mut waiting = false;
-    loop {
-        match connect_queue(aws, &config.queue).await {
-            Ok(queue) => return Ok(queue),
-            Err(error) if is_lasting(&error) => return Err(error),
-            Err(error) => {
-                health.set_missing("queue", format!("{error:#}"));
-                if !std::mem::replace(&mut waiting, true) {
-                    warn!(error = format!("{error:#}"), "queue is out of reach; waiting for it");
-                }
-                tokio::time::sleep(Duration::from_secs(2)).await;
-            }
-        }
-    }
-}
-
-/// Returns whether an error of the queue is one that waiting does not mend: no such queue, a FIFO queue.
-fn is_lasting(error: &anyhow::Error) -> bool {
-    let text = format!("{error:#}");
-    ["NonExistentQueue", "QueueDoesNotExist", "does not exist", "FIFO"].iter().any(|known| text.contains(known))
-}
-
-/// Cancels `stop` on SIGTERM and SIGINT; a second one ends the process at once.
-fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    tokio::spawn(async move {
-        for first in [true, false] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if first {
-                info!("stopping: no more messages are received, what runs is finished");
-                stop.cancel();
-            }
-        }
-        std::process::exit(1);
-    });
-    Ok(())
 }

@@ -45,14 +45,14 @@ pub(super) fn one_or_several<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 pub struct Notify {
     /// Its name, unique in the configuration.
     pub name: String,
-    /// Who is told: the ARN of an SNS topic or of an EventBridge bus, or the URL of an SQS queue.
+    /// Target: the ARN of an SNS topic or of an EventBridge bus, or the URL of an SQS queue.
     pub to: String,
-    /// What of.
+    /// Events to notify about.
     pub on: Vec<Event>,
-    /// Of which datasets; of all when absent.
+    /// Datasets to notify about; default: all.
     pub datasets: Option<Vec<String>>,
-    /// So many notices of each dataset and event in a time, like `1 per 15m`; the rest are counted, and when the time
-    /// is over a notice `held_back` says how many there were. All are sent when absent.
+    /// At most this many notices per dataset and event, such as `1 per 15m`. Further ones are counted, and a `held_back`
+    /// notice reports the count when the window ends. Unlimited when absent.
     pub at_most: Option<AtMost>,
 }
 

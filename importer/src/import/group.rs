@@ -19,7 +19,6 @@ use crate::{
     outcome::{self, Outcome, Sorted},
     route::{Destination, Routed},
 };
-use decode::Format;
 use futures_util::{StreamExt, stream};
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
@@ -221,7 +220,7 @@ impl<'a> GroupImport<'a> {
     async fn open(&self, begun: &[(&Sighting<'a>, Recorded)]) -> Vec<(usize, Member)> {
         let mut opening = Vec::with_capacity(begun.len());
         for (Sighting { read, .. }, _) in begun {
-            let is_streamed = self.dataset.config.format != Format::Parquet && !read.key.ends_with(".parquet");
+            let is_streamed = self.dataset.is_streamed(&read.key);
             opening.push(RemoteSource::open(Arc::clone(&self.importer.store), read.clone(), is_streamed));
         }
         let sources: Vec<_> = stream::iter(opening).buffered(REQUESTS).collect().await;

@@ -139,7 +139,7 @@ impl Importer {
         let target = self.target(&mut session, &to.dataset).await?;
         self.sessions.give_back(session);
         let read = version::read_target(pointer);
-        let source = RemoteSource::open(Arc::clone(&self.store), read, !pointer.key.ends_with(".parquet")).await?;
+        let source = RemoteSource::open(Arc::clone(&self.store), read, to.dataset.is_streamed(&pointer.key)).await?;
         Ok(load::dry_run(&target, &to.captures, Arc::new(source)).await?)
     }
 

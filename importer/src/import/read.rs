@@ -13,7 +13,6 @@ use crate::{
     object::{ObjectInfo, RemoteSource, wrong_length},
     outcome::{self, Outcome, Reason, Sorted},
 };
-use decode::Format;
 use std::sync::Arc;
 
 impl Begun<'_> {
@@ -88,8 +87,7 @@ impl Begun<'_> {
     fn is_streamed(&self, ahead_bytes: u64) -> bool {
         let size = self.candidate.identity.size;
         let in_parts = size.is_some_and(|size| RemoteSource::is_read_in_parts(size, ahead_bytes));
-        let is_parquet = self.import.to.dataset.config.format == Format::Parquet;
-        !is_parquet && !self.read.key.ends_with(".parquet") && !in_parts
+        self.import.to.dataset.is_streamed(&self.read.key) && !in_parts
     }
 
     async fn load_from(

@@ -52,7 +52,7 @@ pub async fn find(aws: &aws_config::SdkConfig, metadata: &Metadata) -> Option<Gr
                 });
             }
             Err(FindError::Denied(error)) => {
-                warn!(error, permissions = PERMISSIONS, "in an Auto Scaling group, without the right to speak to it");
+                warn!(error, permissions = PERMISSIONS, "in an Auto Scaling group, but not permitted to call it");
                 return None;
             }
             Err(FindError::Other(error)) => {
@@ -131,7 +131,7 @@ impl Group {
                     .await;
                 match completed {
                     Ok(_) => {
-                        info!(group = self.name, hook = hook.name, "drained: the instance may go");
+                        info!(group = self.name, hook = hook.name, "drained; the instance may be terminated");
                         break;
                     }
                     Err(error) if n_tries < COMPLETE_TRIES && !is_denied(&error) => {

@@ -110,7 +110,7 @@ impl Attendant {
         match timeout_at(end.clamp(now + LEAST_LAST_WORDS, now + LAST_WORDS), self.attending).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(error = error.to_string(), "looking after the instance failed"),
-            Err(_) => warn!("the instance's surroundings do not answer; ending without"),
+            Err(_) => warn!("instance services do not respond; exiting without them"),
         }
     }
 }

@@ -41,7 +41,7 @@ pub async fn until_terminated(
                         action = notice.action,
                         time = notice.time.to_rfc3339(),
                         drain_ms = left.as_millis() as u64,
-                        "this spot instance is being taken away: draining"
+                        "spot interruption notice: draining"
                     );
                     end_by(Instant::now() + left);
                     drain.cancel();

@@ -1,9 +1,6 @@
 //! What is known of a version before it is read, and that an import of it begins.
 
-use super::{
-    fence::{Standing, standing},
-    size,
-};
+use super::{Standing, fence::standing, size};
 use crate::order::{Identity, Stamp};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -125,7 +122,7 @@ pub async fn begin(connection: &mut PgConnection, attempt: &Attempt<'_>) -> sqlx
     Err(sqlx::Error::RowNotFound)
 }
 
-/// Times an entry may be pruned between being found and being written, before it is somebody else's turn.
+/// Times an entry may be pruned between being found and being written, before giving up.
 const BEGIN_TRIES: usize = 5;
 
 /// Records an attempt; none when its entry was there, and pruned before it was written.

@@ -6,6 +6,7 @@
 mod attempt;
 mod ending;
 mod fence;
+mod judge;
 pub mod many;
 pub mod rejects;
 mod state;
@@ -15,7 +16,8 @@ pub mod workers;
 
 pub use attempt::{Attempt, HeadKey, Known, OwnRow, Recorded, begin, correct_identity, look_up};
 pub use ending::{Counts, Ended, Imported, finish_imported, finish_otherwise, finish_removed, note_seen_again};
-pub use fence::{Candidate, Fenced, Standing, Verdict, judge, lock_head};
+pub use fence::{Fenced, lock_head};
+pub use judge::{Candidate, Standing, Verdict, judge};
 pub use service::postgres::migrations as migrate;
 pub use state::State;
 pub use text::{in_ascii, lacks_characters};

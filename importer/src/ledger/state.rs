@@ -7,7 +7,7 @@ use strum::IntoStaticStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum State {
-    /// A worker is at it
+    /// A worker is importing it
     Importing,
     /// Its rows were committed
     Imported,

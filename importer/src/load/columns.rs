@@ -1,4 +1,4 @@
-//! `on_new_field = "add_column"`: columns named by strangers.
+//! `on_new_field = "add_column"`: columns named by untrusted files.
 
 use super::{Target, sql::quote};
 use decode::Field;

@@ -124,7 +124,7 @@ impl Target {
 /// What names of our own begin with.
 const OURS: &str = "penstock_";
 
-/// Returns whether a stranger's field may become a column: at most 63 bytes (NAMEDATALEN - 1), no control
+/// Returns whether an untrusted field name may become a column: at most 63 bytes (NAMEDATALEN - 1), no control
 /// characters, none of the names every table has taken already, none that may be ours (lineage, staging).
 #[must_use]
 pub fn addable(field: &str) -> bool {

@@ -120,7 +120,7 @@ pub enum StoreError {
     #[error("object is archived")]
     Archived,
     /// The store refuses this object, in its own words, and asking again would not help.
-    #[error("object store refuses: {code}: {message}")]
+    #[error("object store refused the request: {code}: {message}")]
     Refused {
         /// The service's code, or what stands for it.
         code: String,

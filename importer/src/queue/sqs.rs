@@ -5,6 +5,7 @@ use anyhow::{Context, bail};
 use aws_sdk_sqs::{
     config::{Builder, retry::RetryConfig},
     error::{ProvideErrorMetadata, SdkError},
+    operation::get_queue_attributes::GetQueueAttributesError,
     types::{
         BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
         MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName,
@@ -24,6 +25,17 @@ const RECEIVE_GRACE: Duration = Duration::from_secs(10);
 /// Message attribute that says why a message was forwarded.
 pub const REASON_ATTRIBUTE: &str = "penstock-reason";
 
+/// A queue that waiting does not make usable.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// SQS knows no such queue.
+    #[error("queue {0} does not exist")]
+    Missing(String),
+    /// Its order and deduplication are not S3's.
+    #[error("queue {0} is a FIFO queue; Penstock orders by what S3 says and needs a standard queue")]
+    Fifo(String),
+}
+
 /// A queue of SQS and its dead-letter queue.
 #[derive(Debug, Clone)]
 pub struct SqsQueue {
@@ -38,7 +50,7 @@ impl SqsQueue {
     /// Returns the queue. Its dead-letter queue is the one given, else that of its redrive policy.
     ///
     /// # Errors
-    /// When SQS does not answer, the queue does not exist or is a FIFO queue.
+    /// [`Unusable`], or when SQS does not answer.
     pub async fn connect(
         config: &aws_config::SdkConfig,
         url: &str,
@@ -48,7 +60,7 @@ impl SqsQueue {
         let client = client(config, url);
         let attributes = attributes(&client, url, [QueueAttributeName::All]).await?;
         if attributes.contains_key(&QueueAttributeName::FifoQueue) {
-            bail!("queue {url} is a FIFO queue; Penstock orders by what S3 says and needs a standard queue");
+            return Err(Unusable::Fifo(url.to_owned()).into());
         }
         let dead_letters = match dead_letter_url {
             Some(dead) => Some((self::client(config, dead), dead.to_owned())),
@@ -124,7 +136,7 @@ fn within(limit: Duration) -> Builder {
 /// Reads queue attributes.
 ///
 /// # Errors
-/// When SQS does not answer or the queue does not exist.
+/// [`Unusable::Missing`], or when SQS does not answer.
 pub async fn attributes(
     client: &aws_sdk_sqs::Client,
     url: &str,
@@ -135,9 +147,18 @@ pub async fn attributes(
         .queue_url(url)
         .set_attribute_names(Some(names.into_iter().collect()))
         .send()
-        .await
-        .with_context(|| format!("read attributes of queue {url}"))?;
-    Ok(answer.attributes.unwrap_or_default())
+        .await;
+    match answer {
+        Ok(answer) => Ok(answer.attributes.unwrap_or_default()),
+        Err(error) if error.as_service_error().is_some_and(is_missing) => Err(Unusable::Missing(url.to_owned()).into()),
+        Err(error) => Err(error).with_context(|| format!("read attributes of queue {url}")),
+    }
+}
+
+/// The query protocol's code has a prefix that the JSON protocol's lacks; emulators send either.
+fn is_missing(error: &GetQueueAttributesError) -> bool {
+    error.is_queue_does_not_exist()
+        || matches!(error.code(), Some("AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist"))
 }
 
 /// Returns the URL of the queue a redrive policy names by its ARN (`arn:aws:sqs:region:account:name`).

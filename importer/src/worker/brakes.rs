@@ -87,7 +87,7 @@ impl Brakes {
             return;
         }
         for reason in over {
-            info!(dataset = %class.dataset, reason = <&str>::from(reason), "what objects failed for is over");
+            info!(dataset = %class.dataset, reason = <&str>::from(reason), "cause of failures resolved");
         }
         self.tell();
         self.changed.notify_waiters();
@@ -123,9 +123,9 @@ impl Brakes {
             self.metrics.dataset_braked.get_or_create(&label).set(1);
         }
         if lines.is_empty() {
-            self.health.set_ready("dataset");
+            self.health.note("dataset", Ok(()));
         } else {
-            self.health.set_missing("dataset", lines.into_values().collect::<Vec<_>>().join("; "));
+            self.health.note("dataset", Err(lines.into_values().collect::<Vec<_>>().join("; ")));
         }
     }
 }
@@ -151,7 +151,7 @@ impl Stake<'_> {
                     reason = <&str>::from(failure.reason),
                     error = failure.error,
                     brake_secs = self.brakes.patience.as_secs_f64(),
-                    "objects fail for a cause that may not be theirs: holding them"
+                    "objects fail for a cause that may be external; holding them"
                 );
             }
         }

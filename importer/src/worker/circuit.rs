@@ -58,7 +58,7 @@ impl Circuit {
         }
         let news = !datasets.values().any(|condition| is_broken(condition, name, now));
         datasets.insert(dataset.clone(), Condition::Broken(outside, now));
-        self.health.set_missing(name, error);
+        self.health.note(name, Err(error.to_owned()));
         self.metrics.intake_paused.set((state(&datasets, now) != CircuitState::Closed).into());
         news
     }
@@ -74,7 +74,7 @@ impl Circuit {
         datasets.retain(|_, condition| !matches!(condition, Condition::Broken(Outside::Postgres, _)));
         for known in ["postgres", "object store"] {
             if was_broken && !datasets.values().any(|condition| is_broken(condition, known, now)) {
-                self.health.set_ready(known);
+                self.health.note(known, Ok(()));
             }
         }
         self.metrics.intake_paused.set((state(&datasets, now) != CircuitState::Closed).into());

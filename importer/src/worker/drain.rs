@@ -22,7 +22,7 @@ impl Worker {
         }
         let drained = self.finish_tasks(&mut tasks).await;
         if !drained {
-            warn!(messages = tasks.len(), "drain timeout: giving the rest back");
+            warn!(messages = tasks.len(), "drain timeout; returning remaining messages to the queue");
         }
         tasks.shutdown().await;
         // A queue that is silent does not keep the stop from its end.

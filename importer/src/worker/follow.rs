@@ -64,10 +64,10 @@ pub async fn follow(worker: Arc<Worker>, targets: Targets, health: Arc<Health>, 
                 Ok(_) => failing = false,
                 // The heartbeat and the imports tell of a database that is out of reach.
                 Err(error) if is_outage(&error) || error.is::<GivenUp>() => {
-                    debug!(error = format!("{error:#}"), "what is due has to wait");
+                    debug!(error = format!("{error:#}"), "pending messages have to wait");
                 }
                 Err(error) if !std::mem::replace(&mut failing, true) => {
-                    warn!(error = format!("{error:#}"), "what is due could not be sent");
+                    warn!(error = format!("{error:#}"), "could not send pending messages");
                 }
                 Err(_) => {}
             }
@@ -83,7 +83,7 @@ pub async fn follow(worker: Arc<Worker>, targets: Targets, health: Arc<Health>, 
     }
     let last = due::send(&*worker.importer, &targets, Instant::now() + LAST);
     if any && !matches!(timeout(LAST, last).await, Ok(Ok(_))) {
-        debug!("what is due is left to others");
+        debug!("leaving pending messages to other workers");
     }
 }
 
@@ -92,7 +92,7 @@ fn note(health: &Health, foreign: &[String]) {
         Ok(())
     } else {
         Err(format!(
-            "registered, and not in this worker's configuration: {}; give it the newest configuration, or forget them \
+            "registered but not in this worker's configuration: {}; deploy the newest configuration, or unregister them \
              with importer migrate --forget NAME",
             foreign.join(", ")
         ))
@@ -138,7 +138,7 @@ impl Held {
             let said = json!({"reason": reason, "error": held.error, "ended": ended, "do": "importer check"});
             match worker.importer.tell("held", dataset, &said.to_string()).await {
                 Ok(()) => held.told = true,
-                Err(error) => debug!(error = format!("{error:#}"), "could not tell what is held"),
+                Err(error) => debug!(error = format!("{error:#}"), "could not record a held notice"),
             }
         }
         self.0.retain(|what, held| {
@@ -155,7 +155,7 @@ impl Worker {
         match self.importer.tell("unreadable_message", "", &said).await {
             Ok(()) => self.committed.notify_one(),
             // The dead-letter queue has it in any case.
-            Err(error) => warn!(error = format!("{error:#}"), "nobody could be told of a message that cannot be read"),
+            Err(error) => warn!(error = format!("{error:#}"), "could not record a notice about an unreadable message"),
         }
     }
 }

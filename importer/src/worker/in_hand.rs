@@ -123,7 +123,7 @@ impl InHand {
         if bytes >= MAX_HELD_BYTES { 0 } else { MAX_HELD.saturating_sub(held.len()) }
     }
 
-    /// Returns whether there is so little room left that nothing should wait in hand for better times.
+    /// Returns whether there is so little room left that nothing should wait in hand for their dataset to recover.
     #[must_use]
     pub fn is_filling(&self) -> bool {
         let held = self.held.lock();
@@ -190,7 +190,7 @@ async fn extend(
             Ok(()) => {}
             // Deleted a moment ago, or received by another after a pause of ours; the fence sorts it out.
             Err(EntryError::Stale) => {
-                debug!(sqs.message_id = id, "message is no longer ours to extend");
+                debug!(sqs.message_id = id, "message can no longer be extended");
                 in_hand.lose(&id, handle);
             }
             Err(EntryError::Failed(error)) => {

@@ -1,6 +1,6 @@
 //! The worker: receives, imports, acknowledges, keeps what it holds, and drains when it is stopped.
 //!
-//! One of the two places that read the clock. The path of a message: [`receive`] takes it in hand, [`message`] parses
+//! The path of a message: [`receive`] takes it in hand, [`message`] parses
 //! and routes it, [`record`] takes each routed record through the importer as often as it needs, [`forward`] sends on
 //! what failed, and [`ack`] deletes it; [`release`] gives back what is left.
 

@@ -125,7 +125,7 @@ impl<'a> Receiver<'a> {
         self.n_failed += 1;
         let pause = backoff(self.n_failed);
         warn!(error = format!("{error:#}"), retry_in_ms = pause.as_millis() as u64, "receive failed");
-        self.worker.circuit.health.set_missing("queue", format!("{error:#}"));
+        self.worker.circuit.health.note("queue", Err(format!("{error:#}")));
         self.worker.rest_when_idle();
         pause
     }
@@ -134,7 +134,7 @@ impl<'a> Receiver<'a> {
         if std::mem::take(&mut self.n_failed) > 0 {
             info!("queue answers again");
         }
-        self.worker.circuit.health.set_ready("queue");
+        self.worker.circuit.health.note("queue", Ok(()));
         let now_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
         let first = &self.worker.progress.first_receive_ms;
         let _ = first.compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed);
@@ -204,7 +204,7 @@ impl Worker {
                     queue.visible = depth.visible,
                     queue.in_flight = depth.in_flight,
                     queue.delayed = depth.delayed,
-                    "waiting: no message comes, but the queue is not empty"
+                    "no messages received, but the queue is not empty; waiting"
                 );
                 false
             }

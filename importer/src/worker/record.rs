@@ -87,7 +87,7 @@ impl<'a> RecordTask<'a> {
             let goes_on = match self.attempt().await {
                 Ok(settled) => {
                     if worker.circuit.improved(&self.class.dataset) {
-                        info!("what was broken outside works again");
+                        info!("external failure resolved");
                     }
                     let Some(by) = self.braked_until(&settled).await else {
                         self.ended(turn, &settled, begun);

@@ -15,7 +15,7 @@ use tracing::debug;
 
 /// How long giving messages back may take while others wait for it; what is not given back comes back by itself.
 const RELEASE_LIMIT: Duration = Duration::from_secs(10);
-/// Messages of one dataset that may wait in hand for better times. More of them are given back to the queue,
+/// Messages of one dataset that may wait in hand for their dataset to recover. More of them are given back to the queue,
 /// hidden, and cost a receive; with fewer that happens sooner.
 const MAX_WAITING: usize = 200;
 
@@ -51,7 +51,11 @@ impl Worker {
         for together in hidden.chunk_by(|(one, ..), (other, ..)| one == other) {
             let period = together[0].0;
             let handles: Vec<String> = together.iter().map(|(.., handle)| handle.clone()).collect();
-            debug!(messages = handles.len(), hidden_secs = period.as_secs(), "more wait than are held: given back");
+            debug!(
+                messages = handles.len(),
+                hidden_secs = period.as_secs(),
+                "too many waiting messages; returned to the queue"
+            );
             // Noted first, so that a stop in the middle knows them: to release one that is not hidden does no harm.
             for (_, dataset, handle) in together {
                 self.parked.add(dataset, handle.clone(), Instant::now() + period);

@@ -44,7 +44,7 @@ impl<'a> Retry<'a> {
         let pause = self.pause();
         let (error, retry_in_ms) = (format!("{:#}", held.error), pause.as_millis() as u64);
         if self.worker.circuit.worsened(held.outside, dataset, &error) {
-            warn!(error, retry_in_ms, "held: something outside is broken");
+            warn!(error, retry_in_ms, "held: external dependency failing");
         } else {
             debug!(error, retry_in_ms, "held");
         }

@@ -1,4 +1,4 @@
-//! Which of the messages in hand only wait, and those that were given back until things are better.
+//! Which of the messages in hand only wait, and those returned to the queue until the dataset recovers.
 
 use crate::dataset::DatasetName;
 use parking_lot::Mutex;

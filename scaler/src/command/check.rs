@@ -1,7 +1,7 @@
 //! `scaler check`: configuration, permissions, reachability, and one dry tick, each line saying what to do next.
 
 use crate::{
-    config::{Config, Pool, WorkersKind},
+    config::{Config, Database, Pool, WorkersKind},
     observation::{Observation, PoolSize, QueueDepth},
     policy::{self, State, Target},
     pool::{Remark, WorkerPool, any::AnyPool},
@@ -10,9 +10,15 @@ use crate::{
 };
 use aws_config::SdkConfig;
 use chrono::Utc;
-use service::{postgres::STATEMENT_TIMEOUT, terminal};
+use service::{
+    postgres::{STATEMENT_TIMEOUT, TransactionPooler, refuse_transaction_pooler},
+    terminal,
+};
 use std::fmt::Write as _;
 use tokio::time::timeout;
+
+/// `application_name` of the check's connections.
+const APPLICATION_NAME: &str = "penstock scaler check";
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -41,7 +47,7 @@ impl Findings {
 
     fn next(&mut self) {
         let next = match self.is_wrong {
-            true => "mend the lines that begin with `wrong`, then run `scaler check` again",
+            true => "fix the lines marked `wrong`, then run `scaler check` again",
             false => "start `scaler run`; `scaler history` says what it decides and why",
         };
         self.line(&format!("next    {next}"));
@@ -57,18 +63,18 @@ pub async fn check(config: Config) -> Findings {
     let mut found = Findings::default();
     let store = match &config.database {
         Some(database) => {
-            let store = Store::new(database.clone(), "penstock scaler check", STATEMENT_TIMEOUT);
-            check_database(&store, &mut found).await.then_some(store)
+            let store = Store::new(database.clone(), APPLICATION_NAME, STATEMENT_TIMEOUT);
+            check_database(database, &store, &mut found).await.then_some(store)
         }
         None => {
             found.warning(
                 "no [database]: rates are not measured, decisions are not kept, and only one scaler may run",
-                "give it the importers' database, unless you mean that",
+                "point it at the importers' database, unless this is intended",
             );
             None
         }
     };
-    let aws = match super::run::aws().await {
+    let aws = match service::aws::config().await {
         Ok(aws) => aws,
         Err(error) => {
             found.wrong(format!("AWS: {error:#}"), "name a bundle of certificates in PEM, or unset AWS_CA_BUNDLE");
@@ -83,7 +89,14 @@ pub async fn check(config: Config) -> Findings {
 }
 
 /// Returns whether the ledger can be read.
-async fn check_database(store: &Store, found: &mut Findings) -> bool {
+async fn check_database(database: &Database, store: &Store, found: &mut Findings) -> bool {
+    let pooler = async { refuse_transaction_pooler(&database.server(APPLICATION_NAME)?).await };
+    if let Err(error) = pooler.await
+        && error.is::<TransactionPooler>()
+    {
+        found.wrong(format!("database: {error:#}"), "give `database.url` the server's own address");
+        return false;
+    }
     match store.missing_migrations().await {
         Err(error) => {
             found.wrong(

@@ -18,18 +18,15 @@ use service::{
     host::host,
     http::{self, Health},
     postgres::STATEMENT_TIMEOUT,
+    program::{stop_on_signals, wait_for},
     terminal,
 };
 use std::{fmt::Write as _, sync::Arc, time::Duration};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::{JoinHandle, JoinSet},
-    time::timeout,
-};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
-/// How the scaler's connections are called in `pg_stat_activity`.
+/// `application_name` of the scaler's connections.
 const APPLICATION_NAME: &str = "penstock scaler";
 
 /// How long a statement about what is due may take.
@@ -45,7 +42,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     check_runnable(&config)?;
     let stop = CancellationToken::new();
-    stop_on_signals(stop.clone())?;
+    stop_on_signals(stop.clone(), "stopping")?;
     let readiness = Arc::new(Health::default());
     let metrics = Arc::new(Metrics::default());
     let serving = CancellationToken::new();
@@ -97,18 +94,7 @@ async fn prepare(config: &Config, readiness: &Health) -> anyhow::Result<SdkConfi
         Some(database) => wait_for_schema(database, readiness).await?,
         None => info!("no [database]: no measured rate, no history and no leader among several scalers"),
     }
-    aws().await
-}
-
-/// Returns the configuration of AWS's SDK, which may ask this machine's metadata.
-///
-/// # Errors
-/// When the machine's metadata do not answer, or the settings are refused.
-pub async fn aws() -> anyhow::Result<SdkConfig> {
-    let limit = service::aws::OPERATION;
-    timeout(limit, service::aws::config()).await.unwrap_or_else(|_| {
-        Err(anyhow::anyhow!("AWS's configuration: this machine's metadata did not answer within {limit:?}"))
-    })
+    service::aws::config().await
 }
 
 /// Does one tick of every pool; returns a line for each.
@@ -122,12 +108,12 @@ pub async fn once(config: Config) -> anyhow::Result<String> {
     };
     for pool in &config.pools {
         if matches!(pool.workers, Some(WorkersKind::Processes { .. })) {
-            let why = format!("pool \"{}\": `once` cannot look after processes, use `run`", pool.name);
+            let why = format!("pool \"{}\": `once` cannot manage processes; use `run`", pool.name);
             return Err(ConfigError::of(why).into());
         }
     }
     ensure_schema(database, APPLICATION_NAME).await?;
-    let aws = aws().await?;
+    let aws = service::aws::config().await?;
     let keeping = CancellationToken::new();
     let (shared, keeper) = Shared::open(&config, Arc::default(), Arc::default(), &keeping);
     shared.asked().await;
@@ -225,39 +211,10 @@ fn check_runnable(config: &Config) -> Result<(), ConfigError> {
 
 /// Waits for the database and brings the schema up to date.
 async fn wait_for_schema(database: &Database, readiness: &Health) -> anyhow::Result<()> {
-    let mut waiting = false;
-    loop {
-        match ensure_schema(database, APPLICATION_NAME).await {
-            Ok(()) => {
-                readiness.note("database", Ok(()));
-                return Ok(());
-            }
-            Err(SchemaError::Refused(error)) => return Err(error),
-            Err(SchemaError::Unreachable(error)) => {
-                readiness.note("database", Err(format!("{error:#}")));
-                if !std::mem::replace(&mut waiting, true) {
-                    warn!(error = format!("{error:#}"), "the database is out of reach, waiting for it");
-                }
-                tokio::time::sleep(Duration::from_secs(2)).await;
-            }
-        }
-    }
-}
-
-/// Cancels `stop` on SIGTERM and SIGINT; a second one ends the process at once and leaves the workers draining.
-fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    tokio::spawn(async move {
-        for first in [true, false] {
-            tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
-            if !first {
-                warn!("ended by a second signal");
-                std::process::exit(1);
-            }
-            info!("stopping");
-            stop.cancel();
-        }
-    });
-    Ok(())
+    let prepare = async || match ensure_schema(database, APPLICATION_NAME).await {
+        Err(SchemaError::Unreachable(error)) => Err(error),
+        Err(SchemaError::Refused(error)) => Ok(Err(error)),
+        Ok(()) => Ok(Ok(())),
+    };
+    wait_for("database", readiness, prepare, |_| false).await?
 }

@@ -17,10 +17,10 @@ pub struct Pool {
     /// The queues; their depths are added up.
     #[serde(default)]
     pub queue_urls: Vec<String>,
-    /// Fewest workers, whatever else. 0 lets the pool go away when there is nothing to do.
+    /// Minimum number of workers; 0 lets an idle pool scale to zero.
     #[serde(default)]
     pub min: u32,
-    /// Most workers, whatever else.
+    /// Maximum number of workers.
     #[serde(default = "default_max")]
     pub max: u32,
     /// Seconds between two decisions. Shorter sees little more, since SQS's counters lag.
@@ -48,7 +48,7 @@ pub struct Pool {
     /// Workers the pool may jump to before a larger size has proven itself.
     #[serde(default = "default_initial_proven")]
     pub initial_proven: u32,
-    /// Postgres connections kept for others.
+    /// Postgres connections reserved for other clients.
     #[serde(default = "default_connection_reserve")]
     pub connection_reserve: u32,
     /// What the workers are.

@@ -28,7 +28,7 @@ impl<P: WorkerPool> Controller<P> {
             // Between the look and now another may have become the leader.
             let why = match self.confirm_lead().await {
                 Lead::Ours => None,
-                Lead::Theirs => Some("not leading any more, so nothing was done".to_owned()),
+                Lead::Theirs => Some("no longer leading, nothing done".to_owned()),
                 Lead::Unknown(why) => Some(format!("nobody can tell who leads ({why}), so nothing was done")),
             };
             if why.is_some() {

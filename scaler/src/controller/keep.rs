@@ -89,7 +89,7 @@ impl<P: WorkerPool> Controller<P> {
         let Some(store) = self.store() else { return };
         let forgetting = timeout(left, store.forget(&self.parts.pool.name, KEEP_DAYS));
         if let Ok(Err(error)) = forgetting.await {
-            debug!(pool = self.parts.pool.name, error = format!("{error:#}"), "old decisions could not be forgotten");
+            debug!(pool = self.parts.pool.name, error = format!("{error:#}"), "could not delete old decisions");
         }
     }
 }

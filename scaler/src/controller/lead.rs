@@ -53,7 +53,7 @@ impl<P: WorkerPool> Controller<P> {
         };
         self.carried = serde_json::from_value(state).unwrap_or_else(|error| {
             // An older release may not know a newer one's state. The pool is held until it is learnt anew.
-            warn!(pool = self.parts.pool.name, error = %error, "the kept state could not be read, starting afresh");
+            warn!(pool = self.parts.pool.name, error = %error, "saved state is unreadable; starting over");
             Carried::default()
         });
         let pause = self.carried.kept_at.map(|at| Utc::now() - at);
@@ -87,7 +87,7 @@ impl<P: WorkerPool> Controller<P> {
             return;
         }
         if self.has_successor().await {
-            info!(pool = self.parts.pool.name, "leaving the workers to the scaler that takes over");
+            info!(pool = self.parts.pool.name, "leaving workers to the next leader");
         } else {
             self.parts.workers.close().await;
         }

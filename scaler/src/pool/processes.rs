@@ -93,7 +93,7 @@ impl Processes {
                 if status.success() {
                     info!(worker.pid = id.pid, "worker process ended");
                 } else if leaving.contains(id) {
-                    warn!(worker.pid = id.pid, status = %status, "worker process did not end in order");
+                    warn!(worker.pid = id.pid, status = %status, "worker process did not exit cleanly");
                 } else {
                     warn!(worker.pid = id.pid, status = %status, "worker process ended by itself");
                 }

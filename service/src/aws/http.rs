@@ -56,7 +56,7 @@ pub struct NoAnswer {
     source: Option<BoxError>,
 }
 
-/// Notes that AWS has refused somebody, so that credentials are looked at again.
+/// Records that AWS rejected our credentials, so that credentials are looked at again.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refusals(Arc<AtomicBool>);
 

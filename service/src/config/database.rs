@@ -15,7 +15,7 @@ pub struct Database {
     /// `DATABASE_URL` overrides it. Unless the URL or `PGSSLMODE` says otherwise, TLS is
     /// `verify-full` with the system's roots when the host is not this machine.
     pub url: Option<Secret>,
-    /// A file whose content is the URL, read anew for every connection, so that a password can change
+    /// A file whose content is the URL, re-read for every connection, so that a password can change
     /// while the program runs. Only from the environment: `DATABASE_URL_FILE`, which wins over `DATABASE_URL`.
     #[serde(skip)]
     pub url_file: Option<PathBuf>,

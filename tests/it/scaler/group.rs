@@ -1,7 +1,7 @@
 //! An emulated Auto Scaling group, over HTTP: none to many and back, and who goes.
 
 use super::hearts::Hearts;
-use super::stand::{AWAY_LIMIT, LIMIT, Stand, wait_for_ticks, wait_until_leading};
+use super::stand::{LIMIT, Stand, wait_for_ticks, wait_until_leading};
 use anyhow::{Result, ensure};
 use penstock_tests::{
     aws::{Emulator, Kind, REGION},
@@ -117,7 +117,7 @@ async fn group_grows_and_only_idle_unprotected_instances_go() -> Result<()> {
     stand.pipeline.purge().await?;
     hearts.set(&instances[0], "idle");
     group.protect(&instances[1], false).await?;
-    group.wait_for(0, AWAY_LIMIT).await?;
+    group.wait_for(0, LIMIT).await?;
     second.terminate(LIMIT).await
 }
 

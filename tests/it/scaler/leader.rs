@@ -1,7 +1,8 @@
 //! Two scalers: one leads, and the other takes over.
 
-use super::stand::{AWAY_LIMIT, LIMIT, Peak, Stand, timed, wait_for_ticks, wait_until_leading};
+use super::stand::{LIMIT, Peak, Stand, timed, wait_for_ticks, wait_until_leading};
 use anyhow::Result;
+use penstock_tests::pooler::Pooler;
 use std::{sync::Arc, time::Duration};
 
 /// What is promised for a takeover.
@@ -27,7 +28,7 @@ async fn killed_leader_is_followed_and_its_workers_are_adopted() -> Result<()> {
     stand.wait_for_imports(300, LIMIT).await?;
     assert_eq!(stand.importers()?, workers, "the workers are the same");
     assert_eq!(peak.most(), 3, "the pool never doubled");
-    stand.wait_for_importers(2, 3, AWAY_LIMIT).await?;
+    stand.wait_for_importers(2, 3, LIMIT).await?;
     stand.check_nobody_was_ended_busy(300).await?;
     second.terminate(LIMIT).await?;
     assert_eq!(stand.importers()?.len(), 0);
@@ -66,4 +67,18 @@ async fn frozen_leader_loses_the_pool_and_does_nothing_when_it_wakes() -> Result
     first.terminate(LIMIT).await?;
     assert_eq!(stand.importers()?.len(), 2, "who does not lead ends nobody");
     second.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_leads_through_a_transaction_pooler_which_keeps_no_locks() -> Result<()> {
+    let stand = Stand::new("max = 3").await?;
+    let pooler = Pooler::start(stand.database.postgres().host_and_port()).await?;
+    for command in ["run", "once", "check"] {
+        let scaler = stand.scaler(command).env("DATABASE_URL", stand.database.url_through(pooler.address()));
+        let ended = scaler.run(LIMIT).await?;
+        assert_eq!(ended.status.code(), Some(2), "{command}: {}", ended.stderr);
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(said.contains("connect to Postgres itself or use session pooling"), "{command}: {said}");
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! From none to many and back, with real importers.
 
-use super::stand::{AWAY_LIMIT, LIMIT, Peak, Stand, timed, wait_for_ticks};
+use super::stand::{LIMIT, Peak, Stand, timed, wait_for_ticks};
 use anyhow::Result;
 use std::{sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ async fn pool_comes_with_the_work_and_goes_with_it() -> Result<()> {
     assert!(sent.elapsed() < DRAIN_WITHIN.1);
     assert!(peak.most() >= 1 && peak.most() <= 3, "{} importers at most", peak.most());
 
-    stand.wait_for_importers(0, 3, AWAY_LIMIT).await?;
+    stand.wait_for_importers(0, 3, LIMIT).await?;
     stand.check_nobody_was_ended_busy(BURST).await?;
     assert_eq!(stand.pipeline.dead_letter_depth().await?.visible, 0);
 

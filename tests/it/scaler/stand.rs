@@ -23,9 +23,6 @@ use std::{
 /// How long a story waits for what should take seconds, on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(90);
 
-/// How long a pool takes to go away: its shrink window of two minutes, and some.
-pub const AWAY_LIMIT: Duration = Duration::from_secs(240);
-
 /// The pool's name in every story.
 pub const POOL: &str = "importers";
 
@@ -85,7 +82,7 @@ impl Stand {
             "scaler.toml",
             format!(
                 "[database]\nurl = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n[[pool]]\nname = \"{POOL}\"\n\
-                 queue_urls = [\"{}\"]\ninterval_secs = 1\nstart_up = \"2s\"\njob = \"50ms\"\nslots_per_worker = 4\n\
+                 queue_urls = [\"{}\"]\ninterval_secs = 1\nshrink_window = \"10s\"\nstart_up = \"2s\"\njob = \"50ms\"\nslots_per_worker = 4\n\
                  {pool}\n{workers}",
                 self.database.url(),
                 self.pipeline.queue_url,

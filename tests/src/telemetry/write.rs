@@ -20,7 +20,7 @@ use std::{
 pub enum Format {
     /// Parquet, snappy.
     Parquet,
-    /// One JSON object a line, gzip.
+    /// One JSON object per line, gzip.
     Ndjson,
     /// CSV with a header, gzip.
     Csv,

@@ -10,12 +10,12 @@ mod table;
 use super::{EXIT_WRONG, output, s3_store};
 use crate::{
     config::{Config, Dataset},
-    database::{self, TransactionPooler},
+    database,
     object::{ObjectStore, s3::S3Store},
     route::Router,
 };
 use anyhow::Context;
-use service::postgres::{Server, Silent};
+use service::postgres::{Server, Silent, TransactionPooler};
 use std::{
     fmt::Display,
     io::{self, Write},
@@ -95,10 +95,10 @@ fn check_routing(router: &Router, findings: &mut Findings) {
         findings.warn(
             format!("dataset {}", overlap.second),
             format!(
-                "its match overlaps with that of {}, which comes first and takes {} and the like",
+                "its match overlaps with that of {}, which comes first and takes {} and similar objects",
                 overlap.first, overlap.example
             ),
-            "narrow one of them if that is not meant",
+            "narrow one of them if this is not intended",
         );
     }
 }

@@ -215,7 +215,7 @@ fn judge_sample(subject: &Subject<'_>, target: &Target, address: &str, seen: &Se
                 "unmapped columns: no field of {address} fills {}, so they get their default or stay NULL",
                 names(&free)
             ),
-            "rename a field to them if that is not meant",
+            "rename a field to them if this is not intended",
         );
     }
     if !stuck.is_empty() {

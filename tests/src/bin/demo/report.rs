@@ -49,7 +49,8 @@ pub async fn summary(stage: &Stage, plan: &Plan, uploaded_bytes: u64, samples: &
     println!("  rows          {}", thousands(rows));
     println!("  peak workers  {}", samples.iter().map(|sample| sample.workers).max().unwrap_or(0));
     println!("  time          {took:.1} s from the first receive to the last commit");
-    println!("  rows/s        {}", thousands((rows as f64 / took.max(0.001)) as u64));
+    let unoptimised = if cfg!(debug_assertions) { " (not optimised: built quickly)" } else { "" };
+    println!("  rows/s        {}{unoptimised}", thousands((rows as f64 / took.max(0.001)) as u64));
     println!("  queue         empty, {} dead letters", dead_letters.visible);
     Ok(imported == plan.n_objects())
 }
