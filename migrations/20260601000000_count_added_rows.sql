@@ -34,3 +34,63 @@ SELECT o.id,
        o.rows_added
 FROM penstock.object o
 JOIN penstock.head h ON h.id = o.head_id;
+
+-- Notices say it, too.
+CREATE OR REPLACE FUNCTION penstock.follow_end() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    head     penstock.head;
+    events   text[];
+    happened text;
+    address  text;
+BEGIN
+    IF NEW.state = 'imported' AND NEW.imported_at IS DISTINCT FROM OLD.imported_at THEN
+        events := CASE WHEN NEW.rows_rejected > 0 THEN ARRAY['imported', 'rejected'] ELSE ARRAY['imported'] END;
+    ELSIF NEW.is_delete AND NEW.state = 'gone' THEN
+        events := ARRAY['removed'];
+    ELSIF NEW.state = 'superseded' THEN
+        events := ARRAY['superseded'];
+    ELSIF NEW.state = 'failed' OR NEW.state = 'imported' AND NEW.error IS NOT NULL THEN
+        events := ARRAY['failed'];
+    ELSE
+        RETURN NULL;
+    END IF;
+    IF NOT EXISTS (SELECT FROM penstock.step) AND NOT EXISTS (SELECT FROM penstock.notification) THEN
+        RETURN NULL;
+    END IF;
+    SELECT * INTO head FROM penstock.head h WHERE h.id = NEW.head_id;
+    IF events[1] = 'imported' THEN
+        PERFORM penstock.send_on(head.dataset, NEW.id, jsonb_strip_nulls(jsonb_build_object(
+            'bucket', head.bucket, 'key', head.key, 'version_id', NEW.version_id, 'etag', NEW.etag, 'size', NEW.size,
+            'sequencer', NEW.sequencer)));
+    END IF;
+    address := CASE WHEN head.bucket = 'file' AND left(head.key, 1) = '/' THEN head.key
+                    ELSE 's3://' || head.bucket || '/' || head.key END;
+    FOREACH happened IN ARRAY events LOOP
+        PERFORM penstock.tell(happened, head.dataset, NEW.id, jsonb_build_object(
+            'object_id', NEW.id,
+            'bucket', head.bucket,
+            'key', head.key,
+            'version_id', NEW.version_id,
+            'etag', NEW.etag,
+            'size', NEW.size,
+            'state', NEW.state,
+            'reason', NEW.reason,
+            'error', NEW.error,
+            'counts', jsonb_build_object(
+                'read', NEW.rows_read, 'added', coalesce(NEW.rows_added, 0), 'written', NEW.rows_written, 'merged', NEW.rows_merged,
+                'filtered', NEW.rows_filtered, 'rejected', NEW.rows_rejected),
+            'times', jsonb_build_object(
+                'event', NEW.event_time, 'first_seen', NEW.first_seen_at, 'started', NEW.started_at,
+                'finished', NEW.finished_at),
+            'do', CASE happened
+                      WHEN 'failed' THEN
+                          CASE WHEN NEW.state <> 'failed' OR NEW.is_delete OR head.dataset = ''
+                               THEN 'importer status ' || penstock.quoted(address)
+                               WHEN address NOT LIKE 's3://%' THEN 'importer load ' || penstock.quoted(address)
+                               ELSE 'importer replay --state failed --dataset ' || penstock.quoted(head.dataset)
+                                    || ' --prefix ' || penstock.quoted(address) END
+                      WHEN 'rejected' THEN 'importer rejects --replay ' || penstock.quoted(address)
+                      ELSE 'importer status ' || penstock.quoted(address) END));
+    END LOOP;
+    RETURN NULL;
+END $$;

@@ -46,6 +46,14 @@ pub enum Command {
     Run(Run),
     /// Import objects or local files now, without a queue
     Load(Load),
+    /// Show what would become of an object's rows in the database, and roll back
+    Try(Try),
+    /// Run the [[dataset.test]] of the configuration
+    Test {
+        /// Only those of this dataset
+        #[arg(value_name = "DATASET")]
+        dataset: Option<String>,
+    },
     /// Sample a file and print a matching CREATE TABLE and [[dataset]]
     Describe(Describe),
     /// Send pointers of known or existing objects through the queue
@@ -120,6 +128,20 @@ pub struct Load {
     /// Report counts and rejects, write nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `importer try`
+#[derive(Debug, Args)]
+pub struct Try {
+    /// The dataset they would load into
+    #[arg(value_name = "DATASET")]
+    pub dataset: String,
+    /// A local file or s3://bucket/key
+    #[arg(value_name = "FILE")]
+    pub file: String,
+    /// Try this many rows, from the first on
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub rows: u64,
 }
 
 /// `importer describe`
@@ -357,7 +379,7 @@ impl Command {
         let queue = Needs { queue: true, ..database };
         match self {
             Self::Run(_) => Needs { datasets: true, ..queue },
-            Self::Load(_) => Needs { datasets: true, ..database },
+            Self::Load(_) | Self::Try(_) | Self::Test { .. } => Needs { datasets: true, ..database },
             Self::Describe(_) | Self::Completions { .. } | Self::Man { .. } => nothing,
             Self::Redrive { .. } => Needs { queue: true, ..nothing },
             Self::Replay(_) => queue,

@@ -14,7 +14,7 @@ pub use check::CONCURRENCY;
 pub use max_rejects::MaxRejects;
 pub use service::config::{ConfigError, Database};
 pub use steps::{AtMost, Event, Notify, Seconds};
-pub use transform::Defaults;
+pub use transform::{Defaults, Expect, Row, Test, Word};
 
 use decode::{Compression, Format, OnNewField};
 use serde::Deserialize;
@@ -236,6 +236,9 @@ pub struct Dataset {
     /// A row may become several, by the `join`; without it a second row of one fails the object.
     #[serde(default)]
     pub fan_out: bool,
+    /// Rows to try, and what must come of them; `importer test` runs it.
+    #[serde(default, rename = "test")]
+    pub tests: Vec<Test>,
     /// The CSV dialect.
     #[serde(default)]
     pub csv: Csv,

@@ -73,6 +73,12 @@ impl Dataset {
         Some(Arc::clone(known))
     }
 
+    /// Returns its target as it was found last, however long ago.
+    #[must_use]
+    pub fn last_target(&self) -> Option<Arc<Target>> {
+        self.target.lock().as_ref().map(|(_, target)| Arc::clone(target))
+    }
+
     /// Remembers the target the catalog just described.
     pub fn remember_target(&self, target: Arc<Target>) {
         *self.target.lock() = Some((Instant::now(), target));

@@ -27,6 +27,8 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Run(options) => commands::run::run(config()?, options).await,
         Command::Load(options) => commands::load::load(config()?, options).await,
+        Command::Try(options) => commands::rehearse::run(&config()?, options).await,
+        Command::Test { dataset } => commands::rehearse::test(&config()?, dataset.as_deref()).await,
         Command::Status(options) => commands::status::run(&config()?, options).await,
         Command::Rejects(options) if !options.replay => commands::rejects::run(&config()?, options).await,
         Command::Check { .. } => commands::check::run(&config()?, &file_name).await,

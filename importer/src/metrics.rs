@@ -47,6 +47,7 @@ pub struct Metrics {
     objects_imported: Family<Labels<1>, Counter>,
     objects: Family<Labels<2>, Counter>,
     rows_read: Family<Labels<1>, Counter>,
+    rows_added: Family<Labels<1>, Counter>,
     rows_written: Family<Labels<1>, Counter>,
     rows_merged: Family<Labels<1>, Counter>,
     rows_filtered: Family<Labels<1>, Counter>,
@@ -98,9 +99,14 @@ impl Metrics {
             objects_imported: listed(listing, "objects_imported", "Objects whose rows were committed"),
             objects: listed(listing, "objects_finished", "Objects by outcome"),
             rows_read: listed(listing, "rows_read", "Rows read from imported objects"),
+            rows_added: listed(listing, "rows_added", "Rows that a transform made beyond the first of one"),
             rows_written: listed(listing, "rows_written", "Rows written"),
             rows_merged: listed(listing, "rows_merged", "Rows superseded by another row with the same key"),
-            rows_filtered: listed(listing, "rows_filtered", "Rows that a BEFORE trigger of the table left out"),
+            rows_filtered: listed(
+                listing,
+                "rows_filtered",
+                "Rows that a transform dropped or a BEFORE trigger of the table left out",
+            ),
             rows_rejected: listed(listing, "rows_rejected", "Rows in penstock.rejects"),
             bytes_read: listed(listing, "read_bytes", "Bytes of imported objects"),
             import_duration: {
@@ -116,6 +122,7 @@ impl Metrics {
             for family in [
                 &metrics.objects_imported,
                 &metrics.rows_read,
+                &metrics.rows_added,
                 &metrics.rows_written,
                 &metrics.rows_merged,
                 &metrics.rows_filtered,
@@ -139,6 +146,7 @@ impl Metrics {
         self.objects_imported.get_or_create(&label).inc();
         for (family, n) in [
             (&self.rows_read, counts.read),
+            (&self.rows_added, counts.added),
             (&self.rows_written, counts.written),
             (&self.rows_merged, counts.merged),
             (&self.rows_filtered, counts.filtered),
@@ -171,7 +179,7 @@ mod tests {
     #[test]
     fn an_imported_object_shows_under_the_documented_names() {
         let metrics = Metrics::new(&["d".to_owned()]);
-        let counts = Counts { read: 10, added: 0, written: 7, merged: 2, filtered: 0, rejected: 1 };
+        let counts = Counts { read: 10, added: 3, written: 10, merged: 2, filtered: 0, rejected: 1 };
         metrics.count_imported("d", "staged", &counts, 100, Duration::from_millis(500));
         metrics.count_finished("", "skipped");
         metrics.messages_dead_lettered.get_or_create(&[("reason", "corrupt".into())]).inc();
@@ -179,6 +187,7 @@ mod tests {
         for line in [
             "importer_objects_imported_total{dataset=\"d\"} 1",
             "importer_rows_read_total{dataset=\"d\"} 10",
+            "importer_rows_added_total{dataset=\"d\"} 3",
             "importer_rows_merged_total{dataset=\"d\"} 2",
             "importer_rows_rejected_total{dataset=\"d\"} 1",
             "importer_read_bytes_total{dataset=\"d\"} 100",

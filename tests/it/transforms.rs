@@ -111,7 +111,8 @@ async fn a_row_becomes_several_only_where_that_is_allowed() -> Result<()> {
     let table = "CREATE TABLE t (order_id bigint, line int CHECK (line < 9), UNIQUE (order_id, line))";
     let dataset = "table = \"t\"\nkey = [\"order_id\", \"line\"]\nmax_rejects = 5\nfan_out = true\n\
                    join = \"CROSS JOIN LATERAL jsonb_array_elements_text(input.lines::jsonb) AS each (line)\"\n\
-                   set = { line = \"each.line::int\" }";
+                   set = { line = \"each.line::int\" }\n\n\
+                   [[notify]]\nname = \"n\"\nto = \"arn:aws:sns:eu-west-1:123456789012:n\"\non = [\"imported\"]";
     let file = "{\"order_id\":1,\"lines\":[1,2,3]}\n{\"order_id\":2,\"lines\":[]}\n\
                 {\"order_id\":3,\"lines\":[4,9,5]}\n{\"order_id\":4,\"lines\":[7]}\n";
     let desk = Desk::new(table, dataset).await?;
@@ -120,6 +121,9 @@ async fn a_row_becomes_several_only_where_that_is_allowed() -> Result<()> {
     // One refused row takes along all that was made of its row.
     assert_eq!(desk.rejects().await?, ["3 check"]);
     assert_eq!(desk.database.rows(COUNTS).await?, ["4 | 2 | 4 | 0 | 1 | 1"]);
+    assert!(desk.succeed(&["status", "--json"]).await?.contains("\"rows_added\":2"));
+    let told = "SELECT body #> '{counts,added}' FROM penstock.due_item";
+    assert_eq!(desk.database.rows(told).await?, ["2"]);
     desk.database.execute("ALTER TABLE t DROP CONSTRAINT t_line_check").await?;
     desk.succeed(&["rejects", "--replay"]).await?;
     assert_eq!(desk.database.rows(COUNTS).await?, ["4 | 4 | 7 | 0 | 1 | 0"]);
@@ -138,7 +142,9 @@ async fn nothing_a_fragment_calls_can_write() -> Result<()> {
     for call in ["note(input.id)", "plain(input.id)"] {
         let desk = Desk::new(
             table,
-            &format!("table = \"t\"\nkey = [\"id\"]\nset = {{ n = \"{call}\" }}\n\n[worker]\nbrake_secs = 0"),
+            &format!(
+                "table = \"t\"\nkey = [\"id\"]\nkeep = [\"n\"]\nset = {{ n = \"{call}\" }}\n\n[worker]\nbrake_secs = 0"
+            ),
         )
         .await?;
         assert_eq!(desk.load("k.csv", "id\n1\n2\n").await?, 3, "{call}");
@@ -151,7 +157,8 @@ async fn nothing_a_fragment_calls_can_write() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_takes_too_long_fails_its_object() -> Result<()> {
     let table = "CREATE TABLE t (id bigint PRIMARY KEY, n text)";
-    let dataset = "table = \"t\"\nkey = [\"id\"]\ntimeout = \"1s\"\nset = { n = \"pg_sleep(30)::text\" }";
+    let dataset =
+        "table = \"t\"\nkey = [\"id\"]\ntimeout = \"1s\"\nkeep = [\"n\"]\nset = { n = \"pg_sleep(30)::text\" }";
     let desk = Desk::new(table, dataset).await?;
     let file = desk.write("k.csv", "id\n1\n")?;
     let ended = desk.importer(&["load", &file]).run(LIMIT).await?;
@@ -181,5 +188,153 @@ async fn a_key_that_comes_out_empty_is_a_reject() -> Result<()> {
     assert_eq!(desk.load("k.csv", "number,v\n1,a\n2,b\n3,c\n").await?, 0);
     assert_eq!(desk.rejects().await?, ["2 not_null id"]);
     assert_eq!(desk.database.rows("SELECT * FROM t ORDER BY id").await?, ["1 | a", "3 | c"]);
+    Ok(())
+}
+
+/// Tables, functions and views for SQL that is refused.
+const CALLED: &str = "CREATE TABLE t (id bigint PRIMARY KEY, n int, at timestamptz); CREATE TABLE other (id bigint, v int); \
+     CREATE VIEW dice AS SELECT id, random() AS r FROM other; \
+     CREATE FUNCTION own(int) RETURNS int LANGUAGE sql AS 'SELECT $1'; \
+     CREATE FUNCTION plus(int, int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT $1 + $2'; \
+     CREATE OPERATOR +# (LEFTARG = int, RIGHTARG = int, FUNCTION = plus)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_stand_in_a_transform_is_refused_before_any_row() -> Result<()> {
+    for (settings, said) in [
+        ("set = { n = \"max(input.id)\" }", "set, column n: has an aggregate"),
+        ("set = { n = \"row_number() OVER ()\" }", "set, column n: has an aggregate or a window function"),
+        ("set = { n = \"generate_series(1, 2)\" }", "set, column n: returns a set"),
+        ("where = \"count(*) > 1\"", "where: aggregate functions are not allowed in WHERE"),
+        ("where = \"random() < 0.5\"", "where: calls random()"),
+        ("where = \"input.id IN (SELECT id FROM public.other FOR UPDATE)\"", "where: locks rows"),
+        ("set = { at = \"now()\" }", "set, column at: calls now()"),
+        ("set = { at = \"current_timestamp\" }", "set, column at: calls the current date or time"),
+        ("set = { n = \"own(1)\" }", "set, column n: calls own(integer)"),
+        ("set = { n = \"1 OPERATOR(public.+#) 2\" }", "set, column n: calls plus(integer,integer)"),
+        ("join = \"LEFT JOIN dice ON dice.id = input.id\"", "join: calls random()"),
+        ("join = \"LEFT JOIN nowhere ON true\"", "join: relation \"nowhere\" does not exist"),
+        ("where = \"input.id = 1 GROUP BY 1\"", "where: syntax error"),
+        ("set = { n = \"'a'::text\" }", "column \"n\" is of type integer but expression is of type text"),
+        (
+            "set = { n = \"input.id\", at = \"input.when\" }\ninput = { when = \"nothing\" }",
+            "input: type \"nothing\" does not exist",
+        ),
+        ("on_new_field = \"add_column\"\n\n[defaults.set]\nn = \"1\"", "add_column"),
+    ] {
+        let dataset = format!("table = \"t\"\nkey = [\"id\"]\n{settings}\n\n[worker]\nbrake_secs = 0");
+        let desk = Desk::new(CALLED, &dataset).await?;
+        let checked = desk.run(&["check"]).await?;
+        assert!(
+            checked.stdout.contains(&format!("wrong: dataset d: {said}")) || checked.stdout.contains(said),
+            "{settings}: {}",
+            checked.stdout
+        );
+        assert_eq!(checked.status.code(), Some(2), "{settings}");
+        assert_eq!(desk.load("k.csv", "id\n1\n").await?, 3, "{settings}");
+        assert_eq!(desk.ledger().await?, ["failed(schema)"], "{settings}");
+        assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "0", "{settings}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_like_it_may_stand_there() -> Result<()> {
+    for settings in [
+        "set = { n = \"(SELECT max(v) FROM public.other)\" }",
+        "keep = [\"at\"]\nset = { at = \"now()\" }",
+        "keep = [\"n\"]\nset = { n = \"(random() * 10)::int\" }",
+        "join = \"CROSS JOIN LATERAL generate_series(1, 1) AS each (n)\"\nset = { n = \"each.n\" }",
+        "set = { at = \"coalesce(input.at, input.penstock_last_modified)\" }",
+    ] {
+        let dataset = format!("table = \"t\"\nkey = [\"id\"]\n{settings}");
+        let desk = Desk::new(CALLED, &dataset).await?;
+        let checked = desk.run(&["check"]).await?;
+        assert!(!checked.stdout.contains("wrong: dataset"), "{settings}: {}", checked.stdout);
+        assert_eq!(desk.load("k.csv", "id\n1\n").await?, 0, "{settings}");
+        assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "1", "{settings}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_become_of_each_row_is_shown_and_nothing_is_left_behind() -> Result<()> {
+    let table = "CREATE TABLE site (site_id bigint PRIMARY KEY, name text); INSERT INTO site VALUES (1, 'one'); \
+                 CREATE TABLE t (id bigint PRIMARY KEY, name text, n int CHECK (n < 100))";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nmax_rejects = 9\njoin = \"JOIN public.site ON site.site_id = input.site\"\n\
+                   where = \"input.country <> 'KN'\"\nset = { name = \"site.name\", n = \"input.a::int\" }\ninput = { site = \"bigint\" }";
+    let desk = Desk::new(table, dataset).await?;
+    let file = desk.write(
+        "k.csv",
+        "id,site,country,a\n1,1,DE,5\n2,1,KN,5\n3,9,DE,5\n4,1,DE,x\n5,1,DE,100\nfive,1,DE,1\n7,1,DE,7\n",
+    )?;
+    let shown = desk.succeed(&["try", "d", &file, "--rows", "6"]).await?;
+    let expected = [
+        "row 1: {\"id\":1,\"n\":5,\"name\":\"one\"}",
+        "row 2: filtered by where",
+        "row 3: filtered by join",
+        "row 4: rejected, class type: invalid input syntax for type integer: \"x\"",
+        "row 5: rejected, class check: new row for relation \"t\" violates check constraint \"t_n_check\"",
+    ];
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines[..5], expected, "{shown}");
+    assert!(lines[5].starts_with("row 6: rejected, class type, column id: "), "{shown}");
+    assert_eq!(lines[6..], ["6 rows: 1 written, 2 filtered, 3 rejected; rolled back"]);
+    assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "0");
+    assert_eq!(desk.database.value("SELECT count(*) FROM penstock.object").await?, "0");
+    assert_eq!(desk.run(&["try", "other", &file]).await?.status.code(), Some(2));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_is_tested_with_rows_of_its_configuration() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, price numeric(10,2), at timestamptz, n int); \
+                 INSERT INTO t VALUES (1, 7, NULL, 7)";
+    let dataset = r#"table = "t"
+key = ["id"]
+fan_out = true
+join = "CROSS JOIN LATERAL jsonb_array_elements_text(coalesce(input.ns, '[1]')::jsonb) AS each (n)"
+where = "input.country <> 'KN'"
+set = { n = "each.n::int", price = "input.price * 2" }
+
+[[dataset.test]]
+name = "prices are doubled"
+input = { id = 1, price = 1.25, country = "DE", at = 2026-01-02T03:04:05Z }
+expect = [{ id = 1, price = 2.5, at = "2026-01-02T03:04:05+00:00", n = 1 }]
+
+[[dataset.test]]
+name = "lines become rows"
+input = [{ id = 1, ns = [1], country = "DE" }, { id = 2, ns = [2], country = "DE" }, { id = 3, country = "KN" }]
+expect = [{ n = 1 }, { n = 2 }]
+
+[[dataset.test]]
+name = "KN is not for us"
+input = [{ id = 1, country = "KN" }]
+expect = "filtered"
+
+[[dataset.test]]
+name = "numbers are numbers"
+input = [{ id = 1, ns = ["x"], country = "DE" }]
+expect = "reject""#;
+    let desk = Desk::new(table, dataset).await?;
+    let shown = desk.succeed(&["test"]).await?;
+    assert_eq!(shown.lines().last(), Some("4 tests, 0 failed"), "{shown}");
+    assert_eq!(desk.succeed(&["test", "d"]).await?, shown);
+    desk.configure(
+        "**",
+        &dataset.replace("* 2", "* 3").replace("1, country = \"KN\"", "1, country = \"DE\"").replace("[\"x\"]", "[3]"),
+    )?;
+    let ended = desk.run(&["test"]).await?;
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    for line in [
+        "FAILED d: prices are doubled",
+        "       row 1, column price: expected 2.5, got 3.75",
+        "ok     d: lines become rows",
+        "FAILED d: KN is not for us",
+        "FAILED d: numbers are numbers",
+        "4 tests, 3 failed",
+    ] {
+        assert!(ended.stdout.lines().any(|shown| shown == line), "{line}: {}", ended.stdout);
+    }
+    assert_eq!(desk.database.rows("SELECT * FROM t").await?, ["1 | 7.00 | ∅ | 7"]);
     Ok(())
 }

@@ -9,6 +9,7 @@ mod output;
 pub mod prune;
 pub mod reconcile;
 pub mod redrive;
+pub mod rehearse;
 pub mod rejects;
 pub mod replay;
 pub mod replay_rejects;

@@ -112,7 +112,7 @@ impl Replay<'_> {
             return Err(Sorted::Failed(Failure::new(Reason::Schema, problem)));
         };
         let read = dataset.config.read_options(&self.config.limits, 0);
-        let target = Target::resolve(&mut session.connection, &dataset.config, read).await;
+        let target = Target::resolve(&mut session.connection, &dataset.config, read, None).await;
         let target = target.map_err(outcome::sort_table_error)?;
         let captures = self.router.destination(dataset, None, &object.bucket, &object.key).captures;
         let replay = ReplayRejects { waiting: object, target: &target, captures: &captures };

@@ -17,7 +17,7 @@ use sqlx::{PgConnection, QueryBuilder};
 use std::{io::Write, process::ExitCode};
 
 /// The view's columns in its order; a JSON value has lost it.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 25] = [
     "id",
     "dataset",
     "bucket",
@@ -42,6 +42,7 @@ const NAMES: [&str; 24] = [
     "imported_at",
     "duration_seconds",
     "error",
+    "rows_added",
 ];
 
 /// Objects a table shows; `--json` shows all.

@@ -23,7 +23,8 @@ SELECT o.id,
        o.started_at,
        o.imported_at,
        o.duration_seconds,
-       o.error
+       o.error,
+       o.rows_added
 FROM penstock.object o
 JOIN penstock.head h ON h.id = o.head_id
 WHERE true

@@ -277,6 +277,9 @@ fn check_transform(dataset: &Dataset, add: &mut impl FnMut(&str, String)) {
     if dataset.transforms() && dataset.on_new_field == OnNewField::AddColumn {
         add("on_new_field", "\"add_column\" is not for rows that go through SQL: which field would be new?".into());
     }
+    if let Some(test) = dataset.tests.iter().find(|test| test.input.is_empty()) {
+        add("test", format!("{:?} has no row as input", test.name));
+    }
     if dataset.fan_out && dataset.join.is_none() {
         add("fan_out", "needs a join: nothing else makes several rows of one".into());
     }

@@ -1,7 +1,8 @@
 //! SQL that rows go through: what is common to datasets, and what one has by default.
 
-use super::{Dataset, Seconds};
-use serde::Deserialize;
+use super::{Dataset, Seconds, steps};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// `[defaults]`
@@ -11,6 +12,63 @@ pub struct Defaults {
     /// Column → SQL expression, for every dataset whose table has the column and which does not `set` it itself.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
+}
+
+/// A row by field or by column.
+pub type Row = serde_json::Map<String, Value>;
+
+/// `[[dataset.test]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Test {
+    /// Its name, for people.
+    pub name: String,
+    /// A row, or a list of them, by field. Captures of `match` are fields here.
+    #[serde(deserialize_with = "rows")]
+    pub input: Vec<Row>,
+    /// The rows that must come of them, in order, with the columns to look at; or `"filtered"`, or `"reject"`, for all of them.
+    pub expect: Expect,
+}
+
+/// `expect`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Expect {
+    /// All rows have this fate.
+    Word(Word),
+    /// These rows come out.
+    Rows(#[serde(deserialize_with = "rows")] Vec<Row>),
+}
+
+/// What may become of rows that do not load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Word {
+    /// Nothing comes of them.
+    Filtered,
+    /// They are refused.
+    Reject,
+}
+
+/// What a date or time of TOML is to other formats.
+const DATE_TIME: &str = "$__toml_private_datetime";
+
+fn rows<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Row>, D::Error> {
+    let mut rows: Vec<Row> = steps::one_or_several(deserializer)?;
+    rows.iter_mut().flat_map(|row| row.values_mut()).for_each(texts_of_times);
+    Ok(rows)
+}
+
+/// Makes texts of dates and times, as JSON has them.
+fn texts_of_times(value: &mut Value) {
+    match value {
+        Value::Object(fields) => match fields.get_mut(DATE_TIME) {
+            Some(time) => *value = time.take(),
+            None => fields.values_mut().for_each(texts_of_times),
+        },
+        Value::Array(values) => values.iter_mut().for_each(texts_of_times),
+        _ => {}
+    }
 }
 
 /// Returns how long a transform may take unless a dataset says otherwise.

@@ -150,7 +150,9 @@ impl Importer {
         }
         let mut read = dataset.config.read_options(&self.limits, self.memory.buffers());
         read.limits.set_budget(self.memory.budget(&self.pool));
-        let target = Arc::new(Target::resolve(&mut session.connection, &dataset.config, read).await?);
+        let before = dataset.last_target();
+        let target = Target::resolve(&mut session.connection, &dataset.config, read, before.as_deref()).await?;
+        let target = Arc::new(target);
         dataset.remember_target(Arc::clone(&target));
         Ok(target)
     }

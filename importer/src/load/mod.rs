@@ -9,11 +9,13 @@ mod dry_run;
 mod error;
 mod fence;
 mod group;
+mod inspect;
 pub mod liveness;
 mod mapping;
 mod merge;
 mod pipeline;
 mod refused;
+mod rehearse;
 mod rejects;
 mod remove;
 mod replay;
@@ -31,6 +33,7 @@ mod unstaged;
 pub use dry_run::{DryRun, dry_run};
 pub use error::LoadError;
 pub use group::{Group, Member, load_group};
+pub use rehearse::{Fate, Rehearsal, rehearse};
 pub use remove::{Removal, Remove, remove};
 pub use replay::{ReplayRejects, Replayed, replay_rejects};
 pub use session::{Session, Sessions};
@@ -270,10 +273,7 @@ async fn transform_staged(
     staged: &mut Staged,
 ) -> Result<(), LoadError> {
     let Some(transform) = &load.target.transform else { return Ok(()) };
-    for column in &mut step.columns {
-        let of = input.columns.iter().find(|other| other.target.column.name == column.target.column.name);
-        column.seen = transform.sets(&column.target.column.name) || of.is_some_and(|of| of.seen);
-    }
+    step.look_at(transform, input.columns);
     let (table, object) = (&load.target.table, load.object);
     let last_modified = load.candidate.stamp.last_modified.map(|time| time.to_rfc3339());
     let (bucket, key) = (table.storable(&object.bucket), table.storable(&object.key));

@@ -231,10 +231,7 @@ async fn transform_rejects(
 ) -> Result<(), LoadError> {
     let ReplayRejects { waiting, target, .. } = replay;
     let Some(transform) = &target.transform else { return Ok(()) };
-    for column in &mut step.columns {
-        let of = input.columns.iter().find(|other| other.target.column.name == column.target.column.name);
-        column.seen = transform.sets(&column.target.column.name) || of.is_some_and(|of| of.seen);
-    }
+    step.look_at(transform, input.columns);
     let last_modified = "SELECT last_modified::text FROM penstock.object WHERE id = $1";
     let last_modified = sqlx::query_scalar(last_modified).bind(waiting.object_id).fetch_one(&mut *connection).await?;
     let place = Place { bucket: &waiting.bucket, key: &waiting.key, last_modified };

@@ -32,7 +32,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// Brings a dataset and its table together.
+    /// Brings a dataset and its table together. What was found of the same SQL when the target was resolved `before` is
+    /// trusted for a while.
     ///
     /// # Errors
     /// [`TableError`] with a sentence naming what does not fit, or of the database.
@@ -40,6 +41,7 @@ impl Target {
         connection: &mut PgConnection,
         dataset: &config::Dataset,
         read: ReadOptions,
+        before: Option<&Self>,
     ) -> Result<Self, TableError> {
         let table = Table::read(connection, &dataset.table).await?;
         let unusable = |error: anyhow::Error| TableError::unusable(Misfit::Other, format!("{error:#}"));
@@ -61,7 +63,11 @@ impl Target {
             ));
         }
         let keep = resolve_key(&table, &dataset.keep).map_err(unusable)?;
-        let transform = Transform::resolve(connection, dataset, &table).await?;
+        let mut transform = Transform::resolve(connection, dataset, &table).await?;
+        if let Some(transform) = &mut transform {
+            let before = before.and_then(|before| Some((before.transform.as_deref()?, &*before.table)));
+            transform.inspect(connection, &table, &keep, before).await?;
+        }
         let sets = |column: &String| transform.as_ref().is_some_and(|transform| transform.sets(column));
         let field_key = key.iter().filter(|column| !sets(column)).cloned().collect();
         let (config, table, transform) = (dataset.clone(), Arc::new(table), transform.map(Arc::new));

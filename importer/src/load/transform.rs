@@ -6,6 +6,7 @@
 use super::{
     LoadError, Session, Target,
     catalog::{Misfit, Table, TableColumn, TableError, resolve_key},
+    inspect::{self, inspect},
     refused::{class, is_of_a_row, too_many},
     sql::{self, FIRST_TO_LAST, LoadPlan, Place, StagedColumn},
 };
@@ -13,7 +14,7 @@ use crate::{
     config::{self, fragment::Fragment},
     database::{Begin, End, Lasts, savepoint, transaction},
 };
-use decode::{Column, encode::PgType};
+use decode::{Column, OnNewField, encode::PgType};
 use sqlx::{Executor, PgConnection};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,6 +25,9 @@ use std::{
 const READ_ONLY: [&str; 2] = ["25006", "25001"];
 /// SQLSTATE of a statement that was cancelled.
 const CANCELLED: &str = "57014";
+
+/// How long it is trusted that the same SQL still means what it did: functions may be replaced.
+const INSPECTED_FOR: Duration = Duration::from_secs(600);
 
 /// The SQL of a dataset, brought together with its table.
 #[derive(Debug, Clone)]
@@ -40,6 +44,8 @@ pub struct Transform {
     pub names: String,
     fan_out: bool,
     timeout: i32,
+    /// When Postgres was asked what it makes of the SQL.
+    inspected: Option<Instant>,
 }
 
 impl Transform {
@@ -67,14 +73,39 @@ impl Transform {
         if set.is_empty() && !dataset.transforms() {
             return Ok(None);
         }
+        if dataset.on_new_field == OnNewField::AddColumn {
+            let problem = "on_new_field = \"add_column\" is not for rows that go through SQL (set, or [defaults.set])";
+            return Err(TableError::unusable(Misfit::Transform, problem));
+        }
         // Nothing of ours is hidden by a temporary table of the same name.
         let names = format!("pg_catalog, {}, pg_temp", table.schema);
         let declared = declared(connection, dataset, &names).await?;
         let (join, condition) = (dataset.join.clone(), dataset.condition.clone());
         let (fan_out, timeout) = (dataset.fan_out, dataset.timeout.0);
-        let mut transform = Self { join, condition, set, columns: Vec::new(), names, fan_out, timeout };
+        let mut transform =
+            Self { join, condition, set, columns: Vec::new(), names, fan_out, timeout, inspected: None };
         transform.columns = transform.input_columns(table, declared);
         Ok(Some(transform))
+    }
+
+    /// Asks Postgres what it makes of the SQL, unless that is known from not long `before`.
+    ///
+    /// # Errors
+    /// [`TableError`]: what may not stand there, or of the database.
+    pub async fn inspect(
+        &mut self,
+        connection: &mut PgConnection,
+        table: &Table,
+        keep: &[String],
+        before: Option<(&Self, &Table)>,
+    ) -> Result<(), TableError> {
+        let same = before.filter(|(other, of)| other.pieces(of) == self.pieces(table) && other.names == self.names);
+        self.inspected = same.and_then(|(other, _)| other.inspected).filter(|at| at.elapsed() < INSPECTED_FOR);
+        if self.inspected.is_none() {
+            inspect(connection, self, table, keep).await?;
+            self.inspected = Some(Instant::now());
+        }
+        Ok(())
     }
 
     /// Returns whether an expression fills this column.
@@ -155,16 +186,8 @@ impl Transform {
     ) -> Result<Made, LoadError> {
         let begun = Instant::now();
         let timeout = Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0));
-        self.limit(connection, timeout).await?;
-        let whole = input.transform(self, place, made, sql::ALL);
-        let done = savepoint(connection, Lasts::Work, is_of_a_row, async |connection| {
-            sqlx::query_scalar::<_, i64>("SELECT pg_temp.penstock_transform($1, $2)")
-                .bind(&whole)
-                .bind(&self.names)
-                .fetch_one(connection)
-                .await
-        });
-        let (n_made, n_refused) = match done.await.map_err(|error| self.sort(error, begun))? {
+        let done = self.attempt(connection, input, made, place).await?;
+        let (n_made, n_refused) = match done {
             Ok(n_made) => (n_made, 0),
             Err(_) => {
                 self.limit(connection, timeout.saturating_sub(begun.elapsed())).await?;
@@ -191,6 +214,38 @@ impl Transform {
             return Err(LoadError::FanOut);
         }
         Ok(Made { n_made, n_added: n_made.saturating_sub(n_with_any), n_refused: count(n_refused) })
+    }
+
+    /// Makes rows of the staged ones, all or none; the inner error is for the sake of one of them.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn attempt(
+        &self,
+        connection: &mut PgConnection,
+        input: &LoadPlan<'_>,
+        made: &LoadPlan<'_>,
+        place: &Place<'_>,
+    ) -> Result<Result<i64, sqlx::Error>, LoadError> {
+        let begun = Instant::now();
+        self.limit(connection, Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0))).await?;
+        let whole = input.transform(self, place, made, sql::ALL);
+        let done = savepoint(&mut *connection, Lasts::Work, is_of_a_row, async |connection| {
+            sqlx::query_scalar::<_, i64>("SELECT pg_temp.penstock_transform($1, $2)")
+                .bind(&whole)
+                .bind(&self.names)
+                .fetch_one(connection)
+                .await
+        });
+        let done = done.await.map_err(|error| self.sort(error, begun))?;
+        self.limit(connection, Duration::ZERO).await?;
+        Ok(done)
+    }
+
+    /// Returns the same without `where`.
+    #[must_use]
+    pub fn unconditional(&self) -> Self {
+        Self { condition: None, ..self.clone() }
     }
 
     /// Bounds statements in time; zero: no bound.
@@ -238,7 +293,12 @@ async fn declared(connection: &mut PgConnection, dataset: &config::Dataset, name
         return Ok(Table::default());
     }
     transaction(connection, Begin::Plainly, async |connection| {
-        Ok(End::RollBack(Table::of_types(connection, &dataset.input, names).await?))
+        let declared = Table::of_types(connection, &dataset.input, names).await;
+        // What is refused here leaves the session as it was.
+        Ok(End::RollBack(declared.map_err(|error| match error {
+            TableError::Database(error) => inspect::refused("input", error),
+            other => other,
+        })?))
     })
     .await
 }
@@ -305,5 +365,13 @@ impl Step {
         let shape = sql::staging_shape(&columns, &target.key).replacen('(', "( ", 1);
         let staging = session.staging(&shape).await?;
         Ok(Some(Self { columns, staging }))
+    }
+
+    /// Finds out which columns have values, of what rows are made of.
+    pub fn look_at(&mut self, transform: &Transform, input: &[StagedColumn]) {
+        for column in &mut self.columns {
+            let of = input.iter().find(|other| other.target.column.name == column.target.column.name);
+            column.seen = transform.sets(&column.target.column.name) || of.is_some_and(|of| of.seen);
+        }
     }
 }

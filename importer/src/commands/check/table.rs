@@ -45,7 +45,7 @@ pub async fn check(
 ) -> anyhow::Result<()> {
     let Subject { config, dataset, .. } = *subject;
     let read = dataset.read_options(&config.limits, bucket::buffer_bytes(config));
-    let resolving = async { Ok::<_, anyhow::Error>(Target::resolve(connection, dataset, read).await) };
+    let resolving = async { Ok::<_, anyhow::Error>(Target::resolve(connection, dataset, read, None).await) };
     let target = match server.answer("read the catalog", resolving).await? {
         Ok(target) => Arc::new(target),
         Err(TableError::Unusable { misfit, problem }) => {
@@ -117,6 +117,7 @@ fn about_table(misfit: Misfit) -> &'static str {
         Misfit::NoLineage => "ALTER TABLE … ADD COLUMN penstock_object bigint, with an index on it",
         Misfit::LineageType => "change its type to bigint, or rename it",
         Misfit::NotATable => "name the table behind it",
+        Misfit::Transform => "change that SQL, or what it names in the database",
         Misfit::Other => "change the dataset's table, key or newer to what the table has",
     }
 }

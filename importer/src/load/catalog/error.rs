@@ -69,6 +69,8 @@ pub enum Misfit {
     NoLineage,
     /// A lineage column has another type.
     LineageType,
+    /// Postgres does not take the dataset's SQL, or it may not stand there.
+    Transform,
     /// Its name, columns or indexes do not fit the dataset.
     Other,
 }

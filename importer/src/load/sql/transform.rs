@@ -1,8 +1,10 @@
 //! The statement of a transform: fragments of a configuration, composed so that each row it makes is of one row it takes.
 
 use super::{ABSENT, LoadPlan, STAGED_ROW, StagedColumn, literal, quote};
-use crate::config::fragment::INPUT;
-use crate::load::transform::Transform;
+use crate::{
+    config::fragment::INPUT,
+    load::{catalog::Table, transform::Transform},
+};
 use std::fmt::Write;
 
 /// Keeps a transform to the rows $1 to $2.
@@ -17,6 +19,77 @@ pub struct Place<'a> {
     pub key: &'a str,
     /// Last-Modified, as Postgres reads it.
     pub last_modified: Option<String>,
+}
+
+/// One fragment, in statements that Postgres can look at without a row.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The setting it is, for people.
+    pub name: String,
+    /// The column that it fills.
+    pub column: Option<String>,
+    /// A query that has it.
+    pub select: String,
+    /// An INSERT of it into its column.
+    pub assigns: Option<String>,
+}
+
+impl Transform {
+    /// Returns its fragments, those that others stand on first.
+    #[must_use]
+    pub fn pieces(&self, table: &Table) -> Vec<Piece> {
+        let from = self.rowless_from();
+        let mut pieces = Vec::new();
+        let mut add = |name: &str, column: Option<String>, select: String, assigns| {
+            pieces.push(Piece { name: name.to_owned(), column, select, assigns });
+        };
+        if self.join.is_some() {
+            add("join", None, format!("SELECT 1 AS one FROM {from}"), None);
+        }
+        if let Some(condition) = &self.condition {
+            add("where", None, format!("SELECT 1 AS one FROM {from} WHERE (\n{condition}\n)"), None);
+        }
+        for (column, sql) in &self.set {
+            let Some(of) = table.column(column) else { continue };
+            let select = format!("SELECT (\n{sql}\n)::{} AS value FROM {from}", of.type_sql);
+            let (table, name) = (&table.qualified, quote(column));
+            let assigns =
+                format!("INSERT INTO {table} ({name}) OVERRIDING SYSTEM VALUE SELECT (\n{sql}\n) FROM {from}");
+            add(&format!("set, column {column}"), Some(column.clone()), select, Some(assigns));
+        }
+        pieces
+    }
+
+    /// Returns a query of all it makes, of no rows.
+    #[must_use]
+    pub fn select(&self, table: &Table) -> String {
+        let values = self.set.iter().filter_map(|(column, sql)| {
+            let of = table.column(column)?;
+            Some(format!(", (\n{sql}\n)::{}", of.type_sql))
+        });
+        let mut sql = format!("SELECT 1{} FROM {}", values.collect::<String>(), self.rowless_from());
+        if let Some(condition) = &self.condition {
+            let _ = write!(sql, " WHERE (\n{condition}\n)");
+        }
+        sql
+    }
+
+    /// Returns what stands behind FROM where `input` has no values, only types.
+    fn rowless_from(&self) -> String {
+        let mut sql = format!("(SELECT NULL::bigint AS {}", quote(STAGED_ROW));
+        for column in &self.columns {
+            let _ = write!(sql, ", NULL::{}{} AS {}", column.cast_sql, column.collate_sql, quote(&column.column.name));
+        }
+        let _ = write!(
+            sql,
+            ", NULL::text AS penstock_key, NULL::text AS penstock_bucket, \
+             NULL::timestamptz AS penstock_last_modified) AS {INPUT}"
+        );
+        match &self.join {
+            Some(join) => format!("({sql}\n{join}\n)"),
+            None => sql,
+        }
+    }
 }
 
 impl LoadPlan<'_> {

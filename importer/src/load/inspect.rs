@@ -1,0 +1,88 @@
+//! What Postgres makes of a transform's SQL, before there is any row: whether it takes it, and what it would call.
+
+use super::{
+    catalog::{Misfit, Table, TableError},
+    sql::Piece,
+    transform::Transform,
+};
+use crate::database::{Begin, End, transaction};
+use sqlx::{Executor, PgConnection};
+
+/// Looks at each piece of a transform's SQL. Must be called outside a transaction; nothing is left behind.
+///
+/// # Errors
+/// [`TableError::Unusable`] with the piece and what is wrong with it, or of the database.
+pub async fn inspect(
+    connection: &mut PgConnection,
+    transform: &Transform,
+    table: &Table,
+    keep: &[String],
+) -> Result<(), TableError> {
+    transaction(connection, Begin::Plainly, async |connection| {
+        connection.execute(format!("SET LOCAL search_path = {}", transform.names).as_str()).await?;
+        for piece in transform.pieces(table) {
+            let is_kept = piece.column.as_ref().is_some_and(|column| keep.contains(column));
+            look(connection, &piece, is_kept).await?;
+        }
+        // Planned, and so begun: that is when rights are asked for. What planning itself stumbles over, rows will show.
+        match connection.execute(format!("EXPLAIN {}", transform.select(table)).as_str()).await {
+            Err(error) if code(&error) == "42501" => Err(refused("SQL", error)),
+            Err(error) if !is_about_the_text(&error) => Err(error.into()),
+            _ => Ok(End::RollBack(())),
+        }
+    })
+    .await
+}
+
+async fn look(connection: &mut PgConnection, piece: &Piece, is_kept: bool) -> Result<(), TableError> {
+    let create = format!(
+        "{}CREATE TEMP VIEW penstock_inspected AS {}",
+        piece.assigns.as_ref().map_or_else(String::new, |sql| {
+            format!("PREPARE penstock_inspected AS {sql}; DEALLOCATE penstock_inspected; ")
+        }),
+        piece.select
+    );
+    connection.execute(create.as_str()).await.map_err(|error| refused(&piece.name, error))?;
+    let (aggregates, sets, locks, unsteady): (bool, bool, bool, Vec<String>) =
+        sqlx::query_as(include_str!("inspect.sql"))
+            .bind("pg_temp.penstock_inspected")
+            .fetch_one(&mut *connection)
+            .await?;
+    let problem = if aggregates {
+        "has an aggregate or a window function, which is of many rows; only a subquery may have one".to_owned()
+    } else if sets {
+        "returns a set; one value is expected, or CROSS JOIN LATERAL in join with fan_out = true".to_owned()
+    } else if locks {
+        "locks rows (FOR UPDATE or FOR SHARE), which is a write".to_owned()
+    } else if !unsteady.is_empty() && !is_kept {
+        let only =
+            if piece.column.is_some() { "set it for a column under keep only" } else { "only set may, under keep" };
+        format!(
+            "calls {}, which need not give the same value again when an object is loaded again; {only}, or declare a \
+             function that does IMMUTABLE or STABLE",
+            unsteady.join(", ")
+        )
+    } else {
+        connection.execute("DROP VIEW pg_temp.penstock_inspected").await?;
+        return Ok(());
+    };
+    Err(TableError::unusable(Misfit::Transform, format!("{}: {problem}", piece.name)))
+}
+
+/// Tells what is wrong with a piece from what is wrong with the database.
+pub fn refused(name: &str, error: sqlx::Error) -> TableError {
+    match error.as_database_error() {
+        Some(said) if is_about_the_text(&error) => {
+            TableError::unusable(Misfit::Transform, format!("{name}: {}", said.message()))
+        }
+        _ => error.into(),
+    }
+}
+
+fn code(error: &sqlx::Error) -> String {
+    error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
+}
+
+fn is_about_the_text(error: &sqlx::Error) -> bool {
+    matches!(code(error).get(..2), Some("0A" | "21" | "22" | "23" | "26" | "2B" | "3F" | "42" | "54" | "P0"))
+}
