@@ -29,30 +29,25 @@ impl RowParser {
         Self { encoder, members: Members::new(mapping, limits.depth), any_encoded: false }
     }
 
-    /// Adds one row, given as JSON text, to the batch: as a tuple or as a reject; several where they share the text.
-    pub fn push(&mut self, row: &[u8], batch: &mut Batch) {
-        self.push_one(row, false, batch);
-    }
-
-    /// Returns whether rows were taken, and no field of any of them has a place in the table.
-    pub fn are_strangers(&self) -> bool {
-        self.any_encoded && !self.members.any_taken && self.members.mapping.extras().is_none()
-    }
-
-    fn push_one(&mut self, row: &[u8], is_piece: bool, batch: &mut Batch) {
+    /// Adds one row, given as JSON text, to the batch: as a tuple or as a reject. Returns false, and adds nothing, where
+    /// the text is several rows.
+    pub fn push(&mut self, row: &[u8], batch: &mut Batch) -> bool {
         let Self { encoder, members, any_encoded } = self;
         match members.find(row) {
-            Err(refusal) if refusal.class == "syntax" && !is_piece => match rows_of(row) {
-                Some(pieces) => pieces.into_iter().for_each(|piece| self.push_one(piece, true, batch)),
-                None => encoder.reject(refusal.class, refusal.message, row, row.len() as u64, batch),
-            },
             Ok(()) => {
                 let n_encoded = batch.ends.len();
                 encoder.push_with(batch, |column| members.cell(column, row), || Cow::Borrowed(row));
                 *any_encoded |= batch.ends.len() > n_encoded;
             }
+            Err(refusal) if refusal.class == "syntax" && is_shared(row) => return false,
             Err(refusal) => encoder.reject(refusal.class, refusal.message, row, row.len() as u64, batch),
         }
+        true
+    }
+
+    /// Returns whether rows were taken, and no field of any of them has a place in the table.
+    pub fn are_strangers(&self) -> bool {
+        self.any_encoded && !self.members.any_taken && self.members.mapping.extras().is_none()
     }
 
     /// Adds a row that is longer than allowed; `start` is as much of it as is kept.
@@ -172,16 +167,17 @@ impl Members {
     }
 }
 
-/// Returns the rows that share one text, if it is nothing but several objects.
-fn rows_of(text: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut rows = Vec::new();
+/// Returns whether a text is several objects and nothing else.
+fn is_shared(text: &[u8]) -> bool {
+    let mut n_rows = 0;
     let mut rest = text.trim_ascii();
-    while rest.first() == Some(&b'{') {
-        let (row, others) = rest.split_at(Frame::default().advance(rest)?);
-        rows.push(row);
-        rest = others.trim_ascii_start();
+    while rest.first() == Some(&b'{')
+        && let Some(end) = Frame::default().advance(rest)
+    {
+        n_rows += 1;
+        rest = rest[end..].trim_ascii_start();
     }
-    (rest.is_empty() && rows.len() > 1).then_some(rows)
+    rest.is_empty() && n_rows > 1
 }
 
 impl From<Fault> for CellError {
