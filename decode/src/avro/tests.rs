@@ -225,6 +225,36 @@ fn values_that_take_no_bytes_come_to_an_end() {
 }
 
 #[test]
+fn values_that_take_no_bytes_count_over_all_rows() {
+    let mut small = options();
+    small.limits.expansion_free_bytes = 1 << 20;
+    let read_small = |options: &ReadOptions, file: Vec<u8>| {
+        let found = read(open(Box::new(Cursor::new(file)), options), &[text_column("a")], OnNewField::Ignore);
+        found.map(|found| found.rows.len()).map_err(|error| error.to_string())
+    };
+    // Arrays of half a million nulls in a handful of bytes, and rows of many nulls in none; no column takes them.
+    let ignored = |of: &str| format!(r#""null"}},{{"name":"ignored","type":{of}"#);
+    let mut nulls = Vec::new();
+    long(500_000, &mut nulls);
+    nulls.push(0);
+    let array = ignored(r#"{"type":"array","items":"null"}"#);
+    assert_eq!(read_small(&small, raw(&array, &[(2, &nulls.repeat(2))])), Ok(2));
+    let members: Vec<_> = (0..1_000).map(|i| format!(r#"{{"name":"f{i}","type":"null"}}"#)).collect();
+    let record = ignored(&format!(r#"{{"type":"record","name":"n","fields":[{}]}}"#, members.join(",")));
+    for file in [raw(&array, &[(20, &nulls.repeat(20))]), raw(&record, &[(20_000, &[])])] {
+        let limit = read_small(&small, file).expect_err("a limit");
+        assert!(limit.contains(" bytes or values in "), "{limit}");
+    }
+    // A union and its branch are one value, in one byte.
+    (small.limits.expansion_free_bytes, small.limits.expansion_ratio) = (0, 1);
+    let mut unions = Vec::new();
+    long(10_000, &mut unions);
+    unions.extend([0; 10_001]);
+    let unions = raw(&ignored(r#"{"type":"array","items":["null","int"]}"#), &[(1, &unions)]);
+    assert_eq!(read_small(&small, unions), Ok(1));
+}
+
+#[test]
 fn a_block_that_unpacks_without_end_is_a_stated_failure() {
     let zeros = vec![0u8; 65 << 20];
     let mut packed = zeros;
