@@ -228,13 +228,13 @@ impl Pages {
 
     /// Ties the memory that was reserved for a page to its bytes: values that are read point into them.
     fn with_reservation(&self, mut page: Page, unfolded_bytes: u64) -> Result<Page> {
-        if let Some(mut reserved) = self.bytes.take_page_bytes(page.is_dictionary_page()) {
-            let unfolding = reserved.grow("a Parquet page that unfolds", unfolded_bytes as usize);
-            unfolding.map_err(|error| self.object.refuse(error, "page too large"))?;
-            let (Page::DataPage { buf, .. } | Page::DataPageV2 { buf, .. } | Page::DictionaryPage { buf, .. }) =
-                &mut page;
-            *buf = Bytes::from_owner(Reserved { bytes: std::mem::take(buf), _reserved: reserved });
-        }
+        let Some(mut reserved) = self.bytes.take_page_bytes(page.is_dictionary_page()) else {
+            return Err(ParquetError::General("page whose header was not read".into()));
+        };
+        let unfolding = reserved.grow("a Parquet page that unfolds", unfolded_bytes as usize);
+        unfolding.map_err(|error| self.object.refuse(error, "page too large"))?;
+        let (Page::DataPage { buf, .. } | Page::DataPageV2 { buf, .. } | Page::DictionaryPage { buf, .. }) = &mut page;
+        *buf = Bytes::from_owner(Reserved { bytes: std::mem::take(buf), _reserved: reserved });
         Ok(page)
     }
 

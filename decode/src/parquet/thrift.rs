@@ -192,6 +192,8 @@ fn n_children(input: &mut Compact<'_>) -> Checked<usize> {
 /// What a page's header says about its lengths.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PageSizes {
+    /// The header's own, in bytes.
+    pub header: u64,
     /// The number of its values, of a dictionary.
     pub dictionary_values: Option<u64>,
     /// Decompressed, in bytes.
@@ -202,28 +204,42 @@ pub struct PageSizes {
     pub levels: u64,
 }
 
-/// Reads a page header for its lengths, and checks that all of it is in `view`.
+/// Reads a page header for its lengths, and checks that all of it is in `view`. It may not have the part that pages of
+/// another type have: the library tells them apart by the type, and reads some of the parts all the same.
 pub fn page_sizes(view: &[u8]) -> Checked<PageSizes> {
+    const TYPE: i16 = 1;
     const UNCOMPRESSED: i16 = 2;
     const COMPRESSED: i16 = 3;
+    const FIRST_PART: i16 = 5;
     const DICTIONARY: i16 = 7;
     const NUM_VALUES: i16 = 1;
     const DATA_V2: i16 = 8;
     const LEVELS: [i16; 2] = [5, 6];
     Compact { bytes: view }.check(format::PAGE_HEADER)?;
     let mut sizes = PageSizes::default();
+    let (mut part, mut parts, mut n_values) = (FIRST_PART, 0u32, 0);
     let length =
         |input: &mut Compact<'_>| u64::try_from(input.zigzag()?).map_err(|_| "page header has a negative length");
-    Compact { bytes: view }.each_field(|id, input| {
+    let mut header = Compact { bytes: view };
+    header.each_field(|id, input| {
+        if (FIRST_PART..=DATA_V2).contains(&id) {
+            parts |= 1 << id;
+        }
         match id {
+            TYPE => part = i16::try_from(input.zigzag()?).map_or(0, |kind| FIRST_PART.saturating_add(kind)),
             UNCOMPRESSED => sizes.uncompressed = length(input)?,
             COMPRESSED => sizes.compressed = length(input)?,
-            DICTIONARY => sizes.dictionary_values = Some(sum_of(&[NUM_VALUES], input)?),
+            DICTIONARY => n_values = sum_of(&[NUM_VALUES], input)?,
             DATA_V2 => sizes.levels = sum_of(&LEVELS, input)?,
             _ => return Ok(false),
         }
         Ok(true)
     })?;
+    if parts & !1u32.unbounded_shl(part as u32) != 0 {
+        return Err("page header has another type's part");
+    }
+    sizes.dictionary_values = (part == DICTIONARY).then_some(n_values);
+    sizes.header = (view.len() - header.bytes.len()) as u64;
     Ok(sizes)
 }
 
@@ -406,8 +422,21 @@ mod tests {
     fn page_lengths_are_read() {
         // Type 0, uncompressed 300, compressed 7.
         let header = [0x15, 0x00, 0x15, 0xd8, 0x04, 0x15, 0x0e, 0x00];
-        assert_eq!(page_sizes(&header), Ok(PageSizes { uncompressed: 300, compressed: 7, ..PageSizes::default() }));
+        let sizes = PageSizes { header: 8, uncompressed: 300, compressed: 7, ..PageSizes::default() };
+        assert_eq!(page_sizes(&header), Ok(sizes));
         assert!(page_sizes(&[0x15, 0x00, 0x15, 0x01, 0x15, 0x0e, 0x00]).is_err(), "negative");
+    }
+
+    #[test]
+    fn a_page_header_has_no_part_of_another_type() {
+        // The type, and the part that follows at once: of a dictionary, of a page of the second version.
+        let header = |kind: u8, part: &[u8]| page_sizes(&[&[0x15, kind << 1], part, &[0]].concat());
+        let (dictionary, second): (&[u8], &[u8]) = (&[0x6c, 0x15, 0x0a, 0], &[0x7c, 0]);
+        assert_eq!(header(2, dictionary).map(|sizes| sizes.dictionary_values), Ok(Some(5)));
+        assert_eq!(header(3, second).map(|sizes| sizes.dictionary_values), Ok(None));
+        for (kind, part) in [(0, dictionary), (0, second), (2, second), (3, dictionary), (7, dictionary)] {
+            assert_eq!(header(kind, part), Err("page header has another type's part"), "{kind}");
+        }
     }
 
     #[test]
