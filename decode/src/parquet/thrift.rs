@@ -111,7 +111,7 @@ pub fn check_schema(footer: &[u8], max_depth: usize) -> Checked<Counts> {
         match id {
             SCHEMA => {
                 let (_, n_elements) = input.list()?;
-                check_tree(input, n_elements, max_depth)?;
+                check_tree(input, n_elements, max_depth, &mut counts)?;
                 counts.elements += n_elements;
                 found = true;
             }
@@ -132,7 +132,16 @@ pub struct Counts {
     pub groups: usize,
     /// Column chunks of all row groups.
     pub chunks: usize,
+    /// Bytes of the elements' names.
+    pub names: usize,
+    /// Bytes of the longest of them.
+    pub longest_name: usize,
+    /// What the paths of all columns take once, in bytes: each has the names of the groups around it, too.
+    pub paths: usize,
 }
+
+/// What a name in a column's path takes beside its bytes.
+const NAME_BYTES: usize = 64;
 
 fn count_groups(input: &mut Compact<'_>, counts: &mut Counts) -> Checked<()> {
     const COLUMNS: i16 = 1;
@@ -151,42 +160,66 @@ fn count_groups(input: &mut Compact<'_>, counts: &mut Counts) -> Checked<()> {
     })
 }
 
-fn check_tree(input: &mut Compact<'_>, n_elements: usize, max_depth: usize) -> Checked<()> {
-    // How many children are still to come, of each group around.
-    let mut open: Vec<usize> = Vec::new();
+fn check_tree(input: &mut Compact<'_>, n_elements: usize, max_depth: usize, counts: &mut Counts) -> Checked<()> {
+    // How many children are still to come, of each group around, and what its path takes.
+    let mut open: Vec<(usize, usize)> = Vec::new();
     for index in 0..n_elements {
-        let n_children = n_children(input)?;
+        let Element { n_children, name } = element(input)?;
+        let mut path = 0;
         if index > 0 {
             match open.last_mut() {
-                Some(left) => *left -= 1,
+                Some((left, around)) => {
+                    *left -= 1;
+                    path = *around + name + NAME_BYTES;
+                }
                 None => return Err("schema has more than one root"),
             }
         }
         if n_children > n_elements - index - 1 {
             return Err("schema lacks elements");
         }
-        open.push(n_children);
+        counts.names += name;
+        counts.longest_name = counts.longest_name.max(name);
+        counts.paths += if n_children == 0 { path } else { 0 };
+        open.push((n_children, path));
         if open.len() > max_depth {
             return Err("schema is nested too deep");
         }
-        while open.last() == Some(&0) {
+        while let Some((0, _)) = open.last() {
             open.pop();
         }
     }
     if open.is_empty() { Ok(()) } else { Err("schema lacks elements") }
 }
 
-/// Reads a SchemaElement for the one field that matters.
-fn n_children(input: &mut Compact<'_>) -> Checked<usize> {
+/// What matters of a SchemaElement.
+#[derive(Default)]
+struct Element {
+    n_children: usize,
+    /// The length of its name, in bytes.
+    name: usize,
+}
+
+fn element(input: &mut Compact<'_>) -> Checked<Element> {
+    const NAME: i16 = 4;
     const NUM_CHILDREN: i16 = 5;
-    let mut n_children = 0;
+    let mut element = Element::default();
     input.each_field(|id, input| {
-        if id == NUM_CHILDREN {
-            n_children = usize::try_from(input.zigzag()?).map_err(|_| "schema has a negative child count")?;
+        match id {
+            NAME => {
+                let length = input.varint()?;
+                input.advance(length)?;
+                element.name = length as usize;
+            }
+            NUM_CHILDREN => {
+                element.n_children =
+                    usize::try_from(input.zigzag()?).map_err(|_| "schema has a negative child count")?;
+            }
+            _ => return Ok(false),
         }
-        Ok(id == NUM_CHILDREN)
+        Ok(true)
     })?;
-    Ok(n_children)
+    Ok(element)
 }
 
 /// What a page's header says about its lengths.
@@ -409,6 +442,14 @@ mod tests {
         assert_eq!(check_schema(&footer(&[2_000_000, 0]), 8), Err("schema lacks elements"));
         assert_eq!(check_schema(&footer(&[2, 0]), 8), Err("schema lacks elements"));
         assert_eq!(check_schema(&footer(&[1, 0, 0]), 8), Err("schema has more than one root"));
+    }
+
+    #[test]
+    fn names_are_counted_in_the_path_of_each_column() {
+        // A root with a group of three columns, and a column.
+        let counts = check_schema(&footer(&[2, 3, 0, 0, 0, 0]), 8).expect("a schema");
+        assert_eq!((counts.elements, counts.names, counts.longest_name), (6, 6, 1));
+        assert_eq!(counts.paths, (3 * 2 + 1) * (1 + NAME_BYTES));
     }
 
     #[test]
