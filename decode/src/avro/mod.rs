@@ -14,7 +14,7 @@ use super::{
 use crate::encode::{CellError, Value};
 use container::Container;
 use datum::{Input, Reader, StepError, Stepper};
-use schema::{Schema, SchemaError, Type};
+use schema::{MAX_NAME_BYTES, Schema, SchemaError, Type};
 use std::{cell::RefCell, io, sync::Arc};
 
 /// Memory for the schema's text while it is brought into form: JSON's objects take many times their text.
@@ -35,6 +35,9 @@ pub fn open(input: Box<dyn io::BufRead + Send>, options: &ReadOptions) -> Result
     let mut reserved = options.limits.budget.reserve("the Avro schema", text_bytes * SCHEMA_FACTOR)?;
     let schema = Schema::parse(&schema).map_err(|error| match error {
         SchemaError::Broken(problem) => DecodeError::Corrupt(format!("Avro: {problem}")),
+        SchemaError::LongName(length) => {
+            DecodeError::Limits(format!("a name of {length} bytes in an Avro schema, {MAX_NAME_BYTES} are allowed"))
+        }
         SchemaError::NoRecord => DecodeError::Schema("the Avro file's values are not records".into()),
     })?;
     let kept = text_bytes * KEPT_SCHEMA_FACTOR + schema.fields.len() * FIELD_BYTES;

@@ -289,6 +289,13 @@ fn memory_is_reserved_for_whatever_a_file_sizes() {
 }
 
 #[test]
+fn a_name_that_is_too_long_is_a_stated_failure() {
+    let long = format!(r#"{{"type":"fixed","name":"{}","size":1}}"#, "n".repeat(2_000));
+    let error = read_texts(raw(&long, &[])).expect_err("a limit").to_string();
+    assert_eq!(error, "limits: a name of 2000 bytes in an Avro schema, 1024 are allowed");
+}
+
+#[test]
 fn files_of_other_things_are_a_schema_failure() {
     let mut writer = Writer::new(&AvroSchema::Long, Vec::new()).expect("a writer");
     writer.append_value(7i64).expect("a value");
