@@ -8,12 +8,9 @@ use super::{
 use crate::{
     Batch, Field, Limits, Mapping, RowEncoder, Slot,
     encode::{CellError, PgType, Value, unescape},
-    named::utf8,
+    named::{MAX_QUOTED_BYTES, utf8},
 };
 use std::{borrow::Cow, sync::Arc};
-
-/// How much of a field's name a message quotes.
-const MAX_QUOTED_BYTES: usize = 80;
 
 /// Takes rows apart and hands their cells to the encoder.
 pub struct RowParser {
