@@ -6,7 +6,8 @@ use super::{
     scan::{Fault, Kind, Scanner, Token},
 };
 use crate::{
-    Batch, Field, Limits, Mapping, RowEncoder, Slot,
+    Batch, FREE_ROW_BYTES, Field, Limits, Mapping, RowEncoder, Slot,
+    budget::Reservation,
     encode::{CellError, PgType, Value, unescape},
     named::{MAX_QUOTED_BYTES, utf8},
 };
@@ -23,7 +24,7 @@ impl RowParser {
     /// Returns a parser whose first row is number 1.
     pub fn new(mapping: Arc<Mapping>, limits: &Limits) -> Self {
         let encoder = RowEncoder::new(Arc::clone(&mapping)).with_limits(limits);
-        Self { encoder, members: Members::new(mapping, limits.depth), any_encoded: false }
+        Self { encoder, members: Members::new(mapping, limits), any_encoded: false }
     }
 
     /// Adds one row, given as JSON text, to the batch: as a tuple or as a reject. Returns false, and adds nothing, where
@@ -80,19 +81,22 @@ struct Members {
     // What follows is memory that rows share.
     tokens: Vec<Token>,
     extras: Vec<u8>,
+    /// For a long `extras`, which is given back after its row.
+    reserved: Reservation,
     open: Vec<u8>,
 }
 
 impl Members {
-    fn new(mapping: Arc<Mapping>, max_depth: usize) -> Self {
+    fn new(mapping: Arc<Mapping>, limits: &Limits) -> Self {
         let columns = mapping.columns();
         Self {
-            max_depth,
+            max_depth: limits.depth,
             wants_json: columns.iter().map(|column| matches!(column.pg_type, PgType::Json | PgType::Jsonb)).collect(),
             fields: FieldTable::default(),
             any_taken: false,
             tokens: vec![Token::ABSENT; columns.len()],
             extras: Vec::new(),
+            reserved: limits.budget.nothing(),
             open: Vec::new(),
             mapping,
         }
@@ -104,6 +108,10 @@ impl Members {
     /// Why the row is a reject before its cells are looked at.
     fn find(&mut self, row: &[u8]) -> Result<(), CellError> {
         self.tokens.fill(Token::ABSENT);
+        if self.extras.capacity() > FREE_ROW_BYTES {
+            self.extras = Vec::new();
+            self.reserved.shrink_to(0);
+        }
         self.extras.clear();
         self.fields.start_row();
         let mut refusal = None;
@@ -121,7 +129,15 @@ impl Members {
                     self.any_taken = true;
                 }
                 Ok(Slot::Ignored) => {}
-                Ok(Slot::Extras) => add_member(&mut self.extras, name.raw(row), value.raw(row)),
+                Ok(Slot::Extras) => {
+                    let length = self.extras.len() + name.raw(row).len() + value.raw(row).len() + "{:}".len();
+                    if length > FREE_ROW_BYTES && length > self.extras.capacity() {
+                        // At once for all members that the row may have.
+                        self.reserved.grow_to("an object of extra fields", row.len())?;
+                        self.extras.reserve_exact(row.len() - self.extras.len());
+                    }
+                    add_member(&mut self.extras, name.raw(row), value.raw(row));
+                }
                 Ok(Slot::Reject) => {
                     let name = name.raw(row);
                     let name = String::from_utf8_lossy(&name[..name.len().min(MAX_QUOTED_BYTES)]);
@@ -197,4 +213,43 @@ fn add_member(object: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     object.extend_from_slice(name);
     object.push(b':');
     object.extend_from_slice(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Fields, MappingSpec, OnNewField,
+        budget::{Budget, Pool},
+        trial::{column, options},
+    };
+
+    #[test]
+    fn long_extras_are_reserved_and_given_back_after_their_row() {
+        let columns = [column("a", PgType::Jsonb), column("extra", PgType::Jsonb)];
+        let spec = MappingSpec {
+            columns: &columns,
+            rename: &Default::default(),
+            captures: &[],
+            on_new_field: OnNewField::Extras,
+            extras_column: Some("extra"),
+            key: &[],
+        };
+        let mapping = Arc::new(Mapping::new(&Fields::Open, &spec).expect("a mapping"));
+        let budget = Budget::new(4 << 20, Pool::new(0));
+        let limits = Limits { budget: budget.clone(), ..options().limits };
+        let mut rows = RowParser::new(mapping, &limits);
+        let mut batch = Batch::default();
+        let row = |length: usize| format!("{{\"x\":1,\"y\":\"{}\"}}", "z".repeat(length)).into_bytes();
+        rows.push(&row(1 << 20), &mut batch);
+        assert_eq!(batch.ends.len(), 1);
+        batch.clear();
+        assert!(rows.members.extras.capacity() <= row(1 << 20).len());
+        budget.reserve("another", 3 << 20).expect_err("the extras take it");
+        rows.push(&row(10), &mut batch);
+        budget.reserve("another", 4 << 20).expect("they are gone");
+        assert!(rows.members.extras.capacity() <= FREE_ROW_BYTES);
+        rows.push(&row(5 << 20), &mut batch);
+        assert!(batch.rejects[0].message.starts_with("limits: an object of extra fields takes "), "{}", batch.rejects[0].message);
+    }
 }
