@@ -112,9 +112,10 @@ impl RowReader for AvroReader {
                 (self.at, self.rows_left) = (0, n_rows);
                 continue;
             }
-            let start = batch.size();
+            let (start, rejects_before) = (batch.size(), batch.rejects.len());
             self.push_rows(batch, batch_bytes)?;
-            self.output_bytes += (batch.size() - start) as u64;
+            self.output_bytes +=
+                (batch.size() - start) as u64 + batch.too_long(rejects_before) * self.limits.row_bytes as u64;
             if self.output_bytes > self.allowed() {
                 let problem = format!("{} bytes of rows in {} of Avro", self.output_bytes, self.container.n_bytes);
                 return Err(DecodeError::Limits(problem));

@@ -255,6 +255,21 @@ fn values_that_take_no_bytes_count_over_all_rows() {
 }
 
 #[test]
+fn what_was_written_of_a_row_that_is_too_long_counts() {
+    // Eleven nulls under a name of 100 kB.
+    let of = format!(r#"{{"name":"{}","type":"null"}}"#, "n".repeat(100_000));
+    let of = format!(r#"{{"type":"array","items":{{"type":"record","name":"n","fields":[{of}]}}}}"#);
+    let mut small = options();
+    (small.limits.expansion_free_bytes, small.limits.expansion_ratio) = (16 << 20, 1);
+    let rows = |n_rows: i64| {
+        let file = raw(&of, &[(n_rows, &[22, 0].repeat(n_rows as usize))]);
+        read(open(Box::new(Cursor::new(file)), &small), &[text_column("a")], OnNewField::Ignore)
+    };
+    assert_eq!(rows(10).expect("a file").rejects.len(), 10);
+    assert!(matches!(rows(20), Err(DecodeError::Limits(_))));
+}
+
+#[test]
 fn a_block_that_unpacks_without_end_is_a_stated_failure() {
     let zeros = vec![0u8; 65 << 20];
     let mut packed = zeros;

@@ -4,7 +4,7 @@ use super::*;
 use crate::{budget::Budget, trial};
 use arrow_array::{
     StructArray,
-    builder::{Int32Builder, ListBuilder},
+    builder::{BooleanBuilder, Int32Builder, ListBuilder},
 };
 use arrow_schema::{DataType, Field as ArrowField};
 use proptest::prelude::*;
@@ -65,6 +65,30 @@ fn a_list_packed_into_nothing_is_a_stated_failure() {
     let records = records(vec![("a", Arc::new(list.finish()))]);
     let file = write(&records, properties().set_compression(Compression::ZSTD(Default::default())));
     assert!(matches!(read_texts(file, "a"), Err(DecodeError::Limits(_) | DecodeError::Corrupt(_))));
+}
+
+#[test]
+fn nested_values_count_over_all_rows_although_nothing_comes_of_them() {
+    let mut list = ListBuilder::new(BooleanBuilder::new());
+    for _ in 0..20 {
+        list.values().append_nulls(200_000);
+        list.append(true);
+    }
+    // Each list is too long for a row, and all of them are next to nothing in the file.
+    let file = write(&records(vec![("a", Arc::new(list.finish()))]), properties());
+    assert!(file.len() < 10_000, "{} bytes", file.len());
+    let limited = |row_bytes: usize, free: u64| {
+        let mut options = options();
+        options.limits.row_bytes = row_bytes;
+        options.limits.expansion_free_bytes = free;
+        read(open(Arc::new(Memory::new(file.clone())), &options), &[text_column("a")], OnNewField::Ignore)
+    };
+    let found = limited(1 << 10, 8 << 20).expect("4 million values and some");
+    assert_eq!(found.rejects.len(), 20);
+    // By the values, which are more than the file may have; by what was written of each row, which is more than that.
+    for (row_bytes, free) in [(1 << 10, 3 << 20), (512 << 10, 8 << 20)] {
+        assert!(matches!(limited(row_bytes, free), Err(DecodeError::Limits(_))), "{row_bytes}");
+    }
 }
 
 #[test]
