@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     Column, OnNewField,
+    budget::{Budget, Pool},
     encode::PgType,
     trial::{self, BrokenStream, Read, column, options, read, text_column},
 };
@@ -308,6 +309,26 @@ fn a_name_that_is_too_long_is_a_stated_failure() {
     let long = format!(r#"{{"type":"fixed","name":"{}","size":1}}"#, "n".repeat(2_000));
     let error = read_texts(raw(&long, &[])).expect_err("a limit").to_string();
     assert_eq!(error, "limits: a name of 2000 bytes in an Avro schema, 1024 are allowed");
+}
+
+#[test]
+fn the_header_stays_reserved_until_all_of_it_is_read() {
+    /// A marker that is long in coming.
+    struct Marker(Budget);
+    impl io::Read for Marker {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.reserve("another", 900 << 10).expect_err("the header takes it");
+            buffer.fill(7);
+            Ok(buffer.len())
+        }
+    }
+    let documented = format!(r#"{{"type":"enum","name":"e","symbols":["A"],"doc":"{}"}}"#, "x".repeat(200_000));
+    let mut header = raw(&documented, &[]);
+    header.truncate(header.len() - 16);
+    let budget = Budget::new(1 << 20, Pool::new(0));
+    let input = BufReader::new(io::Read::chain(Cursor::new(header), Marker(budget.clone())));
+    Container::open(Box::new(input), &budget).map(drop).expect("a header");
+    budget.reserve("another", 1 << 20).expect("the caller reserves the schema");
 }
 
 #[test]

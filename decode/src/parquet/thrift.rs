@@ -9,6 +9,9 @@ use std::ops::RangeInclusive;
 /// Deeper structures are refused; Parquet's own go no deeper than a handful.
 const MAX_SKIP_DEPTH: usize = 32;
 
+/// A longer list of [`Kind::Few`] is refused.
+const MAX_FEW: usize = 256;
+
 // Field types of the compact protocol.
 const TRUE: u8 = 1;
 const FALSE: u8 = 2;
@@ -34,6 +37,8 @@ enum Kind {
     Double,
     Binary,
     List(&'static Kind),
+    /// A list of numbers that nobody has many of: each is a byte, and four in memory.
+    Few,
     Struct(Fields),
 }
 
@@ -45,7 +50,7 @@ type Fields = &'static [(RangeInclusive<i16>, Kind)];
 mod format {
     use super::{
         Fields,
-        Kind::{Binary, Bool, Byte, Double, List, Number, Struct},
+        Kind::{Binary, Bool, Byte, Double, Few, List, Number, Struct},
     };
 
     pub const FILE_METADATA: Fields = &[
@@ -87,7 +92,7 @@ mod format {
         (4..=7, Number),
         (9..=11, Number),
         (14..=15, Number),
-        (17..=17, Struct(&[(1..=1, Struct(&[(1..=8, Double)])), (2..=2, List(&Number))])),
+        (17..=17, Struct(&[(1..=1, Struct(&[(1..=8, Double)])), (2..=2, Few)])),
     ];
 
     pub const PAGE_HEADER: Fields = &[
@@ -288,6 +293,7 @@ fn sum_of(ids: &[i16], input: &mut Compact<'_>) -> Checked<u64> {
     Ok(numbers.into_iter().fold(0, u64::saturating_add))
 }
 
+#[derive(Clone)]
 struct Compact<'a> {
     bytes: &'a [u8],
 }
@@ -348,6 +354,10 @@ impl Compact<'_> {
             (Kind::List(kind), LIST) => {
                 let (element_type, n_elements) = self.list()?;
                 (0..n_elements).try_for_each(|_| self.check_value(kind, element_type))
+            }
+            (Kind::Few, LIST) => {
+                let is_short = self.clone().list()?.1 <= MAX_FEW;
+                if is_short { self.check_value(&Kind::List(&Kind::Number), LIST) } else { Err("a list is too long") }
             }
             (Kind::Bool, TRUE | FALSE)
             | (Kind::Byte, BYTE)
@@ -450,6 +460,19 @@ mod tests {
         let counts = check_schema(&footer(&[2, 3, 0, 0, 0, 0]), 8).expect("a schema");
         assert_eq!((counts.elements, counts.names, counts.longest_name), (6, 6, 1));
         assert_eq!(counts.paths, (3 * 2 + 1) * (1 + NAME_BYTES));
+    }
+
+    #[test]
+    fn a_long_list_of_what_nobody_has_many_of_is_refused() {
+        let statistics = |n: u8| {
+            // Field 2 of a column's geospatial statistics: a list of 32-bit numbers.
+            let list = [&[0x29, 0xf5, n | 0x80, 2][..], &vec![0; 256 + usize::from(n)], &[0]].concat();
+            // The metadata's row groups, with a chunk, its metadata and that.
+            let chunk = [&[0x49, 0x1c, 0x19, 0x1c, 0x3c, 0x0c, 0x22][..], &list, &[0, 0, 0, 0]].concat();
+            check_schema(&chunk, 8)
+        };
+        assert_eq!(statistics(0), Err("no schema"));
+        assert_eq!(statistics(1), Err("a list is too long"));
     }
 
     #[test]
