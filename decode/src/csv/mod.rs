@@ -4,8 +4,9 @@ mod readings;
 mod splitter;
 
 use super::{
-    Batch, DecodeError, Field, Fields, Limits, Mapping, PayloadForm, ReadOptions, RowReader, Slot, encoding,
+    Batch, DecodeError, Field, Fields, Limits, Mapping, PayloadForm, ReadOptions, RowReader, Slot,
     budget::Reservation,
+    encoding,
     named::{NamedRows, RowCells, quoted},
     to_json,
 };

@@ -250,6 +250,10 @@ mod tests {
         budget.reserve("another", 4 << 20).expect("they are gone");
         assert!(rows.members.extras.capacity() <= FREE_ROW_BYTES);
         rows.push(&row(5 << 20), &mut batch);
-        assert!(batch.rejects[0].message.starts_with("limits: an object of extra fields takes "), "{}", batch.rejects[0].message);
+        assert!(
+            batch.rejects[0].message.starts_with("limits: an object of extra fields takes "),
+            "{}",
+            batch.rejects[0].message
+        );
     }
 }
