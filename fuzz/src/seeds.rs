@@ -141,7 +141,7 @@ fn parquet_nulls() -> Result<Vec<u8>> {
 
 /// Many types in a long namespace.
 fn avro_names() -> Result<Vec<u8>> {
-    let types = (0..300).map(|i| format!(r#"{{"name":"f{i}","type":{{"type":"fixed","name":"t{i}","size":1}}}}"#));
+    let types = (0..150).map(|i| format!(r#"{{"name":"f{i}","type":{{"type":"fixed","name":"t{i}","size":1}}}}"#));
     let (namespace, types) = ("n".repeat(900), types.collect::<Vec<_>>().join(","));
     let schema = format!(r#"{{"type":"record","name":"r","namespace":"{namespace}","fields":[{types}]}}"#);
     Ok(Writer::new(&Schema::parse_str(&schema)?, Vec::new())?.into_inner()?)
