@@ -253,6 +253,8 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
         // Disk full, out of memory, query cancelled, I/O error, damaged data or index:
         // of this statement, and perhaps of no other.
         (_, "53100" | "53200" | "53000" | "57014") | ("58" | "XX", _) => Outside::Statement,
+        // A limit that the server's owner set to one session: temp_file_limit.
+        (_, "53400") => return Sorted::failed(Reason::Limits, text),
         // Connection, too many connections, operator intervention, authorization, read-only transaction,
         // no such database, idle timeouts.
         ("08" | "53" | "57" | "28" | "F0" | "25", _) | (_, "3D000") => match said.is_some_and(is_of_function) {

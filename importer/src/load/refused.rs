@@ -10,10 +10,7 @@ use super::{
     LoadError,
     sql::{LoadPlan, literal},
 };
-use crate::{
-    database::{Lasts, savepoint},
-    outcome::not_found_in_function,
-};
+use crate::outcome::not_found_in_function;
 use sqlx::{
     Executor, PgConnection,
     postgres::{PgDatabaseError, PgSeverity},
@@ -125,17 +122,12 @@ pub async fn merge_without_refused_rows(
     loop {
         let never: Vec<_> = NEVER.iter().chain(RESOURCES).copied().filter(|code| !raised.contains(code)).collect();
         let halving = halving(&never.join("|"));
-        let resource = |error: &LoadError| raised_resource(error).filter(|code| never.contains(code));
-        let halved = savepoint(
-            connection,
-            Lasts::Transaction,
-            |error| resource(error).is_some(),
-            async |connection| connection.execute(halving.as_str()).await.map(drop).map_err(too_many),
-        );
-        match halved.await? {
-            Ok(()) => break,
-            Err(error) => raised.extend(resource(&error)),
-        }
+        // Both in one round trip.
+        let halved = connection.execute(format!("SAVEPOINT penstock; {halving}").as_str()).await;
+        let Err(error) = halved.map_err(too_many) else { break };
+        let Some(code) = raised_resource(&error).filter(|code| never.contains(code)) else { return Err(error) };
+        connection.execute("ROLLBACK TO SAVEPOINT penstock").await?;
+        raised.push(code);
     }
     connection.execute("DROP INDEX pg_temp.penstock_staged_row").await?;
     let counts = format!("SELECT count(*), current_setting('penstock.n_written')::bigint FROM {staging}");
