@@ -4,10 +4,11 @@ mod reason;
 mod words;
 
 pub use reason::Reason;
+pub use words::not_found_in_function;
 
 use crate::{
     ledger::Counts,
-    load::{LoadError, catalog::TableError},
+    load::{LoadError, catalog::TableError, refused::is_of_function},
     object::StoreError,
 };
 use decode::DecodeError;
@@ -250,7 +251,8 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
         _ => return Sorted::failed(Reason::Internal, format!("talk to Postgres: {}", kind_of(&error))),
     };
     let code = database.code().unwrap_or_default();
-    let text = match database.try_downcast_ref::<PgDatabaseError>() {
+    let said = database.try_downcast_ref::<PgDatabaseError>();
+    let text = match said {
         Some(error) => without_values(&Said::of(error)),
         None => condition(&code).to_owned(),
     };
@@ -265,9 +267,15 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
         // Disk full, out of memory, query cancelled, I/O error, damaged data or index:
         // of this statement, and perhaps of no other.
         (_, "53100" | "53200" | "53000" | "57014") | ("58" | "XX", _) => Outside::Statement,
+        // A limit that the server's owner set to one session: temp_file_limit.
+        (_, "53400") => return Sorted::failed(Reason::Limits, text),
         // Connection, too many connections, operator intervention, authorization, read-only transaction,
         // no such database, idle timeouts.
-        ("08" | "53" | "57" | "28" | "F0" | "25", _) | (_, "3D000") => Outside::Postgres,
+        ("08" | "53" | "57" | "28" | "F0" | "25", _) | (_, "3D000") => match said.is_some_and(is_of_function) {
+            // What a function says is no news of the server.
+            true => Outside::Statement,
+            false => Outside::Postgres,
+        },
         (_, "42501") => return Sorted::failed(Reason::Access, text),
         ("22" | "23" | "44" | "P0", _) => return Sorted::failed(Reason::Constraint, text),
         ("54", _) => return Sorted::failed(Reason::Limits, text),

@@ -13,7 +13,7 @@ pub mod liveness;
 mod mapping;
 mod merge;
 mod pipeline;
-mod refused;
+pub mod refused;
 mod rejects;
 mod remove;
 mod replay;
