@@ -185,7 +185,10 @@ pub fn sort_load_error(error: LoadError) -> Sorted {
         LoadError::Decode(error) => sort_decode_error(error),
         LoadError::Schema(text) => Sorted::failed(Reason::Schema, text),
         LoadError::NoUniqueIndex(lacks) => Sorted::failed(Reason::Schema, lacks.to_string()),
-        LoadError::TooManyRejects { .. } | LoadError::TooManyRefused(_) => {
+        LoadError::TooManyRefused { text, is_of_function: true } => {
+            Sorted::Failed(Failure::new(Reason::TooManyRejects, text).of(Scope::Dataset))
+        }
+        LoadError::TooManyRejects { .. } | LoadError::TooManyRefused { .. } => {
             Sorted::failed(Reason::TooManyRejects, error.to_string())
         }
         LoadError::Store(error) => sort_store_error(error),

@@ -33,8 +33,13 @@ pub enum LoadError {
         first_column: String,
     },
     /// Postgres itself refuses more rows than the dataset allows.
-    #[error("{0}")]
-    TooManyRefused(String),
+    #[error("{text}")]
+    TooManyRefused {
+        /// Which row and why.
+        text: String,
+        /// A function did not find what it names, or may not use it, which may be so for every row.
+        is_of_function: bool,
+    },
     /// Append cannot replace what it cannot find.
     #[error("a forced replay in append mode needs the column penstock_object")]
     ForceNeedsLineage,

@@ -147,8 +147,11 @@ fn too_many(error: sqlx::Error) -> LoadError {
     let said = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     match said.filter(|error| error.code() == TOO_MANY) {
         Some(error) => {
-            let of_function = error.detail().and_then(not_found_in_function).unwrap_or_default();
-            LoadError::TooManyRefused(format!("{}{of_function}", error.message()))
+            // Only where the error came out of a function.
+            let code = error.detail().unwrap_or_default();
+            let hint = not_found_in_function(code).unwrap_or_default();
+            let is_of_function = begins(code, &["42", "3F", "0A"]);
+            LoadError::TooManyRefused { text: format!("{}{hint}", error.message()), is_of_function }
         }
         None => LoadError::Database(error),
     }
