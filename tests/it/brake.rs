@@ -81,7 +81,8 @@ async fn one_object_fails_as_a_sample_for_a_missing_table_and_the_rest_are_impor
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trigger_that_does_not_find_what_it_names_holds_the_objects_until_it_does() -> Result<()> {
-    let world = world(600, PAIRS).await?;
+    let world = world(60, PAIRS).await?;
+    world.command("migrate").run(LIMIT).await?;
     let trigger = "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.log VALUES (NEW.id); \
                    RETURN NEW; END $$; CREATE TRIGGER g BEFORE INSERT ON pairs FOR EACH ROW EXECUTE FUNCTION f()";
     world.database.execute(trigger).await?;
@@ -93,7 +94,7 @@ async fn a_trigger_that_does_not_find_what_it_names_holds_the_objects_until_it_d
         Ok((world.database.value(held).await? == "3").then_some(()))
     })
     .await?;
-    world.database.execute("CREATE TABLE log (id bigint)").await?;
+    world.database.execute("CREATE TABLE public.log (id bigint)").await?;
     world.pipeline.wait_until_empty(LIMIT).await?;
     assert_eq!(world.database.value("SELECT count(*) FROM pairs").await?, "3");
     assert_eq!(world.pipeline.dead_letter_depth().await?, Depth::default());
