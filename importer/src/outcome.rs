@@ -4,7 +4,6 @@ mod reason;
 mod words;
 
 pub use reason::Reason;
-pub use words::not_found_in_function;
 
 use crate::{
     ledger::Counts,
@@ -13,7 +12,7 @@ use crate::{
 };
 use decode::DecodeError;
 use sqlx::postgres::PgDatabaseError;
-use words::{Said, condition, without_values};
+use words::{Said, condition, not_found_in_function, without_values};
 
 /// The longest error that is kept of an object: it holds a longest key, and what is said of it.
 const MAX_ERROR_BYTES: usize = 4096;
@@ -185,8 +184,10 @@ pub fn sort_load_error(error: LoadError) -> Sorted {
         LoadError::Decode(error) => sort_decode_error(error),
         LoadError::Schema(text) => Sorted::failed(Reason::Schema, text),
         LoadError::NoUniqueIndex(lacks) => Sorted::failed(Reason::Schema, lacks.to_string()),
-        LoadError::TooManyRefused { text, is_of_function: true } => {
-            Sorted::Failed(Failure::new(Reason::TooManyRejects, text).of(Scope::Dataset))
+        LoadError::TooManyRefused { text, of_function: Some(code) } => {
+            let reason = if code == "42501" { Reason::Access } else { Reason::Schema };
+            let hint = not_found_in_function(&code).unwrap_or(" in a function");
+            Sorted::failed(reason, format!("{}{hint}; {text}", condition(&code)))
         }
         LoadError::TooManyRejects { .. } | LoadError::TooManyRefused { .. } => {
             Sorted::failed(Reason::TooManyRejects, error.to_string())

@@ -89,8 +89,7 @@ async fn a_trigger_that_does_not_find_what_it_names_holds_the_objects_until_it_d
     put(&world, "pairs", 0..3).await?;
     let worker = quiet(world.worker()).start()?;
     wait::until("the objects to be held", LIMIT, || async {
-        let held =
-            "SELECT count(*) FROM penstock.object_status WHERE state = 'retrying' AND reason = 'too_many_rejects'";
+        let held = "SELECT count(*) FROM penstock.object_status WHERE state = 'retrying' AND reason = 'schema'";
         Ok((world.database.value(held).await? == "3").then_some(()))
     })
     .await?;

@@ -37,8 +37,8 @@ pub enum LoadError {
     TooManyRefused {
         /// Which row and why.
         text: String,
-        /// A function did not find what it names, or may not use it, which may be so for every row.
-        is_of_function: bool,
+        /// The SQLSTATE of a function that did not find what it names, or may not use it: that may be so for every row.
+        of_function: Option<String>,
     },
     /// Append cannot replace what it cannot find.
     #[error("a forced replay in append mode needs the column penstock_object")]

@@ -10,7 +10,6 @@ use super::{
     LoadError,
     sql::{LoadPlan, literal},
 };
-use crate::outcome::not_found_in_function;
 use sqlx::{
     Executor, PgConnection,
     postgres::{PgDatabaseError, PgSeverity},
@@ -147,11 +146,9 @@ fn too_many(error: sqlx::Error) -> LoadError {
     let said = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     match said.filter(|error| error.code() == TOO_MANY) {
         Some(error) => {
-            // Only where the error came out of a function.
-            let code = error.detail().unwrap_or_default();
-            let hint = not_found_in_function(code).unwrap_or_default();
-            let is_of_function = begins(code, &["42", "3F", "0A"]);
-            LoadError::TooManyRefused { text: format!("{}{hint}", error.message()), is_of_function }
+            // The halving says the code only where it came out of a function.
+            let code = error.detail().filter(|code| begins(code, &["42", "3F", "0A"]));
+            LoadError::TooManyRefused { text: error.message().to_owned(), of_function: code.map(str::to_owned) }
         }
         None => LoadError::Database(error),
     }
