@@ -141,6 +141,12 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Returns how many bytes may come of so many.
+    #[must_use]
+    pub fn allowed_bytes(&self, input_bytes: u64) -> u64 {
+        input_bytes.saturating_mul(self.expansion_ratio).max(self.expansion_free_bytes)
+    }
+
     /// Sets what an object may take. A row is in memory once as it comes and up to twice as it goes, so one that would
     /// not leave room for that is too long as well.
     pub fn set_budget(&mut self, budget: budget::Budget) {

@@ -116,7 +116,7 @@ impl RowReader for AvroReader {
             self.push_rows(batch, batch_bytes)?;
             self.output_bytes +=
                 (batch.size() - start) as u64 + batch.too_long(rejects_before) * self.limits.row_bytes as u64;
-            if self.output_bytes > self.allowed() {
+            if self.output_bytes > self.limits.allowed_bytes(self.container.n_bytes) {
                 let problem = format!("{} bytes of rows in {} of Avro", self.output_bytes, self.container.n_bytes);
                 return Err(DecodeError::Limits(problem));
             }
@@ -130,15 +130,9 @@ impl RowReader for AvroReader {
 }
 
 impl AvroReader {
-    /// Returns how many bytes of rows may come of what is read so far.
-    fn allowed(&self) -> u64 {
-        let allowed = self.container.n_bytes.saturating_mul(self.limits.expansion_ratio);
-        allowed.max(self.limits.expansion_free_bytes)
-    }
-
     /// Adds rows of the block in hand until it ends or the batch is full.
     fn push_rows(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<(), DecodeError> {
-        let allowed = self.allowed();
+        let allowed = self.limits.allowed_bytes(self.container.n_bytes);
         let Some(rows) = &mut self.rows else { return Err(DecodeError::Schema("no mapping was set".into())) };
         let max_bytes = self.limits.row_bytes;
         let reader = Reader { schema: &self.schema, calendar: self.calendar, max_bytes, max_depth: self.limits.depth };

@@ -58,6 +58,10 @@ struct CsvReader<R> {
     reserved: Reservation,
     /// The field for which every row is rejected, as messages quote it.
     unwanted: Option<String>,
+    /// Bytes of records that were read.
+    input_bytes: u64,
+    /// Bytes of rows that came of them: each may have the header's names in it.
+    output_bytes: u64,
 }
 
 impl<R: Read> CsvReader<R> {
@@ -74,6 +78,8 @@ impl<R: Read> CsvReader<R> {
             rows: None,
             reserved: options.limits.budget.nothing(),
             unwanted: None,
+            input_bytes: 0,
+            output_bytes: 0,
         };
         if options.csv.header {
             reader.read_header()?
@@ -171,6 +177,23 @@ impl<R: Read + Send> RowReader for CsvReader<R> {
     }
 
     fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {
+        let start = batch.size();
+        let more = self.fill_rows(batch, batch_bytes)?;
+        self.output_bytes += (batch.size() - start) as u64;
+        if self.output_bytes > self.limits.allowed_bytes(self.input_bytes) {
+            let problem = format!("{} bytes of rows in {} of CSV", self.output_bytes, self.input_bytes);
+            return Err(DecodeError::Limits(problem));
+        }
+        Ok(more)
+    }
+
+    fn seen_columns(&self) -> Vec<bool> {
+        vec![true; self.rows.as_ref().map_or(0, NamedRows::n_columns)]
+    }
+}
+
+impl<R: Read> CsvReader<R> {
+    fn fill_rows(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {
         let Some(rows) = &mut self.rows else {
             return Err(DecodeError::Schema("rows are read before there is a mapping".into()));
         };
@@ -181,9 +204,11 @@ impl<R: Read + Send> RowReader for CsvReader<R> {
             match self.splitter.advance()? {
                 Next::End => return Ok(false),
                 Next::Torn { class, message, start, end, length } => {
+                    self.input_bytes += length + 1;
                     rows.encoder.reject(class, message, self.splitter.bytes(start, end), length, batch);
                 }
                 Next::Record { start, end } => {
+                    self.input_bytes += (end - start) as u64 + 1;
                     let record = self.splitter.bytes(start, end);
                     // One look at the whole record is cheaper than one at each field.
                     let text = std::str::from_utf8(record).ok();
@@ -203,10 +228,6 @@ impl<R: Read + Send> RowReader for CsvReader<R> {
             }
         }
         Ok(true)
-    }
-
-    fn seen_columns(&self) -> Vec<bool> {
-        vec![true; self.rows.as_ref().map_or(0, NamedRows::n_columns)]
     }
 }
 

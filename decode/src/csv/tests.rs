@@ -226,6 +226,31 @@ fn a_message_quotes_no_more_than_the_start_of_a_name() {
 }
 
 #[test]
+fn names_that_every_row_repeats_are_held_against_the_rows() {
+    let spec = MappingSpec {
+        columns: &[Column { name: "extra".into(), pg_type: PgType::Jsonb, not_null: false, has_default: false }],
+        rename: &Default::default(),
+        captures: &[],
+        on_new_field: OnNewField::Extras,
+        extras_column: Some("extra"),
+        key: &[],
+    };
+    let read = |name_bytes: usize| {
+        let content = format!("{}\n{}", "n".repeat(name_bytes), "1\n".repeat(100));
+        let mut reader = open(Box::new(std::io::Cursor::new(content)), &[], b',', &options()).expect("CSV");
+        reader.set_mapping(Arc::new(Mapping::new(reader.fields(), &spec).expect("a mapping")));
+        let mut batch = Batch::default();
+        while reader.fill(&mut batch, 4096)? {
+            batch.clear();
+        }
+        Ok::<_, DecodeError>(())
+    };
+    read(1000).expect("a hundred rows of a kilobyte");
+    let error = read(100_000).expect_err("ten megabytes").to_string();
+    assert!(error.starts_with("limits: ") && error.ends_with(" of CSV"), "{error}");
+}
+
+#[test]
 fn a_record_that_is_too_long_ends_where_its_quotes_say() {
     let mut file = File::default();
     file.options.limits.row_bytes = 1000;

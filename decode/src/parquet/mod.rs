@@ -108,8 +108,7 @@ impl RowReader for ParquetReader {
             + (batch.n_read - rows_before) * ROW_BYTES
             + nested_values
             + batch.too_long(rejects_before) * self.limits.row_bytes as u64;
-        let allowed = self.object.size().saturating_mul(self.limits.expansion_ratio);
-        if self.output_bytes > allowed.max(self.limits.expansion_free_bytes) {
+        if self.output_bytes > self.limits.allowed_bytes(self.object.size()) {
             let problem = format!("{} bytes of rows in a file of {}", self.output_bytes, self.object.size());
             return Err(DecodeError::Limits(problem));
         }
