@@ -12,12 +12,6 @@
 # Goes ahead without asking: make demo YES=1
 export YES
 
-# Files of the outside world that some tests read when they are there.
-shared_data := $(wildcard $(CURDIR)/../shared/data)
-ifneq ($(shared_data),)
-export PENSTOCK_DATA ?= $(abspath $(shared_data))
-endif
-
 # cargo-nextest runs each test in a process of its own and is much faster; cargo test will do.
 ifeq ($(shell cargo nextest --version 2>/dev/null),)
 run_tests := cargo test --workspace --no-fail-fast

@@ -41,7 +41,7 @@ pub fn unpack(source: &dyn Source, limits: &Limits) -> Result<Content, DecodeErr
     let stream = source.stream().map_err(|error| DecodeError::from(from_store(error)))?;
     let mut input: Box<dyn Read + Send> = Box::new(StoreReader(stream));
     let (packed_bytes, ratio) = (source.size(), limits.expansion_ratio);
-    let max_bytes = packed_bytes.saturating_mul(ratio).max(limits.expansion_free_bytes);
+    let max_bytes = limits.allowed_bytes(packed_bytes);
     for n_layers in 0.. {
         let mut buffered = BufReader::with_capacity(BUFFER_BYTES, input);
         let mut head = Vec::with_capacity(HEAD_BYTES);

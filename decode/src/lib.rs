@@ -141,6 +141,12 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Returns how many bytes may come of so many.
+    #[must_use]
+    pub fn allowed_bytes(&self, input_bytes: u64) -> u64 {
+        input_bytes.saturating_mul(self.expansion_ratio).max(self.expansion_free_bytes)
+    }
+
     /// Sets what an object may take. A row is in memory once as it comes and up to twice as it goes, so one that would
     /// not leave room for that is too long as well.
     pub fn set_budget(&mut self, budget: budget::Budget) {
@@ -282,6 +288,12 @@ impl Batch {
     #[must_use]
     pub fn size(&self) -> usize {
         self.data.len() + self.reject_bytes
+    }
+
+    /// Returns how many rejects, from the `first` on, are rows that are too long. Such a row may have been written as far
+    /// as it could be, and nothing of that is left.
+    pub(crate) fn too_long(&self, first: usize) -> u64 {
+        self.rejects[first..].iter().filter(|reject| reject.class == "row_size").count() as u64
     }
 
     /// Empties the batch and keeps its memory, but for that of long rows.

@@ -7,12 +7,12 @@ pub use reason::Reason;
 
 use crate::{
     ledger::Counts,
-    load::{LoadError, catalog::TableError},
+    load::{LoadError, catalog::TableError, refused::is_of_function},
     object::StoreError,
 };
 use decode::DecodeError;
 use sqlx::postgres::PgDatabaseError;
-use words::{Said, condition, without_values};
+use words::{Said, condition, not_found_in_function, without_values};
 
 /// The longest error that is kept of an object: it holds a longest key, and what is said of it.
 const MAX_ERROR_BYTES: usize = 4096;
@@ -28,7 +28,7 @@ pub enum Outcome {
     /// A newer version stands.
     Superseded,
     /// Nothing to do, for the reason given.
-    Skipped(&'static str),
+    Skipped(Skip),
     /// It is not there any more.
     Gone,
     /// It was removed and so many of its rows with it.
@@ -36,6 +36,20 @@ pub enum Outcome {
     Removed(u64),
     /// A retry cannot succeed.
     Failed(Failure),
+}
+
+/// Why there was nothing to do; the ledger and metrics call it by this word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Skip {
+    /// The event is none that changes a table: a test event, a removal that is not followed.
+    Event,
+    /// The object has no byte.
+    Empty,
+    /// A pattern of `worker.skip` matches.
+    NameRule,
+    /// No dataset takes it.
+    Unrouted,
 }
 
 /// Why an object failed for good.
@@ -170,7 +184,12 @@ pub fn sort_load_error(error: LoadError) -> Sorted {
         LoadError::Decode(error) => sort_decode_error(error),
         LoadError::Schema(text) => Sorted::failed(Reason::Schema, text),
         LoadError::NoUniqueIndex(lacks) => Sorted::failed(Reason::Schema, lacks.to_string()),
-        LoadError::TooManyRejects { .. } | LoadError::TooManyRefused(_) => {
+        LoadError::TooManyRefused { text, of_function: Some(code) } => {
+            let reason = if code == "42501" { Reason::Access } else { Reason::Schema };
+            let hint = not_found_in_function(&code).unwrap_or(" in a function");
+            Sorted::failed(reason, format!("{}{hint}; {text}", condition(&code)))
+        }
+        LoadError::TooManyRejects { .. } | LoadError::TooManyRefused { .. } => {
             Sorted::failed(Reason::TooManyRejects, error.to_string())
         }
         LoadError::FanOut => Sorted::failed(Reason::FanOut, error.to_string()),
@@ -238,7 +257,8 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
         _ => return Sorted::failed(Reason::Internal, format!("talk to Postgres: {}", kind_of(&error))),
     };
     let code = database.code().unwrap_or_default();
-    let text = match database.try_downcast_ref::<PgDatabaseError>() {
+    let said = database.try_downcast_ref::<PgDatabaseError>();
+    let text = match said {
         Some(error) => without_values(&Said::of(error)),
         None => condition(&code).to_owned(),
     };
@@ -253,9 +273,15 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
         // Disk full, out of memory, query cancelled, I/O error, damaged data or index:
         // of this statement, and perhaps of no other.
         (_, "53100" | "53200" | "53000" | "57014") | ("58" | "XX", _) => Outside::Statement,
+        // A limit that the server's owner set to one session: temp_file_limit.
+        (_, "53400") => return Sorted::failed(Reason::Limits, text),
         // Connection, too many connections, operator intervention, authorization, read-only transaction,
         // no such database, idle timeouts.
-        ("08" | "53" | "57" | "28" | "F0" | "25", _) | (_, "3D000") => Outside::Postgres,
+        ("08" | "53" | "57" | "28" | "F0" | "25", _) | (_, "3D000") => match said.is_some_and(is_of_function) {
+            // What a function says is no news of the server.
+            true => Outside::Statement,
+            false => Outside::Postgres,
+        },
         (_, "42501") => return Sorted::failed(Reason::Access, text),
         ("22" | "23" | "44" | "P0", _) => return Sorted::failed(Reason::Constraint, text),
         ("54", _) => return Sorted::failed(Reason::Limits, text),

@@ -97,6 +97,10 @@ fn region_of_queue(url: &str) -> Option<&str> {
     if !host.contains(".amazonaws.") && !host.ends_with(".api.aws") {
         return None;
     }
+    // The first region's oldest form names none.
+    if host == "queue.amazonaws.com" {
+        return Some("us-east-1");
+    }
     let labels: Vec<&str> = host.split('.').collect();
     // The service's label is followed by the region; the oldest form has it the other way round.
     let after = labels.iter().position(|label| matches!(*label, "sqs" | "sqs-fips")).map(|place| place + 1);
@@ -160,7 +164,7 @@ mod tests {
             ("https://sqs.eu-west-1.api.aws/1/q", Some("eu-west-1")),
             ("https://eu-west-1.queue.amazonaws.com/1/q", Some("eu-west-1")),
             ("https://vpce-1-2.sqs.eu-west-1.vpce.amazonaws.com/1/q", Some("eu-west-1")),
-            ("https://queue.amazonaws.com/1/q", None),
+            ("https://queue.amazonaws.com/1/q", Some("us-east-1")),
             ("http://127.0.0.1:4566/1/q", None),
             ("http://sqs.eu-west-1.localhost.localstack.cloud:4566/1/q", None),
             ("q", None),

@@ -1,5 +1,6 @@
-//! The HTTP server of both programs. Each program supplies the answers; this module makes sure that no peer can block the server: peers that
-//! connect and say nothing, that send a head a byte at a time or never read, and descriptors that run out.
+//! The HTTP server of both programs. Each supplies the answers; this module makes sure that no peer can keep it from
+//! answering: by connecting and saying nothing, by a head that comes a byte at a time, by never reading, or by taking
+//! all descriptors.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

@@ -6,6 +6,7 @@ mod row;
 mod tcp;
 
 use anyhow::{Context as _, bail};
+use percent_encoding::percent_decode_str;
 pub use pooler::{TransactionPooler, refuse_transaction_pooler};
 use sqlx::{
     ConnectOptions as _, Connection as _, Executor as _, PgConnection,
@@ -178,8 +179,8 @@ pub fn connect_options(url: &str) -> anyhow::Result<PgConnectOptions> {
     Server::read(url).map(|server| server.options)
 }
 
-/// Parameters libpq knows that are either the default here or make no difference.
-const WITHOUT_EFFECT: [&str; 3] = ["channel_binding", "client_encoding", "gssencmode"];
+/// A parameter libpq knows that makes no difference here.
+const WITHOUT_EFFECT: &str = "client_encoding";
 
 /// Parameters that say how long to wait, and for what.
 const LIMITS: [&str; 6] =
@@ -226,7 +227,12 @@ impl<'a> Parameters<'a> {
         };
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            match name {
+            let decode = |text| percent_decode_str(text).decode_utf8();
+            let (Ok(name), Ok(value)) = (decode(name), decode(value)) else {
+                bail!("has a parameter that is not in UTF-8");
+            };
+            let value = &*value;
+            match &*name {
                 // libpq's word for the system's roots, which are used anyway.
                 "sslrootcert" if value == "system" => {
                     read.system_roots = true;
@@ -247,7 +253,15 @@ impl<'a> Parameters<'a> {
                     }
                     continue;
                 }
-                name if WITHOUT_EFFECT.contains(&name) => continue,
+                WITHOUT_EFFECT => continue,
+                // What asks for them only where they are there is kept by connections without them.
+                "channel_binding" | "gssencmode" if matches!(value, "disable" | "prefer") => continue,
+                "channel_binding" | "gssencmode" => {
+                    bail!(
+                        "{name} must be disable or prefer: channel binding and GSSAPI encryption are not supported, and \
+                         sslmode=verify-full makes sure of the server"
+                    );
+                }
                 "port" if value.parse::<u16>().is_err() => bail!("port must be a number up to 65535"),
                 name if UNDERSTOOD.contains(&name) || name.starts_with("options[") => {}
                 _ => bail!("has a parameter that is none of {}, {}", UNDERSTOOD.join(", "), LIMITS.join(", ")),
@@ -352,7 +366,21 @@ mod tests {
 
     #[test]
     fn libpq_parameters_without_effect_are_accepted() {
-        connect_options("postgres://u@h/d?channel_binding=require&connect_timeout=10").expect("accepted");
+        connect_options("postgres://u@h/d?channel_binding=prefer&gssencmode=disable&client_encoding=UTF8")
+            .expect("accepted");
+        for asked in ["channel_binding=require", "gssencmode=require", "channel_binding=r%65quire"] {
+            let error = connect_options(&format!("postgres://u@h/d?{asked}")).expect_err("what cannot be kept");
+            assert!(error.to_string().contains("must be disable or prefer"), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_of_parameters_may_be_escaped() {
+        assert_eq!(mode("postgres://u@h/d?ssl%6Dode=verify%2Dca"), "VerifyCa");
+        assert_eq!(mode("postgres://u@localhost/d?sslrootcert=%73ystem"), "VerifyFull");
+        let url = "postgres://u@h/d?connect_timeout=%35&port=54%333";
+        let server = Server::read(url).expect(url);
+        assert_eq!((server.connect_timeout.as_secs(), server.place()), (5, "h:5433".to_owned()));
     }
 
     #[test]

@@ -80,6 +80,27 @@ async fn one_object_fails_as_a_sample_for_a_missing_table_and_the_rest_are_impor
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_that_does_not_find_what_it_names_holds_the_objects_until_it_does() -> Result<()> {
+    let world = world(60, PAIRS).await?;
+    world.command("migrate").run(LIMIT).await?;
+    let trigger = "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.log VALUES (NEW.id); \
+                   RETURN NEW; END $$; CREATE TRIGGER g BEFORE INSERT ON pairs FOR EACH ROW EXECUTE FUNCTION f()";
+    world.database.execute(trigger).await?;
+    put(&world, "pairs", 0..3).await?;
+    let worker = quiet(world.worker()).start()?;
+    wait::until("the objects to be held", LIMIT, || async {
+        let held = "SELECT count(*) FROM penstock.object_status WHERE state = 'retrying' AND reason = 'schema'";
+        Ok((world.database.value(held).await? == "3").then_some(()))
+    })
+    .await?;
+    world.database.execute("CREATE TABLE public.log (id bigint)").await?;
+    world.pipeline.wait_until_empty(LIMIT).await?;
+    assert_eq!(world.database.value("SELECT count(*) FROM pairs").await?, "3");
+    assert_eq!(world.pipeline.dead_letter_depth().await?, Depth::default());
+    worker.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_is_denied_alone_fails_and_its_neighbours_do_not_wait_for_it() -> Result<()> {
     let world = world(3, PAIRS).await?;
     let store = world.aws_proxy().await?;

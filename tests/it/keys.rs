@@ -50,6 +50,37 @@ async fn a_partitioned_table_whose_unique_key_has_another_column_is_refused() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_from_which_others_inherit_is_refused_also_when_the_first_of_them_comes_meanwhile() -> Result<()> {
+    let child = "CREATE TABLE child () INHERITS (t)";
+    for technique in ["direct", "staged"] {
+        let dataset = format!("{KEYED}\ntechnique = \"{technique}\"");
+        let desk = Desk::new(&format!("CREATE TABLE t (id int PRIMARY KEY, v text); {child}"), &dataset).await?;
+        assert_eq!(desk.load("k.ndjson", ROWS).await?, 3);
+        assert_eq!(desk.ledger().await?, ["failed(schema)"]);
+        let error = desk.database.value("SELECT error FROM penstock.object_status").await?;
+        assert!(error.contains("other tables inherit from it"), "{error}");
+        let checked = desk.run(&["check"]).await?;
+        assert!(checked.stdout.contains("other tables inherit from it"), "{}", checked.stdout);
+        // It goes, and comes back between the look at the catalog and the rows.
+        desk.database.execute("DROP TABLE child").await?;
+        let file = desk.write("l.ndjson", ROWS)?;
+        let proxy = desk.proxy().await?;
+        let fence = proxy.add(Rule::when_client_sends("FOR NO KEY UPDATE", Action::HoldRequest));
+        let load = desk.importer_through(&proxy, &["load", &file]).start()?;
+        fence.fired(1, LIMIT).await?;
+        desk.database.execute(child).await?;
+        fence.release();
+        assert_eq!(load.wait_exit(LIMIT).await?.code(), Some(3));
+        assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "0", "{technique}");
+        assert_eq!(desk.ledger().await?, ["failed(schema)"; 2]);
+    }
+    let desk =
+        Desk::new(&format!("CREATE TABLE t (id int, v text); {child}"), "table = \"t\"\nmode = \"append\"").await?;
+    assert_eq!(desk.load("k.ndjson", ROWS).await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_index_on_a_part_of_the_key_is_refused() -> Result<()> {
     let desk = Desk::new("CREATE TABLE t (id int UNIQUE, v text)", "table = \"t\"\nkey = [\"id\", \"v\"]").await?;
     assert_eq!(desk.load("k.ndjson", ROWS).await?, 3);

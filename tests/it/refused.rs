@@ -62,6 +62,23 @@ async fn more_refused_rows_than_allowed_fail_the_object_whole() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_object_whose_merge_needs_more_temporary_files_than_the_role_may_have_fails_alone() -> Result<()> {
+    let desk =
+        Desk::new("CREATE TABLE t (id text PRIMARY KEY)", "table = \"t\"\nkey = [\"id\"]\ntechnique = \"staged\"")
+            .await?;
+    desk.database
+        .execute("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET temp_file_limit = 64', current_database()); END $$")
+        .await?;
+    // More than a session sorts in memory.
+    let keys = (0..200_000u64).map(|n| format!("{}{:0>200}\n", n * 7919 % 200_000, n));
+    assert_eq!(desk.load("k.csv", format!("id\n{}", keys.collect::<String>())).await?, 3);
+    assert_eq!(desk.ledger().await?, ["failed(limits)"]);
+    let error = desk.database.value("SELECT error FROM penstock.object_status").await?;
+    assert!(error.contains("SQLSTATE 53400"), "{error}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_refused_by_decoding_and_by_the_server_count_together() -> Result<()> {
     let file = "id,n\n1,1\n2,x\n3,1000000\n4,4\n";
     let desk = Desk::new(CHECKED, "table = \"t\"\nkey = [\"id\"]\nmax_rejects = 1").await?;
@@ -172,8 +189,8 @@ async fn a_row_that_a_trigger_raises_over_is_refused() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trigger_that_is_broken_fails_the_object_rather_than_its_rows() -> Result<()> {
     let table = "CREATE TABLE t (id int, n int); CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ \
-         BEGIN IF NEW.n = 2 THEN PERFORM nowhere.f(); END IF; RETURN NEW; END $$; \
-         CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()";
+         BEGIN PERFORM nowhere.f(); RETURN NULL; END $$; \
+         CREATE TRIGGER g BEFORE INSERT ON t FOR EACH STATEMENT EXECUTE FUNCTION f()";
     let desk = Desk::new(table, APPENDED).await?;
     assert_eq!(desk.load("k.csv", "id,n\n1,1\n2,2\n3,3\n").await?, 3);
     assert_eq!(desk.ledger().await?, ["failed(schema)"]);

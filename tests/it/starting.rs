@@ -26,6 +26,22 @@ async fn a_connection_that_breaks_while_the_schema_is_read_is_waited_out() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_does_not_exist_ends_a_worker_and_one_that_does_not_answer_is_waited_for() -> Result<()> {
+    let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
+    let missing = format!("{}-missing", world.pipeline.queue_url);
+    let ended = world.worker().env("QUEUE_URL", missing.clone()).run(LIMIT).await?;
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&format!("importer: queue {missing} does not exist")), "{}", ended.stderr);
+
+    // Its name says nothing about it.
+    let silent = "http://127.0.0.1:1/000000000000/FIFO-QueueDoesNotExist";
+    let worker = world.worker().env("QUEUE_URL", silent).env("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1");
+    let worker = worker.expect_line("queue is out of reach").start()?;
+    worker.wait_for_line("queue is out of reach", LIMIT).await?;
+    worker.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_schema_that_another_one_creates_at_the_same_moment_will_do() -> Result<()> {
     let database = Postgres::shared()?.create_database().await?;
     let mut other = database.connect().await?;

@@ -47,6 +47,8 @@ pub struct Table {
     pub may_skip_equal: bool,
     /// Has BEFORE ROW triggers, which may leave rows out.
     pub may_drop_rows: bool,
+    /// Has inheritance children, whose rows its indexes know nothing of.
+    pub has_children: bool,
     /// The database's encoding has every character there is.
     pub takes_any_text: bool,
 }
@@ -176,6 +178,7 @@ impl Table {
             has_rules: row.try_get("has_rules")?,
             may_skip_equal: row.try_get("may_skip_equal")?,
             may_drop_rows: row.try_get("may_drop_rows")?,
+            has_children: row.try_get("has_children")?,
             takes_any_text: row.try_get("takes_any_text")?,
             ..Self::default()
         };

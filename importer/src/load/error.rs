@@ -33,8 +33,13 @@ pub enum LoadError {
         first_column: String,
     },
     /// Postgres itself refuses more rows than the dataset allows.
-    #[error("{0}")]
-    TooManyRefused(String),
+    #[error("{text}")]
+    TooManyRefused {
+        /// Which row and why.
+        text: String,
+        /// The SQLSTATE of a function that did not find what it names, or may not use it: that may be so for every row.
+        of_function: Option<String>,
+    },
     /// A transform made several rows of one, which the dataset does not allow.
     #[error("the join makes several rows of one, which needs fan_out = true")]
     FanOut,

@@ -14,7 +14,7 @@ pub mod liveness;
 mod mapping;
 mod merge;
 mod pipeline;
-mod refused;
+pub mod refused;
 mod rehearse;
 mod rejects;
 mod remove;

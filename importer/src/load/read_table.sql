@@ -11,6 +11,7 @@ SELECT c.oid::bigint AS oid,
            AND NOT drops.may
            AS may_skip_equal,
        drops.may AS may_drop_rows,
+       c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = c.oid) AS has_children,
        -- SQL_ASCII takes bytes as they are.
        current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII') AS takes_any_text
 FROM pg_catalog.pg_class c

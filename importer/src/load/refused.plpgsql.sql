@@ -1,6 +1,7 @@
 -- Placeholders: {staging} table, {statement} literal of the merge of rows $2 to $3 for object $1, {object_id},
--- {allowed} rejects, {class} the word for a reject, {row} what is kept of a row of {kept}, as jsonb. Ranges are taken in row order and stay merged when they go through, so of two rows that
--- exclude each other the first one stands.
+-- {allowed} rejects, {class} the word for a reject, {never} and {of_server} codes or their beginnings, with | between,
+-- {row} what is kept of a row of {kept}, as jsonb. Ranges are taken in row order and stay merged when they go through,
+-- so of two rows that exclude each other the first one stands.
 -- The staging table has the target's columns, whatever they are called.
 #variable_conflict use_variable
 DECLARE
@@ -20,6 +21,7 @@ DECLARE
     in_table text;
     context text;
     word text;
+    of_function boolean;
 BEGIN
     SELECT ARRAY[min(penstock_row)], ARRAY[max(penstock_row)] INTO from_row, to_row FROM {staging};
     WHILE cardinality(from_row) > 0 LOOP
@@ -35,12 +37,9 @@ BEGIN
             GET STACKED DIAGNOSTICS
                 code = RETURNED_SQLSTATE, said = MESSAGE_TEXT, in_column = COLUMN_NAME, in_constraint = CONSTRAINT_NAME,
                 in_table = TABLE_NAME, context = PG_EXCEPTION_CONTEXT;
-            -- As in is_refusal; anything else is not the row's fault.
-            IF NOT (left(code, 2) IN ('09', '20', '21', '22', '23', '27', '2F', '38', '39', '44', '45', '54', 'P0')
-                    OR code = 'XX000'
-                    OR left(code, 2) IN ('42', '3F', '0A') AND code NOT IN ('42501', '42P10')
-                       AND replace(context, 'function inline_code_block', '') !~ 'function'
-                    OR code ~ '^[5-9I-Z]' AND left(code, 2) NOT IN ('53', '55', '57', '58', '72', 'XX')) THEN
+            -- As in is_refusal; anything else is not the row's fault. A line before the statement's own: out of a function.
+            of_function := strpos(left(context, strpos(context, merge_range)), chr(10)) > 0;
+            IF code ~ '^({never})' OR NOT of_function AND code ~ '^({of_server})' THEN
                 RAISE;
             END IF;
             SELECT count(*) INTO n_rows
@@ -57,9 +56,12 @@ BEGIN
             END IF;
             n_found := n_found + 1;
             word := {class};
+            IF of_function AND left(code, 2) IN ('42', '3F', '0A') THEN
+                word := 'trigger';
+            END IF;
             IF n_found > {allowed} THEN
                 -- No message of the server's here: it may quote the row's values.
-                RAISE EXCEPTION USING ERRCODE = 'PN001', MESSAGE = format(
+                RAISE EXCEPTION USING ERRCODE = 'PN001', DETAIL = CASE WHEN of_function THEN code ELSE '' END, MESSAGE = format(
                     'Postgres refuses more rows than max_rejects allows, or all of them; the latest found is row %s (%s%s)',
                     lo, word, CASE WHEN in_constraint = '' OR in_table = '' THEN '' ELSE ', constraint ' || in_constraint END);
             END IF;
@@ -71,7 +73,7 @@ BEGIN
             CROSS JOIN LATERAL (
                 SELECT convert_to(({row})::text, 'UTF8') AS bytes
             ) whole
-            WHERE staged.penstock_row BETWEEN lo AND hi;
+            WHERE staged.penstock_row IN (SELECT penstock_row FROM {staging} WHERE penstock_row BETWEEN lo AND hi);
             DELETE FROM {staging} WHERE penstock_row BETWEEN lo AND hi;
         END;
     END LOOP;

@@ -10,14 +10,28 @@ use super::{
     LoadError,
     sql::{LoadPlan, literal},
 };
-use sqlx::{Executor, PgConnection, postgres::PgDatabaseError};
+use crate::database::{Lasts, savepoint};
+use sqlx::{
+    Executor, PgConnection, Row,
+    postgres::{PgDatabaseError, PgSeverity},
+};
 
 /// SQLSTATE the halving raises when it has found more bad rows than the dataset allows.
 const TOO_MANY: &str = "PN001";
 
-/// Returns whether Postgres may have refused a statement for the sake of some row: data exception, integrity
-/// constraint, WITH CHECK OPTION, a limit, an error inside a function, what a type's input cannot read, or a trigger's RAISE,
-/// also one with a code of its own
+/// Codes, or their beginnings, of errors that are never a row's, even out of a function: serialization failure, deadlock,
+/// lock timeout, a cancelled statement.
+const NEVER: &[&str] = &["40001", "40P01", "55P03", "57014"];
+
+/// Disk full, out of memory, I/O error, damaged data or index: also under a function, unless that raises the code itself.
+const RESOURCES: &[&str] = &["53100", "53200", "58", "XX001", "XX002"];
+
+/// Of the server's state, of rights, and of a missing index, where they do not come out of a function.
+const OF_SERVER: &[&str] =
+    &["08", "25", "28", "3D", "40", "53", "55006", "55P0", "57", "58", "72", "F0", "XX001", "XX002", "42501", "42P10"];
+
+/// Returns whether Postgres may have refused a statement for the sake of some row: whatever comes out of a function, and
+/// what is neither of the server's state nor has a place in the statement
 /// ([PostgreSQL, Appendix A](https://www.postgresql.org/docs/current/errcodes-appendix.html)).
 ///
 /// The halving finds out: where a statement fails without any row, too, it is not for a row's sake.
@@ -25,15 +39,67 @@ const TOO_MANY: &str = "PN001";
 pub fn is_refusal(error: &sqlx::Error) -> bool {
     let Some(error) = error.as_database_error() else { return false };
     let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else { return false };
-    blames_a_row(error.code()) || may_be_input(error.code()) && error.position().is_none() && error.r#where().is_none()
+    refuses(error, is_of_function(error))
 }
 
-/// Returns whether a transform may have been refused for the sake of some row: as [`is_refusal`], but what is wrong with
-/// its text, or with rights, is never a row's.
+/// As [`is_refusal`], of a statement that a function of ours executes.
 #[must_use]
-pub fn is_of_a_row(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| blames_a_row(&code))
+pub fn may_be_of_a_row(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else { return false };
+    let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else { return false };
+    // The innermost context first: the statement, or what it called.
+    let is_of_statement = error.r#where().is_none_or(|context| context.starts_with("SQL statement"));
+    refuses(error, !is_of_statement)
+}
+
+fn refuses(error: &PgDatabaseError, of_function: bool) -> bool {
+    let code = error.code();
+    match of_function {
+        true => !begins(code, NEVER) && (is_raised(error) || !begins(code, RESOURCES)),
+        false => blames_a_row(code) || may_be_input(code) && error.position().is_none(),
+    }
+}
+
+/// Returns whether an error came out of a function or of what it called, and left the session alive: then it says
+/// nothing of the server.
+#[must_use]
+pub fn is_of_function(error: &PgDatabaseError) -> bool {
+    // COPY names its line in any case, in any language.
+    let has_context = error.r#where().is_some_and(|context| !context.starts_with("COPY "));
+    matches!(error.severity(), PgSeverity::Error) && (has_context || is_raised(error))
+}
+
+/// Returns whether a procedural language raised an error itself (pl_exec.c and the like), so its code is what a function
+/// says.
+fn is_raised(error: &PgDatabaseError) -> bool {
+    error.file().is_some_and(|file| file.starts_with("pl_") || file.starts_with("plp"))
+}
+
+fn begins(code: &str, with: &[&str]) -> bool {
+    with.iter().any(|beginning| code.starts_with(beginning))
+}
+
+/// Returns whether a load failed because Postgres may have refused a statement for the sake of some row.
+#[must_use]
+pub fn is_refused(error: &LoadError) -> bool {
+    matches!(error, LoadError::Database(error) if is_refusal(error))
+}
+
+/// Codes of statements that are wrong, which the input of some types raises as well (tsquery, ltree, regclass): where the
+/// error has no place in the statement.
+fn may_be_input(code: &str) -> bool {
+    begins(code, &["42", "3F", "0A"]) && !begins(code, OF_SERVER)
+}
+
+/// Returns whether a code that does not come out of a function speaks of a row.
+fn blames_a_row(code: &str) -> bool {
+    !code.is_empty() && !begins(code, OF_SERVER) && !may_be_input(code)
+}
+
+/// Returns the codes of the server's state, or their beginnings, with | between.
+#[must_use]
+pub fn of_server() -> String {
+    OF_SERVER.join("|")
 }
 
 /// Returns the SQL of the word by which an error is called in a reject, in one line.
@@ -55,39 +121,6 @@ pub struct Apart {
     pub n_refused: u64,
 }
 
-/// Returns why a search for refused rows failed.
-#[must_use]
-pub fn too_many(error: sqlx::Error) -> LoadError {
-    let database = error.as_database_error();
-    match database.filter(|error| error.code().is_some_and(|code| code == TOO_MANY)) {
-        Some(error) => LoadError::TooManyRefused(error.message().to_owned()),
-        None => LoadError::Database(error),
-    }
-}
-
-/// Returns whether a load failed because Postgres may have refused a statement for the sake of some row.
-#[must_use]
-pub fn is_refused(error: &LoadError) -> bool {
-    matches!(error, LoadError::Database(error) if is_refusal(error))
-}
-
-/// Codes of statements that are wrong, which the input of some types raises as well (tsquery, ltree, regclass): where the
-/// error has neither a place in the statement nor came out of a function.
-fn may_be_input(code: &str) -> bool {
-    matches!(code.get(..2), Some("42" | "3F" | "0A")) && !matches!(code, "42501" | "42P10")
-}
-
-/// Classes that begin with 5 to 9 or I to Z are nobody's in the SQL standard; those Postgres uses are not the row's fault.
-fn blames_a_row(code: &str) -> bool {
-    match code.get(..2) {
-        Some("09" | "20" | "21" | "22" | "23" | "27" | "2F" | "38" | "39" | "44" | "45" | "54" | "P0") => true,
-        // Damage is what XX001 and XX002 say; types say «internal error» of values they do not understand.
-        Some("XX") => code == "XX000",
-        Some("53" | "55" | "57" | "58" | "72") | None => false,
-        Some(class) => class.starts_with(|first: char| matches!(first, '5'..='9' | 'I'..='Z')),
-    }
-}
-
 /// Merges what can be merged and turns the rest, at most `allowed` rows, into rejects of the object.
 ///
 /// # Errors
@@ -106,16 +139,20 @@ pub async fn merge_without_refused_rows(
     };
     let index = format!("CREATE INDEX penstock_staged_row ON {staging} (penstock_row)");
     connection.execute(index.as_str()).await?;
-    let body = include_str!("refused.plpgsql.sql")
-        .replace("{class}", &class())
-        .replace("{row}", &row)
-        .replace("{kept}", kept)
-        .replace("{staging}", staging)
-        .replace("{statement}", &literal(statement))
-        .replace("{object_id}", &object_id.to_string())
-        .replace("{allowed}", &allowed.to_string());
-    let halving = format!("DO LANGUAGE plpgsql {}", literal(&body));
-    connection.execute(halving.as_str()).await.map_err(too_many)?;
+    search(connection, |never| {
+        let body = include_str!("refused.plpgsql.sql")
+            .replace("{never}", never)
+            .replace("{class}", &class())
+            .replace("{of_server}", &of_server())
+            .replace("{row}", &row)
+            .replace("{kept}", kept)
+            .replace("{staging}", staging)
+            .replace("{statement}", &literal(statement))
+            .replace("{object_id}", &object_id.to_string())
+            .replace("{allowed}", &allowed.to_string());
+        format!("DO LANGUAGE plpgsql {}", literal(&body))
+    })
+    .await?;
     connection.execute("DROP INDEX pg_temp.penstock_staged_row").await?;
     let counts = format!(
         "SELECT count(*), current_setting('penstock.n_written')::bigint, current_setting('penstock.n_found')::bigint \
@@ -126,6 +163,47 @@ pub async fn merge_without_refused_rows(
     Ok(Apart { n_left: count(n_left), n_written: count(n_written), n_refused: count(n_refused) })
 }
 
+/// Searches for refused rows by SQL that is composed for the codes, or their beginnings, with | between, that are never a
+/// row's; returns the number it answers, if it does.
+///
+/// # Errors
+/// [`LoadError::TooManyRefused`], or of the database; the transaction is void then.
+pub async fn search(connection: &mut PgConnection, compose: impl Fn(&str) -> String) -> Result<Option<i64>, LoadError> {
+    // But for those of resources that turn out to be a function's.
+    let mut never: Vec<_> = NEVER.iter().chain(RESOURCES).copied().collect();
+    loop {
+        let is_raised = |error: &sqlx::Error| raised_resource(error).is_some_and(|code| never.contains(&code));
+        let sql = compose(&never.join("|"));
+        let found = savepoint(&mut *connection, Lasts::Work, is_raised, async |connection| {
+            let row = connection.fetch_optional(sqlx::raw_sql(&sql)).await?;
+            row.map(|row| row.try_get(0)).transpose()
+        });
+        match found.await.map_err(too_many)? {
+            Ok(found) => return Ok(found),
+            Err(error) => never.retain(|code| raised_resource(&error) != Some(code)),
+        }
+    }
+}
+
+/// Returns which of [`RESOURCES`] a function raised.
+fn raised_resource(error: &sqlx::Error) -> Option<&'static str> {
+    let error = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    RESOURCES.iter().copied().find(|code| is_raised(error) && error.code().starts_with(code))
+}
+
+/// Returns why a search for refused rows failed.
+fn too_many(error: sqlx::Error) -> LoadError {
+    let said = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    match said.filter(|error| error.code() == TOO_MANY) {
+        Some(error) => {
+            // The halving says the code only where it came out of a function.
+            let code = error.detail().filter(|code| begins(code, &["42", "3F", "0A"]));
+            LoadError::TooManyRefused { text: error.message().to_owned(), of_function: code.map(str::to_owned) }
+        }
+        None => LoadError::Database(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,7 +212,7 @@ mod tests {
     fn codes_of_rows_are_told_from_codes_of_everything_else() {
         for code in [
             "22003", "23505", "23P01", "44000", "45000", "P0001", "X0001", "U1234", "99999", "54000", "38000", "38003",
-            "39004", "P0002", "P0004", "21000", "22P05", "XX000",
+            "39004", "55000", "HV00N", "02000", "P0002", "P0004", "21000", "22P05", "XX000",
         ] {
             assert!(blames_a_row(code), "{code}");
         }

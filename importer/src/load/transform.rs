@@ -7,8 +7,8 @@ use super::{
     LoadError, Session, Target,
     catalog::{Misfit, Table, TableColumn, TableError, resolve_key},
     inspect::{self, inspect},
-    refused::{class, is_of_a_row, too_many},
-    sql::{self, FIRST_TO_LAST, LoadPlan, Place, StagedColumn},
+    refused::{class, may_be_of_a_row, of_server, search},
+    sql::{self, FIRST_TO_LAST, LoadPlan, Place, StagedColumn, literal},
 };
 use crate::{
     config::{self, fragment::Fragment},
@@ -17,6 +17,7 @@ use crate::{
 use decode::{Column, OnNewField, encode::PgType};
 use sqlx::{Executor, PgConnection};
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
@@ -190,7 +191,11 @@ impl Transform {
         let (n_made, n_refused) = match done {
             Ok(n_made) => (n_made, 0),
             Err(_) => {
-                self.limit(connection, timeout.saturating_sub(begun.elapsed())).await?;
+                let left = timeout.saturating_sub(begun.elapsed());
+                if left.is_zero() {
+                    return Err(LoadError::TransformTimeout(self.timeout));
+                }
+                self.limit(connection, left).await?;
                 let ranged = input.transform(self, place, made, FIRST_TO_LAST);
                 let apart = run_apart(connection, input, (&ranged, &self.names), (object_id, allowed)).await;
                 apart.map_err(|error| match error {
@@ -230,8 +235,9 @@ impl Transform {
         let begun = Instant::now();
         self.limit(connection, Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0))).await?;
         let whole = input.transform(self, place, made, sql::ALL);
-        let done = savepoint(&mut *connection, Lasts::Work, is_of_a_row, async |connection| {
-            sqlx::query_scalar::<_, i64>("SELECT pg_temp.penstock_transform($1, $2)")
+        let may_be_of_a_row = |error: &sqlx::Error| !is_write(error) && may_be_of_a_row(error);
+        let done = savepoint(&mut *connection, Lasts::Work, may_be_of_a_row, async |connection| {
+            sqlx::query_scalar::<_, i64>("SELECT pg_temp.penstock_transform($1, $2, NULL, NULL)")
                 .bind(&whole)
                 .bind(&self.names)
                 .fetch_one(connection)
@@ -248,24 +254,31 @@ impl Transform {
         Self { condition: None, ..self.clone() }
     }
 
-    /// Bounds statements in time; zero: no bound.
+    /// Bounds statements in time, to the millisecond that is not before it; zero: no bound.
     async fn limit(&self, connection: &mut PgConnection, time: Duration) -> sqlx::Result<()> {
-        let limit = format!("SET LOCAL statement_timeout = {}", time.as_millis());
+        let limit = format!("SET LOCAL statement_timeout = {}", time.as_micros().div_ceil(1000));
         connection.execute(limit.as_str()).await.map(|_| ())
     }
 
     /// Tells what is the transform's fault from what is the database's.
     fn sort(&self, error: sqlx::Error, begun: Instant) -> LoadError {
-        let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
         let is_late = begun.elapsed().as_secs_f64() >= f64::from(self.timeout);
-        match code.as_str() {
-            CANCELLED if is_late => LoadError::TransformTimeout(self.timeout),
-            code if READ_ONLY.contains(&code) => {
-                LoadError::Schema("the transform calls what writes, or would create something".into())
-            }
-            _ => LoadError::Database(error),
+        if is_late && code(&error).is_some_and(|code| code == CANCELLED) {
+            LoadError::TransformTimeout(self.timeout)
+        } else if is_write(&error) {
+            LoadError::Schema("the transform calls what writes, or would create something".into())
+        } else {
+            LoadError::Database(error)
         }
     }
+}
+
+fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error().and_then(|error| error.code())
+}
+
+fn is_write(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| READ_ONLY.contains(&code.as_ref()))
 }
 
 /// What became of rows that went through a transform.
@@ -313,19 +326,23 @@ async fn run_apart(
     let staging = input.staging;
     // Two objects of one transaction may come by here.
     let index = format!(
-        "CREATE INDEX IF NOT EXISTS penstock_input_row ON {staging} (penstock_row); DELETE FROM pg_temp.penstock_refused"
+        "CREATE INDEX IF NOT EXISTS penstock_input_row ON {staging} (penstock_row); ANALYZE {staging}; \
+         DELETE FROM pg_temp.penstock_refused"
     );
     connection.execute(index.as_str()).await?;
     let last = format!("SELECT coalesce(max(penstock_row), 0) FROM {staging}");
     let last: i64 = sqlx::query_scalar(&last).fetch_one(&mut *connection).await?;
-    let n_made: i64 = sqlx::query_scalar("SELECT pg_temp.penstock_transform_apart($1, $2, $3, $4)")
-        .bind(ranged)
-        .bind(names)
-        .bind(last)
-        .bind(i64::try_from(allowed).unwrap_or(i64::MAX))
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(too_many)?;
+    let allowed = i64::try_from(allowed).unwrap_or(i64::MAX);
+    let n_made = search(connection, |never| {
+        format!(
+            "SELECT pg_temp.penstock_transform_apart({}, {}, {last}, {allowed}, {})",
+            literal(ranged),
+            literal(names),
+            literal(&format!("^({never}|{})", READ_ONLY.join("|")))
+        )
+    })
+    .await?
+    .unwrap_or_default();
     let keep = format!(
         "INSERT INTO penstock.reject (object_id, row_number, class, column_name, message, payload, payload_length, payload_form) \
          SELECT $1, r.penstock_row, r.class, r.column_name, r.message, substring(whole.bytes FOR 65536), \
@@ -359,7 +376,13 @@ impl Step {
         staged: &[StagedColumn],
     ) -> sqlx::Result<Option<Self>> {
         let Some(transform) = &target.transform else { return Ok(None) };
-        session.transforms(&include_str!("transform.plpgsql.sql").replace("{class}", &class())).await?;
+        session
+            .transforms(
+                &include_str!("transform.plpgsql.sql")
+                    .replace("{class}", &class())
+                    .replace("{of_server}", &of_server()),
+            )
+            .await?;
         let columns = transform.made_columns(&target.table, staged);
         // A name of its own, also where the shape is that of the rows it takes.
         let shape = sql::staging_shape(&columns, &target.key).replacen('(', "( ", 1);

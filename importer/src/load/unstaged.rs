@@ -51,7 +51,7 @@ pub async fn find(session: &mut Session, load: &Load<'_>) -> Result<BTreeMap<u64
         let n_found = search.found.len();
         if n_found > MAX_FOUND {
             let text = format!("the database cannot hold {n_found} rows and more, for their characters or lengths");
-            return Err(LoadError::TooManyRefused(text));
+            return Err(LoadError::TooManyRefused { text, of_function: None });
         }
         let first_reject = search.found.first_key_value().map(|(row, why)| (*row, why.class, why.column.clone()));
         let so_far = Staged { n_read, n_rejected: n_rejected + n_found as u64, first_reject, ..Staged::default() };

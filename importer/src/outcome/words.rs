@@ -59,13 +59,19 @@ pub fn without_values(said: &Said<'_>) -> String {
     if !named.is_empty() && !said.is_raised && (said.constraint.is_none() || said.table.is_some()) {
         text = format!("{text} ({})", named.join(", "));
     }
-    if said.has_context && matches!(said.code, "42P01" | "42883" | "42704") {
-        text.push_str(
-            " in a function: what it names without a schema is not found while search_path is pg_catalog, unless \
-             ALTER FUNCTION … SET search_path",
-        );
+    if said.has_context {
+        text.push_str(not_found_in_function(said.code).unwrap_or_default());
     }
     text
+}
+
+/// Returns what to add to an error of this code that came out of a function, where that does not find a name.
+#[must_use]
+pub fn not_found_in_function(code: &str) -> Option<&'static str> {
+    matches!(code, "42P01" | "42883" | "42704").then_some(
+        " in a function: what it names without a schema is not found while search_path is pg_catalog, unless \
+         ALTER FUNCTION … SET search_path",
+    )
 }
 
 /// Returns the name of a SQLSTATE's condition, or of its class

@@ -5,7 +5,6 @@ use anyhow::{Context, bail};
 use aws_sdk_sqs::{
     config::{Builder, retry::RetryConfig},
     error::{ProvideErrorMetadata, SdkError},
-    operation::get_queue_attributes::GetQueueAttributesError,
     types::{
         BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
         MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName,
@@ -150,21 +149,20 @@ pub async fn attributes(
         .await;
     match answer {
         Ok(answer) => Ok(answer.attributes.unwrap_or_default()),
-        Err(error) if error.as_service_error().is_some_and(is_missing) => Err(Unusable::Missing(url.to_owned()).into()),
+        Err(error) if is_missing(&error) => Err(Unusable::Missing(url.to_owned()).into()),
         Err(error) => Err(error).with_context(|| format!("read attributes of queue {url}")),
     }
 }
 
-/// The query protocol's code has a prefix that the JSON protocol's lacks; emulators send either.
-fn is_missing(error: &GetQueueAttributesError) -> bool {
-    error.is_queue_does_not_exist()
-        || matches!(error.code(), Some("AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist"))
+/// Returns whether SQS says that it has no such queue: in the JSON protocol's word, or in that of the query protocol.
+fn is_missing(error: &impl ProvideErrorMetadata) -> bool {
+    matches!(error.code(), Some("QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue"))
 }
 
 /// Returns the URL of the queue a redrive policy names by its ARN (`arn:aws:sqs:region:account:name`).
 ///
 /// # Errors
-/// A policy that names no queue, or a queue SQS does not know.
+/// A policy that names no queue, [`Unusable::Missing`], or when SQS does not answer.
 pub async fn url_of_policy(client: &aws_sdk_sqs::Client, policy: &str) -> anyhow::Result<String> {
     let policy: serde_json::Value = serde_json::from_str(policy).context("read the redrive policy")?;
     let arn = policy["deadLetterTargetArn"].as_str().context("the redrive policy names no queue")?;
@@ -172,13 +170,11 @@ pub async fn url_of_policy(client: &aws_sdk_sqs::Client, policy: &str) -> anyhow
     let (Some(name), Some(account)) = (parts.next(), parts.next()) else {
         bail!("the redrive policy's {arn} is no queue");
     };
-    let answer = client
-        .get_queue_url()
-        .queue_name(name)
-        .queue_owner_aws_account_id(account)
-        .send()
-        .await
-        .with_context(|| format!("look up dead-letter queue {arn}"))?;
+    let answer = client.get_queue_url().queue_name(name).queue_owner_aws_account_id(account).send().await;
+    let answer = match answer {
+        Err(error) if is_missing(&error) => return Err(Unusable::Missing(arn.to_owned()).into()),
+        answer => answer.with_context(|| format!("look up dead-letter queue {arn}"))?,
+    };
     answer.queue_url.with_context(|| format!("look up dead-letter queue {arn}"))
 }
 

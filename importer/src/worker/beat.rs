@@ -7,6 +7,7 @@ use crate::{
 };
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use service::postgres::Server;
 use std::{
     sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
@@ -94,14 +95,23 @@ async fn write(
     open: &mut Session,
 ) -> anyhow::Result<()> {
     // First, for it reads and waits for no disk and no lock: a server whose writes are slow is not silent.
-    sessions.watch.look(open).await?;
-    let (server, row) = (open.server.clone(), row(worker, sessions, identity));
+    let server = open.server.clone();
+    in_time(&server, "look at the sessions that wait", sessions.watch.look(open)).await?;
+    let row = row(worker, sessions, identity);
     let beat = workers::heartbeat(&mut open.connection, &row);
-    match timeout(PATIENCE, server.answer("write the heartbeat", beat)).await {
-        Ok(written) => written.context("write the heartbeat"),
+    in_time(&server, "write the heartbeat", server.answer("write the heartbeat", beat)).await
+}
+
+async fn in_time<E: Into<anyhow::Error>>(
+    server: &Server,
+    what: &'static str,
+    work: impl Future<Output = Result<(), E>>,
+) -> anyhow::Result<()> {
+    match timeout(PATIENCE, work).await {
+        Ok(done) => done.map_err(Into::into).context(what),
         Err(_) => {
             let (place, secs) = (server.place(), PATIENCE.as_secs());
-            anyhow::bail!("write the heartbeat: Postgres at {place} did not answer within {secs} s");
+            anyhow::bail!("{what}: Postgres at {place} did not answer within {secs} s");
         }
     }
 }

@@ -9,6 +9,10 @@ const MAX_ATTRIBUTE_BYTES: usize = 1024;
 /// What is kept of a body that cannot be read and does not fit; escaped for JSON it may become six times as long.
 const KEPT_BODY_BYTES: usize = 32 * 1024;
 
+/// The shortest limit a queue can have for a message
+/// ([SetQueueAttributes](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html)).
+const MIN_MESSAGE_BYTES: usize = 1024;
+
 /// A record that failed.
 #[derive(Debug, Clone, Copy)]
 pub struct Failed<'a> {
@@ -35,28 +39,43 @@ pub struct DeadLetter {
 pub fn dead_letters(message: &Message, failed: &[Failed<'_>], failure: &Failure) -> Vec<Vec<DeadLetter>> {
     let original = |attributes| vec![DeadLetter { body: message.body.clone(), attributes }];
     let reason = || texts([("penstock-reason", Some(failure.reason.to_string()))]);
-    let pointers = if failed.is_empty() {
-        vec![DeadLetter { body: stub(message, failure).to_string(), attributes: reason() }]
-    } else {
-        let pointer = |failed: &Failed<'_>| {
-            let attributes = attributes(message, Some(failed), failed.failure);
-            DeadLetter { body: pointer(message, failed), attributes }
-        };
-        failed.iter().map(pointer).collect()
-    };
     let full = attributes(message, failed.first(), failure);
-    vec![original(full), original(reason()), original(Vec::new()), pointers]
+    let mut choices = vec![original(full), original(reason()), original(Vec::new())];
+    let (mut pointers, mut short) = (Vec::new(), Vec::new());
+    if failed.is_empty() {
+        let mut body = stub(message, failure);
+        pointers.push(DeadLetter { body: body.to_string(), attributes: reason() });
+        body[message::DEAD_LETTER_FIELD]["body_start"] = Value::Null;
+        short.push(body.to_string());
+    }
+    for failed in failed {
+        let body = pointer(message, failed);
+        short.push(least(&body));
+        pointers
+            .push(DeadLetter { attributes: attributes(message, Some(failed), failed.failure), body: body.to_string() });
+    }
+    let bare = |body: String| DeadLetter { body, attributes: Vec::new() };
+    let without_attributes = pointers.iter().map(|letter| bare(letter.body.clone())).collect();
+    choices.extend([pointers, without_attributes, short.into_iter().map(bare).collect()]);
+    choices
+}
+
+/// Returns what any queue takes of a pointer: its place in the ledger, and the object where that fits.
+fn least(pointer: &Value) -> String {
+    let field = message::DEAD_LETTER_FIELD;
+    let place = json!({ "bucket": pointer["bucket"], "key": pointer["key"], field: pointer[field] }).to_string();
+    if place.len() <= MIN_MESSAGE_BYTES { place } else { json!({ field: pointer[field] }).to_string() }
 }
 
 /// Returns a body that names the failed object and its row in the ledger, and that can be read when it is sent back.
-fn pointer(message: &Message, failed: &Failed<'_>) -> String {
+fn pointer(message: &Message, failed: &Failed<'_>) -> Value {
     let mut body: Value = serde_json::from_str(&message::body_for_event(&failed.routed.record)).unwrap_or_default();
     body[message::DEAD_LETTER_FIELD] = json!({
         "object_id": failed.settled.object_id,
         "reason": <&str>::from(failed.failure.reason),
         "message_id": message.message_id,
     });
-    body.to_string()
+    body
 }
 
 /// Returns what is left of a message that could not be read.
@@ -150,6 +169,12 @@ mod tests {
         let pointer = &tries[3][0];
         assert!(pointer.body.contains(r#""object_id":42"#) && pointer.body.contains("m-1"), "{}", pointer.body);
         assert_eq!(parse(&pointer.body), Parsed::Records(records), "it is a message of ours");
+        assert_eq!((tries[4][0].body.as_str(), tries[4][0].attributes.len()), (pointer.body.as_str(), 0));
+        let last: Value = serde_json::from_str(&tries[5][1].body).expect("JSON");
+        assert_eq!((&last["key"], &last["dead_letter"]["object_id"]), (&json!("dir/kéy"), &json!(42)));
+        assert!(tries[5][1].attributes.is_empty() && last.get("version_id").is_none());
+        let long = least(&json!({ "bucket": "b", "key": "k".repeat(1000), "dead_letter": { "object_id": 42 } }));
+        assert_eq!(long, r#"{"dead_letter":{"object_id":42}}"#);
     }
 
     #[test]
@@ -162,5 +187,7 @@ mod tests {
         assert_eq!(value["dead_letter"]["body_bytes"], 300_000);
         assert_eq!(value["dead_letter"]["message_id"], "m-1");
         assert!(matches!(parse(&stub.body), Parsed::Unreadable(_)));
+        let [least] = &tries[5][..] else { panic!("one") };
+        assert!(least.body.len() < MIN_MESSAGE_BYTES && least.body.contains("body_sha256"), "{}", least.body);
     }
 }

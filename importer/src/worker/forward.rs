@@ -20,50 +20,65 @@ const MAX_HIDE: Duration = Duration::from_secs(3600);
 
 impl Worker {
     /// Sends a failed message to the dead-letter queue, trying until it is there; what the queue does not take
-    /// is sent with less.
+    /// is sent with less, and what it does not take at all is left to the ledger and the log. Returns also whether
+    /// anything was sent.
     pub(super) async fn forward(
         &self,
         message: &Message,
         failed: &[Failed<'_>],
         failure: &Failure,
         drain: &CancellationToken,
-    ) -> Disposition {
+    ) -> (Disposition, bool) {
         if !self.queue.has_dead_letter_queue() {
             if failed.is_empty() {
                 self.hide(message).await;
             }
-            return Disposition::Release;
+            return (Disposition::Release, false);
         }
-        let mut choices = dead_letters(message, failed, failure).into_iter().peekable();
+        let mut choices = dead_letters(message, failed, failure).into_iter();
+        let mut letters = choices.next().unwrap_or_default();
+        // Of the letters of a choice; the choices that have several have the same ones.
+        let (mut n_sent, mut n_refused) = (0, 0);
         let end = Instant::now() + self.hold_limit;
         let mut retry = Retry::new(self, &message.message_id, drain);
         loop {
-            let letters = choices.peek().map_or(&[][..], Vec::as_slice);
-            let Err(error) = self.send(letters).await else {
+            let Err(error) = self.send(&letters, &mut n_sent).await else {
                 let label = [("reason", <&str>::from(failure.reason).into())];
-                self.metrics.messages_dead_lettered.get_or_create(&label).inc();
-                return Disposition::Delete;
+                let is_sent = n_refused < letters.len();
+                if is_sent {
+                    self.metrics.messages_dead_lettered.get_or_create(&label).inc();
+                }
+                return (Disposition::Delete, is_sent);
             };
-            if error.is::<Refused>() && choices.len() > 1 {
-                warn!(
-                    error = format!("{error:#}"),
-                    "the dead-letter queue does not take the message: sending less of it"
-                );
-                choices.next();
+            if error.is::<Refused>() {
+                let error = format!("{error:#}");
+                if let Some(less) = choices.next() {
+                    warn!(error, "the dead-letter queue does not take the message: sending less of it");
+                    letters = less;
+                } else {
+                    let (message_id, letter) = (&message.message_id, letters.get(n_sent).map(|letter| &letter.body));
+                    error!(
+                        error,
+                        message_id, letter, "the dead-letter queue takes nothing of the message: left to the ledger"
+                    );
+                    n_sent += 1;
+                    n_refused += 1;
+                }
                 continue;
             }
             retry.tried();
             let pause = retry.pause();
             error!(error = format!("{error:#}"), retry_in_ms = pause.as_millis() as u64, "forward failed");
             if !retry.wait_until(end.min(Instant::now() + pause)).await || Instant::now() >= end {
-                return Disposition::Release;
+                return (Disposition::Release, false);
             }
         }
     }
 
-    async fn send(&self, letters: &[DeadLetter]) -> anyhow::Result<()> {
-        for letter in letters {
+    async fn send(&self, letters: &[DeadLetter], n_sent: &mut usize) -> anyhow::Result<()> {
+        for letter in letters.iter().skip(*n_sent) {
             self.queue.forward(&letter.body, &letter.attributes).await?;
+            *n_sent += 1;
         }
         Ok(())
     }

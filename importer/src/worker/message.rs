@@ -60,7 +60,7 @@ impl Worker {
                 warn!(error = why, "message cannot be read");
                 let failure = Failure::new(Reason::UnreadableMessage, why);
                 self.tell_unreadable(&message, &failure).await;
-                self.forward(&message, &[], &failure, &drain).await
+                self.forward(&message, &[], &failure, &drain).await.0
             }
             Parsed::Records(records) => {
                 let routed = records.into_iter().map(|record| self.importer.router.route(record)).collect();
@@ -93,12 +93,11 @@ impl Worker {
         };
         // The body goes to the dead-letter queue before the ledger says so, and the ledger before the delete:
         // a crash in between sends it twice, never not at all.
-        let disposition = self.forward(message, &failed, failure, drain).await;
-        let is_forwarded = self.queue.has_dead_letter_queue() && matches!(disposition, Disposition::Delete);
-        if self.queue.has_dead_letter_queue() && !is_forwarded {
+        let (disposition, is_sent) = self.forward(message, &failed, failure, drain).await;
+        if self.queue.has_dead_letter_queue() && !matches!(disposition, Disposition::Delete) {
             return disposition;
         }
-        let forwarded = is_forwarded.then_some(message.message_id.as_str());
+        let forwarded = is_sent.then_some(message.message_id.as_str());
         for Failed { routed, settled, failure } in &failed {
             let Some(object_id) = settled.object_id else { continue };
             let mut retry = Retry::new(self, &message.message_id, drain);
@@ -109,7 +108,7 @@ impl Worker {
                 }
             }
         }
-        if !is_forwarded {
+        if !self.queue.has_dead_letter_queue() {
             self.hide(message).await;
         }
         disposition

@@ -1,7 +1,15 @@
 //! A worker over queues and stores in memory.
 
+use super::dead_letter::Failed;
 use super::*;
-use crate::{load::Sessions, object::memory::MemoryStore, queue::memory::MemoryQueue};
+use crate::{
+    import::Settled,
+    load::Sessions,
+    object::memory::MemoryStore,
+    outcome::{Failure, Outcome, Reason},
+    queue::memory::MemoryQueue,
+    route::{Route, Routed},
+};
 use std::sync::atomic::Ordering;
 use tokio::time::sleep;
 
@@ -37,6 +45,34 @@ async fn a_dead_letter_that_is_too_long_is_sent_with_less_and_holds_nothing() {
         } else {
             assert!(sent.contains("\"body_bytes\":60000") && sent.contains("\"message_id\":\"m\""), "{sent}");
             assert_eq!(attributes.len(), 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_queue_of_short_messages_takes_a_pointer_of_each_record_once_and_what_takes_none_holds_nothing() {
+    let keys = [10, 60, 1000, 20].map(|n| "k".repeat(n));
+    let failure = Failure::new(Reason::Corrupt, "no magic");
+    let settled = Settled::new(&"d".into(), Some(42), Outcome::Failed(failure.clone()));
+    let routed = keys.each_ref().map(|key| {
+        let parsed = crate::message::parse(&format!(r#"{{"bucket":"b","key":"{key}"}}"#));
+        let crate::message::Parsed::Records(mut records) = parsed else { panic!("a pointer") };
+        Routed { record: Arc::new(records.remove(0)), route: Route::Unrouted }
+    });
+    let failed: Vec<Failed<'_>> =
+        routed.iter().map(|routed| Failed { routed, settled: &settled, failure: &failure }).collect();
+    for (max_bytes, n_letters) in [(1024, 4), (50, 0)] {
+        let queue = Arc::new(MemoryQueue::new(Duration::from_secs(60)).with_max_bytes(max_bytes));
+        queue.send("m", &"x".repeat(2000));
+        let message = queue.receive(1, Duration::ZERO).await.expect("memory").remove(0);
+        let (disposition, is_sent) =
+            worker(&queue).forward(&message, &failed, &failure, &CancellationToken::new()).await;
+        assert!(matches!(disposition, message::Disposition::Delete));
+        assert_eq!(is_sent, n_letters > 0);
+        let letters = queue.dead_letters();
+        assert_eq!(letters.len(), n_letters, "{letters:?}");
+        for (key, (letter, _)) in keys.iter().zip(letters) {
+            assert_eq!(letter.contains(key), key.len() < 1000, "{letter}");
         }
     }
 }

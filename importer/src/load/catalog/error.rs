@@ -30,7 +30,7 @@ impl TableError {
     }
 }
 
-/// No unique index is on exactly the key.
+/// No unique index is on exactly the key, or it does not keep apart all rows that the table shows.
 #[derive(Debug, thiserror::Error)]
 #[error("{problem}; {mended_by}")]
 pub struct NoUniqueIndex {
@@ -45,7 +45,16 @@ impl NoUniqueIndex {
     #[must_use]
     pub fn of(table: &Table, key: &[String]) -> Self {
         let columns: Vec<String> = key.iter().map(|name| quote(name)).collect();
-        let (table, columns) = (&table.qualified, columns.join(", "));
+        let (has_children, table, columns) = (table.has_children, &table.qualified, columns.join(", "));
+        if has_children {
+            return Self {
+                problem: format!(
+                    "upsert into {table} is not possible while other tables inherit from it: no unique index keeps their \
+                     rows apart from its own"
+                ),
+                mended_by: "partition it, load into one of the children, or use append or replace".to_owned(),
+            };
+        }
         Self {
             problem: format!(
                 "upsert into {table} needs a unique index on exactly its key ({columns}) that is valid, not partial and \
