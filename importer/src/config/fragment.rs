@@ -41,6 +41,9 @@ pub enum FragmentError {
     /// A join that makes rows without a row of the object.
     #[error("has a RIGHT or FULL join: each row must come of a row of the object")]
     OuterJoin,
+    /// Something else than joins.
+    #[error("must begin with JOIN, INNER, LEFT, CROSS or NATURAL")]
+    NoJoin,
     /// A character that is none of SQL's.
     #[error("has a NUL character")]
     Nul,
@@ -85,6 +88,12 @@ impl Fragment {
                 _ => {}
             }
         }
+        match tokens.first() {
+            // Else an alias might come first, with names for what is ours.
+            Some(Token::Word(word)) if ["join", "inner", "left", "cross", "natural"].contains(&word.as_str()) => {}
+            Some(_) => return Err(FragmentError::NoJoin),
+            None => return Err(FragmentError::Empty),
+        }
         depth.end(Self::of(sql, &tokens)?)
     }
 
@@ -92,9 +101,15 @@ impl Fragment {
         if tokens.is_empty() {
             return Err(FragmentError::Empty);
         }
-        let fields = tokens.windows(3).filter_map(|three| match three {
-            [Token::Word(input), Token::Sign('.'), Token::Word(field) | Token::Quoted(field)] if input == INPUT => {
-                Some(field.clone())
+        let is_input = |token: &Token| matches!(token, Token::Word(name) | Token::Quoted(name) if name == INPUT);
+        let field = |token: Option<&Token>| match token {
+            Some(Token::Word(field) | Token::Quoted(field)) => Some(field.clone()),
+            _ => None,
+        };
+        let fields = (0..tokens.len()).filter_map(|start| match &tokens[start..] {
+            [input, Token::Sign('.'), rest @ ..] if is_input(input) => field(rest.first()),
+            [Token::Sign('('), input, Token::Sign(')'), Token::Sign('.'), rest @ ..] if is_input(input) => {
+                field(rest.first())
             }
             _ => None,
         });
@@ -126,7 +141,7 @@ impl Depth {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
-    /// A word in lower case, as Postgres folds it: a name or a keyword.
+    /// A word with its ASCII letters in lower case, as Postgres folds it: a name or a keyword.
     Word(String),
     /// A name in quotes.
     Quoted(String),
@@ -144,8 +159,8 @@ fn tokens(sql: &str) -> Result<Vec<Token>, FragmentError> {
         let n_bytes = match first {
             '\0' => return Err(FragmentError::Nul),
             ';' => return Err(FragmentError::Semicolon),
-            c if c.is_whitespace() => c.len_utf8(),
-            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
+            c if is_space(c) => 1,
+            '-' if rest.starts_with("--") => line_comment(rest),
             '/' if rest.starts_with("/*") => comment(rest)?,
             '\'' => {
                 tokens.push(Token::Value);
@@ -162,12 +177,12 @@ fn tokens(sql: &str) -> Result<Vec<Token>, FragmentError> {
             }
             'e' | 'E' if rest[1..].starts_with('\'') => {
                 tokens.push(Token::Value);
-                1 + quoted(&rest[1..], '\'', true)?
+                1 + escaped(&rest[1..])?
             }
             c if is_word(c) => {
                 let n_bytes = rest.find(|c| !is_word(c) && c != '$').unwrap_or(rest.len());
                 let is_number = c.is_ascii_digit();
-                tokens.push(if is_number { Token::Value } else { Token::Word(rest[..n_bytes].to_lowercase()) });
+                tokens.push(if is_number { Token::Value } else { Token::Word(rest[..n_bytes].to_ascii_lowercase()) });
                 n_bytes
             }
             c => {
@@ -180,8 +195,36 @@ fn tokens(sql: &str) -> Result<Vec<Token>, FragmentError> {
     Ok(tokens)
 }
 
+/// Others of Unicode are part of names.
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
+}
+
 fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_' || !c.is_ascii()
+    c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii()
+}
+
+fn line_comment(text: &str) -> usize {
+    text.find(['\n', '\r']).unwrap_or(text.len())
+}
+
+/// Returns the length of a text with backslashes, which goes on behind spaces and comments where another one begins: with
+/// a new line between them Postgres makes one of both, and without one it takes neither.
+fn escaped(text: &str) -> Result<usize, FragmentError> {
+    let mut n_bytes = quoted(text, '\'', true)?;
+    let mut next = n_bytes;
+    loop {
+        let rest = &text[next..];
+        next += match rest.chars().next() {
+            Some(c) if is_space(c) => 1,
+            Some('-') if rest.starts_with("--") => line_comment(rest),
+            Some('\'') => {
+                n_bytes = next + quoted(rest, '\'', true)?;
+                n_bytes - next
+            }
+            _ => return Ok(n_bytes),
+        };
+    }
 }
 
 /// Returns the length of a text in quotes, which stand doubled in it.
@@ -246,6 +289,10 @@ mod tests {
             ("$a$ x $b$", FragmentError::Open),
             ("1 /* /* */", FragmentError::Open),
             ("a\0", FragmentError::Nul),
+            ("1 -- \r) + (2", FragmentError::Unbalanced),
+            ("E'a'\n'\\'' ) + (1", FragmentError::Unbalanced),
+            ("E'a' -- b\n  '\\'' ) + (1", FragmentError::Unbalanced),
+            ("\u{a0}E'\\' ) + ('", FragmentError::Unbalanced),
         ] {
             assert_eq!(Fragment::expression(sql), Err(error), "{sql}");
         }
@@ -270,9 +317,9 @@ mod tests {
 
     #[test]
     fn fields_of_the_input_are_found_as_postgres_would_name_them() {
-        let sql = "input.A + INPUT . \"B\"\"b\" + input /* x */ .c + site.d + 'input.e' -- input.f";
+        let sql = "input.A + INPUT . \"B\"\"b\" + input /* x */ .c + site.d + 'input.e' -- input.f\n + (Input).G + \"input\".\u{c4}B";
         let found = Fragment::expression(sql).expect("an expression");
-        assert_eq!(found.fields.into_iter().collect::<Vec<_>>(), ["B\"b", "a", "c"]);
+        assert_eq!(found.fields.into_iter().collect::<Vec<_>>(), ["B\"b", "a", "c", "g", "\u{c4}b"]);
     }
 
     #[test]
@@ -290,5 +337,7 @@ mod tests {
             assert!(Fragment::join(sql).is_ok(), "{sql}");
         }
         assert_eq!(Fragment::join("JOIN t ON true, u"), Err(FragmentError::Comma));
+        assert_eq!(Fragment::join("(x, penstock_row) CROSS JOIN t"), Err(FragmentError::NoJoin));
+        assert_eq!(Fragment::join(" -- nothing"), Err(FragmentError::Empty));
     }
 }

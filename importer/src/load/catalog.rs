@@ -195,12 +195,12 @@ impl Table {
         types: &BTreeMap<String, String>,
         names: &str,
     ) -> Result<Self, TableError> {
-        let columns: Vec<String> = types.iter().map(|(name, sql)| format!("{} {sql}\n", quote(name))).collect();
-        let create = format!(
-            "SET LOCAL search_path = {names}; CREATE TEMP TABLE penstock_input ({}); SET LOCAL search_path = pg_catalog",
-            columns.join(", ")
-        );
-        connection.execute(create.as_str()).await?;
+        let nulls = types.iter().map(|(name, sql)| format!("CAST(NULL AS {sql}\n) AS {}", quote(name)));
+        let create = format!("CREATE TEMP VIEW penstock_input AS SELECT {}", nulls.collect::<Vec<_>>().join(", "));
+        connection.execute(format!("SET LOCAL search_path = {names}").as_str()).await?;
+        // Prepared, which no second statement can be.
+        sqlx::query(&create).persistent(false).execute(&mut *connection).await?;
+        connection.execute("SET LOCAL search_path = pg_catalog").await?;
         let oid = "SELECT 'pg_temp.penstock_input'::regclass::oid::bigint";
         let mut table = Self { oid: sqlx::query_scalar(oid).fetch_one(&mut *connection).await?, ..Self::default() };
         table.read_columns(connection, "input").await?;

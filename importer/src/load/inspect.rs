@@ -25,7 +25,8 @@ pub async fn inspect(
             look(connection, &piece, is_kept).await?;
         }
         // Planned, and so begun: that is when rights are asked for. What planning itself stumbles over, rows will show.
-        match connection.execute(format!("EXPLAIN {}", transform.select(table)).as_str()).await {
+        let explain = format!("EXPLAIN {}", transform.select(table));
+        match sqlx::query(&explain).persistent(false).execute(&mut *connection).await {
             Err(error) if code(&error) == "42501" => Err(refused("SQL", error)),
             Err(error) if !is_about_the_text(&error) => Err(error.into()),
             _ => Ok(End::RollBack(())),
@@ -35,14 +36,15 @@ pub async fn inspect(
 }
 
 async fn look(connection: &mut PgConnection, piece: &Piece, is_kept: bool) -> Result<(), TableError> {
-    let create = format!(
-        "{}CREATE TEMP VIEW penstock_inspected AS {}",
-        piece.assigns.as_ref().map_or_else(String::new, |sql| {
-            format!("PREPARE penstock_inspected AS {sql}; DEALLOCATE penstock_inspected; ")
-        }),
-        piece.select
-    );
-    connection.execute(create.as_str()).await.map_err(|error| refused(&piece.name, error))?;
+    // Prepared, which no second statement can be.
+    let prepared = async {
+        if let Some(assigns) = &piece.assigns {
+            (&mut *connection).prepare(assigns).await?;
+        }
+        let create = format!("CREATE TEMP VIEW penstock_inspected AS {}", piece.select);
+        sqlx::query(&create).persistent(false).execute(&mut *connection).await
+    };
+    prepared.await.map_err(|error| refused(&piece.name, error))?;
     let (aggregates, sets, locks, unsteady): (bool, bool, bool, Vec<String>) =
         sqlx::query_as(include_str!("inspect.sql"))
             .bind("pg_temp.penstock_inspected")

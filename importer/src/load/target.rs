@@ -63,6 +63,10 @@ impl Target {
             ));
         }
         let keep = resolve_key(&table, &dataset.keep).map_err(unusable)?;
+        if let Some(newer) = newer.as_ref().filter(|newer| keep.contains(newer)) {
+            let problem = format!("keep has {newer:?}, which newer compares: an update has to write it");
+            return Err(TableError::unusable(Misfit::Other, problem));
+        }
         let mut transform = Transform::resolve(connection, dataset, &table).await?;
         if let Some(transform) = &mut transform {
             let before = before.and_then(|before| Some((before.transform.as_deref()?, &*before.table)));

@@ -78,6 +78,11 @@ impl Transform {
             let problem = "on_new_field = \"add_column\" is not for rows that go through SQL (set, or [defaults.set])";
             return Err(TableError::unusable(Misfit::Transform, problem));
         }
+        let of_input = ["penstock_key", "penstock_bucket", "penstock_last_modified"];
+        if let Some(column) = of_input.iter().find(|name| table.column(name).is_some()) {
+            let problem = format!("its column {column} has the name of a field that `input` has of each object");
+            return Err(TableError::unusable(Misfit::Transform, problem));
+        }
         // Nothing of ours is hidden by a temporary table of the same name.
         let names = format!("pg_catalog, {}, pg_temp", table.schema);
         let declared = declared(connection, dataset, &names).await?;
@@ -395,6 +400,10 @@ impl Step {
         for column in &mut self.columns {
             let of = input.iter().find(|other| other.target.column.name == column.target.column.name);
             column.seen = transform.sets(&column.target.column.name) || of.is_some_and(|of| of.seen);
+        }
+        // A statement has to name some column, also where rows have only fields that SQL uses.
+        if self.columns.iter().all(|column| !column.seen) {
+            self.columns.iter_mut().for_each(|column| column.seen = true);
         }
     }
 }
