@@ -83,10 +83,11 @@ pub async fn ensure_schema(database: &Database, application_name: &str) -> Resul
             server.answer("ask for the backend's pid", backend_pid(&mut connection)).await.context("open a session")?;
         Ok((server, connection, pid))
     };
-    let (server, mut connection, pid) = connected.await.map_err(|error: anyhow::Error| match error.is::<TransactionPooler>() {
-        true => SchemaError::Refused(error),
-        false => SchemaError::Unreachable(error),
-    })?;
+    let (server, mut connection, pid) =
+        connected.await.map_err(|error: anyhow::Error| match error.is::<TransactionPooler>() {
+            true => SchemaError::Refused(error),
+            false => SchemaError::Unreachable(error),
+        })?;
     let migrating = async {
         connection.execute("SET statement_timeout = 0").await.context("prepare to apply migrations")?;
         migrations::migrate(&mut connection).await
