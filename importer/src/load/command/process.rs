@@ -205,7 +205,7 @@ impl Process {
 
     /// Kills the program and what it started. Its group keeps its number for as long as anyone is in it.
     fn kill(&self) {
-        drop(kill_process_group(Pid::from_child(&self.child), Signal::KILL));
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
     }
 }
 
