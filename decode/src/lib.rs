@@ -291,6 +291,12 @@ impl Batch {
         self.data.len() + self.reject_bytes
     }
 
+    /// Returns how many rejects, from the `first` on, are rows that are too long. Such a row may have been written as far
+    /// as it could be, and nothing of that is left.
+    pub(crate) fn too_long(&self, first: usize) -> u64 {
+        self.rejects[first..].iter().filter(|reject| reject.class == "row_size").count() as u64
+    }
+
     /// Empties the batch and keeps its memory, but for that of long rows.
     pub fn clear(&mut self) {
         if !self.long_rows.is_empty() {

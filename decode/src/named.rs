@@ -4,6 +4,14 @@ use super::{Batch, FREE_ROW_BYTES, Limits, MAX_PAYLOAD_BYTES, Mapping, RowEncode
 use crate::encode::{CellError, Value, write_string};
 use std::{borrow::Cow, cell::RefCell, sync::Arc};
 
+/// How much of a field's name a message quotes.
+pub const MAX_QUOTED_BYTES: usize = 80;
+
+/// Returns as much of a field's name as a message quotes: there can be one for each row.
+pub fn quoted(name: &str) -> &str {
+    &name[..name.floor_char_boundary(MAX_QUOTED_BYTES)]
+}
+
 /// The cells of one row, by field.
 pub trait RowCells<'c> {
     /// Returns a cell.
@@ -52,7 +60,9 @@ impl NamedRows {
                 Slot::Ignored => continue,
                 Slot::Column(column) => sources[column] = Some(field),
                 Slot::Extras => extras.push(fields.len()),
-                Slot::Reject => refused = refused.or_else(|| Some(format!("no column takes field \"{name}\""))),
+                Slot::Reject => {
+                    refused = refused.or_else(|| Some(format!("no column takes field \"{}\"", quoted(name))));
+                }
             }
             let mut json = Vec::new();
             write_string(name, &mut json);

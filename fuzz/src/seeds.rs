@@ -2,7 +2,8 @@
 
 use apache_avro::{Codec, Schema, Writer, types::Value};
 use arrow_array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, types::Int64Type,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
+    types::Int64Type,
 };
 use flate2::{Compression, write::GzEncoder};
 use parquet::{arrow::ArrowWriter, basic, file::properties::WriterProperties};
@@ -26,9 +27,22 @@ fn main() -> Result<()> {
     let directory = std::env::args().nth(1).ok_or("usage: fuzz_seeds DIRECTORY")?;
     let parquet = parquet_files()?;
     let avro = avro_files()?;
-    let json: Vec<Vec<u8>> = vec![NDJSON.into(), format!("[{}]", NDJSON.trim_end().replace('\n', ",")).into_bytes()];
-    let csv: Vec<Vec<u8>> = vec![CSV.into(), CSV.replace(',', "\t").into_bytes(), CSV.replace(',', ";").into_bytes()];
-    let dialects = csv.iter().zip(b",\t;").map(|(csv, delimiter)| [&[*delimiter, b'"', 0], csv.as_slice()].concat());
+    let json: Vec<Vec<u8>> = vec![
+        NDJSON.into(),
+        format!("[{}]", NDJSON.trim_end().replace('\n', ",")).into_bytes(),
+        // Rows that share a line, and one whose extra field is nearly all of it.
+        format!("{{\"id\":1}}\n{}\n", "{\"id\":2}".repeat(6_000)).into_bytes(),
+        format!("{{\"id\":1,\"new\":\"{}\"}}\n{{\"id\":2}}\n", "x".repeat(60_000)).into_bytes(),
+    ];
+    let csv: Vec<Vec<u8>> = vec![
+        CSV.into(),
+        CSV.replace(',', "\t").into_bytes(),
+        CSV.replace(',', ";").into_bytes(),
+        // A long name in the header, and torn records.
+        format!("id,{}\n1,x\n", "n".repeat(60_000)).into_bytes(),
+        format!("id\n{}", "\"a\"b\"c\"\n1\n".repeat(6_000)).into_bytes(),
+    ];
+    let dialects = csv.iter().zip(b",\t;,,").map(|(csv, delimiter)| [&[*delimiter, b'"', 0], csv.as_slice()].concat());
     let gzipped = json.iter().chain(&csv).map(|content| gzip(content)).collect::<Result<Vec<_>>>()?;
     let zstandard = json.iter().chain(&csv).map(|content| zstd(content)).collect::<Result<Vec<_>>>()?;
     // The target puts the magic numbers before what it is given.
@@ -79,9 +93,10 @@ fn parquet_files() -> Result<Vec<Vec<u8>>> {
     let records = RecordBatch::try_from_iter(columns)?;
     let plain = || WriterProperties::builder().set_max_row_group_row_count(Some(25));
     let delta = basic::Encoding::DELTA_BYTE_ARRAY;
-    let mut files = Vec::new();
+    let mut files = vec![parquet_names()?, parquet_nulls()?];
     for properties in [
         plain().build(),
+        plain().set_compression(basic::Compression::LZ4).build(),
         plain().set_compression(basic::Compression::SNAPPY).build(),
         plain().set_compression(basic::Compression::ZSTD(basic::ZstdLevel::default())).build(),
         plain().set_compression(basic::Compression::GZIP(basic::GzipLevel::default())).build(),
@@ -103,6 +118,48 @@ fn parquet_files() -> Result<Vec<Vec<u8>>> {
     Ok(files)
 }
 
+/// A schema of many columns in a group with a long name.
+fn parquet_names() -> Result<Vec<u8>> {
+    let columns = (0..500).map(|i| (format!("c{i}"), Arc::new(Int64Array::from(vec![1])) as ArrayRef));
+    let inside: ArrayRef = Arc::new(StructArray::from(RecordBatch::try_from_iter(columns)?));
+    let records = RecordBatch::try_from_iter([("n".repeat(20_000), inside)])?;
+    let mut file = Vec::new();
+    ArrowWriter::try_new(&mut file, records.schema(), None)?.close()?;
+    Ok(file)
+}
+
+/// Lists of many nulls, which are next to nothing in the file.
+fn parquet_nulls() -> Result<Vec<u8>> {
+    let lists = ListArray::from_iter_primitive::<Int64Type, _, _>((0..20).map(|_| Some(vec![None; 100_000])));
+    let records = RecordBatch::try_from_iter([("doc", Arc::new(lists) as ArrayRef)])?;
+    let mut file = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut file, records.schema(), None)?;
+    writer.write(&records)?;
+    writer.close()?;
+    Ok(file)
+}
+
+/// Many types in a long namespace.
+fn avro_names() -> Result<Vec<u8>> {
+    let types = (0..150).map(|i| format!(r#"{{"name":"f{i}","type":{{"type":"fixed","name":"t{i}","size":1}}}}"#));
+    let (namespace, types) = ("n".repeat(900), types.collect::<Vec<_>>().join(","));
+    let schema = format!(r#"{{"type":"record","name":"r","namespace":"{namespace}","fields":[{types}]}}"#);
+    Ok(Writer::new(&Schema::parse_str(&schema)?, Vec::new())?.into_inner()?)
+}
+
+/// Arrays of many nulls, which take no bytes.
+fn avro_nulls() -> Result<Vec<u8>> {
+    let schema = Schema::parse_str(
+        r#"{"type":"record","name":"r","fields":[{"name":"id","type":"long"},{"name":"new","type":{"type":"array","items":"null"}}]}"#,
+    )?;
+    let mut writer = Writer::new(&schema, Vec::new())?;
+    for id in 0..100 {
+        let nulls = Value::Array(vec![Value::Null; 60_000]);
+        writer.append_value(Value::Record(vec![("id".into(), Value::Long(id)), ("new".into(), nulls)]))?;
+    }
+    Ok(writer.into_inner()?)
+}
+
 /// A file for each codec.
 fn avro_files() -> Result<Vec<Vec<u8>>> {
     let schema = Schema::parse_str(
@@ -111,7 +168,7 @@ fn avro_files() -> Result<Vec<Vec<u8>>> {
             {"name":"amount","type":{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}},
             {"name":"doc","type":{"type":"map","values":{"type":"array","items":"int"}}}]}"#,
     )?;
-    let mut files = Vec::new();
+    let mut files = vec![avro_names()?, avro_nulls()?];
     for codec in [
         Codec::Null,
         Codec::Deflate(Default::default()),

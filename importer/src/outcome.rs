@@ -28,7 +28,7 @@ pub enum Outcome {
     /// A newer version stands.
     Superseded,
     /// Nothing to do, for the reason given.
-    Skipped(&'static str),
+    Skipped(Skip),
     /// It is not there any more.
     Gone,
     /// It was removed and so many of its rows with it.
@@ -36,6 +36,20 @@ pub enum Outcome {
     Removed(u64),
     /// A retry cannot succeed.
     Failed(Failure),
+}
+
+/// Why there was nothing to do; the ledger and metrics call it by this word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Skip {
+    /// The event is none that changes a table: a test event, a removal that is not followed.
+    Event,
+    /// The object has no byte.
+    Empty,
+    /// A pattern of `worker.skip` matches.
+    NameRule,
+    /// No dataset takes it.
+    Unrouted,
 }
 
 /// Why an object failed for good.

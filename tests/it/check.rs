@@ -279,7 +279,7 @@ async fn what_cannot_be_reached_is_wrong() -> Result<()> {
     let nowhere = format!("{}-missing", setup.pipeline.queue_url);
     let ended = setup.check_with(&dataset, "postgres://u:hunter2@127.0.0.1:1/d", &nowhere, variables).await?;
     assert_eq!(ended.status.code(), Some(2));
-    for line in ["wrong: database: connect to Postgres at 127.0.0.1:1: ", "wrong: queue: read attributes of queue "] {
+    for line in ["wrong: database: connect to Postgres at 127.0.0.1:1: ", "wrong: queue: queue http"] {
         assert!(ended.stdout.lines().any(|shown| shown.starts_with(line)), "{line}:\n{}", ended.stdout);
     }
     assert!(!ended.stdout.contains("hunter2") && !ended.stderr.contains("hunter2"));

@@ -62,7 +62,8 @@ impl Container {
         if container.read_up_to(MAGIC.len() as u64)? != MAGIC {
             return Err(DecodeError::Corrupt("not an Avro file".into()));
         }
-        let mut entries = container.metadata()?;
+        let mut reserved = container.budget.nothing();
+        let mut entries = container.metadata(&mut reserved)?;
         let marker = container.read_exactly(MARKER_BYTES as u64)?;
         container.marker.copy_from_slice(&marker);
         if let Some(name) = entries.get("avro.codec") {
@@ -102,9 +103,8 @@ impl Container {
     }
 
     /// Reads the header's map.
-    fn metadata(&mut self) -> Result<HashMap<String, Vec<u8>>, DecodeError> {
+    fn metadata(&mut self, reserved: &mut Reservation) -> Result<HashMap<String, Vec<u8>>, DecodeError> {
         let mut entries = HashMap::new();
-        let mut reserved = self.budget.nothing();
         loop {
             let n_entries = self.long()?;
             if n_entries == 0 {
@@ -114,8 +114,8 @@ impl Container {
                 self.long()?;
             }
             for _ in 0..n_entries.unsigned_abs() {
-                let key = self.counted(&mut reserved)?;
-                let value = self.counted(&mut reserved)?;
+                let key = self.counted(reserved)?;
+                let value = self.counted(reserved)?;
                 entries.insert(String::from_utf8_lossy(&key).into_owned(), value);
             }
         }

@@ -93,7 +93,7 @@ impl<'a> Input<'a> {
 pub struct Stepper<'s> {
     schema: &'s Schema,
     /// How many more values may come.
-    left: u64,
+    pub left: u64,
     /// How deep the deepest value was.
     pub depth: usize,
     open: Vec<Task<'s>>,
@@ -188,6 +188,8 @@ impl<'s> Stepper<'s> {
             }
             Type::Union(branches) => {
                 let branch = input.branch(branches)?;
+                // The two are one value.
+                self.left += 1;
                 return self.value(branch, input);
             }
             Type::Array(items) => self.enter(Task::Items(items, 0))?,

@@ -14,7 +14,7 @@ use super::{
 use crate::encode::{CellError, Value};
 use container::Container;
 use datum::{Input, Reader, StepError, Stepper};
-use schema::{Schema, SchemaError, Type};
+use schema::{MAX_NAME_BYTES, Schema, SchemaError, Type};
 use std::{cell::RefCell, io, sync::Arc};
 
 /// Memory for the schema's text while it is brought into form: JSON's objects take many times their text.
@@ -35,6 +35,9 @@ pub fn open(input: Box<dyn io::BufRead + Send>, options: &ReadOptions) -> Result
     let mut reserved = options.limits.budget.reserve("the Avro schema", text_bytes * SCHEMA_FACTOR)?;
     let schema = Schema::parse(&schema).map_err(|error| match error {
         SchemaError::Broken(problem) => DecodeError::Corrupt(format!("Avro: {problem}")),
+        SchemaError::LongName(length) => {
+            DecodeError::Limits(format!("a name of {length} bytes in an Avro schema, {MAX_NAME_BYTES} are allowed"))
+        }
         SchemaError::NoRecord => DecodeError::Schema("the Avro file's values are not records".into()),
     })?;
     let kept = text_bytes * KEPT_SCHEMA_FACTOR + schema.fields.len() * FIELD_BYTES;
@@ -57,6 +60,7 @@ pub fn open(input: Box<dyn io::BufRead + Send>, options: &ReadOptions) -> Result
         rows_left: 0,
         n_rows: 0,
         output_bytes: 0,
+        stepped: 0,
     }))
 }
 
@@ -74,6 +78,8 @@ struct AvroReader {
     rows_left: u64,
     n_rows: u64,
     output_bytes: u64,
+    /// Unpacked bytes that were read, or values where those are more: they may take no bytes.
+    stepped: u64,
 }
 
 impl RowReader for AvroReader {
@@ -106,11 +112,11 @@ impl RowReader for AvroReader {
                 (self.at, self.rows_left) = (0, n_rows);
                 continue;
             }
-            let start = batch.size();
+            let (start, rejects_before) = (batch.size(), batch.rejects.len());
             self.push_rows(batch, batch_bytes)?;
-            self.output_bytes += (batch.size() - start) as u64;
-            let allowed = self.container.n_bytes.saturating_mul(self.limits.expansion_ratio);
-            if self.output_bytes > allowed.max(self.limits.expansion_free_bytes) {
+            self.output_bytes +=
+                (batch.size() - start) as u64 + batch.too_long(rejects_before) * self.limits.row_bytes as u64;
+            if self.output_bytes > self.allowed() {
                 let problem = format!("{} bytes of rows in {} of Avro", self.output_bytes, self.container.n_bytes);
                 return Err(DecodeError::Limits(problem));
             }
@@ -124,8 +130,15 @@ impl RowReader for AvroReader {
 }
 
 impl AvroReader {
+    /// Returns how many bytes of rows may come of what is read so far.
+    fn allowed(&self) -> u64 {
+        let allowed = self.container.n_bytes.saturating_mul(self.limits.expansion_ratio);
+        allowed.max(self.limits.expansion_free_bytes)
+    }
+
     /// Adds rows of the block in hand until it ends or the batch is full.
     fn push_rows(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<(), DecodeError> {
+        let allowed = self.allowed();
         let Some(rows) = &mut self.rows else { return Err(DecodeError::Schema("no mapping was set".into())) };
         let max_bytes = self.limits.row_bytes;
         let reader = Reader { schema: &self.schema, calendar: self.calendar, max_bytes, max_depth: self.limits.depth };
@@ -146,6 +159,12 @@ impl AvroReader {
                 })?;
             }
             let n_bytes = before - input.left();
+            // Stepping over them takes time, whether or not a column takes them.
+            self.stepped = self.stepped.saturating_add((max_bytes as u64 - stepper.left).max(n_bytes as u64));
+            if self.stepped > allowed {
+                let problem = format!("{} bytes or values in {} of Avro", self.stepped, self.container.n_bytes);
+                return Err(DecodeError::Limits(problem));
+            }
             if n_bytes > max_bytes {
                 let refusal = CellError::new("row_size", format!("row of {n_bytes} bytes"));
                 rows.reject(refusal, &cells, Some(n_bytes as u64), batch);

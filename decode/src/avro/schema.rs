@@ -58,7 +58,12 @@ pub enum SchemaError {
     Broken(String),
     /// It is, but not of records.
     NoRecord,
+    /// A type's full name has so many bytes.
+    LongName(usize),
 }
+
+/// A longer full name is refused. Names inherit their namespace, which would multiply one that is as long as the schema.
+pub const MAX_NAME_BYTES: usize = 1024;
 
 type Result<T> = std::result::Result<T, SchemaError>;
 
@@ -175,6 +180,9 @@ impl Parser {
     fn declare(&mut self, json: &Json, namespace: &str) -> Result<(usize, String)> {
         let name = json["name"].as_str().ok_or_else(|| broken("a named type without a name"))?;
         let full = full_name(name, json["namespace"].as_str().unwrap_or(namespace));
+        if full.len() > MAX_NAME_BYTES {
+            return Err(SchemaError::LongName(full.len()));
+        }
         let namespace = full.rsplit_once('.').map_or(String::new(), |(namespace, _)| namespace.to_owned());
         let index = self.named.len();
         if self.names.insert(full, index).is_some() {
@@ -283,6 +291,17 @@ mod tests {
         ] {
             assert!(matches!(parse(text), Err(SchemaError::Broken(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn a_namespace_is_not_multiplied_by_the_types_in_it() {
+        let schema = |length: usize| {
+            let namespace = "n".repeat(length);
+            let inner = r#"{"name":"f","type":{"type":"fixed","name":"t","size":1}}"#;
+            parse(&format!(r#"{{"type":"record","name":"r","namespace":"{namespace}","fields":[{inner}]}}"#))
+        };
+        schema(MAX_NAME_BYTES - 2).expect("a schema");
+        assert_eq!(schema(MAX_NAME_BYTES - 1), Err(SchemaError::LongName(MAX_NAME_BYTES + 1)));
     }
 
     fn parse(text: &str) -> Result<Schema> {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     Column, OnNewField,
+    budget::{Budget, Pool},
     encode::PgType,
     trial::{self, BrokenStream, Read, column, options, read, text_column},
 };
@@ -225,6 +226,51 @@ fn values_that_take_no_bytes_come_to_an_end() {
 }
 
 #[test]
+fn values_that_take_no_bytes_count_over_all_rows() {
+    let mut small = options();
+    small.limits.expansion_free_bytes = 1 << 20;
+    let read_small = |options: &ReadOptions, file: Vec<u8>| {
+        let found = read(open(Box::new(Cursor::new(file)), options), &[text_column("a")], OnNewField::Ignore);
+        found.map(|found| found.rows.len()).map_err(|error| error.to_string())
+    };
+    // Arrays of half a million nulls in a handful of bytes, and rows of many nulls in none; no column takes them.
+    let ignored = |of: &str| format!(r#""null"}},{{"name":"ignored","type":{of}"#);
+    let mut nulls = Vec::new();
+    long(500_000, &mut nulls);
+    nulls.push(0);
+    let array = ignored(r#"{"type":"array","items":"null"}"#);
+    assert_eq!(read_small(&small, raw(&array, &[(2, &nulls.repeat(2))])), Ok(2));
+    let members: Vec<_> = (0..1_000).map(|i| format!(r#"{{"name":"f{i}","type":"null"}}"#)).collect();
+    let record = ignored(&format!(r#"{{"type":"record","name":"n","fields":[{}]}}"#, members.join(",")));
+    for file in [raw(&array, &[(20, &nulls.repeat(20))]), raw(&record, &[(20_000, &[])])] {
+        let limit = read_small(&small, file).expect_err("a limit");
+        assert!(limit.contains(" bytes or values in "), "{limit}");
+    }
+    // A union and its branch are one value, in one byte.
+    (small.limits.expansion_free_bytes, small.limits.expansion_ratio) = (0, 1);
+    let mut unions = Vec::new();
+    long(10_000, &mut unions);
+    unions.extend([0; 10_001]);
+    let unions = raw(&ignored(r#"{"type":"array","items":["null","int"]}"#), &[(1, &unions)]);
+    assert_eq!(read_small(&small, unions), Ok(1));
+}
+
+#[test]
+fn what_was_written_of_a_row_that_is_too_long_counts() {
+    // Eleven nulls under a name of 100 kB.
+    let of = format!(r#"{{"name":"{}","type":"null"}}"#, "n".repeat(100_000));
+    let of = format!(r#"{{"type":"array","items":{{"type":"record","name":"n","fields":[{of}]}}}}"#);
+    let mut small = options();
+    (small.limits.expansion_free_bytes, small.limits.expansion_ratio) = (16 << 20, 1);
+    let rows = |n_rows: i64| {
+        let file = raw(&of, &[(n_rows, &[22, 0].repeat(n_rows as usize))]);
+        read(open(Box::new(Cursor::new(file)), &small), &[text_column("a")], OnNewField::Ignore)
+    };
+    assert_eq!(rows(10).expect("a file").rejects.len(), 10);
+    assert!(matches!(rows(20), Err(DecodeError::Limits(_))));
+}
+
+#[test]
 fn a_block_that_unpacks_without_end_is_a_stated_failure() {
     let zeros = vec![0u8; 65 << 20];
     let mut packed = zeros;
@@ -256,6 +302,33 @@ fn memory_is_reserved_for_whatever_a_file_sizes() {
         let refused = refused(file);
         assert!(refused.contains(expected), "{expected}: {refused:?}");
     }
+}
+
+#[test]
+fn a_name_that_is_too_long_is_a_stated_failure() {
+    let long = format!(r#"{{"type":"fixed","name":"{}","size":1}}"#, "n".repeat(2_000));
+    let error = read_texts(raw(&long, &[])).expect_err("a limit").to_string();
+    assert_eq!(error, "limits: a name of 2000 bytes in an Avro schema, 1024 are allowed");
+}
+
+#[test]
+fn the_header_stays_reserved_until_all_of_it_is_read() {
+    /// A marker that is long in coming.
+    struct Marker(Budget);
+    impl io::Read for Marker {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.reserve("another", 900 << 10).expect_err("the header takes it");
+            buffer.fill(7);
+            Ok(buffer.len())
+        }
+    }
+    let documented = format!(r#"{{"type":"enum","name":"e","symbols":["A"],"doc":"{}"}}"#, "x".repeat(200_000));
+    let mut header = raw(&documented, &[]);
+    header.truncate(header.len() - 16);
+    let budget = Budget::new(1 << 20, Pool::new(0));
+    let input = BufReader::new(io::Read::chain(Cursor::new(header), Marker(budget.clone())));
+    Container::open(Box::new(input), &budget).map(drop).expect("a header");
+    budget.reserve("another", 1 << 20).expect("the caller reserves the schema");
 }
 
 #[test]

@@ -4,8 +4,10 @@ mod readings;
 mod splitter;
 
 use super::{
-    Batch, DecodeError, Field, Fields, Limits, Mapping, PayloadForm, ReadOptions, RowReader, Slot, encoding,
-    named::{NamedRows, RowCells},
+    Batch, DecodeError, Field, Fields, Limits, Mapping, PayloadForm, ReadOptions, RowReader, Slot,
+    budget::Reservation,
+    encoding,
+    named::{NamedRows, RowCells, quoted},
     to_json,
 };
 use crate::encode::{CellError, Value};
@@ -18,6 +20,13 @@ pub const OTHER_WIDTH: &str = "fields where there should be";
 
 /// Torn records before the first whole one of a file without header; beyond it the file is no CSV.
 const MAX_TORN_AT_START: usize = 100;
+
+/// A longer header is refused: its names are kept until the end, and beside the rejects for good.
+const MAX_HEADER_BYTES: usize = 1024 * 1024;
+/// How often a name is in memory: here, at the loader, and written as JSON, which can be six times as long.
+const NAME_COPIES: usize = 8;
+/// What a field takes beside its name.
+const FIELD_BYTES: usize = 256;
 
 /// Opens a CSV file and reads its header.
 ///
@@ -45,7 +54,9 @@ struct CsvReader<R> {
     /// Torn records that were met while the fields were looked for.
     torn_at_start: Vec<(&'static str, String, Vec<u8>, u64)>,
     rows: Option<NamedRows>,
-    /// The field for which every row is rejected.
+    /// For the fields' names.
+    reserved: Reservation,
+    /// The field for which every row is rejected, as messages quote it.
     unwanted: Option<String>,
 }
 
@@ -61,6 +72,7 @@ impl<R: Read> CsvReader<R> {
             limits: options.limits.clone(),
             torn_at_start: Vec::new(),
             rows: None,
+            reserved: options.limits.budget.nothing(),
             unwanted: None,
         };
         if options.csv.header {
@@ -81,7 +93,14 @@ impl<R: Read> CsvReader<R> {
             }
             Next::Torn { message, .. } => return Err(DecodeError::Corrupt(format!("the header has {message}"))),
         };
-        check_width(self.splitter.n_spans())?;
+        let n_fields = self.splitter.n_spans();
+        check_width(n_fields)?;
+        let length = end - start;
+        if length > MAX_HEADER_BYTES {
+            let problem = format!("the header has {length} bytes, {MAX_HEADER_BYTES} are allowed");
+            return Err(DecodeError::Limits(problem));
+        }
+        self.reserved.grow("the CSV header", length * NAME_COPIES + n_fields * FIELD_BYTES)?;
         let record = self.splitter.bytes(start, end);
         let mut names = Vec::new();
         for (index, span) in self.splitter.spans().iter().enumerate() {
@@ -147,7 +166,7 @@ impl<R: Read + Send> RowReader for CsvReader<R> {
             Fields::Open => Vec::new(),
         };
         let unwanted = (0..names.len()).rev().find(|index| mapping.slot(*index) == Slot::Reject);
-        self.unwanted = unwanted.map(|index| names[index].to_owned());
+        self.unwanted = unwanted.map(|index| quoted(names[index]).to_owned());
         self.rows = Some(NamedRows::new(&mapping, names.into_iter(), &self.limits));
     }
 

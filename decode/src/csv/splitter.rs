@@ -77,9 +77,9 @@ pub struct Splitter<R> {
     n_spans: usize,
     /// For a buffer that holds a long record.
     reserved: Reservation,
-    /// What scans cost so far.
+    /// What scans and moves cost so far.
     #[cfg(test)]
-    pub n_scanned: u64,
+    pub n_touched: u64,
 }
 
 /// The bytes that mean something.
@@ -126,7 +126,7 @@ impl<R: Read> Splitter<R> {
             n_spans: 0,
             reserved: budget.nothing(),
             #[cfg(test)]
-            n_scanned: 0,
+            n_touched: 0,
         }
     }
 
@@ -168,7 +168,7 @@ impl<R: Read> Splitter<R> {
             let scan = self.scan();
             #[cfg(test)]
             {
-                self.n_scanned += match &scan {
+                self.n_touched += match &scan {
                     Scan::Record { end, .. } => *end,
                     Scan::Unclosed { seen } => *seen,
                     Scan::GoesOn { closed } => *closed,
@@ -261,46 +261,51 @@ impl<R: Read> Splitter<R> {
     ///
     /// Without a `problem` it is only too long: then its end is where the dialect says.
     fn give_up(&mut self, problem: Option<&'static str>) -> Result<Next, DecodeError> {
-        self.make_room();
-        let unknown = self.corrupt(problem.unwrap_or("a quote that is torn"));
+        let torn = problem.unwrap_or("a quote that is torn");
         let mut readings = Readings::new(self.dialect.delimiter, self.dialect.quote, problem.is_none());
-        let (mut read, mut length, mut kept) = (0, 0, None);
+        // Places are relative to the record's start, which moves to the front only where more has to be read.
+        let (mut read, mut length, mut kept, mut lines_dropped) = (0, 0, None, 0);
         let ended = loop {
-            if let Some(found) = readings.advance(&self.buffer[read..self.end]) {
+            let unread = &self.buffer[self.start + read..self.end];
+            if let Some(found) = readings.advance(unread) {
                 length += found as u64;
-                self.start = (read + found + 1).min(self.end);
                 break read + found;
             }
-            length += (self.end - read) as u64;
-            read = self.end;
+            length += unread.len() as u64;
+            read += unread.len();
             if readings.disagree() || (self.at_end && !readings.may_end()) {
-                return Err(unknown);
+                return Err(self.corrupt(torn));
             }
             if self.at_end {
-                self.start = self.end;
-                break self.end;
+                break read;
             }
-            if self.end <= self.max_record_bytes {
+            if read <= self.max_record_bytes {
                 self.read_more()?;
                 continue;
             }
             // Too long to be kept whole: what is read now goes after its beginning.
-            let beginning = *kept.get_or_insert(MAX_PAYLOAD_BYTES.min(self.end));
-            self.lines_passed += memchr_iter(b'\n', &self.buffer[beginning..self.end]).count() as u64;
+            if kept.is_none() {
+                self.make_room();
+            }
+            let beginning = *kept.get_or_insert(MAX_PAYLOAD_BYTES.min(read));
+            lines_dropped += memchr_iter(b'\n', &self.buffer[beginning..self.end]).count() as u64;
             self.end = beginning;
             read = beginning;
             self.read_chunk()?;
         };
         if readings.disagree() {
-            return Err(unknown);
+            return Err(self.corrupt(torn));
         }
+        let start = self.start;
+        self.start = (start + ended + 1).min(self.end);
+        self.lines_passed += lines_dropped;
         let is_too_long = length > self.max_record_bytes as u64;
-        let end = if is_too_long { kept.unwrap_or(MAX_PAYLOAD_BYTES).min(ended) } else { ended };
+        let end = start + if is_too_long { kept.unwrap_or(MAX_PAYLOAD_BYTES).min(ended) } else { ended };
         let (class, message) = match problem {
             Some(problem) if !is_too_long => ("syntax", problem.to_owned()),
             _ => ("row_size", format!("longer than {} bytes", self.max_record_bytes)),
         };
-        Ok(Next::Torn { class, message, start: 0, end, length })
+        Ok(Next::Torn { class, message, start, end, length })
     }
 
     fn skip_blank_lines(&mut self) -> Result<(), DecodeError> {
@@ -338,6 +343,10 @@ impl<R: Read> Splitter<R> {
     }
 
     fn make_room(&mut self) {
+        #[cfg(test)]
+        {
+            self.n_touched += (self.end - self.start) as u64;
+        }
         self.lines_passed += memchr_iter(b'\n', &self.buffer[..self.start]).count() as u64;
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;

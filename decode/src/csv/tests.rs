@@ -1,6 +1,6 @@
 use super::super::testing::{options, read_rows_with, text_columns};
 use super::super::{
-    Column, OnNewField,
+    Column, MappingSpec, OnNewField,
     budget::{Budget, Pool},
 };
 use super::*;
@@ -135,9 +135,22 @@ fn torn_quotes_cost_linear_time() {
         let mut splitter = Splitter::new(content.as_bytes(), b',', b'"', 1 << 20, &Budget::default());
         splitter.expect_fields(5_000);
         while !matches!(splitter.advance(), Ok(Next::End) | Err(_)) {}
-        let times = splitter.n_scanned as f64 / content.len() as f64;
+        let times = splitter.n_touched as f64 / content.len() as f64;
         assert!(times < 6.0, "{line:?}: looked at {times} times");
     }
+}
+
+#[test]
+fn torn_records_cost_linear_time() {
+    let content = "\"a\"b\"c\"\n".repeat(100_000);
+    let mut splitter = Splitter::new(content.as_bytes(), b',', b'"', 1 << 20, &Budget::default());
+    let mut n_torn = 0;
+    while let Next::Torn { start, end, .. } = splitter.advance().expect("ends that are known") {
+        assert_eq!(splitter.bytes(start, end), b"\"a\"b\"c\"");
+        n_torn += 1;
+    }
+    let times = splitter.n_touched as f64 / content.len() as f64;
+    assert!(n_torn == 100_000 && times < 6.0, "{n_torn} records, touched {times} times");
 }
 
 #[test]
@@ -165,6 +178,51 @@ fn memory_is_reserved_for_a_long_record() {
     file.options.limits.budget = Budget::new(1 << 20, Pool::new(0));
     let error = file.read(format!("a,b\n1,{}\n", "x".repeat(2 << 20)).as_bytes()).expect_err("too long");
     assert!(error.to_string().starts_with("limits: a CSV record takes "), "{error}");
+}
+
+#[test]
+fn the_names_in_a_header_are_bounded_and_reserved_for_as_long_as_they_are_kept() {
+    let mut file = File::default();
+    file.options.limits.row_bytes = 8 << 20;
+    let content = |length: usize| format!("a,{}\n1,2\n", "n".repeat(length));
+    file.check(content(1_000_000), &["1"]);
+    file.fails(content(1 << 20), "limits: the header has 1048578 bytes, 1048576 are allowed");
+    let budget = Budget::new(2 << 20, Pool::new(0));
+    file.options.limits.budget = budget.clone();
+    let open = |content: String| open(Box::new(std::io::Cursor::new(content)), &[], b',', &file.options);
+    let reader = open(content(100_000)).expect("it fits");
+    budget.reserve("another", (2 << 20) - 800_000).expect_err("the names take it");
+    drop(reader);
+    budget.reserve("another", 2 << 20).expect("they are gone");
+    let error = open(content(300_000)).err().expect("a limit").to_string();
+    assert!(error.starts_with("limits: the CSV header takes "), "{error}");
+}
+
+#[test]
+fn a_message_quotes_no_more_than_the_start_of_a_name() {
+    let spec = MappingSpec {
+        columns: &text_columns(&["a"]),
+        rename: &Default::default(),
+        captures: &[],
+        on_new_field: OnNewField::Reject,
+        extras_column: None,
+        key: &[],
+    };
+    let content = format!("a,{}\n1,2\n", "é".repeat(100_000));
+    let options = options();
+    let mut reader = open(Box::new(std::io::Cursor::new(content)), &[], b',', &options).expect("CSV");
+    let mapping = Arc::new(Mapping::new(reader.fields(), &spec).expect("a mapping"));
+    reader.set_mapping(Arc::clone(&mapping));
+    let mut batch = Batch::default();
+    reader.fill(&mut batch, 4096).expect("rows");
+    assert_eq!(batch.rejects[0].message, format!("no column for field \"{}\"", "é".repeat(40)));
+    // So do the rows of the other formats with a schema.
+    let Fields::Named(fields) = reader.fields() else { panic!("there is a header") };
+    let mut rows = NamedRows::new(&mapping, fields.iter().map(|field| field.name.as_str()), &options.limits);
+    let spans = [0, 2].map(|start| Span { start, end: start + 1, is_quoted: false, has_quotes: false });
+    let cells = Cells { record: b"1,2", text: None, spans: &spans, nulls: &NullTexts::new(&[]), quote: '"' };
+    rows.push(&cells, &mut batch);
+    assert_eq!(batch.rejects[1].message, format!("no column takes field \"{}\"", "é".repeat(40)));
 }
 
 #[test]

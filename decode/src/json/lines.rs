@@ -1,6 +1,6 @@
 //! Rows one a line.
 
-use super::{row::RowParser, window::Window};
+use super::{frame::Frame, row::RowParser, window::Window};
 use crate::{Batch, MAX_PAYLOAD_BYTES};
 use std::io;
 
@@ -9,6 +9,8 @@ use std::io;
 pub struct Lines {
     /// How far the bytes in view are known to hold no line's end.
     searched: usize,
+    /// How many bytes in view are left of a line that rows share.
+    shared: usize,
 }
 
 impl Lines {
@@ -21,17 +23,13 @@ impl Lines {
         batch: &mut Batch,
     ) -> io::Result<bool> {
         loop {
+            if self.shared > 0 && self.next_sharing(window, rows, batch) {
+                return Ok(true);
+            }
             let data = window.data();
-            match memchr::memchr(b'\n', &data[self.searched..]) {
-                Some(found) => {
-                    let end = self.searched + found;
-                    let is_row = push(&data[..end], max_bytes, rows, batch);
-                    window.consume(end + 1);
-                    self.searched = 0;
-                    if is_row {
-                        return Ok(true);
-                    }
-                }
+            let found = memchr::memchr(b'\n', &data[self.searched..]);
+            let end = match found {
+                Some(found) => self.searched + found,
                 None if data.len() > max_bytes => {
                     self.searched = 0;
                     skip_oversized(window, rows, batch)?;
@@ -39,32 +37,43 @@ impl Lines {
                 }
                 None => {
                     self.searched = data.len();
-                    if !window.more()? {
-                        // The last line needs no end.
-                        let end = self.searched;
-                        let is_row = push(window.data(), max_bytes, rows, batch);
-                        window.consume(end);
-                        self.searched = 0;
-                        return Ok(is_row);
+                    if window.more()? {
+                        continue;
                     }
+                    // The last line needs no end.
+                    self.searched
                 }
+            };
+            self.searched = 0;
+            let line = &window.data()[..end];
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let is_row = !line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'));
+            if is_row && line.len() > max_bytes {
+                rows.push_oversized(line, line.len() as u64, batch);
+            } else if is_row && !rows.push(line, batch) {
+                self.shared = end;
+                continue;
+            }
+            window.consume(end + 1);
+            if is_row || found.is_none() {
+                return Ok(is_row);
             }
         }
     }
-}
 
-/// Adds a line to the batch unless it is blank; returns whether it did.
-fn push(line: &[u8], max_bytes: usize, rows: &mut RowParser, batch: &mut Batch) -> bool {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')) {
-        return false;
+    /// Hands over the next row of a line that is nothing but rows; returns false when there are no more.
+    fn next_sharing(&mut self, window: &mut Window, rows: &mut RowParser, batch: &mut Batch) -> bool {
+        let line = &window.data()[..self.shared];
+        let row = line.trim_ascii_start();
+        let length = Frame::default().advance(row);
+        if let Some(length) = length {
+            rows.push(&row[..length], batch);
+        }
+        let taken = length.map_or(line.len(), |length| line.len() - row.len() + length);
+        window.consume(taken);
+        self.shared -= taken;
+        length.is_some()
     }
-    if line.len() > max_bytes {
-        rows.push_oversized(line, line.len() as u64, batch);
-    } else {
-        rows.push(line, batch);
-    }
-    true
 }
 
 /// Lets a line go that does not fit, keeping its start for the reject.

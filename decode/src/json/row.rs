@@ -6,14 +6,12 @@ use super::{
     scan::{Fault, Kind, Scanner, Token},
 };
 use crate::{
-    Batch, Field, Limits, Mapping, RowEncoder, Slot,
+    Batch, FREE_ROW_BYTES, Field, Limits, Mapping, RowEncoder, Slot,
+    budget::Reservation,
     encode::{CellError, PgType, Value, unescape},
-    named::utf8,
+    named::{MAX_QUOTED_BYTES, utf8},
 };
 use std::{borrow::Cow, sync::Arc};
-
-/// How much of a field's name a message quotes.
-const MAX_QUOTED_BYTES: usize = 80;
 
 /// Takes rows apart and hands their cells to the encoder.
 pub struct RowParser {
@@ -26,18 +24,31 @@ impl RowParser {
     /// Returns a parser whose first row is number 1.
     pub fn new(mapping: Arc<Mapping>, limits: &Limits) -> Self {
         let encoder = RowEncoder::new(Arc::clone(&mapping)).with_limits(limits);
-        Self { encoder, members: Members::new(mapping, limits.depth), any_encoded: false }
+        Self { encoder, members: Members::new(mapping, limits), any_encoded: false }
     }
 
-    /// Adds one row, given as JSON text, to the batch: as a tuple or as a reject; several where they share the text.
-    pub fn push(&mut self, row: &[u8], batch: &mut Batch) {
-        self.push_one(row, false, batch);
+    /// Adds one row, given as JSON text, to the batch: as a tuple or as a reject. Returns false, and adds nothing, where
+    /// the text is several rows.
+    pub fn push(&mut self, row: &[u8], batch: &mut Batch) -> bool {
+        let Self { encoder, members, any_encoded } = self;
+        match members.find(row) {
+            Ok(()) => {
+                let n_encoded = batch.ends.len();
+                encoder.push_with(batch, |column| members.cell(column, row), || Cow::Borrowed(row));
+                *any_encoded |= batch.ends.len() > n_encoded;
+            }
+            Err(refusal) if refusal.class == "syntax" && is_shared(row) => return false,
+            Err(refusal) => encoder.reject(refusal.class, refusal.message, row, row.len() as u64, batch),
+        }
+        true
     }
 
     /// Adds one row under its number: as a tuple or as a reject.
     pub fn push_numbered(&mut self, row_number: u64, row: &[u8], batch: &mut Batch) {
         self.encoder.number_next(row_number);
-        self.push_one(row, true, batch);
+        if !self.push(row, batch) {
+            self.encoder.reject("syntax", "several rows in one".to_owned(), row, row.len() as u64, batch);
+        }
     }
 
     /// Adds a row under its number that was refused, for the reason given.
@@ -56,22 +67,6 @@ impl RowParser {
     /// Returns whether rows were taken, and no field of any of them has a place in the table.
     pub fn are_strangers(&self) -> bool {
         self.any_encoded && !self.members.any_taken && self.members.mapping.extras().is_none()
-    }
-
-    fn push_one(&mut self, row: &[u8], is_piece: bool, batch: &mut Batch) {
-        let Self { encoder, members, any_encoded } = self;
-        match members.find(row) {
-            Err(refusal) if refusal.class == "syntax" && !is_piece => match rows_of(row) {
-                Some(pieces) => pieces.into_iter().for_each(|piece| self.push_one(piece, true, batch)),
-                None => encoder.reject(refusal.class, refusal.message, row, row.len() as u64, batch),
-            },
-            Ok(()) => {
-                let n_encoded = batch.ends.len();
-                encoder.push_with(batch, |column| members.cell(column, row), || Cow::Borrowed(row));
-                *any_encoded |= batch.ends.len() > n_encoded;
-            }
-            Err(refusal) => encoder.reject(refusal.class, refusal.message, row, row.len() as u64, batch),
-        }
     }
 
     /// Adds a row that is longer than allowed; `start` is as much of it as is kept.
@@ -107,19 +102,22 @@ struct Members {
     // What follows is memory that rows share.
     tokens: Vec<Token>,
     extras: Vec<u8>,
+    /// For a long `extras`, which is given back after its row.
+    reserved: Reservation,
     open: Vec<u8>,
 }
 
 impl Members {
-    fn new(mapping: Arc<Mapping>, max_depth: usize) -> Self {
+    fn new(mapping: Arc<Mapping>, limits: &Limits) -> Self {
         let columns = mapping.columns();
         Self {
-            max_depth,
+            max_depth: limits.depth,
             wants_json: columns.iter().map(|column| matches!(column.pg_type, PgType::Json | PgType::Jsonb)).collect(),
             fields: FieldTable::default(),
             any_taken: false,
             tokens: vec![Token::ABSENT; columns.len()],
             extras: Vec::new(),
+            reserved: limits.budget.nothing(),
             open: Vec::new(),
             mapping,
         }
@@ -131,6 +129,10 @@ impl Members {
     /// Why the row is a reject before its cells are looked at.
     fn find(&mut self, row: &[u8]) -> Result<(), CellError> {
         self.tokens.fill(Token::ABSENT);
+        if self.extras.capacity() > FREE_ROW_BYTES {
+            self.extras = Vec::new();
+            self.reserved.shrink_to(0);
+        }
         self.extras.clear();
         self.fields.start_row();
         let mut refusal = None;
@@ -148,7 +150,15 @@ impl Members {
                     self.any_taken = true;
                 }
                 Ok(Slot::Ignored) => {}
-                Ok(Slot::Extras) => add_member(&mut self.extras, name.raw(row), value.raw(row)),
+                Ok(Slot::Extras) => {
+                    let length = self.extras.len() + name.raw(row).len() + value.raw(row).len() + "{:}".len();
+                    if length > FREE_ROW_BYTES && length > self.extras.capacity() {
+                        // At once for all members that the row may have.
+                        self.reserved.grow_to("an object of extra fields", row.len())?;
+                        self.extras.reserve_exact(row.len() - self.extras.len());
+                    }
+                    add_member(&mut self.extras, name.raw(row), value.raw(row));
+                }
                 Ok(Slot::Reject) => {
                     let name = name.raw(row);
                     let name = String::from_utf8_lossy(&name[..name.len().min(MAX_QUOTED_BYTES)]);
@@ -191,16 +201,17 @@ impl Members {
     }
 }
 
-/// Returns the rows that share one text, if it is nothing but several objects.
-fn rows_of(text: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut rows = Vec::new();
+/// Returns whether a text is several objects and nothing else.
+fn is_shared(text: &[u8]) -> bool {
+    let mut n_rows = 0;
     let mut rest = text.trim_ascii();
-    while rest.first() == Some(&b'{') {
-        let (row, others) = rest.split_at(Frame::default().advance(rest)?);
-        rows.push(row);
-        rest = others.trim_ascii_start();
+    while rest.first() == Some(&b'{')
+        && let Some(end) = Frame::default().advance(rest)
+    {
+        n_rows += 1;
+        rest = rest[end..].trim_ascii_start();
     }
-    (rest.is_empty() && rows.len() > 1).then_some(rows)
+    rest.is_empty() && n_rows > 1
 }
 
 impl From<Fault> for CellError {
@@ -223,4 +234,47 @@ fn add_member(object: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     object.extend_from_slice(name);
     object.push(b':');
     object.extend_from_slice(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Fields, MappingSpec, OnNewField,
+        budget::{Budget, Pool},
+        trial::{column, options},
+    };
+
+    #[test]
+    fn long_extras_are_reserved_and_given_back_after_their_row() {
+        let columns = [column("a", PgType::Jsonb), column("extra", PgType::Jsonb)];
+        let spec = MappingSpec {
+            columns: &columns,
+            rename: &Default::default(),
+            captures: &[],
+            on_new_field: OnNewField::Extras,
+            extras_column: Some("extra"),
+            key: &[],
+        };
+        let mapping = Arc::new(Mapping::new(&Fields::Open, &spec).expect("a mapping"));
+        let budget = Budget::new(4 << 20, Pool::new(0));
+        let limits = Limits { budget: budget.clone(), ..options().limits };
+        let mut rows = RowParser::new(mapping, &limits);
+        let mut batch = Batch::default();
+        let row = |length: usize| format!("{{\"x\":1,\"y\":\"{}\"}}", "z".repeat(length)).into_bytes();
+        rows.push(&row(1 << 20), &mut batch);
+        assert_eq!(batch.ends.len(), 1);
+        batch.clear();
+        assert!(rows.members.extras.capacity() <= row(1 << 20).len());
+        budget.reserve("another", 3 << 20).expect_err("the extras take it");
+        rows.push(&row(10), &mut batch);
+        budget.reserve("another", 4 << 20).expect("they are gone");
+        assert!(rows.members.extras.capacity() <= FREE_ROW_BYTES);
+        rows.push(&row(5 << 20), &mut batch);
+        assert!(
+            batch.rejects[0].message.starts_with("limits: an object of extra fields takes "),
+            "{}",
+            batch.rejects[0].message
+        );
+    }
 }

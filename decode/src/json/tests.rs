@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    Column, MAX_PAYLOAD_BYTES, OnNewField,
+    Column, MAX_PAYLOAD_BYTES, MappingSpec, OnNewField,
     encode::PgType,
     trial::{BrokenStream, Memory, Read, column, options, read, text_column},
 };
@@ -267,6 +267,35 @@ fn batches_end_when_they_are_full_of_rejects() {
     let mut batch = Batch::default();
     assert!(reader.fill(&mut batch, 10_000).expect("rejects"));
     assert!(batch.n_read < 12);
+}
+
+#[test]
+fn batches_end_within_a_line_that_rows_share() {
+    for row in ["{\"a\":1} ", "{\"a\":\"\\u0000\"}"] {
+        let text = format!("{{\"a\":1}}\n{}\r\n{{\"a\":2}}", row.repeat(10_000));
+        let mut reader = open(Box::new(Cursor::new(text)), Format::Ndjson, &options()).expect("NDJSON");
+        let columns = [text_column("a")];
+        let spec = MappingSpec {
+            columns: &columns,
+            rename: &Default::default(),
+            captures: &[],
+            on_new_field: OnNewField::Ignore,
+            extras_column: None,
+            key: &[],
+        };
+        reader.set_mapping(Arc::new(Mapping::new(reader.fields(), &spec).expect("a mapping")));
+        let mut n_rows = 0;
+        loop {
+            let mut batch = Batch::default();
+            let more = reader.fill(&mut batch, 4096).expect("rows");
+            assert!(batch.size() < 8192, "{} bytes at once", batch.size());
+            n_rows += batch.n_read;
+            if !more {
+                break;
+            }
+        }
+        assert_eq!(n_rows, 10_002);
+    }
 }
 
 proptest! {

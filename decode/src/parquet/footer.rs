@@ -21,8 +21,14 @@ const MAX_FOOTER_BYTES: usize = 16 * 1024 * 1024;
 /// What a column chunk's metadata takes beside its structure: lists and names.
 const CHUNK_BYTES: usize = size_of::<ColumnChunkMetaData>() + 256;
 const GROUP_BYTES: usize = size_of::<RowGroupMetaData>() + 64;
-/// What a schema's element takes in the library's schema, ours, arrow's and the mapping.
+/// What a schema's element takes in the library's schema, ours, arrow's and the mapping, beside its name.
 const ELEMENT_BYTES: usize = 2048;
+/// How often a name is in memory: in those, and written as JSON, which can be six times as long.
+const NAME_COPIES: usize = 16;
+/// How often the columns' paths are: in the file's schema, in ours, and in what is declared.
+const PATH_COPIES: usize = 3;
+/// A longer name is refused: no column's is that long.
+const MAX_NAME_BYTES: usize = 64 * 1024;
 
 /// Reads and checks the footer.
 ///
@@ -62,6 +68,11 @@ pub fn read(
         object.read_at(size - (length + TAIL_BYTES) as u64, length).map_err(explain)?
     };
     let counts = check_schema(&bytes, max_schema_depth).map_err(corrupt)?;
+    if counts.longest_name > MAX_NAME_BYTES {
+        let problem = format!("a name of {} bytes in a Parquet schema", counts.longest_name);
+        return Err(DecodeError::Limits(format!("{problem}, {MAX_NAME_BYTES} are allowed")));
+    }
+    reserved.grow("names in a Parquet schema", counts.names * NAME_COPIES + counts.paths * PATH_COPIES)?;
     let listed = counts.elements * ELEMENT_BYTES + counts.groups * GROUP_BYTES + counts.chunks * CHUNK_BYTES;
     let what = format!("metadata of {} row groups and {} column chunks", counts.groups, counts.chunks);
     reserved.grow(&what, listed)?;

@@ -95,6 +95,11 @@ impl RowGroups {
         &self.projection
     }
 
+    /// Returns how many nested values were read so far.
+    pub fn nested_values(&self) -> u64 {
+        self.meter.nested_values()
+    }
+
     /// Returns the next record batch, `None` after the last.
     ///
     /// # Errors

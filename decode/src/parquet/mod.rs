@@ -100,8 +100,14 @@ impl RowReader for ParquetReader {
             None => return Err(no_mapping()),
         };
         let (start, rows_before) = (batch.size(), batch.n_read);
+        let (rejects_before, nested_before) = (batch.rejects.len(), state.groups.nested_values());
         let more = state.fill(batch, batch_bytes)?;
-        self.output_bytes += (batch.size() - start) as u64 + (batch.n_read - rows_before) * ROW_BYTES;
+        // Values take time, too, although a row's may come to nothing but its reject.
+        let nested_values = state.groups.nested_values() - nested_before;
+        self.output_bytes += (batch.size() - start) as u64
+            + (batch.n_read - rows_before) * ROW_BYTES
+            + nested_values
+            + batch.too_long(rejects_before) * self.limits.row_bytes as u64;
         let allowed = self.object.size().saturating_mul(self.limits.expansion_ratio);
         if self.output_bytes > allowed.max(self.limits.expansion_free_bytes) {
             let problem = format!("{} bytes of rows in a file of {}", self.output_bytes, self.object.size());

@@ -40,6 +40,8 @@ pub struct Meter {
     batch: AtomicU64,
     extra_bytes: AtomicU64,
     nested_values: AtomicU64,
+    /// Of all batches, those that were given up among them.
+    all_nested_values: AtomicU64,
     /// For nested values that the batch reads, and those of the pages in hand, which may be the next batch's.
     nested: Mutex<Nested>,
 }
@@ -59,6 +61,7 @@ impl Meter {
             batch: AtomicU64::new(0),
             extra_bytes: AtomicU64::new(0),
             nested_values: AtomicU64::new(0),
+            all_nested_values: AtomicU64::new(0),
             nested: Mutex::new(Nested { reserved: budget.nothing(), of_pages: 0 }),
         }
     }
@@ -84,6 +87,11 @@ impl Meter {
         self.nested_values.store(0, Relaxed);
         let Nested { reserved, of_pages } = &mut *self.nested();
         reserved.shrink_to(*of_pages);
+    }
+
+    /// Returns how many nested values were read so far.
+    pub fn nested_values(&self) -> u64 {
+        self.all_nested_values.load(Relaxed)
     }
 
     /// Returns whether the batch was given up because it became too large.
@@ -206,6 +214,7 @@ impl Pages {
         // A row's repeated values are all read before the row can be looked at, and they can be
         // packed into next to nothing.
         let n_values = u64::from(page.num_values());
+        meter.all_nested_values.fetch_add(n_values, Relaxed);
         if meter.nested_values.fetch_add(n_values, Relaxed) + n_values > MAX_BATCH_VALUES {
             let problem = format!("more than {MAX_BATCH_VALUES} nested values at once");
             return Err(self.too_many_nested(DecodeError::Limits(problem)));
@@ -228,13 +237,13 @@ impl Pages {
 
     /// Ties the memory that was reserved for a page to its bytes: values that are read point into them.
     fn with_reservation(&self, mut page: Page, unfolded_bytes: u64) -> Result<Page> {
-        if let Some(mut reserved) = self.bytes.take_page_bytes(page.is_dictionary_page()) {
-            let unfolding = reserved.grow("a Parquet page that unfolds", unfolded_bytes as usize);
-            unfolding.map_err(|error| self.object.refuse(error, "page too large"))?;
-            let (Page::DataPage { buf, .. } | Page::DataPageV2 { buf, .. } | Page::DictionaryPage { buf, .. }) =
-                &mut page;
-            *buf = Bytes::from_owner(Reserved { bytes: std::mem::take(buf), _reserved: reserved });
-        }
+        let Some(mut reserved) = self.bytes.take_page_bytes(page.is_dictionary_page()) else {
+            return Err(ParquetError::General("page whose header was not read".into()));
+        };
+        let unfolding = reserved.grow("a Parquet page that unfolds", unfolded_bytes as usize);
+        unfolding.map_err(|error| self.object.refuse(error, "page too large"))?;
+        let (Page::DataPage { buf, .. } | Page::DataPageV2 { buf, .. } | Page::DictionaryPage { buf, .. }) = &mut page;
+        *buf = Bytes::from_owner(Reserved { bytes: std::mem::take(buf), _reserved: reserved });
         Ok(page)
     }
 

@@ -28,7 +28,6 @@ const MAX_HEADER_BYTES: usize = 64 * 1024;
 const MAX_DEFLATE_RATIO: u64 = 1032;
 /// A page that can be longer than it says by no more than this is not looked at.
 const FREE_BYTES: u64 = 64 * 1024;
-const LZ4_FRAME_MAGIC: &[u8] = &[0x04, 0x22, 0x4D, 0x18];
 /// What is unpacked at once where only the length is wanted.
 const CODEC_BUFFER_BYTES: usize = 16 * 1024;
 
@@ -64,14 +63,20 @@ struct State {
     bytes: Bytes,
     /// The read that follows `bytes`.
     ahead: Option<Ahead>,
-    /// From the last page header.
-    page: PageSizes,
-    /// Memory for the page whose header was read last, until the page is handed on.
-    page_bytes: Option<Reservation>,
+    /// The page whose header was read last, until it is handed on.
+    page: Option<Announced>,
+    /// The dictionary, which may be read later than the pages after it.
+    dictionary: Option<Announced>,
     /// Memory for unpacking the page.
     codec_bytes: Option<Reservation>,
-    /// Memory for the dictionary, which may be read later than the pages after it.
-    dictionary_bytes: Option<Reservation>,
+}
+
+/// A page whose header was read.
+struct Announced {
+    /// Offset of its bytes.
+    start: u64,
+    sizes: PageSizes,
+    reserved: Reservation,
 }
 
 /// A read under way.
@@ -107,7 +112,8 @@ impl ChunkBytes {
     pub fn take_page_bytes(&self, dictionary: bool) -> Option<Reservation> {
         let mut state = self.shared.state();
         state.codec_bytes = None;
-        if dictionary { state.dictionary_bytes.take() } else { state.page_bytes.take() }
+        let page = if dictionary { state.dictionary.take() } else { state.page.take() };
+        page.map(|page| page.reserved)
     }
 }
 
@@ -123,7 +129,7 @@ impl ChunkReader for ChunkBytes {
     fn get_read(&self, start: u64) -> Result<Self::T> {
         let bytes = self.shared.view(&mut self.shared.state(), start, MAX_HEADER_BYTES)?;
         // The library asks for this also when it has the page's header already, and then does not read.
-        Ok(HeaderBytes { bytes, unchecked: Some(Arc::clone(&self.shared)) })
+        Ok(HeaderBytes { bytes, unchecked: Some((Arc::clone(&self.shared), start)) })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
@@ -133,8 +139,10 @@ impl ChunkReader for ChunkBytes {
             return Err(ParquetError::EOF("page is beyond its column chunk's end".into()));
         }
         let data = bytes.slice(..length);
-        state.codec_bytes = self.shared.reserve_for_codec(&data, state.page)?;
-        self.shared.check_expansion(&data, state.page)?;
+        let announced = state.page.iter().chain(&state.dictionary).find(|page| page.start == start);
+        let sizes = announced.map(|page| page.sizes).unwrap_or_default();
+        state.codec_bytes = self.shared.reserve_for_codec(&data, sizes)?;
+        self.shared.check_expansion(&data, sizes)?;
         Ok(data)
     }
 }
@@ -181,22 +189,22 @@ impl Shared {
     }
 
     /// Looks at a page's header before the library reserves memory by it.
-    fn check_header(&self, view: &[u8]) -> Result<(), DecodeError> {
-        let page =
+    fn check_header(&self, view: &[u8], start: u64) -> Result<(), DecodeError> {
+        let sizes =
             page_sizes(view).map_err(|problem| DecodeError::Corrupt(format!("Parquet page header: {problem}")))?;
-        if page.uncompressed.max(page.compressed) > MAX_PAGE_BYTES {
-            let problem = format!("Parquet page of {} bytes, {MAX_PAGE_BYTES} are allowed", page.uncompressed);
+        if sizes.uncompressed.max(sizes.compressed) > MAX_PAGE_BYTES {
+            let problem = format!("Parquet page of {} bytes, {MAX_PAGE_BYTES} are allowed", sizes.uncompressed);
             return Err(DecodeError::Limits(problem));
         }
-        let mut state = self.state();
-        state.page = page;
+        let state = &mut *self.state();
         state.codec_bytes = None;
-        let (what, slot) = match page.dictionary_values {
-            Some(_) => ("a Parquet dictionary", &mut state.dictionary_bytes),
-            None => ("a Parquet page", &mut state.page_bytes),
+        let (what, slot) = match sizes.dictionary_values {
+            Some(_) => ("a Parquet dictionary", &mut state.dictionary),
+            None => ("a Parquet page", &mut state.page),
         };
         *slot = None;
-        *slot = Some(self.object.budget.reserve(what, self.page_memory(page))?);
+        let reserved = self.object.budget.reserve(what, self.page_memory(sizes))?;
+        *slot = Some(Announced { start: start + sizes.header, sizes, reserved });
         Ok(())
     }
 
@@ -214,29 +222,28 @@ impl Shared {
 
     /// Reserves what a codec takes beside the page's bytes; the others take nothing that the page sizes.
     fn reserve_for_codec(&self, data: &[u8], page: PageSizes) -> Result<Option<Reservation>> {
-        if !matches!(self.codec, Compression::BROTLI(_)) {
-            return Ok(None);
-        }
-        let packed = usize::try_from(page.levels).ok().and_then(|levels| data.get(levels..)).unwrap_or_default();
-        // The library reads through a buffer as long as the page.
-        let n_bytes = brotli_window(packed).saturating_add(usize::try_from(page.uncompressed).unwrap_or(usize::MAX));
-        let reserved = self.object.budget.reserve("unpacking a Parquet page", n_bytes);
+        let packed = packed(data, page);
+        let n_bytes = match self.codec {
+            // The library reads through a buffer as long as the page.
+            Compression::BROTLI(_) => brotli_window(packed) as u64 + page.uncompressed,
+            Compression::LZ4 => lz4_frame_buffers(packed),
+            _ => return Ok(None),
+        };
+        let reserved = self.object.budget.reserve("unpacking a Parquet page", n_bytes as usize);
         reserved.map(Some).map_err(|error| self.object.refuse(error, "page too large"))
     }
 
     /// Refuses a page that decompresses to more than its header says, where the library would not look.
     fn check_expansion(&self, data: &[u8], page: PageSizes) -> Result<()> {
-        let packed = usize::try_from(page.levels).ok().and_then(|levels| data.get(levels..)).unwrap_or_default();
+        let packed = packed(data, page);
         let may_be_longer = packed.len() as u64 * MAX_DEFLATE_RATIO > page.uncompressed + FREE_BYTES;
         let most = page.uncompressed + 1;
         // Errors come up again when the page is read.
         let length = match self.codec {
             Compression::GZIP(_) if may_be_longer => length_of(MultiGzDecoder::new(packed).take(most)),
             Compression::BROTLI(_) => length_of(brotli::Decompressor::new(packed, CODEC_BUFFER_BYTES).take(most)),
-            // Only in its oldest form, which does not say how long it is.
-            Compression::LZ4 if packed.starts_with(LZ4_FRAME_MAGIC) => {
-                length_of(lz4_flex::frame::FrameDecoder::new(packed).take(most))
-            }
+            // Only as frames, which do not say how long they are; all else is none of them from its first bytes on.
+            Compression::LZ4 => length_of(lz4_flex::frame::FrameDecoder::new(packed).take(most)),
             _ => 0,
         };
         if length > page.uncompressed {
@@ -244,6 +251,11 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Returns what is packed of a page: what comes after its levels.
+fn packed(data: &[u8], page: PageSizes) -> &[u8] {
+    usize::try_from(page.levels).ok().and_then(|levels| data.get(levels..)).unwrap_or_default()
 }
 
 /// Returns how much there is to read until its end or an error.
@@ -270,6 +282,18 @@ fn brotli_window(data: &[u8]) -> usize {
     1 << bits
 }
 
+/// Returns what reading [LZ4 frames](https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md) takes, by the first:
+/// a block as it comes, and two unpacked ones.
+fn lz4_frame_buffers(data: &[u8]) -> u64 {
+    let block = match data {
+        [0x02, 0x21, 0x4C, 0x18, ..] => 8 << 20,
+        // From 64 KiB to 4 MiB, where the byte makes sense.
+        [0x04, 0x22, 0x4D, 0x18, _, sizes, ..] => (64 << 10) << (2 * (sizes >> 4 & 3)),
+        _ => return 0,
+    };
+    3 * block + (64 << 10)
+}
+
 fn joined(head: Bytes, tail: Bytes) -> Bytes {
     if head.is_empty() {
         return tail;
@@ -283,13 +307,14 @@ fn joined(head: Bytes, tail: Bytes) -> Bytes {
 /// The bytes from a page header on.
 pub struct HeaderBytes {
     bytes: Bytes,
-    unchecked: Option<Arc<Shared>>,
+    /// The offset they are from, until the header is looked at.
+    unchecked: Option<(Arc<Shared>, u64)>,
 }
 
 impl Read for HeaderBytes {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(shared) = self.unchecked.take()
-            && let Err(error) = shared.check_header(&self.bytes)
+        if let Some((shared, start)) = self.unchecked.take()
+            && let Err(error) = shared.check_header(&self.bytes, start)
         {
             shared.object.note(io::Error::other(error));
             return Err(io::ErrorKind::InvalidData.into());
@@ -301,149 +326,4 @@ impl Read for HeaderBytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Source, budget::Budget, trial::Memory};
-    use parquet::schema::{parser::parse_message_type, types::SchemaDescriptor};
-    use std::{
-        io::Write as _,
-        sync::atomic::{AtomicUsize, Ordering::Relaxed},
-    };
-
-    #[test]
-    fn a_gzip_page_that_holds_more_than_its_header_says_is_refused_before_it_is_unpacked() {
-        let noise = (0..300_000u64)
-            .map(|i| (i.wrapping_mul(i).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as u8)
-            .collect::<Vec<_>>();
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(&noise).expect("memory");
-        let data = encoder.finish().expect("memory");
-        for (stated, fits) in [(noise.len(), true), (noise.len() - 1, false)] {
-            let header = header(stated, data.len());
-            let (_, chunk) = chunk([&header[..], &data].concat(), Compression::GZIP(Default::default()), 1 << 20);
-            assert_eq!(chunk.get_read(0).expect("a header").read(&mut [0]).expect("a header"), 1);
-            assert_eq!(chunk.get_bytes(header.len() as u64, data.len()).is_ok(), fits);
-        }
-    }
-
-    #[test]
-    fn a_page_too_large_for_memory_is_a_limit_and_one_beyond_the_chunk_is_corrupt() {
-        let (object, chunk) = chunk(header(1 << 30, 10), Compression::SNAPPY, 1 << 20);
-        assert!(chunk.get_read(0).expect("a header").read(&mut [0]).is_err());
-        let error = object.explain(&ParquetError::General("broken".into()));
-        assert!(matches!(error, DecodeError::Limits(_)), "{error}");
-        assert!(chunk.get_bytes(0, 1 << 20).is_err());
-    }
-
-    #[test]
-    fn bytes_are_right_however_they_are_asked_for() {
-        bytes_are_right(false);
-        bytes_are_right(true);
-    }
-
-    /// A source far away: every read takes a while, and begins when it is begun.
-    struct Far {
-        content: Bytes,
-        at_once: Arc<AtomicUsize>,
-        most_at_once: Arc<AtomicUsize>,
-    }
-
-    impl Source for Far {
-        fn size(&self) -> u64 {
-            self.content.len() as u64
-        }
-
-        fn name(&self) -> &str {
-            "far"
-        }
-
-        fn stream(&self) -> io::Result<Box<dyn Read + Send>> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-            self.start_read(offset, len)()
-        }
-
-        fn start_read(&self, offset: u64, len: usize) -> Reading {
-            let bytes = self.content.slice(offset as usize..offset as usize + len);
-            let (at_once, most) = (Arc::clone(&self.at_once), Arc::clone(&self.most_at_once));
-            most.fetch_max(at_once.fetch_add(1, Relaxed) + 1, Relaxed);
-            Box::new(move || {
-                at_once.fetch_sub(1, Relaxed);
-                Ok(bytes)
-            })
-        }
-    }
-
-    #[test]
-    fn columns_are_fetched_side_by_side() {
-        for (ahead, expected) in [(true, 3), (false, 1)] {
-            let content: Vec<u8> = (0..2_000_000u32).map(|i| (i % 251) as u8).collect();
-            let most_at_once = Arc::<AtomicUsize>::default();
-            let far = Far {
-                content: content.clone().into(),
-                at_once: Arc::default(),
-                most_at_once: Arc::clone(&most_at_once),
-            };
-            let object = Arc::new(Object::open(Arc::new(far), &Budget::default()).expect("an object"));
-            let window = Window { bytes: 100_000, ahead };
-            let columns = [(); 3].map(|()| chunk_of(&object, Compression::SNAPPY, window));
-            for at in (0..content.len()).step_by(10_000) {
-                for column in &columns {
-                    assert_eq!(column.get_bytes(at as u64, 10_000).expect("bytes"), content[at..at + 10_000]);
-                }
-            }
-            assert_eq!(most_at_once.load(Relaxed), expected, "reads at once");
-        }
-    }
-
-    fn bytes_are_right(ahead: bool) {
-        let content: Vec<u8> = (0..2_000_000u32).map(|i| (i % 251) as u8).collect();
-        let memory = Arc::new(Memory::new(content.clone()));
-        let object =
-            Arc::new(Object::open(Arc::clone(&memory) as Arc<dyn Source>, &Budget::default()).expect("an object"));
-        let chunk = chunk_of(&object, Compression::SNAPPY, Window { bytes: 200_000, ahead });
-        let mut at = 0;
-        for length in (0..).map(|i| i * 7_919 % 90_000) {
-            let end = content.len().min(at + length);
-            let view = chunk.shared.view(&mut chunk.shared.state(), at as u64, 20).expect("bytes");
-            assert_eq!(view, content[at..at + view.len()]);
-            assert_eq!(chunk.get_bytes(at as u64, end - at).expect("bytes"), content[at..end]);
-            at = end;
-            if at == content.len() {
-                break;
-            }
-        }
-        assert!(memory.n_reads.load(Relaxed) < 20, "{} reads", memory.n_reads.load(Relaxed));
-    }
-
-    fn header(uncompressed: usize, compressed: usize) -> Vec<u8> {
-        let mut out = vec![0x15, 0x00];
-        for length in [uncompressed, compressed] {
-            out.push(0x15);
-            let mut value = length << 1;
-            while value > 0x7f {
-                out.push(value as u8 | 0x80);
-                value >>= 7;
-            }
-            out.push(value as u8);
-        }
-        out.push(0);
-        out
-    }
-
-    fn chunk(content: Vec<u8>, codec: Compression, bytes: usize) -> (Arc<Object>, ChunkBytes) {
-        let object = Arc::new(Object::open(Arc::new(Memory::new(content)), &Budget::default()).expect("an object"));
-        let chunk = chunk_of(&object, codec, Window { bytes, ahead: false });
-        (object, chunk)
-    }
-
-    fn chunk_of(object: &Arc<Object>, codec: Compression, window: Window) -> ChunkBytes {
-        let schema = parse_message_type("message m { required int32 a; }").expect("a schema");
-        let column = SchemaDescriptor::new(Arc::new(schema)).column(0);
-        let builder = ColumnChunkMetaData::builder(column).set_compression(codec).set_data_page_offset(0);
-        let metadata = builder.set_total_compressed_size(object.size() as i64).build().expect("metadata");
-        ChunkBytes::new(Arc::clone(object), &metadata, window).expect("a chunk")
-    }
-}
+mod tests;

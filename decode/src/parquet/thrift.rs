@@ -9,6 +9,9 @@ use std::ops::RangeInclusive;
 /// Deeper structures are refused; Parquet's own go no deeper than a handful.
 const MAX_SKIP_DEPTH: usize = 32;
 
+/// A longer list of [`Kind::Few`] is refused.
+const MAX_FEW: usize = 256;
+
 // Field types of the compact protocol.
 const TRUE: u8 = 1;
 const FALSE: u8 = 2;
@@ -34,6 +37,8 @@ enum Kind {
     Double,
     Binary,
     List(&'static Kind),
+    /// A list of numbers that nobody has many of: each is a byte, and four in memory.
+    Few,
     Struct(Fields),
 }
 
@@ -45,7 +50,7 @@ type Fields = &'static [(RangeInclusive<i16>, Kind)];
 mod format {
     use super::{
         Fields,
-        Kind::{Binary, Bool, Byte, Double, List, Number, Struct},
+        Kind::{Binary, Bool, Byte, Double, Few, List, Number, Struct},
     };
 
     pub const FILE_METADATA: Fields = &[
@@ -87,7 +92,7 @@ mod format {
         (4..=7, Number),
         (9..=11, Number),
         (14..=15, Number),
-        (17..=17, Struct(&[(1..=1, Struct(&[(1..=8, Double)])), (2..=2, List(&Number))])),
+        (17..=17, Struct(&[(1..=1, Struct(&[(1..=8, Double)])), (2..=2, Few)])),
     ];
 
     pub const PAGE_HEADER: Fields = &[
@@ -111,7 +116,7 @@ pub fn check_schema(footer: &[u8], max_depth: usize) -> Checked<Counts> {
         match id {
             SCHEMA => {
                 let (_, n_elements) = input.list()?;
-                check_tree(input, n_elements, max_depth)?;
+                check_tree(input, n_elements, max_depth, &mut counts)?;
                 counts.elements += n_elements;
                 found = true;
             }
@@ -132,7 +137,16 @@ pub struct Counts {
     pub groups: usize,
     /// Column chunks of all row groups.
     pub chunks: usize,
+    /// Bytes of the elements' names.
+    pub names: usize,
+    /// Bytes of the longest of them.
+    pub longest_name: usize,
+    /// What the paths of all columns take once, in bytes: each has the names of the groups around it, too.
+    pub paths: usize,
 }
+
+/// What a name in a column's path takes beside its bytes.
+const NAME_BYTES: usize = 64;
 
 fn count_groups(input: &mut Compact<'_>, counts: &mut Counts) -> Checked<()> {
     const COLUMNS: i16 = 1;
@@ -151,47 +165,73 @@ fn count_groups(input: &mut Compact<'_>, counts: &mut Counts) -> Checked<()> {
     })
 }
 
-fn check_tree(input: &mut Compact<'_>, n_elements: usize, max_depth: usize) -> Checked<()> {
-    // How many children are still to come, of each group around.
-    let mut open: Vec<usize> = Vec::new();
+fn check_tree(input: &mut Compact<'_>, n_elements: usize, max_depth: usize, counts: &mut Counts) -> Checked<()> {
+    // How many children are still to come, of each group around, and what its path takes.
+    let mut open: Vec<(usize, usize)> = Vec::new();
     for index in 0..n_elements {
-        let n_children = n_children(input)?;
+        let Element { n_children, name } = element(input)?;
+        let mut path = 0;
         if index > 0 {
             match open.last_mut() {
-                Some(left) => *left -= 1,
+                Some((left, around)) => {
+                    *left -= 1;
+                    path = *around + name + NAME_BYTES;
+                }
                 None => return Err("schema has more than one root"),
             }
         }
         if n_children > n_elements - index - 1 {
             return Err("schema lacks elements");
         }
-        open.push(n_children);
+        counts.names += name;
+        counts.longest_name = counts.longest_name.max(name);
+        counts.paths += if n_children == 0 { path } else { 0 };
+        open.push((n_children, path));
         if open.len() > max_depth {
             return Err("schema is nested too deep");
         }
-        while open.last() == Some(&0) {
+        while let Some((0, _)) = open.last() {
             open.pop();
         }
     }
     if open.is_empty() { Ok(()) } else { Err("schema lacks elements") }
 }
 
-/// Reads a SchemaElement for the one field that matters.
-fn n_children(input: &mut Compact<'_>) -> Checked<usize> {
+/// What matters of a SchemaElement.
+#[derive(Default)]
+struct Element {
+    n_children: usize,
+    /// The length of its name, in bytes.
+    name: usize,
+}
+
+fn element(input: &mut Compact<'_>) -> Checked<Element> {
+    const NAME: i16 = 4;
     const NUM_CHILDREN: i16 = 5;
-    let mut n_children = 0;
+    let mut element = Element::default();
     input.each_field(|id, input| {
-        if id == NUM_CHILDREN {
-            n_children = usize::try_from(input.zigzag()?).map_err(|_| "schema has a negative child count")?;
+        match id {
+            NAME => {
+                let length = input.varint()?;
+                input.advance(length)?;
+                element.name = length as usize;
+            }
+            NUM_CHILDREN => {
+                element.n_children =
+                    usize::try_from(input.zigzag()?).map_err(|_| "schema has a negative child count")?;
+            }
+            _ => return Ok(false),
         }
-        Ok(id == NUM_CHILDREN)
+        Ok(true)
     })?;
-    Ok(n_children)
+    Ok(element)
 }
 
 /// What a page's header says about its lengths.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PageSizes {
+    /// The header's own, in bytes.
+    pub header: u64,
     /// The number of its values, of a dictionary.
     pub dictionary_values: Option<u64>,
     /// Decompressed, in bytes.
@@ -202,28 +242,42 @@ pub struct PageSizes {
     pub levels: u64,
 }
 
-/// Reads a page header for its lengths, and checks that all of it is in `view`.
+/// Reads a page header for its lengths, and checks that all of it is in `view`. It may not have the part that pages of
+/// another type have: the library tells them apart by the type, and reads some of the parts all the same.
 pub fn page_sizes(view: &[u8]) -> Checked<PageSizes> {
+    const TYPE: i16 = 1;
     const UNCOMPRESSED: i16 = 2;
     const COMPRESSED: i16 = 3;
+    const FIRST_PART: i16 = 5;
     const DICTIONARY: i16 = 7;
     const NUM_VALUES: i16 = 1;
     const DATA_V2: i16 = 8;
     const LEVELS: [i16; 2] = [5, 6];
     Compact { bytes: view }.check(format::PAGE_HEADER)?;
     let mut sizes = PageSizes::default();
+    let (mut part, mut parts, mut n_values) = (FIRST_PART, 0u32, 0);
     let length =
         |input: &mut Compact<'_>| u64::try_from(input.zigzag()?).map_err(|_| "page header has a negative length");
-    Compact { bytes: view }.each_field(|id, input| {
+    let mut header = Compact { bytes: view };
+    header.each_field(|id, input| {
+        if (FIRST_PART..=DATA_V2).contains(&id) {
+            parts |= 1 << id;
+        }
         match id {
+            TYPE => part = i16::try_from(input.zigzag()?).map_or(0, |kind| FIRST_PART.saturating_add(kind)),
             UNCOMPRESSED => sizes.uncompressed = length(input)?,
             COMPRESSED => sizes.compressed = length(input)?,
-            DICTIONARY => sizes.dictionary_values = Some(sum_of(&[NUM_VALUES], input)?),
+            DICTIONARY => n_values = sum_of(&[NUM_VALUES], input)?,
             DATA_V2 => sizes.levels = sum_of(&LEVELS, input)?,
             _ => return Ok(false),
         }
         Ok(true)
     })?;
+    if parts & !1u32.unbounded_shl(part as u32) != 0 {
+        return Err("page header has another type's part");
+    }
+    sizes.dictionary_values = (part == DICTIONARY).then_some(n_values);
+    sizes.header = (view.len() - header.bytes.len()) as u64;
     Ok(sizes)
 }
 
@@ -239,6 +293,7 @@ fn sum_of(ids: &[i16], input: &mut Compact<'_>) -> Checked<u64> {
     Ok(numbers.into_iter().fold(0, u64::saturating_add))
 }
 
+#[derive(Clone)]
 struct Compact<'a> {
     bytes: &'a [u8],
 }
@@ -299,6 +354,10 @@ impl Compact<'_> {
             (Kind::List(kind), LIST) => {
                 let (element_type, n_elements) = self.list()?;
                 (0..n_elements).try_for_each(|_| self.check_value(kind, element_type))
+            }
+            (Kind::Few, LIST) => {
+                let is_short = self.clone().list()?.1 <= MAX_FEW;
+                if is_short { self.check_value(&Kind::List(&Kind::Number), LIST) } else { Err("a list is too long") }
             }
             (Kind::Bool, TRUE | FALSE)
             | (Kind::Byte, BYTE)
@@ -380,88 +439,4 @@ impl Compact<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn child_counts_must_hold() {
-        // Elements with a name and a child count; the first is the root.
-        assert_eq!(check_schema(&footer(&[2, 0, 0]), 8).map(drop), Ok(()));
-        assert_eq!(check_schema(&footer(&[1, 1, 1, 0]), 4).map(drop), Ok(()));
-        assert_eq!(check_schema(&footer(&[1, 1, 1, 0]), 3), Err("schema is nested too deep"));
-        assert_eq!(check_schema(&footer(&[2_000_000, 0]), 8), Err("schema lacks elements"));
-        assert_eq!(check_schema(&footer(&[2, 0]), 8), Err("schema lacks elements"));
-        assert_eq!(check_schema(&footer(&[1, 0, 0]), 8), Err("schema has more than one root"));
-    }
-
-    #[test]
-    fn a_long_chain_of_groups_is_refused_quickly() {
-        let mut chain = vec![1; 100_000];
-        chain.push(0);
-        assert_eq!(check_schema(&footer(&chain), 200), Err("schema is nested too deep"));
-    }
-
-    #[test]
-    fn page_lengths_are_read() {
-        // Type 0, uncompressed 300, compressed 7.
-        let header = [0x15, 0x00, 0x15, 0xd8, 0x04, 0x15, 0x0e, 0x00];
-        assert_eq!(page_sizes(&header), Ok(PageSizes { uncompressed: 300, compressed: 7, ..PageSizes::default() }));
-        assert!(page_sizes(&[0x15, 0x00, 0x15, 0x01, 0x15, 0x0e, 0x00]).is_err(), "negative");
-    }
-
-    #[test]
-    fn booleans_in_lists_are_refused_for_the_library_steps_over_any_number_of_them() {
-        for collection in [&[0x29, 0x12, 1][..], &[0x2a, 0x11, 1], &[0x2b, 1, 0x22, 1, 1], &[0x2b, 1, 0x52, 2, 1]] {
-            // In a field that nobody knows: number 100.
-            let bytes = [&[collection[0] & 15, 200, 1], &collection[1..], &[0]].concat();
-            assert_eq!(check_schema(&bytes, 8), Err("list of booleans"), "{collection:x?}");
-            assert_eq!(page_sizes(&bytes), Err("list of booleans"), "{collection:x?}");
-        }
-    }
-
-    #[test]
-    fn known_fields_of_other_types_are_refused_for_the_library_reads_them_as_what_they_should_be() {
-        // Where a number should be: a text; a structure; a list, which is read as a number of a byte.
-        for field in [&[0x18, 1, b'a'][..], &[0x1c, 0], &[0x19, 0x10]] {
-            let bytes = [field, &[0]].concat();
-            assert_eq!(check_schema(&bytes, 8), Err("a field is not of its type"), "{field:x?}");
-            assert_eq!(page_sizes(&bytes), Err("a field is not of its type"), "{field:x?}");
-        }
-        // Within: a dictionary's number of values as text; a list of schema elements as one of numbers.
-        assert_eq!(page_sizes(&[0x7c, 0x18, 1, b'a', 0, 0]), Err("a field is not of its type"));
-        assert_eq!(check_schema(&[0x29, 0x15, 2, 0], 8), Err("a field is not of its type"));
-        // A number of another width is written the same.
-        assert_eq!(page_sizes(&[0x26, 0x02, 0x16, 0x02, 0]).map(|sizes| sizes.compressed), Ok(1));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_looked_at_without_panic(bytes: Vec<u8>) {
-            let _ = check_schema(&bytes, 8);
-            let _ = page_sizes(&bytes);
-        }
-    }
-
-    fn footer(child_counts: &[u32]) -> Vec<u8> {
-        // Field 1 (version), then field 2: a list of structures of unknown length up front.
-        let mut out = vec![0x15, 0x02, 0x19, 0xfc];
-        varint(child_counts.len() as u64, &mut out);
-        for &count in child_counts {
-            // Field 4 (name) is "a", field 5 the count.
-            out.extend([0x48, 1, b'a', 0x15]);
-            varint(u64::from(count) << 1, &mut out);
-            out.push(0);
-        }
-        out.push(0);
-        out
-    }
-
-    fn varint(mut value: u64, out: &mut Vec<u8>) {
-        while value > 0x7f {
-            out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        out.push(value as u8);
-    }
-}
+mod tests;

@@ -57,8 +57,9 @@ pub struct Notify {
 }
 
 /// What a notice may be about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Event {
     /// An object was imported.
     Imported,
@@ -74,22 +75,6 @@ pub enum Event {
     Held,
     /// A message could not be read.
     UnreadableMessage,
-}
-
-impl Event {
-    /// Returns its name as it is written.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Imported => "imported",
-            Self::Rejected => "rejected",
-            Self::Superseded => "superseded",
-            Self::Removed => "removed",
-            Self::Failed => "failed",
-            Self::Held => "held",
-            Self::UnreadableMessage => "unreadable_message",
-        }
-    }
 }
 
 /// `at_most`

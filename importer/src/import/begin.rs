@@ -6,7 +6,7 @@ use crate::{
     ledger::{self, Candidate, Recorded, Verdict},
     load::Session,
     object::ReadTarget,
-    outcome::Outcome,
+    outcome::{Outcome, Skip},
 };
 use decode::Field;
 
@@ -59,7 +59,7 @@ impl<'a> Import<'a> {
         }
         let recorded = entries.begin(session, &candidate, false).await?;
         if candidate.identity.size == Some(0) {
-            return Err(Exit::Settled(entries.finish(session, recorded, Outcome::Skipped("empty")).await?));
+            return Err(Exit::Settled(entries.finish(session, recorded, Outcome::Skipped(Skip::Empty)).await?));
         }
         let stood = known.standing.is_some_and(|standing| !standing.is_delete);
         let odd = OddRetries::default();

@@ -1,7 +1,11 @@
 //! Sending what is due on the importer's own sessions.
 
 use super::Importer;
-use crate::{config::Config, ledger::steps, load::Session};
+use crate::{
+    config::{Config, Event},
+    ledger::steps,
+    load::Session,
+};
 use anyhow::Context;
 use futures_util::future::BoxFuture;
 use service::due::{self, Item, Outbox, Sent};
@@ -26,7 +30,7 @@ impl Importer {
     ///
     /// # Errors
     /// When the database is out of reach.
-    pub async fn tell(&self, event: &str, dataset: &str, said: &str) -> anyhow::Result<()> {
+    pub async fn tell(&self, event: Event, dataset: &str, said: &str) -> anyhow::Result<()> {
         self.on_ledger(
             "a notice",
             async |session| Ok(steps::tell(&mut session.connection, event, dataset, said).await?),

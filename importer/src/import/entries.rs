@@ -50,7 +50,7 @@ impl Entries<'_> {
     pub async fn finish(&self, session: &mut Session, recorded: Recorded, outcome: Outcome) -> Result<Settled, Held> {
         match &outcome {
             Outcome::Superseded => self.end(session, recorded, State::Superseded, None).await?,
-            Outcome::Skipped(reason) => self.end(session, recorded, State::Skipped, Some(reason)).await?,
+            Outcome::Skipped(reason) => self.end(session, recorded, State::Skipped, Some((*reason).into())).await?,
             Outcome::Gone => self.end(session, recorded, State::Gone, None).await?,
             Outcome::Imported(_) | Outcome::AlreadyImported | Outcome::Removed(_) | Outcome::Failed(_) => {}
         }

@@ -190,7 +190,7 @@ impl<'a> GroupImport<'a> {
             let outcome = Outcome::Imported(counts?);
             let settled = Settled::new(&self.dataset.name, Some(member.recorded.object_id), outcome);
             let bytes = member.candidate.identity.size.unwrap_or(0);
-            Some((place, Settled { bytes, technique: Used::Grouped.into(), ..settled }))
+            Some((place, Settled { bytes, technique: Some(Used::Grouped), ..settled }))
         });
         Ok(loaded.collect())
     }

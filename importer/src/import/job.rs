@@ -12,7 +12,7 @@ use crate::{
     dataset::DatasetName,
     load::Session,
     message::{ObjectPointer, Record, RecordKind},
-    outcome::{Failure, Outcome, Outside, Reason},
+    outcome::{Failure, Outcome, Outside, Reason, Skip},
     route::{Destination, Route, Routed},
 };
 use std::time::{Duration, Instant};
@@ -165,7 +165,7 @@ fn task(routed: &Routed, unrouted: Unrouted) -> Task<'_> {
         RecordKind::Created => None,
         RecordKind::Removed { by_lifecycle: false, delete_marker } => Some(*delete_marker),
         RecordKind::Removed { by_lifecycle: true, .. } | RecordKind::Other(_) => {
-            return Task::Note(Unread::of_no_dataset(Outcome::Skipped("event"), true));
+            return Task::Note(Unread::of_no_dataset(Outcome::Skipped(Skip::Event), true));
         }
         RecordKind::UnsupportedVersion(version) => {
             let failure =
@@ -180,12 +180,12 @@ fn task(routed: &Routed, unrouted: Unrouted) -> Task<'_> {
                 Some(delete_marker) => Task::Remove { from: to, delete_marker },
             };
         }
-        (Route::Skip, _) => Outcome::Skipped("name_rule"),
+        (Route::Skip, _) => Outcome::Skipped(Skip::NameRule),
         (Route::NoSuchDataset(name), _) => {
             let problem = format!("the pointer names dataset {name:?}, and the configuration has none of that name");
             Outcome::Failed(Failure::new(Reason::Unrouted, problem))
         }
-        (Route::Unrouted, Unrouted::Skip) => Outcome::Skipped("unrouted"),
+        (Route::Unrouted, Unrouted::Skip) => Outcome::Skipped(Skip::Unrouted),
         (Route::Unrouted, Unrouted::DeadLetter) => {
             let pointer = &routed.record.pointer;
             Outcome::Failed(Failure::new(Reason::Unrouted, format!("no dataset matches {pointer}")))

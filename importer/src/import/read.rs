@@ -132,7 +132,7 @@ impl Begun<'_> {
                     import.to.dataset.forget_target();
                 }
                 let settled = entries.settled(recorded.object_id, Outcome::Imported(counts));
-                Ok(Some(Settled { bytes, technique: technique.into(), ..settled }))
+                Ok(Some(Settled { bytes, technique: Some(technique), ..settled }))
             }
             Loaded::Refused(Verdict::Superseded) => {
                 Ok(Some(entries.finish(session, *recorded, Outcome::Superseded).await?))

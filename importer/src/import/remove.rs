@@ -12,7 +12,7 @@ use crate::{
     ledger::{Candidate, steps},
     load::{self, Removal, Remove, Session},
     message::body_for_event,
-    outcome::{self, Outcome, Sorted},
+    outcome::{self, Outcome, Skip, Sorted},
     route::Destination,
 };
 
@@ -38,7 +38,7 @@ impl Job<'_> {
         let pointer = &self.record().pointer;
         let sent_on = body_for_event(self.record());
         if target.config.on_delete != OnDelete::Remove {
-            let settled = self.note(session, unread(Outcome::Skipped("event"))).await?;
+            let settled = self.note(session, unread(Outcome::Skipped(Skip::Event))).await?;
             if let Some(object_id) = settled.object_id {
                 // The event's message stays until this is done, and what is sent twice does no harm.
                 let sent = steps::send_on(&mut session.connection, &from.dataset.name, object_id, &sent_on).await;

@@ -2,6 +2,7 @@
 
 use crate::{
     dataset::DatasetName,
+    load::technique::Used,
     message::Record,
     outcome::{Outcome, Outside, Scope},
 };
@@ -31,14 +32,14 @@ pub struct Settled {
     /// Length of the object where it was read, in bytes.
     pub bytes: u64,
     /// How its rows were written, where they were.
-    pub technique: &'static str,
+    pub technique: Option<Used>,
 }
 
 impl Settled {
     /// Returns an outcome of a record whose object was not loaded.
     #[must_use]
     pub fn new(dataset: &DatasetName, object_id: Option<i64>, outcome: Outcome) -> Self {
-        Self { outcome, object_id, dataset: dataset.clone(), already_forwarded: false, bytes: 0, technique: "" }
+        Self { outcome, object_id, dataset: dataset.clone(), already_forwarded: false, bytes: 0, technique: None }
     }
 
     /// Returns whether it failed for a cause that may not be its own.
@@ -70,7 +71,7 @@ impl Settled {
             ),
             Outcome::AlreadyImported => info!(dataset, duration_ms, "object already imported"),
             Outcome::Superseded => info!(dataset, duration_ms, "object superseded by a newer version"),
-            Outcome::Skipped(reason) => debug!(dataset, reason, "object skipped"),
+            Outcome::Skipped(reason) => debug!(dataset, %reason, "object skipped"),
             Outcome::Gone => info!(dataset, duration_ms, "object is gone"),
             Outcome::Removed(rows) => info!(dataset, rows, duration_ms, "object's rows removed"),
             Outcome::Failed(failure) => {

@@ -3,7 +3,7 @@
 //! Both are registered in the ledger, and its triggers make what follows due in the transaction that causes it; so a
 //! worker with an older configuration does not lose a step.
 
-use crate::config::Config;
+use crate::config::{Config, Event};
 use sqlx::PgConnection;
 
 /// Registers a configuration's steps and notifications. What others registered stays.
@@ -25,7 +25,7 @@ pub async fn register(connection: &mut PgConnection, config: &Config) -> sqlx::R
         sqlx::query(include_str!("register_notification.sql"))
             .bind(&notify.name)
             .bind(&notify.to)
-            .bind(notify.on.iter().map(|event| event.as_str()).collect::<Vec<_>>())
+            .bind(notify.on.iter().map(<&str>::from).collect::<Vec<_>>())
             .bind(&notify.datasets)
             .bind(notify.at_most.map(|at_most| at_most.n))
             .bind(notify.at_most.map(|at_most| at_most.secs))
@@ -100,9 +100,9 @@ pub async fn done_at_once(connection: &mut PgConnection, dataset: &str, object_i
 ///
 /// # Errors
 /// Of the database.
-pub async fn tell(connection: &mut PgConnection, event: &str, dataset: &str, said: &str) -> sqlx::Result<()> {
+pub async fn tell(connection: &mut PgConnection, event: Event, dataset: &str, said: &str) -> sqlx::Result<()> {
     sqlx::query("SELECT penstock.tell($1, $2, NULL, $3::jsonb)")
-        .bind(event)
+        .bind(<&str>::from(event))
         .bind(dataset)
         .bind(said)
         .execute(connection)

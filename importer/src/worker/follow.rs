@@ -1,7 +1,7 @@
 //! Sends what follows a commit, right after it, and what others left; and tells of what no entry of the ledger stands for.
 
 use super::Worker;
-use crate::{load::liveness::GivenUp, outcome::Failure, queue::Message};
+use crate::{config::Event, load::liveness::GivenUp, outcome::Failure, queue::Message};
 use serde_json::json;
 use service::{
     due::{self, Targets},
@@ -136,7 +136,7 @@ impl Held {
             }
             let ended = !now.contains_key(&(dataset.clone(), reason.clone()));
             let said = json!({"reason": reason, "error": held.error, "ended": ended, "do": "importer check"});
-            match worker.importer.tell("held", dataset, &said.to_string()).await {
+            match worker.importer.tell(Event::Held, dataset, &said.to_string()).await {
                 Ok(()) => held.told = true,
                 Err(error) => debug!(error = format!("{error:#}"), "could not record a held notice"),
             }
@@ -152,7 +152,7 @@ impl Worker {
     pub(super) async fn tell_unreadable(&self, message: &Message, failure: &Failure) {
         let mends = format!("importer redrive --reason {}", failure.reason);
         let said = json!({"message_id": message.message_id, "error": failure.error, "do": mends}).to_string();
-        match self.importer.tell("unreadable_message", "", &said).await {
+        match self.importer.tell(Event::UnreadableMessage, "", &said).await {
             Ok(()) => self.committed.notify_one(),
             // The dead-letter queue has it in any case.
             Err(error) => warn!(error = format!("{error:#}"), "could not record a notice about an unreadable message"),

@@ -19,7 +19,10 @@ impl Worker {
         self.committed.notify_one();
         let Settled { outcome, dataset, technique, bytes, .. } = settled;
         match outcome {
-            Outcome::Imported(counts) => self.metrics.count_imported(dataset, technique, counts, *bytes, duration),
+            Outcome::Imported(counts) => {
+                let technique = technique.map_or("", <&str>::from);
+                self.metrics.count_imported(dataset, technique, counts, *bytes, duration);
+            }
             other => self.metrics.count_finished(dataset, <&str>::from(other)),
         }
     }

@@ -136,7 +136,7 @@ async fn deployment_grows_and_the_busy_pod_is_never_ended() -> Result<()> {
     let ended = kubernetes.lead(&stand, stand.scaler("check"))?.run(LIMIT).await?;
     assert_eq!(ended.status.code(), Some(2));
     let wrong = "wrong   pool importers: may not patch deployments/scale in namespace penstock; add that to the Role";
-    assert!(ended.stdout.contains(wrong) && ended.stdout.contains("next    mend"), "{}", ended.stdout);
+    assert!(ended.stdout.contains(wrong) && ended.stdout.contains("next    fix"), "{}", ended.stdout);
     Ok(())
 }
 

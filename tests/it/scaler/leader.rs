@@ -71,9 +71,9 @@ async fn frozen_leader_loses_the_pool_and_does_nothing_when_it_wakes() -> Result
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_leads_through_a_transaction_pooler_which_keeps_no_locks() -> Result<()> {
-    let stand = Stand::new("max = 3").await?;
+    let stand = Stand::new(CONFIG).await?;
     let pooler = Pooler::start(stand.database.postgres().host_and_port()).await?;
-    for command in ["run", "once", "check"] {
+    for command in ["run", "check"] {
         let scaler = stand.scaler(command).env("DATABASE_URL", stand.database.url_through(pooler.address()));
         let ended = scaler.run(LIMIT).await?;
         assert_eq!(ended.status.code(), Some(2), "{command}: {}", ended.stderr);

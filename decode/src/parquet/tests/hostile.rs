@@ -2,7 +2,11 @@
 
 use super::*;
 use crate::{budget::Budget, trial};
-use arrow_array::builder::{Int32Builder, ListBuilder};
+use arrow_array::{
+    StructArray,
+    builder::{BooleanBuilder, Int32Builder, ListBuilder},
+};
+use arrow_schema::{DataType, Field as ArrowField};
 use proptest::prelude::*;
 
 #[test]
@@ -64,6 +68,30 @@ fn a_list_packed_into_nothing_is_a_stated_failure() {
 }
 
 #[test]
+fn nested_values_count_over_all_rows_although_nothing_comes_of_them() {
+    let mut list = ListBuilder::new(BooleanBuilder::new());
+    for _ in 0..20 {
+        list.values().append_nulls(200_000);
+        list.append(true);
+    }
+    // Each list is too long for a row, and all of them are next to nothing in the file.
+    let file = write(&records(vec![("a", Arc::new(list.finish()))]), properties());
+    assert!(file.len() < 10_000, "{} bytes", file.len());
+    let limited = |row_bytes: usize, free: u64| {
+        let mut options = options();
+        options.limits.row_bytes = row_bytes;
+        options.limits.expansion_free_bytes = free;
+        read(open(Arc::new(Memory::new(file.clone())), &options), &[text_column("a")], OnNewField::Ignore)
+    };
+    let found = limited(1 << 10, 8 << 20).expect("4 million values and some");
+    assert_eq!(found.rejects.len(), 20);
+    // By the values, which are more than the file may have; by what was written of each row, which is more than that.
+    for (row_bytes, free) in [(1 << 10, 3 << 20), (512 << 10, 8 << 20)] {
+        assert!(matches!(limited(row_bytes, free), Err(DecodeError::Limits(_))), "{row_bytes}");
+    }
+}
+
+#[test]
 fn memory_is_reserved_for_whatever_a_file_sizes() {
     let texts = |texts: Vec<String>| records(vec![("a", Arc::new(StringArray::from(texts)))]);
     // A value of 200 kB that packs well, one that does not fit what is read at once, and one after the other.
@@ -74,11 +102,21 @@ fn memory_is_reserved_for_whatever_a_file_sizes() {
     list.values().append_slice(&[7; 20_000]);
     list.append(true);
     let nested = records(vec![("a", Arc::new(list.finish()))]);
+    let inside = StructArray::from(vec![
+        (Arc::new(ArrowField::new("x", DataType::Int64, true)), Arc::new(Int64Array::from(vec![1])) as ArrayRef),
+        (Arc::new(ArrowField::new("y", DataType::Int64, true)), Arc::new(Int64Array::from(vec![1])) as ArrayRef),
+    ]);
+    let named = RecordBatch::try_from_iter([
+        ("a".to_owned(), Arc::new(Int64Array::from(vec![1])) as ArrayRef),
+        ("n".repeat(10_000), Arc::new(inside)),
+    ]);
+    let named = named.expect("columns of one length");
     let plain = || properties().set_dictionary_enabled(false);
     let zstd = Compression::ZSTD(Default::default());
     for (expected, file) in [
         ("the object", write(&many, plain())),
         ("the Parquet footer", write(&many, plain())),
+        ("names in a Parquet schema", write(&named, plain())),
         ("metadata of 50 row groups", write(&many, plain().set_max_row_group_row_count(Some(1)))),
         ("rows of 1 Parquet columns", write(&many, plain())),
         ("reading ahead in a Parquet column", write(&wide, plain())),
@@ -91,6 +129,18 @@ fn memory_is_reserved_for_whatever_a_file_sizes() {
         let refused = trial::refused(|options| open(Arc::new(Memory::new(file.clone())), options));
         assert!(refused.iter().any(|what| what.contains(expected)), "{expected}: {refused:?}");
     }
+}
+
+#[test]
+fn a_name_that_no_column_can_have_is_a_stated_failure() {
+    let name = |length: usize| {
+        let columns = [("a".to_owned(), 1), ("n".repeat(length), 2)];
+        let columns = columns.map(|(name, value)| (name, Arc::new(Int64Array::from(vec![value])) as ArrayRef));
+        read_texts(write(&RecordBatch::try_from_iter(columns).expect("columns of one length"), properties()), "a")
+    };
+    assert_eq!(name(1_000).expect("a file").rows, ["1 | 1"]);
+    let error = name(100_000).expect_err("a limit").to_string();
+    assert_eq!(error, "limits: a name of 100000 bytes in a Parquet schema, 65536 are allowed");
 }
 
 #[test]
