@@ -21,6 +21,7 @@ mod mapping;
 mod named;
 mod open;
 pub mod parquet;
+mod questions;
 mod row;
 mod sniff;
 mod times;
@@ -30,9 +31,11 @@ pub(crate) mod trial;
 mod varint;
 pub use csv::{OTHER_WIDTH, TORN};
 pub use declared::Declared;
+pub use json::{Answers, Asked, CONTROL_FIELDS};
 pub use kept::{KeptRows, PayloadForm, Refusal};
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot, Unstaged};
-pub use open::open;
+pub use open::{content, open};
+pub use questions::{Asking, Questions};
 pub use row::{FREE_ROW_BYTES, MAX_PAYLOAD_BYTES, RowEncoder};
 
 use crate::encode::PgType;
@@ -277,6 +280,10 @@ pub struct Batch {
     pub rejects: Vec<Reject>,
     /// Rows read for this batch: encoded + rejected.
     pub n_read: u64,
+    /// Rows among them that a program left out.
+    pub n_filtered: u64,
+    /// Rows that a program made beyond the first of one.
+    pub n_added: u64,
     /// Memory the rejects take, in bytes.
     pub reject_bytes: usize,
     /// What was reserved for rows that are long: which of `ends` they are, in order.
@@ -307,6 +314,8 @@ impl Batch {
         self.rejects.clear();
         self.reject_bytes = 0;
         self.n_read = 0;
+        self.n_filtered = 0;
+        self.n_added = 0;
     }
 }
 

@@ -1,7 +1,9 @@
 //! Opening an object as what it is.
 
 use super::sniff::{self, Kind};
-use super::{DecodeError, Format, ReadOptions, RowReader, Source, avro, compression, csv, encoding, json, parquet};
+use super::{
+    Compression, DecodeError, Format, ReadOptions, RowReader, Source, avro, compression, csv, encoding, json, parquet,
+};
 use std::{io, sync::Arc};
 
 const PARQUET_MAGIC: &[u8] = b"PAR1";
@@ -40,6 +42,17 @@ pub fn open(source: Arc<dyn Source>, options: &ReadOptions) -> Result<Box<dyn Ro
             csv::open(content.input, &content.head, delimiter, options)
         }
     }
+}
+
+/// Returns an object's bytes without compression, or as they are where the dataset says that there is none.
+///
+/// # Errors
+/// As [`open`].
+pub fn content(source: &dyn Source, options: &ReadOptions) -> Result<Box<dyn io::Read + Send>, DecodeError> {
+    if options.compression == Compression::None {
+        return Ok(source.stream()?);
+    }
+    Ok(Box::new(compression::unpack(source, &options.limits)?.input))
 }
 
 fn has_parquet_magic(source: &dyn Source) -> Result<bool, DecodeError> {

@@ -98,6 +98,11 @@ impl RowEncoder {
         self.record(class, None, message, payload, payload_length, batch);
     }
 
+    /// Sets the number of the next row, which is at least 1.
+    pub fn number_next(&mut self, row_number: u64) {
+        self.n_rows = row_number - 1;
+    }
+
     /// Returns how many rows there were so far, rejects included.
     #[must_use]
     pub fn n_rows(&self) -> u64 {

@@ -233,15 +233,42 @@ pub struct Dataset {
     /// How long the transform of one object may take, like `60s`; at most 12 h.
     #[serde(default = "transform::default_timeout")]
     pub timeout: Seconds,
-    /// A row may become several, by the `join`; without it a second row of one fails the object.
+    /// A row may become several, by the `join` or by the `command`; without it a second row of one fails the object.
     #[serde(default)]
     pub fan_out: bool,
+    /// A program, with its arguments, that rows pass through before they are matched with columns.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Which version of the program this is, for people.
+    pub version: Option<String>,
+    /// What the program reads on standard input.
+    #[serde(default)]
+    pub input_format: InputFormat,
+    /// Variables of the importer's environment that the program gets, beside `PATH`, `HOME`, `LANG` and what it is told
+    /// of the object (`PENSTOCK_DATASET`, `_BUCKET`, `_KEY`, `_VERSION_ID`).
+    #[serde(default)]
+    pub command_env: Vec<String>,
+    /// How long the program may neither read nor write a byte, like `60s`; at most 12 h. Then it is killed, and the
+    /// object fails.
+    #[serde(default = "transform::default_timeout")]
+    pub idle_timeout: Seconds,
     /// Rows to try, and what must come of them; `importer test` runs it.
     #[serde(default, rename = "test")]
     pub tests: Vec<Test>,
     /// The CSV dialect.
     #[serde(default)]
     pub csv: Csv,
+}
+
+/// `input_format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InputFormat {
+    /// A JSON object per line for each row, with its number as `penstock_row`; each has to be answered.
+    #[default]
+    Rows,
+    /// The object's bytes, decompressed unless `compression = "none"`; each line of output is a row.
+    Bytes,
 }
 
 /// `mode`

@@ -7,7 +7,7 @@ pub use reason::Reason;
 
 use crate::{
     ledger::Counts,
-    load::{LoadError, catalog::TableError, refused::is_of_function},
+    load::{CommandError, LoadError, catalog::TableError, refused::is_of_function},
     object::StoreError,
 };
 use decode::DecodeError;
@@ -59,6 +59,8 @@ pub struct Failure {
     pub reason: Reason,
     /// For people; holds no row values.
     pub error: String,
+    /// What else the ledger says, and nothing else does; may hold row values.
+    pub detail: String,
     /// Whose fault it may be.
     pub scope: Scope,
 }
@@ -113,7 +115,7 @@ impl Failure {
             Reason::Access | Reason::Schema => Scope::Dataset,
             _ => Scope::Object,
         };
-        Self { reason, error: bounded(error.into()), scope }
+        Self { reason, error: bounded(error.into()), detail: String::new(), scope }
     }
 
     /// Says how far its cause may reach.
@@ -222,6 +224,14 @@ fn sort_decode_error(error: DecodeError) -> Sorted {
 
 /// Sorts a read error that came up through a decoder, where the store's own error is somewhere in the chain.
 fn sort_source_error(error: anyhow::Error) -> Sorted {
+    if let Some(failed) = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()) {
+        let failure = Failure::new(Reason::Command, failed.to_string());
+        return match failed {
+            CommandError::NotStarted(_) => Sorted::Failed(failure.of(Scope::Dataset)),
+            CommandError::Later => Sorted::Hold(Outside::Contention, error),
+            CommandError::Failed { stderr, .. } => Sorted::Failed(Failure { detail: stderr.clone(), ..failure }),
+        };
+    }
     match error.chain().find_map(|cause| cause.downcast_ref::<StoreError>()) {
         Some(StoreError::Transient(_)) => Sorted::Hold(Outside::Store, error),
         Some(lasting) => sort_lasting_store_error(lasting),

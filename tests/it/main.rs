@@ -9,6 +9,7 @@ mod bounds;
 mod brake;
 mod check;
 mod cloudformation;
+mod command;
 mod containers;
 mod dead_letters;
 mod describe;

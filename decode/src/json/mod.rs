@@ -1,5 +1,6 @@
 //! JSON: one object a line, or a document of objects.
 
+mod answers;
 mod document;
 mod fields;
 mod frame;
@@ -7,6 +8,8 @@ mod lines;
 mod row;
 mod scan;
 mod window;
+
+pub use answers::{Answers, Asked, CONTROL_FIELDS};
 
 use super::{Batch, DecodeError, Field, Fields, Format, Limits, Mapping, ReadOptions, RowReader};
 use document::Document;

@@ -43,6 +43,27 @@ impl RowParser {
         true
     }
 
+    /// Adds one row under its number: as a tuple or as a reject.
+    pub fn push_numbered(&mut self, row_number: u64, row: &[u8], batch: &mut Batch) {
+        self.encoder.number_next(row_number);
+        if !self.push(row, batch) {
+            self.encoder.reject("syntax", "several rows in one".to_owned(), row, row.len() as u64, batch);
+        }
+    }
+
+    /// Adds a row under its number that was refused, for the reason given.
+    pub fn push_refused(
+        &mut self,
+        row_number: u64,
+        class: &'static str,
+        message: String,
+        row: &[u8],
+        batch: &mut Batch,
+    ) {
+        self.encoder.number_next(row_number);
+        self.encoder.reject(class, message, row, row.len() as u64, batch);
+    }
+
     /// Returns whether rows were taken, and no field of any of them has a place in the table.
     pub fn are_strangers(&self) -> bool {
         self.any_encoded && !self.members.any_taken && self.members.mapping.extras().is_none()

@@ -83,6 +83,13 @@ impl Mapping {
         Self { unstaged, ..self }
     }
 
+    /// Leaves fields of an open format with these names out.
+    #[must_use]
+    pub fn ignoring(mut self, names: &[&str]) -> Self {
+        self.by_name.extend(names.iter().map(|name| ((*name).to_owned(), Slot::Ignored)));
+        self
+    }
+
     /// Returns why this row is a reject although it can be encoded.
     pub(super) fn unstaged(&self, row_number: u64) -> Option<&Unstaged> {
         self.unstaged.get(&row_number)

@@ -1,6 +1,6 @@
 //! What must hold between settings, beyond their types.
 
-use super::{Config, Csv, Dataset, Mode, fragment::Fragment};
+use super::{Config, Csv, Dataset, InputFormat, Mode, fragment::Fragment};
 use crate::pattern::Pattern;
 use decode::OnNewField;
 use service::{config::Source, due::Place, postgres::connect_options};
@@ -245,6 +245,7 @@ fn check_dataset(index: usize, dataset: &Dataset, names: &mut BTreeSet<String>, 
     }
     check_csv(&dataset.csv, &mut add);
     check_transform(dataset, &mut add);
+    check_command(dataset, &mut add);
 }
 
 /// Checks the SQL of a dataset as far as its text alone tells.
@@ -280,8 +281,37 @@ fn check_transform(dataset: &Dataset, add: &mut impl FnMut(&str, String)) {
     if let Some(test) = dataset.tests.iter().find(|test| test.input.is_empty()) {
         add("test", format!("{:?} has no row as input", test.name));
     }
-    if dataset.fan_out && dataset.join.is_none() {
-        add("fan_out", "needs a join: nothing else makes several rows of one".into());
+    if dataset.fan_out && dataset.join.is_none() && dataset.command.is_empty() {
+        add("fan_out", "needs a join or a command: nothing else makes several rows of one".into());
+    }
+}
+
+fn check_command(dataset: &Dataset, add: &mut impl FnMut(&str, String)) {
+    let Some(program) = dataset.command.first() else {
+        let others = [
+            ("version", dataset.version.is_some()),
+            ("input_format", dataset.input_format != InputFormat::default()),
+            ("command_env", !dataset.command_env.is_empty()),
+        ];
+        for (field, _) in others.into_iter().filter(|(_, is_set)| *is_set) {
+            add(field, "is for a command, and there is none".into());
+        }
+        return;
+    };
+    if program.trim().is_empty() || dataset.command.iter().any(|argument| argument.contains('\0')) {
+        add("command", "must be a program and its arguments".into());
+    }
+    if let Some(name) = dataset.command_env.iter().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        add("command_env", format!("{name:?} is not the name of a variable"));
+    }
+    if u32::try_from(dataset.idle_timeout.0).is_ok_and(|secs| secs > MAX_VISIBILITY_SECS) {
+        add("idle_timeout", format!("is longer than {MAX_VISIBILITY_SECS} s"));
+    }
+    if dataset.on_new_field == OnNewField::AddColumn {
+        add("on_new_field", "\"add_column\" is not for rows that a command makes".into());
+    }
+    if dataset.input_format == InputFormat::Rows && !dataset.csv.header {
+        add("input_format", "\"rows\" needs fields with names, and csv.header is false; use \"bytes\"".into());
     }
 }
 

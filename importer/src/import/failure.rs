@@ -38,10 +38,14 @@ impl Importer {
         let _in_use = self.in_use.acquire().await;
         let mut session = self.session().await?;
         let whereabouts = session.whereabouts();
+        let whole = match failure.detail.as_str() {
+            "" => failure.error.clone(),
+            detail => format!("{}: {detail}", failure.error),
+        };
         let ended = Ended {
             state,
             reason: Some(failure.reason.into()),
-            error: Some(&failure.error),
+            error: Some(&whole),
             forwarded_message_id: forwarded,
             duration_seconds: None,
         };
@@ -49,7 +53,7 @@ impl Importer {
             match finish(&mut session, object_id, &ended).await {
                 // Its own words, perhaps with a foreign name in them.
                 Err(held) if held.error.is::<Unstorable>() => {
-                    let error = failure.error.replace(|c: char| !c.is_ascii(), "?");
+                    let error = whole.replace(|c: char| !c.is_ascii(), "?");
                     finish(&mut session, object_id, &Ended { error: Some(&error), ..ended }).await
                 }
                 recorded => recorded,

@@ -139,8 +139,9 @@ impl Importer {
         let target = self.target(&mut session, &to.dataset).await?;
         self.sessions.give_back(session);
         let read = version::read_target(pointer);
-        let source = RemoteSource::open(Arc::clone(&self.store), read, to.dataset.is_streamed(&pointer.key)).await?;
-        Ok(load::dry_run(&target, &to.captures, Arc::new(source)).await?)
+        let source =
+            RemoteSource::open(Arc::clone(&self.store), read.clone(), to.dataset.is_streamed(&pointer.key)).await?;
+        Ok(load::dry_run(&target, &to.captures, Arc::new(source), &read).await?)
     }
 
     /// Returns the dataset's target, from the catalog when it was not asked lately.

@@ -107,6 +107,7 @@ pub async fn waiting(connection: &mut PgConnection, object: Option<(&str, &str)>
 }
 
 /// Returns the next rejects of one form behind row number `after`, at most `limit`. Under the head's lock they stay.
+/// What a program refused only the program can take: that is for a replay of the object.
 ///
 /// # Errors
 /// Of the database.
@@ -121,6 +122,7 @@ pub async fn page(
         "SELECT row_number, CASE WHEN octet_length(payload) = payload_length THEN payload END AS payload \
          FROM penstock.reject \
          WHERE object_id = $1 AND resolved_at IS NULL AND payload_form = $2 AND row_number > $3 \
+         AND class <> 'command' \
          ORDER BY row_number LIMIT $4",
     )
     .bind(object_id)

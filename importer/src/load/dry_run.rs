@@ -1,11 +1,12 @@
 //! What a load would do, found out by decoding alone.
 
 use super::{
-    LoadError, Target,
+    Invocation, LoadError, Target,
     copy::MESSAGE_BYTES,
     mapping::map,
     pipeline::{Decoded, Decoding, Shape},
 };
+use crate::object::ReadTarget;
 use decode::{Reject, Source};
 use std::sync::Arc;
 
@@ -33,8 +34,10 @@ pub async fn dry_run(
     target: &Target,
     captures: &[(String, Option<String>)],
     source: Arc<dyn Source>,
+    object: &ReadTarget,
 ) -> Result<DryRun, LoadError> {
-    let mut decoding = Decoding::start(source, target.read.clone(), MESSAGE_BYTES);
+    let mut decoding =
+        Decoding::start(source, target.read.clone(), MESSAGE_BYTES, Invocation::new(&target.config, object));
     let mut found = DryRun::default();
     loop {
         match decoding.next().await {

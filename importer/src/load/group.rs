@@ -61,7 +61,7 @@ pub struct Group<'a> {
 /// [`LoadError`], as [`super::load`].
 pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Option<Vec<Option<Counts>>>, LoadError> {
     let target = &group.target;
-    if target.transform.is_some() {
+    if target.transform.is_some() || !target.config.command.is_empty() {
         return Ok(None);
     }
     let objects: Vec<_> =

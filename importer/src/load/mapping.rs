@@ -1,12 +1,12 @@
 //! An object's fields and the table's columns, brought together before the rows.
 
 use super::{
-    Load, LoadError, Target,
+    Invocation, Load, LoadError, Target,
     catalog::{Table, TableColumn},
     pipeline::{Decoded, Decoding},
     sql::StagedColumn,
 };
-use decode::{Column, EXTRAS_COLUMN, Field, Fields, Mapping, OnNewField, PayloadForm};
+use decode::{CONTROL_FIELDS, Column, EXTRAS_COLUMN, Field, Fields, Mapping, OnNewField, PayloadForm};
 use std::sync::Arc;
 
 /// What an object says of itself before its rows.
@@ -35,7 +35,12 @@ impl Opened {
 /// # Errors
 /// [`LoadError::Decode`].
 pub async fn open(load: &Load<'_>) -> Result<(Decoding, Opened), LoadError> {
-    let mut decoding = Decoding::start(Arc::clone(&load.source), load.target.read.clone(), load.run_bytes);
+    let mut decoding = Decoding::start(
+        Arc::clone(&load.source),
+        load.target.read.clone(),
+        load.run_bytes,
+        Invocation::new(&load.target.config, load.object),
+    );
     match decoding.next().await {
         Decoded::Fields(fields, form) => Ok((decoding, Opened { fields, form })),
         Decoded::Failed(error) => Err(LoadError::Decode(error)),
@@ -67,7 +72,8 @@ pub fn map_fields(load: &Load<'_>, fields: &Fields) -> Result<Result<Mapping, Ve
 /// [`LoadError::Schema`].
 pub fn map(target: &Target, captures: &[(String, Option<String>)], fields: &Fields) -> Result<Mapping, LoadError> {
     let columns = target.decoder_columns();
-    Mapping::new(fields, &target.mapping_spec(&columns, captures)).map_err(LoadError::Schema)
+    let mapping = Mapping::new(fields, &target.mapping_spec(&columns, captures)).map_err(LoadError::Schema)?;
+    Ok(if target.config.command.is_empty() { mapping } else { mapping.ignoring(&CONTROL_FIELDS) })
 }
 
 /// Returns how the mapping's columns are staged; `flags` are the places of those with an absent flag.

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 mod columns;
+mod command;
 mod copy;
 mod direct;
 mod distinct;
@@ -30,6 +31,7 @@ pub mod technique;
 mod transform;
 mod unstaged;
 
+pub use command::{CommandError, Invocation};
 pub use dry_run::{DryRun, dry_run};
 pub use error::LoadError;
 pub use group::{Group, Member, load_group};
@@ -181,7 +183,11 @@ async fn goes_direct<'a>(
     first: &Decoded,
 ) -> Result<Option<SemaphorePermit<'a>>, LoadError> {
     let target = load.target;
-    if load.new_columns.is_some() || prepared.step.is_some() || !direct::suits(&target.table, &prepared.columns) {
+    if load.new_columns.is_some()
+        || prepared.step.is_some()
+        || !target.config.command.is_empty()
+        || !direct::suits(&target.table, &prepared.columns)
+    {
         return Ok(None);
     }
     let way = load.recent.choose(target.config.technique, load.known, target.config.mode == Mode::Upsert);
@@ -283,7 +289,7 @@ async fn transform_staged(
     let made = transform.run(tx, input, &plan, &place, (load.recorded.object_id, allowed)).await?;
     staged.n_filtered += made.n_dropped(staged.n_staged);
     staged.n_rejected += made.n_refused;
-    staged.n_added = made.n_added;
+    staged.n_added += made.n_added;
     staged.n_staged = made.n_made;
     // Rows that are not what they were when their keys were looked at.
     staged.distinct &= transform.set.keys().all(|column| !load.target.key.contains(column)) && made.n_added == 0;

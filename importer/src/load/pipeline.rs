@@ -1,12 +1,17 @@
 //! Decoding on a thread of its own while COPY drains on the runtime.
 
 use super::{
+    command::{self, Invocation},
     run::{RowOrder, Run},
     sweep::Sweep,
 };
 use crate::object::StoreError;
 use decode::{Batch, DecodeError, Field, Fields, Mapping, PayloadForm, ReadOptions, RowReader, Source, budget::Budget};
-use std::sync::{Arc, mpsc::TryRecvError};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+    mpsc::TryRecvError,
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// Bytes of rows that are not sorted, from one hand-over to the next. Measured: 256 KiB to 1 MiB are alike.
@@ -52,14 +57,22 @@ pub struct Decoding {
     receiver: mpsc::Receiver<Decoded>,
     shape: Option<oneshot::Sender<Shape>>,
     used: std::sync::mpsc::Sender<Run>,
+    /// Ends the program that rows pass through.
+    _stops: StopOnDrop,
     /// What its memory is bounded by.
     pub budget: Budget,
 }
 
 impl Decoding {
-    /// Starts decoding `source`, with up to twice `run_bytes` of memory for encoded rows.
+    /// Starts decoding `source`, through a program where there is one, with up to twice `run_bytes` of memory for encoded
+    /// rows.
     #[must_use]
-    pub fn start(source: Arc<dyn Source>, mut options: ReadOptions, run_bytes: usize) -> Self {
+    pub fn start(
+        source: Arc<dyn Source>,
+        mut options: ReadOptions,
+        run_bytes: usize,
+        command: Option<Invocation>,
+    ) -> Self {
         let budget = options.limits.budget.afresh();
         options.limits.budget = budget.clone();
         let (sender, receiver) = mpsc::channel(1);
@@ -68,8 +81,14 @@ impl Decoding {
         for _ in 0..N_RUNS {
             let _ = used.send(Run::default());
         }
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stops = StopOnDrop(Arc::clone(&stopped));
         tokio::task::spawn_blocking(move || {
-            let work = || decode_all(source, &options, run_bytes, &sender, shape, spare);
+            let open = || match &command {
+                Some(command) => command::open(source, &options, command, stopped),
+                None => decode::open(source, &options),
+            };
+            let work = || decode_all(open, &options, run_bytes, &sender, shape, spare);
             // Decoders are libraries fed by strangers: a panic in one is the object's fault, not the worker's end.
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
                 .unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder gave up on these bytes".into())));
@@ -78,7 +97,7 @@ impl Decoding {
                 let _ = sender.blocking_send(Decoded::Failed(error));
             }
         });
-        Self { receiver, shape: Some(shape_sender), used, budget }
+        Self { receiver, shape: Some(shape_sender), used, _stops: stops, budget }
     }
 
     /// Returns what comes next.
@@ -104,15 +123,24 @@ impl Decoding {
     }
 }
 
+/// Sets a flag when it is dropped.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn decode_all(
-    source: Arc<dyn Source>,
+    open: impl FnOnce() -> Result<Box<dyn RowReader>, DecodeError>,
     options: &ReadOptions,
     run_bytes: usize,
     sender: &mpsc::Sender<Decoded>,
     shape: oneshot::Receiver<Shape>,
     spare: std::sync::mpsc::Receiver<Run>,
 ) -> Result<(), DecodeError> {
-    let opened = decode::open(source, options);
+    let opened = open();
     options.limits.budget.check_busy()?;
     let mut reader = opened?;
     if sender.blocking_send(Decoded::Fields(reader.fields().clone(), reader.payload_form())).is_err() {

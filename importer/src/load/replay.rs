@@ -21,7 +21,9 @@ use crate::{
     },
     order::Identity,
 };
-use decode::{Batch, EXTRAS_COLUMN, KeptRows, Mapping, MappingSpec, OnNewField, PayloadForm, Refusal, Unstaged};
+use decode::{
+    Batch, CONTROL_FIELDS, EXTRAS_COLUMN, KeptRows, Mapping, MappingSpec, OnNewField, PayloadForm, Refusal, Unstaged,
+};
 use sqlx::{Executor, PgConnection};
 use std::{
     collections::{BTreeMap, HashSet},
@@ -112,7 +114,7 @@ async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadFo
         on_new_field: if ignores { OnNewField::Ignore } else { target.config.on_new_field },
         ..target.mapping_spec(&columns, if by_column { &[] } else { captures })
     };
-    let mapping = Mapping::new(rows.fields(), &spec).map_err(LoadError::Schema)?;
+    let mapping = Mapping::new(rows.fields(), &spec).map_err(LoadError::Schema)?.ignoring(&CONTROL_FIELDS);
     let columns = staged_columns(target, mapping.columns(), mapping.absent_flags())?;
     rows.set_mapping(Arc::new(mapping));
     let staging = session.staging(&sql::staging_shape(&columns, &[])).await?;

@@ -23,9 +23,9 @@ pub struct Staged {
     pub n_staged: u64,
     /// Rows that were refused.
     pub n_rejected: u64,
-    /// Rows that a transform dropped or a trigger left out.
+    /// Rows that a command or a transform dropped or a trigger left out.
     pub n_filtered: u64,
-    /// Rows that a transform made beyond the first of one.
+    /// Rows that a command or a transform made beyond the first of one.
     pub n_added: u64,
     /// Row, class and column of the first that was refused.
     pub first_reject: Option<(u64, &'static str, Option<String>)>,
@@ -45,6 +45,8 @@ impl Staged {
     pub fn take(&mut self, run: &mut Run) {
         let batch = &mut run.batch;
         self.n_read += batch.n_read;
+        self.n_filtered += batch.n_filtered;
+        self.n_added += batch.n_added;
         self.n_staged += batch.ends.len() as u64;
         self.n_rejected += batch.rejects.len() as u64;
         if self.first_reject.is_none() {

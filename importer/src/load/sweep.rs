@@ -145,6 +145,8 @@ impl Sweep {
         self.besides.rejects.append(&mut batch.rejects);
         self.besides.reject_bytes += batch.reject_bytes;
         self.besides.n_read += batch.n_read;
+        self.besides.n_filtered += batch.n_filtered;
+        self.besides.n_added += batch.n_added;
         batch.clear();
     }
 
@@ -172,6 +174,8 @@ impl Sweep {
         std::mem::swap(&mut run.batch.rejects, &mut self.besides.rejects);
         run.batch.reject_bytes = std::mem::take(&mut self.besides.reject_bytes);
         run.batch.n_read = std::mem::take(&mut self.besides.n_read);
+        run.batch.n_filtered = std::mem::take(&mut self.besides.n_filtered);
+        run.batch.n_added = std::mem::take(&mut self.besides.n_added);
         // Keys that come in an order of their own fill the ranges unevenly.
         if self.piles[self.turn].bytes > self.limits.taken && self.taken_bytes >= self.limits.held / 2 {
             self.draw_bounds();

@@ -10,6 +10,8 @@ pub enum Reason {
     Access,
     /// The object has to be restored first.
     Archived,
+    /// The program that rows pass through failed, or did not keep to what was agreed.
+    Command,
     /// Postgres refuses the values.
     Constraint,
     /// The bytes are not what they say they are.

@@ -278,12 +278,15 @@ impl LoadPlan<'_> {
         Some(self.drop_staged(&format!("{later}{}", is_newer.unwrap_or_default())))
     }
 
-    /// Returns the removal of the staged rows that meet a row of the table under a condition.
+    /// Returns the removal of the staged rows that meet a row of the table under a condition. By their place, for a
+    /// transform or a command may have made several of one row.
     fn drop_staged(&self, condition: &str) -> String {
         format!(
-            "DELETE FROM {} WHERE penstock_row IN (SELECT source.penstock_row FROM ({}) source JOIN {} WHERE {condition})",
+            "DELETE FROM {0} WHERE ctid IN \
+             (SELECT source.penstock_place FROM (SELECT ctid AS penstock_place, {1} FROM {0}) source JOIN {2} \
+             WHERE {condition})",
             self.staging,
-            self.cast_rows(&self.written()),
+            self.cast_values(&self.written()),
             self.target(),
         )
     }

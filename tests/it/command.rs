@@ -1,0 +1,169 @@
+//! Rows through a program on their way into the table.
+
+use crate::{
+    desk::Desk,
+    world::{LIMIT, World, pairs},
+};
+use anyhow::Result;
+use penstock_tests::{aws::Options, wait};
+use std::time::{Duration, Instant};
+
+const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, body text, card text)";
+
+const COUNTS: &str = "SELECT state || coalesce('(' || reason || ')', ''), rows_read, rows_added, rows_written, \
+                      rows_merged, rows_filtered, rows_rejected FROM penstock.object_status ORDER BY id";
+
+/// A dataset whose rows go through a program in Python, which gets each row as `row` and prints answers.
+fn python(body: &str, settings: &str) -> String {
+    let program =
+        format!("import json, sys, os, time\nfor line in sys.stdin:\n    row = json.loads(line)\n    {body}\n");
+    format!(
+        "table = \"t\"\nkey = [\"id\"]\nmax_rejects = 5\ncommand = [\"python3\", \"-c\", '''{program}''']\n{settings}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_adds_drops_and_refuses_rows_of_any_format() -> Result<()> {
+    let body = r#"answer = {"penstock_row": row["penstock_row"]}
+    if row["body"] == "drop": answer["penstock_filtered"] = True
+    elif row["body"] == "bad": answer["penstock_error"] = "no card in it"
+    else: answer |= {"id": row["id"], "body": row["body"], "card": row["body"][4:8]}
+    print(json.dumps(answer))"#;
+    let csv = "id,body\n1,pay 4111 now\n2,drop\n3,bad\n4,\"pay \n4112\"\nx,pay 4113\n";
+    let json = "{\"id\":1,\"body\":\"pay 4111 now\"}\n{\"id\":2,\"body\":\"drop\"}\n{\"id\":3,\"body\":\"bad\"}\n\
+                {\"id\":4,\"body\":\"pay \\n4112\"}\n{\"id\":\"x\",\"body\":\"pay 4113\"}\n";
+    for (name, content) in [("a.csv", csv), ("a.json", json)] {
+        let desk = Desk::new(TABLE, &python(body, "")).await?;
+        assert_eq!(desk.load(name, content).await?, 0);
+        let rows = desk.database.rows("SELECT id, card, body FROM t ORDER BY id").await?;
+        assert_eq!(rows, ["1 | 4111 | pay 4111 now", "4 | \n411 | pay \n4112"], "{name}");
+        assert_eq!(desk.database.rows(COUNTS).await?, ["imported | 5 | 0 | 2 | 0 | 1 | 2"], "{name}");
+        assert_eq!(desk.rejects().await?, ["3 command", "5 type id"]);
+        let message = "SELECT message FROM penstock.rejects WHERE class = 'command'";
+        assert_eq!(desk.database.value(message).await?, "no card in it");
+        // What the program refused only the program can take.
+        desk.succeed(&["rejects", "--replay"]).await?;
+        assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "2");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_may_come_in_any_order_and_a_row_may_become_several() -> Result<()> {
+    let program = r#"import json, sys
+rows = [json.loads(line) for line in sys.stdin]
+for row in reversed(rows):
+    for part in row["body"].split():
+        print(json.dumps({"penstock_row": row["penstock_row"], "id": int(part), "body": "of " + row["id"]}))
+"#;
+    let dataset =
+        format!("table = \"t\"\nkey = [\"id\"]\nfan_out = true\ncommand = [\"python3\", \"-c\", '''{program}''']");
+    let desk = Desk::new(TABLE, &dataset).await?;
+    assert_eq!(desk.load("a.csv", "id,body\na,1 2 3\nb,4\nc,5 6\n").await?, 0);
+    let rows = "SELECT string_agg(id || ' ' || body, ', ' ORDER BY id) FROM t";
+    assert_eq!(desk.database.value(rows).await?, "1 of a, 2 of a, 3 of a, 4 of b, 5 of c, 6 of c");
+    assert_eq!(desk.database.rows(COUNTS).await?, ["imported | 3 | 3 | 6 | 0 | 0 | 0"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_is_not_whole_never_counts() -> Result<()> {
+    let answer = r#"print(json.dumps({"penstock_row": row["penstock_row"], "id": row["id"]}))"#;
+    for (body, expected) in [
+        (format!("if row['id'] != '3': {answer}"), "did not answer row 3"),
+        (format!("{answer}; {answer}"), "answered row 1 twice"),
+        (answer.replace("row[\"penstock_row\"]", "90000"), "answered row 90000, which it was not given"),
+        ("print('no JSON')".into(), "an answer that is not a JSON object with penstock_row"),
+        (format!("{answer}; sys.stdout.flush(); sys.exit(0)"), "ended before it had read all rows"),
+        (format!("{answer}; sys.stderr.write('SECRET'); sys.exit(3)"), "ended with status 3: SECRET"),
+        (format!("{answer}; sys.stdout.flush(); os.kill(os.getpid(), 11)"), "ended by signal 11"),
+        ("time.sleep(600)".into(), "neither read nor wrote a byte for 2 s"),
+    ] {
+        let desk = Desk::new(TABLE, &python(&body, "idle_timeout = \"2s\"")).await?;
+        // More than a pipe holds.
+        let file: String = (1..=5000).map(|id| format!("{id},{}\n", "x".repeat(100))).collect();
+        let file = desk.write("a.csv", format!("id,body\n{file}"))?;
+        let ended = desk.run(&["load", &file]).await?;
+        assert_ne!(ended.status.code(), Some(0), "{expected}");
+        let error = "SELECT state || ' ' || reason || ' ' || error FROM penstock.object_status";
+        let error = desk.database.value(error).await?;
+        assert!(error.starts_with("failed command the command ") && error.contains(expected), "{expected}: {error}");
+        assert!(!(ended.stdout + &ended.stderr).contains("SECRET"), "standard error is in the ledger alone");
+        assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "0", "{expected}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_reads_bytes_and_knows_its_object_and_no_more_of_the_environment() -> Result<()> {
+    let program = "read -r first; echo \"{\\\"id\\\": $first, \\\"body\\\": \\\"$PENSTOCK_DATASET $PENSTOCK_KEY \
+                   $GIVEN$HIDDEN$DATABASE_URL\\\"}\"";
+    let dataset = format!(
+        "table = \"t\"\nkey = [\"id\"]\ninput_format = \"bytes\"\ncommand = [\"sh\", \"-c\", '''{program}''']\n\
+         command_env = [\"GIVEN\"]"
+    );
+    let desk = Desk::new(TABLE, &dataset).await?;
+    // It need not read on.
+    let file = desk.write("a.own", format!("17\n{}", "y\n".repeat(1 << 20)))?;
+    let ended = desk.importer(&["load", &file]).env("GIVEN", "given").env("HIDDEN", "hidden").run(LIMIT).await?;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert_eq!(desk.database.rows("SELECT id, body FROM t").await?, [format!("17 | d {file} given")]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_asks_for_time_is_run_again_and_one_that_does_not_exist_is_waited_for() -> Result<()> {
+    let dataset = |name: &str, command: &str| {
+        format!(
+            "[[dataset]]\nname = \"{name}\"\nmatch = \"s3://*/{name}/**\"\ntable = \"public.t\"\nkey = [\"id\"]\n\
+             command = {command}\n"
+        )
+    };
+    let marker = std::env::temp_dir().join(format!("penstock-later-{}", std::process::id()));
+    let later = format!(
+        "[\"sh\", \"-c\", '''test -e {0} || {{ touch {0}; exit 75; }}; sed 's/value/body/' ''']",
+        marker.display()
+    );
+    let datasets = dataset("later", &later) + &dataset("missing", "[\"/no/such/program\"]");
+    let world = World::new(Options::default(), TABLE, &format!("[worker]\nbrake_secs = 60\n{datasets}")).await?;
+    world.pipeline.put("later/a.json", pairs(&[(1, "x"), (2, "y")])).await?;
+    world.pipeline.put("missing/a.json", pairs(&[(3, "z")])).await?;
+    let worker = world.worker().expect_line("held").expect_line("holding them").start()?;
+    wait::until("the rows", LIMIT, || async {
+        Ok((world.database.value("SELECT count(*) FROM t").await? == "2").then_some(()))
+    })
+    .await?;
+    wait::until("the brake", LIMIT, || async {
+        let held = "SELECT count(*) FROM penstock.object_status WHERE dataset = 'missing' AND state = 'retrying' \
+                    AND reason = 'command'";
+        Ok((world.database.value(held).await? == "1").then_some(()))
+    })
+    .await?;
+    worker.terminate(LIMIT).await?;
+    std::fs::remove_file(marker)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_the_program_and_what_it_started() -> Result<()> {
+    let marker = format!("penstock-sleeper-{}", std::process::id());
+    let dataset = format!(
+        "[worker]\ndrain_timeout_secs = 1\n[[dataset]]\nname = \"t\"\nmatch = \"s3://*/**\"\ntable = \"public.t\"\n\
+         key = [\"id\"]\ncommand = [\"sh\", \"-c\", '''exec -a {marker} sleep 600 & wait''']\n"
+    );
+    let dataset = dataset.replace("[\"sh\"", "[\"bash\"");
+    let world = World::new(Options::default(), TABLE, &dataset).await?;
+    world.pipeline.put("a.json", pairs(&[(1, "x")])).await?;
+    let worker = world.worker().expect_line("drain timeout").start()?;
+    let runs = || {
+        let found = std::process::Command::new("pgrep").args(["-f", &format!("^{marker}")]).output();
+        found.is_ok_and(|found| found.status.success())
+    };
+    wait::until("the program", LIMIT, || async { Ok(runs().then_some(())) }).await?;
+    let begun = Instant::now();
+    worker.terminate(LIMIT).await?;
+    assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?}", begun.elapsed());
+    wait::until("its end", Duration::from_secs(5), || async { Ok((!runs()).then_some(())) }).await?;
+    assert_eq!(world.database.value("SELECT count(*) FROM t").await?, "0");
+    Ok(())
+}
