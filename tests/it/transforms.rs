@@ -338,3 +338,64 @@ expect = "reject""#;
     assert_eq!(desk.database.rows("SELECT * FROM t").await?, ["1 | 7.00 | ∅ | 7"]);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_filtered_is_no_reject_of_a_neighbour() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, n int CHECK (n > 0))";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nmax_rejects = 5\nwhere = \"input.id NOT BETWEEN 2 AND 9\"\n\
+                   set = { n = \"input.a::int\" }";
+    let desk = Desk::new(table, dataset).await?;
+    let mut file = "id,a\n1,-1\n".to_owned();
+    (2..13).for_each(|id| file.push_str(&format!("{id},{}\n", if id == 11 { "bad" } else { "5" })));
+    assert_eq!(desk.load("k.csv", file).await?, 0);
+    assert_eq!(desk.rejects().await?, ["1 check", "11 type"]);
+    assert_eq!(desk.database.rows(COUNTS).await?, ["12 | 0 | 2 | 0 | 8 | 2"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_type_or_a_function_does_not_take_is_the_row_s() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, q tsquery, r regclass); \
+                 CREATE FUNCTION strict_length(a text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS \
+                 $$ BEGIN IF length(a) > 3 THEN RAISE 'too long' USING ERRCODE = '28000'; END IF; RETURN a; END $$";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nmax_rejects = 5\nwhere = \"strict_length(input.a) IS NOT NULL\"\n\
+                   set = { q = \"input.b::tsquery\" }\ninput = { r = \"regclass\" }";
+    let desk = Desk::new(table, dataset).await?;
+    let file = "id,a,b,r\n1,abc,x & y,t\n2,abcd,x,t\n3,abc,x & & y,t\n4,abc,x,nowhere\n";
+    assert_eq!(desk.load("k.csv", file).await?, 0);
+    assert_eq!(desk.rejects().await?, ["2 trigger", "3 type", "4 type"]);
+    assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "1");
+    // What is wrong for every row is no row's.
+    let missing = dataset.replace("strict_length(input.a)", "strict_length(input.a, 1)");
+    let desk = Desk::new(table, &format!("{missing}\n\n[worker]\nbrake_secs = 0")).await?;
+    assert_eq!(desk.load("k.csv", file).await?, 3);
+    assert_eq!(desk.ledger().await?, ["failed(schema)"]);
+    assert!(desk.rejects().await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dataset_and_its_table_cannot_have_together_is_refused() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, n int, penstock_key text)";
+    let plain = "CREATE TABLE t (id bigint PRIMARY KEY, n int)";
+    for (table, settings, said) in [
+        (table, "set = { n = \"1\" }", "column penstock_key has the name of a field"),
+        (plain, "newer = \"n\"\nkeep = [\"N\"]", "keep has \"n\", which newer compares"),
+        (plain, "set = { n = \"input.a\" }\ninput = { a = \"int NOT NULL\" }", "input: syntax error"),
+        (plain, "set = { n = \"input.a\" }\ninput = { a = \"bigserial\" }", "input: type \"bigserial\" does not exist"),
+    ] {
+        let desk = Desk::new(table, &format!("table = \"t\"\nkey = [\"id\"]\n{settings}")).await?;
+        let checked = desk.run(&["check"]).await?;
+        assert!(checked.stdout.contains(said), "{settings}: {}", checked.stdout);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_fields_that_only_sql_uses_are_rows_of_defaults() -> Result<()> {
+    let dataset = "table = \"t\"\nmode = \"append\"\nwhere = \"input.country = 'DE'\"";
+    let desk = Desk::new("CREATE TABLE t (n int DEFAULT 7)", dataset).await?;
+    assert_eq!(desk.load("k.json", "{\"country\":\"DE\"}\n{\"country\":\"FR\"}\n").await?, 0);
+    assert_eq!(desk.database.rows("SELECT n FROM t").await?, ["7"]);
+    Ok(())
+}

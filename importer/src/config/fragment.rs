@@ -292,7 +292,7 @@ mod tests {
             ("1 -- \r) + (2", FragmentError::Unbalanced),
             ("E'a'\n'\\'' ) + (1", FragmentError::Unbalanced),
             ("E'a' -- b\n  '\\'' ) + (1", FragmentError::Unbalanced),
-            ("\u{a0}E'\\' ) + ('", FragmentError::Unbalanced),
+            ("\u{a0}E'\\' ) + (1", FragmentError::Unbalanced),
         ] {
             assert_eq!(Fragment::expression(sql), Err(error), "{sql}");
         }
