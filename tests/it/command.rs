@@ -49,6 +49,33 @@ async fn a_program_adds_drops_and_refuses_rows_of_any_format() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_is_tried_and_tested_and_checked_as_it_would_be_run() -> Result<()> {
+    let body = r#"answer = {"penstock_row": row["penstock_row"]}
+    if row["text"] == "drop": answer["penstock_filtered"] = True
+    elif row["text"] == "bad": answer["penstock_error"] = "no card in it"
+    else: answer |= {"id": row["id"], "body": row["text"], "extra": 1}
+    print(json.dumps(answer))"#;
+    let test = "[[dataset.test]]\nname = \"dropped\"\ninput = { id = 1, text = \"drop\" }\nexpect = \"filtered\"\n\
+                [[dataset.test]]\nname = \"kept\"\ninput = { id = 1, text = \"a\" }\nexpect = { id = 1, body = \"a\" }";
+    let desk = Desk::new(TABLE, &python(body, test)).await?;
+    let file = desk.write("k.csv", "id,text\n1,a\n2,drop\n3,bad\n4,b\n5,c\n")?;
+    let shown = desk.succeed(&["try", "d", &file, "--rows", "4"]).await?;
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "row 1: {\"body\":\"a\",\"id\":1}",
+            "row 2: filtered by command",
+            "row 3: rejected, class command: no card in it",
+            "row 4: {\"body\":\"b\",\"id\":4}",
+            "4 rows: 2 written, 1 filtered, 1 rejected; rolled back",
+        ]
+    );
+    desk.succeed(&["test"]).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn answers_may_come_in_any_order_and_a_row_may_become_several() -> Result<()> {
     let program = r#"import json, sys
 rows = [json.loads(line) for line in sys.stdin]

@@ -91,17 +91,18 @@ impl Invocation {
     }
 }
 
-/// Starts the program on an object, and returns the rows it answers with. It is killed when `stopped` is set, and when
-/// the reader is dropped.
+/// Opens an object: its rows, or those that the program, if there is one, answers with. That is started, and killed when
+/// `stopped` is set or the reader is dropped.
 ///
 /// # Errors
 /// As [`decode::open`], and [`CommandError::NotStarted`] within [`DecodeError::Source`].
 pub fn open(
     source: Arc<dyn Source>,
     options: &ReadOptions,
-    invocation: &Invocation,
+    invocation: Option<&Invocation>,
     stopped: Arc<AtomicBool>,
 ) -> Result<Box<dyn RowReader>, DecodeError> {
+    let Some(invocation) = invocation else { return decode::open(source, options) };
     match invocation.input {
         InputFormat::Rows => {
             let questions = Questions::new(decode::open(source, options)?)?;

@@ -2,7 +2,7 @@
 
 pub mod catalog;
 mod columns;
-mod command;
+pub mod command;
 mod copy;
 mod direct;
 mod distinct;
@@ -35,6 +35,7 @@ pub use command::{CommandError, Invocation};
 pub use dry_run::{DryRun, dry_run};
 pub use error::LoadError;
 pub use group::{Group, Member, load_group};
+pub use mapping::map;
 pub use rehearse::{Fate, Rehearsal, rehearse};
 pub use remove::{Removal, Remove, remove};
 pub use replay::{ReplayRejects, Replayed, replay_rejects};

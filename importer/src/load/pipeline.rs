@@ -84,10 +84,7 @@ impl Decoding {
         let stopped = Arc::new(AtomicBool::new(false));
         let stops = StopOnDrop(Arc::clone(&stopped));
         tokio::task::spawn_blocking(move || {
-            let open = || match &command {
-                Some(command) => command::open(source, &options, command, stopped),
-                None => decode::open(source, &options),
-            };
+            let open = || command::open(source, &options, command.as_ref(), stopped);
             let work = || decode_all(open, &options, run_bytes, &sender, shape, spare);
             // Decoders are libraries fed by strangers: a panic in one is the object's fault, not the worker's end.
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))

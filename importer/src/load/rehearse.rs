@@ -1,7 +1,7 @@
 //! What a load would make of each row, found out on the real database and rolled back.
 
 use super::{
-    LoadError, Session, Target,
+    Invocation, LoadError, Session, Target, command,
     copy::Copying,
     liveness,
     mapping::{map, staged_columns},
@@ -12,14 +12,19 @@ use super::{
     transform::Step,
     unstaged,
 };
-use crate::database::{Begin, End, Lasts, savepoint};
-use decode::{Batch, Column, EXTRAS_COLUMN, ReadOptions, Reject, Source};
+use crate::{
+    database::{Begin, End, Lasts, savepoint},
+    object::ReadTarget,
+};
+use decode::{Batch, Column, EXTRAS_COLUMN, ReadOptions, Reject, RowReader, Source};
 use serde_json::Value;
 use sqlx::{Executor, PgConnection, postgres::PgDatabaseError};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Bytes that are decoded at once.
 const BATCH_BYTES: usize = 64 * 1024;
+/// Bytes of rows that a program is let answer with.
+const ANSWERS_BYTES: usize = 64 * 1024 * 1024;
 
 /// Rows to try.
 pub struct Rehearsal<'a> {
@@ -65,8 +70,14 @@ pub async fn rehearse(session: &mut Session, rehearsal: &Rehearsal<'_>) -> Resul
     let target = &rehearsal.target;
     let (decoding, captures) = (Arc::clone(target), rehearsal.captures.clone());
     let (read, source, n_rows) = (rehearsal.read.clone(), Arc::clone(&rehearsal.source), rehearsal.n_rows);
-    let decoded = tokio::task::spawn_blocking(move || Decoded::read(&decoding, &captures, source, &read, n_rows));
-    let Decoded { batch, columns, flags, seen } =
+    let Place { bucket, key, .. } = rehearsal.place;
+    let place = ReadTarget { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None, etag: None };
+    let invocation = Invocation::new(&target.config, &place);
+    let decoded = tokio::task::spawn_blocking(move || {
+        let reader = command::open(source, &read, invocation.as_ref(), Arc::default()).map_err(LoadError::Decode)?;
+        Decoded::read(reader, &decoding, &captures, n_rows)
+    });
+    let Decoded { batch, n_known, columns, flags, seen } =
         liveness::elsewhere(decoded).await.map_err(|error| LoadError::Schema(format!("decode: {error}")))??;
     let mut columns = staged_columns(target, &columns, &flags)?;
     let staging = session.staging(&sql::staging_shape(&columns, &[])).await?;
@@ -87,12 +98,17 @@ pub async fn rehearse(session: &mut Session, rehearsal: &Rehearsal<'_>) -> Resul
         let starts = std::iter::once(0).chain(batch.ends.iter().copied());
         for (start, end) in starts.zip(&batch.ends) {
             let row = &batch.data[start..*end];
-            fated.push((row_number(row), stage.fate(tx, row).await?));
+            if row_number(row) <= rehearsal.n_rows {
+                fated.push((row_number(row), stage.fate(tx, row).await?));
+            }
         }
         Ok::<_, LoadError>(End::RollBack(fated))
     });
     fates.extend(fated.await?);
     fates.retain(|(row, _)| *row <= rehearsal.n_rows);
+    let answered: BTreeSet<u64> = fates.iter().map(|(row, _)| *row).collect();
+    let filtered = (1..=n_known).filter(|row| !answered.contains(row));
+    fates.extend(filtered.map(|row| (row, Fate::Filtered("command"))));
     fates.sort_by_key(|(row, _)| *row);
     Ok(fates)
 }
@@ -105,6 +121,8 @@ fn rejected(reject: Reject) -> (u64, Fate) {
 /// The first rows of an object.
 struct Decoded {
     batch: Batch,
+    /// Up to which row what has no answer was filtered by a program.
+    n_known: u64,
     columns: Vec<Column>,
     flags: Vec<usize>,
     seen: Vec<bool>,
@@ -112,24 +130,24 @@ struct Decoded {
 
 impl Decoded {
     fn read(
+        mut reader: Box<dyn RowReader>,
         target: &Target,
         captures: &[(String, Option<String>)],
-        source: Arc<dyn Source>,
-        read: &ReadOptions,
         n_rows: u64,
     ) -> Result<Self, LoadError> {
-        let mut reader = decode::open(source, read).map_err(LoadError::Decode)?;
         let mapping = Arc::new(map(target, captures, reader.fields())?);
         reader.set_mapping(Arc::clone(&mapping));
         let mut batch = Batch::default();
-        while batch.n_read < n_rows {
+        // A program may answer in any order: what it says of the first rows is known when it has ended.
+        let answers = !target.config.command.is_empty();
+        let mut is_whole = false;
+        while !is_whole && (batch.n_read < n_rows || answers && batch.size() < ANSWERS_BYTES) {
             let size = batch.size() + BATCH_BYTES;
-            if !reader.fill(&mut batch, size).map_err(LoadError::Decode)? {
-                break;
-            }
+            is_whole = !reader.fill(&mut batch, size).map_err(LoadError::Decode)?;
         }
+        let n_known = if answers && is_whole { batch.n_read.min(n_rows) } else { 0 };
         let (columns, flags) = (mapping.columns().to_vec(), mapping.absent_flags().to_vec());
-        Ok(Self { batch, columns, flags, seen: reader.seen_columns() })
+        Ok(Self { batch, n_known, columns, flags, seen: reader.seen_columns() })
     }
 }
 

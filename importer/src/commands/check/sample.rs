@@ -2,7 +2,7 @@
 
 use super::bucket::Object;
 use crate::{
-    load::Target,
+    load::{Invocation, Target, command, map},
     object::{ReadTarget, RemoteSource},
 };
 use anyhow::Context;
@@ -43,9 +43,10 @@ impl Seen {
             version_id: None,
             etag: Some(object.listed.etag).filter(|etag| !etag.is_empty()),
         };
+        let invocation = Invocation::new(&target.config, &place);
         let source = RemoteSource::open(object.store, place, false).await.context("open")?;
         tokio::task::spawn_blocking(move || {
-            let reader = decode::open(Arc::new(source), &target.read)?;
+            let reader = command::open(Arc::new(source), &target.read, invocation.as_ref(), Arc::default())?;
             read_rows(reader, &target, &captures)
         })
         .await
@@ -59,9 +60,7 @@ fn read_rows(
     captures: &[(String, Option<String>)],
 ) -> anyhow::Result<Seen> {
     let fields = reader.fields().clone();
-    let columns = target.decoder_columns();
-    let mapping = Mapping::new(&fields, &target.mapping_spec(&columns, captures)).map_err(anyhow::Error::msg)?;
-    let mapping = Arc::new(mapping);
+    let mapping = Arc::new(map(target, captures, &fields)?);
     reader.set_mapping(Arc::clone(&mapping));
     let mut batch = Batch::default();
     reader.fill(&mut batch, SAMPLE_BYTES)?;
