@@ -1,5 +1,7 @@
 -- A transform may make several rows of one. The previous release writes no such count: it stands for 0.
 -- The new constraint says the same of every row there is, so nothing is looked through again.
+-- Readers lock the view before the table, and so does this.
+LOCK TABLE penstock.object_status IN ACCESS EXCLUSIVE MODE;
 
 ALTER TABLE penstock.object ADD COLUMN rows_added bigint;
 ALTER TABLE penstock.object DROP CONSTRAINT rows_add_up;

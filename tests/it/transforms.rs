@@ -107,6 +107,26 @@ async fn one_row_in_a_hundred_is_found_among_many() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_refused_are_found_wherever_they_are() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, n int, name text); \
+                 CREATE TABLE site (id bigint PRIMARY KEY, name text); \
+                 INSERT INTO site SELECT g, 'site ' || g FROM generate_series(1, 20000) g";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nmax_rejects = 100\njoin = \"LEFT JOIN public.site ON site.id = input.id\"\n\
+                   set = { n = \"input.a::int\", name = \"site.name\" }";
+    let bad = |id: u32| matches!(id, 1 | 2 | 3 | 4096 | 4097 | 9000..9040 | 19_999 | 20_000);
+    let row = |id: u32| format!("{id},{}\n", if bad(id) { "bad".to_owned() } else { id.to_string() });
+    let desk = Desk::new(table, dataset).await?;
+    assert_eq!(desk.load("k.csv", format!("id,a\n{}", (1..20_001).map(row).collect::<String>())).await?, 0);
+    assert_eq!(desk.database.rows(COUNTS).await?, ["20000 | 0 | 19953 | 0 | 0 | 47"]);
+    let right = "SELECT count(*) FROM t WHERE n = id AND name = 'site ' || id";
+    assert_eq!(desk.database.value(right).await?, "19953");
+    let found = "SELECT string_agg(row_number::text, ' ' ORDER BY row_number) FROM penstock.rejects";
+    let expected: Vec<String> = (1..20_001).filter(|id| bad(*id)).map(|id| id.to_string()).collect();
+    assert_eq!(desk.database.value(found).await?, expected.join(" "));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_row_becomes_several_only_where_that_is_allowed() -> Result<()> {
     let table = "CREATE TABLE t (order_id bigint, line int CHECK (line < 9), UNIQUE (order_id, line))";
     let dataset = "table = \"t\"\nkey = [\"order_id\", \"line\"]\nmax_rejects = 5\nfan_out = true\n\

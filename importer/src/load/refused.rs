@@ -10,9 +10,8 @@ use super::{
     LoadError,
     sql::{LoadPlan, literal},
 };
-use crate::database::{Lasts, savepoint};
 use sqlx::{
-    Executor, PgConnection, Row,
+    Executor, PgConnection,
     postgres::{PgDatabaseError, PgSeverity},
 };
 
@@ -164,24 +163,22 @@ pub async fn merge_without_refused_rows(
 }
 
 /// Searches for refused rows by SQL that is composed for the codes, or their beginnings, with | between, that are never a
-/// row's; returns the number it answers, if it does.
+/// row's.
 ///
 /// # Errors
 /// [`LoadError::TooManyRefused`], or of the database; the transaction is void then.
-pub async fn search(connection: &mut PgConnection, compose: impl Fn(&str) -> String) -> Result<Option<i64>, LoadError> {
+pub async fn search(connection: &mut PgConnection, compose: impl Fn(&str) -> String) -> Result<(), LoadError> {
     // But for those of resources that turn out to be a function's.
     let mut never: Vec<_> = NEVER.iter().chain(RESOURCES).copied().collect();
     loop {
-        let is_raised = |error: &sqlx::Error| raised_resource(error).is_some_and(|code| never.contains(&code));
-        let sql = compose(&never.join("|"));
-        let found = savepoint(&mut *connection, Lasts::Work, is_raised, async |connection| {
-            let row = connection.fetch_optional(sqlx::raw_sql(&sql)).await?;
-            row.map(|row| row.try_get(0)).transpose()
-        });
-        match found.await.map_err(too_many)? {
-            Ok(found) => return Ok(found),
-            Err(error) => never.retain(|code| raised_resource(&error) != Some(code)),
+        // Both in one round trip.
+        let searching = format!("SAVEPOINT penstock_search; {}", compose(&never.join("|")));
+        let Err(error) = connection.execute(searching.as_str()).await else { return Ok(()) };
+        match raised_resource(&error).filter(|code| never.contains(code)) {
+            Some(code) => never.retain(|other| *other != code),
+            None => return Err(too_many(error)),
         }
+        connection.execute("ROLLBACK TO SAVEPOINT penstock_search").await?;
     }
 }
 

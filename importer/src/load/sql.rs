@@ -3,7 +3,7 @@
 mod transform;
 mod upsert;
 
-pub use transform::{FIRST_TO_LAST, Piece, Place};
+pub use transform::{OF_ROWS, Piece, Place};
 pub use upsert::{LEFT_ALONE, Meets, RESET_LEFT_ALONE, Sampled};
 
 use super::{

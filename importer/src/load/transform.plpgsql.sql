@@ -4,16 +4,16 @@
 CREATE TEMP TABLE penstock_refused (penstock_row bigint, class text, column_name text, message text)
     ON COMMIT DELETE ROWS;
 
--- Runs a transform, or rows lo to hi of it. It is read-only, so that nothing a fragment calls can write to a table that
--- lasts or to a sequence; the staging tables are temporary. `names` is the search_path fragments see.
-CREATE FUNCTION pg_temp.penstock_transform(statement text, names text, lo bigint, hi bigint)
+-- Runs a transform. It is read-only, so that nothing a fragment calls can write to a table that lasts or to a sequence;
+-- the staging tables are temporary. `names` is the search_path fragments see.
+CREATE FUNCTION pg_temp.penstock_transform(whole text, names text)
 RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog AS $function$
 DECLARE
     n_rows bigint;
 BEGIN
     BEGIN
         PERFORM set_config('transaction_read_only', 'on', true), set_config('search_path', names, true);
-        EXECUTE statement USING lo, hi;
+        EXECUTE whole;
         GET DIAGNOSTICS n_rows = ROW_COUNT;
     EXCEPTION WHEN SQLSTATE 'PN002' THEN
         -- Nobody raises it: what may catch something is a subtransaction, whose end takes back that it is read-only
@@ -24,19 +24,20 @@ BEGIN
 END
 $function$;
 
--- Runs a transform of rows 1 to last_row in ranges, and those that are refused in smaller ones down to single rows, which
--- are written to penstock_refused, `allowed` of them at most. Errors whose code begins as one of `never` are no row's.
--- Returns the number of rows that came out.
+-- Runs a transform of rows 1 to last_row in ranges, and writes those that are refused by themselves to penstock_refused,
+-- `allowed` of them at most. `ranged` is the statement for the row numbers $1, and errors whose code matches `never` are
+-- no row's.
+--
+-- A range is as long as makes it about as likely to go through as not, by the rows refused so far, and what is in the way
+-- in it is found by halving. Prepared, and planned for few rows, for it runs very often.
 CREATE FUNCTION pg_temp.penstock_transform_apart(ranged text, names text, last_row bigint, allowed bigint, never text)
-RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog AS $function$
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan AS $function$
 DECLARE
-    -- First rows and lengths of ranges that are still to be done, the next one at the end.
-    from_row bigint[] := ARRAY[]::bigint[];
-    lengths bigint[] := ARRAY[]::bigint[];
-    start bigint := 1;
-    lo bigint;
-    length bigint;
-    n_out bigint := 0;
+    lo bigint := 1;
+    hi bigint;
+    -- The end of a range that is known to hold a row that is refused.
+    refused_by bigint;
+    numbers text;
     n_found bigint := 0;
     code text;
     said text;
@@ -47,38 +48,49 @@ DECLARE
     word text;
     of_function boolean;
 BEGIN
-    WHILE start <= last_row OR cardinality(from_row) > 0 LOOP
-        IF cardinality(from_row) = 0 THEN
-            from_row := ARRAY[start];
-            lengths := ARRAY[4096::bigint];
-            start := start + 4096;
-        END IF;
-        lo := from_row[cardinality(from_row)];
-        length := lengths[cardinality(lengths)];
-        from_row := from_row[1:cardinality(from_row) - 1];
-        lengths := lengths[1:cardinality(lengths) - 1];
+    IF EXISTS (SELECT FROM pg_prepared_statements WHERE name = 'penstock_ranged') THEN
+        DEALLOCATE penstock_ranged;
+    END IF;
+    PERFORM set_config('search_path', names, true);
+    EXECUTE concat('PREPARE penstock_ranged (bigint[]) AS ', ranged);
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
+    WHILE lo <= last_row LOOP
+        hi := CASE WHEN refused_by IS NOT NULL THEN (lo + refused_by) / 2
+                   WHEN n_found = 0 THEN lo + 4095
+                   ELSE lo + least(4095, (lo - 1) * 7 / (10 * n_found)) END;
         BEGIN
-            n_out := n_out + pg_temp.penstock_transform(ranged, names, lo, lo + length - 1);
+            -- More than there are would find none.
+            numbers := ARRAY(SELECT generate_series(lo, least(hi, last_row)))::text;
+            PERFORM set_config('transaction_read_only', 'on', true), set_config('search_path', names, true);
+            EXECUTE pg_catalog.concat('EXECUTE penstock_ranged (''', numbers, ''')');
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
+            lo := hi OPERATOR(pg_catalog.+) 1;
+            IF lo > refused_by THEN
+                refused_by := NULL;
+            END IF;
         EXCEPTION WHEN OTHERS OR ASSERT_FAILURE THEN
             GET STACKED DIAGNOSTICS
                 code = RETURNED_SQLSTATE, said = MESSAGE_TEXT, in_column = COLUMN_NAME, in_constraint = CONSTRAINT_NAME,
                 in_table = TABLE_NAME, context = PG_EXCEPTION_CONTEXT;
             -- As in may_be_of_a_row; anything else is not the row's fault. A line before the statement's own: out of a
             -- function.
-            of_function := strpos(left(context, strpos(context, ranged)), chr(10)) > 0;
+            of_function := strpos(left(context, strpos(context, 'SQL statement "EXECUTE penstock_ranged')), chr(10)) > 0;
             IF code ~ never OR NOT of_function AND code ~ '^({of_server})' THEN
                 RAISE;
             END IF;
-            IF length > 1 THEN
-                FOR part IN REVERSE 15..0 LOOP
-                    from_row := from_row || (lo + part * length / 16);
-                    lengths := lengths || (length / 16);
-                END LOOP;
+            IF hi > lo THEN
+                refused_by := hi;
                 CONTINUE;
             END IF;
             IF n_found = 0 THEN
                 -- What fails without a row as well is the statement's fault; this raises it.
-                PERFORM pg_temp.penstock_transform(ranged, names, 1, 0);
+                BEGIN
+                    PERFORM set_config('transaction_read_only', 'on', true), set_config('search_path', names, true);
+                    EXECUTE 'EXECUTE penstock_ranged (''{}'')';
+                    PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
+                EXCEPTION WHEN SQLSTATE 'PN002' THEN
+                    RAISE;
+                END;
             END IF;
             n_found := n_found + 1;
             word := {class};
@@ -92,8 +104,10 @@ BEGIN
                     lo, word);
             END IF;
             INSERT INTO pg_temp.penstock_refused VALUES (lo, word, nullif(in_column, ''), said);
+            lo := lo + 1;
+            refused_by := NULL;
         END;
     END LOOP;
-    RETURN n_out;
+    DEALLOCATE penstock_ranged;
 END
 $function$;

@@ -8,7 +8,7 @@ use super::{
     catalog::{Misfit, Table, TableColumn, TableError, resolve_key},
     inspect::{self, inspect},
     refused::{class, may_be_of_a_row, of_server, search},
-    sql::{self, FIRST_TO_LAST, LoadPlan, Place, StagedColumn, literal},
+    sql::{self, LoadPlan, OF_ROWS, Place, StagedColumn, literal},
 };
 use crate::{
     config::{self, fragment::Fragment},
@@ -193,32 +193,33 @@ impl Transform {
         let begun = Instant::now();
         let timeout = Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0));
         let done = self.attempt(connection, input, made, place).await?;
-        let (n_made, n_refused) = match done {
-            Ok(n_made) => (n_made, 0),
+        let (mut n_made, mut n_refused) = (0, 0);
+        match done {
+            Ok(n_rows) => n_made = n_rows,
             Err(_) => {
                 let left = timeout.saturating_sub(begun.elapsed());
                 if left.is_zero() {
                     return Err(LoadError::TransformTimeout(self.timeout));
                 }
                 self.limit(connection, left).await?;
-                let ranged = input.transform(self, place, made, FIRST_TO_LAST);
+                let ranged = input.transform(self, place, made, OF_ROWS);
                 let apart = run_apart(connection, input, (&ranged, &self.names), (object_id, allowed)).await;
-                apart.map_err(|error| match error {
+                n_refused = apart.map_err(|error| match error {
                     LoadError::Database(error) => self.sort(error, begun),
                     other => other,
-                })?
+                })?;
             }
-        };
+        }
         self.limit(connection, Duration::ZERO).await?;
         let count = |n: i64| u64::try_from(n).unwrap_or(0);
-        let n_with_any = match self.join {
-            None => n_made,
-            Some(_) => {
-                let distinct =
-                    format!("SELECT count(*) FROM (SELECT FROM {} GROUP BY penstock_row) rows", made.staging);
-                sqlx::query_scalar(&distinct).fetch_one(connection).await?
-            }
-        };
+        let mut n_with_any = n_made;
+        if n_refused > 0 || self.join.is_some() {
+            let counts = format!(
+                "SELECT coalesce(sum(n), 0)::bigint, count(*) FROM (SELECT count(*) AS n FROM {} GROUP BY penstock_row) rows",
+                made.staging
+            );
+            (n_made, n_with_any) = sqlx::query_as(&counts).fetch_one(connection).await?;
+        }
         let (n_made, n_with_any) = (count(n_made), count(n_with_any));
         if n_made > n_with_any && !self.fan_out {
             return Err(LoadError::FanOut);
@@ -242,7 +243,7 @@ impl Transform {
         let whole = input.transform(self, place, made, sql::ALL);
         let may_be_of_a_row = |error: &sqlx::Error| !is_write(error) && may_be_of_a_row(error);
         let done = savepoint(&mut *connection, Lasts::Work, may_be_of_a_row, async |connection| {
-            sqlx::query_scalar::<_, i64>("SELECT pg_temp.penstock_transform($1, $2, NULL, NULL)")
+            sqlx::query_scalar::<_, i64>("SELECT pg_temp.penstock_transform($1, $2)")
                 .bind(&whole)
                 .bind(&self.names)
                 .fetch_one(connection)
@@ -321,13 +322,13 @@ async fn declared(connection: &mut PgConnection, dataset: &config::Dataset, name
     .await
 }
 
-/// Makes rows in ranges and keeps those that are refused as rejects; returns how many came out, and how many of those.
+/// Makes rows in ranges and keeps those that are refused as rejects; returns how many those are.
 async fn run_apart(
     connection: &mut PgConnection,
     input: &LoadPlan<'_>,
     (ranged, names): (&str, &str),
     (object_id, allowed): (i64, u64),
-) -> Result<(i64, i64), LoadError> {
+) -> Result<i64, LoadError> {
     let staging = input.staging;
     // Two objects of one transaction may come by here.
     let index = format!(
@@ -338,7 +339,7 @@ async fn run_apart(
     let last = format!("SELECT coalesce(max(penstock_row), 0) FROM {staging}");
     let last: i64 = sqlx::query_scalar(&last).fetch_one(&mut *connection).await?;
     let allowed = i64::try_from(allowed).unwrap_or(i64::MAX);
-    let n_made = search(connection, |never| {
+    search(connection, |never| {
         format!(
             "SELECT pg_temp.penstock_transform_apart({}, {}, {last}, {allowed}, {})",
             literal(ranged),
@@ -346,8 +347,7 @@ async fn run_apart(
             literal(&format!("^({never}|{})", READ_ONLY.join("|")))
         )
     })
-    .await?
-    .unwrap_or_default();
+    .await?;
     let keep = format!(
         "INSERT INTO penstock.reject (object_id, row_number, class, column_name, message, payload, payload_length, payload_form) \
          SELECT $1, r.penstock_row, r.class, r.column_name, r.message, substring(whole.bytes FOR 65536), \
@@ -358,7 +358,7 @@ async fn run_apart(
     );
     let n_refused = sqlx::query(&keep).bind(object_id).execute(&mut *connection).await?.rows_affected();
     connection.execute("DROP INDEX pg_temp.penstock_input_row").await?;
-    Ok((n_made, i64::try_from(n_refused).unwrap_or(i64::MAX)))
+    Ok(i64::try_from(n_refused).unwrap_or(i64::MAX))
 }
 
 /// Where rows that a transform makes are staged.

@@ -7,8 +7,8 @@ use crate::{
 };
 use std::fmt::Write;
 
-/// Keeps a transform to the rows $1 to $2.
-pub const FIRST_TO_LAST: &str = " WHERE penstock_row BETWEEN $1 AND $2";
+/// Keeps a transform to the rows with the numbers $1, an array: of which a planner that does not know it expects ten.
+pub const OF_ROWS: &str = " WHERE penstock_row = ANY ($1)";
 
 /// Where an object lies, for the fields of `input` that say so.
 #[derive(Debug)]
