@@ -6,12 +6,16 @@ use anyhow::{Context as _, Result};
 use penstock_tests::{
     aws::{Depth, Options, Route},
     http,
+    postgres::Postgres,
     process::{Process, Program},
     proxy::{Action, Rule, http_answer},
     wait,
 };
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// A second dataset, whose table is not there.
 const LATER: &str = r#"
@@ -19,6 +23,14 @@ const LATER: &str = r#"
 name = "later"
 match = "s3://*/later/**"
 table = "public.later"
+key = ["id"]
+"#;
+/// One whose bucket nobody may read.
+const FORBIDDEN: &str = r#"
+[[dataset]]
+name = "forbidden"
+match = "s3://forbidden/**"
+table = "public.pairs"
 key = ["id"]
 "#;
 const LATER_TABLE: &str = "CREATE TABLE public.later (id bigint PRIMARY KEY, value text)";
@@ -101,6 +113,29 @@ async fn a_trigger_that_does_not_find_what_it_names_holds_the_objects_until_it_d
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_create_no_temporary_tables_loses_no_object_and_goes_on_once_it_may() -> Result<()> {
+    // Roles belong to the whole server, so it is one of the story's own.
+    let postgres = Arc::new(tokio::task::spawn_blocking(|| Postgres::start(Default::default())).await??);
+    let options = Options { route: Route::Nowhere, ..Options::default() };
+    let world = World::on(&postgres, options, PAIRS_TABLE, &format!("{PAIRS}technique = \"staged\"\n")).await?;
+    let database = world.database.name();
+    let role = "CREATE ROLE loader LOGIN PASSWORD 'p'; GRANT SELECT, INSERT, UPDATE ON pairs TO loader;
+                REVOKE TEMP ON DATABASE name FROM PUBLIC; GRANT CREATE ON DATABASE name TO loader";
+    world.database.execute(&role.replace("name", database)).await?;
+    put(&world, "pairs", 0..6).await?;
+    let url = format!("postgres://loader:p@{}/{database}", postgres.host_and_port());
+    let worker = quiet(world.worker()).env("DATABASE_URL", url).start()?;
+    let told = readyz_says(&worker, "dataset: pairs: access: ").await?;
+    assert!(told.contains("permission denied to create temporary tables in database"), "{told}");
+    world.database.execute(&format!("GRANT TEMP ON DATABASE {database} TO loader")).await?;
+    world.pipeline.wait_until_empty(LIMIT).await?;
+    assert_eq!(world.database.value("SELECT count(*) FROM pairs").await?, "6");
+    assert_eq!(world.pipeline.dead_letter_depth().await?, Depth::default());
+    readyz_is(&worker, 200).await?;
+    worker.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_is_denied_alone_fails_and_its_neighbours_do_not_wait_for_it() -> Result<()> {
     let world = world(3, PAIRS).await?;
     let store = world.aws_proxy().await?;
@@ -159,6 +194,35 @@ async fn more_messages_than_are_held_leave_the_way_free_and_come_back_when_it_is
     world.pipeline.wait_until_empty(LIMIT).await?;
     assert!(mended.elapsed() < Duration::from_secs(170), "{:?}", mended.elapsed());
     assert_eq!(world.database.value("SELECT count(*) FROM public.later").await?, "320");
+    assert_eq!(world.pipeline.dead_letter_depth().await?, Depth::default());
+    worker.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifteen_hundred_messages_of_a_forbidden_bucket_stop_no_other_bucket() -> Result<()> {
+    let world = world(300, &format!("{PAIRS}{FORBIDDEN}")).await?;
+    let store = world.aws_proxy().await?;
+    let denied = Action::Answer(http_answer(403, "Forbidden"));
+    let denying = store.add(Rule::when_client_sends(" /forbidden/", denied).always());
+    // Of many directories, with and without what a HEAD would say.
+    let body = |n: u32| match n % 2 {
+        0 => json!({"bucket": "forbidden", "key": format!("{}/{n}", n % 7)}).to_string(),
+        _ => json!({"bucket": "forbidden", "key": format!("{}/{n}", n % 7), "etag": "e", "size": 7}).to_string(),
+    };
+    world.pipeline.send_all(&(0..1500).map(body).collect::<Vec<_>>()).await?;
+    let worker = world.through_aws(quiet(world.worker()), "S3", &store).start()?;
+    denying.fired(4, LIMIT).await?;
+    put(&world, "pairs", 0..50).await?;
+    wait::until("the healthy bucket's imports", LIMIT, || async {
+        Ok((world.database.value("SELECT count(*) FROM pairs").await? == "50").then_some(()))
+    })
+    .await?;
+    readyz_says(&worker, "dataset: forbidden: access").await?;
+    wait::until("the healthy bucket's deletes", LIMIT, || async {
+        let depth = world.pipeline.depth().await?;
+        Ok((depth.visible + depth.in_flight == 1500).then_some(()))
+    })
+    .await?;
     assert_eq!(world.pipeline.dead_letter_depth().await?, Depth::default());
     worker.terminate(LIMIT).await
 }

@@ -7,47 +7,133 @@ use crate::{
 use anyhow::{Context as _, Result};
 use penstock_tests::{
     aws::{Depth, Options},
+    fake::Sts,
+    process::Program,
     proxy::{Action, Rule},
     scratch::Scratch,
     wait,
 };
-use std::time::Duration;
+use serde_json::json;
+use std::{path::PathBuf, time::Duration};
+use tokio::try_join;
 
 /// A change on disk is seen within half a minute, and what was held is tried again after as long.
 const SOON: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_are_replaced_on_disk_are_used_without_a_restart() -> Result<()> {
-    let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
-    let scratch = Scratch::new("credentials")?;
-    // The emulator tells accounts apart by the key's id, so it is the token that changes.
-    let id = world.pipeline.account.variables().into_iter().find(|(name, _)| name == "AWS_ACCESS_KEY_ID");
-    let id = id.map(|(_, id)| id).unwrap_or_default();
+    let files = Files::new().await?;
     let profile = |token: &str| {
+        let id = &files.key_id;
         format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = x\naws_session_token = {token}\n")
     };
-    let file = scratch.write("credentials", profile("OLD"))?;
-    let (queue, store) = (world.aws_proxy().await?, world.aws_proxy().await?);
-    let program = world
-        .worker()
-        .env("AWS_ACCESS_KEY_ID", "")
-        .env("AWS_SECRET_ACCESS_KEY", "")
-        .env("AWS_SHARED_CREDENTIALS_FILE", file.display().to_string())
-        .env("AWS_CONFIG_FILE", scratch.write("config", "")?.display().to_string());
-    let program = world.through_aws(world.through_aws(program, "SQS", &queue), "S3", &store);
-    let worker = program.expect_line("receive failed").expect_line("could not").expect_line("held").start()?;
-    world.pipeline.put("pairs/1", pairs(&[(1, "old")])).await?;
-    wait_for_pairs(&world, &["1=old"]).await?;
-    let refuse =
-        |answer: Vec<u8>| Rule::when_client_sends("x-amz-security-token: OLD", Action::Answer(answer)).always();
-    store.add(refuse(expired("application/xml", EXPIRED_XML)));
-    let refused = queue.add(refuse(expired("application/x-amz-json-1.0", EXPIRED_JSON)));
-    refused.fired(1, LIMIT).await?;
-    scratch.write("credentials", profile("NEW"))?;
-    world.pipeline.put("pairs/2", pairs(&[(2, "new")])).await?;
-    let imported = wait_for_pairs(&world, &["1=old", "2=new"]).await;
-    imported.with_context(|| worker.stderr())?;
-    worker.terminate(LIMIT).await
+    files.scratch.write("credentials", profile("OLD"))?;
+    files.replaced(files.worker(), When::Refused, || files.scratch.write("credentials", profile("NEW"))).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_of_a_process_are_asked_for_anew_before_they_end_and_when_they_are_refused() -> Result<()> {
+    try_join!(of_a_process(60, When::TheyEnd), of_a_process(3600, When::Refused))?;
+    Ok(())
+}
+
+async fn of_a_process(lasts_secs: i64, when: When) -> Result<()> {
+    let files = Files::new().await?;
+    let printed = |token: &str| {
+        let end = chrono::Utc::now() + chrono::Duration::seconds(lasts_secs);
+        let (id, end) = (&files.key_id, end.to_rfc3339());
+        json!({"Version": 1, "AccessKeyId": id, "SecretAccessKey": "x", "SessionToken": token, "Expiration": end})
+            .to_string()
+    };
+    let file = files.scratch.write("printed.json", printed("OLD"))?;
+    files.scratch.write("config", format!("[default]\ncredential_process = cat {}\n", file.display()))?;
+    files.replaced(files.worker(), when, || files.scratch.write("printed.json", printed("NEW"))).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_identity_that_is_replaced_on_disk_is_used_before_its_credentials_end_and_when_they_are_refused()
+-> Result<()> {
+    try_join!(of_a_web_identity(60, When::TheyEnd), of_a_web_identity(3600, When::Refused))?;
+    Ok(())
+}
+
+async fn of_a_web_identity(lasts_secs: i64, when: When) -> Result<()> {
+    let files = Files::new().await?;
+    let sts = Sts::start(&files.key_id, lasts_secs).await?;
+    let file = files.scratch.write("token", "OLD")?;
+    let worker = files.worker().envs(sts.variables()).env("AWS_WEB_IDENTITY_TOKEN_FILE", file.display().to_string());
+    files.replaced(worker, when, || files.scratch.write("token", "NEW")).await?;
+    let tokens = sts.tokens();
+    let n_old = tokens.iter().take_while(|token| *token == "OLD").count();
+    assert!(n_old > 0 && n_old < tokens.len(), "{tokens:?}");
+    assert!(tokens[n_old..].iter().all(|token| token == "NEW"), "{tokens:?}");
+    Ok(())
+}
+
+/// When credentials are no longer good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// AWS refuses them.
+    Refused,
+    /// They name their end, which is near.
+    TheyEnd,
+}
+
+/// A worker's credentials on disk, and nowhere else.
+struct Files {
+    world: World,
+    scratch: Scratch,
+    /// The emulator tells accounts apart by the key's id, so it is the token that changes.
+    key_id: String,
+}
+
+impl Files {
+    async fn new() -> Result<Self> {
+        let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
+        let key_id = world.pipeline.account.id().to_owned();
+        let scratch = Scratch::new("credentials")?;
+        for name in ["config", "credentials"] {
+            scratch.write(name, "")?;
+        }
+        Ok(Self { world, scratch, key_id })
+    }
+
+    fn worker(&self) -> Program {
+        let file = |name: &str| self.scratch.path().join(name).display().to_string();
+        self.world
+            .worker()
+            .env("AWS_ACCESS_KEY_ID", "")
+            .env("AWS_SECRET_ACCESS_KEY", "")
+            .env("AWS_SHARED_CREDENTIALS_FILE", file("credentials"))
+            .env("AWS_CONFIG_FILE", file("config"))
+    }
+
+    /// Expects a worker whose session token is `OLD` to go on with what `replace` writes, whose is `NEW`.
+    async fn replaced(&self, program: Program, when: When, replace: impl Fn() -> Result<PathBuf>) -> Result<()> {
+        let world = &self.world;
+        let (queue, store) = (world.aws_proxy().await?, world.aws_proxy().await?);
+        let program = world.through_aws(world.through_aws(program, "SQS", &queue), "S3", &store);
+        let (lines, is_refused) = match when {
+            When::Refused => (vec!["receive failed", "could not", "held"], true),
+            When::TheyEnd => (Vec::new(), false),
+        };
+        let worker = lines.into_iter().fold(program, |program, line| program.expect_line(line)).start()?;
+        world.pipeline.put("pairs/1", pairs(&[(1, "old")])).await?;
+        wait_for_pairs(world, &["1=old"]).await?;
+        if is_refused {
+            let refuse =
+                |answer: Vec<u8>| Rule::when_client_sends("x-amz-security-token: OLD", Action::Answer(answer)).always();
+            store.add(refuse(expired("application/xml", EXPIRED_XML)));
+            let refused = queue.add(refuse(expired("application/x-amz-json-1.0", EXPIRED_JSON)));
+            refused.fired(1, LIMIT).await?;
+        }
+        let renewed = queue.add(Rule::when_client_sends("x-amz-security-token: NEW", Action::Delay(Duration::ZERO)));
+        replace()?;
+        renewed.fired(1, SOON).await.with_context(|| worker.stderr())?;
+        world.pipeline.put("pairs/2", pairs(&[(2, "new")])).await?;
+        wait_for_pairs(world, &["1=old", "2=new"]).await.with_context(|| worker.stderr())?;
+        worker.terminate(LIMIT).await
+    }
 }
 
 async fn wait_for_pairs(world: &World, expected: &[&str]) -> Result<()> {
@@ -126,7 +212,7 @@ async fn proxies_and_certificate_authorities_are_those_of_the_environment() -> R
     let world = World::new(Options::default(), PAIRS_TABLE, PAIRS).await?;
     let proxy = world.aws_proxy().await?;
     let asked = proxy.add(Rule::when_client_sends("POST http://sqs.example.invalid/", Action::CutRequest).always());
-    let through = |program: penstock_tests::process::Program| {
+    let through = |program: Program| {
         program.env("AWS_ENDPOINT_URL_SQS", "http://sqs.example.invalid").env("HTTP_PROXY", proxy.endpoint())
     };
     through(world.command("check")).run(LIMIT).await?;

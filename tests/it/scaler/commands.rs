@@ -89,7 +89,12 @@ async fn once_refuses_what_it_cannot_do() -> Result<()> {
 async fn database_url_that_is_refused_is_refused_at_the_start_without_its_password() -> Result<()> {
     let stand = Stand::new("max = 3\nbacklog_per_worker = 50").await?;
     stand.configure_with("max = 3\nbacklog_per_worker = 50", DRY_RUN)?;
-    for url in ["mysql://u:hunter2@h/d", "postgres://u:hunter2@h/d?passwrd=hunter2", "postgres://u:hun/ter2@h/d"] {
+    for url in [
+        "mysql://u:hunter2@h/d",
+        "postgres://u:hunter2@h/d?passwrd=hunter2",
+        "postgres://u:hunter2@h/d?channel_binding=require",
+        "postgres://u:hun/ter2@h/d",
+    ] {
         for command in ["run", "once", "check", "history"] {
             let ended = stand.scaler(command).env("DATABASE_URL", url).run(LIMIT).await?;
             let said = format!("{}{}", ended.stdout, ended.stderr);

@@ -1,12 +1,14 @@
 //! Measures what one dataset's trouble does to another's latency.
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use penstock_tests::{
     aws::{Account, Options, Pipeline, Route},
     database::Database,
+    http,
     postgres::{self, Postgres},
     process::{Process, Program},
+    proxy::{Action, Proxy, Rule, http_answer},
     scratch::Scratch,
     wait,
 };
@@ -29,29 +31,34 @@ struct Arguments {
     /// Milliseconds between them, and between corrupt ones.
     #[arg(long, default_value_t = 200)]
     every_ms: u64,
-    /// Measures beside corrupt objects only.
-    #[arg(long)]
-    corrupt_only: bool,
+    /// Measures beside this trouble only; may be given several times.
+    #[arg(long, value_enum)]
+    only: Vec<Case>,
 }
 
 /// How long a round's imports may take to end.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// What the other dataset suffers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Case {
     Alone,
     Corrupt,
     Locked,
     Slow,
+    Forbidden,
 }
 
-const CASES: [(Case, &str, u64); 4] = [
+const CASES: [(Case, &str, u64); 5] = [
     (Case::Alone, "alone", 0),
     (Case::Corrupt, "beside as many corrupt objects", 0),
     (Case::Locked, "beside a locked table", 1000),
     (Case::Slow, "beside objects of 3 s each", 1000),
+    (Case::Forbidden, "beside 1,500 messages of a forbidden bucket", 0),
 ];
+
+/// Messages of the bucket to which S3 answers 403, all there before the healthy dataset's.
+const N_FORBIDDEN: u32 = 1500;
 
 const TABLES: &str = "CREATE TABLE healthy (id bigint PRIMARY KEY);
     CREATE TABLE locked (id bigint PRIMARY KEY);
@@ -69,7 +76,7 @@ async fn main() -> Result<()> {
     let mut latencies = vec![Vec::new(); CASES.len()];
     for _ in 0..arguments.rounds {
         for (place, (case, _, other_every_ms)) in CASES.into_iter().enumerate() {
-            if arguments.corrupt_only && matches!(case, Case::Locked | Case::Slow) {
+            if case != Case::Alone && !arguments.only.is_empty() && !arguments.only.contains(&case) {
                 continue;
             }
             let other_every_ms = if case == Case::Corrupt { arguments.every_ms } else { other_every_ms };
@@ -91,6 +98,7 @@ struct Bench {
     database: Database,
     pipeline: Pipeline,
     config: std::path::PathBuf,
+    store: Proxy,
     _scratch: Scratch,
 }
 
@@ -105,15 +113,18 @@ impl Bench {
             database.url(),
             pipeline.queue_url
         );
-        for name in ["healthy", "locked", "slow", "corrupt"] {
-            let table = if name == "corrupt" { "healthy" } else { name };
+        for name in ["healthy", "locked", "slow", "corrupt", "forbidden"] {
+            let table = if matches!(name, "corrupt" | "forbidden") { "healthy" } else { name };
             config.push_str(&format!(
                 "[[dataset]]\nname = \"{name}\"\nmatch = \"s3://*/{name}/**\"\ntable = \"public.{table}\"\nkey = [\"id\"]\n"
             ));
         }
         let scratch = Scratch::new("fairness")?;
         let config = scratch.write("importer.toml", config)?;
-        Ok(Self { database, pipeline, config, _scratch: scratch })
+        let store = Proxy::start(http::authority(pipeline.account.emulator().endpoint())?).await?;
+        let denied = Action::Answer(http_answer(403, "Forbidden"));
+        store.add(Rule::when_client_sends(" /forbidden/", denied).always());
+        Ok(Self { database, pipeline, config, store, _scratch: scratch })
     }
 
     /// Returns the latencies of one round, in milliseconds.
@@ -130,6 +141,7 @@ impl Bench {
                 "locked"
             }
             Case::Slow => "slow",
+            Case::Forbidden => "forbidden",
         };
         let span = Duration::from_millis(arguments.every_ms) * arguments.objects;
         let n_other = (span.as_millis() as u64).checked_div(other_every_ms).unwrap_or(0);
@@ -143,6 +155,9 @@ impl Bench {
         }
         let worker = self.worker()?;
         worker.wait_for_line("worker started", LIMIT).await?;
+        if case == Case::Forbidden {
+            self.send_forbidden().await?;
+        }
         let extension = if case == Case::Corrupt { ".parquet" } else { "" };
         let others = async {
             for id in 0..n_other {
@@ -185,7 +200,15 @@ impl Bench {
 
     fn worker(&self) -> Result<Process> {
         let program = Program::new("importer").arg("run").arg("--config").arg(&self.config);
-        program.args(["--log-format", "json"]).envs(self.pipeline.account.variables()).start()
+        let program = program.args(["--log-format", "json"]).envs(self.pipeline.account.variables());
+        program.env("AWS_ENDPOINT_URL_S3", self.store.endpoint()).start()
+    }
+
+    /// Sends what the worker cannot read, and waits until it has seen all of it.
+    async fn send_forbidden(&self) -> Result<()> {
+        let body = |n| format!("{{\"bucket\":\"forbidden\",\"key\":\"forbidden/{}/{n}\"}}", n % 7);
+        self.pipeline.send_all(&(0..N_FORBIDDEN).map(body).collect::<Vec<_>>()).await?;
+        self.pipeline.wait_for_visible(0, LIMIT).await
     }
 
     async fn send(&self, key: &str) -> Result<()> {
