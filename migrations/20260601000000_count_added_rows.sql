@@ -1,7 +1,10 @@
 -- A transform may make several rows of one. The previous release writes no such count: it stands for 0.
 -- The new constraint says the same of every row there is, so nothing is looked through again.
--- Readers lock the view before the table, and so does this.
-LOCK TABLE penstock.object_status IN ACCESS EXCLUSIVE MODE;
+
+-- Whoever reads or writes the ledger waits behind this, so it does not wait long itself. Readers lock the view before
+-- the tables, and so does this: it sets nothing, but takes the view's lock.
+SET LOCAL lock_timeout = '5s';
+ALTER VIEW penstock.object_status RESET (security_barrier);
 
 ALTER TABLE penstock.object ADD COLUMN rows_added bigint;
 ALTER TABLE penstock.object DROP CONSTRAINT rows_add_up;
@@ -88,7 +91,9 @@ BEGIN
             'size', NEW.size,
             'state', NEW.state,
             'reason', NEW.reason,
-            'error', NEW.error,
+            -- Not what a command wrote to standard error, which may be values.
+            'error', CASE WHEN NEW.reason = 'command' OR NEW.error LIKE 'the command %' THEN split_part(NEW.error, ': ', 1)
+                          ELSE NEW.error END,
             'counts', jsonb_build_object(
                 'read', NEW.rows_read, 'added', coalesce(NEW.rows_added, 0), 'written', NEW.rows_written, 'merged', NEW.rows_merged,
                 'filtered', NEW.rows_filtered, 'rejected', NEW.rows_rejected),

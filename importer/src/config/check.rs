@@ -298,6 +298,9 @@ fn check_command(dataset: &Dataset, add: &mut impl FnMut(&str, String)) {
         }
         return;
     };
+    if dataset.fan_out && dataset.join.is_some() {
+        add("fan_out", "is for the join or for the command; have one of them make the rows".into());
+    }
     if program.trim().is_empty() || dataset.command.iter().any(|argument| argument.contains('\0')) {
         add("command", "must be a program and its arguments".into());
     }

@@ -73,7 +73,9 @@ BEGIN
             CROSS JOIN LATERAL (
                 SELECT convert_to(({row})::text, 'UTF8') AS bytes
             ) whole
-            WHERE staged.penstock_row IN (SELECT penstock_row FROM {staging} WHERE penstock_row BETWEEN lo AND hi);
+            WHERE staged.penstock_row IN (SELECT penstock_row FROM {staging} WHERE penstock_row BETWEEN lo AND hi)
+            -- One row of the object, of which there may be several.
+            LIMIT 1;
             DELETE FROM {staging} WHERE penstock_row BETWEEN lo AND hi;
         END;
     END LOOP;

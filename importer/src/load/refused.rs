@@ -41,13 +41,15 @@ pub fn is_refusal(error: &sqlx::Error) -> bool {
     refuses(error, is_of_function(error))
 }
 
-/// As [`is_refusal`], of a statement that a function of ours executes.
+/// As [`is_refusal`], of the statement by which a function of ours inserts into `staging`.
 #[must_use]
-pub fn may_be_of_a_row(error: &sqlx::Error) -> bool {
+pub fn may_be_of_a_row(error: &sqlx::Error, staging: &str) -> bool {
     let Some(error) = error.as_database_error() else { return false };
     let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else { return false };
-    // The innermost context first: the statement, or what it called.
-    let is_of_statement = error.r#where().is_none_or(|context| context.starts_with("SQL statement"));
+    // The innermost context first, in any language: the statement, or what it called.
+    let head = format!("\"INSERT INTO {staging} ");
+    let innermost = |context: &str| context.lines().next().is_some_and(|line| line.contains(&head));
+    let is_of_statement = error.r#where().is_none_or(innermost);
     refuses(error, !is_of_statement)
 }
 

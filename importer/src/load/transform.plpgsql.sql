@@ -25,12 +25,13 @@ END
 $function$;
 
 -- Runs a transform of rows 1 to last_row in ranges, and writes those that are refused by themselves to penstock_refused,
--- `allowed` of them at most. `ranged` is the statement for the row numbers $1, and errors whose code matches `never` are
+-- `allowed` of them at most. `staging` is where the rows are, `ranged` is the statement for the row numbers $1, and errors whose code matches `never` are
 -- no row's.
 --
 -- A range is as long as makes it about as likely to go through as not, by the rows refused so far, and what is in the way
 -- in it is found by halving. Prepared, and planned for few rows, for it runs very often.
-CREATE FUNCTION pg_temp.penstock_transform_apart(ranged text, names text, last_row bigint, allowed bigint, never text)
+CREATE FUNCTION pg_temp.penstock_transform_apart(
+    staging text, ranged text, names text, last_row bigint, allowed bigint, never text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan AS $function$
 DECLARE
     lo bigint := 1;
@@ -58,6 +59,12 @@ BEGIN
         hi := CASE WHEN refused_by IS NOT NULL THEN (lo + refused_by) / 2
                    WHEN n_found = 0 THEN lo + 4095
                    ELSE lo + least(4095, (lo - 1) * 7 / (10 * n_found)) END;
+        IF hi = lo + 4095 THEN
+            -- Few rows of many, where rejects are tried again.
+            EXECUTE format('SELECT min(penstock_row) FROM %s WHERE penstock_row >= $1', staging) INTO lo USING lo;
+            EXIT WHEN lo IS NULL;
+            hi := lo + 4095;
+        END IF;
         BEGIN
             -- More than there are would find none.
             numbers := ARRAY(SELECT generate_series(lo, least(hi, last_row)))::text;
@@ -74,7 +81,7 @@ BEGIN
                 in_table = TABLE_NAME, context = PG_EXCEPTION_CONTEXT;
             -- As in may_be_of_a_row; anything else is not the row's fault. A line before the statement's own: out of a
             -- function.
-            of_function := strpos(left(context, strpos(context, 'SQL statement "EXECUTE penstock_ranged')), chr(10)) > 0;
+            of_function := strpos(left(context, strpos(context, 'EXECUTE penstock_ranged')), chr(10)) > 0;
             IF code ~ never OR NOT of_function AND code ~ '^({of_server})' THEN
                 RAISE;
             END IF;

@@ -194,6 +194,7 @@ impl Transform {
         let timeout = Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0));
         let done = self.attempt(connection, input, made, place).await?;
         let (mut n_made, mut n_refused) = (0, 0);
+        let was_refused = done.is_err();
         match done {
             Ok(n_rows) => n_made = n_rows,
             Err(_) => {
@@ -213,12 +214,16 @@ impl Transform {
         self.limit(connection, Duration::ZERO).await?;
         let count = |n: i64| u64::try_from(n).unwrap_or(0);
         let mut n_with_any = n_made;
-        if n_refused > 0 || self.join.is_some() {
+        if was_refused || self.join.is_some() {
             let counts = format!(
                 "SELECT coalesce(sum(n), 0)::bigint, count(*) FROM (SELECT count(*) AS n FROM {} GROUP BY penstock_row) rows",
                 made.staging
             );
             (n_made, n_with_any) = sqlx::query_as(&counts).fetch_one(connection).await?;
+        }
+        if self.join.is_none() {
+            // Several with one number are a command's answers.
+            n_with_any = n_made;
         }
         let (n_made, n_with_any) = (count(n_made), count(n_with_any));
         if n_made > n_with_any && !self.fan_out {
@@ -241,7 +246,7 @@ impl Transform {
         let begun = Instant::now();
         self.limit(connection, Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0))).await?;
         let whole = input.transform(self, place, made, sql::ALL);
-        let may_be_of_a_row = |error: &sqlx::Error| !is_write(error) && may_be_of_a_row(error);
+        let may_be_of_a_row = |error: &sqlx::Error| !is_write(error) && may_be_of_a_row(error, made.staging);
         let done = savepoint(&mut *connection, Lasts::Work, may_be_of_a_row, async |connection| {
             sqlx::query_scalar::<_, i64>("SELECT pg_temp.penstock_transform($1, $2)")
                 .bind(&whole)
@@ -341,7 +346,8 @@ async fn run_apart(
     let allowed = i64::try_from(allowed).unwrap_or(i64::MAX);
     search(connection, |never| {
         format!(
-            "SELECT pg_temp.penstock_transform_apart({}, {}, {last}, {allowed}, {})",
+            "SELECT pg_temp.penstock_transform_apart({}, {}, {}, {last}, {allowed}, {})",
+            literal(staging),
             literal(ranged),
             literal(names),
             literal(&format!("^({never}|{})", READ_ONLY.join("|")))

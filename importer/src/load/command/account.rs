@@ -14,6 +14,8 @@ pub struct Account {
     fan_out: bool,
     asked: Bits,
     answered: Bits,
+    /// Of them, those that may have no other answer.
+    closed: Bits,
     /// Rows that cannot be read, and so are not asked about.
     rejects: Vec<Reject>,
     rejects_bytes: usize,
@@ -23,8 +25,8 @@ pub struct Account {
 impl Account {
     /// Returns an account of no rows; with `fan_out` a row may have several answers.
     pub fn new(fan_out: bool, budget: &Budget) -> Self {
-        let (asked, answered) = Default::default();
-        Self { fan_out, asked, answered, rejects: Vec::new(), rejects_bytes: 0, reserved: budget.nothing() }
+        let (asked, answered, closed) = Default::default();
+        Self { fan_out, asked, answered, closed, rejects: Vec::new(), rejects_bytes: 0, reserved: budget.nothing() }
     }
 
     /// Notes rows that are about to be handed over.
@@ -34,7 +36,7 @@ impl Account {
     pub fn ask(&mut self, asking: Asking) -> Result<(), DecodeError> {
         self.rejects_bytes += asking.rejects.iter().map(size).sum::<usize>();
         let last = asking.rows.last().copied().unwrap_or(0);
-        let n_bits = 2 * usize::try_from(last / 8 + 8).unwrap_or(usize::MAX);
+        let n_bits = 3 * usize::try_from(last / 8 + 8).unwrap_or(usize::MAX);
         // A list grows by doubling.
         self.reserved.grow_to("the account of the command's rows", 2 * (n_bits + self.rejects_bytes))?;
         asking.rows.iter().for_each(|row| self.asked.set(*row));
@@ -54,10 +56,13 @@ impl Account {
         if !is_first && !self.fan_out {
             return Err(CommandError::failed(format!("answered row {row} twice, which needs fan_out = true")));
         }
-        if !is_first && is_only {
-            return Err(CommandError::failed(format!("answered row {row}, and then filtered or refused it")));
+        if !is_first && (is_only || self.closed.has(row)) {
+            return Err(CommandError::failed(format!("answered row {row}, and filtered or refused it")));
         }
         self.answered.set(row);
+        if is_only {
+            self.closed.set(row);
+        }
         Ok(is_first)
     }
 

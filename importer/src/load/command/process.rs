@@ -66,10 +66,12 @@ pub struct Process {
     is_finished: bool,
 }
 
-/// When a byte went in or out last.
+/// When a byte went in or out last, and whether the program is who is waited for.
 struct Activity {
     started: Instant,
     last_byte_ms: AtomicU64,
+    /// There are bytes for it, or there will be no more; else the object is waited for, which has limits of its own.
+    has_input: AtomicBool,
 }
 
 impl Activity {
@@ -78,7 +80,16 @@ impl Activity {
         self.last_byte_ms.store(now, Ordering::Relaxed);
     }
 
+    /// The program has bytes to take, or everything.
+    fn offer(&self, has_input: bool) {
+        self.note();
+        self.has_input.store(has_input, Ordering::Relaxed);
+    }
+
     fn idle(&self) -> Duration {
+        if !self.has_input.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
         self.started.elapsed().saturating_sub(Duration::from_millis(self.last_byte_ms.load(Ordering::Relaxed)))
     }
 }
@@ -109,10 +120,17 @@ impl Process {
         let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
             unreachable!("all three are piped");
         };
-        let activity = Arc::new(Activity { started: Instant::now(), last_byte_ms: AtomicU64::new(0) });
+        let (started, last_byte_ms, has_input) = (Instant::now(), AtomicU64::new(0), AtomicBool::new(false));
+        let activity = Arc::new(Activity { started, last_byte_ms, has_input });
         let mut stdin = Noted { inner: stdin, activity: Arc::clone(&activity) };
         // The threads may outlive us where something that the program started keeps a pipe open.
-        let fed = on_thread(move || feed(&mut stdin));
+        let feeding = Arc::clone(&activity);
+        let fed = on_thread(move || {
+            let fed = feed(&mut stdin);
+            drop(stdin);
+            feeding.offer(true);
+            fed
+        });
         let stderr = on_thread(move || last_bytes(stderr));
         let (status, is_finished, idle) = (None, false, invocation.idle);
         Ok(Self { child, stdout, fed, stderr, status, stopped, idle, activity, is_finished })
@@ -172,12 +190,18 @@ impl Process {
         }
         // What it started has nothing more to say.
         self.kill();
-        let fed = match self.fed.recv_timeout(self.idle) {
-            // The object's own fault, or the store's: of no account is what a program makes of half of it.
-            Ok(fed) => fed?,
-            Err(RecvTimeoutError::Timeout) => return Err(self.failed("ended and left its input open")),
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(DecodeError::Corrupt("the decoder gave up on these bytes".into()));
+        // Whoever feeds it may be waiting for the object, which has limits of its own.
+        let fed = loop {
+            match self.fed.recv_timeout(LOOK) {
+                // The object's own fault, or the store's: of no account is what a program makes of half of it.
+                Ok(fed) => break fed?,
+                Err(RecvTimeoutError::Timeout) if self.stopped.load(Ordering::Relaxed) => {
+                    return Err(self.failed("was stopped"));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(DecodeError::Corrupt("the decoder gave up on these bytes".into()));
+                }
             }
         };
         let status = self.status.unwrap_or_default();
@@ -214,8 +238,12 @@ impl Read for Process {
         if self.is_finished || buffer.is_empty() {
             return Ok(0);
         }
-        // Until now it may have waited for us.
+        // Until now it may have waited for us. One that always has something to say is stopped, too.
         self.activity.note();
+        if self.stopped.load(Ordering::Relaxed) {
+            self.kill();
+            return Err(io::Error::other(self.failed("was stopped")));
+        }
         self.wait_for_output()?;
         match self.stdout.read(buffer)? {
             0 => self.finish().map(|()| 0).map_err(io::Error::other),
@@ -226,8 +254,9 @@ impl Read for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // Also what it started and left behind.
+        self.kill();
         if self.status.is_none() {
-            self.kill();
             // Killed, it ends at once.
             drop(self.child.wait());
         }
@@ -242,9 +271,10 @@ struct Noted<W> {
 
 impl<W: Write> Write for Noted<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n_bytes = self.inner.write(bytes)?;
-        self.activity.note();
-        Ok(n_bytes)
+        self.activity.offer(true);
+        let written = self.inner.write(bytes);
+        self.activity.offer(false);
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
