@@ -106,7 +106,9 @@ async fn output_that_is_not_whole_never_counts() -> Result<()> {
         (format!("{answer}; sys.stdout.flush(); os.kill(os.getpid(), 11)"), "ended by signal 11"),
         ("time.sleep(600)".into(), "neither read nor wrote a byte for 2 s"),
     ] {
-        let desk = Desk::new(TABLE, &python(&body, "idle_timeout = \"2s\"")).await?;
+        let notice = "[[notify]]\nname = \"n\"\nto = \"arn:aws:sns:eu-west-1:123456789012:n\"\non = [\"failed\"]";
+        let idle_timeout = if body.contains("sleep") { "2s" } else { "60s" };
+        let desk = Desk::new(TABLE, &python(&body, &format!("idle_timeout = \"{idle_timeout}\"\n{notice}"))).await?;
         // More than a pipe holds.
         let file: String = (1..=5000).map(|id| format!("{id},{}\n", "x".repeat(100))).collect();
         let file = desk.write("a.csv", format!("id,body\n{file}"))?;
@@ -116,8 +118,58 @@ async fn output_that_is_not_whole_never_counts() -> Result<()> {
         let error = desk.database.value(error).await?;
         assert!(error.starts_with("failed command the command ") && error.contains(expected), "{expected}: {error}");
         assert!(!(ended.stdout + &ended.stderr).contains("SECRET"), "standard error is in the ledger alone");
+        let told = "SELECT body ->> 'error' FROM penstock.due_item";
+        let told = desk.database.value(told).await?;
+        assert!(told.starts_with("the command ") && !told.contains("SECRET"), "{told}");
         assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "0", "{expected}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_refused_or_filtered_gets_no_other_answer() -> Result<()> {
+    let answer = r#"print(json.dumps({"penstock_row": row["penstock_row"], "id": row["id"]}))"#;
+    for other in [r#""penstock_error": "x""#, r#""penstock_filtered": true"#] {
+        let closing = format!(r#"print('{{"penstock_row": %d, {other}}}' % row["penstock_row"])"#);
+        for body in [format!("{answer}; {closing}"), format!("{closing}; {answer}")] {
+            let desk = Desk::new(TABLE, &python(&body, "fan_out = true")).await?;
+            assert_ne!(desk.load("a.csv", "id\n1\n").await?, 0, "{body}");
+            let error = desk.database.value("SELECT error FROM penstock.object_status").await?;
+            assert!(error.contains("answered row 1, and filtered or refused it"), "{body}: {error}");
+        }
+    }
+    let both = python(answer, "fan_out = true\njoin = \"JOIN public.t AS other ON true\"");
+    let refused = Desk::new(TABLE, &both).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    assert!(refused.contains("is for the join or for the command"), "{refused}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_program_leaves_behind_ends_with_it() -> Result<()> {
+    let marker = format!("penstock-left-behind-{}", std::process::id());
+    let command = format!("command = [\"bash\", \"-c\", '''(exec -a {marker} sleep 600) & exit 0''']");
+    let desk = Desk::new(TABLE, &format!("table = \"t\"\nkey = [\"id\"]\n{command}")).await?;
+    assert_ne!(desk.load("a.csv", "id\n1\n").await?, 0);
+    let found = std::process::Command::new("pgrep").args(["-f", &format!("^{marker}")]).output()?;
+    assert!(!found.status.success(), "{}", String::from_utf8_lossy(&found.stdout));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_a_program_that_never_stops_talking() -> Result<()> {
+    let dataset = "[worker]\ndrain_timeout_secs = 1\n[[dataset]]\nname = \"t\"\nmatch = \"s3://*/**\"\ntable = \"public.t\"\n\
+                   key = [\"id\"]\ninput_format = \"bytes\"\ncommand = [\"bash\", \"-c\", 'exec -a penstock-talker yes \"\"']\n";
+    let marker = format!("penstock-talker-{}", std::process::id());
+    let world = World::new(Options::default(), TABLE, &dataset.replace("penstock-talker", &marker)).await?;
+    world.pipeline.put("a.json", pairs(&[(1, "x")])).await?;
+    let worker = world.worker().expect_line("drain timeout").start()?;
+    let runs = || {
+        let found = std::process::Command::new("pgrep").args(["-f", &format!("^{marker}")]).output();
+        found.is_ok_and(|found| found.status.success())
+    };
+    wait::until("the program", LIMIT, || async { Ok(runs().then_some(())) }).await?;
+    worker.terminate(LIMIT).await?;
+    wait::until("its end", Duration::from_secs(5), || async { Ok((!runs()).then_some(())) }).await?;
     Ok(())
 }
 

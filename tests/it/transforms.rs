@@ -412,6 +412,23 @@ async fn what_a_dataset_and_its_table_cannot_have_together_is_refused() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_refused_at_first_and_then_taken_are_loaded() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, v text); \
+                 CREATE FUNCTION second_time(v text) RETURNS text STABLE LANGUAGE plpgsql AS $$ BEGIN \
+                     IF NOT EXISTS (SELECT FROM pg_prepared_statements WHERE name = 'penstock_ranged') THEN \
+                         RAISE 'not yet'; \
+                     END IF; \
+                     RETURN v; \
+                 END $$";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nset = { v = \"second_time(input.v)\" }";
+    let desk = Desk::new(table, dataset).await?;
+    assert_eq!(desk.load("k.csv", "id,v\n1,a\n2,b\n").await?, 0);
+    assert_eq!(desk.database.rows(COUNTS).await?, ["2 | 0 | 2 | 0 | 0 | 0"]);
+    assert_eq!(desk.database.rows("SELECT v FROM t ORDER BY id").await?, ["a", "b"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_of_fields_that_only_sql_uses_are_rows_of_defaults() -> Result<()> {
     let dataset = "table = \"t\"\nmode = \"append\"\nwhere = \"input.country = 'DE'\"";
     let desk = Desk::new("CREATE TABLE t (n int DEFAULT 7)", dataset).await?;
