@@ -17,7 +17,10 @@ fn main() -> ExitCode {
         memory::give_large_blocks_back();
     }
     logging::start(cli.global.log_format);
-    program::block_on(command(cli)).unwrap_or_else(|error| program::failed("importer", &error))
+    let ended = program::block_on(command(cli));
+    // Threads that look after them are not waited for.
+    importer::load::command::end_all();
+    ended.unwrap_or_else(|error| program::failed("importer", &error))
 }
 
 async fn command(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -13,6 +13,7 @@ use crate::{
 use account::Account;
 use decode::{Answers, Asked, Batch, DecodeError, Format, Questions, ReadOptions, RowReader, Source, json};
 use parking_lot::Mutex;
+pub use process::end_all;
 use process::{Fed, Process};
 use std::{
     io::{self, BufReader, BufWriter, Read, Write},

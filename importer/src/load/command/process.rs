@@ -2,11 +2,13 @@
 
 use super::{CommandError, Invocation};
 use decode::DecodeError;
+use parking_lot::Mutex;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, Signal, kill_process_group},
 };
 use std::{
+    collections::BTreeSet,
     io::{self, Read, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
@@ -29,6 +31,17 @@ const LOOK: Duration = Duration::from_millis(50);
 const LAST_LOOK: Duration = Duration::from_millis(2);
 /// How long a pipe may stay open after the program has ended: something that it started has it.
 const LEFT_OPEN: Duration = Duration::from_secs(1);
+
+/// The groups of programs that run.
+static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Kills all programs that run and what they started; for when this process is about to end and nobody looks after them
+/// any more.
+pub fn end_all() {
+    for group in RUNNING.lock().iter().filter_map(|group| Pid::from_raw(*group)) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
 
 /// How much of the object a program took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +129,7 @@ impl Process {
             .process_group(0)
             .spawn()
             .map_err(|error| CommandError::NotStarted(format!("{program:?}: {error}")))?;
+        RUNNING.lock().insert(Pid::from_child(&child).as_raw_nonzero().get());
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
             unreachable!("all three are piped");
@@ -260,6 +274,7 @@ impl Drop for Process {
             // Killed, it ends at once.
             drop(self.child.wait());
         }
+        RUNNING.lock().remove(&Pid::from_child(&self.child).as_raw_nonzero().get());
     }
 }
 
