@@ -22,6 +22,12 @@ fn python(body: &str, settings: &str) -> String {
     )
 }
 
+/// Returns whether a process of this name runs.
+fn runs(marker: &str) -> Result<bool> {
+    let found = std::process::Command::new("pgrep").args(["-f", &format!("^{marker}")]).output()?;
+    Ok(found.status.success())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_adds_drops_and_refuses_rows_of_any_format() -> Result<()> {
     let body = r#"answer = {"penstock_row": row["penstock_row"]}
@@ -150,8 +156,25 @@ async fn what_a_program_leaves_behind_ends_with_it() -> Result<()> {
     let command = format!("command = [\"bash\", \"-c\", '''(exec -a {marker} sleep 600) & exit 0''']");
     let desk = Desk::new(TABLE, &format!("table = \"t\"\nkey = [\"id\"]\n{command}")).await?;
     assert_ne!(desk.load("a.csv", "id\n1\n").await?, 0);
-    let found = std::process::Command::new("pgrep").args(["-f", &format!("^{marker}")]).output()?;
-    assert!(!found.status.success(), "{}", String::from_utf8_lossy(&found.stdout));
+    assert!(!runs(&marker)?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_outside_the_programs_group_and_has_its_input_holds_nobody_up() -> Result<()> {
+    let marker = format!("penstock-outside-{}", std::process::id());
+    let command = format!(
+        "idle_timeout = \"2s\"\ncommand = [\"bash\", \"-c\", \
+         '''exec 3<&0; setsid bash -c \"exec -a {marker} sleep 60\" <&3 >/dev/null 2>&1 & sleep 0.5''']"
+    );
+    let desk = Desk::new(TABLE, &format!("table = \"t\"\nkey = [\"id\"]\n{command}")).await?;
+    // More than a pipe holds.
+    let file: String = (1..=5000).map(|id| format!("{id},{}\n", "x".repeat(100))).collect();
+    assert_ne!(desk.load("a.csv", format!("id,body\n{file}")).await?, 0);
+    let error = desk.database.value("SELECT error FROM penstock.object_status").await?;
+    assert!(error.contains("ended and left its input open"), "{error}");
+    let ended = std::process::Command::new("pkill").args(["-f", &format!("^{marker}")]).status()?;
+    assert!(ended.success(), "it was there");
     Ok(())
 }
 
@@ -163,13 +186,9 @@ async fn a_stop_ends_a_program_that_never_stops_talking() -> Result<()> {
     let world = World::new(Options::default(), TABLE, &dataset.replace("penstock-talker", &marker)).await?;
     world.pipeline.put("a.json", pairs(&[(1, "x")])).await?;
     let worker = world.worker().expect_line("drain timeout").start()?;
-    let runs = || {
-        let found = std::process::Command::new("pgrep").args(["-f", &format!("^{marker}")]).output();
-        found.is_ok_and(|found| found.status.success())
-    };
-    wait::until("the program", LIMIT, || async { Ok(runs().then_some(())) }).await?;
+    wait::until("the program", LIMIT, || async { Ok(runs(&marker)?.then_some(())) }).await?;
     worker.terminate(LIMIT).await?;
-    wait::until("its end", Duration::from_secs(5), || async { Ok((!runs()).then_some(())) }).await?;
+    wait::until("its end", Duration::from_secs(5), || async { Ok((!runs(&marker)?).then_some(())) }).await?;
     Ok(())
 }
 
@@ -234,15 +253,11 @@ async fn a_stop_ends_the_program_and_what_it_started() -> Result<()> {
     let world = World::new(Options::default(), TABLE, &dataset).await?;
     world.pipeline.put("a.json", pairs(&[(1, "x")])).await?;
     let worker = world.worker().expect_line("drain timeout").start()?;
-    let runs = || {
-        let found = std::process::Command::new("pgrep").args(["-f", &format!("^{marker}")]).output();
-        found.is_ok_and(|found| found.status.success())
-    };
-    wait::until("the program", LIMIT, || async { Ok(runs().then_some(())) }).await?;
+    wait::until("the program", LIMIT, || async { Ok(runs(&marker)?.then_some(())) }).await?;
     let begun = Instant::now();
     worker.terminate(LIMIT).await?;
     assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?}", begun.elapsed());
-    wait::until("its end", Duration::from_secs(5), || async { Ok((!runs()).then_some(())) }).await?;
+    wait::until("its end", Duration::from_secs(5), || async { Ok((!runs(&marker)?).then_some(())) }).await?;
     assert_eq!(world.database.value("SELECT count(*) FROM t").await?, "0");
     Ok(())
 }

@@ -212,6 +212,10 @@ impl Process {
                 Err(RecvTimeoutError::Timeout) if self.stopped.load(Ordering::Relaxed) => {
                     return Err(self.failed("was stopped"));
                 }
+                // Something outside its group has the pipe, and does not read.
+                Err(RecvTimeoutError::Timeout) if self.activity.idle() > self.idle => {
+                    return Err(self.failed("ended and left its input open"));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(DecodeError::Corrupt("the decoder gave up on these bytes".into()));
