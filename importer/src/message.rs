@@ -29,6 +29,8 @@ pub struct Record {
     pub event_time: Option<DateTime<Utc>>,
     /// Import even if this version already stands.
     pub force: bool,
+    /// Import even if this version already stands, unless its rows are by this recipe; a worker with another one waits.
+    pub recipe: Option<String>,
     /// The dataset it is for, whatever it matches.
     pub dataset: Option<String>,
     /// The dataset that sent it on, whose captures it has.
@@ -39,7 +41,8 @@ impl Record {
     /// Returns a record that asks for the import of an object.
     #[must_use]
     pub fn created(pointer: ObjectPointer) -> Self {
-        Self { kind: RecordKind::Created, pointer, event_time: None, force: false, dataset: None, after: None }
+        let (force, recipe, dataset, after) = (false, None, None, None);
+        Self { kind: RecordKind::Created, pointer, event_time: None, force, recipe, dataset, after }
     }
 }
 
@@ -132,6 +135,7 @@ pub fn pointer_body(record: &Record) -> String {
         ("sequencer", sequencer),
         ("dataset", &record.dataset),
         ("after", &record.after),
+        ("recipe", &record.recipe),
     ] {
         if let Some(text) = text {
             body.insert(name.into(), json!(text));
@@ -277,8 +281,8 @@ pub const DEAD_LETTER_FIELD: &str = "dead_letter";
 
 /// A field we do not know is refused: a misspelt `version_id` would read another version in silence.
 fn own_pointer(object: &Map<String, Value>) -> Reading<Record> {
-    const FIELDS: [&str; 10] =
-        ["bucket", "key", "version_id", "etag", "size", "sequencer", "force", "removed", "dataset", "after"];
+    const FIELDS: [&str; 11] =
+        ["bucket", "key", "version_id", "etag", "size", "sequencer", "force", "removed", "dataset", "after", "recipe"];
     if object.keys().any(|name| !FIELDS.contains(&name.as_str()) && name != DEAD_LETTER_FIELD) {
         return Err(format!("pointer with a field that is none of {}", FIELDS.join(", ")));
     }
@@ -295,7 +299,8 @@ fn own_pointer(object: &Map<String, Value>) -> Reading<Record> {
         false => RecordKind::Created,
     };
     let (dataset, after) = (optional_text(object, "dataset")?, optional_text(object, "after")?);
-    Ok(Record { kind, force, dataset, after, ..Record::created(pointer) })
+    let recipe = optional_text(object, "recipe")?;
+    Ok(Record { kind, force, recipe, dataset, after, ..Record::created(pointer) })
 }
 
 fn bare_pointer(uri: &str) -> Reading<Record> {

@@ -11,7 +11,7 @@ use crate::{
     load::{self, Load, LoadError, Loaded, Session, Target, Writing},
     message::ObjectPointer,
     object::{ObjectInfo, RemoteSource, wrong_length},
-    outcome::{self, Outcome, Reason, Sorted},
+    outcome::{self, Outcome, Outside, Reason, Sorted},
 };
 use std::sync::Arc;
 
@@ -35,6 +35,15 @@ impl Begun<'_> {
     async fn target(&mut self, session: &mut Session) -> Result<Option<Arc<Target>>, Exit> {
         let error = match self.importer().target(session, &self.import.to.dataset).await {
             Ok(target) => {
+                let asked = self.candidate.recipe.as_ref();
+                if let Some(asked) = asked.filter(|asked| **asked != target.recipe) {
+                    let error = anyhow::anyhow!(
+                        "the message is for recipe {asked}, and this worker's configuration makes {}",
+                        target.recipe
+                    );
+                    // Others with the configuration that it was sent for may be about to start.
+                    return Err(Exit::Held(Held { outside: Outside::Contention, error }));
+                }
                 let Some(fields) = &self.new_columns else { return Ok(Some(target)) };
                 return Ok(Some(Arc::new(target.with_columns(fields))));
             }

@@ -14,6 +14,8 @@ pub struct Standing {
     pub stamp: Stamp,
     /// The head is a tombstone: the key was removed.
     pub is_delete: bool,
+    /// What shaped its rows; none when it was imported before that was recorded.
+    pub recipe: Option<String>,
 }
 
 /// A version that wants to be written.
@@ -25,8 +27,18 @@ pub struct Candidate {
     pub stamp: Stamp,
     /// Import although this version already stands (a forced replay); never although a newer one does.
     pub force: bool,
+    /// Import although this version already stands, unless its rows are by this recipe.
+    pub recipe: Option<String>,
     /// Append mode, and this version's rows were appended before.
     pub appended_before: bool,
+}
+
+impl Candidate {
+    /// Returns whether rows of this very version may be there and are to be written anew.
+    #[must_use]
+    pub fn rewrites(&self) -> bool {
+        self.force || self.recipe.is_some()
+    }
 }
 
 /// What the fence says to a candidate.
@@ -49,7 +61,8 @@ pub fn judge(standing: Option<&Standing>, candidate: &Candidate) -> Verdict {
     let Some(standing) = standing else {
         return Verdict::Write;
     };
-    let already = || if candidate.force { Verdict::Write } else { Verdict::AlreadyImported };
+    let is_outdated = candidate.recipe.is_some() && candidate.recipe != standing.recipe;
+    let already = || if candidate.force || is_outdated { Verdict::Write } else { Verdict::AlreadyImported };
     if !standing.is_delete && same_version(&standing.identity, &candidate.identity) {
         return already();
     }
@@ -75,10 +88,10 @@ mod tests {
     fn check(stands: Option<(&str, &str, bool)>, candidate: (&str, &str), force: bool, appended: bool) -> Verdict {
         let standing = stands.map(|(etag, sequencer, is_delete)| {
             let (identity, stamp) = version(etag, sequencer);
-            Standing { object_id: 1, identity, stamp, is_delete }
+            Standing { object_id: 1, identity, stamp, is_delete, recipe: Some("now".into()) }
         });
         let (identity, stamp) = version(candidate.0, candidate.1);
-        judge(standing.as_ref(), &Candidate { identity, stamp, force, appended_before: appended })
+        judge(standing.as_ref(), &Candidate { identity, stamp, force, recipe: None, appended_before: appended })
     }
 
     #[test]
@@ -101,6 +114,27 @@ mod tests {
             (Some(("b", "2", false)), ("a", "2"), false, true, AlreadyImported),
         ] {
             assert_eq!(check(stands, candidate, force, appended), expected, "{stands:?} {candidate:?}");
+        }
+    }
+
+    #[test]
+    fn a_recipe_asks_for_what_stands_by_another_one() {
+        let (identity, stamp) = version("a", "1");
+        for (recipe, expected) in
+            [(None, Verdict::Write), (Some("before"), Verdict::Write), (Some("now"), Verdict::AlreadyImported)]
+        {
+            let (identity, stamp) = (identity.clone(), stamp.clone());
+            let recipe = recipe.map(str::to_owned);
+            let standing = Standing {
+                object_id: 1,
+                identity: identity.clone(),
+                stamp: stamp.clone(),
+                is_delete: false,
+                recipe: recipe.clone(),
+            };
+            let asked = Some("now".to_owned());
+            let candidate = Candidate { identity, stamp, force: false, recipe: asked, appended_before: true };
+            assert_eq!(judge(Some(&standing), &candidate), expected, "{recipe:?}");
         }
     }
 }
