@@ -1,6 +1,9 @@
 -- What shaped an object's rows, so that those made another way can be found; unknown for what was imported before.
--- Readers lock the view before the table, and so does this.
-LOCK TABLE penstock.object_status IN ACCESS EXCLUSIVE MODE;
+
+-- Whoever reads or writes the ledger waits behind this, so it does not wait long itself. Readers lock the view before
+-- the table, and so does this: it sets nothing, but takes the view's lock.
+SET LOCAL lock_timeout = '5s';
+ALTER VIEW penstock.object_status RESET (security_barrier);
 
 ALTER TABLE penstock.object ADD COLUMN recipe text;
 

@@ -5,7 +5,7 @@ use crate::{
     cli::Replay,
     config::{Config, Dataset, Queue},
     load::{Session, liveness},
-    message::{ObjectPointer, Record, pointer_body},
+    message::{Anew, ObjectPointer, Record, pointer_body},
     object::ObjectStore,
     route::Router,
 };
@@ -54,7 +54,9 @@ pub async fn run(config: &Config, options: &Replay) -> anyhow::Result<ExitCode> 
     let mut selected = selected.into_iter().peekable();
     while let Some(Selected { mut record, at, queue }) = selected.next() {
         pace.wait(at).await;
-        record.force = options.force;
+        if options.force {
+            record.anew = Some(Anew::Forced);
+        }
         batch.push((pointer_body(&record), record.pointer));
         // What may go now goes together; what has to wait for its time keeps nothing waiting.
         let is_full = batch.len() == BATCH;
@@ -142,7 +144,7 @@ async fn outdated<'c>(config: &'c Config, options: &Replay) -> anyhow::Result<Ve
             let selected = rows.and_then(async |row| {
                 liveness::heard();
                 let Selected { mut record, at, queue } = selected(config, None, &row)?;
-                record.recipe = Some(target.recipe.clone());
+                record.anew = Some(Anew::Recipe(target.recipe.clone()));
                 // Whose captures it has.
                 if let (None, [after]) = (&dataset.pattern, dataset.after.as_slice()) {
                     record.after = Some(after.clone());

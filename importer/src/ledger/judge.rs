@@ -1,6 +1,9 @@
 //! Whether a version may be written where another one stands.
 
-use crate::order::{Identity, Stamp, order, same_version};
+use crate::{
+    message::Anew,
+    order::{Identity, Stamp, order, same_version},
+};
 use std::cmp::Ordering;
 
 /// The version whose rows stand in the table, as the head row names it.
@@ -16,6 +19,8 @@ pub struct Standing {
     pub is_delete: bool,
     /// What shaped its rows; none when it was imported before that was recorded.
     pub recipe: Option<String>,
+    /// It waits for keys of other tables.
+    pub waits: bool,
 }
 
 /// A version that wants to be written.
@@ -25,20 +30,10 @@ pub struct Candidate {
     pub identity: Identity,
     /// How new it is.
     pub stamp: Stamp,
-    /// Import although this version already stands (a forced replay); never although a newer one does.
-    pub force: bool,
-    /// Import although this version already stands, unless its rows are by this recipe.
-    pub recipe: Option<String>,
+    /// Why it is written even if this version already stands.
+    pub anew: Option<Anew>,
     /// Append mode, and this version's rows were appended before.
     pub appended_before: bool,
-}
-
-impl Candidate {
-    /// Returns whether rows of this very version may be there and are to be written anew.
-    #[must_use]
-    pub fn rewrites(&self) -> bool {
-        self.force || self.recipe.is_some()
-    }
 }
 
 /// What the fence says to a candidate.
@@ -61,8 +56,13 @@ pub fn judge(standing: Option<&Standing>, candidate: &Candidate) -> Verdict {
     let Some(standing) = standing else {
         return Verdict::Write;
     };
-    let is_outdated = candidate.recipe.is_some() && candidate.recipe != standing.recipe;
-    let already = || if candidate.force || is_outdated { Verdict::Write } else { Verdict::AlreadyImported };
+    let is_anew = match &candidate.anew {
+        None => false,
+        Some(Anew::Forced) => true,
+        Some(Anew::Recipe(recipe)) => standing.recipe.as_ref() != Some(recipe),
+        Some(Anew::Refresh) => standing.waits,
+    };
+    let already = || if is_anew { Verdict::Write } else { Verdict::AlreadyImported };
     if !standing.is_delete && same_version(&standing.identity, &candidate.identity) {
         return already();
     }
@@ -88,10 +88,11 @@ mod tests {
     fn check(stands: Option<(&str, &str, bool)>, candidate: (&str, &str), force: bool, appended: bool) -> Verdict {
         let standing = stands.map(|(etag, sequencer, is_delete)| {
             let (identity, stamp) = version(etag, sequencer);
-            Standing { object_id: 1, identity, stamp, is_delete, recipe: Some("now".into()) }
+            Standing { object_id: 1, identity, stamp, is_delete, recipe: None, waits: false }
         });
         let (identity, stamp) = version(candidate.0, candidate.1);
-        judge(standing.as_ref(), &Candidate { identity, stamp, force, recipe: None, appended_before: appended })
+        let anew = force.then_some(Anew::Forced);
+        judge(standing.as_ref(), &Candidate { identity, stamp, anew, appended_before: appended })
     }
 
     #[test]
@@ -118,11 +119,17 @@ mod tests {
     }
 
     #[test]
-    fn a_recipe_asks_for_what_stands_by_another_one() {
+    fn a_recipe_asks_for_what_stands_by_another_one_and_a_refresh_for_what_waits() {
         let (identity, stamp) = version("a", "1");
-        for (recipe, expected) in
-            [(None, Verdict::Write), (Some("before"), Verdict::Write), (Some("now"), Verdict::AlreadyImported)]
-        {
+        let asked = Some(Anew::Recipe("now".into()));
+        for (anew, recipe, waits, expected) in [
+            (asked.clone(), None, false, Verdict::Write),
+            (asked.clone(), Some("before"), true, Verdict::Write),
+            (asked, Some("now"), true, Verdict::AlreadyImported),
+            (Some(Anew::Refresh), Some("now"), true, Verdict::Write),
+            (Some(Anew::Refresh), Some("now"), false, Verdict::AlreadyImported),
+            (None, None, true, Verdict::AlreadyImported),
+        ] {
             let (identity, stamp) = (identity.clone(), stamp.clone());
             let recipe = recipe.map(str::to_owned);
             let standing = Standing {
@@ -130,11 +137,11 @@ mod tests {
                 identity: identity.clone(),
                 stamp: stamp.clone(),
                 is_delete: false,
-                recipe: recipe.clone(),
+                recipe,
+                waits,
             };
-            let asked = Some("now".to_owned());
-            let candidate = Candidate { identity, stamp, force: false, recipe: asked, appended_before: true };
-            assert_eq!(judge(Some(&standing), &candidate), expected, "{recipe:?}");
+            let candidate = Candidate { identity, stamp, anew, appended_before: true };
+            assert_eq!(judge(Some(&standing), &candidate), expected, "{standing:?} {candidate:?}");
         }
     }
 }

@@ -132,7 +132,7 @@ pub async fn merge_refused(
 pub async fn make_room(connection: &mut PgConnection, load: &Load<'_>) -> Result<(), LoadError> {
     match load.target.config.mode {
         Mode::Replace => remove::delete_rows_of_key(connection, load.target, load.recorded.head_id).await?,
-        Mode::Append if load.candidate.rewrites() => {
+        Mode::Append if load.candidate.anew.is_some() => {
             remove::delete_rows_of_version(connection, load.target, load.recorded.object_id).await?
         }
         Mode::Append | Mode::Upsert => 0,
@@ -148,7 +148,7 @@ async fn make_room_for_upsert(
     plan: &LoadPlan<'_>,
 ) -> Result<(), LoadError> {
     let leaves_rows = plan.mode == Mode::Upsert && plan.table.lineage_object;
-    if load.candidate.rewrites() && leaves_rows {
+    if load.candidate.anew.is_some() && leaves_rows {
         sqlx::query(&plan.delete_left_out()).bind(load.recorded.object_id).execute(connection).await?;
     }
     Ok(())

@@ -95,7 +95,7 @@ async fn attempt(
     load: &Load<'_>,
     unstaged: BTreeMap<u64, Unstaged>,
 ) -> Result<Loaded, LoadError> {
-    if load.candidate.rewrites() && load.target.config.mode == Mode::Append && !load.target.table.lineage_object {
+    if load.candidate.anew.is_some() && load.target.config.mode == Mode::Append && !load.target.table.lineage_object {
         return Err(LoadError::ForceNeedsLineage);
     }
     let (mut decoding, prepared) = match prepare(session, load, unstaged).await? {
@@ -185,7 +185,7 @@ async fn goes_direct<'a>(
     first: &Decoded,
 ) -> Result<Option<SemaphorePermit<'a>>, LoadError> {
     let target = load.target;
-    let may_leave_rows = load.candidate.rewrites() && target.config.mode == Mode::Upsert;
+    let may_leave_rows = load.candidate.anew.is_some() && target.config.mode == Mode::Upsert;
     if load.new_columns.is_some()
         || may_leave_rows
         || prepared.step.is_some()

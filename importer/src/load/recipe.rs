@@ -17,8 +17,9 @@ pub fn of(dataset: &Dataset, transform: Option<&Transform>) -> String {
             parts.insert(name.to_owned(), value);
         }
     };
-    let Csv { header, delimiter, quote, null, encoding } = &dataset.csv;
-    let csv = json!([header, delimiter, quote, null, encoding]);
+    // `null` is a word of the macro's.
+    let Csv { header, delimiter, quote, null: empty, encoding } = &dataset.csv;
+    let csv = json!([header, delimiter, quote, empty, encoding]);
     part("format", json!(format!("{:?}", dataset.format)), dataset.format != Format::default());
     part("compression", json!(format!("{:?}", dataset.compression)), dataset.compression != Compression::default());
     part("csv", csv, dataset.csv != Csv::default());
