@@ -14,7 +14,7 @@ pub use check::CONCURRENCY;
 pub use max_rejects::MaxRejects;
 pub use service::config::{ConfigError, Database};
 pub use steps::{AtMost, Event, Notify, Seconds};
-pub use transform::{Defaults, Expect, Row, Test, Word};
+pub use transform::{Awaits, Defaults, Expect, Row, Test, Word};
 
 use decode::{Compression, Format, OnNewField};
 use serde::Deserialize;
@@ -233,6 +233,10 @@ pub struct Dataset {
     /// How long the transform of one object may take, like `60s`; at most 12 h.
     #[serde(default = "transform::default_timeout")]
     pub timeout: Seconds,
+    /// Keys of other tables that rows name; an object whose rows name one that is not there yet is loaded all the same,
+    /// and again when it has arrived.
+    #[serde(default, deserialize_with = "steps::one_or_several")]
+    pub awaits: Vec<Awaits>,
     /// A row may become several, by the `join` or by the `command`; without it a second row of one fails the object.
     #[serde(default)]
     pub fan_out: bool,

@@ -70,11 +70,28 @@ pub struct Tally {
     pub refused: usize,
 }
 
-/// Claims what is due, for [`LEASE`].
+/// SQLSTATE of a statement that was cancelled.
+const CANCELLED: &str = "57014";
+
+/// Claims what is due, for [`LEASE`]; with nothing `busy`, after a look for keys that have arrived.
 ///
 /// # Errors
 /// Of the database.
 pub async fn claim(connection: &mut PgConnection, busy: &[String]) -> sqlx::Result<Vec<Item>> {
+    if busy.is_empty() {
+        match sqlx::query("SELECT penstock.recheck()").execute(&mut *connection).await {
+            // The rest of what is due does not wait for it.
+            Err(error)
+                if error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == CANCELLED) =>
+            {
+                warn!(
+                    "the look for keys that have arrived was cancelled; objects that wait for them are loaded again by time"
+                );
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+    }
     let lease = PgInterval::try_from(LEASE).map_err(sqlx::Error::Encode)?;
     let rows = sqlx::query("SELECT id, target, place, event, body, attempts FROM penstock.claim_due($1, $2, $3)")
         .bind(AT_ONCE)

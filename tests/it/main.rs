@@ -5,6 +5,7 @@
 
 mod architecture;
 mod assigned;
+mod awaits;
 mod bounds;
 mod brake;
 mod check;

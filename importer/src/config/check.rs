@@ -1,6 +1,6 @@
 //! What must hold between settings, beyond their types.
 
-use super::{Config, Csv, Dataset, InputFormat, Mode, fragment::Fragment};
+use super::{Awaits, Config, Csv, Dataset, InputFormat, Mode, fragment::Fragment};
 use crate::pattern::Pattern;
 use decode::OnNewField;
 use service::{config::Source, due::Place, postgres::connect_options};
@@ -277,6 +277,19 @@ fn check_transform(dataset: &Dataset, add: &mut impl FnMut(&str, String)) {
     }
     if dataset.transforms() && dataset.on_new_field == OnNewField::AddColumn {
         add("on_new_field", "\"add_column\" is not for rows that go through SQL: which field would be new?".into());
+    }
+    let mut awaited = BTreeSet::new();
+    for awaits in &dataset.awaits {
+        let Awaits { field, column, again, give_up } = awaits;
+        if !is_identifier(field) || field.starts_with("penstock_") {
+            add("awaits", format!("field {field:?} cannot be chosen as a name"));
+        } else if awaits.place().is_none() || column.contains('\0') {
+            add("awaits", format!("column {column:?} must be like public.site.site_id"));
+        } else if !awaited.insert((field, column)) {
+            add("awaits", format!("{field} is awaited in {column} twice"));
+        } else if again.0 > give_up.0 {
+            add("awaits", format!("{field}: again is later than give_up"));
+        }
     }
     if let Some(test) = dataset.tests.iter().find(|test| test.input.is_empty()) {
         add("test", format!("{:?} has no row as input", test.name));

@@ -97,6 +97,23 @@ impl Fragment {
         depth.end(Self::of(sql, &tokens)?)
     }
 
+    /// Returns whether all joins are LEFT ones, which leave out no row.
+    #[must_use]
+    pub fn has_only_left_joins(sql: &str) -> bool {
+        let words = words(sql);
+        let is_left = |index: usize| {
+            let before = |n: usize| index.checked_sub(n).map(|index| words[index].as_str());
+            before(1) == Some("left") || before(1) == Some("outer") && before(2) == Some("left")
+        };
+        words.iter().enumerate().all(|(index, word)| word != "join" || is_left(index))
+    }
+
+    /// Returns whether an expression asks tables.
+    #[must_use]
+    pub fn has_query(sql: &str) -> bool {
+        words(sql).iter().any(|word| word == "select" || word == "table")
+    }
+
     fn of(sql: &str, tokens: &[Token]) -> Result<Self, FragmentError> {
         if tokens.is_empty() {
             return Err(FragmentError::Empty);
@@ -268,9 +285,32 @@ fn dollars(text: &str) -> Result<usize, FragmentError> {
     Ok(end + 2 * tag.len())
 }
 
+/// Returns the words of a fragment that are not quoted.
+fn words(sql: &str) -> Vec<String> {
+    let words = tokens(sql).unwrap_or_default().into_iter().filter_map(|token| match token {
+        Token::Word(word) => Some(word),
+        _ => None,
+    });
+    words.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn joins_that_leave_out_rows_and_queries_are_seen() {
+        for (sql, expected) in [
+            ("LEFT JOIN a ON true left outer join b USING (x)", true),
+            ("LEFT JOIN a ON true JOIN b ON true", false),
+            ("CROSS JOIN a", false),
+            ("LEFT JOIN (SELECT 1 FROM x JOIN y ON true) a ON true", false),
+            ("LEFT JOIN \"join\" ON true", true),
+        ] {
+            assert_eq!(Fragment::has_only_left_joins(sql), expected, "{sql}");
+        }
+        assert!(Fragment::has_query("x IN (SELECT 1)") && !Fragment::has_query("'select' = input.\"select\""));
+    }
 
     #[test]
     fn what_would_leave_its_place_is_refused() {

@@ -73,6 +73,8 @@ pub enum Event {
     Failed,
     /// A dataset's objects wait: a brake is on, or something has been out of reach for a minute.
     Held,
+    /// An object gave up waiting for keys of other tables (`awaits`).
+    GaveUp,
     /// A message could not be read.
     UnreadableMessage,
 }

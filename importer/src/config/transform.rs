@@ -14,6 +14,48 @@ pub struct Defaults {
     pub set: BTreeMap<String, String>,
 }
 
+/// `[[dataset.awaits]]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Awaits {
+    /// Field of `input` that has the key; NULL waits for nothing.
+    pub field: String,
+    /// Column that has the key once it has arrived: `schema.table.column`.
+    pub column: String,
+    /// When the object is loaded again whatever has arrived, counted from its first load, like `1h`; then at twice that
+    /// time, four times and so on, until `give_up`.
+    #[serde(default = "default_again")]
+    pub again: Seconds,
+    /// When it waits no longer, like `7d`: the notice `gave_up` is due, and the rows stay as they are.
+    #[serde(default = "default_give_up")]
+    pub give_up: Seconds,
+}
+
+impl Awaits {
+    /// Returns the schema, the table and the column, where all three are there.
+    #[must_use]
+    pub fn place(&self) -> Option<(&str, &str, &str)> {
+        let (table, column) = self.column.rsplit_once('.')?;
+        let (schema, table) = table.split_once('.')?;
+        [schema, table, column].iter().all(|name| !name.trim().is_empty()).then_some((schema, table, column))
+    }
+
+    /// Returns whether a dataset with this `table` fills the table of the column.
+    #[must_use]
+    pub fn is_filled_by(&self, table: &str) -> bool {
+        let named = table.split_once('.').unwrap_or(("public", table));
+        self.place().is_some_and(|(schema, table, _)| named == (schema, table))
+    }
+}
+
+fn default_again() -> Seconds {
+    Seconds(3600)
+}
+
+fn default_give_up() -> Seconds {
+    Seconds(7 * 86_400)
+}
+
 /// A row by field or by column.
 pub type Row = serde_json::Map<String, Value>;
 
@@ -80,6 +122,10 @@ impl Dataset {
     /// Returns whether rows go through SQL on their way, as far as the dataset itself says.
     #[must_use]
     pub fn transforms(&self) -> bool {
-        self.join.is_some() || self.condition.is_some() || !self.set.is_empty() || !self.input.is_empty()
+        self.join.is_some()
+            || self.condition.is_some()
+            || !self.set.is_empty()
+            || !self.input.is_empty()
+            || !self.awaits.is_empty()
     }
 }

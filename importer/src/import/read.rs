@@ -120,6 +120,7 @@ impl Begun<'_> {
             candidate,
             store: &*importer.store,
             object: read,
+            after: import.job.record().after.as_deref(),
             recorded: *recorded,
             started: import.job.started,
             new_columns: self.new_columns.as_deref(),

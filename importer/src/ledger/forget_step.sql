@@ -4,6 +4,10 @@ WITH step AS (
     DELETE FROM penstock.step WHERE dataset = $1 RETURNING 1
 ), notification AS (
     DELETE FROM penstock.notification WHERE name = $1 RETURNING 1
+), awaited AS (
+    DELETE FROM penstock.awaited WHERE dataset = $1 RETURNING id
+), waits AS (
+    DELETE FROM penstock.waiting_key WHERE awaited_id IN (SELECT id FROM awaited)
 ), due AS (
     DELETE FROM penstock.due_item WHERE target = $1 RETURNING 1
 )

@@ -8,6 +8,7 @@ SELECT h.object_id,
        s.sequencer,
        s.last_modified,
        s.recipe,
+       EXISTS (SELECT FROM penstock.waiting_object w WHERE w.head_id = h.id) AS waits,
        coalesce(s.is_delete, false) AS is_delete,
        EXISTS (
            SELECT

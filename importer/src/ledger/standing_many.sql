@@ -8,6 +8,7 @@ SELECT h.id AS head_id,
        s.sequencer,
        s.last_modified,
        s.recipe,
+       false AS waits,
        coalesce(s.is_delete, false) AS is_delete,
        EXISTS (
            SELECT

@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 /// # Errors
 /// Of the database.
 pub async fn register(connection: &mut PgConnection, config: &Config) -> sqlx::Result<()> {
-    for dataset in config.datasets.iter().filter(|dataset| !dataset.after.is_empty()) {
+    for dataset in config.datasets.iter().filter(|dataset| !dataset.after.is_empty() || !dataset.awaits.is_empty()) {
         let queue = config.queue_of(dataset);
         sqlx::query(include_str!("register_step.sql"))
             .bind(&dataset.name)
@@ -20,6 +20,22 @@ pub async fn register(connection: &mut PgConnection, config: &Config) -> sqlx::R
             .bind(&queue.url)
             .execute(&mut *connection)
             .await?;
+    }
+    for dataset in &config.datasets {
+        for awaits in &dataset.awaits {
+            let Some((schema, table, column)) = awaits.place() else { continue };
+            let fillers = config.datasets.iter().filter(|other| awaits.is_filled_by(&other.table));
+            sqlx::query(include_str!("register_awaited.sql"))
+                .bind(&dataset.name)
+                .bind(&awaits.field)
+                .bind(&awaits.column)
+                .bind(schema)
+                .bind(table)
+                .bind(column)
+                .bind(fillers.map(|filler| filler.name.as_str()).collect::<Vec<_>>())
+                .execute(&mut *connection)
+                .await?;
+        }
     }
     for notify in &config.notify {
         sqlx::query(include_str!("register_notification.sql"))
@@ -94,6 +110,14 @@ pub async fn done_at_once(connection: &mut PgConnection, dataset: &str, object_i
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Marks a transaction as the refresh of an object, of which the steps after it are not told.
+///
+/// # Errors
+/// Of the database.
+pub async fn refresh(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("SELECT set_config('penstock.refresh', 'on', true)").execute(connection).await.map(|_| ())
 }
 
 /// Tells of an event that no entry of the ledger stands for. `said` is a JSON object.

@@ -1,5 +1,6 @@
 //! One object's rows into its table: stage, take the fence, merge, record, commit.
 
+mod awaits;
 pub mod catalog;
 mod columns;
 pub mod command;
@@ -47,6 +48,7 @@ use crate::{
     config::Mode,
     database::{Begin, End},
     ledger::{self, Candidate, Counts, Imported, Recorded, Verdict},
+    message::Anew,
     object::{ObjectStore, ReadTarget},
 };
 use decode::{EXTRAS_COLUMN, Field, Mapping, OnNewField, Source, Unstaged};
@@ -263,6 +265,7 @@ async fn stage_and_merge<'a>(
         None => LoadPlan { n_distinct, ..input },
     };
     let written = merge_all(tx, &plan, load, &mut staged).await?;
+    awaits::record(tx, load).await?;
     let counts = Counts {
         read: staged.n_read,
         added: staged.n_added,
@@ -290,6 +293,7 @@ async fn transform_staged(
     let place = Place { bucket: &bucket, key: &key, last_modified };
     let allowed = load.target.config.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
     let plan = LoadPlan::plain(load.target, &step.columns, &step.staging);
+    awaits::look(tx, transform, input, &place).await?;
     let made = transform.run(tx, input, &plan, &place, (load.recorded.object_id, allowed)).await?;
     staged.n_filtered += made.n_dropped(staged.n_staged);
     staged.n_rejected += made.n_refused;
@@ -315,6 +319,8 @@ pub struct Load<'a> {
     pub store: &'a dyn ObjectStore,
     /// The object there.
     pub object: &'a ReadTarget,
+    /// The dataset that sent it on.
+    pub after: Option<&'a str>,
     /// The ledger's rows for it.
     pub recorded: Recorded,
     /// When work on the object began.
@@ -354,6 +360,9 @@ impl Load<'_> {
             recipe: &self.target.recipe,
             csv_fields: opened.csv_fields(&self.target.table, counts.rejected),
         };
+        if self.candidate.anew == Some(Anew::Refresh) {
+            ledger::steps::refresh(tx).await?;
+        }
         ledger::finish_imported(tx, &imported).await?;
         Ok(Loaded::Imported(counts, technique))
     }

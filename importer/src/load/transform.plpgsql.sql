@@ -4,6 +4,9 @@
 CREATE TEMP TABLE penstock_refused (penstock_row bigint, class text, column_name text, message text)
     ON COMMIT DELETE ROWS;
 
+-- Values that rows name and that are not where they are awaited, by the number of the setting.
+CREATE TEMP TABLE penstock_missing (number integer, value text) ON COMMIT DELETE ROWS;
+
 -- Runs a transform. It is read-only, so that nothing a fragment calls can write to a table that lasts or to a sequence;
 -- the staging tables are temporary. `names` is the search_path fragments see.
 CREATE FUNCTION pg_temp.penstock_transform(whole text, names text)
@@ -116,5 +119,34 @@ BEGIN
         END;
     END LOOP;
     DEALLOCATE penstock_ranged;
+END
+$function$;
+
+-- Runs a statement for rows by their numbers, $1, without those whose values it does not take.
+CREATE FUNCTION pg_temp.penstock_of_taken_rows(ranged text, names text, staging text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $function$
+DECLARE
+    lo bigint := 1;
+    n_rows bigint := 4096;
+    numbers bigint[];
+    last_row bigint;
+BEGIN
+    EXECUTE concat('SELECT max(penstock_row) FROM ', staging) INTO last_row;
+    WHILE lo <= last_row LOOP
+        numbers := ARRAY(SELECT generate_series(lo, least(lo + n_rows - 1, last_row)));
+        BEGIN
+            PERFORM set_config('transaction_read_only', 'on', true), set_config('search_path', names, true);
+            EXECUTE ranged USING numbers;
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
+            lo := lo OPERATOR(pg_catalog.+) n_rows;
+            n_rows := n_rows OPERATOR(pg_catalog.+) n_rows;
+        EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
+            IF n_rows = 1 THEN
+                lo := lo + 1;
+            ELSE
+                n_rows := n_rows / 2;
+            END IF;
+        END;
+    END LOOP;
 END
 $function$;

@@ -5,6 +5,7 @@
 
 use super::{
     LoadError, Session, Target,
+    awaits::{Awaited, may_leave_out},
     catalog::{Misfit, Table, TableColumn, TableError, resolve_key},
     inspect::{self, inspect},
     refused::{class, may_be_of_a_row, of_server, search},
@@ -43,6 +44,9 @@ pub struct Transform {
     pub columns: Vec<TableColumn>,
     /// The `search_path` of fragments.
     pub names: String,
+    /// Keys that rows name and that may arrive later.
+    pub awaits: Vec<Awaited>,
+    awaited_fields: BTreeSet<String>,
     fan_out: bool,
     timeout: i32,
     /// When Postgres was asked what it makes of the SQL.
@@ -88,9 +92,21 @@ impl Transform {
         let declared = declared(connection, dataset, &names).await?;
         let (join, condition) = (dataset.join.clone(), dataset.condition.clone());
         let (fan_out, timeout) = (dataset.fan_out, dataset.timeout.0);
+        let (columns, awaits) = (Vec::new(), Vec::new());
+        let awaited_fields = dataset.awaits.iter().map(|awaits| awaits.field.clone()).collect();
         let mut transform =
-            Self { join, condition, set, columns: Vec::new(), names, fan_out, timeout, inspected: None };
+            Self { join, condition, set, columns, names, awaits, awaited_fields, fan_out, timeout, inspected: None };
         transform.columns = transform.input_columns(table, declared);
+        transform.awaits = Awaited::all(dataset, &transform.columns);
+        let is_append = dataset.mode == config::Mode::Append;
+        if !dataset.awaits.is_empty() && !table.lineage_object && (is_append || may_leave_out(dataset)) {
+            let problem = format!(
+                "awaits needs a column penstock_object bigint in {}: a later run may leave out rows that an earlier one \
+                 made, and they would stay",
+                dataset.table
+            );
+            return Err(TableError::unusable(Misfit::NoLineage, problem));
+        }
         Ok(Some(transform))
     }
 
@@ -157,7 +173,8 @@ impl Transform {
         let join = self.join.as_deref().map(Fragment::join);
         let expressions = self.condition.iter().chain(self.set.values()).map(|sql| Fragment::expression(sql));
         // A checked configuration has no other.
-        join.into_iter().chain(expressions).flatten().flat_map(|fragment| fragment.fields).collect()
+        let named = join.into_iter().chain(expressions).flatten().flat_map(|fragment| fragment.fields);
+        named.chain(self.awaited_fields.iter().cloned()).collect()
     }
 
     /// Returns the columns of the rows it makes of `staged` ones, each of its own type already.
@@ -257,6 +274,34 @@ impl Transform {
         let done = done.await.map_err(|error| self.sort(error, begun))?;
         self.limit(connection, Duration::ZERO).await?;
         Ok(done)
+    }
+
+    /// Runs a statement that looks at staged rows, as a transform runs; where it does not take the values of some rows, it
+    /// is run without those, by the numbers that `by_rows` is for.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn look(
+        &self,
+        connection: &mut PgConnection,
+        staging: &str,
+        whole: &str,
+        by_rows: &str,
+    ) -> Result<(), LoadError> {
+        let begun = Instant::now();
+        self.limit(connection, Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0))).await?;
+        let is_of_a_row = |error: &sqlx::Error| !is_write(error) && may_be_of_a_row(error, staging);
+        let run = async |connection: &mut PgConnection| {
+            let run = sqlx::query("SELECT pg_temp.penstock_transform($1, $2)").bind(whole).bind(&self.names);
+            run.execute(connection).await
+        };
+        let done = savepoint(&mut *connection, Lasts::Work, is_of_a_row, run).await;
+        if done.map_err(|error| self.sort(error, begun))?.is_err() {
+            let apart = sqlx::query("SELECT pg_temp.penstock_of_taken_rows($1, $2, $3)");
+            let apart = apart.bind(by_rows).bind(&self.names).bind(staging).execute(&mut *connection).await;
+            apart.map_err(|error| self.sort(error, begun))?;
+        }
+        Ok(self.limit(connection, Duration::ZERO).await?)
     }
 
     /// Returns the same without `where`.

@@ -57,6 +57,12 @@ impl Transform {
                 format!("INSERT INTO {table} ({name}) OVERRIDING SYSTEM VALUE SELECT (\n{sql}\n) FROM {from}");
             add(&format!("set, column {column}"), Some(column.clone()), select, Some(assigns));
         }
+        for awaited in &self.awaits {
+            let field = &awaited.config.field;
+            let missing = awaited.is_missing(&format!("{INPUT}.{}", quote(field)));
+            let (input, name) = (self.rowless_input(), format!("awaits, field {field}"));
+            add(&name, None, format!("SELECT DISTINCT {INPUT}.{} FROM {input} WHERE {missing}", quote(field)), None);
+        }
         pieces
     }
 
@@ -76,6 +82,14 @@ impl Transform {
 
     /// Returns what stands behind FROM where `input` has no values, only types.
     fn rowless_from(&self) -> String {
+        let input = self.rowless_input();
+        match &self.join {
+            Some(join) => format!("({input}\n{join}\n)"),
+            None => input,
+        }
+    }
+
+    fn rowless_input(&self) -> String {
         let mut sql = format!("(SELECT NULL::bigint AS {}", quote(STAGED_ROW));
         for column in &self.columns {
             let _ = write!(sql, ", NULL::{}{} AS {}", column.cast_sql, column.collate_sql, quote(&column.column.name));
@@ -85,10 +99,7 @@ impl Transform {
             ", NULL::text AS penstock_key, NULL::text AS penstock_bucket, \
              NULL::timestamptz AS penstock_last_modified) AS {INPUT}"
         );
-        match &self.join {
-            Some(join) => format!("({sql}\n{join}\n)"),
-            None => sql,
-        }
+        sql
     }
 }
 
@@ -131,7 +142,8 @@ impl LoadPlan<'_> {
     }
 
     /// Returns the SELECT of the rows that fragments call `input`: staged values, and NULL for fields that no row has.
-    fn input_rows(&self, transform: &Transform, place: &Place<'_>, range: &str) -> String {
+    #[must_use]
+    pub fn input_rows(&self, transform: &Transform, place: &Place<'_>, range: &str) -> String {
         let staged: Vec<&StagedColumn> = self.columns.iter().collect();
         let mut sql = format!("SELECT {}", self.cast_values(&staged));
         for (index, _) in self.columns.iter().enumerate().filter(|(_, column)| column.has_absent_flag) {

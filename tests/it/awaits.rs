@@ -1,0 +1,310 @@
+//! Rows that name keys of other tables before those are there.
+
+use crate::{
+    desk::Desk,
+    world::{World, at_commit_of_rows},
+};
+use anyhow::Result;
+use penstock_tests::{aws::Options, process::Process, proxy::Action, wait};
+use std::{fs, time::Duration};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+const TABLES: &str = "CREATE TABLE site (site_id bigint PRIMARY KEY, name text); \
+     CREATE TABLE post (post_id bigint PRIMARY KEY, site_name text, penstock_object bigint); \
+     CREATE TABLE copy (post_id bigint PRIMARY KEY)";
+const DATASETS: &str = r#"
+[[dataset]]
+name = "posts"
+match = "s3://*/posts/**"
+table = "public.post"
+key = ["post_id"]
+join = "LEFT JOIN public.site ON site.site_id = input.site_id"
+set = { site_name = "site.name" }
+input = { site_id = "bigint" }
+awaits = { field = "site_id", column = "public.site.site_id" }
+[[dataset]]
+name = "sites"
+match = "s3://*/sites/**"
+table = "site"
+key = ["site_id"]
+[[dataset]]
+name = "copies"
+after = "posts"
+table = "public.copy"
+key = ["post_id"]
+on_new_field = "ignore"
+"#;
+const POSTS: &str =
+    "SELECT coalesce(string_agg(concat(post_id, ' ', site_name), ', ' ORDER BY post_id), '-') FROM post";
+const WAITING: &str = "SELECT dataset, key, lookup, value, since < again_at FROM penstock.waiting ORDER BY key, value";
+
+struct Stand(World);
+
+impl Stand {
+    async fn new() -> Result<Self> {
+        Self::with(TABLES, DATASETS).await
+    }
+
+    async fn with(tables: &str, datasets: &str) -> Result<Self> {
+        let world = World::new(Options::default(), tables, datasets).await?;
+        let migrated = world.command("migrate").run(LIMIT).await?;
+        anyhow::ensure!(migrated.status.success(), "migrate: {}", migrated.stderr);
+        Ok(Self(world))
+    }
+
+    async fn put_posts(&self, key: &str, posts: &[(i64, i64)]) -> Result<()> {
+        let rows = posts.iter().map(|(post, site)| format!("{{\"post_id\":{post},\"site_id\":{site}}}\n"));
+        self.0.pipeline.put(&format!("posts/{key}"), rows.collect::<String>()).await?;
+        Ok(())
+    }
+
+    async fn put_sites(&self, key: &str, sites: &[i64]) -> Result<()> {
+        let rows = sites.iter().map(|site| format!("{{\"site_id\":{site},\"name\":\"s{site}\"}}\n"));
+        self.0.pipeline.put(&format!("sites/{key}"), rows.collect::<String>()).await?;
+        Ok(())
+    }
+
+    async fn wait_for(&self, sql: &str, expected: &str) -> Result<()> {
+        wait::until(&format!("{sql} to be {expected}"), LIMIT, || async {
+            Ok((self.0.database.value(sql).await? == expected).then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until nothing more was asked for than there is.
+    async fn rechecked(&self) -> Result<()> {
+        self.wait_for("SELECT count(*) FROM penstock.recheck_item", "0").await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_is_loaded_at_once_and_again_when_what_it_names_has_arrived() -> Result<()> {
+    let stand = Stand::new().await?;
+    let world = &stand.0;
+    let worker = world.worker().start()?;
+    stand.put_sites("a.json", &[1]).await?;
+    stand.wait_for("SELECT count(*) FROM site", "1").await?;
+    stand.put_posts("a.json", &[(1, 1), (2, 2), (3, 3), (4, 2)]).await?;
+    stand.wait_for(POSTS, "1 s1, 2 , 3 , 4 ").await?;
+    assert_eq!(
+        world.database.rows(WAITING).await?,
+        [
+            "posts | posts/a.json | public.site.site_id | 2 | true",
+            "posts | posts/a.json | public.site.site_id | 3 | true"
+        ]
+    );
+    // Nobody names it.
+    stand.put_sites("b.json", &[4]).await?;
+    stand.wait_for("SELECT count(*) FROM site", "2").await?;
+    stand.rechecked().await?;
+    stand.put_sites("c.json", &[2]).await?;
+    stand.wait_for(POSTS, "1 s1, 2 s2, 3 , 4 s2").await?;
+    let waiting = "SELECT string_agg(value, ' ') FROM penstock.waiting";
+    stand.wait_for(waiting, "3").await?;
+    // Within five minutes of the last time: deferred.
+    stand.put_sites("d.json", &[3]).await?;
+    let deferred =
+        "SELECT count(*) FROM penstock.due_item WHERE event = 'arrived' AND at > now() + interval '4 minutes'";
+    stand.wait_for(deferred, "1").await?;
+    world.database.execute("UPDATE penstock.due_item SET at = now() WHERE event = 'arrived'").await?;
+    stand.wait_for(POSTS, "1 s1, 2 s2, 3 s3, 4 s2").await?;
+    stand.wait_for("SELECT count(*) FROM penstock.waiting_object", "0").await?;
+    assert_eq!(world.database.value("SELECT count(*) FROM penstock.refreshed").await?, "0");
+    // The steps after it were told once.
+    world.pipeline.wait_until_empty(LIMIT).await?;
+    worker.terminate(LIMIT).await?;
+    let attempts = "SELECT dataset, state, attempts FROM penstock.object_status WHERE dataset <> 'sites' ORDER BY 1";
+    assert_eq!(world.database.rows(attempts).await?, ["copies | imported | 1", "posts | imported | 3"]);
+    Ok(())
+}
+
+/// Whoever commits second sees the other: the object or what it waits for is held at its COMMIT while the other commits
+/// and is looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_order_of_commits_loses_a_wake_up() -> Result<()> {
+    for posts_commit_last in [true, false] {
+        let stand = Stand::new().await?;
+        let world = &stand.0;
+        // The tables of the ledger are made, and both datasets are known.
+        stand.put_sites("z.json", &[9]).await?;
+        stand.put_posts("z.json", &[(9, 9)]).await?;
+        world.drain(1).await?;
+        let proxy = world.postgres_proxy().await?;
+        let held = world.through_postgres(world.drainer(), &proxy).start()?;
+        let trigger = at_commit_of_rows(&proxy, Action::HoldRequest);
+        if posts_commit_last {
+            stand.put_posts("a.json", &[(1, 1)]).await?;
+        } else {
+            stand.put_sites("a.json", &[1]).await?;
+        }
+        let trigger = trigger.await?;
+        trigger.fired(1, LIMIT).await?;
+        let other: Process = world.worker().start()?;
+        if posts_commit_last {
+            stand.put_sites("a.json", &[1]).await?;
+            stand.wait_for("SELECT count(*) FROM site", "2").await?;
+        } else {
+            stand.put_posts("a.json", &[(1, 1)]).await?;
+            stand.wait_for(POSTS, "1 , 9 s9").await?;
+        }
+        stand.rechecked().await?;
+        let incomplete = world.database.value(POSTS).await?;
+        assert_eq!(incomplete, if posts_commit_last { "9 s9" } else { "1 , 9 s9" });
+        trigger.release();
+        stand.wait_for(POSTS, "1 s1, 9 s9").await?;
+        stand.wait_for("SELECT count(*) FROM penstock.waiting", "0").await?;
+        held.finish(LIMIT).await?;
+        other.terminate(LIMIT).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_that_wait_for_one_key_are_run_again_once_each() -> Result<()> {
+    const OBJECTS: u32 = 5000;
+    let desk = Desk::new(
+        TABLES,
+        &DATASETS.replace("[[dataset]]\nname = \"posts\"\nmatch = \"s3://*/posts/**\"\n", "").replace(
+            "[[dataset]]\nname = \"copies\"\nafter = \"posts\"",
+            "[[dataset]]\nname = \"copies\"\nafter = \"d\"",
+        ),
+    )
+    .await?;
+    let waits = format!(
+        "INSERT INTO penstock.head (dataset, bucket, key) SELECT 'd', 'b', n::text FROM generate_series(1, {OBJECTS}) n; \
+         INSERT INTO penstock.waiting_object (head_id, object_id, since, pointer) SELECT id, id, now(), '{{}}' FROM penstock.head; \
+         INSERT INTO penstock.waiting_key SELECT h.id, a.id, 'bigint', n::text, now() + interval '1 hour' \
+         FROM penstock.head h CROSS JOIN penstock.awaited a CROSS JOIN generate_series(1, 3) n; \
+         INSERT INTO penstock.recheck_item (lookup) SELECT 'public.site.site_id' FROM generate_series(1, 50); \
+         INSERT INTO site VALUES (1, 'one')"
+    );
+    desk.database.execute(&waits).await?;
+    let due = "SELECT count(*), count(DISTINCT object_id), count(*) FILTER (WHERE at > now() + interval '4 minutes') \
+               FROM penstock.due_item WHERE event = 'arrived'";
+    desk.database.execute("SELECT penstock.recheck()").await?;
+    assert_eq!(desk.database.rows(due).await?, [format!("{OBJECTS} | {OBJECTS} | 0")]);
+    // Two more keys, looked for by two at once: one more time each, later.
+    desk.database.execute("INSERT INTO site VALUES (2, 'two'), (3, 'three'); INSERT INTO penstock.recheck_item (lookup) VALUES ('public.site.site_id'), ('public.site.site_id')").await?;
+    let (one, two) = tokio::join!(
+        desk.database.execute("SELECT penstock.recheck()"),
+        desk.database.execute(
+            "INSERT INTO penstock.recheck_item (lookup) VALUES ('public.site.site_id'); SELECT penstock.recheck()"
+        )
+    );
+    one?;
+    two?;
+    desk.database
+        .execute("INSERT INTO penstock.recheck_item (lookup) VALUES ('public.site.site_id'); SELECT penstock.recheck()")
+        .await?;
+    assert_eq!(desk.database.rows(due).await?, [format!("{} | {OBJECTS} | {OBJECTS}", 2 * OBJECTS)]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_is_looked_at_again_by_time_and_gives_up() -> Result<()> {
+    let stand = Stand::new().await?;
+    let world = &stand.0;
+    let config = fs::read_to_string(world.config())?;
+    let config = config.replace("public.site.site_id\" }", "public.site.site_id\", again = \"2s\", give_up = \"9s\" }");
+    let notify = "[[notify]]\nname = \"ops\"\nto = \"http://127.0.0.1:1/000000000000/nowhere\"\non = [\"gave_up\"]\n";
+    fs::write(world.config(), format!("{config}{notify}"))?;
+    let worker = world.worker().expect_line("what is due was not taken").start()?;
+    stand.put_sites("a.json", &[1]).await?;
+    stand.wait_for("SELECT count(*) FROM site", "1").await?;
+    stand.put_posts("a.json", &[(1, 1), (2, 2)]).await?;
+    stand.wait_for(POSTS, "1 s1, 2 ").await?;
+    // No load of a dataset: only time tells.
+    world.database.execute("UPDATE site SET name = 'renamed'").await?;
+    stand.wait_for(POSTS, "1 renamed, 2 ").await?;
+    stand.wait_for("SELECT count(*) FROM penstock.waiting", "0").await?;
+    let notice = "SELECT body ->> 'event', body ->> 'dataset', body -> 'lookups' ->> 0, body ->> 'do' LIKE 'importer replay --force%' \
+                  FROM penstock.due_item WHERE kind = 'notify'";
+    assert_eq!(world.database.rows(notice).await?, ["gave_up | posts | public.site.site_id | true"]);
+    assert_eq!(world.database.value("SELECT count(*) FROM penstock.due_item WHERE kind = 'step'").await?, "0");
+    worker.terminate(LIMIT).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_whose_parents_arrive_later_are_taken_then() -> Result<()> {
+    let tables = "CREATE TABLE parent (id bigint PRIMARY KEY); \
+                  CREATE TABLE child (id bigint PRIMARY KEY, parent_id bigint REFERENCES parent)";
+    let datasets = "[[dataset]]\nname = \"child\"\nmatch = \"s3://*/child/**\"\ntable = \"child\"\nkey = [\"id\"]\nmax_rejects = 10\n\
+                    awaits = [{ field = \"parent_id\", column = \"public.parent.id\" }]\n\
+                    [[dataset]]\nname = \"parent\"\nmatch = \"s3://*/parent/**\"\ntable = \"public.parent\"\nkey = [\"id\"]\n";
+    let stand = Stand::with(tables, datasets).await?;
+    let world = &stand.0;
+    let worker = world.worker().start()?;
+    world.pipeline.put("child/a.csv", "id,parent_id\n1,7\n2,\n3,8\n").await?;
+    stand.wait_for("SELECT string_agg(value, ' ' ORDER BY value) FROM penstock.waiting", "7 8").await?;
+    assert_eq!(world.database.value("SELECT count(*) FROM child").await?, "1");
+    world.pipeline.put("parent/a.csv", "id\n7\n8\n").await?;
+    stand.wait_for("SELECT count(*) FROM child", "3").await?;
+    stand.wait_for("SELECT count(*) FROM penstock.waiting", "0").await?;
+    assert_eq!(world.database.value("SELECT count(*) FROM penstock.rejects WHERE resolved_at IS NULL").await?, "0");
+    worker.terminate(LIMIT).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_object_does_not_wait_for_by_key() -> Result<()> {
+    let tables = "CREATE TABLE host (address inet PRIMARY KEY); CREATE TABLE t (id bigint PRIMARY KEY, address inet)";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nmax_rejects = \"50%\"\n\
+                   awaits = { field = \"address\", column = \"public.host.address\" }\n";
+    let desk = Desk::new(tables, dataset).await?;
+    desk.database.execute("INSERT INTO host VALUES ('10.0.0.4')").await?;
+    // Neither NULL, nor what is there, nor what is no value of the type.
+    assert_eq!(desk.load("a.csv", "id,address\n1,10.0.0.2\n2,nowhere\n3,10.0.0.4\n4,\n5,10.0.0.2\n").await?, 0);
+    let waiting = "SELECT lookup, value FROM penstock.waiting";
+    assert_eq!(desk.database.rows(waiting).await?, ["public.host.address | 10.0.0.2/32"]);
+    let rows = (1..=10_001).map(|row| format!("{row},10.1.{}.{}\n", row / 256, row % 256)).collect::<String>();
+    assert_eq!(desk.load("b.csv", format!("id,address\n{rows}")).await?, 0);
+    assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "10001");
+    assert_eq!(desk.database.rows(&format!("{waiting} WHERE key LIKE '%b.csv'")).await?, ["public.host.address | ∅"]);
+    // A file of one machine is nobody else's to read.
+    assert_eq!(desk.database.value("SELECT count(*) FROM penstock.due").await?, "0");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_awaited_is_refused() -> Result<()> {
+    let tables =
+        "CREATE TABLE site (site_id bigint PRIMARY KEY); CREATE TABLE t (id bigint PRIMARY KEY, site_id bigint)";
+    for (settings, expected) in [
+        ("awaits = { field = \"site_id\", column = \"site.site_id\" }", "must be like public.site.site_id"),
+        (
+            "awaits = { field = \"site_id\", column = \"public.site.nothing\" }",
+            "awaits, field site_id: column looked_up.nothing does not exist",
+        ),
+        (
+            "awaits = { field = \"other\", column = \"public.site.site_id\" }",
+            "awaits, field other: operator does not exist: bigint = text",
+        ),
+        (
+            "awaits = { field = \"site_id\", column = \"public.site.site_id\", again = \"2d\", give_up = \"1d\" }",
+            "again is later than give_up",
+        ),
+        (
+            "join = \"JOIN public.site ON site.site_id = input.site_id\"\nawaits = { field = \"site_id\", column = \"public.site.site_id\" }",
+            "awaits needs a column penstock_object bigint in t",
+        ),
+        (
+            "mode = \"append\"\nawaits = { field = \"site_id\", column = \"public.site.site_id\" }",
+            "awaits needs a column penstock_object bigint in t",
+        ),
+    ] {
+        let desk = Desk::new(tables, &format!("table = \"t\"\nkey = [\"id\"]\n{settings}")).await;
+        let said = match desk {
+            Ok(desk) => {
+                let file = desk.write("a.csv", "id,site_id\n1,1\n")?;
+                let ended = desk.run(&["load", &file]).await?;
+                assert_ne!(ended.status.code(), Some(0), "{settings}");
+                ended.stdout + &ended.stderr
+            }
+            Err(error) => format!("{error:#}"),
+        };
+        assert!(said.contains(expected), "{settings}: {said}");
+    }
+    Ok(())
+}
