@@ -7,7 +7,7 @@ use super::schema::{Schema, Type};
 use crate::{
     calendar::Calendar,
     decimal,
-    encode::{CellError, Value},
+    encode::{CellError, RejectClass, Value},
     named::utf8,
     times, to_json,
     varint::{varint, zigzag},
@@ -257,7 +257,8 @@ impl Reader<'_> {
                 let mut inner = Input::new(input.counted()?);
                 let unscaled = inner.counted()?;
                 let scale = inner.long()?;
-                let scale = i8::try_from(scale).map_err(|_| CellError::new("range", format!("scale {scale}")))?;
+                let scale =
+                    i8::try_from(scale).map_err(|_| CellError::new(RejectClass::Range, format!("scale {scale}")))?;
                 decimal::from_big_endian(unscaled, scale)?
             }
             Type::Uuid(is_fixed) => {
@@ -303,7 +304,9 @@ impl Reader<'_> {
         if let Some(value) = self.scalar(of, input)? {
             return to_json::write_value_within(&value, self.max_bytes, out);
         }
-        let Some(depth) = depth.checked_sub(1) else { return Err(CellError::new("depth", "nested too deep")) };
+        let Some(depth) = depth.checked_sub(1) else {
+            return Err(CellError::new(RejectClass::Depth, "nested too deep"));
+        };
         match self.schema.resolve(of) {
             Type::Union(branches) => {
                 let branch = input.branch(branches)?;
@@ -363,6 +366,6 @@ impl From<StepError> for CellError {
             StepError::Corrupt(problem) => problem,
             StepError::TooMany => "too many values",
         };
-        Self::new("type", problem)
+        Self::new(RejectClass::Type, problem)
     }
 }

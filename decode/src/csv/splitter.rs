@@ -15,6 +15,7 @@ use super::super::{
     budget::{Budget, Reservation},
 };
 use super::readings::Readings;
+use crate::encode::{CellError, RejectClass};
 use memchr::{memchr, memchr_iter, memchr2};
 use std::io::{self, Read};
 
@@ -50,8 +51,7 @@ pub enum Next {
     },
     /// A record that could not be taken apart, and its beginning.
     Torn {
-        class: &'static str,
-        message: String,
+        why: CellError,
         start: usize,
         end: usize,
         length: u64,
@@ -301,11 +301,11 @@ impl<R: Read> Splitter<R> {
         self.lines_passed += lines_dropped;
         let is_too_long = length > self.max_record_bytes as u64;
         let end = start + if is_too_long { kept.unwrap_or(MAX_PAYLOAD_BYTES).min(ended) } else { ended };
-        let (class, message) = match problem {
-            Some(problem) if !is_too_long => ("syntax", problem.to_owned()),
-            _ => ("row_size", format!("longer than {} bytes", self.max_record_bytes)),
+        let why = match problem {
+            Some(problem) if !is_too_long => CellError::new(RejectClass::Syntax, problem),
+            _ => CellError::new(RejectClass::RowSize, format!("longer than {} bytes", self.max_record_bytes)),
         };
-        Ok(Next::Torn { class, message, start, end, length })
+        Ok(Next::Torn { why, start, end, length })
     }
 
     fn skip_blank_lines(&mut self) -> Result<(), DecodeError> {

@@ -67,7 +67,7 @@ pub async fn insert(
     sqlx::query(include_str!("insert_rejects.sql"))
         .bind(object_id)
         .bind(rejects.iter().map(|r| number(r.row_number)).collect::<Vec<_>>())
-        .bind(rejects.iter().map(|r| r.class).collect::<Vec<_>>())
+        .bind(rejects.iter().map(|r| <&str>::from(r.class)).collect::<Vec<_>>())
         .bind(rejects.iter().map(|r| r.column.as_deref().map(storable)).collect::<Vec<_>>())
         // A message may quote a value.
         .bind(rejects.iter().map(|r| storable(&r.message)).collect::<Vec<_>>())

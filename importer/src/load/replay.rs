@@ -207,7 +207,7 @@ async fn stage(
                 Err(error) => {
                     let Unstaged { class, column, message } = unstaged::why(&lane.columns, &error);
                     let row_number = i64::try_from(row_number(row)).unwrap_or(i64::MAX);
-                    second.refused.push((row_number, Refusal { class: class.to_owned(), column, message }));
+                    second.refused.push((row_number, Refusal { class: class.to_string(), column, message }));
                 }
             }
         }

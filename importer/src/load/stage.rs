@@ -11,7 +11,7 @@ use super::{
     sql::copy_into,
 };
 use crate::ledger;
-use decode::{Field, PayloadForm, Reject};
+use decode::{Field, PayloadForm, Reject, RejectClass};
 use sqlx::PgConnection;
 
 /// What was found out on the way.
@@ -28,7 +28,7 @@ pub struct Staged {
     /// Rows that a command or a transform made beyond the first of one.
     pub n_added: u64,
     /// Row, class and column of the first that was refused.
-    pub first_reject: Option<(u64, &'static str, Option<String>)>,
+    pub first_reject: Option<(u64, RejectClass, Option<String>)>,
     /// Which of the mapping's columns any row had a field for.
     pub seen_columns: Vec<bool>,
     /// Fields no column took.

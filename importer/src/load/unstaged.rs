@@ -16,7 +16,7 @@ use super::{
     sql::{self, StagedColumn},
     stage::Staged,
 };
-use decode::Unstaged;
+use decode::{RejectClass, Unstaged};
 use sqlx::{PgConnection, postgres::PgDatabaseError};
 use std::collections::BTreeMap;
 
@@ -100,11 +100,11 @@ pub fn why(columns: &[StagedColumn], error: &sqlx::Error) -> Unstaged {
     let context = said.and_then(PgDatabaseError::r#where).unwrap_or_default();
     let named = columns.filter(|name| context.lines().any(|line| line.starts_with("COPY ") && ends_with(line, name)));
     let class = match said.map_or("", PgDatabaseError::code) {
-        "22021" | "22P05" => "text",
-        "22001" | "22026" => "length",
-        code if code.starts_with("54") => "length",
-        "22003" | "22008" => "range",
-        _ => "type",
+        "22021" | "22P05" => RejectClass::Text,
+        "22001" | "22026" => RejectClass::Length,
+        code if code.starts_with("54") => RejectClass::Length,
+        "22003" | "22008" => RejectClass::Range,
+        _ => RejectClass::Type,
     };
     let message = said.map_or("the database does not take this row", PgDatabaseError::message);
     Unstaged { class, column: named.max_by_key(|name| name.len()).map(str::to_owned), message: message.to_owned() }

@@ -1,6 +1,6 @@
 use super::*;
 use decode::{
-    Column, Reject,
+    Column, Reject, RejectClass,
     budget::{Budget, Pool},
     encode::PgType,
 };
@@ -173,7 +173,7 @@ fn what_was_refused_leaves_with_the_next_run_also_when_no_row_does() {
     let mut sweep = Sweep::new(order, &Run::default(), MEMORY);
     let reject = Reject {
         row_number: 7,
-        class: "type",
+        class: RejectClass::Type,
         column: None,
         message: String::new(),
         payload: Vec::new(),
