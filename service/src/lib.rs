@@ -12,3 +12,4 @@ pub mod postgres;
 pub mod program;
 pub mod terminal;
 pub mod words;
+pub mod worker;

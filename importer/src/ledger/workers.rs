@@ -1,6 +1,7 @@
 //! `penstock.workers`: who is alive, and which Postgres backends are whose.
 
 use chrono::{DateTime, Utc};
+use service::worker::WorkerState;
 use sqlx::PgConnection;
 
 /// What a worker says of itself with every heartbeat.
@@ -16,8 +17,8 @@ pub struct WorkerRow {
     pub instance_id: Option<String>,
     /// Version of the program.
     pub version: &'static str,
-    /// `starting`, `idle`, `busy` or `draining`.
-    pub state: &'static str,
+    /// What it is doing.
+    pub state: WorkerState,
     /// Objects at once.
     pub slots: i32,
     /// Objects being imported now.
@@ -58,7 +59,7 @@ pub async fn heartbeat(connection: &mut PgConnection, row: &WorkerRow) -> sqlx::
         .bind(row.pid)
         .bind(&row.instance_id)
         .bind(row.version)
-        .bind(row.state)
+        .bind(<&str>::from(row.state))
         .bind(row.slots)
         .bind(row.in_flight)
         .bind(row.empty_polls)

@@ -4,7 +4,7 @@ use crate::{
     config::{Config, Database, Pool, WorkersKind},
     observation::{Observation, PoolSize, QueueDepth},
     policy::{self, State, Target},
-    pool::{Remark, WorkerPool, any::AnyPool},
+    pool::{Remark, WorkerPool, any::AnyPool, census},
     queue_depth::SqsQueues,
     store::Store,
 };
@@ -167,14 +167,7 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: 
     if let Some(store) = store
         && let Ok(reading) = store.read(&pool.queue_urls, None).await
     {
-        for heartbeat in &reading.heartbeats {
-            match heartbeat.state.as_str() {
-                "starting" => workers.starting += 1,
-                "idle" => workers.idle += 1,
-                "draining" => workers.draining += 1,
-                _ => workers.busy += 1,
-            }
-        }
+        workers = census::workers(&reading.heartbeats);
     }
     found.ok(format!(
         "pool {name}: a first tick would say: {}",
