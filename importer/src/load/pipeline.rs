@@ -57,6 +57,7 @@ pub struct Decoding {
     receiver: mpsc::Receiver<Decoded>,
     shape: Option<oneshot::Sender<Shape>>,
     used: std::sync::mpsc::Sender<Run>,
+    put_back: Option<Decoded>,
     /// Ends the program that rows pass through.
     _stops: StopOnDrop,
     /// What its memory is bounded by.
@@ -94,16 +95,24 @@ impl Decoding {
                 let _ = sender.blocking_send(Decoded::Failed(error));
             }
         });
-        Self { receiver, shape: Some(shape_sender), used, _stops: stops, budget }
+        Self { receiver, shape: Some(shape_sender), used, put_back: None, _stops: stops, budget }
     }
 
     /// Returns what comes next.
     pub async fn next(&mut self) -> Decoded {
+        if let Some(decoded) = self.put_back.take() {
+            return decoded;
+        }
         super::liveness::elsewhere(self.receiver.recv()).await.unwrap_or_else(|| {
             // The process is about to end, or out of threads.
             let ended = StoreError::Transient(anyhow::anyhow!("the decoding thread ended early"));
             Decoded::Failed(DecodeError::Source(ended.into()))
         })
+    }
+
+    /// Has what came last come once more.
+    pub fn put_back(&mut self, decoded: Decoded) {
+        self.put_back = Some(decoded);
     }
 
     /// Lets decoding go on; called once, after [`Decoded::Fields`].

@@ -58,6 +58,14 @@ pub struct Cause {
     pub reason: Reason,
 }
 
+impl Cause {
+    /// Returns the cause of an object's failure.
+    #[must_use]
+    pub fn of(class: &Class, failure: &Failure) -> Self {
+        Self { dataset: class.dataset.clone(), reason: failure.reason }
+    }
+}
+
 #[derive(Debug)]
 struct Course {
     error: String,
@@ -142,7 +150,7 @@ impl Brake {
         if self.patience.is_zero() || failure.scope == Scope::Object {
             return (Decision::Fail, false);
         }
-        let cause = Cause { dataset: class.dataset.clone(), reason: failure.reason };
+        let cause = Cause::of(class, failure);
         let news = !self.causes.contains_key(&cause);
         let course = self.causes.entry(cause.clone()).or_insert_with(|| Course {
             error: String::new(),
@@ -175,7 +183,7 @@ impl Brake {
             course.n_held += 1;
         }
         let (sample_at, sampled) = (course.sample_at, course.sampled);
-        self.note_at_gates(class, &cause, failure.scope, seen, sample_at, now);
+        self.note_at_gates(class, failure, seen, sample_at, now);
         if self.until_empty && sampled {
             self.gates.retain(|place, _| place.cause != cause);
         }
@@ -183,23 +191,16 @@ impl Brake {
         (decision, news)
     }
 
-    fn note_at_gates(
-        &mut self,
-        class: &Class,
-        cause: &Cause,
-        scope: Scope,
-        seen: Seen,
-        sample_at: Instant,
-        now: Instant,
-    ) {
+    fn note_at_gates(&mut self, class: &Class, failure: &Failure, seen: Seen, sample_at: Instant, now: Instant) {
         if self.gates.len() >= MAX_GATES {
             self.gates.retain(|place, gate| place.prefix.is_none() || gate.trying);
         }
         let first_pause = self.patience / FIRST_PAUSE;
-        let of_dataset = if scope == Scope::Prefix { CLOSES_DATASET_AFTER } else { CLOSES_AFTER };
-        let of_prefix = (scope == Scope::Prefix).then(|| (Some(class.prefix.clone()), CLOSES_AFTER));
+        let is_of_prefix = failure.scope == Scope::Prefix;
+        let of_dataset = if is_of_prefix { CLOSES_DATASET_AFTER } else { CLOSES_AFTER };
+        let of_prefix = is_of_prefix.then(|| (Some(class.prefix.clone()), CLOSES_AFTER));
         for (prefix, closes_after) in [(None, of_dataset)].into_iter().chain(of_prefix) {
-            let gate = self.gates.entry(Place { cause: cause.clone(), prefix }).or_insert_with(|| Gate {
+            let gate = self.gates.entry(Place { cause: Cause::of(class, failure), prefix }).or_insert_with(|| Gate {
                 closes_after,
                 n_failed: 0,
                 since: now,

@@ -137,7 +137,7 @@ impl Stake<'_> {
             return Decision::Fail;
         }
         let now = Instant::now();
-        let cause = Cause { dataset: class.dataset.clone(), reason: failure.reason };
+        let cause = Cause::of(class, failure);
         let before = self.failed.iter().find(|(failed, _)| *failed == cause).map(|(_, at)| *at);
         let seen = Seen { first_failed: before.unwrap_or(now), is_first: before.is_none() };
         let (decision, news) = self.brakes.brake.lock().failed(class, failure, seen, now);
