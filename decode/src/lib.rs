@@ -65,7 +65,7 @@ pub trait Source: Send + Sync {
     }
 }
 
-/// A read that has begun; calling it waits for its bytes.
+/// A read that has started; calling it waits for its bytes.
 pub type Reading = Box<dyn FnOnce() -> io::Result<bytes::Bytes> + Send>;
 
 /// A failure of the store under a [`Source`], not of the data; travels inside `io::Error`.
@@ -145,7 +145,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Returns how many bytes may come of so many.
+    /// Returns how many bytes may come of this many of input.
     #[must_use]
     pub fn allowed_bytes(&self, input_bytes: u64) -> u64 {
         input_bytes.saturating_mul(self.expansion_ratio).max(self.expansion_free_bytes)

@@ -128,8 +128,8 @@ fn write_object<'c, 'm>(
     Ok(())
 }
 
-/// Returns a nested value as a cell, written by `write` until it is longer than it is told. Memory for a long one is
-/// reserved in `held`, until the row is done.
+/// Returns a nested value as a cell, written by `write` up to the given length. Memory for a long one is reserved in `held`,
+/// until the row is done.
 ///
 /// # Errors
 /// Those of `write`, and where there is no such memory.

@@ -6,7 +6,7 @@ use super::{Batch, DecodeError, Limits, Mapping, Reject, Unstaged};
 use crate::encode::{CellError, DEFAULT_DEPTH, PgType, RejectClass, Value, encode_within};
 use std::{borrow::Cow, sync::Arc};
 
-/// A reject keeps this much of its row; the ledger's contract says 64 KiB.
+/// A reject keeps this much of its row.
 pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 
 /// A row up to this length is part of the memory for rows; a longer one is reserved by itself.
@@ -146,7 +146,7 @@ impl RowEncoder {
         Ok(())
     }
 
-    /// Reserves memory for the row in hand, which is about to be at least so long.
+    /// Reserves memory for the row in hand, which is about to be at least this long.
     #[cold]
     fn reserve(&mut self, n_bytes: usize) -> Result<(), DecodeError> {
         self.reserved.get_or_insert_with(|| self.budget.nothing()).grow_to("a row", n_bytes * COPIES)
@@ -229,7 +229,7 @@ fn longest(value: &Value<'_>, pg_type: &PgType) -> usize {
     if matches!(pg_type, PgType::Array(..)) { n_bytes * ARRAY_FACTOR + ARRAY_HEADER_BYTES } else { n_bytes }
 }
 
-/// A row there is no memory for is a reject; that the memory is another's for now, the budget tells.
+/// A row that does not fit into memory is rejected; the budget reports memory that is only busy.
 impl From<DecodeError> for CellError {
     fn from(error: DecodeError) -> Self {
         Self::new(RejectClass::RowSize, error.to_string())

@@ -7,7 +7,7 @@ pub fn period(months: u32, days: u32, millis: u32) -> String {
     format!("P{months}M{days}DT{}.{:03}S", millis / 1000, millis % 1000)
 }
 
-/// Brings a count of units, of which so many make a second, to microseconds; nanoseconds are rounded down.
+/// Brings a count of units, of which this many make a second, to microseconds; nanoseconds are rounded down.
 ///
 /// # Errors
 /// Class `range` where 64 bits do not hold it.

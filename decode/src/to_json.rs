@@ -2,7 +2,7 @@
 
 use crate::encode::{CellError, RejectClass, Value, write_escaped, write_string, write_text};
 
-/// A text is written in pieces of so many bytes, each of which can become six times as long.
+/// A text is written in pieces of this many bytes, each of which can become six times as long.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// Appends `value` as JSON; decimals are numbers with all their digits, bytes are `\x` and hex as a string.

@@ -77,7 +77,7 @@ pub enum Command {
     Rejects(Rejects),
     /// Check the configuration and everything it connects to
     Check {
-        /// This queue of the configuration instead of the first
+        /// Use this configured queue instead of the first
         #[arg(long, value_name = "NAME")]
         queue: Option<String>,
     },
@@ -113,7 +113,7 @@ pub struct Run {
     /// Import this many objects concurrently; overrides worker.concurrency
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*CONCURRENCY.start())..=i64::from(*CONCURRENCY.end())))]
     pub concurrency: Option<u32>,
-    /// Serve this queue of the configuration instead of the first
+    /// Serve this configured queue instead of the first
     #[arg(long, value_name = "NAME")]
     pub queue: Option<String>,
 }

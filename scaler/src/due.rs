@@ -1,4 +1,4 @@
-//! Sends what follows commits and was left, so that nothing waits for a pool that is at zero.
+//! Sends pending messages that importers left, so that nothing waits for a pool that is at zero.
 
 use crate::{leader::Leadership, store::Store};
 use futures_util::future::BoxFuture;

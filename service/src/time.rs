@@ -105,7 +105,7 @@ impl FromStr for Time {
     }
 }
 
-/// Returns the pause after a failure: `first`, doubled so many times, but no longer than `longest`.
+/// Returns the pause after a failure: `first`, doubled this many times, but no longer than `longest`.
 #[must_use]
 pub fn backoff(first: Duration, doublings: u32, longest: Duration) -> Duration {
     first.saturating_mul(1 << doublings.min(31)).min(longest)
@@ -148,7 +148,7 @@ mod tests {
             ("2h", "2026-01-31T10:00:00+00:00"),
             ("1h30m", "2026-01-31T10:30:00+00:00"),
             ("4w", "2026-01-03T12:00:00+00:00"),
-            ("36525d", "1926-02-01T12:00:00+00:00"),
+            ("36525d", "1926-01-31T12:00:00+00:00"),
         ] {
             assert_eq!(text.parse::<Time>().expect(text).at(now).to_rfc3339(), expected, "{text}");
         }

@@ -14,7 +14,7 @@ use crate::{
 };
 use std::borrow::Cow;
 
-/// Deeper values end the object: nobody wrote them for a table.
+/// Deeper nesting fails the object.
 const MAX_STEP_DEPTH: usize = 100_000;
 
 /// Why a row cannot be stepped over.
@@ -146,7 +146,7 @@ impl<'s> Stepper<'s> {
         Ok(())
     }
 
-    /// Steps over a scalar, or into what is none.
+    /// Steps over a scalar, or into what is not one.
     fn value(&mut self, of: &'s Type, input: &mut Input<'_>) -> Result<(), StepError> {
         self.left = self.left.checked_sub(1).ok_or(StepError::TooMany)?;
         match self.schema.resolve(of) {

@@ -29,7 +29,7 @@ const CHUNK_BYTES: usize = 256 * 1024;
 pub const TORN: &str = "the CSV record at line";
 
 /// Why such a record is not taken for one: more likely it is lines that one torn quote swallowed.
-const ACROSS_LINES: &str = "another number of fields than there should be, over lines";
+const ACROSS_LINES: &str = "the wrong number of fields, over lines";
 
 /// Where a field stands in its record, without its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,7 +254,7 @@ impl<R: Read> Splitter<R> {
     /// Says what is wrong with the record in hand, and where that begins.
     fn corrupt(&self, problem: &str) -> DecodeError {
         let line = self.lines_passed + memchr_iter(b'\n', &self.buffer[..self.start]).count() as u64 + 1;
-        DecodeError::Corrupt(format!("{TORN} {line} has {problem}, and where it ends is not to be known"))
+        DecodeError::Corrupt(format!("{TORN} {line} has {problem}, and its end cannot be determined"))
     }
 
     /// Gives up the record in hand, of which its beginning is kept, and goes to where it ends.

@@ -1,7 +1,7 @@
 //! From a decoded cell to the bytes Postgres's binary COPY wants, chosen by the target column.
 //!
 //! Pure: no clock, no network. The type of the *column* decides how a value is read
-//! (the contract's «Types»); a value that does not fit is a [`CellError`], never a wrap
+//! (docs/concepts/tables.md); a value that does not fit is a [`CellError`], never a wrap
 //! or a rounding through float.
 
 /// How a column's values travel in binary COPY.
@@ -26,7 +26,7 @@ pub enum PgType {
     Numeric(Option<(u16, i16)>),
     /// `text`, and `varchar(n)` / `char(n)` with the limit in characters.
     Text(Option<u32>),
-    /// `name` and `"char"`: texts of at most so many bytes, of which Postgres would cut the rest.
+    /// `name` and `"char"`: texts of at most this many bytes, of which Postgres would cut the rest.
     Short(usize),
     /// `bytea`
     Bytea,

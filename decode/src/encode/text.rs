@@ -26,7 +26,7 @@ pub(super) fn text(value: &Value<'_>, limit: Option<u32>, out: &mut Vec<u8>) -> 
     })
 }
 
-/// Encodes a value for a `name` or a `"char"`, which hold so many bytes.
+/// Encodes a value for a `name` or a `"char"`, which hold this many bytes.
 pub(super) fn short(value: &Value<'_>, n_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
     let start = out.len() + 4;
     text(value, None, out)?;

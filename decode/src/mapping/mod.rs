@@ -154,7 +154,7 @@ impl Mapping {
     }
 }
 
-/// FNV-1a over words. The maps hold the table's own names only, so no stranger can fill a bucket.
+/// FNV-1a over words. The maps hold the table's own names only, so untrusted names cannot fill a bucket.
 #[derive(Default)]
 struct NameHasher(u64);
 

@@ -1,4 +1,4 @@
-//! The settings of pipelines: several queues, datasets after others, and who is told of what.
+//! The settings of pipelines: several queues, datasets after others, and notifications.
 
 use serde::{
     Deserialize, Deserializer,

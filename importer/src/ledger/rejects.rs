@@ -143,7 +143,7 @@ pub async fn new(connection: &mut PgConnection, object_id: i64) -> sqlx::Result<
     sqlx::query_scalar(sql).bind(object_id).fetch_all(connection).await
 }
 
-/// Returns the rows that Postgres refused in this transaction, whose rejects it made anew, and removes those
+/// Returns the rows that Postgres refused in this transaction, whose rejects it made again, and removes those
 /// rejects again: the ones that wait stand for the rows already.
 ///
 /// # Errors

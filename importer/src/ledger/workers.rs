@@ -47,7 +47,7 @@ pub struct WorkerRow {
     pub oldest_receive_count: Option<i32>,
 }
 
-/// Writes the heartbeat, and sweeps out rows nobody has beaten for an hour, unless backends of theirs are left:
+/// Writes the heartbeat, and sweeps out rows without a heartbeat for an hour, unless backends of theirs are left:
 /// those may hold locks, and are only ended by the row. Settles what was abandoned, and forgets what was finished hours ago.
 ///
 /// # Errors
@@ -93,7 +93,7 @@ pub async fn remove(connection: &mut PgConnection, id: &str) -> sqlx::Result<()>
 /// Ends the backends of workers that have missed two visibility periods, and returns how many.
 ///
 /// Called by who waited in vain for a lock: a stopped process (SIGSTOP, a frozen VM) keeps its
-/// transaction open and would block its keys for ever. Its messages are visible to others by then,
+/// transaction open and would block its keys forever. Its messages are visible to others by then,
 /// and its commit can only fail. Backends are told by the worker's `application_name`, so a recycled
 /// process id is never hit.
 ///

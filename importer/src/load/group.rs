@@ -261,7 +261,7 @@ impl Decoded {
         for (source, captures) in objects {
             let (n_bytes, n_rows) = (batch.data.len(), batch.ends.len());
             let read = || read_one(target, Arc::clone(source), captures, &mut batch, &mut first, run_bytes);
-            // Decoders are libraries fed by strangers.
+            // Decoders process untrusted input.
             let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
             if !matches!(read, Ok(Ok(true))) || !batch.rejects.is_empty() {
                 batch.data.truncate(n_bytes);

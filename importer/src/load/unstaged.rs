@@ -1,7 +1,7 @@
 //! Rows that even the staging table refuses: characters the database's encoding lacks, texts that are longer in its
 //! bytes than their column takes.
 //!
-//! Staging takes whatever was encoded for it, as a rule, so nobody looks twice. Where Postgres refuses a COPY all the
+//! Staging takes whatever was encoded for it, as a rule, so rows are not checked twice. Where Postgres refuses a COPY all the
 //! same, the object is read again and its rows are copied in portions, which shrink down to the single rows that are in
 //! the way. Then it is loaded from its start, and the decoder, which has a row as the object has it, makes rejects of them.
 
@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 
 /// Rows of a COPY where nothing is in the way: more are sent again in vain when one is, fewer cost round trips.
 const PORTION: usize = 4096;
-/// Rows that are kept in mind at most; so many more are not this object's accident.
+/// Rows that are kept in mind at most; more than this is not a property of single rows.
 const MAX_FOUND: usize = 100_000;
 
 /// Returns the rows of an object that the staging table refuses, by their numbers.

@@ -4,9 +4,10 @@
 //! other, and a queue would run empty into its dead letters within minutes. So an object that fails for such a
 //! cause waits for [`Brake::patience`] first. What then happens is decided by its neighbours:
 //!
-//! - Was an object of its dataset imported that was begun after it first failed, the cause is its own: it fails.
+//! - If another object of the dataset was started after this one first failed and was imported, the cause is the
+//!   object's own: fail it.
 //! - Else the cause is the dataset's: one object fails as a sample, and more of them at growing intervals, so
-//!   that the trouble is noticed and no object waits for ever.
+//!   that the trouble is noticed and no object waits forever.
 //!
 //! Where several objects failed in a row the gate of their place closes, and objects are tried one at a time,
 //! with growing pauses, those longest that were tried longest ago, until one is imported.
@@ -42,7 +43,7 @@ pub struct Brake {
     until_empty: bool,
     causes: HashMap<Cause, Course>,
     gates: HashMap<Place, Gate>,
-    /// When the newest of each dataset's imports was begun.
+    /// When the newest of each dataset's imports was started.
     imported: HashMap<DatasetName, Instant>,
     /// Objects waiting at gates, those first that were tried longest ago.
     waiting: BTreeMap<u64, Class>,
@@ -227,11 +228,11 @@ impl Brake {
         }
     }
 
-    /// Notes an import that was begun then; returns the causes that are over by it.
+    /// Notes an import that was started then; returns the causes that are over by it.
     pub fn imported(&mut self, class: &Class, begun: Instant) -> Vec<Reason> {
         let newest = self.imported.entry(class.dataset.clone()).or_insert(begun);
         *newest = begun.max(*newest);
-        // What was begun before the first failure may have got through by that.
+        // What was started before the first failure may have got through by that.
         self.gates.retain(|place, gate| !place.takes(class) || gate.since >= begun);
         let mut over = Vec::new();
         for (cause, course) in &mut self.causes {
@@ -250,7 +251,7 @@ impl Brake {
         self.forget(cause);
     }
 
-    /// Forgets a cause that nobody waits for.
+    /// Forgets a cause without waiting objects.
     fn forget(&mut self, cause: &Cause) {
         let awaited = self.waiting.values().any(|class| class.dataset == cause.dataset);
         if !awaited && self.causes.get(cause).is_some_and(|course| course.n_held == 0) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Empty long polls in a row that prove the queue empty: a long poll asks all of SQS's servers, a counter does not.
 const EMPTY_POLLS: u32 = 3;
 
-/// Counters at zero for so long stand in for long polls where there is no ledger to read them from.
+/// Counters at zero for this long stand in for long polls where there is no ledger to read them from.
 const EMPTY_COUNTERS_SECS: f64 = 300.0;
 
 /// In-flight messages that may be phantoms, or a dead worker's.

@@ -11,7 +11,7 @@ const SILENT_SECS: f64 = 30.0;
 /// One that has been silent for longer is ended and replaced.
 const OVERDUE_SECS: f64 = 120.0;
 
-/// A member that never had a heartbeat is given up after so many start-up times, and not before this long.
+/// A member that never had a heartbeat is given up after this many start-up times, and not before this long.
 const START_UPS: f64 = 4.0;
 const SHORTEST_PATIENCE_SECS: f64 = 120.0;
 
@@ -82,7 +82,7 @@ pub struct Evidence<'a> {
     pub readable_secs: f64,
     /// Messages in flight, where known.
     pub in_flight: Option<u64>,
-    /// Time from request to first receive, as believed.
+    /// Time from request to first receive, estimated.
     pub start_up_secs: f64,
     /// When each member was first seen or asked for, by its id.
     pub since: &'a dyn Fn(&Member) -> DateTime<Utc>,
@@ -142,7 +142,7 @@ impl Census {
         census
     }
 
-    /// Returns the pool's size, strangers included: they empty the same queues.
+    /// Returns the pool's size, workers outside of it included: they empty the same queues.
     pub fn size(&self) -> PoolSize {
         let mut size = self.strangers;
         size.starting = size.starting.saturating_add(self.requested);

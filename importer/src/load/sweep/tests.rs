@@ -78,7 +78,7 @@ fn swept(order: &RowOrder, rows: &[Vec<u8>], n_first: usize) -> Vec<Vec<(u64, Ve
     runs
 }
 
-/// Counts how often the order begins anew.
+/// Counts how often the order begins again.
 fn n_rounds(runs: &[Vec<(u64, Vec<u8>)>]) -> usize {
     let keys: Vec<&Vec<u8>> = runs.iter().flatten().map(|(_, key)| key).collect();
     1 + keys.windows(2).filter(|pair| pair[0] > pair[1]).count()
