@@ -18,7 +18,7 @@ async fn a_connection_that_breaks_while_the_schema_is_read_is_waited_out() -> Re
     world.pipeline.wait_for_visible(1, LIMIT).await?;
     let proxy = world.postgres_proxy().await?;
     let cut = proxy.add(Rule::when_client_sends("_sqlx_migrations", Action::CutAnswer(0)));
-    let worker = world.through_postgres(world.drainer(), &proxy).expect_line("out of reach").start()?;
+    let worker = world.through_postgres(world.drainer(), &proxy).expect_line("cannot reach postgres").start()?;
     worker.finish(LIMIT).await?;
     assert_eq!(cut.count(), 1);
     assert_eq!(world.pairs().await?, ["1=x"]);

@@ -38,7 +38,7 @@ tokio::task_local! {
 
 /// Work that was given up because Postgres did not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} waited {} s for Postgres at {place}: {why}", .waited.as_secs())]
+#[error("{what} waited {} s for an answer from Postgres at {place}: {why}", .waited.as_secs())]
 pub struct GivenUp {
     what: &'static str,
     place: String,
@@ -125,7 +125,7 @@ impl Wait {
                 let silence = if backend.gets_on_unseen { self.silence * UNSEEN } else { self.silence };
                 if since.elapsed() >= silence && waited >= silence {
                     self.given_up
-                        .send_replace(Some(format!("its backend is idle, waiting for the client ({})", backend.state)));
+                        .send_replace(Some(format!("its backend is waiting for the client ({})", backend.state)));
                     return true;
                 }
             }
@@ -335,8 +335,8 @@ mod tests {
     async fn work_whose_backend_waits_for_us_is_given_up() {
         let why = watched(pending(), |_| Some(idle("same"))).await;
         let why = why.expect("given up");
-        assert!(why.starts_with("an import waited 0 s for Postgres at h:5432: "), "{why}");
-        assert!(why.ends_with("its backend is idle, waiting for the client (idle in transaction)"), "{why}");
+        assert!(why.starts_with("an import waited 0 s for an answer from Postgres at h:5432: "), "{why}");
+        assert!(why.ends_with("its backend is waiting for the client (idle in transaction)"), "{why}");
     }
 
     #[tokio::test]

@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(others.notice(3), None, "what was there when we came is no change");
         others.expect(5);
         assert_eq!(others.notice(5), None);
-        assert!(others.notice(2).unwrap().contains("the number from 5 to 2"));
+        assert!(others.notice(2).unwrap().contains("the number was changed externally from 5 to 2"));
         assert!(others.lowered() && !others.raised());
         assert!(others.notice(2).is_some(), "it is left alone for a while");
         assert!(others.notice(9).unwrap().contains("from 2 to 9"));
