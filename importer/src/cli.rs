@@ -175,7 +175,7 @@ fn new_name(text: &str) -> Result<String, String> {
 /// `importer replay`
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("selection").required(true).multiple(true)
-    .args(["dataset", "prefix", "state", "since", "until", "as_recorded"]))]
+    .args(["dataset", "prefix", "state", "since", "until", "as_recorded", "outdated"]))]
 pub struct Replay {
     /// Objects of this dataset
     #[arg(long, value_name = "NAME")]
@@ -195,6 +195,9 @@ pub struct Replay {
     /// Also re-import objects that are already imported (never a version older than the table's)
     #[arg(long)]
     pub force: bool,
+    /// Objects that stand by another recipe (mapping, SQL, command) than the configuration's, to be made anew by it
+    #[arg(long, conflicts_with_all = ["force", "state", "as_recorded"])]
+    pub outdated: bool,
     /// At most this many messages per second (also per minute: 30/m)
     #[arg(long, value_name = "N/s", value_parser = rate)]
     pub rate: Option<f64>,

@@ -310,7 +310,7 @@ pub enum Technique {
 }
 
 /// `[dataset.csv]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Csv {
     /// The first record names the fields; without it the fields are the table's columns in order.

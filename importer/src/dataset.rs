@@ -33,6 +33,8 @@ pub struct Dataset {
     /// Which objects it takes; None where it takes those of the datasets it follows.
     pub pattern: Option<Pattern>,
     target: Mutex<Option<Resolved>>,
+    /// The recipe that a message asked for in vain last.
+    other_recipe: Mutex<Option<String>>,
 }
 
 /// A target and when the catalog was asked for it.
@@ -49,6 +51,7 @@ impl Dataset {
             recent: Recent::default(),
             pattern: config.pattern.as_deref().map(Pattern::for_addresses).transpose()?,
             target: Mutex::default(),
+            other_recipe: Mutex::default(),
             config,
         })
     }
@@ -82,6 +85,12 @@ impl Dataset {
     /// Remembers the target the catalog just described.
     pub fn remember_target(&self, target: Arc<Target>) {
         *self.target.lock() = Some((Instant::now(), target));
+    }
+
+    /// Returns whether no message before asked for this recipe, which is not the dataset's.
+    #[must_use]
+    pub fn is_first_of_recipe(&self, asked: &str) -> bool {
+        self.other_recipe.lock().replace(asked.to_owned()).as_deref() != Some(asked)
     }
 
     /// Forgets the target: the table is not, or no longer, what the catalog said.

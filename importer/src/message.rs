@@ -27,8 +27,8 @@ pub struct Record {
     pub pointer: ObjectPointer,
     /// When it happened, by the sender's clock; for people, never for ordering.
     pub event_time: Option<DateTime<Utc>>,
-    /// Import even if this version already stands.
-    pub force: bool,
+    /// Why it is to be imported even if this version already stands.
+    pub anew: Option<Anew>,
     /// The dataset it is for, whatever it matches.
     pub dataset: Option<String>,
     /// The dataset that sent it on, whose captures it has.
@@ -39,8 +39,19 @@ impl Record {
     /// Returns a record that asks for the import of an object.
     #[must_use]
     pub fn created(pointer: ObjectPointer) -> Self {
-        Self { kind: RecordKind::Created, pointer, event_time: None, force: false, dataset: None, after: None }
+        Self { kind: RecordKind::Created, pointer, event_time: None, anew: None, dataset: None, after: None }
     }
+}
+
+/// Why a version is imported although it stands already; never although a newer one does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Anew {
+    /// A forced replay.
+    Forced,
+    /// Unless its rows are by this recipe. A worker whose configuration makes another leaves it alone.
+    Recipe(String),
+    /// As long as it waits for keys of other tables: some have arrived, or it is time to look.
+    Refresh,
 }
 
 /// What an event says happened.
@@ -126,12 +137,17 @@ pub fn pointer_body(record: &Record) -> String {
     let mut body = Map::new();
     body.insert("bucket".into(), json!(bucket));
     body.insert("key".into(), json!(key));
+    let recipe = match &record.anew {
+        Some(Anew::Recipe(recipe)) => Some(recipe.clone()),
+        _ => None,
+    };
     for (name, text) in [
         ("version_id", version_id),
         ("etag", etag),
         ("sequencer", sequencer),
         ("dataset", &record.dataset),
         ("after", &record.after),
+        ("recipe", &recipe),
     ] {
         if let Some(text) = text {
             body.insert(name.into(), json!(text));
@@ -140,7 +156,11 @@ pub fn pointer_body(record: &Record) -> String {
     if let Some(size) = size {
         body.insert("size".into(), json!(size));
     }
-    for (name, is_so) in [("force", record.force), ("removed", matches!(record.kind, RecordKind::Removed { .. }))] {
+    for (name, is_so) in [
+        ("force", record.anew == Some(Anew::Forced)),
+        ("refresh", record.anew == Some(Anew::Refresh)),
+        ("removed", matches!(record.kind, RecordKind::Removed { .. })),
+    ] {
         if is_so {
             body.insert(name.into(), json!(true));
         }
@@ -277,8 +297,20 @@ pub const DEAD_LETTER_FIELD: &str = "dead_letter";
 
 /// A field we do not know is refused: a misspelt `version_id` would read another version in silence.
 fn own_pointer(object: &Map<String, Value>) -> Reading<Record> {
-    const FIELDS: [&str; 10] =
-        ["bucket", "key", "version_id", "etag", "size", "sequencer", "force", "removed", "dataset", "after"];
+    const FIELDS: [&str; 12] = [
+        "bucket",
+        "key",
+        "version_id",
+        "etag",
+        "size",
+        "sequencer",
+        "force",
+        "removed",
+        "dataset",
+        "after",
+        "recipe",
+        "refresh",
+    ];
     if object.keys().any(|name| !FIELDS.contains(&name.as_str()) && name != DEAD_LETTER_FIELD) {
         return Err(format!("pointer with a field that is none of {}", FIELDS.join(", ")));
     }
@@ -287,7 +319,7 @@ fn own_pointer(object: &Map<String, Value>) -> Reading<Record> {
         Some(Value::Bool(is_so)) => Ok(*is_so),
         Some(_) => Err(format!("{name} is not true or false")),
     };
-    let (force, removed) = (is_so("force")?, is_so("removed")?);
+    let (force, refresh, removed) = (is_so("force")?, is_so("refresh")?, is_so("removed")?);
     let object = &Value::Object(object.clone());
     let pointer = pointer(required_text(object, "bucket")?, object, |key| Ok(key.to_owned()), ["version_id", "etag"])?;
     let kind = match removed {
@@ -295,7 +327,14 @@ fn own_pointer(object: &Map<String, Value>) -> Reading<Record> {
         false => RecordKind::Created,
     };
     let (dataset, after) = (optional_text(object, "dataset")?, optional_text(object, "after")?);
-    Ok(Record { kind, force, dataset, after, ..Record::created(pointer) })
+    let anew = match (force, optional_text(object, "recipe")?, refresh) {
+        (false, None, false) => None,
+        (true, None, false) => Some(Anew::Forced),
+        (false, Some(recipe), false) => Some(Anew::Recipe(recipe)),
+        (false, None, true) => Some(Anew::Refresh),
+        _ => return Err("more than one of force, recipe and refresh".into()),
+    };
+    Ok(Record { kind, anew, dataset, after, ..Record::created(pointer) })
 }
 
 fn bare_pointer(uri: &str) -> Reading<Record> {

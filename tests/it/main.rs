@@ -39,6 +39,7 @@ mod outages;
 mod overwritten;
 mod pages;
 mod protocol;
+mod recipes;
 mod recovery;
 mod redelivery;
 mod reference;

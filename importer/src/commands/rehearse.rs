@@ -61,7 +61,15 @@ async fn find(file: &str) -> anyhow::Result<(ObjectPointer, Arc<dyn ObjectStore>
     Ok((ObjectPointer::new(LOCAL_BUCKET, path), Arc::new(FileStore::default())))
 }
 
-async fn resolve(config: &Config, session: &mut Session, dataset: &config::Dataset) -> anyhow::Result<Arc<Target>> {
+/// Brings a dataset and its table together.
+///
+/// # Errors
+/// What does not fit, or of the database.
+pub(super) async fn resolve(
+    config: &Config,
+    session: &mut Session,
+    dataset: &config::Dataset,
+) -> anyhow::Result<Arc<Target>> {
     let buffer_bytes = config.worker.memory_bytes() / config.worker.concurrency.max(1) as usize;
     let read = dataset.read_options(&config.limits, buffer_bytes);
     Ok(Arc::new(Target::resolve(&mut session.connection, dataset, read, None).await?))

@@ -1,11 +1,11 @@
 //! `importer replay`: pointers of known or existing objects through the queue.
 
-use super::{EXIT_INCOMPLETE, connect_queue, on_session, output, progress, s3_store};
+use super::{EXIT_INCOMPLETE, connect_queue, on_session, output, progress, rehearse::resolve, s3_store};
 use crate::{
     cli::Replay,
     config::{Config, Dataset, Queue},
     load::{Session, liveness},
-    message::{ObjectPointer, Record, pointer_body},
+    message::{Anew, ObjectPointer, Record, pointer_body},
     object::ObjectStore,
     route::Router,
 };
@@ -13,7 +13,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use service::aws::sqs::BATCH;
-use sqlx::{QueryBuilder, Row, postgres::PgRow};
+use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow};
 use std::{collections::HashMap, process::ExitCode, time::Duration};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
@@ -29,7 +29,13 @@ pub async fn run(config: &Config, options: &Replay) -> anyhow::Result<ExitCode> 
         || options.since.is_some()
         || options.until.is_some()
         || options.as_recorded;
-    let selected = if from_ledger { known(config, options).await? } else { existing(config, options).await? };
+    let selected = if options.outdated {
+        outdated(config, options).await?
+    } else if from_ledger {
+        known(config, options).await?
+    } else {
+        existing(config, options).await?
+    };
     if selected.is_empty() {
         output::say("nothing to replay");
         return Ok(ExitCode::SUCCESS);
@@ -48,7 +54,9 @@ pub async fn run(config: &Config, options: &Replay) -> anyhow::Result<ExitCode> 
     let mut selected = selected.into_iter().peekable();
     while let Some(Selected { mut record, at, queue }) = selected.next() {
         pace.wait(at).await;
-        record.force = options.force;
+        if options.force {
+            record.anew = Some(Anew::Forced);
+        }
         batch.push((pointer_body(&record), record.pointer));
         // What may go now goes together; what has to wait for its time keeps nothing waiting.
         let is_full = batch.len() == BATCH;
@@ -98,19 +106,10 @@ async fn known<'c>(config: &'c Config, options: &Replay) -> anyhow::Result<Vec<S
     } else if let Some(dataset) = &options.dataset {
         query.push(" AND dataset = ").push_bind(dataset);
     }
-    if let Some(prefix) = &options.prefix {
-        query.push(" AND bucket = ").push_bind(&prefix.bucket);
-        query.push(" AND starts_with(key, ").push_bind(&prefix.prefix).push(")");
-    }
     if let Some(state) = options.state {
         query.push(" AND state = ").push_bind(<&str>::from(state));
     }
-    if let Some(since) = options.since {
-        query.push(" AND first_seen_at >= ").push_bind(since.at(now));
-    }
-    if let Some(until) = options.until {
-        query.push(" AND first_seen_at < ").push_bind(until.at(now));
-    }
+    narrow(&mut query, options, now);
     query.push(" ORDER BY at, id");
     let read = async |session: &mut Session| {
         let rows = query.build().fetch(&mut session.connection);
@@ -121,6 +120,64 @@ async fn known<'c>(config: &'c Config, options: &Replay) -> anyhow::Result<Vec<S
         selected.try_collect().await.context("read penstock.object_status")
     };
     on_session(config, "replay", read).await
+}
+
+/// Returns the versions that stand by another recipe than their dataset's now, or by one that was not recorded.
+async fn outdated<'c>(config: &'c Config, options: &Replay) -> anyhow::Result<Vec<Selected<'c>>> {
+    let now = Utc::now();
+    let is_named = |dataset: &&Dataset| options.dataset.as_ref().is_none_or(|name| *name == dataset.name);
+    let datasets: Vec<&Dataset> = config.datasets.iter().filter(is_named).collect();
+    on_session(config, "replay", async |session| {
+        let mut all = Vec::new();
+        for dataset in datasets {
+            let target = resolve(config, session, dataset).await?;
+            let mut query = QueryBuilder::new(
+                "SELECT dataset, bucket, key, version_id, etag, size, sequencer, coalesce(event_time, first_seen_at) AS at \
+                 FROM penstock.object_status \
+                 WHERE bucket <> 'file' AND state = 'imported' AND id IN (SELECT object_id FROM penstock.head)",
+            );
+            query.push(" AND dataset = ").push_bind(&dataset.name);
+            query.push(" AND recipe IS DISTINCT FROM ").push_bind(&target.recipe);
+            narrow(&mut query, options, now);
+            query.push(" ORDER BY at, id");
+            let rows = query.build().fetch(&mut session.connection);
+            let selected = rows.and_then(async |row| {
+                liveness::heard();
+                let Selected { mut record, at, queue } = selected(config, None, &row)?;
+                record.anew = Some(Anew::Recipe(target.recipe.clone()));
+                // Whose captures it has.
+                if let (None, [after]) = (&dataset.pattern, dataset.after.as_slice()) {
+                    record.after = Some(after.clone());
+                }
+                Ok(Selected { record, at, queue })
+            });
+            let selected: Vec<_> = selected.try_collect().await.context("read penstock.object_status")?;
+            anyhow::ensure!(
+                selected.is_empty() || target.table.lineage_object,
+                "dataset {}: replay --outdated needs a column penstock_object bigint in {}, or rows that the new recipe \
+                 does not make any more would stay",
+                dataset.name,
+                dataset.table
+            );
+            all.extend(selected);
+        }
+        Ok(all)
+    })
+    .await
+}
+
+/// Adds what the options say of where objects lie and when they were seen.
+fn narrow<'a>(query: &mut QueryBuilder<'a, Postgres>, options: &'a Replay, now: DateTime<Utc>) {
+    if let Some(prefix) = &options.prefix {
+        query.push(" AND bucket = ").push_bind(&prefix.bucket);
+        query.push(" AND starts_with(key, ").push_bind(&prefix.prefix).push(")");
+    }
+    if let Some(since) = options.since {
+        query.push(" AND first_seen_at >= ").push_bind(since.at(now));
+    }
+    if let Some(until) = options.until {
+        query.push(" AND first_seen_at < ").push_bind(until.at(now));
+    }
 }
 
 fn selected<'c>(config: &'c Config, step: Option<&'c Dataset>, row: &PgRow) -> sqlx::Result<Selected<'c>> {

@@ -17,7 +17,7 @@ use sqlx::{PgConnection, QueryBuilder};
 use std::{io::Write, process::ExitCode};
 
 /// The view's columns in its order; a JSON value has lost it.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 26] = [
     "id",
     "dataset",
     "bucket",
@@ -43,6 +43,7 @@ const NAMES: [&str; 25] = [
     "duration_seconds",
     "error",
     "rows_added",
+    "recipe",
 ];
 
 /// Objects a table shows; `--json` shows all.

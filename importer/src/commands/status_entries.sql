@@ -24,7 +24,8 @@ SELECT o.id,
        o.imported_at,
        o.duration_seconds,
        o.error,
-       o.rows_added
+       o.rows_added,
+       o.recipe
 FROM penstock.object o
 JOIN penstock.head h ON h.id = o.head_id
 WHERE true

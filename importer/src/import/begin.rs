@@ -41,7 +41,7 @@ impl<'a> Import<'a> {
         let candidate = Candidate {
             identity,
             stamp,
-            force: self.job.record().force,
+            anew: self.job.record().anew.clone(),
             appended_before: is_append && known.own.as_ref().is_some_and(|own| own.ever_imported),
         };
         // Leaving early needs no lock: a head only ever moves on to newer versions.

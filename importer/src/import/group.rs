@@ -35,9 +35,9 @@ const REQUESTS: usize = 16;
 /// others of its dataset.
 #[must_use]
 pub fn may_share(routed: &Routed, size: Option<u64>) -> bool {
-    let Record { kind, pointer, force, .. } = &*routed.record;
+    let Record { kind, pointer, anew, .. } = &*routed.record;
     let is_small = size.or(pointer.size).is_some_and(|size| (1..=GROUP_OBJECT_BYTES).contains(&size));
-    is_small && !force && *kind == RecordKind::Created && routed.destination().is_some()
+    is_small && anew.is_none() && *kind == RecordKind::Created && routed.destination().is_some()
 }
 
 impl Importer {
@@ -149,7 +149,7 @@ impl<'a> GroupImport<'a> {
         let mut version = Version::claimed(&record.pointer);
         version.complete(&*self.importer.store).await.ok()?;
         let Version { identity, stamp, read } = version;
-        let candidate = Candidate { identity, stamp, force: false, appended_before: false };
+        let candidate = Candidate { identity, stamp, anew: None, appended_before: false };
         (candidate.identity.size != Some(0)).then_some(Sighting { place, record, to, read, candidate })
     }
 

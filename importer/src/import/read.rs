@@ -9,11 +9,12 @@ use super::{
 use crate::{
     ledger::{self, State, Verdict},
     load::{self, Load, LoadError, Loaded, Session, Target, Writing},
-    message::ObjectPointer,
+    message::{Anew, ObjectPointer},
     object::{ObjectInfo, RemoteSource, wrong_length},
-    outcome::{self, Outcome, Reason, Sorted},
+    outcome::{self, Outcome, Outside, Reason, Sorted},
 };
 use std::sync::Arc;
+use tracing::warn;
 
 impl Begun<'_> {
     /// Reads the object and loads its rows, over as many tries as it takes. A step that comes back with nothing asks
@@ -35,6 +36,11 @@ impl Begun<'_> {
     async fn target(&mut self, session: &mut Session) -> Result<Option<Arc<Target>>, Exit> {
         let error = match self.importer().target(session, &self.import.to.dataset).await {
             Ok(target) => {
+                if let Some(Anew::Recipe(asked)) = &self.candidate.anew
+                    && *asked != target.recipe
+                {
+                    return Err(self.other_recipe(asked, &target.recipe));
+                }
                 let Some(fields) = &self.new_columns else { return Ok(Some(target)) };
                 return Ok(Some(Arc::new(target.with_columns(fields))));
             }
@@ -46,6 +52,15 @@ impl Begun<'_> {
             return Ok(None);
         }
         Err(self.leave(session, sorted).await?)
+    }
+
+    /// Leaves a message for another recipe to workers whose configuration makes it, which may be about to start.
+    fn other_recipe(&self, asked: &str, own: &str) -> Exit {
+        let error = anyhow::anyhow!("the message is for recipe {asked}, and this worker's configuration makes {own}");
+        if self.import.to.dataset.is_first_of_recipe(asked) {
+            warn!(dataset = %self.import.to.dataset.name, error = error.to_string(), "held: waiting for another configuration");
+        }
+        Exit::Held(Held { outside: Outside::Contention, error })
     }
 
     /// Opens the object, and goes by what the store says of it from here on.

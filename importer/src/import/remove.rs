@@ -48,7 +48,7 @@ impl Job<'_> {
         }
         let entries = self.entries(&from.dataset.name);
         let (identity, stamp) = named(pointer);
-        let candidate = Candidate { identity, stamp, force: false, appended_before: false };
+        let candidate = Candidate { identity, stamp, anew: None, appended_before: false };
         let recorded = entries.begin(session, &candidate, true).await?;
         let request = Remove {
             store: &*self.importer.store,

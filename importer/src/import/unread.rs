@@ -30,7 +30,7 @@ impl Job<'_> {
                 return Ok(Settled { already_forwarded: true, ..entries.settled(object_id, outcome) });
             }
         }
-        let candidate = Candidate { identity, stamp, force: false, appended_before: false };
+        let candidate = Candidate { identity, stamp, anew: None, appended_before: false };
         let recorded = entries.begin(session, &candidate, is_event).await?;
         entries.finish(session, recorded, outcome).await
     }

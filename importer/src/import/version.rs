@@ -38,7 +38,7 @@ impl Import<'_> {
         if let Some(object_id) = self.entries.forwarded_before(&known) {
             return Ok(self.forwarded(object_id));
         }
-        let candidate = Candidate { identity, stamp, force: false, appended_before: false };
+        let candidate = Candidate { identity, stamp, anew: None, appended_before: false };
         let recorded = self.entries.begin(session, &candidate, false).await?;
         self.entries.leave(session, recorded, outcome::sort_store_error(error)).await
     }

@@ -38,6 +38,8 @@ pub struct Imported<'a> {
     pub technique: &'a str,
     /// Wall time of the import so far, in seconds.
     pub duration_seconds: f64,
+    /// What shaped the rows ([`crate::load::recipe`]).
+    pub recipe: &'a str,
     /// Names of the fields of a CSV object with rejects, None for each without a header.
     pub csv_fields: Option<Vec<Option<String>>>,
 }
@@ -71,6 +73,7 @@ pub async fn finish_imported(connection: &mut PgConnection, imported: &Imported<
         .bind(&imported.identity.etag)
         .bind(size(imported.identity))
         .bind(count(imported.counts.added))
+        .bind(imported.recipe)
         .execute(connection)
         .await?;
     found(done.rows_affected())

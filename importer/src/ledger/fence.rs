@@ -53,5 +53,7 @@ pub(super) fn standing(row: &PgRow) -> sqlx::Result<Option<Standing>> {
         },
         stamp: Stamp { sequencer: row.try_get("sequencer")?, last_modified: row.try_get("last_modified")? },
         is_delete: row.try_get("is_delete")?,
+        recipe: row.try_get("recipe")?,
+        waits: false,
     }))
 }

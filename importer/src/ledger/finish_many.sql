@@ -1,5 +1,5 @@
 -- Per object: $1 object, $2 head, $3 version id, $4 sequencer, $5 last modified, $6 rows read, $7 written,
--- $8 merged, $9 bytes; $10 technique, $11 seconds of each.
+-- $8 merged, $9 bytes; $10 technique, $11 seconds of each, $12 recipe.
 -- finish_imported.sql for many versions, none of which was imported before: their rows were recorded with this
 -- very stamp, so what is left to settle is a Last-Modified and a version id that came with the bytes.
 -- What else was begun of the key and is no newer is overtaken, as in finish_imported.sql.
@@ -41,6 +41,7 @@ SET state = 'imported',
     rows_rejected = 0,
     bytes = done.n_bytes,
     technique = $10,
+    recipe = $12,
     duration_seconds = $11,
     imported_at = clock_timestamp(),
     finished_at = clock_timestamp(),

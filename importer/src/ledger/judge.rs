@@ -1,6 +1,9 @@
 //! Whether a version may be written where another one stands.
 
-use crate::order::{Identity, Stamp, order, same_version};
+use crate::{
+    message::Anew,
+    order::{Identity, Stamp, order, same_version},
+};
 use std::cmp::Ordering;
 
 /// The version whose rows stand in the table, as the head row names it.
@@ -14,6 +17,10 @@ pub struct Standing {
     pub stamp: Stamp,
     /// The head is a tombstone: the key was removed.
     pub is_delete: bool,
+    /// What shaped its rows; none when it was imported before that was recorded.
+    pub recipe: Option<String>,
+    /// It waits for keys of other tables.
+    pub waits: bool,
 }
 
 /// A version that wants to be written.
@@ -23,8 +30,8 @@ pub struct Candidate {
     pub identity: Identity,
     /// How new it is.
     pub stamp: Stamp,
-    /// Import although this version already stands (a forced replay); never although a newer one does.
-    pub force: bool,
+    /// Why it is written even if this version already stands.
+    pub anew: Option<Anew>,
     /// Append mode, and this version's rows were appended before.
     pub appended_before: bool,
 }
@@ -49,7 +56,13 @@ pub fn judge(standing: Option<&Standing>, candidate: &Candidate) -> Verdict {
     let Some(standing) = standing else {
         return Verdict::Write;
     };
-    let already = || if candidate.force { Verdict::Write } else { Verdict::AlreadyImported };
+    let is_anew = match &candidate.anew {
+        None => false,
+        Some(Anew::Forced) => true,
+        Some(Anew::Recipe(recipe)) => standing.recipe.as_ref() != Some(recipe),
+        Some(Anew::Refresh) => standing.waits,
+    };
+    let already = || if is_anew { Verdict::Write } else { Verdict::AlreadyImported };
     if !standing.is_delete && same_version(&standing.identity, &candidate.identity) {
         return already();
     }
@@ -75,10 +88,11 @@ mod tests {
     fn check(stands: Option<(&str, &str, bool)>, candidate: (&str, &str), force: bool, appended: bool) -> Verdict {
         let standing = stands.map(|(etag, sequencer, is_delete)| {
             let (identity, stamp) = version(etag, sequencer);
-            Standing { object_id: 1, identity, stamp, is_delete }
+            Standing { object_id: 1, identity, stamp, is_delete, recipe: None, waits: false }
         });
         let (identity, stamp) = version(candidate.0, candidate.1);
-        judge(standing.as_ref(), &Candidate { identity, stamp, force, appended_before: appended })
+        let anew = force.then_some(Anew::Forced);
+        judge(standing.as_ref(), &Candidate { identity, stamp, anew, appended_before: appended })
     }
 
     #[test]
@@ -101,6 +115,33 @@ mod tests {
             (Some(("b", "2", false)), ("a", "2"), false, true, AlreadyImported),
         ] {
             assert_eq!(check(stands, candidate, force, appended), expected, "{stands:?} {candidate:?}");
+        }
+    }
+
+    #[test]
+    fn a_recipe_asks_for_what_stands_by_another_one_and_a_refresh_for_what_waits() {
+        let (identity, stamp) = version("a", "1");
+        let asked = Some(Anew::Recipe("now".into()));
+        for (anew, recipe, waits, expected) in [
+            (asked.clone(), None, false, Verdict::Write),
+            (asked.clone(), Some("before"), true, Verdict::Write),
+            (asked, Some("now"), true, Verdict::AlreadyImported),
+            (Some(Anew::Refresh), Some("now"), true, Verdict::Write),
+            (Some(Anew::Refresh), Some("now"), false, Verdict::AlreadyImported),
+            (None, None, true, Verdict::AlreadyImported),
+        ] {
+            let (identity, stamp) = (identity.clone(), stamp.clone());
+            let recipe = recipe.map(str::to_owned);
+            let standing = Standing {
+                object_id: 1,
+                identity: identity.clone(),
+                stamp: stamp.clone(),
+                is_delete: false,
+                recipe,
+                waits,
+            };
+            let candidate = Candidate { identity, stamp, anew, appended_before: true };
+            assert_eq!(judge(Some(&standing), &candidate), expected, "{standing:?} {candidate:?}");
         }
     }
 }

@@ -151,7 +151,7 @@ pub struct Finished<'a> {
 pub async fn finish_many(
     connection: &mut PgConnection,
     finished: &[Finished<'_>],
-    technique: &str,
+    (technique, recipe): (&str, &str),
     duration_seconds_each: f64,
 ) -> sqlx::Result<()> {
     let numbers = |of: fn(&Finished<'_>) -> u64| -> Vec<i64> {
@@ -169,6 +169,7 @@ pub async fn finish_many(
         .bind(numbers(|finished| finished.bytes))
         .bind(technique)
         .bind(duration_seconds_each)
+        .bind(recipe)
         .execute(connection)
         .await?;
     super::found(u64::from(done.rows_affected() == finished.len() as u64))

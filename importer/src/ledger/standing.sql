@@ -7,6 +7,7 @@ SELECT h.object_id,
        s.size,
        s.sequencer,
        s.last_modified,
+       s.recipe,
        coalesce(s.is_delete, false) AS is_delete,
        EXISTS (
            SELECT

@@ -218,7 +218,7 @@ impl<'g> Together<'g> {
             .collect();
         // The transaction's time is that of all its objects together.
         let seconds_each = self.group.started.elapsed().as_secs_f64() / finished.len().max(1) as f64;
-        finish_many(tx, &finished, Used::Grouped.into(), seconds_each).await
+        finish_many(tx, &finished, (Used::Grouped.into(), &self.group.target.recipe), seconds_each).await
     }
 }
 

@@ -32,6 +32,9 @@ pub async fn merge_all(
             make_room(connection, load).await?;
             let allowed = load.target.config.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
             let (apart, written) = merge_refused(connection, plan, load.recorded.object_id, allowed).await?;
+            if !plan.newer_is_absent() {
+                make_room_for_upsert(connection, load, plan).await?;
+            }
             let n_lost = staged.n_staged.saturating_sub(apart.n_left);
             staged.n_rejected += apart.n_refused;
             // A row of the object takes along all that was made of it.
@@ -53,6 +56,7 @@ async fn look_and_merge(
 ) -> Result<Written, LoadError> {
     let meets = how_to_meet(connection, plan, n_staged).await?;
     make_room(connection, load).await?;
+    make_room_for_upsert(connection, load, plan).await?;
     match n_staged {
         0 => Ok(Written::default()),
         _ => write_staged(connection, &LoadPlan { meets, ..*plan }, load.recorded.object_id, n_staged).await,
@@ -128,11 +132,25 @@ pub async fn merge_refused(
 pub async fn make_room(connection: &mut PgConnection, load: &Load<'_>) -> Result<(), LoadError> {
     match load.target.config.mode {
         Mode::Replace => remove::delete_rows_of_key(connection, load.target, load.recorded.head_id).await?,
-        Mode::Append if load.candidate.force => {
+        Mode::Append if load.candidate.anew.is_some() => {
             remove::delete_rows_of_version(connection, load.target, load.recorded.object_id).await?
         }
         Mode::Append | Mode::Upsert => 0,
     };
+    Ok(())
+}
+
+/// Takes away the rows of an object that is written anew and that are not among those staged, where a table that is
+/// upserted into says which they are.
+async fn make_room_for_upsert(
+    connection: &mut PgConnection,
+    load: &Load<'_>,
+    plan: &LoadPlan<'_>,
+) -> Result<(), LoadError> {
+    let leaves_rows = plan.mode == Mode::Upsert && plan.table.lineage_object;
+    if load.candidate.anew.is_some() && leaves_rows {
+        sqlx::query(&plan.delete_left_out()).bind(load.recorded.object_id).execute(connection).await?;
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ pub mod liveness;
 mod mapping;
 mod merge;
 mod pipeline;
+pub mod recipe;
 pub mod refused;
 mod rehearse;
 mod rejects;
@@ -94,7 +95,7 @@ async fn attempt(
     load: &Load<'_>,
     unstaged: BTreeMap<u64, Unstaged>,
 ) -> Result<Loaded, LoadError> {
-    if load.candidate.force && load.target.config.mode == Mode::Append && !load.target.table.lineage_object {
+    if load.candidate.anew.is_some() && load.target.config.mode == Mode::Append && !load.target.table.lineage_object {
         return Err(LoadError::ForceNeedsLineage);
     }
     let (mut decoding, prepared) = match prepare(session, load, unstaged).await? {
@@ -184,7 +185,9 @@ async fn goes_direct<'a>(
     first: &Decoded,
 ) -> Result<Option<SemaphorePermit<'a>>, LoadError> {
     let target = load.target;
+    let may_leave_rows = load.candidate.anew.is_some() && target.config.mode == Mode::Upsert;
     if load.new_columns.is_some()
+        || may_leave_rows
         || prepared.step.is_some()
         || !target.config.command.is_empty()
         || !direct::suits(&target.table, &prepared.columns)
@@ -347,6 +350,7 @@ impl Load<'_> {
             bytes: self.source.size(),
             technique: technique.into(),
             duration_seconds: self.seconds(),
+            recipe: &self.target.recipe,
             csv_fields: opened.csv_fields(&self.target.table, counts.rejected),
         };
         ledger::finish_imported(tx, &imported).await?;

@@ -2,7 +2,7 @@
 
 use super::{
     catalog::{Misfit, NoUniqueIndex, Table, TableColumn, TableError, in_index_order, resolve_key},
-    columns,
+    columns, recipe,
     transform::Transform,
 };
 use crate::config::{self, Mode, OnDelete};
@@ -27,6 +27,8 @@ pub struct Target {
     pub read: ReadOptions,
     /// The SQL that rows go through on their way.
     pub transform: Option<Arc<Transform>>,
+    /// What shapes its rows.
+    pub recipe: String,
     /// The key's columns that fields fill.
     field_key: Vec<String>,
 }
@@ -75,7 +77,8 @@ impl Target {
         let sets = |column: &String| transform.as_ref().is_some_and(|transform| transform.sets(column));
         let field_key = key.iter().filter(|column| !sets(column)).cloned().collect();
         let (config, table, transform) = (dataset.clone(), Arc::new(table), transform.map(Arc::new));
-        Ok(Self { config, table, key, newer, keep, read, transform, field_key })
+        let recipe = recipe::of(dataset, transform.as_deref());
+        Ok(Self { recipe, config, table, key, newer, keep, read, transform, field_key })
     }
 
     /// Returns the columns that fields go to: of the table, or of the rows that a transform takes.

@@ -23,7 +23,12 @@ fn line(record: &Record) -> String {
     let ObjectPointer { bucket, key, version_id, etag, size, sequencer } = &record.pointer;
     let text = |field: &Option<String>| field.clone().unwrap_or("-".into());
     let size = size.map_or("-".into(), |size| size.to_string());
-    let force = if record.force { " force" } else { "" };
+    let force = match &record.anew {
+        None => String::new(),
+        Some(Anew::Forced) => " force".into(),
+        Some(Anew::Recipe(recipe)) => format!(" recipe {recipe}"),
+        Some(Anew::Refresh) => " refresh".into(),
+    };
     format!("{kind} | {bucket} | {key} | {} | {} | {size} | {}{force}", text(version_id), text(etag), text(sequencer))
 }
 
@@ -214,9 +219,11 @@ fn bodies_of_no_known_shape_are_unreadable_without_being_quoted() {
         (r#"{"Records":[{"eventSource":"aws:sqs"}]}"#, "record 1: eventVersion is missing or not a text"),
         (
             r#"{"bucket":"b","key":"k","version":"v"}"#,
-            "pointer with a field that is none of bucket, key, version_id, etag, size, sequencer, force, removed, dataset, after",
+            "pointer with a field that is none of bucket, key, version_id, etag, size, sequencer, force, removed, dataset, after, recipe, refresh",
         ),
         (r#"{"bucket":"b","key":"k","force":"yes"}"#, "force is not true or false"),
+        (r#"{"bucket":"b","key":"k","recipe":7}"#, "recipe is not a text"),
+        (r#"{"bucket":"b","key":"k","recipe":"7","refresh":true}"#, "more than one of force, recipe and refresh"),
         (r#"{"detail-type":"Object Created"}"#, "EventBridge event without detail"),
     ] {
         check(body, &format!("unreadable: {reason}"));
@@ -274,10 +281,13 @@ proptest! {
     fn own_pointers_read_back_as_written(
         key in "[^\0]{1,60}", version_id in some_text(), etag in some_text(),
         sequencer in proptest::option::of("[0-9A-F]{1,64}"),
-        size in proptest::option::of(0..=i64::MAX as u64), force: bool,
+        size in proptest::option::of(0..=i64::MAX as u64),
+        anew in proptest::option::of(prop_oneof![
+            Just(Anew::Forced), Just(Anew::Refresh), "[0-9a-f]{16}".prop_map(Anew::Recipe)
+        ]),
     ) {
         let pointer = ObjectPointer { bucket: "b".into(), key, version_id, etag, size, sequencer };
-        let record = Record { force, ..Record::created(pointer) };
+        let record = Record { anew, ..Record::created(pointer) };
         prop_assert_eq!(parse(&pointer_body(&record)), Parsed::Records(vec![record]));
     }
 

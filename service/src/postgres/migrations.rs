@@ -28,6 +28,7 @@ const FILES: &[(&str, &str)] = files![
     "20260401000002_drop_the_index_on_times"
     "20260501000000_follow_what_is_done"
     "20260601000000_count_added_rows"
+    "20260701000000_name_recipes"
 ];
 
 /// Returns what sqlx makes of a file: a name is `VERSION_DESCRIPTION`, and a first line may ask for no transaction.

@@ -8,7 +8,7 @@ use importer::{
     import::{Importer, Settled},
     ledger::migrate::migrate,
     load::Sessions,
-    message::{ObjectPointer, Record, RecordKind},
+    message::{Anew, ObjectPointer, Record, RecordKind},
     outcome::{Outcome, Outside},
     route::Routed,
 };
@@ -153,7 +153,7 @@ pub fn pointing(pointer: ObjectPointer) -> Record {
 
 /// The same with `force`.
 pub fn forced(record: Record) -> Record {
-    Record { force: true, ..record }
+    Record { anew: Some(Anew::Forced), ..record }
 }
 
 /// An event about an object that was removed.

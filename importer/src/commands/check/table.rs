@@ -61,12 +61,20 @@ pub async fn check(
     let looking = check_catalog(connection, subject, &target, findings);
     server.answer("read indexes and rights", looking).await?;
 
+    let counting = count_outdated(connection, dataset, &target.recipe);
+    let n_outdated = server.answer("count objects by their recipe", counting).await?;
+
     let source = match &dataset.pattern {
         Some(pattern) => pattern.clone(),
         None => format!("after {}", dataset.after.join(", ")),
     };
     let arrow = format!("{source} -> {}, {}", target.table.qualified, described_mode(&target));
     output::line(out, &format!("dataset {}: {arrow}", dataset.name))?;
+    if n_outdated > 0 {
+        let replay = format!("`importer replay --outdated --dataset {}` makes them anew", dataset.name);
+        let stand = "stand by another recipe, or one that was not recorded";
+        output::line(out, &format!("  {n_outdated} of its objects {stand}; {replay}"))?;
+    }
     let seen = match object {
         Some(object) => {
             let address = object.address();
@@ -105,6 +113,21 @@ pub async fn check(
     };
     printed(subject, &target, &seen).write(out, "  ")?;
     Ok(())
+}
+
+/// Returns how many of a dataset's objects stand by another recipe, or by one that was not recorded; none while the
+/// ledger is not there, or is of an earlier release.
+async fn count_outdated(connection: &mut PgConnection, dataset: &Dataset, recipe: &str) -> anyhow::Result<i64> {
+    let counting = sqlx::query_scalar(
+        "SELECT count(*) FROM penstock.object_status WHERE dataset = $1 AND state = 'imported' \
+         AND recipe IS DISTINCT FROM $2 AND id IN (SELECT object_id FROM penstock.head)",
+    );
+    match counting.bind(&dataset.name).bind(recipe).fetch_one(connection).await {
+        Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("3F000" | "42P01" | "42703")) => {
+            Ok(0)
+        }
+        counted => counted.context("count objects by their recipe"),
+    }
 }
 
 /// Returns what to do about a table that cannot be loaded into.

@@ -261,6 +261,19 @@ impl LoadPlan<'_> {
         Some(self.drop_staged(&format!("target.{newer} IS NOT NULL")))
     }
 
+    /// Returns the removal of the table's rows of an object whose keys are not staged. Parameter $1: the object's id.
+    #[must_use]
+    pub fn delete_left_out(&self) -> String {
+        let keys: Vec<&StagedColumn> =
+            self.columns.iter().filter(|column| self.key.contains(&column.target.column.name)).collect();
+        format!(
+            "DELETE FROM {} AS target WHERE penstock_object = $1 AND NOT EXISTS (SELECT FROM ({}) source WHERE {})",
+            self.table.qualified,
+            self.cast_rows(&keys),
+            self.key_join()
+        )
+    }
+
     /// Returns the removal of staged rows that give way to a later row of the same object, which stands already;
     /// None where the table does not say which row came from where. Parameter $1: the object's id.
     #[must_use]

@@ -1,0 +1,39 @@
+//! A fingerprint of what shapes an object's rows, so that those that were made another way can be found.
+
+use super::transform::Transform;
+use crate::config::{Csv, Dataset, InputFormat};
+use decode::{Compression, Format, OnNewField};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+/// Returns the recipe of a dataset: 16 hexadecimal digits of the SHA-256 of its mapping, its SQL and its command.
+///
+/// What is as by default is left out, so that a setting that a later release adds changes no recipe.
+#[must_use]
+pub fn of(dataset: &Dataset, transform: Option<&Transform>) -> String {
+    let mut parts = Map::new();
+    let mut part = |name: &str, value: Value, is_set: bool| {
+        if is_set {
+            parts.insert(name.to_owned(), value);
+        }
+    };
+    // `null` is a word of the macro's.
+    let Csv { header, delimiter, quote, null: empty, encoding } = &dataset.csv;
+    let csv = json!([header, delimiter, quote, empty, encoding]);
+    part("format", json!(format!("{:?}", dataset.format)), dataset.format != Format::default());
+    part("compression", json!(format!("{:?}", dataset.compression)), dataset.compression != Compression::default());
+    part("csv", csv, dataset.csv != Csv::default());
+    part("rename", json!(dataset.rename), !dataset.rename.is_empty());
+    part("on_new_field", json!(format!("{:?}", dataset.on_new_field)), dataset.on_new_field != OnNewField::default());
+    part("extras_column", json!(dataset.extras_column), dataset.extras_column.is_some());
+    part("input", json!(dataset.input), !dataset.input.is_empty());
+    part("join", json!(dataset.join), dataset.join.is_some());
+    part("where", json!(dataset.condition), dataset.condition.is_some());
+    part("set", json!(transform.map(|transform| &transform.set)), transform.is_some_and(|t| !t.set.is_empty()));
+    part("command", json!(dataset.command), !dataset.command.is_empty());
+    part("version", json!(dataset.version), dataset.version.is_some());
+    let reads_bytes = dataset.input_format == InputFormat::Bytes;
+    part("input_format", json!("bytes"), reads_bytes);
+    let digest = Sha256::digest(Value::Object(parts).to_string());
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

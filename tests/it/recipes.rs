@@ -1,0 +1,145 @@
+//! What shaped an object's rows, and objects that are made anew after it changed.
+
+use crate::{
+    desk::Desk,
+    world::{LIMIT, World},
+};
+use anyhow::Result;
+use penstock_tests::{aws::Options, wait};
+use std::{collections::BTreeSet, fs};
+
+const TABLE: &str =
+    "CREATE TABLE t (id bigint, body text, penstock_object bigint, UNIQUE (id)); CREATE TABLE u (LIKE t);";
+const OUTDATED: &str = "stand by another recipe, or one that was not recorded";
+
+/// Changes what the configuration says.
+fn change(world: &World, from: &str, to: &str) -> Result<()> {
+    let config = fs::read_to_string(world.config())?;
+    anyhow::ensure!(config.contains(from), "{from} is not in the configuration");
+    fs::write(world.config(), config.replace(from, to))?;
+    Ok(())
+}
+
+/// Runs a subcommand that has to succeed, and returns what it printed.
+async fn say(world: &World, subcommand: &str, arguments: &[&str]) -> Result<String> {
+    let ended = world.command(subcommand).args(arguments.iter().copied()).run(LIMIT).await?;
+    anyhow::ensure!(ended.status.success(), "{subcommand} ended with {}: {}", ended.status, ended.stderr);
+    Ok(ended.stdout)
+}
+
+async fn world(mode: &str) -> Result<World> {
+    let dataset = format!(
+        "[[dataset]]\nname = \"t\"\nmatch = \"s3://*/**\"\ntable = \"public.t\"\n{mode}\nwhere = \"input.id::int > 0\"\n"
+    );
+    let world = World::new(Options::default(), TABLE, &dataset).await?;
+    for object in 0..3 {
+        let rows = (1..=4).map(|row| format!("{{\"id\":{},\"body\":\"b{row}\"}}\n", object * 10 + row));
+        world.pipeline.put(&format!("{object}.json"), rows.collect::<String>()).await?;
+    }
+    world.drain(1).await?;
+    Ok(world)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_that_stand_by_another_recipe_are_made_anew() -> Result<()> {
+    for mode in ["key = [\"id\"]", "mode = \"append\"", "mode = \"replace\""] {
+        let world = world(mode).await?;
+        let recipes = "SELECT count(DISTINCT recipe), count(recipe), bool_and(recipe ~ '^[0-9a-f]{16}$') \
+                       FROM penstock.object_status";
+        assert_eq!(world.database.rows(recipes).await?, ["1 | 3 | true"], "{mode}");
+        assert!(!say(&world, "check", &[]).await?.contains(OUTDATED), "{mode}");
+        assert_eq!(say(&world, "replay", &["--outdated"]).await?, "nothing to replay\n", "{mode}");
+        let untouched = "SELECT string_agg(ctid || ' ' || xmin, ',' ORDER BY id) FROM t WHERE id % 10 IN (1, 2)";
+        let before = world.database.value(untouched).await?;
+
+        change(&world, "where = \"input.id::int > 0\"", "where = \"input.id::int % 10 < 3\"")?;
+        let checked = say(&world, "check", &[]).await?;
+        assert!(checked.contains(&format!("3 of its objects {OUTDATED}")), "{mode}: {checked}");
+        // One of them is made anew, and the others are taken up where that was left.
+        let prefix = format!("s3://{}/0", world.pipeline.bucket);
+        say(&world, "replay", &["--outdated", "--prefix", &prefix]).await?;
+        world.drain(1).await?;
+        let left = "SELECT count(*) FROM t";
+        assert_eq!(world.database.value(left).await?, "10", "{mode}");
+        assert!(say(&world, "check", &[]).await?.contains(&format!("2 of its objects {OUTDATED}")), "{mode}");
+        say(&world, "replay", &["--outdated", "--dataset", "t"]).await?;
+        world.drain(2).await?;
+        assert_eq!(world.database.value(left).await?, "6", "{mode}");
+        let rows = "SELECT string_agg(id::text, ' ' ORDER BY id) FROM t";
+        assert_eq!(world.database.value(rows).await?, "1 2 11 12 21 22", "{mode}");
+        let counts =
+            "SELECT string_agg(concat_ws(' ', state, rows_read, rows_filtered), ', ') FROM penstock.object_status";
+        assert_eq!(world.database.value(counts).await?, "imported 4 2, imported 4 2, imported 4 2", "{mode}");
+        if mode.starts_with("key") {
+            assert_eq!(world.database.value(untouched).await?, before, "equal rows are left alone");
+        }
+        assert!(!say(&world, "check", &[]).await?.contains(OUTDATED), "{mode}");
+        assert_eq!(say(&world, "replay", &["--outdated"]).await?, "nothing to replay\n", "{mode}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_with_another_recipe_leaves_the_message_to_those_that_have_it() -> Result<()> {
+    let world = world("key = [\"id\"]").await?;
+    let before = fs::read_to_string(world.config())?;
+    change(&world, "where = \"input.id::int > 0\"", "where = \"input.id::int % 10 < 3\"")?;
+    let now = fs::read_to_string(world.config())?;
+    say(&world, "replay", &["--outdated"]).await?;
+    fs::write(world.config(), before)?;
+    let worker = world.worker().expect_line("waiting for another configuration").start()?;
+    worker.wait_for_line("the message is for recipe", LIMIT).await?;
+    worker.terminate(LIMIT).await?;
+    assert_eq!(world.database.value("SELECT count(*) FROM t").await?, "12");
+    fs::write(world.config(), now)?;
+    // What was held comes again when the pause that the worker asked for is over.
+    let worker = world.worker().start()?;
+    wait::until("all rows by the new recipe", LIMIT, || async {
+        Ok((world.database.value("SELECT count(*) FROM t").await? == "6").then_some(()))
+    })
+    .await?;
+    worker.terminate(LIMIT).await?;
+    let states = "SELECT string_agg(DISTINCT state, ', ') FROM penstock.object_status";
+    assert_eq!(world.database.value(states).await?, "imported");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recipe_is_of_what_shapes_rows_and_of_nothing_else() -> Result<()> {
+    let desk = Desk::new("CREATE TABLE t (id bigint PRIMARY KEY, body text)", "table = \"t\"\nkey = [\"id\"]").await?;
+    let settings = [
+        "",
+        "max_rejects = 7\nformat = \"auto\"",
+        "rename = { title = \"body\" }",
+        "set = { body = \"'x'\" }",
+        "set = { body = \"'y'\" }",
+        "command = [\"cat\"]",
+        "command = [\"cat\"]\nversion = \"2\"",
+        "[dataset.csv]\nquote = \"|\"",
+    ];
+    for (n, setting) in settings.iter().enumerate() {
+        desk.configure("**", &format!("table = \"t\"\nkey = [\"id\"]\n{setting}"))?;
+        assert_eq!(desk.load(&format!("{n}.csv"), format!("id\n{n}\n")).await?, 0, "{setting}");
+    }
+    let recipes = desk.database.rows("SELECT recipe FROM penstock.object_status ORDER BY id").await?;
+    assert_eq!(recipes[0], recipes[1]);
+    assert_eq!(recipes.iter().collect::<BTreeSet<_>>().len(), settings.len() - 1, "{recipes:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_does_not_say_which_rows_are_whose_refuses_it() -> Result<()> {
+    let world = World::new(
+        Options::default(),
+        "CREATE TABLE t (id bigint PRIMARY KEY, body text)",
+        "[[dataset]]\nname = \"t\"\nmatch = \"s3://*/**\"\ntable = \"public.t\"\nkey = [\"id\"]\n",
+    )
+    .await?;
+    world.pipeline.put("a.json", "{\"id\":1,\"body\":\"b\"}").await?;
+    world.drain(1).await?;
+    change(&world, "key = [\"id\"]", "key = [\"id\"]\nset = { body = \"upper(input.body)\" }")?;
+    let refused = world.command("replay").arg("--outdated").run(LIMIT).await?;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.stderr.contains("needs a column penstock_object bigint in public.t"), "{}", refused.stderr);
+    Ok(())
+}
