@@ -28,7 +28,7 @@ struct Shared {
 }
 
 impl Pool {
-    /// Returns a pool of so many bytes.
+    /// Returns a pool of this many bytes.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         Self::with_wait(bytes, MAX_WAIT)

@@ -33,7 +33,7 @@ pub fn contained<T>(decode: impl FnOnce() -> Result<T, DecodeError>) -> Result<T
     let result = panic::catch_unwind(AssertUnwindSafe(decode));
     IS_CONTAINED.set(outer);
     // What a panic says may quote the bytes: a slice through a character, an unwrapped error.
-    result.unwrap_or_else(|_| Err(DecodeError::Corrupt(format!("the decoder gave up (at {})", PLACE.take()))))
+    result.unwrap_or_else(|_| Err(DecodeError::Corrupt(format!("the decoder panicked (at {})", PLACE.take()))))
 }
 
 #[cfg(test)]
@@ -44,7 +44,7 @@ mod tests {
     fn a_panic_is_corrupt_data_and_says_where_but_nothing_of_the_data() {
         let result = contained::<()>(|| panic!("SECRET out of range"));
         let Err(DecodeError::Corrupt(message)) = result else { panic!("corrupt") };
-        assert!(message.starts_with("the decoder gave up (at ") && message.contains("contain.rs:"), "{message}");
+        assert!(message.starts_with("the decoder panicked (at ") && message.contains("contain.rs:"), "{message}");
         assert!(!message.contains("SECRET") && !IS_CONTAINED.get());
     }
 

@@ -1,6 +1,6 @@
 //! Decimals as the binary formats store them: big-endian two's complement of any width.
 
-use crate::encode::{CellError, Value, push_scaled};
+use crate::encode::{CellError, RejectClass, Value, push_scaled};
 use std::fmt::Write as _;
 
 /// Longer unscaled values are refused: Postgres's numeric ends at 131072 digits, and converting takes quadratic time.
@@ -21,7 +21,7 @@ pub fn from_big_endian(unscaled: &[u8], scale: i8) -> Result<Value<'static>, Cel
         return Ok(Value::Decimal(i128::from_be_bytes(bytes), scale));
     }
     if significant.len() > MAX_BYTES {
-        return Err(CellError::new("range", format!("decimal of {} bytes", unscaled.len())));
+        return Err(CellError::new(RejectClass::Range, format!("decimal of {} bytes", unscaled.len())));
     }
     let digits = magnitude_digits(significant, negative);
     let mut text = String::with_capacity(digits.len() + 4);
@@ -78,7 +78,7 @@ mod tests {
         minus.extend([0; 16]);
         check(&minus, 2, "-3402823669209384634633746074317682114.56");
         check(&[0x7f; 17], 45, "0.000043385334562092358133808765634594698395519");
-        assert_eq!(from_big_endian(&[0x55; MAX_BYTES + 1], 0).map_err(|error| error.class), Err("range"));
+        assert_eq!(from_big_endian(&[0x55; MAX_BYTES + 1], 0).map_err(|error| error.class), Err(RejectClass::Range));
     }
 
     #[test]

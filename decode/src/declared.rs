@@ -1,13 +1,13 @@
-//! What a file's own schema says of its fields, for who makes a table from it.
+//! What a file's own schema says of its fields, for building a table from it.
 
 /// The type of a field, as far as it decides what could hold its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Declared {
     /// True or false.
     Bool,
-    /// A signed integer of so many bits.
+    /// A signed integer of this many bits.
     Int(u8),
-    /// An unsigned integer of so many bits.
+    /// An unsigned integer of this many bits.
     UInt(u8),
     /// A single-precision float, or a shorter one.
     Float32,

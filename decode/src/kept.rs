@@ -1,6 +1,8 @@
 //! Rows of rejects, read again from what was kept of them.
 
-use super::{Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, RowReader, csv, json, sniff};
+use super::{
+    Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, RejectClass, RowReader, csv, json, sniff,
+};
 use std::{io::Cursor, sync::Arc};
 
 /// Where a tuple's row number stands: after the number of fields and the number's own length.
@@ -99,12 +101,12 @@ impl KeptRows {
     /// [`Refusal`] when it still does not fit; the batch is as it was.
     pub fn push(&mut self, row_number: u64, payload: &[u8], batch: &mut Batch) -> Result<(), Refusal> {
         let mut row = Batch::default();
-        let read = self.read(payload, &mut row).map_err(|error| refusal("syntax", error.to_string()))?;
+        let read = self.read(payload, &mut row).map_err(|error| refusal(error.to_string()))?;
         if let Some(reject) = row.rejects.pop() {
-            return Err(Refusal { class: reject.class.into(), column: reject.column, message: reject.message });
+            return Err(Refusal { class: reject.class.to_string(), column: reject.column, message: reject.message });
         }
         let [_] = row.ends[..] else {
-            return Err(refusal("syntax", format!("{} rows where one was kept", row.ends.len())));
+            return Err(refusal(format!("{} rows where one was kept", row.ends.len())));
         };
         row.data[ROW_NUMBER].copy_from_slice(&row_number.to_be_bytes());
         batch.data.append(&mut row.data);
@@ -147,8 +149,8 @@ impl KeptRows {
     }
 }
 
-fn refusal(class: &str, message: String) -> Refusal {
-    Refusal { class: class.into(), column: None, message }
+fn refusal(message: String) -> Refusal {
+    Refusal { class: RejectClass::Syntax.to_string(), column: None, message }
 }
 
 /// Returns the names as a record, each in quotes.

@@ -31,6 +31,7 @@ pub(crate) mod trial;
 mod varint;
 pub use csv::{OTHER_WIDTH, TORN};
 pub use declared::Declared;
+pub use encode::RejectClass;
 pub use json::{Answers, Asked, CONTROL_FIELDS};
 pub use kept::{KeptRows, PayloadForm, Refusal};
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot, Unstaged};
@@ -64,7 +65,7 @@ pub trait Source: Send + Sync {
     }
 }
 
-/// A read that has begun; calling it waits for its bytes.
+/// A read that has started; calling it waits for its bytes.
 pub type Reading = Box<dyn FnOnce() -> io::Result<bytes::Bytes> + Send>;
 
 /// A failure of the store under a [`Source`], not of the data; travels inside `io::Error`.
@@ -144,7 +145,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Returns how many bytes may come of so many.
+    /// Returns how many bytes may come of this many of input.
     #[must_use]
     pub fn allowed_bytes(&self, input_bytes: u64) -> u64 {
         input_bytes.saturating_mul(self.expansion_ratio).max(self.expansion_free_bytes)
@@ -257,8 +258,8 @@ pub struct MappingSpec<'a> {
 pub struct Reject {
     /// 1-based number of the row in the object.
     pub row_number: u64,
-    /// Short stable word: `type`, `range`, `length`, `text`, `not_null`, `syntax`, `row_size`, `depth`, `json`, `new_field`.
-    pub class: &'static str,
+    /// What is wrong with it.
+    pub class: RejectClass,
     /// The column that refused, when one did.
     pub column: Option<String>,
     /// For people; may quote the value.
@@ -300,7 +301,7 @@ impl Batch {
     /// Returns how many rejects, from the `first` on, are rows that are too long. Such a row may have been written as far
     /// as it could be, and nothing of that is left.
     pub(crate) fn too_long(&self, first: usize) -> u64 {
-        self.rejects[first..].iter().filter(|reject| reject.class == "row_size").count() as u64
+        self.rejects[first..].iter().filter(|reject| reject.class == RejectClass::RowSize).count() as u64
     }
 
     /// Empties the batch and keeps its memory, but for that of long rows.

@@ -1,7 +1,7 @@
 //! Rows of formats with a schema: every row has the same fields.
 
 use super::{Batch, FREE_ROW_BYTES, Limits, MAX_PAYLOAD_BYTES, Mapping, RowEncoder, Slot, budget::Reservation};
-use crate::encode::{CellError, Value, write_string};
+use crate::encode::{CellError, RejectClass, Value, write_string};
 use std::{borrow::Cow, cell::RefCell, sync::Arc};
 
 /// How much of a field's name a message quotes.
@@ -88,7 +88,7 @@ impl NamedRows {
     #[inline]
     pub fn push<'c>(&mut self, row: &impl RowCells<'c>, batch: &mut Batch) {
         if let Some(message) = &self.refused {
-            let refusal = CellError::new("new_field", message);
+            let refusal = CellError::new(RejectClass::NewField, message);
             return self.reject(refusal, row, None, batch);
         }
         let Self { encoder, sources, extras, fields, limits, held, .. } = self;
@@ -109,7 +109,7 @@ impl NamedRows {
     pub fn reject<'c>(&mut self, refusal: CellError, row: &impl RowCells<'c>, length: Option<u64>, batch: &mut Batch) {
         let payload = row.payload(&self.fields);
         let length = length.unwrap_or(0).max(payload.len() as u64);
-        self.encoder.reject(refusal.class, refusal.message, &payload, length, batch);
+        self.encoder.reject(refusal, &payload, length, batch);
     }
 }
 
@@ -128,8 +128,8 @@ fn write_object<'c, 'm>(
     Ok(())
 }
 
-/// Returns a nested value as a cell, written by `write` until it is longer than it is told. Memory for a long one is
-/// reserved in `held`, until the row is done.
+/// Returns a nested value as a cell, written by `write` up to the given length. Memory for a long one is reserved in `held`,
+/// until the row is done.
 ///
 /// # Errors
 /// Those of `write`, and where there is no such memory.
@@ -140,7 +140,7 @@ pub fn nested<'c>(
 ) -> Result<Value<'c>, CellError> {
     let mut text = Vec::new();
     match write(limits.row_bytes.min(FREE_ROW_BYTES), &mut text) {
-        Err(error) if error.class == "row_size" && limits.row_bytes > FREE_ROW_BYTES => {
+        Err(error) if error.class == RejectClass::RowSize && limits.row_bytes > FREE_ROW_BYTES => {
             let reserved = limits.budget.reserve("a nested value", limits.row_bytes)?;
             // Another one may be as long, and is there at the same time only as part of the encoded row.
             held.replace(Some(reserved));
@@ -166,7 +166,7 @@ pub fn utf8(bytes: &[u8]) -> Result<&str, CellError> {
 
 #[cold]
 fn not_utf8() -> CellError {
-    CellError::new("text", "not valid UTF-8")
+    CellError::new(RejectClass::Text, "not valid UTF-8")
 }
 
 fn start_member(name: &[u8], out: &mut Vec<u8>) {
@@ -210,7 +210,7 @@ mod tests {
         let write = |length: usize| {
             move |max_bytes: usize, out: &mut Vec<u8>| {
                 out.resize(length.min(max_bytes), b'1');
-                if length > max_bytes { Err(CellError::new("row_size", "too long")) } else { Ok(()) }
+                if length > max_bytes { Err(CellError::new(RejectClass::RowSize, "too long")) } else { Ok(()) }
             }
         };
         nested(&limits, &held, write(FREE_ROW_BYTES)).expect("short");

@@ -3,10 +3,10 @@
 use super::budget::{Budget, Reservation};
 use super::mapping::Requirement;
 use super::{Batch, DecodeError, Limits, Mapping, Reject, Unstaged};
-use crate::encode::{CellError, DEFAULT_DEPTH, PgType, Value, encode_within};
+use crate::encode::{CellError, DEFAULT_DEPTH, PgType, RejectClass, Value, encode_within};
 use std::{borrow::Cow, sync::Arc};
 
-/// A reject keeps this much of its row; the ledger's contract says 64 KiB.
+/// A reject keeps this much of its row.
 pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 
 /// A row up to this length is part of the memory for rows; a longer one is reserved by itself.
@@ -87,15 +87,8 @@ impl RowEncoder {
     }
 
     /// Records a row that could not even be taken apart. `payload_length` is the true length, `payload` may already be cut.
-    pub fn reject(
-        &mut self,
-        class: &'static str,
-        message: String,
-        payload: &[u8],
-        payload_length: u64,
-        batch: &mut Batch,
-    ) {
-        self.record(class, None, message, payload, payload_length, batch);
+    pub fn reject(&mut self, why: CellError, payload: &[u8], payload_length: u64, batch: &mut Batch) {
+        self.record(why, None, payload, payload_length, batch);
     }
 
     /// Sets the number of the next row, which is at least 1.
@@ -153,7 +146,7 @@ impl RowEncoder {
         Ok(())
     }
 
-    /// Reserves memory for the row in hand, which is about to be at least so long.
+    /// Reserves memory for the row in hand, which is about to be at least this long.
     #[cold]
     fn reserve(&mut self, n_bytes: usize) -> Result<(), DecodeError> {
         self.reserved.get_or_insert_with(|| self.budget.nothing()).grow_to("a row", n_bytes * COPIES)
@@ -179,7 +172,7 @@ impl RowEncoder {
         // Asked of the field, not of the value: a JSON null is one only once it is encoded.
         if required && out[start..].starts_with(&[0xFF; 4]) {
             let message = if is_absent { "the row does not have this field" } else { "NULL is not allowed here" };
-            return Err(CellError::new("not_null", message));
+            return Err(CellError::new(RejectClass::NotNull, message));
         }
         Ok(())
     }
@@ -196,7 +189,7 @@ impl RowEncoder {
                     batch.ends.pop();
                     batch.data.truncate(batch.ends.last().copied().unwrap_or(0));
                     let payload = payload();
-                    return self.record(class, column, message, &payload, payload.len() as u64, batch);
+                    return self.record(CellError { class, message }, column, &payload, payload.len() as u64, batch);
                 }
                 self.n_rows += 1;
                 batch.n_read += 1;
@@ -204,16 +197,15 @@ impl RowEncoder {
             Err((column, error)) => {
                 let payload = payload();
                 let name = self.mapping.columns()[column].name.clone();
-                self.record(error.class, Some(name), error.message, &payload, payload.len() as u64, batch);
+                self.record(error, Some(name), &payload, payload.len() as u64, batch);
             }
         }
     }
 
     fn record(
         &mut self,
-        class: &'static str,
+        CellError { class, message }: CellError,
         column: Option<String>,
-        message: String,
         payload: &[u8],
         payload_length: u64,
         batch: &mut Batch,
@@ -237,10 +229,10 @@ fn longest(value: &Value<'_>, pg_type: &PgType) -> usize {
     if matches!(pg_type, PgType::Array(..)) { n_bytes * ARRAY_FACTOR + ARRAY_HEADER_BYTES } else { n_bytes }
 }
 
-/// A row there is no memory for is a reject; that the memory is another's for now, the budget tells.
+/// A row that does not fit into memory is rejected; the budget reports memory that is only busy.
 impl From<DecodeError> for CellError {
     fn from(error: DecodeError) -> Self {
-        Self::new("row_size", error.to_string())
+        Self::new(RejectClass::RowSize, error.to_string())
     }
 }
 
@@ -282,7 +274,7 @@ mod tests {
     #[test]
     fn a_cleared_batch_has_room_again_although_its_rows_were_rejects() {
         let (mut encoder, mut batch) = (encoder(), Batch::default());
-        encoder.reject("syntax", "no".into(), b"the row", 7, &mut batch);
+        encoder.reject(CellError::new(RejectClass::Syntax, "no"), b"the row", 7, &mut batch);
         assert!(batch.size() > 0);
         batch.clear();
         assert_eq!(batch.size(), 0);
@@ -318,7 +310,7 @@ mod tests {
         push(&mut encoder, &good, &mut batch);
         let length = batch.data.len();
         push(&mut encoder, &bad, &mut batch);
-        encoder.reject("syntax", "torn".into(), b"to", 70_000, &mut batch);
+        encoder.reject(CellError::new(RejectClass::Syntax, "torn"), b"to", 70_000, &mut batch);
         push(&mut encoder, &good, &mut batch);
         assert_eq!(batch.ends, [length, 2 * length]);
         assert_eq!(batch.data[length..][6..14], 4u64.to_be_bytes());
@@ -328,13 +320,17 @@ mod tests {
             .iter()
             .map(|r| (r.row_number, r.class, r.column.as_deref(), r.payload.as_slice(), r.payload_length))
             .collect();
-        assert_eq!(seen, [(2, "text", Some("name"), &b"the row"[..], 7), (3, "syntax", None, b"to", 70_000)]);
+        assert_eq!(
+            seen,
+            [(2, RejectClass::Text, Some("name"), &b"the row"[..], 7), (3, RejectClass::Syntax, None, b"to", 70_000)]
+        );
     }
 
     #[test]
     fn a_row_that_the_database_will_not_take_is_a_reject_with_what_it_was() {
         let (encoder, mut batch) = (encoder(), Batch::default());
-        let why = Unstaged { class: "text", column: Some("name".into()), message: "no such character".into() };
+        let why =
+            Unstaged { class: RejectClass::Text, column: Some("name".into()), message: "no such character".into() };
         let mapping = Arc::into_inner(encoder.mapping).expect("the only one").without([(2, why)].into());
         let mut encoder = RowEncoder::new(Arc::new(mapping));
         for _ in 0..3 {
@@ -343,7 +339,10 @@ mod tests {
         assert_eq!((batch.ends.len(), batch.n_read, encoder.n_rows()), (2, 3, 3));
         assert_eq!(batch.data.len(), batch.ends[1]);
         let reject = &batch.rejects[0];
-        assert_eq!((reject.row_number, reject.class, reject.payload.as_slice()), (2, "text", &b"the row"[..]));
+        assert_eq!(
+            (reject.row_number, reject.class, reject.payload.as_slice()),
+            (2, RejectClass::Text, &b"the row"[..])
+        );
         assert_eq!(reject.column.as_deref(), Some("name"));
     }
 
@@ -355,7 +354,7 @@ mod tests {
             batch.rejects.pop().map(|reject| (reject.class, reject.column.unwrap_or_default()))
         };
         let (id, name) = (Value::Int(1), Value::Text("x".into()));
-        let refused = |column: &str| Some(("not_null", column.to_owned()));
+        let refused = |column: &str| Some((RejectClass::NotNull, column.to_owned()));
         assert_eq!(class(&[Value::Absent, name.clone()]), refused("id"));
         assert_eq!(class(&[Value::Null, name.clone()]), refused("id"));
         assert_eq!(class(&[id.clone(), Value::Absent]), refused("name"));
@@ -376,7 +375,7 @@ mod tests {
         push(&mut encoder, &row((1 << 20) - 100), &mut batch);
         push(&mut encoder, &row(1 << 20), &mut batch);
         assert_eq!(batch.long_rows.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1]);
-        assert_eq!(batch.rejects.iter().map(|reject| reject.class).collect::<Vec<_>>(), ["row_size"]);
+        assert_eq!(batch.rejects.iter().map(|reject| reject.class).collect::<Vec<_>>(), [RejectClass::RowSize]);
         assert!(batch.rejects[0].message.contains("worker.memory_mib"), "{}", batch.rejects[0].message);
         assert!(batch.data.capacity() < 2 << 20, "memory of the refused row goes back");
         budget.reserve("another", 1 << 20).expect_err("the row takes it");

@@ -1,8 +1,8 @@
 //! Values written as JSON text: what nested values of the binary formats become.
 
-use crate::encode::{CellError, Value, write_escaped, write_string, write_text};
+use crate::encode::{CellError, RejectClass, Value, write_escaped, write_string, write_text};
 
-/// A text is written in pieces of so many bytes, each of which can become six times as long.
+/// A text is written in pieces of this many bytes, each of which can become six times as long.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// Appends `value` as JSON; decimals are numbers with all their digits, bytes are `\x` and hex as a string.
@@ -80,7 +80,7 @@ pub fn write_items<T>(
 
 /// Returns why a nested value is not written to its end.
 pub fn too_long(max_bytes: usize) -> CellError {
-    CellError::new("row_size", format!("nested value of more than {max_bytes} bytes"))
+    CellError::new(RejectClass::RowSize, format!("nested value of more than {max_bytes} bytes"))
 }
 
 fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {

@@ -5,10 +5,12 @@ use crate::{
     ledger::State,
     message::{LOCAL_BUCKET, ObjectPointer},
 };
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use service::logging::Format;
-use std::{path::PathBuf, str::FromStr};
+use service::{
+    logging::Format,
+    time::{Time, duration},
+};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 /// `importer` and what it was asked to do.
 #[derive(Debug, Parser)]
@@ -75,7 +77,7 @@ pub enum Command {
     Rejects(Rejects),
     /// Check the configuration and everything it connects to
     Check {
-        /// This queue of the configuration instead of the first
+        /// Use this configured queue instead of the first
         #[arg(long, value_name = "NAME")]
         queue: Option<String>,
     },
@@ -111,7 +113,7 @@ pub struct Run {
     /// Import this many objects concurrently; overrides worker.concurrency
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*CONCURRENCY.start())..=i64::from(*CONCURRENCY.end())))]
     pub concurrency: Option<u32>,
-    /// Serve this queue of the configuration instead of the first
+    /// Serve this configured queue instead of the first
     #[arg(long, value_name = "NAME")]
     pub queue: Option<String>,
 }
@@ -254,7 +256,7 @@ pub struct Rejects {
 pub struct Prune {
     /// Delete entries finished longer ago than this (at least 30d)
     #[arg(long, value_name = "AGE", value_parser = prune_age)]
-    pub older_than: TimeDelta,
+    pub older_than: Duration,
     /// Also trim entries of current versions
     #[arg(long)]
     pub standing: bool,
@@ -298,42 +300,6 @@ impl FromStr for Prefix {
     }
 }
 
-/// A point in time, absolute or as an age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Time {
-    /// This instant.
-    At(DateTime<Utc>),
-    /// So long ago.
-    Ago(TimeDelta),
-}
-
-impl Time {
-    /// Returns the instant, given the present one.
-    #[must_use]
-    pub fn at(self, now: DateTime<Utc>) -> DateTime<Utc> {
-        match self {
-            Self::At(time) => time,
-            Self::Ago(age) => now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC),
-        }
-    }
-}
-
-impl FromStr for Time {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-            return Ok(Self::At(time.to_utc()));
-        }
-        if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-            return Ok(Self::At(date.and_time(chrono::NaiveTime::MIN).and_utc()));
-        }
-        age(text)
-            .map(Self::Ago)
-            .map_err(|_| "it must be a time like 2026-01-31T12:00:00Z, a date, or an age like 2h".into())
-    }
-}
-
 /// Reads a rate: a number a second, a minute or an hour; returns it a second.
 fn rate(text: &str) -> Result<f64, String> {
     let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
@@ -352,25 +318,9 @@ fn speed(text: &str) -> Result<f64, String> {
     speed.ok_or_else(|| "it must be a number greater than 0".into())
 }
 
-/// Reads `90d`, `12h`, `30m`, `45s`, `2w`.
-fn age(text: &str) -> Result<TimeDelta, String> {
-    let wrong = || "it must be like 90d, 12h, 30m, 45s or 2w".to_owned();
-    let unit = text.chars().last().filter(char::is_ascii).ok_or_else(wrong)?;
-    let number: i64 = text[..text.len() - 1].parse().ok().filter(|number| *number >= 0).ok_or_else(wrong)?;
-    let age = match unit {
-        's' => TimeDelta::try_seconds(number),
-        'm' => TimeDelta::try_minutes(number),
-        'h' => TimeDelta::try_hours(number),
-        'd' => TimeDelta::try_days(number),
-        'w' => TimeDelta::try_weeks(number),
-        _ => None,
-    };
-    age.ok_or_else(wrong)
-}
-
-fn prune_age(text: &str) -> Result<TimeDelta, String> {
-    let age = age(text)?;
-    if age < TimeDelta::days(30) { Err("it must be at least 30d".into()) } else { Ok(age) }
+fn prune_age(text: &str) -> Result<Duration, String> {
+    let age = duration(text)?;
+    if age < Duration::from_secs(30 * 86_400) { Err("it must be at least 30d".into()) } else { Ok(age) }
 }
 
 impl Command {

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 }
 
 async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
-    // Not every command has one: describe is for who is about to write it.
+    // Not every command has one: `describe` helps to write it.
     let config = || commands::read_config(&cli.global, cli.command.needs(), cli.command.queue());
     let file_name = cli.global.config.display().to_string();
     match &cli.command {

@@ -24,7 +24,7 @@ const MMAP_THRESHOLD: &str = "glibc.malloc.mmap_threshold";
 const GOES_BACK_BYTES: usize = 4 * 1024 * 1024;
 
 /// Has the C library give large blocks back to the system as soon as they are freed. It reads its tunables from the
-/// environment at start, so the process executes itself anew, under the same id; where that fails, or the tunable is
+/// environment at start, so the process executes itself again, under the same id; where that fails, or the tunable is
 /// set already, nothing changes.
 ///
 /// Left to itself glibc takes every block of up to 32 MiB that was freed for a sign that such blocks come and go, and

@@ -124,7 +124,7 @@ impl fmt::Display for ObjectPointer {
 /// Reads a message body.
 ///
 /// One record that cannot be read makes the whole body unreadable: a message is deleted
-/// when all of its records are safe, and nobody could say so of that one.
+/// when all of its records are safe, and that could not be told of that one.
 #[must_use]
 pub fn parse(body: &str) -> Parsed {
     read_body(body, Inside::Queue).unwrap_or_else(Parsed::Unreadable)
@@ -409,7 +409,7 @@ fn etag(object: &Value, name: &str) -> Reading<Option<String>> {
     Ok(quoted.map(|etag| etag.trim_matches('"').to_owned()).filter(|etag| !etag.is_empty()))
 }
 
-/// S3's are 16 to about 40 hexadecimal digits. What is none would be older or newer than all of them, whatever it
+/// S3's are 16 to about 40 hexadecimal digits. Others would be older or newer than all of them, whatever it
 /// stands for, so it counts as absent: then Last-Modified decides.
 fn sequencer(object: &Value) -> Reading<Option<String>> {
     let said = optional_text(object, "sequencer")?;

@@ -31,7 +31,7 @@ pub enum Outcome {
     Skipped(Skip),
     /// It is not there any more.
     Gone,
-    /// It was removed and so many of its rows with it.
+    /// It was removed and this many of its rows with it.
     #[strum(serialize = "gone")]
     Removed(u64),
     /// A retry cannot succeed.
@@ -42,7 +42,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Skip {
-    /// The event is none that changes a table: a test event, a removal that is not followed.
+    /// The event is not one that changes a table: a test event, a removal that is not followed.
     Event,
     /// The object has no byte.
     Empty,
@@ -82,7 +82,7 @@ pub const ODD_TRIES: u32 = 3;
 /// What outside is broken when work has to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outside {
-    /// Postgres is out of reach or takes nobody's writes.
+    /// Postgres is out of reach or accepts no writes.
     Postgres,
     /// Postgres answers, but not to this: a full disk, a damaged index, no memory, a cancelled statement.
     Statement,
@@ -259,7 +259,7 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
     }
     let database = match &error {
         sqlx::Error::Database(database) => database,
-        // The way to it, or nobody can tell whether it is: the session is given up, and the next one starts clean.
+        // The connection failed, or may have: the session is given up, and the next one starts clean.
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
             return Sorted::Hold(Outside::Postgres, anyhow::Error::new(error).context("talk to Postgres"));
         }
@@ -300,7 +300,7 @@ pub fn sort_database_error(error: sqlx::Error) -> Sorted {
     Sorted::Hold(outside, anyhow::anyhow!(text))
 }
 
-/// Returns whether an entry of the ledger was pruned between two statements: the next attempt makes it anew.
+/// Returns whether an entry of the ledger was pruned between two statements: the next attempt makes it again.
 #[must_use]
 pub fn is_pruned(error: &sqlx::Error) -> bool {
     match error {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
-use service::logging::Format;
+use service::{logging::Format, time::Time};
 use std::path::PathBuf;
 
 /// Sizes a pool of importers to the depth of its queues.
@@ -112,7 +112,7 @@ pub struct History {
     /// What was decided at this time: the last decision before it and what followed within a minute
     #[arg(long, value_name = "T", value_parser = time, conflicts_with_all = ["since", "until"])]
     pub at: Option<DateTime<Utc>>,
-    /// From this time on: RFC 3339, or a duration back from now such as 2h
+    /// From this time on: RFC 3339, a date, or an age such as 2h
     #[arg(long, value_name = "T", value_parser = time)]
     pub since: Option<DateTime<Utc>>,
     /// Up to this time
@@ -129,14 +129,8 @@ pub struct History {
     pub limit: u32,
 }
 
-/// Reads a time: RFC 3339, or a duration back from now.
 fn time(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Ok(time.with_timezone(&Utc));
-    }
-    let secs = crate::config::duration::parse(text)
-        .map_err(|_| "expected a time like 2026-01-01T12:00:00Z, or a duration back from now like 2h".to_owned())?;
-    Ok(Utc::now() - chrono::Duration::milliseconds((secs * 1000.0) as i64))
+    Ok(text.parse::<Time>()?.at(Utc::now()))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use account::Account;
 use chrono::{DateTime, Utc};
 use keep::Kept;
 use serde::{Deserialize, Serialize};
-use service::http::Health;
+use service::{http::Health, time::backoff};
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -198,8 +198,7 @@ impl<P: WorkerPool> Controller<P> {
     fn pause(&self) -> Duration {
         let interval = Duration::from_secs(self.parts.pool.interval_secs.into());
         let jitter = 1.0 + JITTER * (2.0 * fastrand::f64() - 1.0);
-        let backoff = interval.saturating_mul(1 << self.pool_failures.min(6)).min(LONGEST_BACKOFF.max(interval));
-        backoff.mul_f64(jitter)
+        backoff(interval, self.pool_failures, LONGEST_BACKOFF.max(interval)).mul_f64(jitter)
     }
 
     /// Says in the log, in the metrics and in `/readyz` whether a part of the tick came about.

@@ -38,8 +38,7 @@ pub async fn open(server: &Server, statement_limit: Duration) -> anyhow::Result<
     Ok(connection)
 }
 
-/// Returns the statement that has the server end statements whose client waits so long: a little earlier, so that it can
-/// say so.
+/// Returns the SET that makes the server cancel statements shortly before `limit`.
 pub fn statement_timeout(limit: Duration) -> String {
     format!("SET statement_timeout = {}", limit.mul_f64(0.9).as_millis().max(1))
 }

@@ -115,9 +115,9 @@ pub struct Inputs {
     pub want: Option<u32>,
     /// The largest such number of the shrink window.
     pub want_window_max: Option<u32>,
-    /// One object's time in one slot, as believed now.
+    /// One object's time in one slot, estimated.
     pub job_secs: f64,
-    /// Objects arriving per second, as believed now.
+    /// Objects arriving per second, estimated.
     pub arrivals_per_sec: f64,
     /// Age of the oldest message that counts.
     pub age_secs: Option<f64>,
@@ -127,7 +127,7 @@ pub struct Inputs {
     pub work_secs: Option<f64>,
     /// Objects at once in one worker.
     pub slots_per_worker: u32,
-    /// Time from request to first receive, as believed now.
+    /// Time from request to first receive, estimated.
     pub start_up_secs: f64,
     /// The largest size that has proven itself.
     pub proven: u32,

@@ -1,15 +1,12 @@
-//! Sends what follows commits and was left, so that nothing waits for a pool that is at zero.
+//! Sends pending messages that importers left, so that nothing waits for a pool that is at zero.
 
 use crate::{leader::Leadership, store::Store};
 use futures_util::future::BoxFuture;
-use service::{
-    due::{self, Item, Outbox, Sent, Targets},
-    postgres::is_outage,
-};
+use service::due::{self, Item, Outbox, Sender, Sent, Targets};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 /// How long one sending may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -32,7 +29,7 @@ pub async fn keep_sending(
     interval: Duration,
     stop: CancellationToken,
 ) {
-    let mut failing = false;
+    let mut sender = Sender::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -41,19 +38,10 @@ pub async fn keep_sending(
         if !leadership.leads_any() {
             continue;
         }
-        let sent = tokio::select! {
+        tokio::select! {
             // What was claimed is sent by others after its lease.
             () = stop.cancelled() => return,
-            sent = due::send(&store, &targets, Instant::now() + LIMIT) => sent,
-        };
-        match sent {
-            Ok(_) => failing = false,
-            // The pools tell of a database that is out of reach.
-            Err(error) if is_outage(&error) => debug!(error = format!("{error:#}"), "pending messages have to wait"),
-            Err(error) if !std::mem::replace(&mut failing, true) => {
-                warn!(error = format!("{error:#}"), "could not send pending messages");
-            }
-            Err(_) => {}
+            () = sender.send(&store, &targets, LIMIT) => {}
         }
     }
 }

@@ -23,7 +23,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How long a session may be silent before the server ends it: its scaler is frozen.
-/// With the follower's beat this bounds how long nobody leads: well under 30 s.
+/// With the follower's beat this bounds how long there is no leader: well under 30 s.
 const LEASE_SECS: u32 = 20;
 
 /// First half of the leader's lock's key, the same in every scaler; the second is the pool's.
@@ -98,7 +98,7 @@ impl Leadership {
         }
     }
 
-    /// Returns who leads a pool, asked anew; those who ask together are answered together. Without a session the answer
+    /// Returns who leads a pool, asked again; those who ask together are answered together. Without a session the answer
     /// comes at once.
     pub async fn confirm(&self, pool: &str, limit: Duration) -> Lead {
         let since = Instant::now();
@@ -238,7 +238,7 @@ impl Leadership {
             && !led
             && (before.leads.is_ok() || before.asked_at.is_none())
         {
-            warn!(error = why, "nobody can tell who leads, so no pool is touched");
+            warn!(error = why, "leader unknown; leaving all pools unchanged");
         }
     }
 

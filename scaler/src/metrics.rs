@@ -74,15 +74,15 @@ pub struct Metrics {
     pub queue_counted: Family<OfQueue, Gauge>,
     /// Age of the oldest message that counts.
     pub oldest_age: Family<OfPool, Fraction>,
-    /// One object's time in one slot, as believed.
+    /// One object's time in one slot, estimated.
     pub job: Family<OfPool, Fraction>,
-    /// Objects arriving per second, as believed.
+    /// Objects arriving per second, estimated.
     pub arrivals: Family<OfPool, Fraction>,
-    /// Time from request to first receive, as believed.
+    /// Time from request to first receive, estimated.
     pub start_up: Family<OfPool, Fraction>,
     /// Whether this scaler leads the pool.
     pub leading: Family<OfPool, Gauge>,
-    /// Whether the database is well.
+    /// Whether the database is healthy.
     pub sink_healthy: Family<OfPool, Gauge>,
     /// Parts of ticks that failed.
     pub failures: Family<OfPart, Counter>,
@@ -107,16 +107,16 @@ impl Default for Metrics {
             workers: listed(listing, "workers", "Workers, by what they are doing"),
             messages: listed(listing, "queue_messages", "Messages by counter, as last read"),
             queue_readable: listed(listing, "queue_readable", "1 when the counters of all queues could be read"),
-            queue_counted: listed(listing, "queue_counted", "1 when this queue's could"),
+            queue_counted: listed(listing, "queue_counted", "1 when this queue's counters could be read"),
             oldest_age: listed(listing, "oldest_message_age_seconds", "Age of the oldest message that counts"),
-            job: listed(listing, "job_seconds", "One object's time in one slot, as believed"),
-            arrivals: listed(listing, "arrivals_per_second", "Objects arriving per second, as believed"),
-            start_up: listed(listing, "start_up_seconds", "Time from request to first receive, as believed"),
+            job: listed(listing, "job_seconds", "One object's time in one slot, estimated"),
+            arrivals: listed(listing, "arrivals_per_second", "Objects arriving per second, estimated"),
+            start_up: listed(listing, "start_up_seconds", "Time from request to first receive, estimated"),
             leading: listed(listing, "leading", "1 when this scaler leads the pool"),
-            sink_healthy: listed(listing, "sink_healthy", "1 when the database is well"),
+            sink_healthy: listed(listing, "sink_healthy", "1 when the database is healthy"),
             failures: listed(listing, "failures", "Parts of ticks that failed"),
             started: listed(listing, "workers_started", "Workers started or asked for"),
-            ended: listed(listing, "workers_ended", "Workers told to go"),
+            ended: listed(listing, "workers_ended", "Workers ended"),
             failed_starts: listed(listing, "failed_starts", "Starts in a row that never became a worker"),
             tick_duration: Family::new_with_constructor(|| {
                 Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])

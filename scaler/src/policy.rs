@@ -55,12 +55,12 @@ pub struct Policy {
 /// The rule that sizes a pool.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
-    /// Every message done so long after it was sent, for the fewest worker-hours.
+    /// Every message done this long after it was sent, for the fewest worker-hours.
     Deadline {
         /// The promised time.
         drain_within_secs: f64,
     },
-    /// So many messages per worker.
+    /// This many messages per worker.
     Backlog {
         /// Messages, waiting or in flight, that one worker is for.
         messages_per_worker: u64,
@@ -104,7 +104,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::observation::PoolSize;
 
-    /// Returns a time so many seconds after the start of the stories.
+    /// Returns a time this many seconds after the start of the stories.
     pub fn at(secs: f64) -> DateTime<Utc> {
         DateTime::from_timestamp_millis(1_767_225_600_000 + (secs * 1000.0).round() as i64).expect("a time in range")
     }

@@ -30,7 +30,7 @@ pub use plan::Plan;
 /// since starting is bounded by the pool's own limit and ending a member that
 /// is gone, or ending it twice, does nothing.
 pub trait WorkerPool: Send {
-    /// Returns every member that exists or has been asked for. An error never means that there are none.
+    /// Returns every member that exists or has been asked for. An error never means that the pool is empty.
     ///
     /// # Errors
     /// When the members cannot be listed.

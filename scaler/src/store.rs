@@ -7,6 +7,7 @@ use serde_json::Value;
 use service::{
     due,
     postgres::{Silent, migrations},
+    worker::WorkerState,
 };
 use sqlx::{Connection, Executor, PgConnection};
 use std::{
@@ -56,8 +57,8 @@ pub struct Heartbeat {
     pub pid: i32,
     /// Its instance, where it knows.
     pub instance_id: Option<String>,
-    /// `starting`, `idle`, `busy` or `draining`.
-    pub state: String,
+    /// What it is doing.
+    pub state: WorkerState,
     /// Objects at once.
     pub slots: u32,
     /// Objects being imported.
@@ -82,7 +83,7 @@ service::from_row!(Heartbeat {
     host,
     pid,
     instance_id,
-    state,
+    state: String,
     slots: i32,
     in_flight: i32,
     empty_polls: i32,

@@ -1,7 +1,7 @@
 //! How long the parts of a tick may take: it ends within its interval, whichever peer does not answer.
 
 use aws_config::{SdkConfig, retry::RetryConfig};
-use service::aws::ends;
+use service::aws::timeouts;
 use std::time::Duration;
 
 /// A tick shorter than this would give up on peers that are only slow.
@@ -52,11 +52,11 @@ impl Timeouts {
         let operation = self.call();
         let attempt = operation.mul_f64(if is_silence_tried_again { 0.45 } else { 0.8 });
         // A try is ended by the connection, which knows the peer and leaves it.
-        let ends = ends(attempt, operation).to_builder().operation_attempt_timeout(operation).build();
+        let timeouts = timeouts(attempt, operation).to_builder().operation_attempt_timeout(operation).build();
         config
             .clone()
             .into_builder()
-            .timeout_config(ends)
+            .timeout_config(timeouts)
             .retry_config(RetryConfig::standard().with_initial_backoff(BACKOFF))
             .build()
     }

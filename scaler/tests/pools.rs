@@ -159,7 +159,7 @@ async fn goes_silent<P: WorkerPool>(upstream: &str, open: impl Fn(&str) -> P, ch
 
 /// Waits for one call, or for a change and the calls before it.
 async fn in_time<T>(call: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(3), call).await.expect("nobody waits for ever")
+    tokio::time::timeout(Duration::from_secs(3), call).await.expect("no call waits forever")
 }
 
 struct Watched;

@@ -45,7 +45,7 @@ async fn load_config() -> anyhow::Result<SdkConfig> {
     let version = BehaviorVersion::v2026_01_12();
     let loaded = aws_config::defaults(version)
         .http_client(client)
-        .timeout_config(ends(ATTEMPT, OPERATION))
+        .timeout_config(timeouts(ATTEMPT, OPERATION))
         // The HTTP client watches bodies itself, so that it can name the peer and leave its connections.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .no_credentials()
@@ -63,9 +63,9 @@ pub fn http_client() -> anyhow::Result<SharedHttpClient> {
     http::client(http::Refusals::default())
 }
 
-/// Returns the ends of a call: so long for one try, and so long for all of them.
+/// Returns timeouts: one for each attempt, one for the whole call.
 #[must_use]
-pub fn ends(attempt: Duration, operation: Duration) -> TimeoutConfig {
+pub fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig {
     // A little earlier than the attempt's own end, for only the HTTP client knows the peer, and leaves it.
     let read = attempt - attempt / 20;
     TimeoutConfig::builder()
@@ -110,7 +110,7 @@ fn region_of_queue(url: &str) -> Option<&str> {
 }
 
 /// Forbids the SDK to try a call again that was not answered in time, for those who do so themselves: a call
-/// that is begun a moment before its operation ends may still be carried out, and nobody hears of it.
+/// that is started a moment before its operation ends may still be carried out, and unnoticed.
 #[derive(Debug)]
 pub struct SilenceIsFinal;
 
@@ -182,10 +182,10 @@ mod tests {
     #[test]
     fn the_connection_gives_up_before_the_attempt_and_the_attempt_before_the_operation() {
         for attempt in [Duration::from_secs(1), ATTEMPT, Duration::from_secs(30)] {
-            let ends = ends(attempt, attempt.max(OPERATION));
-            assert!(ends.connect_timeout() <= ends.read_timeout());
-            assert!(ends.read_timeout() < ends.operation_attempt_timeout());
-            assert!(ends.operation_attempt_timeout() <= ends.operation_timeout());
+            let timeouts = timeouts(attempt, attempt.max(OPERATION));
+            assert!(timeouts.connect_timeout() <= timeouts.read_timeout());
+            assert!(timeouts.read_timeout() < timeouts.operation_attempt_timeout());
+            assert!(timeouts.operation_attempt_timeout() <= timeouts.operation_timeout());
         }
     }
 }

@@ -5,7 +5,10 @@ mod targets;
 
 pub use targets::{Place, Targets};
 
-use crate::postgres::STATEMENT_TIMEOUT;
+use crate::{
+    postgres::{STATEMENT_TIMEOUT, is_outage},
+    time::backoff,
+};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use sqlx::{PgConnection, Row, postgres::types::PgInterval};
 use std::{collections::BTreeMap, time::Duration};
@@ -59,6 +62,11 @@ pub trait Outbox: Sync {
 
     /// Settles items as [`settle`] does.
     fn settle<'a>(&'a self, sent: &'a [Sent]) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// Returns whether an error is the database being out of reach, which is reported elsewhere.
+    fn is_outage(&self, error: &anyhow::Error) -> bool {
+        is_outage(error)
+    }
 }
 
 /// How many items were sent, and how many refused.
@@ -178,6 +186,28 @@ pub async fn send(outbox: &dyn Outbox, targets: &Targets, end: Instant) -> anyho
     }
 }
 
+/// Sends what is due every now and then, and tells of a failure once until it is over.
+#[derive(Debug, Default)]
+pub struct Sender {
+    failing: bool,
+}
+
+impl Sender {
+    /// As [`send`], for as long as `limit`.
+    pub async fn send(&mut self, outbox: &dyn Outbox, targets: &Targets, limit: Duration) {
+        match send(outbox, targets, Instant::now() + limit).await {
+            Ok(_) => self.failing = false,
+            Err(error) if outbox.is_outage(&error) => {
+                debug!(error = format!("{error:#}"), "pending messages have to wait");
+            }
+            Err(error) if !std::mem::replace(&mut self.failing, true) => {
+                warn!(error = format!("{error:#}"), "could not send pending messages");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
 /// Targets sent to at once.
 const MAX_TARGETS: usize = 8;
 
@@ -213,8 +243,8 @@ async fn deliver(targets: &Targets, items: Vec<Item>) -> Vec<Sent> {
 
 fn refused(item: &Item, mut error: String) -> Sent {
     error.truncate(error.floor_char_boundary(MAX_ERROR_BYTES));
-    let doublings = u32::try_from(item.attempts.saturating_sub(1)).unwrap_or_default().min(16);
-    let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
+    let doublings = u32::try_from(item.attempts.saturating_sub(1)).unwrap_or_default();
+    let pause = backoff(FIRST_PAUSE, doublings, LONGEST_PAUSE);
     Sent { id: item.id, refused: Some((error, pause)) }
 }
 

@@ -174,7 +174,7 @@ impl Seats {
         Self { free: Arc::new(Semaphore::new(n)), guests: VecDeque::new() }
     }
 
-    /// Takes a seat; where none is free, somebody has to leave.
+    /// Takes a seat; where none is free, one has to leave.
     async fn take(&mut self) -> (Arc<Guest>, OwnedSemaphorePermit) {
         if self.free.available_permits() == 0 {
             self.free_one();
@@ -186,7 +186,7 @@ impl Seats {
         (guest, seat)
     }
 
-    /// Sends away who has been idle for longest; where nobody is, whoever has been here for longest.
+    /// Closes the connection idle for longest, else the oldest one.
     fn free_one(&mut self) {
         let staying = || self.guests.iter().filter_map(Weak::upgrade).filter(|guest| !guest.leave.is_cancelled());
         if let Some(guest) = staying().find(|guest| guest.state() == IDLE).or_else(|| staying().next()) {
@@ -231,7 +231,7 @@ impl Guest {
     }
 }
 
-/// Answers one request of a peer, then closes: nobody who asks every few seconds needs the connection in between.
+/// Answers one request of a peer, then closes: a peer that asks every few seconds does not need the connection in between.
 async fn attend(stream: TcpStream, router: Router, guest: Arc<Guest>, limits: Limits, stop: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let answering = TowerToHyperService::new(router);
@@ -367,7 +367,7 @@ mod tests {
     async fn who_is_answered_stays_while_others_are_idle_and_leaves_when_nobody_is() {
         use axum::body::{Body, Bytes};
         let stream = async || {
-            // A stream that has begun and goes on for ever.
+            // A stream that has started and never ends.
             Body::new(Endless(Some(Bytes::from_static(b"first"))))
         };
         let limits = Limits { connections: 2, head: Duration::from_secs(60), answer: Duration::from_millis(1) };

@@ -11,4 +11,6 @@ pub mod metrics;
 pub mod postgres;
 pub mod program;
 pub mod terminal;
+pub mod time;
 pub mod words;
+pub mod worker;

@@ -272,7 +272,7 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// As libpq counts: at least two seconds; where libpq would wait for ever, the default.
+/// As libpq counts: at least two seconds; where libpq would wait forever, the default.
 fn connect_timeout(seconds: Option<i32>) -> Duration {
     match seconds {
         Some(seconds) if seconds > 0 => Duration::from_secs(u64::from(seconds.unsigned_abs()).max(2)),

@@ -85,7 +85,7 @@ pub async fn wait_for<T>(
             Err(error) => {
                 health.note(part, Err(format!("{error:#}")));
                 if !std::mem::replace(&mut is_waiting, true) {
-                    warn!(error = format!("{error:#}"), "{part} is out of reach; waiting for it");
+                    warn!(error = format!("{error:#}"), "cannot reach {part}; retrying");
                 }
                 sleep(RETRY_PAUSE).await;
             }

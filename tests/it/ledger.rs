@@ -118,7 +118,9 @@ async fn wrong_configurations_exit_2_and_name_the_line() -> Result<()> {
     }
     let missing = Program::new("importer").args(["status", "--config", "/nowhere/importer.toml"]).run(LIMIT).await?;
     assert_eq!(missing.status.code(), Some(2));
-    assert!(missing.stderr.contains("/nowhere/importer.toml"), "{}", missing.stderr);
+    for said in ["/nowhere/importer.toml", "--config", "importer describe FILE --dataset"] {
+        assert!(missing.stderr.contains(said), "{}", missing.stderr);
+    }
     Ok(())
 }
 

@@ -55,7 +55,7 @@ async fn check(postgres: &Arc<Postgres>, call: &str) -> Result<()> {
     })
     .await
     .with_context(|| format!("silent at {call:?}"))?;
-    let line = worker.wait_for_line("for an answer of Postgres", ON_A_BUSY_MACHINE).await?;
+    let line = worker.wait_for_line("for an answer from Postgres", ON_A_BUSY_MACHINE).await?;
     let place = proxy.address().to_string();
     assert!(line.contains("waited") && line.contains(&place) && line.contains("its backend"), "{call:?}: {line}");
     wait::until("both objects and their deletes", ON_A_BUSY_MACHINE, || async {
@@ -146,7 +146,7 @@ async fn work_that_goes_on_with_another_session_is_not_judged_by_the_backend_of_
     };
     tokio::select! {
         done = sessions.watched("a test", whereabouts, work) => done??,
-        () = sessions.keep_watch() => unreachable!("it watches for ever"),
+        () = sessions.keep_watch() => unreachable!("it never ends"),
     };
     Ok(())
 }
@@ -165,7 +165,7 @@ async fn a_backend_that_is_heard_of_before_it_is_ended_is_left_alone() -> Result
         async move { sessions.keep_watch().await }
     });
     let given_up = sessions.watched("a test", session.whereabouts(), std::future::pending::<()>()).await;
-    assert!(given_up.is_err_and(|error| error.to_string().contains("its backend waits for us")));
+    assert!(given_up.is_err_and(|error| error.to_string().contains("its backend is waiting for the client")));
     ending.fired(1, LIMIT).await?;
     session.connection.execute("SELECT 1").await?;
     ending.release();
@@ -191,7 +191,7 @@ async fn a_load_goes_on_with_another_connection_when_its_statements_are_not_answ
     let ended = world.through_postgres(load, &proxy).run(LIMIT).await?;
     assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
     assert_eq!(silent.map(|silent| silent.count()), [1, 1]);
-    assert!(ended.stderr.contains("for an answer of Postgres"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("for an answer from Postgres"), "{}", ended.stderr);
     assert_eq!(world.pairs().await?, ["1=a"]);
     Ok(())
 }
@@ -210,11 +210,11 @@ async fn a_stop_ends_in_time_although_all_of_postgres_is_silent_and_readyz_says_
     world.pipeline.put("pairs/a", pairs(&[(1, "a")])).await?;
     held.await?;
     proxy.hold();
-    let line = worker.wait_for_line("for an answer of Postgres", ON_A_BUSY_MACHINE).await?;
+    let line = worker.wait_for_line("for an answer from Postgres", ON_A_BUSY_MACHINE).await?;
     assert!(line.contains("no other connection is answered") && line.contains(&proxy.address().to_string()), "{line}");
     let ready = http::get(&address(&worker, "readyz").await?).await?;
     let text = format!("{ready:?}");
-    assert!(text.contains("503") && text.contains("for an answer of Postgres"), "{text}");
+    assert!(text.contains("503") && text.contains("for an answer from Postgres"), "{text}");
     let begun = Instant::now();
     worker.signal("TERM")?;
     worker.wait_exit(LIMIT).await?;

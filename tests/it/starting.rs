@@ -18,7 +18,7 @@ async fn a_connection_that_breaks_while_the_schema_is_read_is_waited_out() -> Re
     world.pipeline.wait_for_visible(1, LIMIT).await?;
     let proxy = world.postgres_proxy().await?;
     let cut = proxy.add(Rule::when_client_sends("_sqlx_migrations", Action::CutAnswer(0)));
-    let worker = world.through_postgres(world.drainer(), &proxy).expect_line("out of reach").start()?;
+    let worker = world.through_postgres(world.drainer(), &proxy).expect_line("cannot reach postgres").start()?;
     worker.finish(LIMIT).await?;
     assert_eq!(cut.count(), 1);
     assert_eq!(world.pairs().await?, ["1=x"]);
@@ -36,8 +36,8 @@ async fn a_queue_that_does_not_exist_ends_a_worker_and_one_that_does_not_answer_
     // Its name says nothing about it.
     let silent = "http://127.0.0.1:1/000000000000/FIFO-QueueDoesNotExist";
     let worker = world.worker().env("QUEUE_URL", silent).env("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1");
-    let worker = worker.expect_line("queue is out of reach").start()?;
-    worker.wait_for_line("queue is out of reach", LIMIT).await?;
+    let worker = worker.expect_line("cannot reach queue").start()?;
+    worker.wait_for_line("cannot reach queue", LIMIT).await?;
     worker.terminate(LIMIT).await
 }
 

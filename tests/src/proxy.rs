@@ -341,78 +341,132 @@ async fn pass(client: TcpStream, shared: Arc<Shared>, silenced: &watch::Sender<b
     let answers = watch::Sender::new(Answers::Pass);
     let answering = answers.subscribe();
     let to_client = Arc::new(tokio::sync::Mutex::new(to_client));
-    let turn = Turn::default();
-    let requests = pass_requests(from_client, to_server, Arc::clone(&to_client), &shared, answers, &turn, silenced);
-    let answers = pass_answers(from_server, to_client, &shared, answering, &turn, silenced);
+    let passing = Passing { shared: &shared, turn: Turn::default(), silenced };
+    let requests = passing.requests(from_client, to_server, Arc::clone(&to_client), answers);
+    let answers = passing.answers(from_server, to_client, answering);
     tokio::try_join!(requests, answers)?;
     Ok(())
+}
+
+/// A connection that is passed on.
+struct Passing<'a> {
+    shared: &'a Shared,
+    turn: Turn,
+    silenced: &'a watch::Sender<bool>,
 }
 
 /// The largest piece read at once; a rule holds, cuts or answers with this granularity before its pattern.
 const PIECE_BYTES: usize = 64 * 1024;
 
-async fn pass_requests(
-    mut from_client: OwnedReadHalf,
-    mut to_server: OwnedWriteHalf,
-    to_client: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
-    shared: &Shared,
-    answers: watch::Sender<Answers>,
-    turn: &Turn,
-    silenced: &watch::Sender<bool>,
-) -> Result<()> {
-    let mut buffer = vec![0; PIECE_BYTES];
-    // The end of what was passed, so that a pattern on the border of two pieces is seen.
-    let mut before = Vec::new();
-    // What came in while a rule held the connection.
-    let mut waiting = Vec::new();
-    loop {
-        let piece = if waiting.is_empty() {
-            let read = from_client.read(&mut buffer).await;
-            stay_silent(silenced).await;
-            let read = read?;
-            buffer[..read].to_vec()
-        } else {
-            mem::take(&mut waiting)
-        };
-        if piece.is_empty() {
-            to_server.shutdown().await?;
-            return Ok(());
-        }
-        turn.asked(shared);
-        wait_while_held(shared).await;
-        let rules: Vec<_> = shared.rules().clone();
-        for rule in rules {
-            for _ in 0..sightings(&rule.rule.pattern, &before, &piece) {
-                if !rule.is_due() {
-                    continue;
-                }
-                match &rule.rule.action {
-                    Action::HoldRequest => hold(&rule, &mut from_client, &mut waiting).await?,
-                    Action::HoldAnswer => {
-                        answers.send_replace(Answers::Wait(Arc::clone(&rule)));
+impl Passing<'_> {
+    async fn requests(
+        &self,
+        mut from_client: OwnedReadHalf,
+        mut to_server: OwnedWriteHalf,
+        to_client: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
+        answers: watch::Sender<Answers>,
+    ) -> Result<()> {
+        let mut buffer = vec![0; PIECE_BYTES];
+        // The end of what was passed, so that a pattern on the border of two pieces is seen.
+        let mut before = Vec::new();
+        // What came in while a rule held the connection.
+        let mut waiting = Vec::new();
+        loop {
+            let piece = if waiting.is_empty() {
+                let read = from_client.read(&mut buffer).await;
+                self.stay_silent().await;
+                let read = read?;
+                buffer[..read].to_vec()
+            } else {
+                mem::take(&mut waiting)
+            };
+            if piece.is_empty() {
+                to_server.shutdown().await?;
+                return Ok(());
+            }
+            self.turn.asked(self.shared);
+            self.wait_while_held().await;
+            let rules: Vec<_> = self.shared.rules().clone();
+            for rule in rules {
+                for _ in 0..sightings(&rule.rule.pattern, &before, &piece) {
+                    if !rule.is_due() {
+                        continue;
                     }
-                    Action::CutRequest => bail!("cut"),
-                    Action::Silence => {
-                        silenced.send_replace(true);
-                    }
-                    Action::CutAnswer(bytes) => {
-                        answers.send_replace(Answers::CutAfter(*bytes));
-                    }
-                    Action::Delay(pause) => tokio::time::sleep(*pause).await,
-                    Action::Answer(answer) => {
-                        read_rest_of_request(&piece, &mut from_client).await?;
-                        to_client.lock().await.write_all(answer).await?;
-                        to_client.lock().await.shutdown().await?;
-                        bail!("answered");
+                    match &rule.rule.action {
+                        Action::HoldRequest => hold(&rule, &mut from_client, &mut waiting).await?,
+                        Action::HoldAnswer => {
+                            answers.send_replace(Answers::Wait(Arc::clone(&rule)));
+                        }
+                        Action::CutRequest => bail!("cut"),
+                        Action::Silence => {
+                            self.silenced.send_replace(true);
+                        }
+                        Action::CutAnswer(bytes) => {
+                            answers.send_replace(Answers::CutAfter(*bytes));
+                        }
+                        Action::Delay(pause) => tokio::time::sleep(*pause).await,
+                        Action::Answer(answer) => {
+                            read_rest_of_request(&piece, &mut from_client).await?;
+                            to_client.lock().await.write_all(answer).await?;
+                            to_client.lock().await.shutdown().await?;
+                            bail!("answered");
+                        }
                     }
                 }
             }
+            self.stay_silent().await;
+            before.extend_from_slice(&piece);
+            let kept = before.len().min(256);
+            before.drain(..before.len() - kept);
+            to_server.write_all(&piece).await?;
         }
-        stay_silent(silenced).await;
-        before.extend_from_slice(&piece);
-        let kept = before.len().min(256);
-        before.drain(..before.len() - kept);
-        to_server.write_all(&piece).await?;
+    }
+
+    async fn answers(
+        &self,
+        mut from_server: OwnedReadHalf,
+        to_client: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
+        answers: watch::Receiver<Answers>,
+    ) -> Result<()> {
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut passed = 0;
+        loop {
+            let read = from_server.read(&mut piece).await;
+            self.stay_silent().await;
+            let read = read?;
+            if read == 0 {
+                to_client.lock().await.shutdown().await?;
+                return Ok(());
+            }
+            self.turn.answered();
+            self.wait_while_held().await;
+            let now = answers.borrow().clone();
+            match now {
+                Answers::Pass => {}
+                Answers::Wait(rule) => rule.wait_for_release().await,
+                Answers::CutAfter(bytes) => {
+                    let left = bytes.saturating_sub(passed);
+                    passed += read;
+                    if left < read {
+                        to_client.lock().await.write_all(&piece[..left]).await?;
+                        bail!("cut");
+                    }
+                }
+            }
+            self.stay_silent().await;
+            to_client.lock().await.write_all(&piece[..read]).await?;
+        }
+    }
+
+    /// Waits forever once the connection is silenced; only a cut ends it then.
+    async fn stay_silent(&self) {
+        if *self.silenced.borrow() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn wait_while_held(&self) {
+        let _ = self.shared.gate.subscribe().wait_for(|gate| *gate != Gate::Held).await;
     }
 }
 
@@ -429,55 +483,6 @@ async fn hold(rule: &ActiveRule, from_client: &mut OwnedReadHalf, waiting: &mut 
             },
         }
     }
-}
-
-async fn pass_answers(
-    mut from_server: OwnedReadHalf,
-    to_client: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
-    shared: &Shared,
-    answers: watch::Receiver<Answers>,
-    turn: &Turn,
-    silenced: &watch::Sender<bool>,
-) -> Result<()> {
-    let mut piece = vec![0; PIECE_BYTES];
-    let mut passed = 0;
-    loop {
-        let read = from_server.read(&mut piece).await;
-        stay_silent(silenced).await;
-        let read = read?;
-        if read == 0 {
-            to_client.lock().await.shutdown().await?;
-            return Ok(());
-        }
-        turn.answered();
-        wait_while_held(shared).await;
-        let now = answers.borrow().clone();
-        match now {
-            Answers::Pass => {}
-            Answers::Wait(rule) => rule.wait_for_release().await,
-            Answers::CutAfter(bytes) => {
-                let left = bytes.saturating_sub(passed);
-                passed += read;
-                if left < read {
-                    to_client.lock().await.write_all(&piece[..left]).await?;
-                    bail!("cut");
-                }
-            }
-        }
-        stay_silent(silenced).await;
-        to_client.lock().await.write_all(&piece[..read]).await?;
-    }
-}
-
-/// Waits for ever once the connection is silenced; only a cut ends it then.
-async fn stay_silent(silenced: &watch::Sender<bool>) {
-    if *silenced.borrow() {
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn wait_while_held(shared: &Shared) {
-    let _ = shared.gate.subscribe().wait_for(|gate| *gate != Gate::Held).await;
 }
 
 /// Counts how often the pattern ends within `piece`, of which `before` is what came just before.

@@ -47,7 +47,7 @@ impl Container {
     /// Reads the header; returns the schema's text and the calendar of its dates, too.
     ///
     /// # Errors
-    /// [`DecodeError::Corrupt`] when it is none, [`DecodeError::Limits`] when it is too long.
+    /// [`DecodeError::Corrupt`] when it is not one, [`DecodeError::Limits`] when it is too long.
     pub fn open(input: Box<dyn BufRead + Send>, budget: &Budget) -> Result<(Self, Vec<u8>, Calendar), DecodeError> {
         // The library has one bound for the whole process; blocks are all it is asked for here.
         max_allocation_bytes(MAX_BLOCK_BYTES);
@@ -194,7 +194,7 @@ fn unpack(codec: Codec, block: &mut Vec<u8>, reserved: &mut Reservation) -> Resu
     Ok(())
 }
 
-/// Reads to the end, with memory for so many `copies` reserved before it is taken.
+/// Reads to the end, with memory for this many `copies` reserved before it is taken.
 fn read_reserved(mut from: impl Read, copies: usize, reserved: &mut Reservation) -> Result<Vec<u8>, DecodeError> {
     let mut bytes = Vec::new();
     loop {

@@ -7,14 +7,14 @@ use super::schema::{Schema, Type};
 use crate::{
     calendar::Calendar,
     decimal,
-    encode::{CellError, Value},
+    encode::{CellError, RejectClass, Value},
     named::utf8,
     times, to_json,
     varint::{varint, zigzag},
 };
 use std::borrow::Cow;
 
-/// Deeper values end the object: nobody wrote them for a table.
+/// Deeper nesting fails the object.
 const MAX_STEP_DEPTH: usize = 100_000;
 
 /// Why a row cannot be stepped over.
@@ -146,7 +146,7 @@ impl<'s> Stepper<'s> {
         Ok(())
     }
 
-    /// Steps over a scalar, or into what is none.
+    /// Steps over a scalar, or into what is not one.
     fn value(&mut self, of: &'s Type, input: &mut Input<'_>) -> Result<(), StepError> {
         self.left = self.left.checked_sub(1).ok_or(StepError::TooMany)?;
         match self.schema.resolve(of) {
@@ -257,7 +257,8 @@ impl Reader<'_> {
                 let mut inner = Input::new(input.counted()?);
                 let unscaled = inner.counted()?;
                 let scale = inner.long()?;
-                let scale = i8::try_from(scale).map_err(|_| CellError::new("range", format!("scale {scale}")))?;
+                let scale =
+                    i8::try_from(scale).map_err(|_| CellError::new(RejectClass::Range, format!("scale {scale}")))?;
                 decimal::from_big_endian(unscaled, scale)?
             }
             Type::Uuid(is_fixed) => {
@@ -303,7 +304,9 @@ impl Reader<'_> {
         if let Some(value) = self.scalar(of, input)? {
             return to_json::write_value_within(&value, self.max_bytes, out);
         }
-        let Some(depth) = depth.checked_sub(1) else { return Err(CellError::new("depth", "nested too deep")) };
+        let Some(depth) = depth.checked_sub(1) else {
+            return Err(CellError::new(RejectClass::Depth, "nested too deep"));
+        };
         match self.schema.resolve(of) {
             Type::Union(branches) => {
                 let branch = input.branch(branches)?;
@@ -363,6 +366,6 @@ impl From<StepError> for CellError {
             StepError::Corrupt(problem) => problem,
             StepError::TooMany => "too many values",
         };
-        Self::new("type", problem)
+        Self::new(RejectClass::Type, problem)
     }
 }

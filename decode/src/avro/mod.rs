@@ -11,7 +11,7 @@ use super::{
     calendar::Calendar,
     named::{NamedRows, RowCells, nested},
 };
-use crate::encode::{CellError, Value};
+use crate::encode::{CellError, RejectClass, Value};
 use container::Container;
 use datum::{Input, Reader, StepError, Stepper};
 use schema::{MAX_NAME_BYTES, Schema, SchemaError, Type};
@@ -160,10 +160,10 @@ impl AvroReader {
                 return Err(DecodeError::Limits(problem));
             }
             if n_bytes > max_bytes {
-                let refusal = CellError::new("row_size", format!("row of {n_bytes} bytes"));
+                let refusal = CellError::new(RejectClass::RowSize, format!("row of {n_bytes} bytes"));
                 rows.reject(refusal, &cells, Some(n_bytes as u64), batch);
             } else if stepper.depth > self.limits.depth {
-                rows.reject(CellError::new("depth", "nested too deep"), &cells, Some(n_bytes as u64), batch);
+                rows.reject(CellError::new(RejectClass::Depth, "nested too deep"), &cells, Some(n_bytes as u64), batch);
             } else {
                 rows.push(&cells, batch);
             }

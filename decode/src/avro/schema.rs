@@ -27,7 +27,7 @@ pub enum Type {
     Record(Vec<(Vec<u8>, Type)>),
     /// A type that has a name: index into [`Schema::named`].
     Named(usize),
-    /// An unscaled decimal: in so many bytes, or in `bytes`.
+    /// An unscaled decimal: in this many bytes, or in `bytes`.
     Decimal(Option<usize>, i8),
     /// A decimal that brings its scale along.
     BigDecimal,
@@ -36,7 +36,7 @@ pub enum Type {
     Date,
     TimeMillis,
     TimeMicros,
-    /// In units of which so many make a second; whether it is an instant.
+    /// In units of which this many make a second; whether it is an instant.
     Timestamp(i64, bool),
     /// Months, days and milliseconds.
     Duration,
@@ -58,7 +58,7 @@ pub enum SchemaError {
     Broken(String),
     /// It is, but not of records.
     NoRecord,
-    /// A type's full name has so many bytes.
+    /// A type's full name has this many bytes.
     LongName(usize),
 }
 
@@ -188,7 +188,7 @@ impl Parser {
         if self.names.insert(full, index).is_some() {
             return Err(broken(format!("type {name} is defined twice")));
         }
-        // Until its definition is read: whoever refers to it resolves it later.
+        // Until its definition is read: what refers to it resolves it later.
         self.named.push(Type::Null);
         Ok((index, namespace))
     }

@@ -216,7 +216,7 @@ fn values_that_take_no_bytes_come_to_an_end() {
     assert!(matches!(read_texts(nulls), Err(DecodeError::Limits(_))));
     let mut small = options();
     small.limits.expansion_free_bytes = 1 << 20;
-    // So many are refused at once; a million, by what comes of them.
+    // This many are refused at once; a million, by what comes of them.
     for (n_rows, expected) in [(1 << 62, "4611686018427387904 rows in "), (1_000_000, " bytes of rows in ")] {
         let rows = raw(r#""null""#, &[(n_rows, &[])]);
         let found = read(open(Box::new(Cursor::new(rows)), &small), &[text_column("a")], OnNewField::Ignore);

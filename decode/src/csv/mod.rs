@@ -10,7 +10,7 @@ use super::{
     named::{NamedRows, RowCells, quoted},
     to_json,
 };
-use crate::encode::{CellError, Value};
+use crate::encode::{CellError, RejectClass, Value};
 pub use splitter::TORN;
 use splitter::{MAX_FIELDS, Next, Span, Splitter};
 use std::{borrow::Cow, io::BufRead, io::Read, sync::Arc};
@@ -52,7 +52,7 @@ struct CsvReader<R> {
     quote: char,
     limits: Limits,
     /// Torn records that were met while the fields were looked for.
-    torn_at_start: Vec<(&'static str, String, Vec<u8>, u64)>,
+    torn_at_start: Vec<(CellError, Vec<u8>, u64)>,
     rows: Option<NamedRows>,
     /// For the fields' names.
     reserved: Reservation,
@@ -94,10 +94,12 @@ impl<R: Read> CsvReader<R> {
             // Without a header nothing is known of the fields, and there are no rows to ask.
             Next::End => return Ok(()),
             Next::Record { start, end } => (start, end),
-            Next::Torn { class: "row_size", message, .. } => {
-                return Err(DecodeError::Limits(format!("the header is {message}")));
+            Next::Torn { why: CellError { class, message }, .. } => {
+                return Err(match class {
+                    RejectClass::RowSize => DecodeError::Limits(format!("the header is {message}")),
+                    _ => DecodeError::Corrupt(format!("the header has {message}")),
+                });
             }
-            Next::Torn { message, .. } => return Err(DecodeError::Corrupt(format!("the header has {message}"))),
         };
         let n_fields = self.splitter.n_spans();
         check_width(n_fields)?;
@@ -143,13 +145,13 @@ impl<R: Read> CsvReader<R> {
                     self.fields = Fields::Positional(n_fields);
                     return Ok(());
                 }
-                Next::Torn { class, message, start, end, length } => {
+                Next::Torn { why, start, end, length } => {
                     if self.torn_at_start.len() == MAX_TORN_AT_START {
                         return Err(DecodeError::Corrupt(format!("no record in {MAX_TORN_AT_START} can be read")));
                     }
                     let payload = self.splitter.bytes(start, end);
                     let payload = payload[..payload.len().min(super::MAX_PAYLOAD_BYTES)].to_vec();
-                    self.torn_at_start.push((class, message, payload, length));
+                    self.torn_at_start.push((why, payload, length));
                 }
             }
         }
@@ -197,15 +199,15 @@ impl<R: Read> CsvReader<R> {
         let Some(rows) = &mut self.rows else {
             return Err(DecodeError::Schema("rows are read before there is a mapping".into()));
         };
-        for (class, message, payload, length) in self.torn_at_start.drain(..) {
-            rows.encoder.reject(class, message, &payload, length, batch);
+        for (why, payload, length) in self.torn_at_start.drain(..) {
+            rows.encoder.reject(why, &payload, length, batch);
         }
         while batch.size() < batch_bytes {
             match self.splitter.advance()? {
                 Next::End => return Ok(false),
-                Next::Torn { class, message, start, end, length } => {
+                Next::Torn { why, start, end, length } => {
                     self.input_bytes += length + 1;
-                    rows.encoder.reject(class, message, self.splitter.bytes(start, end), length, batch);
+                    rows.encoder.reject(why, self.splitter.bytes(start, end), length, batch);
                 }
                 Next::Record { start, end } => {
                     self.input_bytes += (end - start) as u64 + 1;
@@ -217,10 +219,10 @@ impl<R: Read> CsvReader<R> {
                     let (n_fields, n_expected) = (self.splitter.n_spans(), self.n_fields);
                     if n_fields != n_expected {
                         let message = format!("{n_fields} {OTHER_WIDTH} {n_expected}");
-                        rows.reject(CellError::new("syntax", message), &cells, None, batch);
+                        rows.reject(CellError::new(RejectClass::Syntax, message), &cells, None, batch);
                     } else if let Some(name) = &self.unwanted {
                         let message = format!("no column for field {name:?}");
-                        rows.reject(CellError::new("new_field", message), &cells, None, batch);
+                        rows.reject(CellError::new(RejectClass::NewField, message), &cells, None, batch);
                     } else {
                         rows.push(&cells, batch);
                     }
@@ -316,7 +318,7 @@ fn unquoted(text: &str, span: Span, quote: char) -> Cow<'_, str> {
 
 #[cold]
 fn not_utf8(error: std::str::Utf8Error) -> CellError {
-    CellError::new("text", format!("not text in the file's encoding, from byte {}", error.valid_up_to()))
+    CellError::new(RejectClass::Text, format!("not text in the file's encoding, from byte {}", error.valid_up_to()))
 }
 
 fn check_width(n_fields: usize) -> Result<(), DecodeError> {

@@ -15,6 +15,7 @@ use super::super::{
     budget::{Budget, Reservation},
 };
 use super::readings::Readings;
+use crate::encode::{CellError, RejectClass};
 use memchr::{memchr, memchr_iter, memchr2};
 use std::io::{self, Read};
 
@@ -28,7 +29,7 @@ const CHUNK_BYTES: usize = 256 * 1024;
 pub const TORN: &str = "the CSV record at line";
 
 /// Why such a record is not taken for one: more likely it is lines that one torn quote swallowed.
-const ACROSS_LINES: &str = "another number of fields than there should be, over lines";
+const ACROSS_LINES: &str = "the wrong number of fields, over lines";
 
 /// Where a field stands in its record, without its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +51,7 @@ pub enum Next {
     },
     /// A record that could not be taken apart, and its beginning.
     Torn {
-        class: &'static str,
-        message: String,
+        why: CellError,
         start: usize,
         end: usize,
         length: u64,
@@ -254,7 +254,7 @@ impl<R: Read> Splitter<R> {
     /// Says what is wrong with the record in hand, and where that begins.
     fn corrupt(&self, problem: &str) -> DecodeError {
         let line = self.lines_passed + memchr_iter(b'\n', &self.buffer[..self.start]).count() as u64 + 1;
-        DecodeError::Corrupt(format!("{TORN} {line} has {problem}, and where it ends is not to be known"))
+        DecodeError::Corrupt(format!("{TORN} {line} has {problem}, and its end cannot be determined"))
     }
 
     /// Gives up the record in hand, of which its beginning is kept, and goes to where it ends.
@@ -301,11 +301,11 @@ impl<R: Read> Splitter<R> {
         self.lines_passed += lines_dropped;
         let is_too_long = length > self.max_record_bytes as u64;
         let end = start + if is_too_long { kept.unwrap_or(MAX_PAYLOAD_BYTES).min(ended) } else { ended };
-        let (class, message) = match problem {
-            Some(problem) if !is_too_long => ("syntax", problem.to_owned()),
-            _ => ("row_size", format!("longer than {} bytes", self.max_record_bytes)),
+        let why = match problem {
+            Some(problem) if !is_too_long => CellError::new(RejectClass::Syntax, problem),
+            _ => CellError::new(RejectClass::RowSize, format!("longer than {} bytes", self.max_record_bytes)),
         };
-        Ok(Next::Torn { class, message, start, end, length })
+        Ok(Next::Torn { why, start, end, length })
     }
 
     fn skip_blank_lines(&mut self) -> Result<(), DecodeError> {

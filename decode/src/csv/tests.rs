@@ -65,7 +65,7 @@ fn fields_are_found_by_the_headers_names() {
     File::default().fails("x,y\n", "schema: no field matches a column of the table (2 fields)");
     File::default().fails(
         "a,\"b\n1,2\n",
-        "corrupt: the CSV record at line 1 has a quote that is never closed, and where it ends is not to be known",
+        "corrupt: the CSV record at line 1 has a quote that is never closed, and its end cannot be determined",
     );
     File::default().fails(b"a,\xFF\n", "corrupt: field 2 of the header: not text in the file's encoding, from byte 0");
 }
@@ -108,7 +108,7 @@ fn a_torn_record_is_one_reject_where_all_readings_end_it_together() {
 #[test]
 fn a_torn_record_without_a_known_end_fails_the_object() {
     let fails = |content: &str, problem: &str| {
-        let unknown = "and where it ends is not to be known";
+        let unknown = "and its end cannot be determined";
         File::default().fails(content, &format!("corrupt: the CSV record at line 2 has {problem}, {unknown}"));
     };
     let (never, after) = ("a quote that is never closed", "something after a closing quote");
@@ -122,7 +122,7 @@ fn a_torn_record_without_a_known_end_fails_the_object() {
     // Where a backslash escapes, and then where every quote opens or closes, the text goes on, and nowhere else.
     fails("a,b\n1,\"x\\\"y\" \"\n2,injected\nz\"\n", after);
     fails("a,b\n1,\"x\"y\\\"\"\"\n2,injected\nz\"\n", after);
-    let width = "another number of fields than there should be, over lines";
+    let width = "the wrong number of fields, over lines";
     fails("a,b\n1,\"2\n3,4\n5,\",six\"\n7,8\n", width);
 }
 

@@ -1,7 +1,7 @@
 //! Postgres arrays, from JSON arrays and from Postgres's own array literals.
 
 use super::json::{Scanner, scalar};
-use super::{CellError, PgType, Value, encode_within, sized, text};
+use super::{CellError, PgType, RejectClass, Value, encode_within, sized, text};
 use std::borrow::Cow;
 
 /// Postgres's limit (MAXDIM).
@@ -219,7 +219,10 @@ impl<'o> ArrayWriter<'o> {
 
     fn open(&mut self) -> Result<(), CellError> {
         if self.depth == MAX_DIMENSIONS {
-            return Err(CellError::new("range", format!("an array of more than {MAX_DIMENSIONS} dimensions")));
+            return Err(CellError::new(
+                RejectClass::Range,
+                format!("an array of more than {MAX_DIMENSIONS} dimensions"),
+            ));
         }
         if self.dimensions.is_some_and(|dimensions| self.depth >= dimensions) {
             return Err(not_rectangular());
@@ -274,5 +277,5 @@ impl<'o> ArrayWriter<'o> {
 
 #[cold]
 fn not_rectangular() -> CellError {
-    CellError::new("type", "nested lists of different lengths or depths are no array")
+    CellError::new(RejectClass::Type, "nested lists of different lengths or depths are no array")
 }

@@ -90,7 +90,7 @@ fn hex_pair(high: u8, low: u8) -> Option<u8> {
     (high | low < 16).then_some(high << 4 | low)
 }
 
-/// What each byte is worth as a hex digit; 255 for those that are none.
+/// What each byte is worth as a hex digit; 255 for those that are not.
 const HEX_VALUES: [u8; 256] = {
     let mut values = [255; 256];
     let mut digit = 0;

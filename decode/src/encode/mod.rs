@@ -1,7 +1,7 @@
 //! From a decoded cell to the bytes Postgres's binary COPY wants, chosen by the target column.
 //!
 //! Pure: no clock, no network. The type of the *column* decides how a value is read
-//! (the contract's «Types»); a value that does not fit is a [`CellError`], never a wrap
+//! (docs/concepts/tables.md); a value that does not fit is a [`CellError`], never a wrap
 //! or a rounding through float.
 
 /// How a column's values travel in binary COPY.
@@ -26,7 +26,7 @@ pub enum PgType {
     Numeric(Option<(u16, i16)>),
     /// `text`, and `varchar(n)` / `char(n)` with the limit in characters.
     Text(Option<u32>),
-    /// `name` and `"char"`: texts of at most so many bytes, of which Postgres would cut the rest.
+    /// `name` and `"char"`: texts of at most this many bytes, of which Postgres would cut the rest.
     Short(usize),
     /// `bytea`
     Bytea,
@@ -62,7 +62,7 @@ pub use json::{DEFAULT_DEPTH, unescape, validate, write_escaped, write_string};
 pub(crate) use text::push_scaled;
 pub use text::write_text;
 pub(crate) use time::days_from_civil;
-pub use value::{CellError, Value};
+pub use value::{CellError, RejectClass, Value};
 
 /// A field of length -1: NULL.
 const NULL: [u8; 4] = (-1i32).to_be_bytes();
@@ -125,7 +125,7 @@ fn sized(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>) -> Result<(), CellEr
     out.extend_from_slice(&[0; 4]);
     body(out)?;
     let length = i32::try_from(out.len() - start - 4)
-        .map_err(|_| CellError::new("range", "longer than a Postgres field can be"))?;
+        .map_err(|_| CellError::new(RejectClass::Range, "longer than a Postgres field can be"))?;
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     Ok(())
 }
@@ -133,8 +133,8 @@ fn sized(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>) -> Result<(), CellEr
 /// Writes a field whose bytes are there already.
 #[inline]
 fn whole(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), CellError> {
-    let length =
-        i32::try_from(bytes.len()).map_err(|_| CellError::new("range", "longer than a Postgres field can be"))?;
+    let length = i32::try_from(bytes.len())
+        .map_err(|_| CellError::new(RejectClass::Range, "longer than a Postgres field can be"))?;
     out.reserve(4 + bytes.len());
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(bytes);

@@ -1,7 +1,7 @@
 //! The text form of every value: for text columns, and for types the server casts.
 
 use super::value::quote;
-use super::{CellError, Value, bytes, sized, time, whole};
+use super::{CellError, RejectClass, Value, bytes, sized, time, whole};
 use std::fmt::{self, Write as _};
 
 /// Encodes a value for a `text`, `varchar(n)` or `char(n)` column, or one the server casts.
@@ -26,7 +26,7 @@ pub(super) fn text(value: &Value<'_>, limit: Option<u32>, out: &mut Vec<u8>) -> 
     })
 }
 
-/// Encodes a value for a `name` or a `"char"`, which hold so many bytes.
+/// Encodes a value for a `name` or a `"char"`, which hold this many bytes.
 pub(super) fn short(value: &Value<'_>, n_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
     let start = out.len() + 4;
     text(value, None, out)?;
@@ -38,7 +38,7 @@ pub(super) fn short(value: &Value<'_>, n_bytes: usize, out: &mut Vec<u8>) -> Res
         }
         length if length > n_bytes => {
             let text = quote(&String::from_utf8_lossy(&out[start..][..length.min(256)]));
-            Err(CellError::new("length", format!("{text} is longer than {n_bytes} bytes")))
+            Err(CellError::new(RejectClass::Length, format!("{text} is longer than {n_bytes} bytes")))
         }
         _ => Ok(()),
     }
@@ -167,21 +167,21 @@ fn within_limit(text: &str, limit: Option<u32>) -> Result<&str, CellError> {
 #[cold]
 fn too_long(limit: u32, text: &[u8]) -> CellError {
     let text = quote(&String::from_utf8_lossy(&text[..text.len().min(256)]));
-    CellError::new("length", format!("{text} is longer than {limit} characters"))
+    CellError::new(RejectClass::Length, format!("{text} is longer than {limit} characters"))
 }
 
 /// Refuses U+0000, which Postgres's text cannot hold.
 pub(super) fn check_nul(text: &str) -> Result<(), CellError> {
     match memchr::memchr(0, text.as_bytes()) {
         None => Ok(()),
-        Some(at) => Err(CellError::new("text", format!("U+0000 at byte {at}"))),
+        Some(at) => Err(CellError::new(RejectClass::Text, format!("U+0000 at byte {at}"))),
     }
 }
 
 /// Returns bytes as text.
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, CellError> {
     std::str::from_utf8(bytes)
-        .map_err(|error| CellError::new("text", format!("not UTF-8 from byte {}", error.valid_up_to())))
+        .map_err(|error| CellError::new(RejectClass::Text, format!("not UTF-8 from byte {}", error.valid_up_to())))
 }
 
 /// A piece of text on the stack: long enough for any scalar (a decimal of 39 digits and 128 zeros).

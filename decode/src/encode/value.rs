@@ -44,11 +44,39 @@ pub enum Value<'a> {
     Uuid([u8; 16]),
 }
 
+/// What is wrong with a row that is rejected. Written as `snake_case`, it is the class of `penstock.reject`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum RejectClass {
+    /// A value is not of its column's type.
+    Type,
+    /// A value is out of the type's range.
+    Range,
+    /// A text is too long for its column.
+    Length,
+    /// A text has characters that Postgres or the file's encoding do not have.
+    Text,
+    /// A JSON value is malformed.
+    Json,
+    /// A JSON value is nested too deep.
+    Depth,
+    /// NULL where the column does not allow it.
+    NotNull,
+    /// The row cannot be taken apart.
+    Syntax,
+    /// The row is too long.
+    RowSize,
+    /// The row has a field that no column takes.
+    NewField,
+    /// The dataset's program refused the row.
+    Command,
+}
+
 /// Why a value does not fit its column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CellError {
-    /// `type`, `range`, `length`, `text`, `json`, `depth` or `not_null`.
-    pub class: &'static str,
+    /// What is wrong with it.
+    pub class: RejectClass,
     /// For people; may quote the value (cut to a few dozen characters).
     pub message: String,
 }
@@ -56,20 +84,20 @@ pub struct CellError {
 impl CellError {
     /// Returns an error of a class, with a message for people.
     #[must_use]
-    pub fn new(class: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(class: RejectClass, message: impl Into<String>) -> Self {
         Self { class, message: message.into() }
     }
 
     /// Returns the `type` error for a value that is nothing the column's type could hold.
     #[cold]
     pub(super) fn mismatch(value: &Value<'_>, to: &str) -> Self {
-        Self::new("type", format!("{} is not a valid {to}", value.excerpt()))
+        Self::new(RejectClass::Type, format!("{} is not a valid {to}", value.excerpt()))
     }
 
     /// Returns the `range` error for a value of the right kind that the column's type cannot hold.
     #[cold]
     pub(super) fn out_of_range(value: &Value<'_>, to: &str) -> Self {
-        Self::new("range", format!("{} is out of range for {to}", value.excerpt()))
+        Self::new(RejectClass::Range, format!("{} is out of range for {to}", value.excerpt()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a program answers to the rows it was given: one JSON object a line, each naming the row it is about.
 
 use super::{row::RowParser, window::Window};
-use crate::{Batch, DecodeError, Field, Fields, Limits, Mapping, RowReader};
+use crate::{Batch, DecodeError, Field, Fields, Limits, Mapping, RejectClass, RowReader, encode::CellError};
 use std::{io::BufRead, sync::Arc};
 
 /// Members of an answer that are not fields of a row.
@@ -106,7 +106,7 @@ fn push(line: &[u8], rows: &mut RowParser, asked: &mut dyn Asked, batch: &mut Ba
     }
     let n_before = batch.n_read;
     match control.penstock_error {
-        Some(error) => rows.push_refused(row, "command", error, line, batch),
+        Some(error) => rows.push_refused(row, CellError::new(RejectClass::Command, error), line, batch),
         None => rows.push_numbered(row, line, batch),
     }
     if !is_first {

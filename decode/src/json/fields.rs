@@ -7,7 +7,7 @@ use super::row::text;
 use crate::{Field, Mapping, Slot, encode::CellError};
 use std::collections::HashMap;
 
-/// Names beyond this many are looked up afresh each time, so that random names take no memory.
+/// Names beyond this many are looked up again each time, so that random names take no memory.
 const MAX_KNOWN: usize = 4096;
 /// Longer names are not remembered: no column's name is that long.
 const MAX_NAME_BYTES: usize = 256;

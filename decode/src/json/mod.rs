@@ -25,7 +25,7 @@ const MAX_BLANKS: usize = 1024;
 /// Opens JSON text; `declared` as NDJSON it is read by lines, else the content says how.
 ///
 /// # Errors
-/// [`DecodeError::Corrupt`] when it is declared a document and is none.
+/// [`DecodeError::Corrupt`] when it is declared a document and is not one.
 pub fn open(
     input: Box<dyn io::BufRead + Send>,
     declared: Format,

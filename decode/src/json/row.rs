@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Batch, FREE_ROW_BYTES, Field, Limits, Mapping, RowEncoder, Slot,
     budget::Reservation,
-    encode::{CellError, PgType, Value, unescape},
+    encode::{CellError, PgType, RejectClass, Value, unescape},
     named::{MAX_QUOTED_BYTES, utf8},
 };
 use std::{borrow::Cow, sync::Arc};
@@ -37,8 +37,8 @@ impl RowParser {
                 encoder.push_with(batch, |column| members.cell(column, row), || Cow::Borrowed(row));
                 *any_encoded |= batch.ends.len() > n_encoded;
             }
-            Err(refusal) if refusal.class == "syntax" && is_shared(row) => return false,
-            Err(refusal) => encoder.reject(refusal.class, refusal.message, row, row.len() as u64, batch),
+            Err(refusal) if refusal.class == RejectClass::Syntax && is_shared(row) => return false,
+            Err(refusal) => encoder.reject(refusal, row, row.len() as u64, batch),
         }
         true
     }
@@ -47,21 +47,14 @@ impl RowParser {
     pub fn push_numbered(&mut self, row_number: u64, row: &[u8], batch: &mut Batch) {
         self.encoder.number_next(row_number);
         if !self.push(row, batch) {
-            self.encoder.reject("syntax", "several rows in one".to_owned(), row, row.len() as u64, batch);
+            self.push_refused(row_number, CellError::new(RejectClass::Syntax, "several rows in one"), row, batch);
         }
     }
 
     /// Adds a row under its number that was refused, for the reason given.
-    pub fn push_refused(
-        &mut self,
-        row_number: u64,
-        class: &'static str,
-        message: String,
-        row: &[u8],
-        batch: &mut Batch,
-    ) {
+    pub fn push_refused(&mut self, row_number: u64, why: CellError, row: &[u8], batch: &mut Batch) {
         self.encoder.number_next(row_number);
-        self.encoder.reject(class, message, row, row.len() as u64, batch);
+        self.encoder.reject(why, row, row.len() as u64, batch);
     }
 
     /// Returns whether rows were taken, and no field of any of them has a place in the table.
@@ -71,7 +64,8 @@ impl RowParser {
 
     /// Adds a row that is longer than allowed; `start` is as much of it as is kept.
     pub fn push_oversized(&mut self, start: &[u8], length: u64, batch: &mut Batch) {
-        self.encoder.reject("row_size", format!("row of {length} bytes"), start, length, batch);
+        let why = CellError::new(RejectClass::RowSize, format!("row of {length} bytes"));
+        self.encoder.reject(why, start, length, batch);
     }
 
     /// Returns which columns any row had a field for.
@@ -138,7 +132,7 @@ impl Members {
         let mut refusal = None;
         let mut scanner = Scanner::new(row, self.max_depth, &mut self.open);
         if !scanner.take(b'{') {
-            return Err(CellError::new("syntax", "row is not a JSON object"));
+            return Err(CellError::new(RejectClass::Syntax, "row is not a JSON object"));
         }
         let mut more = !scanner.take(b'}');
         while more {
@@ -162,7 +156,9 @@ impl Members {
                 Ok(Slot::Reject) => {
                     let name = name.raw(row);
                     let name = String::from_utf8_lossy(&name[..name.len().min(MAX_QUOTED_BYTES)]);
-                    refusal.get_or_insert_with(|| CellError::new("new_field", format!("no column takes field {name}")));
+                    refusal.get_or_insert_with(|| {
+                        CellError::new(RejectClass::NewField, format!("no column takes field {name}"))
+                    });
                 }
                 Err(error) => {
                     refusal.get_or_insert(error);
@@ -217,8 +213,10 @@ fn is_shared(text: &[u8]) -> bool {
 impl From<Fault> for CellError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Depth => Self::new("depth", "nested too deep"),
-            Fault::Syntax { at, expected } => Self::new("syntax", format!("expected {expected} at byte {}", at + 1)),
+            Fault::Depth => Self::new(RejectClass::Depth, "nested too deep"),
+            Fault::Syntax { at, expected } => {
+                Self::new(RejectClass::Syntax, format!("expected {expected} at byte {}", at + 1))
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A strict JSON scanner over one row's bytes: checks the grammar, builds nothing, never recurses.
 //!
-//! The bytes need not be UTF-8; whoever uses a string or a nested value checks that part.
+//! The bytes need not be UTF-8; the user of a string or a nested value checks that part.
 
 /// Why a row's bytes are not acceptable JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

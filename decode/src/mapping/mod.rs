@@ -2,7 +2,7 @@
 
 mod build;
 
-use super::{Column, Fields, MappingSpec};
+use super::{Column, Fields, MappingSpec, RejectClass};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -49,7 +49,7 @@ pub struct Mapping {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unstaged {
     /// Class of the reject.
-    pub class: &'static str,
+    pub class: RejectClass,
     /// The column, where the server named it.
     pub column: Option<String>,
     /// What the server said.
@@ -154,7 +154,7 @@ impl Mapping {
     }
 }
 
-/// FNV-1a over words. The maps hold the table's own names only, so no stranger can fill a bucket.
+/// FNV-1a over words. The maps hold the table's own names only, so untrusted names cannot fill a bucket.
 #[derive(Default)]
 struct NameHasher(u64);
 

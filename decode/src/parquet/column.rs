@@ -3,7 +3,7 @@
 use super::schema::Meaning;
 use crate::{
     MAX_PAYLOAD_BYTES, decimal,
-    encode::{CellError, Value, write_string},
+    encode::{CellError, RejectClass, Value, write_string},
     named::utf8,
     times::{self, micros},
     to_json,
@@ -253,7 +253,7 @@ fn int96(bytes: &[u8]) -> Result<Value<'static>, CellError> {
     let micros = (i64::from(day) - JULIAN_DAY_OF_EPOCH)
         .checked_mul(MICROS_PER_DAY)
         .and_then(|micros| micros.checked_add(nanos.div_euclid(1_000)))
-        .ok_or_else(|| CellError::new("range", format!("Julian day {day}")))?;
+        .ok_or_else(|| CellError::new(RejectClass::Range, format!("Julian day {day}")))?;
     Ok(Value::Timestamp { micros, utc: false })
 }
 
@@ -302,6 +302,6 @@ mod tests {
         let timestamp = |micros| Ok(Value::Timestamp { micros, utc: false });
         assert_eq!(at(0, 1_721_426), timestamp(-62_135_596_800_000_000));
         assert_eq!(at(86_399_999_999_000, 5_373_484), timestamp(253_402_300_799_999_999));
-        assert_eq!(at(0, i32::MAX), Err("range"));
+        assert_eq!(at(0, i32::MAX), Err(RejectClass::Range));
     }
 }

@@ -1,4 +1,4 @@
-//! Delta encodings, as far as it takes to see what a page unfolds to.
+//! Delta encodings, as far as it takes to see what a page expands to.
 //!
 //! The library reserves memory by the number of values such a page states, and a page of a few
 //! bytes can repeat a long value a million times by sharing prefixes.

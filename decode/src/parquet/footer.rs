@@ -33,7 +33,7 @@ const MAX_NAME_BYTES: usize = 64 * 1024;
 /// Reads and checks the footer.
 ///
 /// # Errors
-/// [`DecodeError::Corrupt`] when it is none, [`DecodeError::Limits`] when it is too long.
+/// [`DecodeError::Corrupt`] when it is not one, [`DecodeError::Limits`] when it is too long.
 pub fn read(
     object: &Object,
     max_schema_depth: usize,

@@ -26,7 +26,7 @@ const COLUMN_BYTES: usize = 16 * 1024;
 /// What a batch of rows is to take.
 const BATCH_BYTES: std::ops::RangeInclusive<usize> = 1024 * 1024..=32 * 1024 * 1024;
 
-/// Returns how far to read ahead in a column that may take so many bytes: two reads of half of them, but one after
+/// Returns how far to read ahead in a column that may take this many bytes: two reads of half of them, but one after
 /// the other where a file has so many columns that halves would be too small.
 fn window(bytes: usize) -> Window {
     let ahead = bytes / 2 >= *READ_AHEAD_BYTES.start();

@@ -78,7 +78,7 @@ impl Meter {
         Ok(())
     }
 
-    /// Starts counting afresh.
+    /// Starts counting again.
     pub fn start_batch(&self, may_stop: bool) {
         self.may_stop.store(may_stop, Relaxed);
         self.has_stopped.store(false, Relaxed);
@@ -196,7 +196,7 @@ impl Pages {
         }
         let unfolded_bytes = unfolded_bytes(page, &self.column)?;
         if unfolded_bytes > MAX_PAGE_BYTES {
-            let problem = format!("Parquet page that unfolds to {unfolded_bytes} bytes, {MAX_PAGE_BYTES} are allowed");
+            let problem = format!("Parquet page that expands to {unfolded_bytes} bytes, {MAX_PAGE_BYTES} are allowed");
             return Err(self.object.refuse(DecodeError::Limits(problem), "page too large"));
         }
         let batch = meter.batch.load(Relaxed);
@@ -240,7 +240,7 @@ impl Pages {
         let Some(mut reserved) = self.bytes.take_page_bytes(page.is_dictionary_page()) else {
             return Err(ParquetError::General("page whose header was not read".into()));
         };
-        let unfolding = reserved.grow("a Parquet page that unfolds", unfolded_bytes as usize);
+        let unfolding = reserved.grow("a Parquet page that expands", unfolded_bytes as usize);
         unfolding.map_err(|error| self.object.refuse(error, "page too large"))?;
         let (Page::DataPage { buf, .. } | Page::DataPageV2 { buf, .. } | Page::DictionaryPage { buf, .. }) = &mut page;
         *buf = Bytes::from_owner(Reserved { bytes: std::mem::take(buf), _reserved: reserved });

@@ -242,7 +242,7 @@ impl Shared {
         let length = match self.codec {
             Compression::GZIP(_) if may_be_longer => length_of(MultiGzDecoder::new(packed).take(most)),
             Compression::BROTLI(_) => length_of(brotli::Decompressor::new(packed, CODEC_BUFFER_BYTES).take(most)),
-            // Only as frames, which do not say how long they are; all else is none of them from its first bytes on.
+            // Only as frames, which do not say how long they are; all else is not of that kind from its first bytes on.
             Compression::LZ4 => length_of(lz4_flex::frame::FrameDecoder::new(packed).take(most)),
             _ => 0,
         };

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Batch, DecodeError, Limits,
     budget::Reservation,
-    encode::{CellError, Value},
+    encode::{CellError, RejectClass, Value},
     named::{NamedRows, RowCells, nested},
 };
 use arrow_array::RecordBatch;
@@ -62,7 +62,7 @@ impl Rows {
             };
             let n_bytes: usize = byte_columns.iter().map(|column| column.length(row)).sum();
             if n_bytes > self.limits.row_bytes {
-                let refusal = CellError::new("row_size", format!("row of {n_bytes} bytes"));
+                let refusal = CellError::new(RejectClass::RowSize, format!("row of {n_bytes} bytes"));
                 self.rows.reject(refusal, &cells, Some(n_bytes as u64), batch);
             } else {
                 self.rows.push(&cells, batch);

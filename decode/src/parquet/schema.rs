@@ -35,9 +35,9 @@ pub enum Meaning {
     Decimal(i8),
     /// Days since 1970-01-01.
     Date(Calendar),
-    /// Time since midnight, in units of which so many make a second.
+    /// Time since midnight, in units of which this many make a second.
     Time(i64),
-    /// Time since 1970-01-01T00:00:00, in units of which so many make a second; whether it is an instant.
+    /// Time since 1970-01-01T00:00:00, in units of which this many make a second; whether it is an instant.
     Timestamp(i64, bool, Calendar),
     /// Nanoseconds of a day, then the Julian day.
     Int96(Calendar),

@@ -37,7 +37,7 @@ enum Kind {
     Double,
     Binary,
     List(&'static Kind),
-    /// A list of numbers that nobody has many of: each is a byte, and four in memory.
+    /// A list of numbers that are few in practice: each is a byte, and four in memory.
     Few,
     Struct(Fields),
 }

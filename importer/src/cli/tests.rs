@@ -1,5 +1,4 @@
 use super::*;
-use chrono::TimeZone;
 use clap::CommandFactory;
 
 /// Returns the exit status and what was said of a command line.
@@ -91,23 +90,6 @@ fn objects_are_named_by_address_or_path_and_not_decoded() {
         let name = object_name(text).expect(text);
         assert_eq!((name.bucket.as_str(), name.key.as_str()), (bucket, key));
     }
-}
-
-#[test]
-fn times_are_instants_dates_or_ages() {
-    let now = Utc.with_ymd_and_hms(2026, 1, 31, 12, 0, 0).unwrap();
-    for (text, expected) in [
-        ("2026-01-01T00:00:00+01:00", "2025-12-31T23:00:00+00:00"),
-        ("2026-01-01", "2026-01-01T00:00:00+00:00"),
-        ("2h", "2026-01-31T10:00:00+00:00"),
-        ("4w", "2026-01-03T12:00:00+00:00"),
-    ] {
-        assert_eq!(text.parse::<Time>().expect(text).at(now).to_rfc3339(), expected, "{text}");
-    }
-    for text in ["", "h", "-1h", "2y", "1€", "99999999999999999w"] {
-        text.parse::<Time>().expect_err(text);
-    }
-    assert_eq!("100000000d".parse::<Time>().expect("an age").at(now), DateTime::<Utc>::MIN_UTC);
 }
 
 #[test]

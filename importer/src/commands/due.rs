@@ -1,4 +1,4 @@
-//! `importer due`: sends what follows commits and was left, once.
+//! `importer due`: sends pending messages once.
 
 use super::{EXIT_INCOMPLETE, on_session, output};
 use crate::{

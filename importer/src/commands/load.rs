@@ -29,7 +29,7 @@ const NOTHING_FOUND: u8 = 2;
 /// Loads what the URIs name.
 ///
 /// # Errors
-/// A dataset the configuration does not have, a pattern that is none, a listing that fails.
+/// A dataset the configuration does not have, an invalid pattern, a listing that fails.
 pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCode> {
     if let Some(name) = options.dataset.as_ref().filter(|name| config.dataset(name).is_none()) {
         output::complain(format!("importer: --dataset {name}: the configuration has no such dataset"));
@@ -253,7 +253,7 @@ impl Loader {
                 Ok(settled) => return settled,
                 Err(Held { error, .. }) => {
                     if !std::mem::replace(&mut is_waiting, true) {
-                        warn!(error = format!("{error:#}"), "{pointer} has to wait; trying again each second");
+                        warn!(error = format!("{error:#}"), "{pointer}: waiting, will retry each second");
                     }
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }

@@ -148,7 +148,7 @@ pub fn worker_id(host: &str) -> String {
 /// Reads the configuration a command was given and checks that what it needs is there; it serves the queue of this name,
 /// else the first.
 ///
-/// A missing `importer.toml` is fine where nobody asked for it and no dataset is needed: the environment may say all.
+/// A missing `importer.toml` is fine where `--config` was not given and no dataset is needed: the environment may say all.
 ///
 /// # Errors
 /// A file that cannot be read, or the problems in it, with their lines.
@@ -158,6 +158,12 @@ pub fn read_config(global: &Global, needs: Needs, queue: Option<&str>) -> Result
     let text = match std::fs::read_to_string(&global.config) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound && may_be_missing => String::new(),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let start = "`importer describe FILE --dataset` prints a dataset to start one from";
+            return Err(ConfigError::of(format!(
+                "{name}: {error}; name a configuration with --config, or write one: {start}"
+            )));
+        }
         Err(error) => return Err(ConfigError::of(format!("{name}: {error}"))),
     };
     let mut config = Config::parse(&text, &name, |variable| std::env::var(variable).ok())?;

@@ -23,7 +23,7 @@ pub fn json(out: &mut impl Write, text: &str) -> io::Result<()> {
     writeln!(out, "{}", terminal::json(text))
 }
 
-/// Says something on stdout that nobody may be there to read.
+/// Says something on stdout that may have no reader.
 pub fn say(text: impl AsRef<str>) {
     drop(line(&mut io::stdout().lock(), text.as_ref()));
 }

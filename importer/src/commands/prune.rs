@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Entries looked at in one statement, which is a transaction: so many locks at most, for tenths of a second.
+/// Entries looked at in one statement, which is a transaction: this many locks at most, for tenths of a second.
 const BATCH: i64 = 5000;
 /// How long a prune waits for another, whose client may be gone while its last batch still runs.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -88,11 +88,7 @@ impl Replay<'_> {
             match sorted {
                 Sorted::Hold(_, error) => {
                     if !std::mem::replace(&mut is_waiting, true) {
-                        warn!(
-                            error = format!("{error:#}"),
-                            "{} has to wait; trying again each second",
-                            pointer(object)
-                        );
+                        warn!(error = format!("{error:#}"), "{}: waiting, will retry each second", pointer(object));
                     }
                     sleep(Duration::from_secs(1)).await;
                     *session = self.reconnect().await?;

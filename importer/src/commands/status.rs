@@ -93,7 +93,7 @@ fn exit_of(object: Option<&ObjectPointer>, n_rows: u64) -> ExitCode {
     }
 }
 
-/// Returns `SELECT columns FROM (entries that were asked for) s`, of the newest so many where there is a limit.
+/// Returns `SELECT columns FROM (entries that were asked for) s`, of the newest ones where there is a limit.
 fn query<'q>(columns: &str, status: &'q Status, newest: Option<i64>) -> QueryBuilder<'q, sqlx::Postgres> {
     let mut query = QueryBuilder::new(format!("SELECT {columns} FROM ({}", include_str!("status_entries.sql")));
     if let Some(object) = &status.object {

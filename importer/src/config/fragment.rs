@@ -44,7 +44,7 @@ pub enum FragmentError {
     /// Something else than joins.
     #[error("must begin with JOIN, INNER, LEFT, CROSS or NATURAL")]
     NoJoin,
-    /// A character that is none of SQL's.
+    /// A character that SQL does not have.
     #[error("has a NUL character")]
     Nul,
 }

@@ -1,10 +1,11 @@
-//! The settings of pipelines: several queues, datasets after others, and who is told of what.
+//! The settings of pipelines: several queues, datasets after others, and notifications.
 
 use serde::{
     Deserialize, Deserializer,
     de::{self, value},
 };
-use std::{fmt, marker::PhantomData};
+use service::time::{Length, duration};
+use std::{fmt, marker::PhantomData, time::Duration};
 
 /// Reads a table or a text where a list of them may stand as well.
 pub(super) fn one_or_several<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
@@ -93,7 +94,7 @@ impl TryFrom<String> for AtMost {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        read_at_most(&text).ok_or_else(|| "must be like 1 per 15m: a number, and a time in s, m, h or d".into())
+        read_at_most(&text).ok_or_else(|| "must be like 1 per 15m: a number, and a duration of whole seconds".into())
     }
 }
 
@@ -102,13 +103,13 @@ fn read_at_most(text: &str) -> Option<AtMost> {
     let n = n.trim().parse().ok().filter(|number| *number > 0)?;
     let time = time.trim();
     // "15m", and "m" for one.
-    let is_unit = time.len() == 1;
-    Some(AtMost { n, secs: if is_unit { read_secs(&format!("1{time}"))? } else { read_secs(time)? } })
+    let time = if time.len() == 1 { format!("1{time}") } else { time.to_owned() };
+    Some(AtMost { n, secs: whole_secs(duration(&time).ok()?)? })
 }
 
 /// A length of time, like `60s`.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(try_from = "Length")]
 pub struct Seconds(pub i32);
 
 impl fmt::Debug for Seconds {
@@ -118,25 +119,17 @@ impl fmt::Debug for Seconds {
     }
 }
 
-impl TryFrom<String> for Seconds {
-    type Error = String;
+impl TryFrom<Length> for Seconds {
+    type Error = &'static str;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        read_secs(text.trim()).map(Self).ok_or_else(|| "must be a time in s, m, h or d, like 60s".into())
+    fn try_from(Length(time): Length) -> Result<Self, Self::Error> {
+        whole_secs(time).map(Self).ok_or("must be a whole number of seconds, and longer than 0")
     }
 }
 
-/// Reads a number above 0 with its unit, as seconds.
-fn read_secs(time: &str) -> Option<i32> {
-    let unit = match time.chars().last()? {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        _ => return None,
-    };
-    let count = time[..time.len() - 1].trim().parse::<i32>().ok().filter(|number| *number > 0)?;
-    count.checked_mul(unit)
+/// Reads a time above 0 as whole seconds.
+fn whole_secs(time: Duration) -> Option<i32> {
+    i32::try_from(time.as_secs()).ok().filter(|secs| *secs > 0 && time.subsec_nanos() == 0)
 }
 
 #[cfg(test)]
@@ -150,6 +143,8 @@ mod tests {
             ("10 per 1h", Some((10, 3600))),
             ("3 per d", Some((3, 86_400))),
             ("1 per 30 s", Some((1, 30))),
+            ("1 per 1h30m", Some((1, 5400))),
+            ("1 per 250ms", None),
             ("0 per 1h", None),
             ("1 per 0m", None),
             ("1/15m", None),

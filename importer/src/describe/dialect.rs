@@ -5,7 +5,7 @@ use super::{
     evidence::Evidence,
     sample::{self, Extent, Sample},
 };
-use decode::{Compression, CsvOptions, DecodeError, Format, ReadOptions, Source, encode::PgType};
+use decode::{Compression, CsvOptions, DecodeError, Format, ReadOptions, RejectClass, Source, encode::PgType};
 use std::sync::Arc;
 
 /// What fields are separated by, the usual first.
@@ -81,7 +81,7 @@ fn find(source: &Arc<dyn Source>, usual: &ReadOptions) -> Result<Option<(CsvOpti
                 break;
             }
         }
-        if best(&found).is_some_and(|(_, sample)| sample.reject_class != Some("text")) {
+        if best(&found).is_some_and(|(_, sample)| sample.reject_class != Some(RejectClass::Text)) {
             break;
         }
     }

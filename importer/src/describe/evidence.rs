@@ -30,7 +30,7 @@ pub struct Evidence {
     items: Option<Box<Evidence>>,
     /// Hashes of the values while they are all different.
     distinct: HashSet<u64>,
-    /// Some are the same, or nobody wants to know.
+    /// Some are the same, or it does not matter.
     repeats: bool,
 }
 

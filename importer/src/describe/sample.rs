@@ -3,7 +3,7 @@
 use super::evidence::{Evidence, text_of_json};
 use decode::{
     Batch, Column, Declared, DecodeError, Fields, Mapping, MappingSpec, OTHER_WIDTH, OnNewField, PayloadForm,
-    RowReader, TORN, encode::PgType,
+    RejectClass, RowReader, TORN, encode::PgType,
 };
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -55,7 +55,7 @@ pub struct Sample {
     /// The first such row: number, class and reason.
     pub first_reject: Option<String>,
     /// The class of the first reject.
-    pub reject_class: Option<&'static str>,
+    pub reject_class: Option<RejectClass>,
     /// Whether these were all the rows.
     pub is_whole: bool,
     /// Whether later rows may bring other fields.

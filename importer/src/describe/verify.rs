@@ -20,7 +20,7 @@ pub fn widen(source: &Arc<dyn Source>, description: &mut Description, extent: Ex
         let mut any = false;
         for column in description.columns.iter_mut().filter(|column| refusing.contains(&column.name)) {
             let Some(wider) = types::wider(&column.sql_type) else { continue };
-            // The first type is the one that somebody would wonder about.
+            // The first type is the one worth explaining.
             if !std::mem::replace(&mut column.is_widened, true) {
                 column.notes.push(format!("{} does not take every value", types::name(&column.sql_type)));
             }

@@ -4,11 +4,14 @@ use super::Importer;
 use crate::{
     config::{Config, Event},
     ledger::steps,
-    load::Session,
+    load::{Session, liveness::GivenUp},
 };
 use anyhow::Context;
 use futures_util::future::BoxFuture;
-use service::due::{self, Item, Outbox, Sent};
+use service::{
+    due::{self, Item, Outbox, Sent},
+    postgres::is_outage,
+};
 use tokio::time::timeout;
 
 impl Importer {
@@ -75,5 +78,9 @@ impl Outbox for Importer {
         Box::pin(self.on_ledger("settling what was due", async move |session| {
             Ok(due::settle(&mut session.connection, sent).await?)
         }))
+    }
+
+    fn is_outage(&self, error: &anyhow::Error) -> bool {
+        is_outage(error) || error.is::<GivenUp>()
     }
 }

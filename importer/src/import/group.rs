@@ -166,11 +166,10 @@ impl<'a> GroupImport<'a> {
             }
         };
         let begun = self.begin(session, fresh).await?;
-        let opened = self.open(&begun).await;
-        if opened.len() < 2 {
+        let members = self.open(&begun).await;
+        if members.len() < 2 {
             return Ok(Vec::new());
         }
-        let (places, members): (Vec<usize>, Vec<Member>) = opened.into_iter().unzip();
         let group = Group {
             target,
             members,
@@ -178,21 +177,20 @@ impl<'a> GroupImport<'a> {
             recent: &self.dataset.recent,
             started: self.started,
         };
-        let counts = match load::load_group(session, &group).await {
-            Ok(Some(counts)) => counts,
-            Ok(None) => return Ok(Vec::new()),
+        let loaded = match load::load_group(session, &group).await {
+            Ok(loaded) => loaded.into_iter(),
             Err(error) => {
                 self.after_error(session, error).await?;
                 return Ok(Vec::new());
             }
         };
-        let loaded = places.into_iter().zip(&group.members).zip(counts).filter_map(|((place, member), counts)| {
-            let outcome = Outcome::Imported(counts?);
+        let settled = loaded.map(|(member, counts)| {
+            let outcome = Outcome::Imported(counts);
             let settled = Settled::new(&self.dataset.name, Some(member.recorded.object_id), outcome);
             let bytes = member.candidate.identity.size.unwrap_or(0);
-            Some((place, Settled { bytes, technique: Some(Used::Grouped), ..settled }))
+            (member.place, Settled { bytes, technique: Some(Used::Grouped), ..settled })
         });
-        Ok(loaded.collect())
+        Ok(settled.collect())
     }
 
     /// Records the attempts, but for versions that another worker recorded meanwhile.
@@ -217,7 +215,7 @@ impl<'a> GroupImport<'a> {
     }
 
     /// Opens the objects whose versions are what was said of them.
-    async fn open(&self, begun: &[(&Sighting<'a>, Recorded)]) -> Vec<(usize, Member)> {
+    async fn open(&self, begun: &[(&Sighting<'a>, Recorded)]) -> Vec<Member> {
         let mut opening = Vec::with_capacity(begun.len());
         for (Sighting { read, .. }, _) in begun {
             let is_streamed = self.dataset.is_streamed(&read.key);
@@ -229,7 +227,7 @@ impl<'a> GroupImport<'a> {
             let mut candidate = sighting.candidate.clone();
             take_identity(&mut candidate.identity, &mut candidate.stamp, &source.info);
             let (source, captures) = (Arc::new(source), sighting.to.captures.clone());
-            Some((sighting.place, Member { source, captures, candidate, recorded: *recorded }))
+            Some(Member { place: sighting.place, source, captures, candidate, recorded: *recorded })
         });
         opened.collect()
     }

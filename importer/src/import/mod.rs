@@ -90,7 +90,7 @@ impl Importer {
         })
     }
 
-    /// Lets no more than `n` objects at once write their rows into tables; others that were begun are read and decoded,
+    /// Lets no more than `n` objects at once write their rows into tables; others that were started are read and decoded,
     /// or staged, meanwhile. Objects that are loaded together do not count.
     #[must_use]
     pub fn writing_at_once(mut self, n: usize) -> Self {

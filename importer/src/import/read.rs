@@ -175,7 +175,7 @@ impl Begun<'_> {
             self.importer().replace(session).await?;
         }
         if is_pruned {
-            // The next look records the attempt anew.
+            // The next look records the attempt again.
             return Err(Exit::Again(Box::new(self.import.pointer.clone())));
         }
         let is_schema = matches!(&sorted, Sorted::Failed(failure) if failure.reason == Reason::Schema);

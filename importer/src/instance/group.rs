@@ -73,7 +73,7 @@ enum FindError {
 }
 
 async fn find_once(client: &Client, metadata: &Metadata) -> Result<Option<String>, FindError> {
-    // Outside of groups there is no target state, and nobody to ask.
+    // Outside of groups there is no target state, and nothing to ask.
     if metadata.target_lifecycle_state().await.map_err(FindError::Other)?.is_none() {
         return Ok(None);
     }

@@ -16,7 +16,7 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Something that can keep this worker from being chosen to go.
 pub trait Protection: Send + Sync + std::fmt::Debug {
-    /// Switches it; `Ok` says how long it stays so, None for as long as nobody changes it.
+    /// Switches it; `Ok` says how long it stays so, None until it is changed.
     fn set(&self, on: bool) -> BoxFuture<'_, Result<Option<Duration>, ProtectError>>;
 }
 
@@ -112,7 +112,7 @@ pub async fn keep(guard: &Guard, protection: &dyn Protection) {
     }
 }
 
-/// Takes protection off at the end of the program: nobody else would.
+/// Takes protection off at the end of the program: nothing else does.
 pub async fn take_off(guard: &Guard, protection: &dyn Protection) {
     if *guard.state.borrow() == State::Absent {
         return;
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
 
-    /// Notes what it is told; lasts so long, and fails so many times first.
+    /// Notes what it is told; lasts this long, and fails this many times first.
     #[derive(Debug)]
     struct Noted {
         told: Mutex<Vec<bool>>,

@@ -24,7 +24,7 @@ pub use text::{in_ascii, lacks_characters};
 
 use crate::order::Identity;
 
-/// An entry that is pruned between its attempt and its end takes the attempt with it: the next one makes it anew.
+/// An entry that is pruned between its attempt and its end takes the attempt with it: the next one makes it again.
 fn found(n_rows: u64) -> sqlx::Result<()> {
     if n_rows == 0 { Err(sqlx::Error::RowNotFound) } else { Ok(()) }
 }

@@ -67,7 +67,7 @@ pub async fn insert(
     sqlx::query(include_str!("insert_rejects.sql"))
         .bind(object_id)
         .bind(rejects.iter().map(|r| number(r.row_number)).collect::<Vec<_>>())
-        .bind(rejects.iter().map(|r| r.class).collect::<Vec<_>>())
+        .bind(rejects.iter().map(|r| <&str>::from(r.class)).collect::<Vec<_>>())
         .bind(rejects.iter().map(|r| r.column.as_deref().map(storable)).collect::<Vec<_>>())
         // A message may quote a value.
         .bind(rejects.iter().map(|r| storable(&r.message)).collect::<Vec<_>>())
@@ -143,7 +143,7 @@ pub async fn new(connection: &mut PgConnection, object_id: i64) -> sqlx::Result<
     sqlx::query_scalar(sql).bind(object_id).fetch_all(connection).await
 }
 
-/// Returns the rows that Postgres refused in this transaction, whose rejects it made anew, and removes those
+/// Returns the rows that Postgres refused in this transaction, whose rejects it made again, and removes those
 /// rejects again: the ones that wait stand for the rows already.
 ///
 /// # Errors

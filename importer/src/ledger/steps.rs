@@ -1,4 +1,4 @@
-//! What follows a commit: the datasets that come after others, and who is told of what.
+//! What follows a commit: the datasets that come after others, and notifications.
 //!
 //! Both are registered in the ledger, and its triggers make what follows due in the transaction that causes it; so a
 //! worker with an older configuration does not lose a step.

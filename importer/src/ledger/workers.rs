@@ -1,6 +1,7 @@
 //! `penstock.workers`: who is alive, and which Postgres backends are whose.
 
 use chrono::{DateTime, Utc};
+use service::worker::WorkerState;
 use sqlx::PgConnection;
 
 /// What a worker says of itself with every heartbeat.
@@ -16,8 +17,8 @@ pub struct WorkerRow {
     pub instance_id: Option<String>,
     /// Version of the program.
     pub version: &'static str,
-    /// `starting`, `idle`, `busy` or `draining`.
-    pub state: &'static str,
+    /// What it is doing.
+    pub state: WorkerState,
     /// Objects at once.
     pub slots: i32,
     /// Objects being imported now.
@@ -46,7 +47,7 @@ pub struct WorkerRow {
     pub oldest_receive_count: Option<i32>,
 }
 
-/// Writes the heartbeat, and sweeps out rows nobody has beaten for an hour, unless backends of theirs are left:
+/// Writes the heartbeat, and sweeps out rows without a heartbeat for an hour, unless backends of theirs are left:
 /// those may hold locks, and are only ended by the row. Settles what was abandoned, and forgets what was finished hours ago.
 ///
 /// # Errors
@@ -58,7 +59,7 @@ pub async fn heartbeat(connection: &mut PgConnection, row: &WorkerRow) -> sqlx::
         .bind(row.pid)
         .bind(&row.instance_id)
         .bind(row.version)
-        .bind(row.state)
+        .bind(<&str>::from(row.state))
         .bind(row.slots)
         .bind(row.in_flight)
         .bind(row.empty_polls)
@@ -92,7 +93,7 @@ pub async fn remove(connection: &mut PgConnection, id: &str) -> sqlx::Result<()>
 /// Ends the backends of workers that have missed two visibility periods, and returns how many.
 ///
 /// Called by who waited in vain for a lock: a stopped process (SIGSTOP, a frozen VM) keeps its
-/// transaction open and would block its keys for ever. Its messages are visible to others by then,
+/// transaction open and would block its keys forever. Its messages are visible to others by then,
 /// and its commit can only fail. Backends are told by the worker's `application_name`, so a recycled
 /// process id is never hit.
 ///

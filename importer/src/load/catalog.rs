@@ -283,7 +283,7 @@ async fn find_as_the_role(connection: &mut PgConnection, name: &str, is_bare: bo
     // Nothing here is looked for in that path but the table.
     let look = "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid::pg_catalog.int8, \
                 pg_catalog.current_setting('search_path')";
-    // That a name is none is an answer, too.
+    // That a name is invalid is an answer, too.
     let found = transaction(connection, Begin::RolesSearchPath, async |connection| {
         Ok::<_, sqlx::Error>(End::RollBack(sqlx::query_as(look).bind(name).fetch_one(connection).await))
     });

@@ -73,7 +73,7 @@ impl<'c> Copying<'c> {
         self.copy.finish().await
     }
 
-    /// Ends it after so many rows; false when Postgres refuses one, or a trigger left rows out: staging counts them as
+    /// Ends it after this many rows; false when Postgres refuses one, or a trigger left rows out: staging counts them as
     /// it always did.
     ///
     /// # Errors

@@ -136,7 +136,7 @@ pub async fn load(
     first: Decoded,
     decoding: &mut Decoding,
 ) -> Result<Attempt, LoadError> {
-    // Under the fence nobody waits for memory that another has, who may wait for the fence or for a row.
+    // Under the fence no import waits for memory that another has, who may wait for the fence or for a row.
     decoding.budget.never_wait();
     let mut direct = Direct { load, prepared, staged: Staged::default(), loaded_at: None, merged: 0 };
     session.transaction(Begin::ConstraintsImmediate, async |tx| direct.write(tx, first, decoding).await).await

@@ -2,7 +2,7 @@
 
 use super::catalog::NoUniqueIndex;
 use crate::{database::TransactionError, object::StoreError};
-use decode::DecodeError;
+use decode::{DecodeError, RejectClass};
 
 /// Why a load failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum LoadError {
         /// Number of the first refused row.
         first_row: u64,
         /// Its class.
-        first_class: String,
+        first_class: RejectClass,
         /// Its column, as `, column x`, or empty.
         first_column: String,
     },

@@ -27,7 +27,7 @@ pub async fn fence(connection: &mut PgConnection, load: &Load<'_>) -> Result<Opt
         Verdict::Tied => {}
         verdict => return Ok(Some(Loaded::Refused(verdict))),
     }
-    // Under the lock, so whoever puts the object after this answer sends an event that comes after us.
+    // Under the lock, so a producer that puts the object after this answer sends an event that comes after us.
     let current = ReadTarget { version_id: None, etag: None, ..load.object.clone() };
     let tombstone = fenced.standing.is_some_and(|standing| standing.is_delete);
     match load.store.head(&current).await {

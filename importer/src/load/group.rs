@@ -30,6 +30,8 @@ use std::{ops::Range, sync::Arc, time::Instant};
 
 /// One object of a group.
 pub struct Member {
+    /// Where the caller has it.
+    pub place: usize,
     /// The bytes.
     pub source: Arc<dyn Source>,
     /// Captured path segments.
@@ -54,15 +56,17 @@ pub struct Group<'a> {
     pub started: Instant,
 }
 
-/// Loads what can be loaded together, in one transaction. None for an object that has to be loaded alone, and none at
-/// all when all have to.
+/// Loads what can be loaded together, in one transaction, and returns it. What is missing has to be loaded alone.
 ///
 /// # Errors
 /// [`LoadError`], as [`super::load`].
-pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Option<Vec<Option<Counts>>>, LoadError> {
+pub async fn load_group<'g>(
+    session: &mut Session,
+    group: &'g Group<'_>,
+) -> Result<Vec<(&'g Member, Counts)>, LoadError> {
     let target = &group.target;
     if target.transform.is_some() || !target.config.command.is_empty() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let objects: Vec<_> =
         group.members.iter().map(|member| (Arc::clone(&member.source), member.captures.clone())).collect();
@@ -71,150 +75,145 @@ pub async fn load_group(session: &mut Session, group: &Group<'_>) -> Result<Opti
     // The store's time, not the server's.
     let decoded = liveness::elsewhere(reading).await;
     let Ok(Decoded { run, shape: Some(shape), rows }) = decoded else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     if !direct::suits(&target.table, &shape.columns) {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let staging = session.staging(&sql::staging_shape(&shape.columns, &[])).await?;
-    let Some(together) = Together::new(group, &shape, run, rows) else {
-        return Ok(None);
+    let Some(together) = Together::new(group, shape, run, rows) else {
+        return Ok(Vec::new());
     };
     match group.recent.choose(target.config.technique, false, target.config.mode == Mode::Upsert) {
-        Way::Staged => return Ok(None),
+        Way::Staged => return Ok(Vec::new()),
         Way::Direct => {}
         Way::Probe => {
-            let plan = LoadPlan::plain(target, &shape.columns, &staging);
+            let plan = LoadPlan::plain(target, &together.shape.columns, &staging);
             if direct::any_key_is_known(session, &plan, &together.run).await? {
                 group.recent.keys_were_known();
-                return Ok(None);
+                return Ok(Vec::new());
             }
         }
     }
-    let counts = session.transaction(Begin::ConstraintsImmediate, async |tx| together.write(tx).await).await?;
-    if counts.is_some() {
+    let written = session.transaction(Begin::ConstraintsImmediate, async |tx| together.write(tx).await).await?;
+    if !written.is_empty() {
         group.recent.went_direct();
     }
-    Ok(counts)
+    Ok(written)
 }
 
 /// Objects whose rows are decoded, and sorted together.
-struct Together<'a> {
-    group: &'a Group<'a>,
-    shape: &'a Shape,
+struct Together<'g> {
+    group: &'g Group<'g>,
+    shape: Shape,
     run: Run,
-    /// Each object's rows in the run, in decoding order; empty where it has to be loaded alone.
-    rows: Vec<Range<usize>>,
-    /// How many of each object's rows gave way to another of its own.
-    merged: Vec<u64>,
+    slices: Vec<Slice<'g>>,
     /// Columns no row has.
     without: Vec<usize>,
 }
 
-impl<'a> Together<'a> {
+/// An object's part of the run.
+struct Slice<'g> {
+    member: &'g Member,
+    /// Its rows, in decoding order; empty where it has to be loaded alone.
+    rows: Range<usize>,
+    /// How many of them gave way to another of its own.
+    merged: u64,
+    /// Whether it is written, which the fence decides.
+    writes: bool,
+}
+
+impl<'g> Together<'g> {
     /// Sorts the rows and settles duplicates within objects; none when COPY cannot tell what staging can.
-    fn new(group: &'a Group<'a>, shape: &'a Shape, run: Run, rows: Vec<Range<usize>>) -> Option<Self> {
+    fn new(group: &'g Group<'g>, shape: Shape, mut run: Run, rows: Vec<Range<usize>>) -> Option<Self> {
         let without = direct::absent_columns(&shape.columns, &run)?;
-        let merged = vec![0; rows.len()];
-        let mut together = Self { group, shape, run, rows, merged, without };
+        let slice = |(member, rows)| Slice { member, rows, merged: 0, writes: false };
+        let mut slices: Vec<Slice<'_>> = group.members.iter().zip(rows).map(slice).collect();
         if let Some(order) = &shape.order {
-            together.run.sort(order);
+            run.sort(order);
             if group.target.config.mode == Mode::Upsert {
-                let member_of = |place| member_of(&together.rows, place);
-                let dropped = together.run.settle_duplicates(order, |a, b| member_of(a) == member_of(b))?;
+                let dropped = run.settle_duplicates(order, |a, b| slice_of(&slices, a) == slice_of(&slices, b))?;
                 for place in dropped {
-                    together.merged[member_of(place)] += 1;
+                    let slice = slice_of(&slices, place);
+                    slices[slice].merged += 1;
                 }
             }
         }
-        Some(together)
+        Some(Self { group, shape, run, slices, without })
     }
 
-    /// Writes what is still to be written; none when all have to be loaded alone.
-    async fn write(&self, tx: &mut PgConnection) -> Result<End<Option<Vec<Option<Counts>>>>, LoadError> {
-        let writes = self.fence(tx).await?;
+    /// Writes what is still to be written, and returns it.
+    async fn write(mut self, tx: &mut PgConnection) -> Result<End<Vec<(&'g Member, Counts)>>, LoadError> {
+        self.fence(tx).await?;
         match hold_unique_index(tx, &self.group.target).await {
             Ok(()) => {}
             Err(error @ LoadError::Database(_)) => return Err(error),
             // Each says so for itself.
-            Err(_) => return Ok(End::RollBack(None)),
+            Err(_) => return Ok(End::RollBack(Vec::new())),
         }
-        if !self.copy(tx, &writes).await? {
+        let written: Vec<_> = self.slices.iter().filter(|slice| slice.writes).map(Slice::counted).collect();
+        let n_written = written.iter().map(|(_, counts)| counts.written).sum();
+        if !self.copy(tx, n_written).await? {
             self.group.recent.was_refused();
-            return Ok(End::RollBack(None));
+            return Ok(End::RollBack(Vec::new()));
         }
-        let counts = self.counts(&writes);
-        self.record(tx, &counts).await?;
-        Ok(End::Commit(Some(counts)))
+        self.record(tx, &written).await?;
+        Ok(End::Commit(written))
     }
 
-    /// Takes the fence of all objects, and returns which of them it lets through.
-    async fn fence(&self, tx: &mut PgConnection) -> Result<Vec<bool>, LoadError> {
-        let members = &self.group.members;
+    /// Takes the fence of all objects, and notes which of them it lets through.
+    async fn fence(&mut self, tx: &mut PgConnection) -> Result<(), LoadError> {
         let heads: Vec<(Recorded, &Candidate)> =
-            members.iter().map(|member| (member.recorded, &member.candidate)).collect();
-        let fenced = lock_heads(tx, &heads).await?;
-        let lets_through = |((member, fenced), rows): ((&Member, Option<Fenced>), &Range<usize>)| {
+            self.slices.iter().map(|slice| (slice.member.recorded, &slice.member.candidate)).collect();
+        for (slice, fenced) in self.slices.iter_mut().zip(lock_heads(tx, &heads).await?) {
             // Where another version stands by now its rows may have to make room: that is for a load of its own.
-            let fresh = |fenced: Fenced| {
-                !fenced.ever_imported && fenced.standing.is_none() && judge(None, &member.candidate) == Verdict::Write
-            };
-            !rows.is_empty() && fenced.is_some_and(fresh)
-        };
-        Ok(members.iter().zip(fenced).zip(&self.rows).map(lets_through).collect())
+            let is_fresh = fenced.is_some_and(|fenced: Fenced| {
+                !fenced.ever_imported
+                    && fenced.standing.is_none()
+                    && judge(None, &slice.member.candidate) == Verdict::Write
+            });
+            slice.writes = is_fresh && !slice.rows.is_empty();
+        }
+        Ok(())
     }
 
-    /// Copies the rows of the objects that are let through; false when Postgres refuses one, or a trigger left rows out:
+    /// Copies the `n_rows` rows of the objects that are let through; false when Postgres refuses one, or a trigger left rows out:
     /// whose they were only a load alone can tell.
-    async fn copy(&self, tx: &mut PgConnection, writes: &[bool]) -> Result<bool, LoadError> {
+    async fn copy(&self, tx: &mut PgConnection, n_rows: u64) -> Result<bool, LoadError> {
         let (table, columns) = (&self.group.target.table, &self.shape.columns);
         let loaded_at = match table.lineage_loaded_at {
             true => Some(direct::loaded_at(tx).await?),
             false => None,
         };
         let projections: Vec<_> = self
-            .group
-            .members
+            .slices
             .iter()
-            .map(|member| {
-                let constants = direct::constants(table, member.recorded.object_id, loaded_at);
+            .map(|slice| {
+                let constants = direct::constants(table, slice.member.recorded.object_id, loaded_at);
                 direct::projection(table, columns, self.without.clone(), &constants)
             })
             .collect();
         let mut copying = Copying::start(tx, &direct::copy_sql(table, columns, &self.without)).await?;
         let places = (0..self.run.n_ordered())
-            .map(|index| (member_of(&self.rows, self.run.place(index)), self.run.row(index)))
-            .filter(|(member, _)| writes[*member]);
-        let mut members = places.clone().map(|(member, _)| member);
+            .map(|index| (slice_of(&self.slices, self.run.place(index)), self.run.row(index)))
+            .filter(|(slice, _)| self.slices[*slice].writes);
+        let mut slices = places.clone().map(|(slice, _)| slice);
         let write = |out: &mut Vec<u8>, tuple: &[u8]| {
-            if let Some(member) = members.next() {
-                projections[member].write(tuple, out);
+            if let Some(slice) = slices.next() {
+                projections[slice].write(tuple, out);
             }
         };
         copying.add(places.map(|(_, tuple)| tuple), write).await?;
-        let n_sent: u64 = self.counts(writes).iter().flatten().map(|counts| counts.written).sum();
-        Ok(copying.all_taken(n_sent).await?)
-    }
-
-    /// Returns the counts of the objects that are written.
-    fn counts(&self, writes: &[bool]) -> Vec<Option<Counts>> {
-        let counts = |((rows, merged), writes): ((&Range<usize>, &u64), &bool)| {
-            let read = rows.len() as u64;
-            writes.then(|| Counts { read, written: read - merged, merged: *merged, ..Counts::default() })
-        };
-        self.rows.iter().zip(&self.merged).zip(writes).map(counts).collect()
+        Ok(copying.all_taken(n_rows).await?)
     }
 
     /// Records what is written in the ledger.
-    async fn record(&self, tx: &mut PgConnection, counts: &[Option<Counts>]) -> sqlx::Result<()> {
-        let finished: Vec<Finished<'_>> = self
-            .group
-            .members
+    async fn record(&self, tx: &mut PgConnection, written: &[(&Member, Counts)]) -> sqlx::Result<()> {
+        let finished: Vec<Finished<'_>> = written
             .iter()
-            .zip(counts)
-            .filter_map(|(member, counts)| {
+            .map(|(member, counts)| {
                 let (recorded, candidate, bytes) = (member.recorded, &member.candidate, member.source.size());
-                counts.map(|counts| Finished { recorded, candidate, counts, bytes })
+                Finished { recorded, candidate, counts: *counts, bytes }
             })
             .collect();
         // The transaction's time is that of all its objects together.
@@ -223,9 +222,17 @@ impl<'a> Together<'a> {
     }
 }
 
-/// Returns whose row is at this place of the decoding order.
-fn member_of(rows: &[Range<usize>], place: usize) -> usize {
-    rows.partition_point(|rows| rows.end <= place)
+impl<'g> Slice<'g> {
+    /// Returns the object with what is written of it.
+    fn counted(&self) -> (&'g Member, Counts) {
+        let (read, merged) = (self.rows.len() as u64, self.merged);
+        (self.member, Counts { read, written: read - merged, merged, ..Counts::default() })
+    }
+}
+
+/// Returns which slice the row at this place of the decoding order is in.
+fn slice_of(slices: &[Slice<'_>], place: usize) -> usize {
+    slices.partition_point(|slice| slice.rows.end <= place)
 }
 
 /// What all objects of a group have in common.
@@ -254,7 +261,7 @@ impl Decoded {
         for (source, captures) in objects {
             let (n_bytes, n_rows) = (batch.data.len(), batch.ends.len());
             let read = || read_one(target, Arc::clone(source), captures, &mut batch, &mut first, run_bytes);
-            // Decoders are libraries fed by strangers.
+            // Decoders process untrusted input.
             let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
             if !matches!(read, Ok(Ok(true))) || !batch.rejects.is_empty() {
                 batch.data.truncate(n_bytes);

@@ -24,7 +24,7 @@ pub async fn inspect(
             let is_kept = piece.column.as_ref().is_some_and(|column| keep.contains(column));
             look(connection, &piece, is_kept).await?;
         }
-        // Planned, and so begun: that is when rights are asked for. What planning itself stumbles over, rows will show.
+        // Planned, and so started: that is when rights are asked for. What planning itself stumbles over, rows will show.
         let explain = format!("EXPLAIN {}", transform.select(table));
         match sqlx::query(&explain).persistent(false).execute(&mut *connection).await {
             Err(error) if code(&error) == "42501" => Err(refused("SQL", error)),

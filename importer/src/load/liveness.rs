@@ -28,8 +28,8 @@ const ASKED_AFTER: u32 = 3;
 /// Time between two looks of a watch that has a connection of its own.
 pub(super) const LOOK: Duration = Duration::from_secs(5);
 
-/// So many times as long for a COPY of which the server does not show how far it is (before 14): what was sent last may
-/// be on its way for as long as a slow line takes to empty the kernels' buffers.
+/// Factor on [`SILENCE`] for a COPY whose progress the server does not report (before 14): what was sent last may be on
+/// its way for as long as a slow line takes to empty the kernels' buffers.
 const UNSEEN: u32 = 4;
 
 tokio::task_local! {
@@ -38,7 +38,7 @@ tokio::task_local! {
 
 /// Work that was given up because Postgres did not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} waited {} s for an answer of Postgres at {place}, and {why}", .waited.as_secs())]
+#[error("{what} waited {} s for an answer from Postgres at {place}: {why}", .waited.as_secs())]
 pub struct GivenUp {
     what: &'static str,
     place: String,
@@ -60,7 +60,7 @@ pub fn heard() {
 /// Says that the work goes on with another session, of this backend.
 pub fn goes_on_with(session: &Session) {
     let _ = WAIT.try_with(|wait| {
-        // First, so that a look that has asked about the other backend finds that nobody waits for it.
+        // First, so that a look that has asked about the other backend finds that it is not waited for.
         let mut presence = wait.presence.lock();
         (presence.since, presence.seen) = (Instant::now(), None);
         wait.backend.store(session.backend, Ordering::Relaxed);
@@ -124,7 +124,8 @@ impl Wait {
             Some((at, since)) if *at == backend.at => {
                 let silence = if backend.gets_on_unseen { self.silence * UNSEEN } else { self.silence };
                 if since.elapsed() >= silence && waited >= silence {
-                    self.given_up.send_replace(Some(format!("its backend waits for us ({})", backend.state)));
+                    self.given_up
+                        .send_replace(Some(format!("its backend is waiting for the client ({})", backend.state)));
                     return true;
                 }
             }
@@ -221,7 +222,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Notes that the server could not be asked. After a while nobody waits for it any longer, unless it answered, if
+    /// Notes that the server could not be asked. After a while it is waited for no longer, unless it answered, if
     /// only with a refusal.
     pub fn unheard(&self, error: &anyhow::Error) {
         let mut heard_at = self.heard_at.lock();
@@ -237,7 +238,7 @@ impl Watch {
         }
     }
 
-    /// Returns whether anybody waits.
+    /// Returns whether anything waits.
     pub(super) fn is_wanted(&self) -> bool {
         let wanted = !self.waiting().is_empty();
         if !wanted {
@@ -334,8 +335,8 @@ mod tests {
     async fn work_whose_backend_waits_for_us_is_given_up() {
         let why = watched(pending(), |_| Some(idle("same"))).await;
         let why = why.expect("given up");
-        assert!(why.starts_with("an import waited 0 s for an answer of Postgres at h:5432, and"), "{why}");
-        assert!(why.ends_with("its backend waits for us (idle in transaction)"), "{why}");
+        assert!(why.starts_with("an import waited 0 s for an answer from Postgres at h:5432: "), "{why}");
+        assert!(why.ends_with("its backend is waiting for the client (idle in transaction)"), "{why}");
     }
 
     #[tokio::test]

@@ -132,9 +132,9 @@ async fn attempt(
             }
         }
     }
+    decoding.put_back(first);
     let mut writing = None;
-    let staging =
-        async |tx: &mut PgConnection| stage_and_merge(tx, load, prepared, first, decoding, &mut writing).await;
+    let staging = async |tx: &mut PgConnection| stage_and_merge(tx, load, prepared, decoding, &mut writing).await;
     session.transaction(Begin::ConstraintsImmediate, staging).await
 }
 
@@ -217,14 +217,13 @@ async fn stage_and_merge<'a>(
     tx: &mut PgConnection,
     load: &Load<'a>,
     prepared: Prepared,
-    first: Decoded,
     decoding: Decoding,
     writing: &mut Option<SemaphorePermit<'a>>,
 ) -> Result<End<Loaded>, LoadError> {
     let Prepared { opened, mut columns, staging, order, mut step, .. } = prepared;
     let distinct = DistinctKeys::new(&columns, &load.target.key, load.digest_bytes);
     let keys = Keys { order: order.as_ref(), distinct };
-    let mut staged = stage(tx, &staging, load, opened.form, first, decoding, keys).await?;
+    let mut staged = stage(tx, &staging, load, opened.form, decoding, keys).await?;
     if load.new_columns.is_none() && load.target.config.on_new_field == OnNewField::AddColumn {
         let new: Vec<Field> =
             staged.new_fields.iter().filter(|field| load.target.lacks(&field.name)).cloned().collect();

@@ -57,6 +57,7 @@ pub struct Decoding {
     receiver: mpsc::Receiver<Decoded>,
     shape: Option<oneshot::Sender<Shape>>,
     used: std::sync::mpsc::Sender<Run>,
+    put_back: Option<Decoded>,
     /// Ends the program that rows pass through.
     _stops: StopOnDrop,
     /// What its memory is bounded by.
@@ -86,24 +87,32 @@ impl Decoding {
         tokio::task::spawn_blocking(move || {
             let open = || command::open(source, &options, command.as_ref(), stopped);
             let work = || decode_all(open, &options, run_bytes, &sender, shape, spare);
-            // Decoders are libraries fed by strangers: a panic in one is the object's fault, not the worker's end.
+            // Decoders process untrusted input: a panic in one is the object's fault, not the worker's end.
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
-                .unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder gave up on these bytes".into())));
+                .unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder panicked on these bytes".into())));
             if let Err(error) = result {
-                // Nobody listening means nobody wants to know.
+                // The receiver is gone.
                 let _ = sender.blocking_send(Decoded::Failed(error));
             }
         });
-        Self { receiver, shape: Some(shape_sender), used, _stops: stops, budget }
+        Self { receiver, shape: Some(shape_sender), used, put_back: None, _stops: stops, budget }
     }
 
     /// Returns what comes next.
     pub async fn next(&mut self) -> Decoded {
+        if let Some(decoded) = self.put_back.take() {
+            return decoded;
+        }
         super::liveness::elsewhere(self.receiver.recv()).await.unwrap_or_else(|| {
             // The process is about to end, or out of threads.
             let ended = StoreError::Transient(anyhow::anyhow!("the decoding thread ended early"));
             Decoded::Failed(DecodeError::Source(ended.into()))
         })
+    }
+
+    /// Has what came last come once more.
+    pub fn put_back(&mut self, decoded: Decoded) {
+        self.put_back = Some(decoded);
     }
 
     /// Lets decoding go on; called once, after [`Decoded::Fields`].
@@ -171,7 +180,7 @@ struct Spare {
 }
 
 impl Spare {
-    /// Waits for a run; none when nobody listens any more.
+    /// Waits for a run; none when the receiver is gone.
     fn take(&mut self) -> Option<Run> {
         self.kept.pop().or_else(|| self.used.recv().ok())
     }
@@ -180,7 +189,7 @@ impl Spare {
         self.kept.pop().map_or_else(|| self.used.try_recv(), Ok)
     }
 
-    /// Sends a run; false when nobody listens any more. A long row is waited for until it is sent on: behind it
+    /// Sends a run; false when the receiver is gone. A long row is waited for until it is sent on: behind it
     /// another would take as much memory again.
     fn send(&mut self, run: Run, sender: &mpsc::Sender<Decoded>) -> bool {
         let has_long_rows = !run.batch.long_rows.is_empty();
@@ -201,7 +210,7 @@ struct Checked<'a> {
     budget: &'a Budget,
 }
 
-/// Sends all rows in the order of the object; false when nobody listens any more.
+/// Sends all rows in the order of the object; false when the receiver is gone.
 fn send_as_they_come(
     reader: &mut Checked<'_>,
     wanted: usize,
@@ -220,7 +229,7 @@ fn send_as_they_come(
     Ok(true)
 }
 
-/// Sends all rows, a short run first and then by ranges of the key; false when nobody listens any more.
+/// Sends all rows, a short run first and then by ranges of the key; false when the receiver is gone.
 fn send_sorted(
     reader: &mut Checked<'_>,
     order: RowOrder,

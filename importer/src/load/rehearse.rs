@@ -115,7 +115,7 @@ pub async fn rehearse(session: &mut Session, rehearsal: &Rehearsal<'_>) -> Resul
 
 fn rejected(reject: Reject) -> (u64, Fate) {
     let Reject { row_number, class, column, message, .. } = reject;
-    (row_number, Fate::Rejected { class: class.to_owned(), column, message })
+    (row_number, Fate::Rejected { class: class.to_string(), column, message })
 }
 
 /// The first rows of an object.
@@ -171,7 +171,7 @@ impl Stage<'_> {
         });
         if let Err(error) = copied.await? {
             let why = unstaged::why(self.input.columns, &error);
-            return Ok(Fate::Rejected { class: why.class.to_owned(), column: why.column, message: why.message });
+            return Ok(Fate::Rejected { class: why.class.to_string(), column: why.column, message: why.message });
         }
         let target = &self.rehearsal.target;
         let (Some(step), Some(transform)) = (self.step, &target.transform) else {

@@ -12,7 +12,7 @@ use std::time::Instant;
 /// What became of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
-    /// So many rows are gone, and a tombstone is the head.
+    /// This many rows are gone, and a tombstone is the head.
     Removed(u64),
     /// The version removed is not the one that stands, or the object is there again.
     Superseded,
@@ -60,7 +60,7 @@ async fn remove_under_lock(tx: &mut PgConnection, remove: &Remove<'_>) -> Result
     if removed_before {
         return Ok(End::RollBack(Removal::Removed(0)));
     }
-    // Asked under the lock: whoever puts the object again after this answer sends an event that comes after us.
+    // Asked under the lock: a producer that puts the object again after this answer sends an event that comes after us.
     let there_again = !refused
         && match store.head(&ReadTarget { version_id: None, etag: None, ..read.clone() }).await {
             Ok(_) => true,

@@ -83,7 +83,7 @@ async fn load_lanes(
     replay: &ReplayRejects<'_>,
     lanes: Vec<Lane>,
 ) -> Result<End<Replayed>, LoadError> {
-    // The fence: whoever imports another version of this key waits, or has been here before.
+    // The fence: an importer of another version of this key waits, or has been here before.
     let fenced = ledger::lock_head(tx, replay.waiting.head_id, &Identity::default()).await?;
     if fenced.standing.is_none_or(|standing| standing.object_id != replay.waiting.object_id) {
         return Ok(End::RollBack(Replayed::NotHead));
@@ -207,7 +207,7 @@ async fn stage(
                 Err(error) => {
                     let Unstaged { class, column, message } = unstaged::why(&lane.columns, &error);
                     let row_number = i64::try_from(row_number(row)).unwrap_or(i64::MAX);
-                    second.refused.push((row_number, Refusal { class: class.to_owned(), column, message }));
+                    second.refused.push((row_number, Refusal { class: class.to_string(), column, message }));
                 }
             }
         }

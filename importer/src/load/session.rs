@@ -44,7 +44,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Returns a source of sessions; `connect` is asked anew for each, so that changed credentials are picked up.
+    /// Returns a source of sessions; `connect` is asked again for each, so that changed credentials are picked up.
     pub fn new<S: Into<Server>>(connect: impl Fn() -> anyhow::Result<S> + Send + Sync + 'static) -> Self {
         let connect = Arc::new(move || connect().map(Into::into));
         Self {
@@ -84,12 +84,12 @@ impl Sessions {
         }
     }
 
-    /// Closes the sessions that nobody uses: connections break together.
+    /// Closes the idle sessions: connections break together.
     pub fn close_idle(&self) {
         self.idle.lock().clear();
     }
 
-    /// Connects, for a session that is nobody else's before or after.
+    /// Connects, for a session that is not shared, before or after.
     ///
     /// # Errors
     /// When the configuration cannot be read or Postgres does not let us in, or does not answer.
@@ -147,7 +147,7 @@ impl Sessions {
     }
 
     /// Looks after the sessions that wait, on a connection of its own, as long as this is polled.
-    /// It is only open while somebody waits.
+    /// It is only open while something waits for it.
     pub async fn keep_watch(&self) {
         let mut session = None;
         let mut looks = tokio::time::interval(liveness::LOOK);
@@ -192,7 +192,7 @@ impl Sessions {
     }
 }
 
-/// A connection, leased: whoever has it gives it back ([`Sessions::give_back`]) when its work ended well. Dropped instead,
+/// A connection, leased: its holder gives it back ([`Sessions::give_back`]) when its work ended well. Dropped instead,
 /// after an error or with work that was given up, it is closed and never used again.
 pub struct Session {
     /// The connection.

@@ -9,7 +9,7 @@ const MAX_DEPTH: usize = 16;
 /// A type as far as it can cut what it is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cuts {
-    /// Beyond so many bytes.
+    /// Beyond this many bytes.
     Beyond(usize),
     /// In its elements.
     Array(Box<Cuts>),
@@ -99,7 +99,7 @@ impl Cuts {
     }
 }
 
-/// Returns the session's name of a record of so many texts.
+/// Returns the session's name of a record of this many texts.
 #[must_use]
 pub fn record_type(width: usize) -> String {
     format!("pg_temp.penstock_texts_{width}")

@@ -11,7 +11,7 @@ use super::{
     sql::copy_into,
 };
 use crate::ledger;
-use decode::{Field, PayloadForm, Reject};
+use decode::{Field, PayloadForm, Reject, RejectClass};
 use sqlx::PgConnection;
 
 /// What was found out on the way.
@@ -28,7 +28,7 @@ pub struct Staged {
     /// Rows that a command or a transform made beyond the first of one.
     pub n_added: u64,
     /// Row, class and column of the first that was refused.
-    pub first_reject: Option<(u64, &'static str, Option<String>)>,
+    pub first_reject: Option<(u64, RejectClass, Option<String>)>,
     /// Which of the mapping's columns any row had a field for.
     pub seen_columns: Vec<bool>,
     /// Fields no column took.
@@ -100,49 +100,43 @@ pub async fn stage(
     staging: &str,
     load: &Load<'_>,
     form: PayloadForm,
-    first: Decoded,
     mut decoding: Decoding,
     mut keys: Keys<'_>,
 ) -> Result<Staged, LoadError> {
     let copy_sql = copy_into(staging);
     let mut staged = Staged::default();
-    let mut next = Some(first);
-    while next.is_some() {
+    let mut may_be_more = true;
+    while may_be_more {
         let mut copying = Copying::start(&mut *connection, &copy_sql).await?;
-        match copy_runs(&mut copying, next.take(), &mut decoding, &mut staged, &mut keys).await {
-            Ok(left) => next = left,
+        may_be_more = match copy_runs(&mut copying, &mut decoding, &mut staged, &mut keys).await {
+            Ok(may_be_more) => may_be_more,
             Err(error @ LoadError::Database(_)) => return Err(error),
             Err(error) => {
                 copying.spoil().await?;
                 return Err(error);
             }
-        }
+        };
         match copying.finish().await {
             Ok(_) => {}
             Err(error) if refused::is_refusal(&error) => return Err(LoadError::Unstaged(error)),
             Err(error) => return Err(error.into()),
         }
-        check_rejects(load, &staged, next.is_some())?;
+        check_rejects(load, &staged, may_be_more)?;
         staged.write_rejects(connection, load, form).await?;
     }
     staged.distinct = keys.distinct.holds();
     Ok(staged)
 }
 
-/// Sends runs until the object ends (none) or the rejects in memory want to be written down (what comes next).
+/// Sends runs until the object ends (false) or the rejects in memory want to be written down (true).
 async fn copy_runs(
     copying: &mut Copying<'_>,
-    mut next: Option<Decoded>,
     decoding: &mut Decoding,
     staged: &mut Staged,
     keys: &mut Keys<'_>,
-) -> Result<Option<Decoded>, LoadError> {
+) -> Result<bool, LoadError> {
     loop {
-        let decoded = match next.take() {
-            Some(decoded) => decoded,
-            None => decoding.next().await,
-        };
-        match decoded {
+        match decoding.next().await {
             Decoded::Run(mut run) => {
                 staged.take(&mut run);
                 keys.distinct.add(&run, keys.order);
@@ -150,13 +144,13 @@ async fn copy_runs(
                 copying.flush().await?;
                 decoding.recycle(run);
                 if staged.has_many_rejects() {
-                    return Ok(Some(decoding.next().await));
+                    return Ok(true);
                 }
             }
             Decoded::End { seen_columns, new_fields } => {
                 staged.seen_columns = seen_columns;
                 staged.new_fields = new_fields;
-                return Ok(None);
+                return Ok(false);
             }
             Decoded::Failed(error) => return Err(LoadError::Decode(error)),
             Decoded::Fields(..) => unreachable!("the decoder sends the fields once"),

@@ -18,7 +18,7 @@ const TAKEN_SHARE: usize = 16;
 const READY_SHARE: usize = 16;
 /// A chunk, as a share of what is taken at once.
 const CHUNK_SHARE: usize = 32;
-/// Rows looked at for each range when bounds are drawn anew.
+/// Rows looked at for each range when bounds are drawn again.
 const SAMPLED_PER_RANGE: usize = 32;
 
 /// The rows of an object that are decoded and not yet taken.
@@ -95,7 +95,7 @@ impl Sweep {
     pub fn new(order: RowOrder, first: &Run, memory_bytes: usize) -> Self {
         let taken = (memory_bytes / TAKEN_SHARE).max(1);
         let limits = Limits {
-            // Not 0, where all the memory is taken: a sweep that holds nothing would be full for ever.
+            // Not 0, where all the memory is taken: a sweep that holds nothing would be full forever.
             held: memory_bytes.saturating_sub(2 * taken).max(1),
             taken,
             ready: (taken / READY_SHARE).max(1),

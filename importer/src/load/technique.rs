@@ -11,7 +11,7 @@ const STAGED_AFTER_REFUSAL: u32 = 16;
 const STAGED_AFTER_PROBE: u32 = 4;
 /// Direct COPYs in a row after which keys are believed to be new without a look.
 const BELIEVED_AFTER: u32 = 2;
-/// Beyond so many, one look to be sure.
+/// Beyond this many, one look to be sure.
 const BELIEVED_FOR: u32 = 64;
 
 /// How to begin with an object.

@@ -1,7 +1,7 @@
 //! Rows that even the staging table refuses: characters the database's encoding lacks, texts that are longer in its
 //! bytes than their column takes.
 //!
-//! Staging takes whatever was encoded for it, as a rule, so nobody looks twice. Where Postgres refuses a COPY all the
+//! Staging takes whatever was encoded for it, as a rule, so rows are not checked twice. Where Postgres refuses a COPY all the
 //! same, the object is read again and its rows are copied in portions, which shrink down to the single rows that are in
 //! the way. Then it is loaded from its start, and the decoder, which has a row as the object has it, makes rejects of them.
 
@@ -16,13 +16,13 @@ use super::{
     sql::{self, StagedColumn},
     stage::Staged,
 };
-use decode::Unstaged;
+use decode::{RejectClass, Unstaged};
 use sqlx::{PgConnection, postgres::PgDatabaseError};
 use std::collections::BTreeMap;
 
 /// Rows of a COPY where nothing is in the way: more are sent again in vain when one is, fewer cost round trips.
 const PORTION: usize = 4096;
-/// Rows that are kept in mind at most; so many more are not this object's accident.
+/// Rows that are kept in mind at most; more than this is not a property of single rows.
 const MAX_FOUND: usize = 100_000;
 
 /// Returns the rows of an object that the staging table refuses, by their numbers.
@@ -100,11 +100,11 @@ pub fn why(columns: &[StagedColumn], error: &sqlx::Error) -> Unstaged {
     let context = said.and_then(PgDatabaseError::r#where).unwrap_or_default();
     let named = columns.filter(|name| context.lines().any(|line| line.starts_with("COPY ") && ends_with(line, name)));
     let class = match said.map_or("", PgDatabaseError::code) {
-        "22021" | "22P05" => "text",
-        "22001" | "22026" => "length",
-        code if code.starts_with("54") => "length",
-        "22003" | "22008" => "range",
-        _ => "type",
+        "22021" | "22P05" => RejectClass::Text,
+        "22001" | "22026" => RejectClass::Length,
+        code if code.starts_with("54") => RejectClass::Length,
+        "22003" | "22008" => RejectClass::Range,
+        _ => RejectClass::Type,
     };
     let message = said.map_or("the database does not take this row", PgDatabaseError::message);
     Unstaged { class, column: named.max_by_key(|name| name.len()).map(str::to_owned), message: message.to_owned() }

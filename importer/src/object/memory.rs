@@ -29,7 +29,7 @@ impl MemoryStore {
         objects.insert((bucket.to_owned(), key.to_owned()), (bytes.into(), last_modified));
     }
 
-    /// Makes the next bodies end, seemingly clean, after so many bytes each (the last entry first).
+    /// Makes the next bodies end, seemingly clean, after this many bytes each (the last entry first).
     pub fn cut_next_bodies(&self, after_bytes: Vec<usize>) {
         *self.cuts.lock() = after_bytes;
     }

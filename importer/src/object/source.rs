@@ -20,7 +20,7 @@ const MIN_PART_BYTES: u64 = 512 * 1024;
 const PART_CHUNKS: usize = 1 << 16;
 /// Reads of one place that bring nothing before the object counts as out of reach.
 const MAX_FRUITLESS_READS: u32 = 5;
-/// How long reads of one place may bring nothing: a body that falls silent and one try anew.
+/// How long reads of one place may bring nothing: a body that falls silent and one more try.
 /// Longer keeps a slot waiting for a store that is gone.
 const MAX_FRUITLESS: Duration = Duration::from_secs(40);
 
@@ -62,7 +62,7 @@ impl RemoteSource {
         Ok(Self { store, target, info, runtime: Handle::current(), opened: Mutex::new(opened), ahead_bytes: 0 })
     }
 
-    /// Lets a stream that does not come with the first GET read so many bytes ahead, by several requests at once, if
+    /// Lets a stream that does not come with the first GET read this many bytes ahead, by several requests at once, if
     /// the object is longer than that and a part is worth a request.
     #[must_use]
     pub fn reading_ahead(mut self, bytes: u64) -> Self {

@@ -24,7 +24,7 @@ pub enum Reason {
     FanOut,
     /// It went to the dead-letter queue before.
     Forwarded,
-    /// What nobody foresaw: it may pass, and is tried [`super::ODD_TRIES`] times before it is believed.
+    /// Unforeseen: it may pass, and is tried [`super::ODD_TRIES`] times before it is believed.
     Internal,
     /// The object goes beyond a limit.
     Limits,

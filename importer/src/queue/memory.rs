@@ -14,7 +14,7 @@ pub struct MemoryQueue {
     state: Mutex<State>,
     visibility_timeout: Duration,
     max_bytes: usize,
-    /// So many calls to extend messages fail first.
+    /// This many calls to extend messages fail first.
     failing_extensions: AtomicUsize,
 }
 
@@ -45,13 +45,13 @@ impl MemoryQueue {
         }
     }
 
-    /// Lets so many calls to extend messages fail, and those after them work.
+    /// Lets this many calls to extend messages fail, and those after them work.
     #[must_use]
     pub fn with_failing_extensions(self, n_calls: usize) -> Self {
         Self { failing_extensions: AtomicUsize::new(n_calls), ..self }
     }
 
-    /// Lets messages of its dead-letter queue be so long at most, attributes included.
+    /// Lets messages of its dead-letter queue be this long at most, attributes included.
     #[must_use]
     pub fn with_max_bytes(self, max_bytes: usize) -> Self {
         Self { max_bytes, ..self }

@@ -13,8 +13,9 @@ use aws_sdk_sqs::{
 use chrono::DateTime;
 use futures_util::future::BoxFuture;
 use service::aws::{
-    ATTEMPT, ends,
+    ATTEMPT,
     sqs::{BATCH, client, in_turn, send},
+    timeouts,
 };
 use std::{collections::HashMap, time::Duration};
 
@@ -127,9 +128,9 @@ impl SqsQueue {
     }
 }
 
-/// Returns what makes a call end after so long, all its tries together.
+/// Returns what makes a call end after this long, all its tries together.
 fn within(limit: Duration) -> Builder {
-    Builder::default().timeout_config(ends(limit, limit))
+    Builder::default().timeout_config(timeouts(limit, limit))
 }
 
 /// Reads queue attributes.

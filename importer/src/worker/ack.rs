@@ -128,7 +128,7 @@ mod tests {
     use futures_util::future::{BoxFuture, pending};
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    /// A queue whose first so many deletes are never answered, or that fails all calls for messages in hand.
+    /// A queue whose first deletes are never answered, or that fails all calls for messages in hand.
     struct Silent {
         queue: MemoryQueue,
         n_silent: AtomicUsize,

@@ -7,7 +7,7 @@ use crate::{
 };
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use service::postgres::Server;
+use service::{postgres::Server, worker::WorkerState};
 use std::{
     sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
@@ -121,13 +121,13 @@ fn row(worker: &Worker, sessions: &Sessions, identity: &WorkerIdentity) -> Worke
     let first_receive_ms = progress.first_receive_ms.load(Ordering::Relaxed);
     let in_flight = progress.busy.load(Ordering::Relaxed);
     let state = if progress.draining.load(Ordering::Relaxed) {
-        "draining"
+        WorkerState::Draining
     } else if first_receive_ms == 0 {
-        "starting"
+        WorkerState::Starting
     } else if worker.in_hand.is_empty() {
-        "idle"
+        WorkerState::Idle
     } else {
-        "busy"
+        WorkerState::Busy
     };
     let oldest = worker.in_hand.oldest();
     worker.metrics.messages_held.set(i64::try_from(worker.in_hand.len()).unwrap_or(i64::MAX));

@@ -4,9 +4,10 @@
 //! other, and a queue would run empty into its dead letters within minutes. So an object that fails for such a
 //! cause waits for [`Brake::patience`] first. What then happens is decided by its neighbours:
 //!
-//! - Was an object of its dataset imported that was begun after it first failed, the cause is its own: it fails.
+//! - If another object of the dataset was started after this one first failed and was imported, the cause is the
+//!   object's own: fail it.
 //! - Else the cause is the dataset's: one object fails as a sample, and more of them at growing intervals, so
-//!   that the trouble is noticed and no object waits for ever.
+//!   that the trouble is noticed and no object waits forever.
 //!
 //! Where several objects failed in a row the gate of their place closes, and objects are tried one at a time,
 //! with growing pauses, those longest that were tried longest ago, until one is imported.
@@ -42,7 +43,7 @@ pub struct Brake {
     until_empty: bool,
     causes: HashMap<Cause, Course>,
     gates: HashMap<Place, Gate>,
-    /// When the newest of each dataset's imports was begun.
+    /// When the newest of each dataset's imports was started.
     imported: HashMap<DatasetName, Instant>,
     /// Objects waiting at gates, those first that were tried longest ago.
     waiting: BTreeMap<u64, Class>,
@@ -56,6 +57,14 @@ pub struct Cause {
     pub dataset: DatasetName,
     /// The failures' word.
     pub reason: Reason,
+}
+
+impl Cause {
+    /// Returns the cause of an object's failure.
+    #[must_use]
+    pub fn of(class: &Class, failure: &Failure) -> Self {
+        Self { dataset: class.dataset.clone(), reason: failure.reason }
+    }
 }
 
 #[derive(Debug)]
@@ -142,7 +151,7 @@ impl Brake {
         if self.patience.is_zero() || failure.scope == Scope::Object {
             return (Decision::Fail, false);
         }
-        let cause = Cause { dataset: class.dataset.clone(), reason: failure.reason };
+        let cause = Cause::of(class, failure);
         let news = !self.causes.contains_key(&cause);
         let course = self.causes.entry(cause.clone()).or_insert_with(|| Course {
             error: String::new(),
@@ -175,7 +184,7 @@ impl Brake {
             course.n_held += 1;
         }
         let (sample_at, sampled) = (course.sample_at, course.sampled);
-        self.note_at_gates(class, &cause, failure.scope, seen, sample_at, now);
+        self.note_at_gates(class, failure, seen, sample_at, now);
         if self.until_empty && sampled {
             self.gates.retain(|place, _| place.cause != cause);
         }
@@ -183,23 +192,16 @@ impl Brake {
         (decision, news)
     }
 
-    fn note_at_gates(
-        &mut self,
-        class: &Class,
-        cause: &Cause,
-        scope: Scope,
-        seen: Seen,
-        sample_at: Instant,
-        now: Instant,
-    ) {
+    fn note_at_gates(&mut self, class: &Class, failure: &Failure, seen: Seen, sample_at: Instant, now: Instant) {
         if self.gates.len() >= MAX_GATES {
             self.gates.retain(|place, gate| place.prefix.is_none() || gate.trying);
         }
         let first_pause = self.patience / FIRST_PAUSE;
-        let of_dataset = if scope == Scope::Prefix { CLOSES_DATASET_AFTER } else { CLOSES_AFTER };
-        let of_prefix = (scope == Scope::Prefix).then(|| (Some(class.prefix.clone()), CLOSES_AFTER));
+        let is_of_prefix = failure.scope == Scope::Prefix;
+        let of_dataset = if is_of_prefix { CLOSES_DATASET_AFTER } else { CLOSES_AFTER };
+        let of_prefix = is_of_prefix.then(|| (Some(class.prefix.clone()), CLOSES_AFTER));
         for (prefix, closes_after) in [(None, of_dataset)].into_iter().chain(of_prefix) {
-            let gate = self.gates.entry(Place { cause: cause.clone(), prefix }).or_insert_with(|| Gate {
+            let gate = self.gates.entry(Place { cause: Cause::of(class, failure), prefix }).or_insert_with(|| Gate {
                 closes_after,
                 n_failed: 0,
                 since: now,
@@ -226,11 +228,11 @@ impl Brake {
         }
     }
 
-    /// Notes an import that was begun then; returns the causes that are over by it.
+    /// Notes an import that was started then; returns the causes that are over by it.
     pub fn imported(&mut self, class: &Class, begun: Instant) -> Vec<Reason> {
         let newest = self.imported.entry(class.dataset.clone()).or_insert(begun);
         *newest = begun.max(*newest);
-        // What was begun before the first failure may have got through by that.
+        // What was started before the first failure may have got through by that.
         self.gates.retain(|place, gate| !place.takes(class) || gate.since >= begun);
         let mut over = Vec::new();
         for (cause, course) in &mut self.causes {
@@ -249,7 +251,7 @@ impl Brake {
         self.forget(cause);
     }
 
-    /// Forgets a cause that nobody waits for.
+    /// Forgets a cause without waiting objects.
     fn forget(&mut self, cause: &Cause) {
         let awaited = self.waiting.values().any(|class| class.dataset == cause.dataset);
         if !awaited && self.causes.get(cause).is_some_and(|course| course.n_held == 0) {

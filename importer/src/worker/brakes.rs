@@ -80,7 +80,7 @@ impl Brakes {
         Stake { brakes: self, failed: Vec::new() }
     }
 
-    /// Notes that an object was imported by an attempt begun then.
+    /// Notes that an object was imported by an attempt started then.
     pub fn imported(&self, class: &Class, begun: Instant) {
         let over = self.brake.lock().imported(class, begun);
         if over.is_empty() {
@@ -137,7 +137,7 @@ impl Stake<'_> {
             return Decision::Fail;
         }
         let now = Instant::now();
-        let cause = Cause { dataset: class.dataset.clone(), reason: failure.reason };
+        let cause = Cause::of(class, failure);
         let before = self.failed.iter().find(|(failed, _)| *failed == cause).map(|(_, at)| *at);
         let seen = Seen { first_failed: before.unwrap_or(now), is_first: before.is_none() };
         let (decision, news) = self.brakes.brake.lock().failed(class, failure, seen, now);
@@ -222,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_is_told_when_the_object_tried_is_done_and_when_one_is_imported() {
-        // The first is tried after a sixtieth of that, and the next after all of it, unless somebody speaks.
+        // The first is tried after a sixtieth of that, and the next after all of it, unless something is noted.
         let patience = Duration::from_secs(24);
         let limit = patience / 2;
         for is_imported in [false, true] {

@@ -37,7 +37,7 @@ impl Worker {
         drained
     }
 
-    /// Finishes what is in hand, and gives back at once, in batches, what was not begun.
+    /// Finishes what is in hand, and gives back at once, in batches, what was not started.
     ///
     /// Returns false when the drain has taken as long as it may. Only waiting ends by that: a release given up
     /// halfway would leave its messages hidden, and out of our hands, for a visibility timeout.

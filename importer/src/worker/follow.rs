@@ -1,12 +1,11 @@
 //! Sends what follows a commit, right after it, and what others left; and tells of what no entry of the ledger stands for.
 
 use super::Worker;
-use crate::{config::Event, load::liveness::GivenUp, outcome::Failure, queue::Message};
+use crate::{config::Event, outcome::Failure, queue::Message};
 use serde_json::json;
 use service::{
-    due::{self, Targets},
+    due::{self, Sender, Targets},
     http::Health,
-    postgres::is_outage,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
@@ -36,7 +35,7 @@ const STEPS: &str = "steps";
 pub async fn follow(worker: Arc<Worker>, targets: Targets, health: Arc<Health>, stop: CancellationToken) {
     let mut asked: Option<Instant> = None;
     let mut any = false;
-    let mut failing = false;
+    let mut sender = Sender::default();
     let mut held = Held::default();
     while !stop.is_cancelled() {
         if asked.is_none_or(|at| at.elapsed() >= ASK) {
@@ -55,21 +54,10 @@ pub async fn follow(worker: Arc<Worker>, targets: Targets, health: Arc<Health>, 
                 stop.cancelled().await;
                 sleep(GRACE).await;
             };
-            let sent = tokio::select! {
-                sent = due::send(&*worker.importer, &targets, Instant::now() + LIMIT) => sent,
+            tokio::select! {
+                () = sender.send(&*worker.importer, &targets, LIMIT) => {}
                 // What was claimed is sent by others after its lease.
                 () = stopping => break,
-            };
-            match sent {
-                Ok(_) => failing = false,
-                // The heartbeat and the imports tell of a database that is out of reach.
-                Err(error) if is_outage(&error) || error.is::<GivenUp>() => {
-                    debug!(error = format!("{error:#}"), "pending messages have to wait");
-                }
-                Err(error) if !std::mem::replace(&mut failing, true) => {
-                    warn!(error = format!("{error:#}"), "could not send pending messages");
-                }
-                Err(_) => {}
             }
         }
         let pause = async {

@@ -10,6 +10,7 @@ use crate::{
     outcome::Failure,
     queue::{Message, Refused},
 };
+use service::time::backoff;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -95,7 +96,7 @@ impl Worker {
 
 /// Returns how long a failed message is hidden after its `n`th receive: doubling from half a minute to an hour.
 fn hide_period(n: u32) -> Duration {
-    Duration::from_secs(30 << n.saturating_sub(1).min(10)).min(MAX_HIDE)
+    backoff(Duration::from_secs(30), n.saturating_sub(1), MAX_HIDE)
 }
 
 #[cfg(test)]

@@ -223,7 +223,7 @@ pub struct Intake {
     mean_secs: Mutex<Option<f64>>,
 }
 
-/// A message may wait in hand so long for a slot. Longer keeps messages from idle workers,
+/// A message may wait in hand this long for a slot. Longer keeps messages from idle workers,
 /// shorter makes a worker with quick objects wait for the queue.
 const SOON_SECS: f64 = 0.5;
 /// Messages in hand beyond the slots, at most: each is extended and would wait for a visibility timeout after a crash.
@@ -237,7 +237,7 @@ impl Intake {
         *mean = Some(mean.map_or(seconds, |mean| mean * 0.8 + seconds * 0.2));
     }
 
-    /// Returns how many messages to ask for (0 to 10), with `n_active` begun or waiting for a slot; so many
+    /// Returns how many messages to ask for (0 to 10), with `n_active` started or waiting for a slot; this many
     /// may wait however long objects take.
     #[must_use]
     pub fn wanted(&self, n_active: usize, n_slots: usize, n_may_wait: usize) -> usize {

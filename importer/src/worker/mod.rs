@@ -136,8 +136,8 @@ impl Worker {
 }
 
 /// Works until `stop` is cancelled or the queue is empty, then drains: what runs is finished, what was
-/// not begun is given back, and after `drain_timeout_secs`, or when the instance is about to go, the rest too.
-/// By then it ends, whether or not anybody answers: what could not be given back comes back by itself.
+/// not started is given back, and after `drain_timeout_secs`, or when the instance is about to go, the rest too.
+/// By then it ends, whether or not there is an answer: what could not be given back comes back by itself.
 ///
 /// Returns whether everything in hand was settled.
 pub async fn run(worker: Arc<Worker>, stop: CancellationToken, until: Until) -> bool {

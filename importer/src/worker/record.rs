@@ -71,7 +71,7 @@ impl<'a> RecordTask<'a> {
             let (pass, call) = self.turn().await?;
             let turn = match call {
                 Call::Turn(turn) => turn,
-                // It is begun, so a drain waits for it as for any other.
+                // It is started, so a drain waits for it as for any other.
                 Call::Along(answer) => match answer.await {
                     Ok(settled) => {
                         settled.log_for(&self.routed.record, waiting.into_std());
@@ -209,7 +209,7 @@ impl<'a> RecordTask<'a> {
         Some(until)
     }
 
-    /// Does what is due when the record is settled by an attempt begun then.
+    /// Does what is due when the record is settled by an attempt started then.
     fn ended(&self, turn: Turn, settled: &Settled, begun: Instant) {
         if settled.may_be_braked() {
             turn.held();

@@ -2,6 +2,7 @@
 
 use super::Worker;
 use crate::{dataset::DatasetName, import::Held};
+use service::time;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -54,7 +55,7 @@ impl<'a> Retry<'a> {
 
 /// Returns the pause before try `n + 1`: doubling from half a second to 20 s, with jitter of a half.
 pub(super) fn backoff(n: u32) -> Duration {
-    let full = Duration::from_millis(500 << n.min(6)).min(Duration::from_secs(20));
+    let full = time::backoff(Duration::from_millis(500), n, Duration::from_secs(20));
     full.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 

@@ -3,7 +3,7 @@
 //! No dataset, and no prefix within one, can keep the others waiting:
 //! the slots are shared out evenly among those that want them; a dataset whose records had to be held
 //! gets half as many slots each time, down to one, until one of its records is settled; and when all
-//! slots are taken, one more object is begun for a prefix that has none.
+//! slots are taken, one more object is started for a prefix that has none.
 //! A record that has a slot may take small ones of its dataset that wait for one along, into its transaction.
 
 use crate::{
@@ -84,7 +84,7 @@ impl Companion {
 }
 
 impl Turns {
-    /// Returns so many free slots.
+    /// Returns this many free slots.
     #[must_use]
     pub fn new(n_slots: usize) -> Self {
         Self(Arc::new(Mutex::new(State { n_slots, ..State::default() })))

@@ -2,6 +2,7 @@
 
 use crate::dataset::DatasetName;
 use parking_lot::Mutex;
+use service::time::backoff;
 use std::{
     collections::{HashMap, VecDeque},
     time::Duration,
@@ -149,7 +150,7 @@ impl Parked {
 
 /// Returns how long a message is parked after its `n`th receive.
 pub fn park_period(n: u32) -> Duration {
-    FIRST_PERIOD.saturating_mul(1 << n.saturating_sub(1).min(10)).min(MAX_PERIOD)
+    backoff(FIRST_PERIOD, n.saturating_sub(1), MAX_PERIOD)
 }
 
 #[cfg(test)]

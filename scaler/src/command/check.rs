@@ -4,7 +4,7 @@ use crate::{
     config::{Config, Database, Pool, WorkersKind},
     observation::{Observation, PoolSize, QueueDepth},
     policy::{self, State, Target},
-    pool::{Remark, WorkerPool, any::AnyPool},
+    pool::{Remark, WorkerPool, any::AnyPool, census},
     queue_depth::SqsQueues,
     store::Store,
 };
@@ -101,7 +101,7 @@ async fn check_database(database: &Database, store: &Store, found: &mut Findings
         Err(error) => {
             found.wrong(
                 format!("database: {error:#}"),
-                "see that `database.url` (or DATABASE_URL) is right, that the server runs, and that it lets this host in",
+                "check that `database.url` (or DATABASE_URL) is right, that the server runs, and that it lets this host in",
             );
             return false;
         }
@@ -144,7 +144,7 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: 
     for error in depths.0.iter().filter_map(|(_, depth)| depth.as_ref().err()) {
         found.wrong(
             format!("pool {name}: {error:#}"),
-            "see that the URL, the region and the credentials are right, and allow sqs:GetQueueAttributes",
+            "check that the URL, the region and the credentials are right, and allow sqs:GetQueueAttributes",
         );
     }
     let checked = timeout(STATEMENT_TIMEOUT, backend.check()).await;
@@ -167,14 +167,7 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: 
     if let Some(store) = store
         && let Ok(reading) = store.read(&pool.queue_urls, None).await
     {
-        for heartbeat in &reading.heartbeats {
-            match heartbeat.state.as_str() {
-                "starting" => workers.starting += 1,
-                "idle" => workers.idle += 1,
-                "draining" => workers.draining += 1,
-                _ => workers.busy += 1,
-            }
-        }
+        workers = census::workers(&reading.heartbeats);
     }
     found.ok(format!(
         "pool {name}: a first tick would say: {}",
@@ -186,13 +179,13 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: 
 fn remedy(pool: &Pool) -> &'static str {
     match pool.workers {
         Some(WorkersKind::Asg { .. }) => {
-            "see that `group`, the region and the credentials are right, and allow autoscaling:DescribeAutoScalingGroups"
+            "check that `group`, the region and the credentials are right, and allow autoscaling:DescribeAutoScalingGroups"
         }
         Some(WorkersKind::Ecs { .. }) => {
-            "see that `cluster`, `service`, the region and the credentials are right, and that the role has the right named"
+            "check that `cluster`, `service`, the region and the credentials are right, and that the role has the right named"
         }
         Some(WorkersKind::Kubernetes { .. }) => {
-            "see that `namespace` and `deployment` are right, that KUBECONFIG or the pod's service account is the one meant, \
+            "check that `namespace` and `deployment` are right, that KUBECONFIG or the pod's service account is the one meant, \
              and that its Role has what was refused"
         }
         _ => "mend [pool.workers]",

@@ -43,7 +43,7 @@ pub fn run(policy: &Policy, stream: bool, input: impl BufRead, mut output: impl 
         let answer = answer(policy, &text, &mut state);
         all_read &= answer.error.is_none();
         let answer = serde_json::to_string(&answer).context("write the decision")?;
-        // Each line is an answer somebody may be waiting for.
+        // Each line is an answer that may be waited for.
         writeln!(output, "{}", terminal::json(&answer)).and_then(|()| output.flush()).context("write the decision")?;
         if !stream {
             break;

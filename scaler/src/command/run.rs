@@ -123,7 +123,7 @@ pub async fn once(config: Config) -> anyhow::Result<String> {
         let ticked = Controller::new(shared.parts(pool, &aws)?).tick().await;
         let line = match ticked.with_context(|| format!("pool \"{name}\""))? {
             Tick::Following(None) => format!("{name}: another scaler leads, nothing done"),
-            Tick::Following(Some(why)) => format!("{name}: nobody can tell who leads ({why}), nothing done"),
+            Tick::Following(Some(why)) => format!("{name}: the leader is unknown ({why}), nothing done"),
             Tick::Decided(decided) => {
                 let outcome = decided.outcome.map(|outcome| format!(" [{outcome}]")).unwrap_or_default();
                 let decision = decided.decision;
@@ -181,7 +181,7 @@ impl Shared {
         }
     }
 
-    /// Begins to send what follows commits and was left.
+    /// Starts to send pending messages that importers left.
     fn keep_sending(&self, aws: &SdkConfig, interval: Duration, stop: &CancellationToken) -> Option<JoinHandle<()>> {
         // Briefly, for the pools need the connections.
         let (store, leadership) = (self.store.as_ref()?.within(SENDING), self.leadership.clone()?);

@@ -41,8 +41,8 @@ pub struct Pool {
     /// First guess of one message's time in one slot; measured afterwards.
     #[serde(default = "default_job", deserialize_with = "duration::positive_secs")]
     pub job: f64,
-    /// The pool shrinks to the most workers it wanted within this time. Longer: idle workers are paid for; shorter: the
-    /// pool follows every wave, and SQS's counters, which lag.
+    /// The pool shrinks to the most workers it wanted within this time. Longer pays for idle workers; shorter follows
+    /// every fluctuation of SQS's lagging counters.
     #[serde(default = "default_shrink_window", deserialize_with = "duration::positive_secs")]
     pub shrink_window: f64,
     /// Workers the pool may jump to before a larger size has proven itself.

@@ -75,6 +75,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use service::worker::WorkerState;
 
     fn heartbeat(id: &str, receives: u64, redeliveries: u64) -> Heartbeat {
         Heartbeat {
@@ -82,7 +83,7 @@ mod tests {
             host: "h".to_owned(),
             pid: 1,
             instance_id: None,
-            state: "busy".to_owned(),
+            state: WorkerState::Busy,
             slots: 1,
             in_flight: 1,
             empty_polls: 0,

@@ -29,7 +29,7 @@ impl<P: WorkerPool> Controller<P> {
             let why = match self.confirm_lead().await {
                 Lead::Ours => None,
                 Lead::Theirs => Some("no longer leading, nothing done".to_owned()),
-                Lead::Unknown(why) => Some(format!("nobody can tell who leads ({why}), so nothing was done")),
+                Lead::Unknown(why) => Some(format!("the leader is unknown ({why}), nothing done")),
             };
             if why.is_some() {
                 self.leads = false;
@@ -56,7 +56,7 @@ impl<P: WorkerPool> Controller<P> {
             }
         };
         let mut applied = Applied::default();
-        // What is begun and not done is seen at the next look.
+        // What is started and not done is seen at the next look.
         let stopped = tokio::select! {
             carried_out = timeout(left, self.parts.workers.carry_out(plan, &mut applied)) => {
                 carried_out.err().map(|_| format!("not all was done within {left:.1?}, the rest is the next tick's"))

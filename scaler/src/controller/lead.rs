@@ -52,7 +52,7 @@ impl<P: WorkerPool> Controller<P> {
             return Ok(());
         };
         self.carried = serde_json::from_value(state).unwrap_or_else(|error| {
-            // An older release may not know a newer one's state. The pool is held until it is learnt anew.
+            // An older release may not know a newer one's state. The pool is held until it is learnt again.
             warn!(pool = self.parts.pool.name, error = %error, "saved state is unreadable; starting over");
             Carried::default()
         });

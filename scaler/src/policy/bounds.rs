@@ -118,7 +118,7 @@ fn guards_on_growth_that_bind_less_stand_beside_the_tightest() {
             "connections at most 15: the database's connections are enough for 15 workers",
             "sink_health at most 5: the database is not healthy",
             "failed_starts at most 6: 4 starts in a row failed, so one is tried in 30s",
-            "sink_outage at least 5: the database takes nothing, and handing messages back would use up their receives",
+            "sink_outage at least 5: the database accepts no writes, and returning messages would use up their receives",
             "max at most 40: max is 40",
             "min at least 0: min is 0",
         ]

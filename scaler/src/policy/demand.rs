@@ -13,7 +13,7 @@ const LEAST_SHARE: f64 = 0.1;
 /// The same for a worker that has yet to start.
 const LEAST_SHARE_NEW: f64 = 0.15;
 
-/// Share of the promised time that a job begun in the planned share may still take.
+/// Share of the promised time that a job started in the planned share may still take.
 const OVERHANG_SHARE: f64 = 0.25;
 
 /// Utilisation the pool is sized for under steady arrivals.
@@ -114,7 +114,7 @@ fn deadline(promised_secs: f64, depth: &QueueDepth, basis: &Basis) -> Demand {
 
 /// Returns how much of the slack a slot can fill: whole jobs, when jobs are long.
 ///
-/// A job begun just before the planned share ends may still run for
+/// A job started just before the planned share ends may still run for
 /// `OVERHANG_SHARE` of the promised time; only jobs longer than that leave a rest
 /// of the slack that no job fits in.
 fn usable_secs(slack: f64, job: f64, promised_secs: f64) -> f64 {

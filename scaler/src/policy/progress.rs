@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Job times without a completion after which a pool that receives is stuck.
 const STUCK_JOBS: f64 = 3.0;
 
-/// At least so long, since a tick sees nothing shorter.
+/// At least this long, since a tick sees nothing shorter.
 const STUCK_SECS: f64 = 30.0;
 
 /// As long as the job time is only a guess and every message received may still be in a worker's hands.

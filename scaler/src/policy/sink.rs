@@ -131,7 +131,7 @@ impl SinkState {
             self.begin_era(pool.busy, now);
         }
         let Some(era) = &mut self.era else { return };
-        // What completes right after a change of size was begun before it.
+        // What completes right after a change of size was started before it.
         let grace = (1.5 * job_secs).clamp(SHORTEST_WINDOW_SECS, 120.0);
         if elapsed_secs(era.since, now) < grace {
             return;
@@ -153,7 +153,7 @@ impl SinkState {
     /// Returns the cap as a bound.
     pub fn cap_bound(&self) -> Option<Bound> {
         let cap = self.cap?;
-        let why = format!("more than {} did not make the database take more", words::workers(cap));
+        let why = format!("throughput did not grow beyond {}", words::workers(cap));
         Some(Bound::at_most(cap, Guard::SinkCap, Reason::SinkCap, why))
     }
 
@@ -171,7 +171,7 @@ impl SinkState {
 
     /// Returns that no busy worker is drained in an outage.
     pub fn outage_bound(&self, pool: &PoolSize) -> Option<Bound> {
-        let why = "the database takes nothing, and handing messages back would use up their receives";
+        let why = "the database accepts no writes, and returning messages would use up their receives";
         (pool.busy > 0).then(|| Bound::at_least(pool.live(), Guard::SinkOutage, Reason::SinkCap, why))
     }
 

@@ -25,7 +25,7 @@ pub struct Starts {
 }
 
 impl Starts {
-    /// Returns what the pool may grow to after so many failed starts in a row.
+    /// Returns what the pool may grow to after this many failed starts in a row.
     pub fn bound(&self, failed_in_a_row: u32, pool: &PoolSize, now: DateTime<Utc>) -> Option<Bound> {
         let (more, secs) = self.allowance(failed_in_a_row, pool.starting, now)?;
         let why = format!("{failed_in_a_row} starts in a row failed, so one is tried in {}", words::secs(secs));

@@ -577,7 +577,7 @@ fn queue_that_cannot_be_counted_keeps_the_pool_from_shrinking_and_not_from_growi
     let decision = story.tick(0.0);
     check(&decision, 50, Reason::Backlog);
     assert_eq!(decision.inputs.queue_error.as_deref(), Some(named));
-    // The other queue's messages need fewer than there are; those nobody can count may need the rest.
+    // The other queue's messages need fewer than there are; those that cannot be counted may need the rest.
     let mut story = Story::backlog(10, 4).depth(10, 0);
     story.seen.queue_unread = Some(named.to_owned());
     story.seen.last_worker_empty_polls = Some(1);

@@ -31,7 +31,7 @@ pub struct Wake {
 pub enum Sighting {
     /// Nothing is visible.
     Nothing,
-    /// Something is, but it may be a phantom; believed when it is still there in so many seconds.
+    /// Something is, but it may be a phantom; believed when it is still there in this many seconds.
     Unconfirmed { wait_secs: f64 },
     /// There is work.
     Work,

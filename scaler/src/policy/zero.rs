@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Empty long polls in a row that prove the queue empty: a long poll asks all of SQS's servers, a counter does not.
 const EMPTY_POLLS: u32 = 3;
 
-/// Counters at zero for so long stand in for long polls where there is no ledger to read them from.
+/// Counters at zero for this long stand in for long polls where there is no ledger to read them from.
 const EMPTY_COUNTERS_SECS: f64 = 300.0;
 
 /// In-flight messages that may be phantoms, or a dead worker's.
@@ -59,36 +59,8 @@ impl Quiet {
         }
     }
 
-    /// Returns why the last worker must stay, if it must.
-    pub fn refusal(
-        &self,
-        policy: &Policy,
-        seen: &Observation,
-        depth: &QueueDepth,
-        start_up_secs: f64,
-        job_secs: f64,
-        now: DateTime<Utc>,
-    ) -> Option<(Reason, String)> {
-        if seen.pool.busy > 0 {
-            return Some((Reason::Busy, format!("{} still busy", workers_are(seen.pool.busy))));
-        }
-        if seen.pool.starting > 0 {
-            return Some((Reason::KeepWarm, format!("{} still starting", workers_are(seen.pool.starting))));
-        }
-        let due = depth.delayed_due.unwrap_or(depth.delayed);
-        if due > 0 {
-            return Some((Reason::KeepWarm, format!("{due} delayed messages are about to become visible")));
-        }
-        if let Target::Deadline { drain_within_secs } = policy.target {
-            let cold = start_up_secs + COUNTER_LAG_SECS + job_secs;
-            let room = COLD_START_SHARE * drain_within_secs;
-            if cold > room {
-                return Some((
-                    Reason::Budget,
-                    format!("a cold start takes {cold:.0} s and only {room:.0} s of the promised time are for it"),
-                ));
-            }
-        }
+    /// Returns why the queue is not known to be empty for good, if it is not.
+    pub fn doubt(&self, seen: &Observation, start_up_secs: f64, now: DateTime<Utc>) -> Option<(Reason, String)> {
         match seen.last_worker_empty_polls {
             Some(polls) if polls < EMPTY_POLLS => {
                 return Some((
@@ -120,6 +92,27 @@ impl Quiet {
         }
         None
     }
+}
+
+/// Returns what the last worker has to do, or is about to have, if anything.
+pub fn work(seen: &Observation, depth: &QueueDepth) -> Option<(Reason, String)> {
+    if seen.pool.busy > 0 {
+        return Some((Reason::Busy, format!("{} still busy", workers_are(seen.pool.busy))));
+    }
+    if seen.pool.starting > 0 {
+        return Some((Reason::KeepWarm, format!("{} still starting", workers_are(seen.pool.starting))));
+    }
+    let due = depth.delayed_due.unwrap_or(depth.delayed);
+    (due > 0).then(|| (Reason::KeepWarm, format!("{due} delayed messages are about to become visible")))
+}
+
+/// Returns why a cold start would break the promise to drain the queue in time, if it would.
+pub fn slow_start(policy: &Policy, start_up_secs: f64, job_secs: f64) -> Option<(Reason, String)> {
+    let Target::Deadline { drain_within_secs } = policy.target else { return None };
+    let cold = start_up_secs + COUNTER_LAG_SECS + job_secs;
+    let room = COLD_START_SHARE * drain_within_secs;
+    let why = || format!("a cold start takes {cold:.0} s and only {room:.0} s of the promised time are for it");
+    (cold > room).then(|| (Reason::Budget, why()))
 }
 
 /// Whether the counters show nothing that is work for a worker.

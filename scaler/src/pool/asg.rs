@@ -168,7 +168,7 @@ impl WorkerPool for AutoScalingGroup {
         }
         if plan.cancel > 0 {
             // Lowering the capacity would let the group choose a victim, if an instance has just come up.
-            applied.problems.push(format!("{} asked for are awaited before they can be ended", plan.cancel));
+            applied.problems.push(format!("{} requested instances must start before they can be ended", plan.cancel));
         }
     }
 
@@ -188,7 +188,7 @@ impl WorkerPool for AutoScalingGroup {
             group.instances.unwrap_or_default().len()
         ))];
         if group.max_size == Some(0) {
-            let what = format!("group {}: its maximum is 0, so nobody can be started", self.group);
+            let what = format!("group {}: its maximum is 0, so no instance can start", self.group);
             remarks.push(Remark::doubt(what, "raise it to the pool's `max`"));
         }
         Ok(remarks)

@@ -3,6 +3,7 @@
 use super::{Key, Member, Members, Phase};
 use crate::{observation::PoolSize, store::Heartbeat};
 use chrono::{DateTime, Utc};
+use service::worker::WorkerState;
 
 /// A worker that has been silent for longer is not counted any more. Its heart beats every 5 s.
 const SILENT_SECS: f64 = 30.0;
@@ -10,7 +11,7 @@ const SILENT_SECS: f64 = 30.0;
 /// One that has been silent for longer is ended and replaced.
 const OVERDUE_SECS: f64 = 120.0;
 
-/// A member that never had a heartbeat is given up after so many start-up times, and not before this long.
+/// A member that never had a heartbeat is given up after this many start-up times, and not before this long.
 const START_UPS: f64 = 4.0;
 const SHORTEST_PATIENCE_SECS: f64 = 120.0;
 
@@ -81,7 +82,7 @@ pub struct Evidence<'a> {
     pub readable_secs: f64,
     /// Messages in flight, where known.
     pub in_flight: Option<u64>,
-    /// Time from request to first receive, as believed.
+    /// Time from request to first receive, estimated.
     pub start_up_secs: f64,
     /// When each member was first seen or asked for, by its id.
     pub since: &'a dyn Fn(&Member) -> DateTime<Utc>,
@@ -141,7 +142,7 @@ impl Census {
         census
     }
 
-    /// Returns the pool's size, strangers included: they empty the same queues.
+    /// Returns the pool's size, workers outside of it included: they empty the same queues.
     pub fn size(&self) -> PoolSize {
         let mut size = self.strangers;
         size.starting = size.starting.saturating_add(self.requested);
@@ -168,7 +169,7 @@ impl Census {
             self.roll[place].given_up = false;
             // While all of them are idle it does not matter which one goes.
             self.roll[place].may_end &=
-                standing == Standing::Idle && unmatched.iter().all(|other| other.state == "idle");
+                standing == Standing::Idle && unmatched.iter().all(|other| other.state == WorkerState::Idle);
         }
     }
 }
@@ -181,17 +182,26 @@ fn is_of(heartbeat: &Heartbeat, key: &Key) -> bool {
     }
 }
 
+/// Returns how many workers do what, by their heartbeats alone.
+pub fn workers(heartbeats: &[Heartbeat]) -> PoolSize {
+    let mut size = PoolSize::default();
+    for heartbeat in heartbeats {
+        count(&mut size, heard(heartbeat, 0.0));
+    }
+    size
+}
+
 /// Judges a worker by its heartbeat.
 fn heard(heartbeat: &Heartbeat, readable_secs: f64) -> Standing {
     // After an outage of the database every heart seems to have stopped.
     if heartbeat.silent_secs > SILENT_SECS && readable_secs > SILENT_SECS {
         return Standing::Dead;
     }
-    match heartbeat.state.as_str() {
-        "starting" => Standing::Starting,
-        "idle" => Standing::Idle,
-        "draining" => Standing::Draining,
-        _ => Standing::Busy,
+    match heartbeat.state {
+        WorkerState::Starting => Standing::Starting,
+        WorkerState::Idle => Standing::Idle,
+        WorkerState::Busy => Standing::Busy,
+        WorkerState::Draining => Standing::Draining,
     }
 }
 
@@ -242,15 +252,15 @@ mod tests {
         }
     }
 
-    fn heartbeat(id: &str, state: &str, silent_secs: f64) -> Heartbeat {
+    fn heartbeat(id: &str, state: WorkerState, silent_secs: f64) -> Heartbeat {
         Heartbeat {
             id: format!("worker-{id}"),
             host: "h".to_owned(),
             pid: 1,
             instance_id: Some(id.to_owned()),
-            state: state.to_owned(),
+            state,
             slots: 4,
-            in_flight: u32::from(state == "busy"),
+            in_flight: u32::from(state == WorkerState::Busy),
             empty_polls: 2,
             silent_secs,
             first_receive_at: None,
@@ -280,10 +290,10 @@ mod tests {
     fn members_stand_as_their_heartbeats_say() {
         let members = vec![member("a"), member("b"), member("c"), member("d"), member("e")];
         let heartbeats = [
-            heartbeat("a", "idle", 1.0),
-            heartbeat("b", "busy", 1.0),
-            heartbeat("c", "starting", 1.0),
-            heartbeat("d", "draining", 1.0),
+            heartbeat("a", WorkerState::Idle, 1.0),
+            heartbeat("b", WorkerState::Busy, 1.0),
+            heartbeat("c", WorkerState::Starting, 1.0),
+            heartbeat("d", WorkerState::Draining, 1.0),
         ];
         let (standings, census) = standings(members, Some(&heartbeats), 10, 1000.0);
         use Standing::*;
@@ -294,10 +304,10 @@ mod tests {
 
     #[test]
     fn silent_worker_is_dead_only_when_hearts_could_be_heard() {
-        let heartbeats = [heartbeat("a", "busy", 40.0)];
+        let heartbeats = [heartbeat("a", WorkerState::Busy, 40.0)];
         let (dead, census) = standings(vec![member("a")], Some(&heartbeats), 500, 100.0);
         assert_eq!((dead[0], census.roll[0].given_up), (Standing::Dead, false));
-        let overdue = [heartbeat("a", "busy", 130.0)];
+        let overdue = [heartbeat("a", WorkerState::Busy, 130.0)];
         assert!(standings(vec![member("a")], Some(&overdue), 500, 500.0).1.roll[0].given_up);
         assert_eq!(standings(vec![member("a")], Some(&heartbeats), 500, 10.0).0, [Standing::Busy]);
     }
@@ -312,8 +322,12 @@ mod tests {
     #[test]
     fn nameless_workers_stand_for_silent_members_and_protect_them() {
         let nameless = |state| Heartbeat { instance_id: None, ..heartbeat("x", state, 1.0) };
-        let (standings, census) =
-            standings(vec![member("a"), member("b")], Some(&[nameless("busy"), nameless("idle")]), 9999, 1000.0);
+        let (standings, census) = standings(
+            vec![member("a"), member("b")],
+            Some(&[nameless(WorkerState::Busy), nameless(WorkerState::Idle)]),
+            9999,
+            1000.0,
+        );
         assert_eq!(standings.len(), 2);
         assert!(!standings.contains(&Standing::Lost), "{standings:?}");
         assert_eq!(census.size().up(), 2);
@@ -322,8 +336,12 @@ mod tests {
 
     #[test]
     fn strangers_are_capacity() {
-        let (_, census) =
-            standings(vec![member("a")], Some(&[heartbeat("a", "idle", 1.0), heartbeat("z", "busy", 1.0)]), 99, 99.0);
+        let (_, census) = standings(
+            vec![member("a")],
+            Some(&[heartbeat("a", WorkerState::Idle, 1.0), heartbeat("z", WorkerState::Busy, 1.0)]),
+            99,
+            99.0,
+        );
         assert_eq!(census.strangers.busy, 1);
         assert_eq!(census.size().live(), 2);
     }

@@ -46,7 +46,7 @@ pub trait Counted: Send {
     /// Sets the number.
     fn set(&mut self, number: i32) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Lowers the number, by so many victims of the plan as can still go and by `beside` more, without endangering others.
+    /// Lowers the number, by this many victims of the plan as can still go and by `beside` more, without endangering others.
     fn lower(
         &mut self,
         plan: &Plan,
@@ -92,7 +92,7 @@ pub async fn carry_out<P: Counted>(pool: &mut P, plan: &Plan, applied: &mut Appl
 
 /// Returns by how much the number grows for a plan's starts, beside those that the platform makes up for by itself.
 ///
-/// Less than nothing when members were ended that nobody is to replace.
+/// Less than nothing when members were ended without replacement.
 fn growth(plan: &Plan, replaced: usize, others: &Others) -> i64 {
     let wanted = i64::from(plan.start) + signed(plan.take_back.len()) - signed(replaced);
     if (wanted > 0 && others.lowered()) || (wanted < 0 && others.raised()) { 0 } else { wanted }

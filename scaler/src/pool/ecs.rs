@@ -173,9 +173,9 @@ impl WorkerPool for EcsService {
         let advice = format!("set `stopTimeout` of its importer to {SHORTEST_STOP_TIMEOUT} in the task definition");
         remarks.push(match self.api.longest_stop_timeout(&service).await {
             Ok(secs) if secs < SHORTEST_STOP_TIMEOUT => {
-                Remark::doubt(format!("service {name}: a task told to go is killed after {secs} s"), advice)
+                Remark::doubt(format!("service {name}: a task asked to stop is killed after {secs} s"), advice)
             }
-            Ok(secs) => Remark::Fine(format!("service {name}: a task told to go has {secs} s to finish")),
+            Ok(secs) => Remark::Fine(format!("service {name}: a task asked to stop has {secs} s to finish")),
             Err(error) => {
                 let next = format!("allow ecs:DescribeTaskDefinition, or make sure yourself: {advice}");
                 Remark::doubt(format!("service {name}: {error:#}"), next)
@@ -183,7 +183,7 @@ impl WorkerPool for EcsService {
         });
         remarks.push(Remark::Fine(format!(
             "service {name}: a run also needs ecs:UpdateService, ecs:UpdateTaskProtection and ecs:StopTask, \
-             which cannot be tried without changing something: see that the role has them"
+             which cannot be tried without changing something: check that the role has them"
         )));
         Ok(remarks)
     }

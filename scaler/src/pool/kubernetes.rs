@@ -5,7 +5,7 @@
 //! ([`order`]). Pods that are not ready go first, whatever they do; among the
 //! others the annotation `pod-deletion-cost` decides. So the costs are written
 //! before the number is lowered, and it is lowered only as far as the
-//! controller's own order comes to nobody who must stay.
+//! controller's own order comes to no pod that must stay.
 //!
 //! Kubernetes protects no pod: one that receives its first message after our
 //! look gets SIGTERM all the same, drains, and ends when it has, within the
@@ -44,7 +44,7 @@ impl KubernetesDeployment {
     /// Names the Deployment; where the API server is, and the namespace when none is given, is found out as `kubectl`
     /// does, or from the pod's service account.
     ///
-    /// A call may take so long.
+    /// A call may take this long.
     pub fn new(namespace: Option<String>, deployment: String, limit: Duration) -> Self {
         Self::on(Api::new(Place::Found, namespace, deployment, limit))
     }
@@ -108,11 +108,11 @@ impl Counted for KubernetesDeployment {
         pods.retain(|pod| !pod.is_leaving);
         anyhow::ensure!(
             order::n_replica_sets(&pods) <= 1,
-            "a rollout is under way, and nobody can tell whom Kubernetes would end; it is waited for"
+            "a rollout is in progress, so it is unknown which pods Kubernetes would end; waiting for it"
         );
         let victims = signed(plan.end.iter().filter(|id| pods.iter().any(|pod| pod.name == **id)).count());
         let requested = (i64::from(replicas) - signed(pods.len())).max(0);
-        // Pods that were asked for and are not there are taken from the number before anybody goes.
+        // Pods that were asked for and are not there are taken from the number before any pod is ended.
         let without = (i64::from(plan.cancel) + beside).min(requested);
         let among = usize::try_from(victims + (beside - without).max(0)).unwrap_or(0);
         if without == 0 && among == 0 {
@@ -187,9 +187,9 @@ impl WorkerPool for KubernetesDeployment {
         let advice = format!("set `terminationGracePeriodSeconds` of its template to {SHORTEST_GRACE_SECS}");
         remarks.push(match self.api.grace_secs().await {
             Ok(secs) if secs < SHORTEST_GRACE_SECS => {
-                Remark::doubt(format!("{place}: a pod told to go is killed after {secs} s"), advice)
+                Remark::doubt(format!("{place}: a pod asked to stop is killed after {secs} s"), advice)
             }
-            Ok(secs) => Remark::Fine(format!("{place}: a pod told to go has {secs} s to finish")),
+            Ok(secs) => Remark::Fine(format!("{place}: a pod asked to stop has {secs} s to finish")),
             Err(error) => {
                 let next = format!("let the scaler get deployments, or make sure yourself: {advice}");
                 Remark::doubt(format!("{error:#}"), next)

@@ -59,7 +59,7 @@ impl Others {
                 pool.workers = self.name,
                 pool.expected = expected,
                 pool.found = found,
-                "somebody else changed {}",
+                "{} was changed externally",
                 self.what
             );
             self.foreign = Some(Foreign { at: Instant::now(), from: expected, to: found });
@@ -68,10 +68,7 @@ impl Others {
         self.foreign = self.foreign.filter(|foreign| foreign.at.elapsed() < LEAVE_ALONE);
         let Foreign { at, from, to } = self.foreign?;
         let left = LEAVE_ALONE.saturating_sub(at.elapsed()).as_secs();
-        Some(format!(
-            "somebody else changed {} from {from} to {to}, which is left alone for another {left} s",
-            self.what
-        ))
+        Some(format!("{} was changed externally from {from} to {to}; leaving it for another {left} s", self.what))
     }
 
     /// Whether others have raised the number.
@@ -108,7 +105,7 @@ mod tests {
         assert_eq!(others.notice(3), None, "what was there when we came is no change");
         others.expect(5);
         assert_eq!(others.notice(5), None);
-        assert!(others.notice(2).unwrap().contains("the number from 5 to 2"));
+        assert!(others.notice(2).unwrap().contains("the number was changed externally from 5 to 2"));
         assert!(others.lowered() && !others.raised());
         assert!(others.notice(2).is_some(), "it is left alone for a while");
         assert!(others.notice(9).unwrap().contains("from 2 to 9"));

@@ -61,7 +61,7 @@ pub struct Settings {
 
 impl Processes {
     /// Prepares a pool; `mark` tells its children from all other processes of this machine. A look at them, or a start,
-    /// may take so long.
+    /// may take this long.
     pub fn new(settings: Settings, mark: String, limit: Duration) -> Self {
         Self {
             settings: Arc::new(settings),

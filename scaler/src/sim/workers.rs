@@ -13,7 +13,7 @@ const START_UP_SPREAD: f64 = 0.2;
 /// A message that was not finished comes back after this.
 const VISIBILITY_SECS: f64 = 60.0;
 
-/// A poison message is forwarded after so many receives.
+/// A poison message is forwarded after this many receives.
 const POISON_RECEIVES: u32 = 5;
 
 /// A draining worker lets go of what it has not finished by then.

@@ -92,7 +92,7 @@ pub struct Send {
     pub per_sec: f64,
     /// Messages per second at its end; as at its beginning when absent.
     pub per_sec_end: Option<f64>,
-    /// Again after so long, until the horizon.
+    /// Again after this long, until the horizon.
     #[serde(deserialize_with = "duration::optional_secs")]
     pub every: Option<f64>,
 }

@@ -14,7 +14,7 @@ use std::{
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-/// How long credentials are used before somebody asks here again; the SDK asks up to 10 s earlier.
+/// How long credentials are used before they are asked for again; the SDK asks up to 10 s earlier.
 /// Longer keeps a worker refused for as long after a change on disk; shorter reads the files more often.
 const USED_FOR: Duration = Duration::from_secs(20);
 /// Credentials that name their end are used until then, less this; AWS has new ones ready by that time.

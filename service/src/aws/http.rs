@@ -39,7 +39,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::{debug, warn};
 
-/// How long a body may bring nothing while somebody waits for it.
+/// How long a body may bring nothing while it is waited for.
 /// Longer keeps a slot waiting for a peer that is gone; shorter breaks bodies that are only slow.
 pub const SILENCE: Duration = Duration::from_secs(20);
 /// How long a connection is kept for the next call; AWS closes them after about as long.
@@ -268,7 +268,7 @@ fn host(authority: &str) -> &str {
     }
 }
 
-/// A body that ends when it brings nothing for [`SILENCE`] while somebody waits for it.
+/// A body that ends when it brings nothing for [`SILENCE`] while it is waited for.
 struct WatchedBody {
     body: SdkBody,
     call: Call,

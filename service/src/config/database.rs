@@ -39,10 +39,10 @@ impl Database {
         self.url.is_some() || self.url_file.is_some()
     }
 
-    /// Returns the server to connect to, where the session has a name. `DATABASE_URL_FILE` is read anew on every call.
+    /// Returns the server to connect to, where the session has a name. `DATABASE_URL_FILE` is read again on every call.
     ///
     /// # Errors
-    /// No URL, an unreadable file, or a URL that is none; the text never contains the URL.
+    /// No URL, an unreadable file, or an invalid URL; the text never contains the URL.
     pub fn server(&self, application_name: &str) -> anyhow::Result<Server> {
         let server = match (&self.url_file, &self.url) {
             (Some(path), _) => std::fs::read_to_string(path)

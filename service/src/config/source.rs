@@ -39,7 +39,7 @@ impl<'t> Source<'t> {
     /// Reads the text into a value, which is then to be checked. A setting that is unknown or of another type is noted
     /// and left out, and so is a table that lacks something, for the others to be read; `None` when nothing is left.
     pub fn read<T: DeserializeOwned>(&mut self) -> Option<T> {
-        // Where the text is not TOML, nobody knows what the rest of it means.
+        // Where the text is not TOML, the rest cannot be interpreted.
         while self.is_toml {
             match T::deserialize(Deserializer::from(self.table.clone())) {
                 Ok(value) => return Some(value),

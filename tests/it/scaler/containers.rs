@@ -188,6 +188,6 @@ async fn emulated_ecs_service_is_seen_and_grows() -> Result<()> {
     let ended = stand.scaler("check").run(LIMIT).await?;
     let found = "service importers in cluster imports: desired 3, 3 tasks running";
     assert!(ended.stdout.contains(found), "{}{}", ended.stdout, ended.stderr);
-    assert!(ended.stdout.contains("a task told to go has 120 s to finish"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("a task asked to stop has 120 s to finish"), "{}", ended.stdout);
     Ok(())
 }

@@ -130,11 +130,11 @@ async fn capacity_set_by_hand_is_reported_in_the_history() -> Result<()> {
         &format!("[pool.workers]\nkind = \"asg\"\ngroup = \"{GROUP}\"\n"),
     )?;
     let program = stand.scaler("run").env("AWS_ENDPOINT_URL_AUTO_SCALING", group.emulator.endpoint());
-    let scaler = program.expect_line("somebody else changed").start()?;
+    let scaler = program.expect_line("was changed externally").start()?;
     wait_until_leading(&scaler, LIMIT).await?;
     scaler.wait_for_line("\"pool.desired\":0", LIMIT).await?;
     group.call(&format!("SetDesiredCapacity&AutoScalingGroupName={GROUP}&DesiredCapacity=3")).await?;
-    scaler.wait_for_line("somebody else changed the group's desired capacity", LIMIT).await?;
+    scaler.wait_for_line("the group's desired capacity was changed externally", LIMIT).await?;
     wait_for_ticks(&scaler).await?;
     assert_eq!(group.look().await?.0, 3, "and it is not fought");
     scaler.terminate(LIMIT).await?;

@@ -45,9 +45,9 @@ async fn database_that_is_down_at_the_start_is_waited_for() -> Result<()> {
     let scaler = stand
         .scaler("run")
         .env("DATABASE_URL", stand.database.url_through(proxy.address()))
-        .expect_line("out of reach")
+        .expect_line("cannot reach database")
         .start()?;
-    scaler.wait_for_line("waiting for it", LIMIT).await?;
+    scaler.wait_for_line("cannot reach database; retrying", LIMIT).await?;
     let listen = http_address(&scaler).await?;
     assert_eq!(http::get(&format!("http://{listen}/healthz")).await?.status, 200);
     let ready = http::get(&format!("http://{listen}/readyz")).await?;

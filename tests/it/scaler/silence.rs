@@ -29,7 +29,7 @@ async fn watched() -> Result<(Stand, Proxy, Proxy)> {
 }
 
 fn through(stand: &Stand, postgres: &Proxy, queue: &Proxy) -> Program {
-    ["a peer is silent", "part of a tick failed", "no longer leading", "nobody can tell", "out of reach"].iter().fold(
+    ["a peer is silent", "part of a tick failed", "no longer leading", "leader unknown", "cannot reach"].iter().fold(
         stand
             .scaler("run")
             .env("DATABASE_URL", stand.database.url_through(postgres.address()))

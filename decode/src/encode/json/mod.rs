@@ -9,7 +9,7 @@ use super::{CellError, Value, sized, text, write_text};
 pub(super) use scan::Scanner;
 use std::borrow::Cow;
 
-/// How deep JSON may nest where nobody says otherwise.
+/// How deep JSON may nest by default.
 pub const DEFAULT_DEPTH: usize = 64;
 
 /// Encodes a value for a `json` or `jsonb` column.

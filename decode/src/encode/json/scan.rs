@@ -1,8 +1,7 @@
 //! Walking over JSON: what it is, where it ends, and whether Postgres takes it.
 
 use super::super::decimal::fits_numeric;
-use super::CellError;
-use crate::encode::bytes::hex_digit;
+use crate::encode::{CellError, RejectClass, bytes::hex_digit};
 
 /// jsonb keeps a string's length in 28 bits.
 const MAX_JSONB_STRING: usize = 0x0FFF_FFFF;
@@ -25,7 +24,7 @@ impl Scanner<'_> {
                 Some(container @ (b'{' | b'[')) => {
                     if open.depth == self.max_depth {
                         let message = format!("JSON nested deeper than {}", self.max_depth);
-                        return Err(CellError::new("depth", message));
+                        return Err(CellError::new(RejectClass::Depth, message));
                     }
                     let is_object = container == b'{';
                     open.push(is_object);
@@ -88,7 +87,7 @@ impl Scanner<'_> {
             }
             None => format!("not JSON: ends where {wanted} should be"),
         };
-        CellError::new("json", message)
+        CellError::new(RejectClass::Json, message)
     }
 
     fn key(&mut self) -> Result<(), CellError> {
@@ -114,14 +113,14 @@ impl Scanner<'_> {
                     self.at += 1;
                     self.escape()?;
                 }
-                Some(0) => return Err(CellError::new("text", format!("U+0000 at byte {}", self.at))),
+                Some(0) => return Err(CellError::new(RejectClass::Text, format!("U+0000 at byte {}", self.at))),
                 Some(0..0x20) | None => return Err(self.unexpected("the string's end")),
                 Some(_) => self.at += 1,
             }
         }
         self.at += 1;
         if self.jsonb && self.at - start > MAX_JSONB_STRING {
-            return Err(CellError::new("range", "a string too long for jsonb"));
+            return Err(CellError::new(RejectClass::Range, "a string too long for jsonb"));
         }
         Ok(())
     }
@@ -151,14 +150,14 @@ impl Scanner<'_> {
                 self.at += 1;
                 let second = self.four_hex_digits()?;
                 if !(0xDC00..=0xDFFF).contains(&second) {
-                    return Err(CellError::new("text", format!("lone surrogate at byte {start}")));
+                    return Err(CellError::new(RejectClass::Text, format!("lone surrogate at byte {start}")));
                 }
                 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00)
             }
-            0 => return Err(CellError::new("text", format!("U+0000 at byte {start}"))),
+            0 => return Err(CellError::new(RejectClass::Text, format!("U+0000 at byte {start}"))),
             _ => first,
         };
-        char::from_u32(code).ok_or_else(|| CellError::new("text", format!("lone surrogate at byte {start}")))
+        char::from_u32(code).ok_or_else(|| CellError::new(RejectClass::Text, format!("lone surrogate at byte {start}")))
     }
 
     /// Walks over `uXXXX`.
@@ -193,7 +192,10 @@ impl Scanner<'_> {
             self.digits()?;
         }
         if self.jsonb && !fits_numeric(&self.bytes[start..self.at]) {
-            return Err(CellError::new("range", format!("a number at byte {start} is out of range for jsonb")));
+            return Err(CellError::new(
+                RejectClass::Range,
+                format!("a number at byte {start} is out of range for jsonb"),
+            ));
         }
         Ok(())
     }

@@ -119,10 +119,10 @@ fn depth_is_bounded_and_costs_no_stack() {
     let mixed = "{\"a\":[".repeat(300) + &"]}".repeat(300);
     let mut out = Vec::new();
     assert!(encode_within(&json(&mixed), &PgType::Jsonb, 600, &mut out).is_ok());
-    assert_eq!(encode_within(&json(&mixed), &PgType::Jsonb, 599, &mut out).unwrap_err().class, "depth");
+    assert_eq!(encode_within(&json(&mixed), &PgType::Jsonb, 599, &mut out).unwrap_err().class, RejectClass::Depth);
     assert_eq!(
         encode_within(&json(&mixed.replace("]}]", "}]]")), &PgType::Jsonb, 600, &mut out).unwrap_err().class,
-        "json"
+        RejectClass::Json
     );
 }
 

@@ -7,7 +7,7 @@ mod numbers;
 mod texts;
 mod times;
 
-use super::{CellError, PgType, Value, encode, encode_within};
+use super::{CellError, PgType, RejectClass, Value, encode, encode_within};
 
 /// Returns the encoded field without its length, which is checked; None for NULL.
 fn field(value: &Value<'_>, to: &PgType) -> Result<Option<Vec<u8>>, CellError> {
@@ -36,7 +36,7 @@ fn check(value: Value<'_>, to: PgType, expected: &[u8]) {
 fn refused(value: Value<'_>, to: PgType, class: &str) {
     match field(&value, &to) {
         Err(error) => {
-            assert_eq!(error.class, class, "{value:?} → {to:?}: {}", error.message);
+            assert_eq!(<&str>::from(error.class), class, "{value:?} → {to:?}: {}", error.message);
             assert!(error.message.len() < 400, "the message quotes too much: {}", error.message.len());
             assert!(!error.message.contains('\0'), "the ledger could not keep the message");
         }

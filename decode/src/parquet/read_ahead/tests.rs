@@ -76,7 +76,7 @@ fn bytes_are_right_however_they_are_asked_for() {
     bytes_are_right(true);
 }
 
-/// A source far away: every read takes a while, and begins when it is begun.
+/// A source far away: every read takes a while, and begins when it is started.
 struct Far {
     content: Bytes,
     at_once: Arc<AtomicUsize>,

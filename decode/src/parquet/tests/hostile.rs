@@ -123,7 +123,7 @@ fn memory_is_reserved_for_whatever_a_file_sizes() {
         ("a Parquet page", write(&long, plain().set_compression(zstd))),
         ("a Parquet dictionary", write(&long, properties().set_compression(zstd))),
         ("unpacking a Parquet page", write(&long, plain().set_compression(Compression::BROTLI(Default::default())))),
-        ("a Parquet page that unfolds", write(&long, plain().set_encoding(Encoding::DELTA_BYTE_ARRAY))),
+        ("a Parquet page that expands", write(&long, plain().set_encoding(Encoding::DELTA_BYTE_ARRAY))),
         ("nested values of a Parquet page", write(&nested, plain())),
     ] {
         let refused = trial::refused(|options| open(Arc::new(Memory::new(file.clone())), options));

@@ -64,7 +64,7 @@ fn a_page_header_has_no_part_of_another_type() {
 #[test]
 fn booleans_in_lists_are_refused_for_the_library_steps_over_any_number_of_them() {
     for collection in [&[0x29, 0x12, 1][..], &[0x2a, 0x11, 1], &[0x2b, 1, 0x22, 1, 1], &[0x2b, 1, 0x52, 2, 1]] {
-        // In a field that nobody knows: number 100.
+        // In an unknown field: number 100.
         let bytes = [&[collection[0] & 15, 200, 1], &collection[1..], &[0]].concat();
         assert_eq!(check_schema(&bytes, 8), Err("list of booleans"), "{collection:x?}");
         assert_eq!(page_sizes(&bytes), Err("list of booleans"), "{collection:x?}");

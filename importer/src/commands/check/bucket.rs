@@ -79,7 +79,7 @@ fn report(error: StoreError, bucket: &str, subject: String, findings: &mut Findi
         other => findings.failed(
             subject,
             &anyhow::Error::new(other).context(format!("list bucket {bucket}")),
-            "see that region, endpoint and credentials are those of the bucket's account",
+            "check that region, endpoint and credentials are those of the bucket's account",
         ),
     }
 }

@@ -122,7 +122,7 @@ async fn check_queue(
         Err(error) => findings.failed(
             "queue",
             &error,
-            "see that queue.url, region and credentials belong together and that this role has sqs:GetQueueAttributes",
+            "check that queue.url, region and credentials belong together and that this role has sqs:GetQueueAttributes",
         ),
     }
     Ok(())
@@ -147,7 +147,7 @@ async fn check_datasets(
             findings.failed(
                 "database",
                 &error,
-                "see that it runs and that host, port, user and password in database.url (or DATABASE_URL) are right",
+                "check that it runs and that host, port, user and password in database.url (or DATABASE_URL) are right",
             );
             None
         }
@@ -177,7 +177,7 @@ async fn check_datasets(
             findings.wrong(
                 format!("dataset {}", dataset.name),
                 text,
-                "see that region, endpoint and network let it be reached",
+                "check that region, endpoint and network let it be reached",
             );
             None
         });

@@ -18,7 +18,7 @@ pub async fn check(connection: &mut PgConnection, config: &Config, findings: &mu
         let forget = name.rsplit_once(' ').map_or(name.as_str(), |(_, name)| name);
         findings.warn(
             name.as_str(),
-            "it is registered, and this configuration does not have it: what follows commits is still made due to it",
+            "it is registered but not configured here, so messages for it are still queued",
             format!("add it, or `importer migrate --forget {forget}` where it was taken out or renamed"),
         );
     }
@@ -37,11 +37,11 @@ pub async fn check(connection: &mut PgConnection, config: &Config, findings: &mu
         findings.warn(
             format!("due to {target}"),
             format!(
-                "{n} were not taken, the oldest for {} minutes: {}",
+                "{n} could not be delivered, the oldest for {} minutes: {}",
                 row.try_get::<i64, _>("minutes")?,
                 error.unwrap_or_default()
             ),
-            "see that it exists and that this role may send to it (sqs:SendMessage, sns:Publish, events:PutEvents)",
+            "check that it exists and that this role may send to it (sqs:SendMessage, sns:Publish, events:PutEvents)",
         );
     }
     Ok(())

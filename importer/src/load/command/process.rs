@@ -35,7 +35,7 @@ const LEFT_OPEN: Duration = Duration::from_secs(1);
 /// The groups of programs that run.
 static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// Kills all programs that run and what they started; for when this process is about to end and nobody looks after them
+/// Kills all programs that run and what they started; for when this process is about to end and they are not looked after
 /// any more.
 pub fn end_all() {
     for group in RUNNING.lock().iter().filter_map(|group| Pid::from_raw(*group)) {
@@ -218,7 +218,7 @@ impl Process {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(DecodeError::Corrupt("the decoder gave up on these bytes".into()));
+                    return Err(DecodeError::Corrupt("the decoder panicked on these bytes".into()));
                 }
             }
         };

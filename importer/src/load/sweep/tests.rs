@@ -1,6 +1,6 @@
 use super::*;
 use decode::{
-    Column, Reject,
+    Column, Reject, RejectClass,
     budget::{Budget, Pool},
     encode::PgType,
 };
@@ -78,7 +78,7 @@ fn swept(order: &RowOrder, rows: &[Vec<u8>], n_first: usize) -> Vec<Vec<(u64, Ve
     runs
 }
 
-/// Counts how often the order begins anew.
+/// Counts how often the order begins again.
 fn n_rounds(runs: &[Vec<(u64, Vec<u8>)>]) -> usize {
     let keys: Vec<&Vec<u8>> = runs.iter().flatten().map(|(_, key)| key).collect();
     1 + keys.windows(2).filter(|pair| pair[0] > pair[1]).count()
@@ -173,7 +173,7 @@ fn what_was_refused_leaves_with_the_next_run_also_when_no_row_does() {
     let mut sweep = Sweep::new(order, &Run::default(), MEMORY);
     let reject = Reject {
         row_number: 7,
-        class: "type",
+        class: RejectClass::Type,
         column: None,
         message: String::new(),
         payload: Vec::new(),

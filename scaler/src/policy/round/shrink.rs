@@ -4,7 +4,7 @@ use super::{Round, Verdict};
 use crate::{
     decision::{Bound, Guard, Reason},
     observation::QueueDepth,
-    policy::words,
+    policy::{words, zero},
 };
 
 /// Jobs longer than this may not end before a draining worker's time is up, so busy workers are not asked to.
@@ -47,8 +47,9 @@ impl Round<'_> {
 
     /// Returns what keeps the last worker, or all of them where they know better than the counters that there is work.
     fn last_worker(&self, depth: &QueueDepth) -> Option<Bound> {
-        let (reason, why) =
-            self.state.quiet.refusal(self.policy, self.seen, depth, self.start_up_secs, self.job_secs, self.now)?;
+        let (reason, why) = zero::work(self.seen, depth)
+            .or_else(|| zero::slow_start(self.policy, self.start_up_secs, self.job_secs))
+            .or_else(|| self.state.quiet.doubt(self.seen, self.start_up_secs, self.now))?;
         let have_work = self.seen.pool.busy > 0 || self.seen.last_worker_empty_polls == Some(0);
         let stay = if have_work { self.live } else { 1 };
         Some(Bound::at_least(stay, Guard::LastWorker, reason, why))

@@ -275,7 +275,7 @@ fn is_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// Reads a pod; `None` for one that has ended or belongs to nobody.
+/// Reads a pod; `None` for one that has ended or has no owner.
 fn read(pod: v1::Pod) -> anyhow::Result<Option<Pod>> {
     let name = pod.metadata.name.context("a pod without a name")?;
     let status = pod.status.unwrap_or_default();

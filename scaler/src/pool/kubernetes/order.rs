@@ -26,7 +26,7 @@ pub struct Pod {
     pub created_at: Option<DateTime<Utc>>,
 }
 
-/// A pod's phase, in the order in which pods go. Pods that have ended are none any more.
+/// A pod's phase, in the order in which pods go. Pods that have ended are not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PodPhase {
     /// Its containers do not run yet.

@@ -1,4 +1,4 @@
-//! Work that may block its thread for ever.
+//! Work that may block its thread forever.
 
 use crate::pool::Silent;
 use std::time::Duration;
