@@ -30,10 +30,16 @@ CREATE TABLE penstock.waiting_object (
     head_id    bigint PRIMARY KEY,
     object_id  bigint NOT NULL,
     since      timestamptz NOT NULL,
+    -- When the last of its waits ends.
+    until      timestamptz NOT NULL,
+    -- Of `awaited`: what it does not wait for any more, and people were told.
+    given_up   integer[] NOT NULL,
     -- What runs it again.
     pointer    jsonb NOT NULL,
     written_by xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
+
+CREATE INDEX waiting_object_object ON penstock.waiting_object (object_id);
 
 CREATE TABLE penstock.waiting_key (
     head_id    bigint NOT NULL,
@@ -47,10 +53,11 @@ CREATE TABLE penstock.waiting_key (
 CREATE INDEX waiting_key_head ON penstock.waiting_key (head_id);
 CREATE INDEX waiting_key_awaited ON penstock.waiting_key (awaited_id);
 
--- When an object was last due to be run again because of keys that arrived.
+-- When an object was last due to be run again because of keys that arrived, and whether it was.
 CREATE TABLE penstock.refreshed (
     head_id bigint PRIMARY KEY,
-    due_at  timestamptz NOT NULL
+    due_at  timestamptz NOT NULL,
+    has_run boolean NOT NULL
 );
 
 CREATE TABLE penstock.recheck_item (
@@ -82,7 +89,7 @@ FROM penstock.due_item i
 LEFT JOIN penstock.step s ON i.kind = 'step' AND s.dataset = i.target
 LEFT JOIN penstock.notification n ON i.kind = 'notify' AND n.name = i.target
 UNION ALL
-SELECT r.id, r.at, 'recheck', r.lookup, '{}', r.attempts, r.error, r.created_at
+SELECT -r.id, r.at, 'recheck', r.lookup, '{}', r.attempts, r.error, r.created_at
 FROM penstock.recheck_item r;
 
 -- Writes down what an object waits for: of pg_temp.penstock_missing, where its load left it. Called under the lock of the
@@ -98,11 +105,25 @@ DECLARE
     n_keys   bigint;
     step     interval;
     next_at  timestamptz;
+    ends_at  timestamptz;
     first_at timestamptz;
+    last_at  timestamptz;
+    known    penstock.waiting_object;
+    told     integer[] := '{}';
     given_up text[];
 BEGIN
-    SELECT w.since INTO began FROM penstock.waiting_object w WHERE w.head_id = of_head AND w.object_id = of_object;
-    began := coalesce(began, asked_at);
+    SELECT * INTO known FROM penstock.waiting_object w WHERE w.head_id = of_head;
+    IF known.object_id = of_object THEN
+        began := known.since;
+        told := known.given_up;
+        UPDATE penstock.refreshed r SET has_run = true WHERE r.head_id = of_head;
+    ELSE
+        -- What is due is of another version, and does not run this one.
+        began := asked_at;
+        DELETE FROM penstock.refreshed r WHERE r.head_id = of_head;
+        DELETE FROM penstock.due_item i
+        WHERE i.kind = 'step' AND i.object_id = known.object_id AND i.target = of_dataset AND i.event IN ('again', 'arrived');
+    END IF;
     DELETE FROM penstock.waiting_object w WHERE w.head_id = of_head;
     DELETE FROM penstock.waiting_key k WHERE k.head_id = of_head;
     DELETE FROM penstock.due_item i
@@ -116,16 +137,21 @@ BEGIN
     LOOP
         SELECT count(DISTINCT m.value) INTO n_keys FROM pg_temp.penstock_missing m WHERE m.number = one.number;
         CONTINUE WHEN n_keys = 0;
-        IF asked_at >= began + make_interval(secs => one.give_up) THEN
-            given_up := given_up || one.lookup;
+        ends_at := began + make_interval(secs => one.give_up);
+        IF asked_at >= ends_at THEN
+            IF one.id <> ALL (told) THEN
+                told := told || one.id;
+                given_up := given_up || one.lookup;
+            END IF;
             CONTINUE;
         END IF;
         step := make_interval(secs => one.again);
         WHILE began + step <= asked_at LOOP
             step := step * 2;
         END LOOP;
-        next_at := least(began + step, began + make_interval(secs => one.give_up));
+        next_at := least(began + step, ends_at);
         first_at := least(first_at, next_at);
+        last_at := greatest(last_at, ends_at);
         IF n_keys > 10000 THEN
             INSERT INTO penstock.waiting_key VALUES (of_head, one.id, one.value_type, NULL, next_at);
         ELSE
@@ -140,8 +166,8 @@ BEGIN
     IF first_at IS NULL THEN
         DELETE FROM penstock.refreshed r WHERE r.head_id = of_head;
     ELSE
-        INSERT INTO penstock.waiting_object (head_id, object_id, since, pointer)
-        VALUES (of_head, of_object, began, of_pointer);
+        INSERT INTO penstock.waiting_object (head_id, object_id, since, until, given_up, pointer)
+        VALUES (of_head, of_object, began, last_at, told, of_pointer);
         -- A file of one machine is nobody else's to read.
         INSERT INTO penstock.due_item (at, kind, target, event, object_id, body)
         SELECT first_at, 'step', of_dataset, 'again', of_object, of_pointer WHERE NOT is_local;
@@ -157,39 +183,54 @@ BEGIN
 END $$;
 
 -- Looks for keys that have arrived, and makes it due that the objects that wait for them are run again: at once, or five
--- minutes after the last time. What several asked for is looked for once. An error stays with what asked, for later.
+-- minutes after the last time; not while that is yet to be done, for an hour. What several asked for is looked for once.
+-- What fails is asked for again later.
 CREATE FUNCTION penstock.recheck() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     looked_up text;
     one       record;
+    n_asked   bigint;
+    n_before  integer;
+    failed    text;
+    is_denied boolean;
     path      text := current_setting('search_path');
 BEGIN
-    FOR looked_up IN SELECT DISTINCT i.lookup FROM penstock.recheck_item i WHERE i.at <= clock_timestamp() LOOP
-        BEGIN
+    FOR looked_up IN SELECT DISTINCT i.lookup FROM penstock.recheck_item i WHERE i.at <= clock_timestamp() ORDER BY 1 LOOP
+        WITH asked AS (
             DELETE FROM penstock.recheck_item i
             WHERE i.id IN (SELECT r.id FROM penstock.recheck_item r
-                           WHERE r.lookup = looked_up AND r.at <= clock_timestamp() FOR UPDATE SKIP LOCKED);
-            CONTINUE WHEN NOT FOUND;
-            -- Each statement from here on sees what was committed by those who asked.
-            FOR one IN
-                SELECT DISTINCT a.id, a.schema_name, a.relation, a.column_name, k.value_type
-                FROM penstock.awaited a JOIN penstock.waiting_key k ON k.awaited_id = a.id
-                WHERE a.lookup = looked_up AND k.value IS NOT NULL
-            LOOP
-                -- Where a type's operators are, if they are not Postgres's own.
-                PERFORM set_config('search_path', 'pg_catalog, ' || one.schema_name, true);
+                           WHERE r.lookup = looked_up AND r.at <= clock_timestamp() FOR UPDATE SKIP LOCKED)
+            RETURNING i.attempts
+        )
+        SELECT count(*), max(a.attempts) INTO n_asked, n_before FROM asked a;
+        CONTINUE WHEN n_asked = 0;
+        failed := NULL;
+        is_denied := false;
+        -- Each statement from here on sees what was committed by those who asked.
+        FOR one IN
+            SELECT DISTINCT a.id, a.schema_name, a.relation, a.column_name, k.value_type
+            FROM penstock.awaited a JOIN penstock.waiting_key k ON k.awaited_id = a.id
+            WHERE a.lookup = looked_up AND k.value IS NOT NULL
+            ORDER BY a.id, k.value_type
+        LOOP
+            BEGIN
+                -- Where a type's operators are, if they are not Postgres's own; as where it was looked for at first.
+                PERFORM set_config('search_path', 'pg_catalog, ' || one.schema_name || ', pg_temp', true);
                 EXECUTE format(
                     'WITH arrived AS ('
                         'SELECT DISTINCT k.head_id FROM penstock.waiting_key k '
                         'WHERE k.awaited_id = $1 AND k.value_type = $2 AND k.value IS NOT NULL '
                         'AND EXISTS (SELECT FROM %s AS looked_up WHERE looked_up.%s = k.value::%s)'
                     '), due AS ('
-                        -- One that is yet to come sees these as well.
-                        'INSERT INTO penstock.refreshed AS r (head_id, due_at) '
-                        'SELECT head_id, clock_timestamp() FROM arrived ORDER BY head_id '
+                        'INSERT INTO penstock.refreshed AS r (head_id, due_at, has_run) '
+                        'SELECT a.head_id, clock_timestamp(), false '
+                        'FROM arrived a JOIN penstock.waiting_object w USING (head_id) '
+                        'WHERE w.until > clock_timestamp() - interval ''1 day'' ORDER BY a.head_id '
                         'ON CONFLICT (head_id) DO UPDATE '
-                        'SET due_at = greatest(clock_timestamp(), r.due_at + interval ''5 minutes'') '
+                        'SET due_at = greatest(clock_timestamp(), r.due_at + interval ''5 minutes''), has_run = false '
+                        -- A run that is yet to begin sees these as well.
                         'WHERE r.due_at <= clock_timestamp() '
+                        'AND (r.has_run OR r.due_at < clock_timestamp() - interval ''1 hour'') '
                         'RETURNING head_id, due_at'
                     ') INSERT INTO penstock.due_item (at, kind, target, event, object_id, body) '
                     'SELECT due.due_at, ''step'', h.dataset, ''arrived'', w.object_id, w.pointer '
@@ -198,18 +239,24 @@ BEGIN
                     one.relation, one.column_name, one.value_type)
                 USING one.id, one.value_type;
                 PERFORM set_config('search_path', path, true);
-            END LOOP;
-        EXCEPTION
-            WHEN insufficient_privilege THEN
-                -- Others may.
-                UPDATE penstock.recheck_item i SET error = SQLERRM
-                WHERE i.lookup = looked_up AND i.error IS DISTINCT FROM SQLERRM;
-            WHEN OTHERS THEN
-                UPDATE penstock.recheck_item i
-                SET at = clock_timestamp() + make_interval(secs => least(900, 2 ^ least(i.attempts + 1, 10))),
-                    attempts = i.attempts + 1, error = SQLERRM
-                WHERE i.lookup = looked_up AND i.at <= clock_timestamp();
-        END;
+            EXCEPTION
+                WHEN insufficient_privilege THEN
+                    is_denied := true;
+                    failed := coalesce(failed, SQLERRM);
+                WHEN OTHERS THEN
+                    -- No message that may quote a value.
+                    failed := CASE WHEN left(SQLSTATE, 2) IN ('22', '23') THEN 'SQLSTATE ' || SQLSTATE ELSE SQLERRM END;
+                    n_before := n_before + 1;
+            END;
+        END LOOP;
+        IF failed IS NOT NULL THEN
+            -- Others may have the right that is missing here.
+            INSERT INTO penstock.recheck_item (lookup, at, attempts, error)
+            VALUES (looked_up,
+                    clock_timestamp() + CASE WHEN is_denied AND n_before = 0 THEN interval '0'
+                                             ELSE make_interval(secs => least(900, 2 ^ least(n_before, 10))) END,
+                    n_before, failed);
+        END IF;
     END LOOP;
 END $$;
 
@@ -224,8 +271,14 @@ BEGIN
         DELETE FROM penstock.waiting_object w WHERE w.head_id = NEW.head_id AND w.written_by <> pg_current_xact_id();
         IF FOUND THEN
             DELETE FROM penstock.waiting_key k WHERE k.head_id = NEW.head_id;
+            -- What is due then is let go when it is sent.
             DELETE FROM penstock.refreshed r WHERE r.head_id = NEW.head_id;
         END IF;
+    ELSIF NEW.state = 'gone' AND NOT NEW.is_delete THEN
+        -- What cannot be read any more does not become complete.
+        DELETE FROM penstock.waiting_key k
+        USING penstock.waiting_object w WHERE w.object_id = NEW.id AND k.head_id = w.head_id;
+        DELETE FROM penstock.waiting_object w WHERE w.object_id = NEW.id;
     END IF;
     IF NEW.state = 'imported' AND NEW.imported_at IS DISTINCT FROM OLD.imported_at THEN
         INSERT INTO penstock.recheck_item (lookup)
@@ -240,11 +293,13 @@ CREATE TRIGGER waits_followed AFTER UPDATE OF finished_at ON penstock.object
     FOR EACH ROW WHEN (NEW.finished_at IS DISTINCT FROM OLD.finished_at)
     EXECUTE FUNCTION penstock.follow_waits();
 
--- An object that is run again for what it waited for is no news to the steps after it.
+-- An object that is run again for what it waited for is no news to the steps after it; another version, read in its
+-- place, is.
 DROP TRIGGER followed ON penstock.object;
 CREATE TRIGGER followed AFTER UPDATE OF finished_at ON penstock.object
     FOR EACH ROW WHEN (NEW.finished_at IS DISTINCT FROM OLD.finished_at
-                       AND coalesce(current_setting('penstock.refresh', true), '') <> 'on')
+                       AND NOT (NEW.state = 'imported' AND OLD.imported_at IS NOT NULL
+                                AND coalesce(current_setting('penstock.refresh', true), '') = 'on'))
     EXECUTE FUNCTION penstock.follow_end();
 
 -- Whoever may read or write the ledger may do so here, also where rights were given by hand.
@@ -257,7 +312,7 @@ BEGIN
                CASE WHEN acl.privilege_type = 'SELECT' THEN 'SELECT' ELSE 'SELECT, INSERT, UPDATE, DELETE' END AS rights
         FROM pg_catalog.pg_class c
         CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) acl
-        WHERE c.oid = 'penstock.object'::regclass
+        WHERE c.oid = 'penstock.due_item'::regclass
           AND acl.grantee <> c.relowner
           AND acl.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
     LOOP

@@ -144,6 +144,9 @@ pub struct Try {
     /// Try this many rows, from the first on
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub rows: u64,
+    /// Compare what comes out with the rows of the same key that stand in the table
+    #[arg(long)]
+    pub diff: bool,
 }
 
 /// `importer describe`

@@ -18,6 +18,11 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON penstock.unfinished, penstock.finished T
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON penstock.step, penstock.notification, penstock.due_item, penstock.notification_window TO penstock_worker;
 GRANT SELECT ON penstock.due TO penstock_worker, penstock_scaler;
+-- What objects wait for, and looks for what has arrived; the scaler's look also needs SELECT on the awaited columns.
+GRANT SELECT, INSERT, UPDATE, DELETE
+    ON penstock.awaited, penstock.waiting_object, penstock.waiting_key, penstock.refreshed, penstock.recheck_item
+    TO penstock_worker;
+GRANT SELECT ON penstock.waiting TO penstock_worker, penstock_scaler;
 
 -- The scaler reads what was finished and who is alive, and keeps its state, and its decisions for 90 days.
 GRANT SELECT ON penstock.head, penstock.object, penstock.finished, penstock.workers TO penstock_scaler;
@@ -26,6 +31,8 @@ GRANT SELECT, INSERT, DELETE ON penstock.decisions TO penstock_scaler;
 -- It sends what importers left.
 GRANT SELECT ON penstock.step, penstock.notification TO penstock_scaler;
 GRANT SELECT, INSERT, UPDATE, DELETE ON penstock.due_item, penstock.notification_window TO penstock_scaler;
+GRANT SELECT ON penstock.awaited, penstock.waiting_object, penstock.waiting_key TO penstock_scaler;
+GRANT SELECT, INSERT, UPDATE, DELETE ON penstock.refreshed, penstock.recheck_item TO penstock_scaler;
 
 -- Tables that later migrations add are usable at once; this file, run again, then says it more narrowly.
 ALTER DEFAULT PRIVILEGES IN SCHEMA penstock GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO penstock_worker;

@@ -6,7 +6,7 @@
 GRANT USAGE ON SCHEMA :"schema" TO penstock_worker;
 GRANT SELECT, INSERT, UPDATE ON :"schema".:"table" TO penstock_worker;
 
--- Only for mode = "replace", for on_delete = "remove", and for a forced replay of append: -v removes_rows=1
+-- Only for mode = "replace", on_delete = "remove", awaits, `replay --outdated`, and a forced replay of append: -v removes_rows=1
 \if :{?removes_rows}
 GRANT DELETE ON :"schema".:"table" TO penstock_worker;
 \endif

@@ -107,6 +107,8 @@ struct Carried {
     /// Up to when the ledger was read.
     read_to: Option<DateTime<Utc>>,
     kept_at: Option<DateTime<Utc>>,
+    /// A message is older than was promised, and people were told.
+    late: bool,
 }
 
 /// One pool's loop.
@@ -190,6 +192,7 @@ impl<P: WorkerPool> Controller<P> {
         let (applied, outcome) = self.act(&decision, &seen, begun, now).await;
         let decided = Decided { decision, applied, outcome };
         self.report(&decided, &seen.observation);
+        self.tell_late(&decided.decision).await;
         self.keep(&decided, begun, now).await;
         Ok(Tick::Decided(Box::new(decided)))
     }

@@ -3,7 +3,7 @@
 use crate::{config::Database, database, observation::Completion};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 use service::{
     due,
     postgres::{Silent, migrations},
@@ -308,6 +308,25 @@ impl Store {
             Ok(done.rows_affected())
         })
         .await
+    }
+
+    /// Makes the notice `late` due: a pool's oldest message is older than was promised. Both in seconds.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn tell_late(&self, pool: &str, age_secs: f64, promised_secs: f64) -> anyhow::Result<()> {
+        let said = json!({
+            "pool": pool, "oldest_secs": age_secs.round(), "promised_secs": promised_secs,
+            "do": format!("scaler history --pool {pool}"),
+        });
+        self.run("tell of a late message", async |connection| {
+            sqlx::query("SELECT penstock.tell('late', '', NULL, $1::jsonb)")
+                .bind(said.to_string())
+                .execute(connection)
+                .await
+        })
+        .await
+        .map(|_| ())
     }
 
     /// Claims what is due, as [`due::claim`] does.

@@ -10,7 +10,7 @@ use crate::{
     time::backoff,
 };
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use sqlx::{PgConnection, Row, postgres::types::PgInterval};
+use sqlx::{Connection, PgConnection, Row, postgres::types::PgInterval};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
@@ -81,24 +81,35 @@ pub struct Tally {
 /// SQLSTATE of a statement that was cancelled.
 const CANCELLED: &str = "57014";
 
+/// How long a look for keys that have arrived may take.
+const RECHECK: &str = "SET LOCAL statement_timeout = '5s'";
+
+/// Looks for keys that have arrived; what it fails with keeps nothing else from being sent.
+async fn recheck(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let mut tx = connection.begin().await?;
+    sqlx::query(RECHECK).execute(&mut *tx).await?;
+    let error = match sqlx::query("SELECT penstock.recheck()").execute(&mut *tx).await {
+        Ok(_) => return tx.commit().await,
+        Err(error) => error,
+    };
+    tx.rollback().await?;
+    let Some(said) = error.as_database_error() else { return Err(error) };
+    if said.code().is_some_and(|code| code == CANCELLED) {
+        warn!("looking for keys that have arrived took too long; objects that wait for them are loaded again by time");
+        sqlx::query(include_str!("due/put_off.sql")).execute(connection).await?;
+    } else {
+        warn!(error = said.message(), "could not look for keys that have arrived");
+    }
+    Ok(())
+}
+
 /// Claims what is due, for [`LEASE`]; with nothing `busy`, after a look for keys that have arrived.
 ///
 /// # Errors
 /// Of the database.
 pub async fn claim(connection: &mut PgConnection, busy: &[String]) -> sqlx::Result<Vec<Item>> {
     if busy.is_empty() {
-        match sqlx::query("SELECT penstock.recheck()").execute(&mut *connection).await {
-            // The rest of what is due does not wait for it.
-            Err(error)
-                if error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == CANCELLED) =>
-            {
-                warn!(
-                    "the look for keys that have arrived was cancelled; objects that wait for them are loaded again by time"
-                );
-            }
-            Err(error) => return Err(error),
-            Ok(_) => {}
-        }
+        recheck(connection).await?;
     }
     let lease = PgInterval::try_from(LEASE).map_err(sqlx::Error::Encode)?;
     let rows = sqlx::query("SELECT id, target, place, event, body, attempts FROM penstock.claim_due($1, $2, $3)")

@@ -23,6 +23,7 @@ join = "LEFT JOIN public.site ON site.site_id = input.site_id"
 set = { site_name = "site.name" }
 input = { site_id = "bigint" }
 awaits = { field = "site_id", column = "public.site.site_id" }
+on_delete = "remove"
 [[dataset]]
 name = "sites"
 match = "s3://*/sites/**"
@@ -173,7 +174,7 @@ async fn thousands_that_wait_for_one_key_are_run_again_once_each() -> Result<()>
     .await?;
     let waits = format!(
         "INSERT INTO penstock.head (dataset, bucket, key) SELECT 'd', 'b', n::text FROM generate_series(1, {OBJECTS}) n; \
-         INSERT INTO penstock.waiting_object (head_id, object_id, since, pointer) SELECT id, id, now(), '{{}}' FROM penstock.head; \
+         INSERT INTO penstock.waiting_object (head_id, object_id, since, until, given_up, pointer) SELECT id, id, now(), now() + interval '1 day', '{{}}', '{{}}' FROM penstock.head; \
          INSERT INTO penstock.waiting_key SELECT h.id, a.id, 'bigint', n::text, now() + interval '1 hour' \
          FROM penstock.head h CROSS JOIN penstock.awaited a CROSS JOIN generate_series(1, 3) n; \
          INSERT INTO penstock.recheck_item (lookup) SELECT 'public.site.site_id' FROM generate_series(1, 50); \
@@ -184,20 +185,44 @@ async fn thousands_that_wait_for_one_key_are_run_again_once_each() -> Result<()>
                FROM penstock.due_item WHERE event = 'arrived'";
     desk.database.execute("SELECT penstock.recheck()").await?;
     assert_eq!(desk.database.rows(due).await?, [format!("{OBJECTS} | {OBJECTS} | 0")]);
-    // Two more keys, looked for by two at once: one more time each, later.
-    desk.database.execute("INSERT INTO site VALUES (2, 'two'), (3, 'three'); INSERT INTO penstock.recheck_item (lookup) VALUES ('public.site.site_id'), ('public.site.site_id')").await?;
-    let (one, two) = tokio::join!(
-        desk.database.execute("SELECT penstock.recheck()"),
-        desk.database.execute(
-            "INSERT INTO penstock.recheck_item (lookup) VALUES ('public.site.site_id'); SELECT penstock.recheck()"
-        )
-    );
+    let look = "INSERT INTO penstock.recheck_item (lookup) VALUES ('public.site.site_id'); SELECT penstock.recheck()";
+    // Two more keys while the runs are yet to come, which will see them.
+    desk.database.execute("INSERT INTO site VALUES (2, 'two'), (3, 'three')").await?;
+    desk.database.execute(look).await?;
+    assert_eq!(desk.database.rows(due).await?, [format!("{OBJECTS} | {OBJECTS} | 0")]);
+    // After the runs, looked for by two at once: one more time each, later.
+    desk.database.execute("UPDATE penstock.refreshed SET has_run = true").await?;
+    let (one, two) = tokio::join!(desk.database.execute(look), desk.database.execute(look));
     one?;
     two?;
-    desk.database
-        .execute("INSERT INTO penstock.recheck_item (lookup) VALUES ('public.site.site_id'); SELECT penstock.recheck()")
-        .await?;
+    desk.database.execute(look).await?;
     assert_eq!(desk.database.rows(due).await?, [format!("{} | {OBJECTS} | {OBJECTS}", 2 * OBJECTS)]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_waits_for_itself_and_a_removal_for_nothing() -> Result<()> {
+    let stand = Stand::new().await?;
+    let world = &stand.0;
+    let worker = world.worker().start()?;
+    stand.put_posts("a.json", &[(1, 1), (2, 2)]).await?;
+    stand.wait_for("SELECT count(*) FROM penstock.waiting", "2").await?;
+    stand.put_sites("a.json", &[1]).await?;
+    stand.wait_for(POSTS, "1 s1, 2 ").await?;
+    stand.wait_for("SELECT count(*) FROM penstock.refreshed WHERE has_run", "1").await?;
+    // The old version's next run is put off; the new one's is not.
+    stand.put_sites("b.json", &[2]).await?;
+    stand.wait_for("SELECT count(*) FROM penstock.due_item WHERE event = 'arrived' AND at > now()", "1").await?;
+    stand.put_posts("a.json", &[(1, 1), (2, 2), (3, 3)]).await?;
+    stand.wait_for(POSTS, "1 s1, 2 s2, 3 ").await?;
+    stand.wait_for("SELECT string_agg(value, ' ') FROM penstock.waiting", "3").await?;
+    stand.put_sites("c.json", &[3]).await?;
+    stand.wait_for(POSTS, "1 s1, 2 s2, 3 s3").await?;
+    stand.put_posts("b.json", &[(9, 9)]).await?;
+    stand.wait_for("SELECT count(*) FROM penstock.waiting_object", "1").await?;
+    world.pipeline.delete("posts/b.json").await?;
+    stand.wait_for("SELECT count(*) FROM penstock.waiting_object", "0").await?;
+    worker.terminate(LIMIT).await?;
     Ok(())
 }
 

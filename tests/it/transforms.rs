@@ -302,6 +302,19 @@ async fn what_would_become_of_each_row_is_shown_and_nothing_is_left_behind() -> 
     assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "0");
     assert_eq!(desk.database.value("SELECT count(*) FROM penstock.object").await?, "0");
     assert_eq!(desk.run(&["try", "other", &file]).await?.status.code(), Some(2));
+
+    // Beside what stands: a row of the same key, one that is equal, one that is new.
+    desk.database.execute("INSERT INTO t VALUES (1, 'before', 5), (7, 'one', 7)").await?;
+    let file = desk.write("l.csv", "id,site,country,a\n1,1,DE,5\n7,1,DE,7\n8,1,DE,8\n9,1,KN,9\n")?;
+    let shown = desk.succeed(&["try", "--diff", "d", &file]).await?;
+    let expected = [
+        "row 1: {\"id\":1}: name \"before\" -> \"one\"",
+        "row 2: {\"id\":7}: as it stands",
+        "row 3: new: {\"id\":8,\"n\":8,\"name\":\"one\"}",
+        "row 4: filtered by where",
+        "4 rows: 3 written, 1 filtered, 0 rejected; rolled back",
+    ];
+    assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
     Ok(())
 }
 

@@ -4,7 +4,10 @@ use super::{EXIT_INCOMPLETE, EXIT_WRONG, on_session, output, s3_store};
 use crate::{
     cli,
     config::{self, Config, Expect, Row, Word},
-    load::{Fate, Rehearsal, Session, Target, rehearse, sql::Place},
+    load::{
+        Fate, Rehearsal, Session, Target, rehearse,
+        sql::{Place, quote},
+    },
     message::{LOCAL_BUCKET, ObjectPointer},
     object::{ObjectStore, ReadTarget, RemoteSource, file::FileStore},
     route::Router,
@@ -38,16 +41,29 @@ pub async fn run(config: &Config, options: &cli::Try) -> anyhow::Result<ExitCode
     let last_modified = store.head(&target).await.with_context(|| options.file.clone())?.last_modified;
     let source = RemoteSource::open(store, target, dataset.is_streamed(&key)).await.context("open it")?;
     let captures = router.destination(dataset, None, &bucket, &key).captures;
+    if options.diff && dataset.config.key.is_empty() {
+        output::complain(format!("importer: dataset {}: --diff needs a key, by which rows are found", options.dataset));
+        return Ok(ExitCode::from(EXIT_WRONG));
+    }
     let fates = on_session(config, "try", async |session| {
         let target = resolve(config, session, &dataset.config).await?;
         let last_modified = last_modified.map(|time| time.to_rfc3339());
         let place = Place { bucket: &bucket, key: &key, last_modified };
         let (source, read): (Arc<dyn Source>, _) = (Arc::new(source), target.read.clone());
         let rehearsal = Rehearsal { target, read, captures, source, place, n_rows: options.rows };
-        Ok(rehearse(session, &rehearsal).await?)
+        let fates = rehearse(session, &rehearsal).await?;
+        let mut lines = Vec::new();
+        for (row, fate) in &fates {
+            let of_row = match fate {
+                Fate::Made(made) if options.diff => differences(session, &rehearsal.target, made).await?,
+                fate => described(fate),
+            };
+            lines.extend(of_row.into_iter().map(|line| format!("row {row}: {line}")));
+        }
+        Ok((fates, lines))
     });
-    let fates = fates.await?;
-    output::print(async |out| print(&fates, out)).await
+    let (fates, lines) = fates.await?;
+    output::print(async |out| print(&fates, &lines, out)).await
 }
 
 /// Returns what is named, and where it is.
@@ -75,18 +91,50 @@ pub(super) async fn resolve(
     Ok(Arc::new(Target::resolve(&mut session.connection, dataset, read, None).await?))
 }
 
-fn print(fates: &[(u64, Fate)], out: &mut impl Write) -> anyhow::Result<ExitCode> {
+/// Returns how rows differ from those with their keys that stand in the table.
+async fn differences(session: &mut Session, target: &Target, made: &[Value]) -> anyhow::Result<Vec<String>> {
+    let columns = |of: &str| target.key.iter().map(|key| format!("{of}.{}", quote(key))).collect::<Vec<_>>().join(", ");
+    let table = &target.table.qualified;
+    let both = format!(
+        "SELECT to_jsonb(made)::text, to_jsonb(standing)::text \
+         FROM jsonb_populate_record(NULL::{table}, $1::text::jsonb) AS made \
+         LEFT JOIN {table} AS standing ON ({}) = ({})",
+        columns("standing"),
+        columns("made")
+    );
+    let mut lines = Vec::new();
+    for row in made {
+        let asked = sqlx::query_as::<_, (String, Option<String>)>(&both).bind(row.to_string());
+        let (made, standing) = asked.fetch_one(&mut session.connection).await.context("compare with the table")?;
+        let Some(standing) = standing else {
+            lines.push(format!("new: {row}"));
+            continue;
+        };
+        let (made, standing): (Value, Value) = (serde_json::from_str(&made)?, serde_json::from_str(&standing)?);
+        let written = row.as_object().into_iter().flat_map(|row| row.keys());
+        let changed: Vec<String> = written
+            .filter(|column| made[column.as_str()] != standing[column.as_str()])
+            .map(|column| format!("{column} {} -> {}", standing[column.as_str()], made[column.as_str()]))
+            .collect();
+        let key: Value = target.key.iter().map(|key| (key.clone(), made[key.as_str()].clone())).collect();
+        let what = if changed.is_empty() { "as it stands".to_owned() } else { changed.join(", ") };
+        lines.push(format!("{key}: {what}"));
+    }
+    Ok(lines)
+}
+
+fn print(fates: &[(u64, Fate)], lines: &[String], out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let (mut n_made, mut n_filtered, mut n_rejected, mut n_failing) = (0, 0, 0, 0);
-    for (row, fate) in fates {
+    for (_, fate) in fates {
         match fate {
             Fate::Made(rows) => n_made += rows.len(),
             Fate::Filtered(_) => n_filtered += 1,
             Fate::Rejected { .. } => n_rejected += 1,
             Fate::Fails(_) => n_failing += 1,
         }
-        for line in described(fate) {
-            output::line(out, &format!("row {row}: {line}"))?;
-        }
+    }
+    for line in lines {
+        output::line(out, line)?;
     }
     let n_read = fates.len();
     output::line(

@@ -74,6 +74,8 @@ pub enum Event {
     Failed,
     /// A dataset's objects wait: a brake is on, or something has been out of reach for a minute.
     Held,
+    /// A message is older than its pool promises (`drain_within`); the scaler tells, once until it is over. Of no dataset.
+    Late,
     /// An object gave up waiting for keys of other tables (`awaits`).
     GaveUp,
     /// A message could not be read.

@@ -8,6 +8,8 @@ WITH step AS (
     DELETE FROM penstock.awaited WHERE dataset = $1 RETURNING id
 ), waits AS (
     DELETE FROM penstock.waiting_key WHERE awaited_id IN (SELECT id FROM awaited)
+), waiting AS (
+    DELETE FROM penstock.waiting_object w USING penstock.head h WHERE h.id = w.head_id AND h.dataset = $1
 ), due AS (
     DELETE FROM penstock.due_item WHERE target = $1 RETURNING 1
 )

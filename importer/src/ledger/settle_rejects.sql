@@ -12,6 +12,15 @@ refused AS (
     SET class = n.class, column_name = n.column_name, message = n.message
     FROM unnest($4::bigint[], $5::text[], $6::text[], $7::text[]) n (row_number, class, column_name, message)
     WHERE r.object_id = $1 AND r.resolved_at IS NULL AND r.row_number = n.row_number
+),
+-- Others may wait for what loaded.
+asked AS (
+    INSERT INTO penstock.recheck_item (lookup)
+    SELECT DISTINCT a.lookup
+    FROM penstock.object o
+    JOIN penstock.head h ON h.id = o.head_id
+    JOIN penstock.awaited a ON h.dataset = ANY (a.fillers)
+    WHERE o.id = $1
 )
 UPDATE penstock.object
 SET rows_rejected = rows_rejected - cardinality($2::bigint[]),

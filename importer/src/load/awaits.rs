@@ -25,6 +25,8 @@ const MAX_KEYS: usize = 10_000;
 pub struct Awaited {
     /// As it is configured.
     pub config: Awaits,
+    /// The `search_path` that values are compared under: that of a later look, too.
+    names: String,
     /// The table, quoted.
     relation: String,
     /// Its column, quoted.
@@ -42,6 +44,7 @@ impl Awaited {
             let field = columns.iter().find(|column| column.column.name == config.field)?;
             Some(Self {
                 config: config.clone(),
+                names: format!("pg_catalog, {}, pg_temp", quote(schema)),
                 relation: quote_pair(schema, table),
                 column: quote(column),
                 value_type: field.cast_sql.clone(),
@@ -95,7 +98,7 @@ pub async fn look(
     for (number, awaited) in transform.awaits.iter().enumerate() {
         let whole = awaited.look(number, &input.input_rows(transform, place, ALL));
         let by_rows = awaited.look(number, &input.input_rows(transform, place, OF_ROWS));
-        transform.look(connection, input.staging, &whole, &by_rows).await?;
+        transform.look(connection, input.staging, (&whole, &by_rows), &awaited.names).await?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     config::Mode,
     database::{Lasts, savepoint},
+    message::Anew,
 };
 use sqlx::{Executor, PgConnection};
 
@@ -54,9 +55,10 @@ async fn look_and_merge(
     load: &Load<'_>,
     n_staged: u64,
 ) -> Result<Written, LoadError> {
+    // Before joins are chosen for a merge.
+    make_room_for_upsert(connection, load, plan).await?;
     let meets = how_to_meet(connection, plan, n_staged).await?;
     make_room(connection, load).await?;
-    make_room_for_upsert(connection, load, plan).await?;
     match n_staged {
         0 => Ok(Written::default()),
         _ => write_staged(connection, &LoadPlan { meets, ..*plan }, load.recorded.object_id, n_staged).await,
@@ -148,7 +150,8 @@ async fn make_room_for_upsert(
     plan: &LoadPlan<'_>,
 ) -> Result<(), LoadError> {
     let leaves_rows = plan.mode == Mode::Upsert && plan.table.lineage_object;
-    if load.candidate.anew.is_some() && leaves_rows {
+    let is_changed = matches!(load.candidate.anew, Some(Anew::Recipe(_) | Anew::Refresh));
+    if is_changed && leaves_rows {
         sqlx::query(&plan.delete_left_out()).bind(load.recorded.object_id).execute(connection).await?;
     }
     Ok(())

@@ -17,12 +17,20 @@ pub fn of(dataset: &Dataset, transform: Option<&Transform>) -> String {
             parts.insert(name.to_owned(), value);
         }
     };
-    // `null` is a word of the macro's.
+    let plain = Csv::default();
     let Csv { header, delimiter, quote, null: empty, encoding } = &dataset.csv;
-    let csv = json!([header, delimiter, quote, empty, encoding]);
+    part("csv.header", json!(header), *header != plain.header);
+    part("csv.delimiter", json!(delimiter), *delimiter != plain.delimiter);
+    part("csv.quote", json!(quote), *quote != plain.quote);
+    part("csv.null", json!(empty), *empty != plain.null);
+    part("csv.encoding", json!(encoding), *encoding != plain.encoding);
+    let captures = dataset.pattern.iter().flat_map(|pattern| names_in(pattern)).collect::<Vec<_>>();
+    part("captures", json!(captures), !captures.is_empty());
+    part("table", json!(dataset.table), true);
+    part("key", json!(dataset.key), !dataset.key.is_empty());
+    part("newer", json!(dataset.newer), dataset.newer.is_some());
     part("format", json!(format!("{:?}", dataset.format)), dataset.format != Format::default());
     part("compression", json!(format!("{:?}", dataset.compression)), dataset.compression != Compression::default());
-    part("csv", csv, dataset.csv != Csv::default());
     part("rename", json!(dataset.rename), !dataset.rename.is_empty());
     part("on_new_field", json!(format!("{:?}", dataset.on_new_field)), dataset.on_new_field != OnNewField::default());
     part("extras_column", json!(dataset.extras_column), dataset.extras_column.is_some());
@@ -36,4 +44,9 @@ pub fn of(dataset: &Dataset, transform: Option<&Transform>) -> String {
     part("input_format", json!("bytes"), reads_bytes);
     let digest = Sha256::digest(Value::Object(parts).to_string());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns the names in braces of a pattern, in their order.
+fn names_in(pattern: &str) -> impl Iterator<Item = &str> {
+    pattern.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0))
 }

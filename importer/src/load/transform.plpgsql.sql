@@ -139,7 +139,7 @@ BEGIN
             EXECUTE ranged USING numbers;
             PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
             lo := lo OPERATOR(pg_catalog.+) n_rows;
-            n_rows := n_rows OPERATOR(pg_catalog.+) n_rows;
+            n_rows := least(n_rows OPERATOR(pg_catalog.*) 2, 4096);
         EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
             IF n_rows = 1 THEN
                 lo := lo + 1;

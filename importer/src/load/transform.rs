@@ -285,20 +285,21 @@ impl Transform {
         &self,
         connection: &mut PgConnection,
         staging: &str,
-        whole: &str,
-        by_rows: &str,
+        (whole, by_rows): (&str, &str),
+        names: &str,
     ) -> Result<(), LoadError> {
         let begun = Instant::now();
         self.limit(connection, Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0))).await?;
         let is_of_a_row = |error: &sqlx::Error| !is_write(error) && may_be_of_a_row(error, staging);
         let run = async |connection: &mut PgConnection| {
-            let run = sqlx::query("SELECT pg_temp.penstock_transform($1, $2)").bind(whole).bind(&self.names);
+            let run = sqlx::query("SELECT pg_temp.penstock_transform($1, $2)").bind(whole).bind(names);
             run.execute(connection).await
         };
         let done = savepoint(&mut *connection, Lasts::Work, is_of_a_row, run).await;
         if done.map_err(|error| self.sort(error, begun))?.is_err() {
+            connection.execute(index_of_rows(staging).as_str()).await.map_err(|error| self.sort(error, begun))?;
             let apart = sqlx::query("SELECT pg_temp.penstock_of_taken_rows($1, $2, $3)");
-            let apart = apart.bind(by_rows).bind(&self.names).bind(staging).execute(&mut *connection).await;
+            let apart = apart.bind(by_rows).bind(names).bind(staging).execute(&mut *connection).await;
             apart.map_err(|error| self.sort(error, begun))?;
         }
         Ok(self.limit(connection, Duration::ZERO).await?)
@@ -372,6 +373,11 @@ async fn declared(connection: &mut PgConnection, dataset: &config::Dataset, name
     .await
 }
 
+/// Returns what makes staged rows be found by their numbers.
+fn index_of_rows(staging: &str) -> String {
+    format!("CREATE INDEX IF NOT EXISTS penstock_input_row ON {staging} (penstock_row); ANALYZE {staging}")
+}
+
 /// Makes rows in ranges and keeps those that are refused as rejects; returns how many those are.
 async fn run_apart(
     connection: &mut PgConnection,
@@ -381,11 +387,8 @@ async fn run_apart(
 ) -> Result<i64, LoadError> {
     let staging = input.staging;
     // Two objects of one transaction may come by here.
-    let index = format!(
-        "CREATE INDEX IF NOT EXISTS penstock_input_row ON {staging} (penstock_row); ANALYZE {staging}; \
-         DELETE FROM pg_temp.penstock_refused"
-    );
-    connection.execute(index.as_str()).await?;
+    let ready = format!("{}; DELETE FROM pg_temp.penstock_refused", index_of_rows(staging));
+    connection.execute(ready.as_str()).await?;
     let last = format!("SELECT coalesce(max(penstock_row), 0) FROM {staging}");
     let last: i64 = sqlx::query_scalar(&last).fetch_one(&mut *connection).await?;
     let allowed = i64::try_from(allowed).unwrap_or(i64::MAX);

@@ -5,6 +5,7 @@ use crate::{
     decision::Decision,
     metrics::{OfReason, OfState},
     observation::Observation,
+    policy::Target,
     pool::WorkerPool,
 };
 use tracing::{debug, info};
@@ -46,6 +47,20 @@ impl<P: WorkerPool> Controller<P> {
         } else {
             line!(debug);
         }
+    }
+
+    /// Makes a notice due when the oldest message becomes older than was promised.
+    pub(super) async fn tell_late(&mut self, decision: &Decision) {
+        let (Target::Deadline { drain_within_secs }, Some(age)) = (self.policy.target, decision.inputs.age_secs) else {
+            return;
+        };
+        let is_late = age > drain_within_secs;
+        let was_late = std::mem::replace(&mut self.carried.late, is_late);
+        let is_news = is_late && !was_late;
+        let Some(store) = self.store().filter(|_| is_news) else { return };
+        let told = store.tell_late(&self.parts.pool.name, age, drain_within_secs).await;
+        // Else the next tick tells.
+        self.carried.late = self.note("database", told).is_ok();
     }
 
     fn measure(&self, decision: &Decision, seen: &Observation) {

@@ -32,6 +32,37 @@ async fn once_keeps_its_state_between_runs() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_later_than_promised_is_told_of_once() -> Result<()> {
+    let pool = "max = 3\ndrain_within = \"5m\"";
+    let stand = Stand::new(pool).await?;
+    stand.configure_with(pool, DRY_RUN)?;
+    let once = || stand.scaler("once").run(LIMIT);
+    let ended = once().await?;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let told = "SELECT body ->> 'event', body ->> 'pool', (body -> 'oldest_secs')::int / 60, body ->> 'promised_secs', body ->> 'do' \
+                FROM penstock.due_item WHERE kind = 'notify'";
+    stand
+        .database
+        .execute("INSERT INTO penstock.notification (name, target, events) VALUES ('ops', 'http://127.0.0.1:1/0/q', '{late}')")
+        .await?;
+    for (minutes, expected) in [(4, 0), (6, 1), (7, 1), (1, 1), (8, 2)] {
+        let beat = format!(
+            "DELETE FROM penstock.workers; INSERT INTO penstock.workers (id, host, pid, version, state, slots, in_flight, \
+             heartbeat_at, queue_url, visibility_timeout_secs, started_at, first_receive_at, oldest_sent_at, oldest_receive_count) \
+             VALUES ('w', 'h', 1, '0', 'busy', 4, 1, now(), '{}', 30, now(), now(), now() - interval '{minutes} minutes', 1)",
+            stand.pipeline.queue_url
+        );
+        stand.database.execute(&beat).await?;
+        let ended = once().await?;
+        assert!(ended.status.success(), "{}", ended.stderr);
+        assert_eq!(stand.database.rows(told).await?.len(), expected, "{minutes}: {}", ended.stdout);
+    }
+    let first = "importers | 6 | 300.0 | scaler history --pool importers";
+    assert_eq!(stand.database.rows(told).await?[0], format!("late | {first}"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn history_answers_for_any_past_minute() -> Result<()> {
     let stand = Stand::new("max = 3\nbacklog_per_worker = 50").await?;
     stand.configure_with("max = 3\nbacklog_per_worker = 50", DRY_RUN)?;

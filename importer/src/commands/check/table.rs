@@ -119,7 +119,7 @@ pub async fn check(
 /// ledger is not there, or is of an earlier release.
 async fn count_outdated(connection: &mut PgConnection, dataset: &Dataset, recipe: &str) -> anyhow::Result<i64> {
     let counting = sqlx::query_scalar(
-        "SELECT count(*) FROM penstock.object_status WHERE dataset = $1 AND state = 'imported' \
+        "SELECT count(*) FROM penstock.object_status WHERE dataset = $1 AND bucket <> 'file' AND state = 'imported' \
          AND recipe IS DISTINCT FROM $2 AND id IN (SELECT object_id FROM penstock.head)",
     );
     match counting.bind(&dataset.name).bind(recipe).fetch_one(connection).await {
@@ -187,7 +187,8 @@ async fn check_catalog(
             format!("unless all is named with its schema, ALTER FUNCTION {function} SET search_path = …"),
         );
     }
-    let removes = target.config.mode == Mode::Replace || dataset.on_delete == OnDelete::Remove;
+    let takes_rows_away = target.table.lineage_object && !dataset.awaits.is_empty();
+    let removes = target.config.mode == Mode::Replace || dataset.on_delete == OnDelete::Remove || takes_rows_away;
     let needed = [
         ("SELECT", has("may_select")?, true),
         ("INSERT", has("may_insert")?, true),

@@ -1,0 +1,6 @@
+-- A look that took too long is tried again after a pause that grows.
+UPDATE penstock.recheck_item
+SET at = clock_timestamp() + make_interval(secs => least(3600, 60 * 2 ^ least(attempts, 6))),
+    attempts = attempts + 1,
+    error = 'took too long'
+WHERE at <= clock_timestamp()
