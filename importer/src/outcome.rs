@@ -92,6 +92,8 @@ pub enum Outside {
     Contention,
     /// Nothing is broken: the object is not there, and is looked for once more.
     Missing,
+    /// Nothing is broken: the message is for workers with another configuration.
+    Elsewhere,
 }
 
 /// A failure sorted by what can be done about it.

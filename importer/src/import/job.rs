@@ -88,9 +88,9 @@ impl<'a> Job<'a> {
                 }
                 Ok(settled)
             }
-            Err(held) if held.outside == Outside::Missing => {
+            Err(held) if matches!(held.outside, Outside::Missing | Outside::Elsewhere) => {
                 importer.sessions.give_back(session);
-                self.missed = true;
+                self.missed |= held.outside == Outside::Missing;
                 Err(held)
             }
             Err(held) if held.error.is::<Unstorable>() => {

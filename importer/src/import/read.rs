@@ -60,7 +60,7 @@ impl Begun<'_> {
         if self.import.to.dataset.is_first_of_recipe(asked) {
             warn!(dataset = %self.import.to.dataset.name, error = error.to_string(), "held: waiting for another configuration");
         }
-        Exit::Held(Held { outside: Outside::Contention, error })
+        Exit::Held(Held { outside: Outside::Elsewhere, error })
     }
 
     /// Opens the object, and goes by what the store says of it from here on.

@@ -30,7 +30,7 @@ impl Importer {
             // Connections break together: those that are idle would fail one by one.
             Outside::Postgres => self.sessions.close_idle(),
             Outside::Contention => self.end_stopped_backends().await,
-            Outside::Statement | Outside::Store | Outside::Missing => {}
+            Outside::Statement | Outside::Store | Outside::Missing | Outside::Elsewhere => {}
         }
     }
 

@@ -93,7 +93,7 @@ fn name(outside: Outside) -> Option<&'static str> {
     match outside {
         Outside::Postgres | Outside::Statement => Some("postgres"),
         Outside::Store => Some("object store"),
-        Outside::Contention | Outside::Missing => None,
+        Outside::Contention | Outside::Missing | Outside::Elsewhere => None,
     }
 }
 

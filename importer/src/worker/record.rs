@@ -100,10 +100,11 @@ impl<'a> RecordTask<'a> {
                     self.wait_at_brake(by).await
                 }
                 // Nothing is wrong with its dataset, so the slot is only given back.
-                Err(held) if held.outside == Outside::Missing => {
+                Err(held) if matches!(held.outside, Outside::Missing | Outside::Elsewhere) => {
                     drop(turn);
                     drop(pass);
-                    self.retry.wait_until(Instant::now() + MISSING_PAUSE).await
+                    let pause = if held.outside == Outside::Missing { MISSING_PAUSE } else { self.retry.pause() };
+                    self.retry.wait_until(Instant::now() + pause).await
                 }
                 Err(held) => {
                     turn.held();
