@@ -233,6 +233,9 @@ pub struct Dataset {
     /// How long the transform of one object may take, like `60s`; at most 12 h.
     #[serde(default = "transform::default_timeout")]
     pub timeout: Seconds,
+    /// Role that the transform and the look for awaited keys run as, with its rights alone; the importer's own role must
+    /// be a member of it. Else they run as the importer.
+    pub role: Option<String>,
     /// Keys of other tables that rows name; an object whose rows name one that is not there yet is loaded all the same,
     /// and again when it has arrived.
     #[serde(default, deserialize_with = "steps::one_or_several")]

@@ -28,7 +28,8 @@ impl Desk {
         Self::with(Postgres::shared()?.create_database_in(encoding).await?, tables, dataset).await
     }
 
-    async fn with(database: Database, tables: &str, dataset: &str) -> Result<Self> {
+    /// Sets it up in this database.
+    pub async fn with(database: Database, tables: &str, dataset: &str) -> Result<Self> {
         let desk = Self { database, scratch: Scratch::new("desk")? };
         desk.database.execute(tables).await?;
         desk.configure("**", dataset)?;

@@ -58,6 +58,7 @@ mod stopped;
 mod surroundings;
 mod templates;
 mod torture;
+mod transform_roles;
 mod transforms;
 mod units;
 mod upkeep;

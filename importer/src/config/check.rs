@@ -275,6 +275,13 @@ fn check_transform(dataset: &Dataset, add: &mut impl FnMut(&str, String)) {
     if u32::try_from(dataset.timeout.0).is_ok_and(|secs| secs > MAX_VISIBILITY_SECS) {
         add("timeout", format!("is longer than {MAX_VISIBILITY_SECS} s"));
     }
+    if let Some(role) = &dataset.role {
+        if !is_identifier(role) {
+            add("role", "must be a role's name".into());
+        } else if !dataset.transforms() && dataset.default_set.is_empty() {
+            add("role", "is for the SQL of a transform (join, where, set, input, awaits), and there is none".into());
+        }
+    }
     if dataset.transforms() && dataset.on_new_field == OnNewField::AddColumn {
         add("on_new_field", "\"add_column\" is not for rows that go through SQL: which field would be new?".into());
     }

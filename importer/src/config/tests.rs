@@ -181,6 +181,14 @@ fn datasets_that_make_no_sense_say_why() {
             "importer.toml:7: dataset \"d\": csv.quote: must differ from csv.delimiter",
         ),
         (
+            "mode = \"append\"\nwhere = \"true\"\nrole = \" \"",
+            "importer.toml:7: dataset \"d\": role: must be a role's name",
+        ),
+        (
+            "mode = \"append\"\nrole = \"r\"",
+            "importer.toml:6: dataset \"d\": role: is for the SQL of a transform (join, where, set, input, awaits), and there is none",
+        ),
+        (
             "mode = \"append\"\n[dataset.csv]\nencoding = \"utf-9\"",
             "importer.toml:7: dataset \"d\": csv.encoding: \"utf-9\" is not a WHATWG encoding label, like \"utf-8\" or \"windows-1252\"",
         ),

@@ -2,11 +2,15 @@
 
 use super::{
     catalog::{Misfit, Table, TableError},
+    runs_as::RunsAs,
     sql::Piece,
     transform::Transform,
 };
-use crate::database::{Begin, End, transaction};
+use crate::database::{Begin, End, Lasts, savepoint, transaction};
 use sqlx::{Executor, PgConnection};
+
+/// SQLSTATE of a missing right.
+pub const RIGHTS: &str = "42501";
 
 /// Looks at each piece of a transform's SQL. Must be called outside a transaction; nothing is left behind.
 ///
@@ -18,19 +22,24 @@ pub async fn inspect(
     table: &Table,
     keep: &[String],
 ) -> Result<(), TableError> {
+    let whole = ("SQL".to_owned(), transform.select(table));
     transaction(connection, Begin::Plainly, async |connection| {
         connection.execute(format!("SET LOCAL search_path = {}", transform.names).as_str()).await?;
-        for piece in transform.pieces(table) {
+        let pieces = transform.pieces(table);
+        for piece in &pieces {
             let is_kept = piece.column.as_ref().is_some_and(|column| keep.contains(column));
-            look(connection, &piece, is_kept).await?;
+            look(connection, piece, is_kept).await?;
         }
-        // Planned, and so started: that is when rights are asked for. What planning itself stumbles over, rows will show.
-        let explain = format!("EXPLAIN {}", transform.select(table));
-        match sqlx::query(&explain).persistent(false).execute(&mut *connection).await {
-            Err(error) if code(&error) == "42501" => Err(refused("SQL", error)),
-            Err(error) if !is_about_the_text(&error) => Err(error.into()),
-            _ => Ok(End::RollBack(())),
+        let own = RunsAs::new(None);
+        for piece in pieces.iter().filter(|piece| piece.is_asked_anew && transform.runs_as != own) {
+            let name = format!("{}, which {} looks for, too", piece.name, own.described());
+            plan(connection, (&own, &transform.names), (&name, &piece.select)).await?;
         }
+        transform.runs_as.check(connection).await?;
+        for (name, select) in pieces.into_iter().map(|piece| (piece.name, piece.select)).chain([whole]) {
+            plan(connection, (&transform.runs_as, &transform.names), (&name, &select)).await?;
+        }
+        Ok(End::RollBack(()))
     })
     .await
 }
@@ -69,6 +78,34 @@ async fn look(connection: &mut PgConnection, piece: &Piece, is_kept: bool) -> Re
         return Ok(());
     };
     Err(TableError::unusable(Misfit::Transform, format!("{}: {problem}", piece.name)))
+}
+
+/// Has a piece planned as it will run, and so started: that is when rights are asked for, and when functions may be
+/// called. What planning itself stumbles over, rows will show.
+async fn plan(
+    connection: &mut PgConnection,
+    (runs_as, names): (&RunsAs, &str),
+    (name, select): (&str, &str),
+) -> Result<(), TableError> {
+    let explain = format!("EXPLAIN {select}");
+    let is_for_rows = |error: &sqlx::Error| code(error) != RIGHTS && is_about_the_text(error);
+    let planned = savepoint(connection, Lasts::Work, is_for_rows, async |connection| match runs_as.role() {
+        Some(_) => {
+            let run = format!("SELECT {}($1, $2)", runs_as.function("penstock_transform"));
+            sqlx::query(&run).persistent(false).bind(&explain).bind(names).execute(connection).await
+        }
+        None => sqlx::query(&explain).persistent(false).execute(connection).await,
+    });
+    match planned.await {
+        Err(error) if code(&error) == RIGHTS => {
+            let said = error.as_database_error().map_or_else(String::new, |error| error.message().to_owned());
+            let mended = "GRANT it SELECT of what is read, EXECUTE of functions, or USAGE of their schema";
+            let problem = format!("{name}: {said} to {}: {mended}", runs_as.described());
+            Err(TableError::unusable(Misfit::Transform, problem))
+        }
+        Err(error) => Err(refused(name, error)),
+        Ok(_) => Ok(()),
+    }
 }
 
 /// Tells what is wrong with a piece from what is wrong with the database.

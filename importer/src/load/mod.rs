@@ -23,6 +23,7 @@ mod rejects;
 mod remove;
 mod replay;
 mod run;
+mod runs_as;
 mod session;
 mod shorts;
 pub mod sql;
@@ -172,7 +173,7 @@ async fn prepare(
     let columns = staged_columns(load.target, mapping.columns(), mapping.absent_flags())?;
     let staging = session.staging(&sql::staging_shape(&columns, &[])).await?;
     session.record_types(&columns).await?;
-    let step = Step::prepare(session, load.target, &columns).await?;
+    let step = Step::prepare(session, load.target, &columns, &staging).await?;
     let order = RowOrder::new(mapping.columns(), &load.target.key, load.target.newer.as_deref());
     let prepared = Prepared { opened, mapping, columns, staging, order, step };
     decoding.set_shape(prepared.shape());

@@ -82,7 +82,7 @@ pub async fn rehearse(session: &mut Session, rehearsal: &Rehearsal<'_>) -> Resul
     let mut columns = staged_columns(target, &columns, &flags)?;
     let staging = session.staging(&sql::staging_shape(&columns, &[])).await?;
     session.record_types(&columns).await?;
-    let mut step = Step::prepare(session, target, &columns).await?;
+    let mut step = Step::prepare(session, target, &columns, &staging).await?;
     let nothing_seen = !seen.contains(&true);
     for (column, seen) in columns.iter_mut().zip(seen) {
         column.seen = (seen || nothing_seen) && column.target.column.name != EXTRAS_COLUMN;

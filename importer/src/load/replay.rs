@@ -119,7 +119,7 @@ async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadFo
     rows.set_mapping(Arc::new(mapping));
     let staging = session.staging(&sql::staging_shape(&columns, &[])).await?;
     session.record_types(&columns).await?;
-    let step = Step::prepare(session, target, &columns).await?;
+    let step = Step::prepare(session, target, &columns, &staging).await?;
     Ok(Lane { form, rows, columns, staging, step })
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     liveness::{self, GivenUp, Watch},
+    runs_as::RunsAs,
     shorts::create_record_type,
     sql::StagedColumn,
 };
@@ -128,7 +129,8 @@ impl Sessions {
             stagings: Vec::new(),
             n_stagings: 0,
             record_types: BTreeSet::new(),
-            has_transforms: false,
+            transforms: BTreeSet::new(),
+            granted: BTreeSet::new(),
         })
     }
 
@@ -211,8 +213,10 @@ pub struct Session {
     n_stagings: u64,
     /// Widths of the records of texts there are.
     record_types: BTreeSet<usize>,
-    /// What transforms need is there.
-    has_transforms: bool,
+    /// Whom what transforms need is there for.
+    transforms: BTreeSet<RunsAs>,
+    /// Staging tables, and who may use them beside this session's role.
+    granted: BTreeSet<(String, RunsAs)>,
 }
 
 /// Staging tables of a session at most: each costs catalog rows, and every commit empties each of them.
@@ -259,6 +263,7 @@ impl Session {
         if self.stagings.len() >= MAX_STAGINGS {
             let (_, unused) = self.stagings.remove(0);
             self.connection.execute(format!("DROP TABLE {unused}").as_str()).await?;
+            self.granted.retain(|(staging, _)| *staging != unused);
         }
         // Names are not used again: a prepared statement may know the old table's columns.
         let name = format!("pg_temp.penstock_staging_{}", self.n_stagings);
@@ -269,14 +274,22 @@ impl Session {
         Ok(name)
     }
 
-    /// Makes what transforms need, on first use. Called outside a transaction.
+    /// Makes what transforms need that run so and use these staging tables, on first use: each costs catalog rows.
+    /// Called outside a transaction.
     ///
     /// # Errors
     /// Of the database.
-    pub async fn transforms(&mut self, create: &str) -> sqlx::Result<()> {
-        if !self.has_transforms {
-            self.connection.execute(create).await?;
-            self.has_transforms = true;
+    pub async fn transforms(&mut self, runs_as: &RunsAs, stagings: [&str; 2]) -> sqlx::Result<()> {
+        if !self.transforms.contains(runs_as) {
+            runs_as.create(&mut self.connection).await?;
+            self.transforms.insert(runs_as.clone());
+        }
+        for staging in stagings {
+            let granted = (staging.to_owned(), runs_as.clone());
+            if !self.granted.contains(&granted) {
+                runs_as.grant(&mut self.connection, staging).await?;
+                self.granted.insert(granted);
+            }
         }
         Ok(())
     }

@@ -1,28 +1,59 @@
 -- Placeholders: {class} a word for the reject of an error, from code, in_constraint and in_table, {of_server} codes or
--- their beginnings, with | between.
+-- their beginnings, with | between, {of} what ends the names of functions, {security} INVOKER or DEFINER, {begin} and
+-- {end} what makes another role own them.
 -- What a session needs to run transforms.
-CREATE TEMP TABLE penstock_refused (penstock_row bigint, class text, column_name text, message text)
+CREATE TEMP TABLE IF NOT EXISTS penstock_refused (penstock_row bigint, class text, column_name text, message text)
     ON COMMIT DELETE ROWS;
 
 -- Values that rows name and that are not where they are awaited, by the number of the setting.
-CREATE TEMP TABLE penstock_missing (number integer, value text) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS penstock_missing (number integer, value text) ON COMMIT DELETE ROWS;
+
+{begin}
+
+-- Returns what of the session the SQL of another role could leave changed behind it, and nothing of the session's own role.
+CREATE OR REPLACE FUNCTION pg_temp.penstock_settings{of}()
+RETURNS text LANGUAGE sql SET search_path = pg_catalog AS $function$
+    SELECT coalesce(string_agg(concat(name, '=', setting), chr(10) ORDER BY name), '')
+    FROM pg_settings
+    WHERE current_user <> session_user AND source = 'session' AND name NOT IN ('search_path', 'transaction_read_only')
+$function$;
+
+-- Refuses what the SQL of another role left for the session's own to run into, in whose rights it would run: a setting, a
+-- cursor that COMMIT runs, a prepared statement.
+CREATE OR REPLACE FUNCTION pg_temp.penstock_as_found{of}(settings text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $function$
+BEGIN
+    IF current_user <> session_user AND (
+        pg_temp.penstock_settings{of}() <> settings
+        OR EXISTS (SELECT FROM pg_cursors WHERE is_holdable)
+        OR EXISTS (SELECT FROM pg_prepared_statements WHERE from_sql AND name <> 'penstock_ranged')
+    ) THEN
+        RAISE EXCEPTION USING ERRCODE = '25001', MESSAGE =
+            'a function that the transform calls leaves a setting, a cursor or a prepared statement behind';
+    END IF;
+END
+$function$;
 
 -- Runs a transform. It is read-only, so that nothing a fragment calls can write to a table that lasts or to a sequence;
 -- the staging tables are temporary. `names` is the search_path fragments see.
-CREATE FUNCTION pg_temp.penstock_transform(whole text, names text)
-RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog AS $function$
+CREATE OR REPLACE FUNCTION pg_temp.penstock_transform{of}(whole text, names text)
+RETURNS bigint LANGUAGE plpgsql SECURITY {security} SET search_path = pg_catalog AS $function$
 DECLARE
     n_rows bigint;
+    settings text := pg_temp.penstock_settings{of}();
 BEGIN
     BEGIN
         PERFORM set_config('transaction_read_only', 'on', true), set_config('search_path', names, true);
         EXECUTE whole;
         GET DIAGNOSTICS n_rows = ROW_COUNT;
+        -- As the session has it, whatever was set; a function's own setting would last.
+        PERFORM pg_catalog.set_config('search_path', 'pg_catalog', false);
     EXCEPTION WHEN SQLSTATE 'PN002' THEN
         -- Nobody raises it: what may catch something is a subtransaction, whose end takes back that it is read-only
         -- (CommitSubTransaction in xact.c). As a setting of the function, 17 refuses it.
         RAISE;
     END;
+    PERFORM pg_temp.penstock_as_found{of}(settings);
     RETURN n_rows;
 END
 $function$;
@@ -33,9 +64,9 @@ $function$;
 --
 -- A range is as long as makes it about as likely to go through as not, by the rows refused so far, and what is in the way
 -- in it is found by halving. Prepared, and planned for few rows, for it runs very often.
-CREATE FUNCTION pg_temp.penstock_transform_apart(
+CREATE OR REPLACE FUNCTION pg_temp.penstock_transform_apart{of}(
     staging text, ranged text, names text, last_row bigint, allowed bigint, never text)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan AS $function$
+RETURNS void LANGUAGE plpgsql SECURITY {security} SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan AS $function$
 DECLARE
     lo bigint := 1;
     hi bigint;
@@ -51,13 +82,14 @@ DECLARE
     context text;
     word text;
     of_function boolean;
+    settings text := pg_temp.penstock_settings{of}();
 BEGIN
     IF EXISTS (SELECT FROM pg_prepared_statements WHERE name = 'penstock_ranged') THEN
         DEALLOCATE penstock_ranged;
     END IF;
     PERFORM set_config('search_path', names, true);
     EXECUTE concat('PREPARE penstock_ranged (bigint[]) AS ', ranged);
-    PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog', false);
     WHILE lo <= last_row LOOP
         hi := CASE WHEN refused_by IS NOT NULL THEN (lo + refused_by) / 2
                    WHEN n_found = 0 THEN lo + 4095
@@ -73,7 +105,7 @@ BEGIN
             numbers := ARRAY(SELECT generate_series(lo, least(hi, last_row)))::text;
             PERFORM set_config('transaction_read_only', 'on', true), set_config('search_path', names, true);
             EXECUTE pg_catalog.concat('EXECUTE penstock_ranged (''', numbers, ''')');
-            PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog', false);
             lo := hi OPERATOR(pg_catalog.+) 1;
             IF lo > refused_by THEN
                 refused_by := NULL;
@@ -97,7 +129,7 @@ BEGIN
                 BEGIN
                     PERFORM set_config('transaction_read_only', 'on', true), set_config('search_path', names, true);
                     EXECUTE 'EXECUTE penstock_ranged (''{}'')';
-                    PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
+                    PERFORM pg_catalog.set_config('search_path', 'pg_catalog', false);
                 EXCEPTION WHEN SQLSTATE 'PN002' THEN
                     RAISE;
                 END;
@@ -119,17 +151,19 @@ BEGIN
         END;
     END LOOP;
     DEALLOCATE penstock_ranged;
+    PERFORM pg_temp.penstock_as_found{of}(settings);
 END
 $function$;
 
 -- Runs a statement for rows by their numbers, $1, without those whose values it does not take.
-CREATE FUNCTION pg_temp.penstock_of_taken_rows(ranged text, names text, staging text)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $function$
+CREATE OR REPLACE FUNCTION pg_temp.penstock_of_taken_rows{of}(ranged text, names text, staging text)
+RETURNS void LANGUAGE plpgsql SECURITY {security} SET search_path = pg_catalog AS $function$
 DECLARE
     lo bigint := 1;
     n_rows bigint := 4096;
     numbers bigint[];
     last_row bigint;
+    settings text := pg_temp.penstock_settings{of}();
 BEGIN
     EXECUTE concat('SELECT max(penstock_row) FROM ', staging) INTO last_row;
     WHILE lo <= last_row LOOP
@@ -137,7 +171,7 @@ BEGIN
         BEGIN
             PERFORM set_config('transaction_read_only', 'on', true), set_config('search_path', names, true);
             EXECUTE ranged USING numbers;
-            PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog', false);
             lo := lo OPERATOR(pg_catalog.+) n_rows;
             n_rows := least(n_rows OPERATOR(pg_catalog.*) 2, 4096);
         EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
@@ -148,5 +182,8 @@ BEGIN
             END IF;
         END;
     END LOOP;
+    PERFORM pg_temp.penstock_as_found{of}(settings);
 END
 $function$;
+
+{end}

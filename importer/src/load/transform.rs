@@ -7,8 +7,9 @@ use super::{
     LoadError, Session, Target,
     awaits::{Awaited, may_leave_out},
     catalog::{Misfit, Table, TableColumn, TableError, resolve_key},
-    inspect::{self, inspect},
-    refused::{class, may_be_of_a_row, of_server, search},
+    inspect::{self, RIGHTS, inspect},
+    refused::{may_be_of_a_row, search},
+    runs_as::RunsAs,
     sql::{self, LoadPlan, OF_ROWS, Place, StagedColumn, literal},
 };
 use crate::{
@@ -44,6 +45,8 @@ pub struct Transform {
     pub columns: Vec<TableColumn>,
     /// The `search_path` of fragments.
     pub names: String,
+    /// Whom it runs as.
+    pub runs_as: RunsAs,
     /// Keys that rows name and that may arrive later.
     pub awaits: Vec<Awaited>,
     awaited_fields: BTreeSet<String>,
@@ -94,8 +97,20 @@ impl Transform {
         let (fan_out, timeout) = (dataset.fan_out, dataset.timeout.0);
         let (columns, awaits) = (Vec::new(), Vec::new());
         let awaited_fields = dataset.awaits.iter().map(|awaits| awaits.field.clone()).collect();
-        let mut transform =
-            Self { join, condition, set, columns, names, awaits, awaited_fields, fan_out, timeout, inspected: None };
+        let runs_as = RunsAs::new(dataset.role.as_deref());
+        let mut transform = Self {
+            join,
+            condition,
+            set,
+            columns,
+            names,
+            runs_as,
+            awaits,
+            awaited_fields,
+            fan_out,
+            timeout,
+            inspected: None,
+        };
         transform.columns = transform.input_columns(table, declared);
         transform.awaits = Awaited::all(dataset, &transform.columns);
         let is_append = dataset.mode == config::Mode::Append;
@@ -121,7 +136,9 @@ impl Transform {
         keep: &[String],
         before: Option<(&Self, &Table)>,
     ) -> Result<(), TableError> {
-        let same = before.filter(|(other, of)| other.pieces(of) == self.pieces(table) && other.names == self.names);
+        let runs_so = (&self.names, &self.runs_as);
+        let same = before
+            .filter(|(other, of)| (&other.names, &other.runs_as) == runs_so && other.pieces(of) == self.pieces(table));
         self.inspected = same.and_then(|(other, _)| other.inspected).filter(|at| at.elapsed() < INSPECTED_FOR);
         if self.inspected.is_none() {
             inspect(connection, self, table, keep).await?;
@@ -221,7 +238,7 @@ impl Transform {
                 }
                 self.limit(connection, left).await?;
                 let ranged = input.transform(self, place, made, OF_ROWS);
-                let apart = run_apart(connection, input, (&ranged, &self.names), (object_id, allowed)).await;
+                let apart = self.run_apart(connection, input, &ranged, (object_id, allowed)).await;
                 n_refused = apart.map_err(|error| match error {
                     LoadError::Database(error) => self.sort(error, begun),
                     other => other,
@@ -263,9 +280,9 @@ impl Transform {
         let begun = Instant::now();
         self.limit(connection, Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0))).await?;
         let whole = input.transform(self, place, made, sql::ALL);
-        let may_be_of_a_row = |error: &sqlx::Error| !is_write(error) && may_be_of_a_row(error, made.staging);
-        let done = savepoint(&mut *connection, Lasts::Work, may_be_of_a_row, async |connection| {
-            sqlx::query_scalar::<_, i64>("SELECT pg_temp.penstock_transform($1, $2)")
+        let is_of_a_row = |error: &sqlx::Error| self.may_be_of_a_row(error, made.staging);
+        let done = savepoint(&mut *connection, Lasts::Work, is_of_a_row, async |connection| {
+            sqlx::query_scalar::<_, i64>(&self.call("penstock_transform", "$1, $2"))
                 .bind(&whole)
                 .bind(&self.names)
                 .fetch_one(connection)
@@ -290,25 +307,73 @@ impl Transform {
     ) -> Result<(), LoadError> {
         let begun = Instant::now();
         self.limit(connection, Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0))).await?;
-        let is_of_a_row = |error: &sqlx::Error| !is_write(error) && may_be_of_a_row(error, staging);
+        let is_of_a_row = |error: &sqlx::Error| self.may_be_of_a_row(error, staging);
         let run = async |connection: &mut PgConnection| {
-            let run = sqlx::query("SELECT pg_temp.penstock_transform($1, $2)").bind(whole).bind(names);
-            run.execute(connection).await
+            let run = self.call("penstock_transform", "$1, $2");
+            sqlx::query(&run).bind(whole).bind(names).execute(connection).await
         };
         let done = savepoint(&mut *connection, Lasts::Work, is_of_a_row, run).await;
         if done.map_err(|error| self.sort(error, begun))?.is_err() {
             connection.execute(index_of_rows(staging).as_str()).await.map_err(|error| self.sort(error, begun))?;
-            let apart = sqlx::query("SELECT pg_temp.penstock_of_taken_rows($1, $2, $3)");
-            let apart = apart.bind(by_rows).bind(names).bind(staging).execute(&mut *connection).await;
+            let apart = self.call("penstock_of_taken_rows", "$1, $2, $3");
+            let apart = sqlx::query(&apart).bind(by_rows).bind(names).bind(staging).execute(&mut *connection).await;
             apart.map_err(|error| self.sort(error, begun))?;
         }
         Ok(self.limit(connection, Duration::ZERO).await?)
+    }
+
+    /// Makes rows in ranges and keeps those that are refused as rejects; returns how many those are.
+    async fn run_apart(
+        &self,
+        connection: &mut PgConnection,
+        input: &LoadPlan<'_>,
+        ranged: &str,
+        (object_id, allowed): (i64, u64),
+    ) -> Result<i64, LoadError> {
+        let staging = input.staging;
+        // Two objects of one transaction may come by here.
+        let ready = format!("{}; DELETE FROM pg_temp.penstock_refused", index_of_rows(staging));
+        connection.execute(ready.as_str()).await?;
+        let last = format!("SELECT coalesce(max(penstock_row), 0) FROM {staging}");
+        let last: i64 = sqlx::query_scalar(&last).fetch_one(&mut *connection).await?;
+        let allowed = i64::try_from(allowed).unwrap_or(i64::MAX);
+        search(connection, |never| {
+            let never = literal(&format!("^({never}|{})", self.never().join("|")));
+            let (staging, ranged, names) = (literal(staging), literal(ranged), literal(&self.names));
+            self.call("penstock_transform_apart", &format!("{staging}, {ranged}, {names}, {last}, {allowed}, {never}"))
+        })
+        .await?;
+        let keep = format!(
+            "INSERT INTO penstock.reject (object_id, row_number, class, column_name, message, payload, payload_length, payload_form) \
+             SELECT $1, r.penstock_row, r.class, r.column_name, r.message, substring(whole.bytes FOR 65536), \
+                    octet_length(whole.bytes), 'columns' \
+             FROM pg_temp.penstock_refused r JOIN {staging} staged USING (penstock_row) \
+             CROSS JOIN LATERAL (SELECT convert_to(({})::text, 'UTF8') AS bytes) whole",
+            input.kept_row()
+        );
+        let n_refused = sqlx::query(&keep).bind(object_id).execute(&mut *connection).await?.rows_affected();
+        connection.execute("DROP INDEX pg_temp.penstock_input_row").await?;
+        Ok(i64::try_from(n_refused).unwrap_or(i64::MAX))
     }
 
     /// Returns the same without `where`.
     #[must_use]
     pub fn unconditional(&self) -> Self {
         Self { condition: None, ..self.clone() }
+    }
+
+    /// Returns codes that are no row's, beside those that never are: with a role, whatever a right is missing for.
+    fn never(&self) -> Vec<&'static str> {
+        let rights = self.runs_as.role().map(|_| RIGHTS);
+        READ_ONLY.into_iter().chain(rights).collect()
+    }
+
+    fn may_be_of_a_row(&self, error: &sqlx::Error, staging: &str) -> bool {
+        !code(error).is_some_and(|code| self.never().contains(&&*code)) && may_be_of_a_row(error, staging)
+    }
+
+    fn call(&self, function: &str, arguments: &str) -> String {
+        format!("SELECT {}({arguments})", self.runs_as.function(function))
     }
 
     /// Bounds statements in time, to the millisecond that is not before it; zero: no bound.
@@ -323,7 +388,7 @@ impl Transform {
         if is_late && code(&error).is_some_and(|code| code == CANCELLED) {
             LoadError::TransformTimeout(self.timeout)
         } else if is_write(&error) {
-            LoadError::Schema("the transform calls what writes, or would create something".into())
+            LoadError::Schema("the transform calls what writes, creates something, or leaves something behind".into())
         } else {
             LoadError::Database(error)
         }
@@ -378,43 +443,6 @@ fn index_of_rows(staging: &str) -> String {
     format!("CREATE INDEX IF NOT EXISTS penstock_input_row ON {staging} (penstock_row); ANALYZE {staging}")
 }
 
-/// Makes rows in ranges and keeps those that are refused as rejects; returns how many those are.
-async fn run_apart(
-    connection: &mut PgConnection,
-    input: &LoadPlan<'_>,
-    (ranged, names): (&str, &str),
-    (object_id, allowed): (i64, u64),
-) -> Result<i64, LoadError> {
-    let staging = input.staging;
-    // Two objects of one transaction may come by here.
-    let ready = format!("{}; DELETE FROM pg_temp.penstock_refused", index_of_rows(staging));
-    connection.execute(ready.as_str()).await?;
-    let last = format!("SELECT coalesce(max(penstock_row), 0) FROM {staging}");
-    let last: i64 = sqlx::query_scalar(&last).fetch_one(&mut *connection).await?;
-    let allowed = i64::try_from(allowed).unwrap_or(i64::MAX);
-    search(connection, |never| {
-        format!(
-            "SELECT pg_temp.penstock_transform_apart({}, {}, {}, {last}, {allowed}, {})",
-            literal(staging),
-            literal(ranged),
-            literal(names),
-            literal(&format!("^({never}|{})", READ_ONLY.join("|")))
-        )
-    })
-    .await?;
-    let keep = format!(
-        "INSERT INTO penstock.reject (object_id, row_number, class, column_name, message, payload, payload_length, payload_form) \
-         SELECT $1, r.penstock_row, r.class, r.column_name, r.message, substring(whole.bytes FOR 65536), \
-                octet_length(whole.bytes), 'columns' \
-         FROM pg_temp.penstock_refused r JOIN {staging} staged USING (penstock_row) \
-         CROSS JOIN LATERAL (SELECT convert_to(({})::text, 'UTF8') AS bytes) whole",
-        input.kept_row()
-    );
-    let n_refused = sqlx::query(&keep).bind(object_id).execute(&mut *connection).await?.rows_affected();
-    connection.execute("DROP INDEX pg_temp.penstock_input_row").await?;
-    Ok(i64::try_from(n_refused).unwrap_or(i64::MAX))
-}
-
 /// Where rows that a transform makes are staged.
 pub struct Step {
     /// Its columns.
@@ -424,7 +452,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Makes ready for what the target's transform makes of rows that are staged so; none where it has none.
+    /// Makes ready for what the target's transform makes of rows that are staged so in `input`; none where it has none.
     /// Must be called outside a transaction.
     ///
     /// # Errors
@@ -433,19 +461,14 @@ impl Step {
         session: &mut Session,
         target: &Target,
         staged: &[StagedColumn],
+        input: &str,
     ) -> sqlx::Result<Option<Self>> {
         let Some(transform) = &target.transform else { return Ok(None) };
-        session
-            .transforms(
-                &include_str!("transform.plpgsql.sql")
-                    .replace("{class}", &class())
-                    .replace("{of_server}", &of_server()),
-            )
-            .await?;
         let columns = transform.made_columns(&target.table, staged);
         // A name of its own, also where the shape is that of the rows it takes.
         let shape = sql::staging_shape(&columns, &target.key).replacen('(', "( ", 1);
         let staging = session.staging(&shape).await?;
+        session.transforms(&transform.runs_as, [input, &staging]).await?;
         Ok(Some(Self { columns, staging }))
     }
 

@@ -32,6 +32,8 @@ pub struct Piece {
     pub select: String,
     /// An INSERT of it into its column.
     pub assigns: Option<String>,
+    /// The session's own role asks so, too, whoever the transform runs as.
+    pub is_asked_anew: bool,
 }
 
 impl Transform {
@@ -41,7 +43,7 @@ impl Transform {
         let from = self.rowless_from();
         let mut pieces = Vec::new();
         let mut add = |name: &str, column: Option<String>, select: String, assigns| {
-            pieces.push(Piece { name: name.to_owned(), column, select, assigns });
+            pieces.push(Piece { name: name.to_owned(), column, select, assigns, is_asked_anew: false });
         };
         if self.join.is_some() {
             add("join", None, format!("SELECT 1 AS one FROM {from}"), None);
@@ -61,7 +63,8 @@ impl Transform {
             let field = &awaited.config.field;
             let missing = awaited.is_missing(&format!("{INPUT}.{}", quote(field)));
             let (input, name) = (self.rowless_input(), format!("awaits, field {field}"));
-            add(&name, None, format!("SELECT DISTINCT {INPUT}.{} FROM {input} WHERE {missing}", quote(field)), None);
+            let select = format!("SELECT DISTINCT {INPUT}.{} FROM {input} WHERE {missing}", quote(field));
+            pieces.push(Piece { name, column: None, select, assigns: None, is_asked_anew: true });
         }
         pieces
     }
@@ -89,6 +92,7 @@ impl Transform {
         }
     }
 
+    /// With OFFSET, so that no plan knows its values and leaves out what needs a right.
     fn rowless_input(&self) -> String {
         let mut sql = format!("(SELECT NULL::bigint AS {}", quote(STAGED_ROW));
         for column in &self.columns {
@@ -97,7 +101,7 @@ impl Transform {
         let _ = write!(
             sql,
             ", NULL::text AS penstock_key, NULL::text AS penstock_bucket, \
-             NULL::timestamptz AS penstock_last_modified) AS {INPUT}"
+             NULL::timestamptz AS penstock_last_modified OFFSET 0) AS {INPUT}"
         );
         sql
     }
