@@ -40,13 +40,14 @@ CREATE TABLE penstock.waiting_object (
 );
 
 CREATE INDEX waiting_object_object ON penstock.waiting_object (object_id);
+CREATE INDEX waiting_object_until ON penstock.waiting_object (until);
 
 CREATE TABLE penstock.waiting_key (
     head_id    bigint NOT NULL,
     awaited_id integer NOT NULL,
     -- The type that `value` is compared in.
     value_type text NOT NULL,
-    -- NULL: there are so many that only the time is waited for.
+    -- NULL: it is too long, or there are so many, that only the time is waited for.
     value      text,
     again_at   timestamptz NOT NULL
 );
@@ -92,10 +93,22 @@ UNION ALL
 SELECT -r.id, r.at, 'recheck', r.lookup, '{}', r.attempts, r.error, r.created_at
 FROM penstock.recheck_item r;
 
+-- Makes the notice due that an object does not wait any more for keys that did not arrive.
+CREATE FUNCTION penstock.tell_gave_up(
+    of_dataset text, of_object bigint, of_pointer jsonb, lookups text[], since timestamptz)
+RETURNS void LANGUAGE sql AS $$
+    SELECT penstock.tell('gave_up', of_dataset, of_object, jsonb_build_object(
+        'object_id', of_object, 'bucket', of_pointer ->> 'bucket', 'key', of_pointer ->> 'key',
+        'version_id', of_pointer ->> 'version_id', 'etag', of_pointer ->> 'etag', 'size', of_pointer -> 'size',
+        'state', 'imported', 'lookups', to_jsonb(lookups), 'waiting_since', since,
+        'do', 'importer replay --force --dataset ' || penstock.quoted(of_dataset) || ' --prefix '
+              || penstock.quoted('s3://' || (of_pointer ->> 'bucket') || '/' || (of_pointer ->> 'key'))))
+$$;
+
 -- Writes down what an object waits for: of pg_temp.penstock_missing, where its load left it. Called under the lock of the
 -- object's head. `lookups`: number there, field, lookup, type, and the seconds of `again` and `give_up`.
 CREATE FUNCTION penstock.record_waits(
-    of_head bigint, of_object bigint, of_dataset text, of_pointer jsonb, lookups jsonb)
+    of_head bigint, of_object bigint, of_dataset text, of_pointer jsonb, lookups jsonb, max_keys integer)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     is_local boolean := of_pointer ->> 'bucket' = 'file' AND left(of_pointer ->> 'key', 1) = '/';
@@ -135,7 +148,8 @@ BEGIN
         JOIN penstock.awaited a ON (a.dataset, a.field, a.lookup) = (of_dataset, l.field, l.lookup)
         ORDER BY l.number
     LOOP
-        SELECT count(DISTINCT m.value) INTO n_keys FROM pg_temp.penstock_missing m WHERE m.number = one.number;
+        SELECT count(DISTINCT coalesce(m.value, '')) INTO n_keys
+        FROM pg_temp.penstock_missing m WHERE m.number = one.number;
         CONTINUE WHEN n_keys = 0;
         ends_at := began + make_interval(secs => one.give_up);
         IF asked_at >= ends_at THEN
@@ -152,7 +166,7 @@ BEGIN
         next_at := least(began + step, ends_at);
         first_at := least(first_at, next_at);
         last_at := greatest(last_at, ends_at);
-        IF n_keys > 10000 THEN
+        IF n_keys > max_keys THEN
             INSERT INTO penstock.waiting_key VALUES (of_head, one.id, one.value_type, NULL, next_at);
         ELSE
             INSERT INTO penstock.waiting_key
@@ -173,12 +187,7 @@ BEGIN
         SELECT first_at, 'step', of_dataset, 'again', of_object, of_pointer WHERE NOT is_local;
     END IF;
     IF given_up IS NOT NULL THEN
-        PERFORM penstock.tell('gave_up', of_dataset, of_object, jsonb_build_object(
-            'object_id', of_object, 'bucket', of_pointer ->> 'bucket', 'key', of_pointer ->> 'key',
-            'version_id', of_pointer ->> 'version_id', 'etag', of_pointer ->> 'etag', 'size', of_pointer -> 'size',
-            'state', 'imported', 'lookups', to_jsonb(given_up), 'waiting_since', began,
-            'do', 'importer replay --force --dataset ' || penstock.quoted(of_dataset) || ' --prefix '
-                  || penstock.quoted('s3://' || (of_pointer ->> 'bucket') || '/' || (of_pointer ->> 'key'))));
+        PERFORM penstock.tell_gave_up(of_dataset, of_object, of_pointer, given_up, began);
     END IF;
 END $$;
 
@@ -258,6 +267,39 @@ BEGIN
                     n_before, failed);
         END IF;
     END LOOP;
+END $$;
+
+-- Ends the waits of objects whose runs ended in no import until a day after they should have given up. Under the locks of
+-- their heads, of which those are left for later that somebody else has.
+CREATE FUNCTION penstock.give_up_waits() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    one   record;
+    ended record;
+BEGIN
+    FOR one IN
+        SELECT h.id, h.dataset FROM penstock.head h
+        WHERE h.id IN (SELECT w.head_id FROM penstock.waiting_object w
+                       WHERE w.until < clock_timestamp() - interval '1 day' ORDER BY w.until LIMIT 100)
+        FOR NO KEY UPDATE SKIP LOCKED
+    LOOP
+        WITH gone AS (
+            DELETE FROM penstock.waiting_object w
+            WHERE w.head_id = one.id AND w.until < clock_timestamp() - interval '1 day'
+            RETURNING w.object_id, w.pointer, w.since
+        ), keys AS (
+            DELETE FROM penstock.waiting_key k USING gone WHERE k.head_id = one.id RETURNING k.awaited_id
+        )
+        SELECT g.object_id, g.pointer, g.since,
+               ARRAY(SELECT DISTINCT a.lookup FROM penstock.awaited a JOIN keys k ON k.awaited_id = a.id) AS lookups
+        INTO ended
+        FROM gone g;
+        CONTINUE WHEN NOT FOUND;
+        PERFORM penstock.tell_gave_up(one.dataset, ended.object_id, ended.pointer, ended.lookups, ended.since);
+        DELETE FROM penstock.refreshed r WHERE r.head_id = one.id;
+    END LOOP;
+EXCEPTION WHEN insufficient_privilege THEN
+    -- Others may.
+    NULL;
 END $$;
 
 -- An import by whoever knows nothing of waits, and a removal, end them; and an import of what is awaited is followed by

@@ -11,7 +11,11 @@ use crate::{
 };
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use sqlx::{Connection, PgConnection, Row, postgres::types::PgInterval};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
@@ -84,20 +88,28 @@ const CANCELLED: &str = "57014";
 /// How long a look for keys that have arrived may take.
 const RECHECK: &str = "SET LOCAL statement_timeout = '5s'";
 
-/// Looks for keys that have arrived; what it fails with keeps nothing else from being sent.
+/// The last look failed, which is told once.
+static FAILS_TO_LOOK: AtomicBool = AtomicBool::new(false);
+
+/// Looks for keys that have arrived, and for waits that are over; what it fails with keeps nothing else from being sent.
 async fn recheck(connection: &mut PgConnection) -> sqlx::Result<()> {
     let mut tx = connection.begin().await?;
     sqlx::query(RECHECK).execute(&mut *tx).await?;
-    let error = match sqlx::query("SELECT penstock.recheck()").execute(&mut *tx).await {
-        Ok(_) => return tx.commit().await,
-        Err(error) => error,
+    let looked = sqlx::query("SELECT penstock.recheck()").execute(&mut *tx).await;
+    let looked = match looked {
+        Ok(_) => sqlx::query("SELECT penstock.give_up_waits()").execute(&mut *tx).await,
+        failed => failed,
+    };
+    let Err(error) = looked else {
+        FAILS_TO_LOOK.store(false, Ordering::Relaxed);
+        return tx.commit().await;
     };
     tx.rollback().await?;
     let Some(said) = error.as_database_error() else { return Err(error) };
     if said.code().is_some_and(|code| code == CANCELLED) {
         warn!("looking for keys that have arrived took too long; objects that wait for them are loaded again by time");
         sqlx::query(include_str!("due/put_off.sql")).execute(connection).await?;
-    } else {
+    } else if !FAILS_TO_LOOK.swap(true, Ordering::Relaxed) {
         warn!(error = said.message(), "could not look for keys that have arrived");
     }
     Ok(())

@@ -251,6 +251,27 @@ async fn an_object_is_looked_at_again_by_time_and_gives_up() -> Result<()> {
     Ok(())
 }
 
+/// Its runs end in no import: it is gone, or fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_never_run_to_its_end_gives_up_a_day_later() -> Result<()> {
+    let stand = Stand::new().await?;
+    let world = &stand.0;
+    stand.put_posts("a.json", &[(1, 1)]).await?;
+    world.drain(1).await?;
+    let notify = "INSERT INTO penstock.notification (name, target, events) VALUES ('ops', 'http://127.0.0.1:1/0/q', '{gave_up}')";
+    world.database.execute(notify).await?;
+    let told = "SELECT count(*) FROM penstock.due_item WHERE kind = 'notify' AND body -> 'lookups' ->> 0 = 'public.site.site_id'";
+    for (age, n_waiting, n_told) in [("23 hours", "1", "0"), ("25 hours", "0", "1")] {
+        let over = format!(
+            "UPDATE penstock.waiting_object SET until = now() - interval '{age}'; SELECT penstock.give_up_waits()"
+        );
+        world.database.execute(&over).await?;
+        assert_eq!(world.database.value("SELECT count(*) FROM penstock.waiting").await?, n_waiting, "{age}");
+        assert_eq!(world.database.value(told).await?, n_told, "{age}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_whose_parents_arrive_later_are_taken_then() -> Result<()> {
     let tables = "CREATE TABLE parent (id bigint PRIMARY KEY); \
@@ -287,6 +308,17 @@ async fn what_an_object_does_not_wait_for_by_key() -> Result<()> {
     assert_eq!(desk.load("b.csv", format!("id,address\n{rows}")).await?, 0);
     assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "10001");
     assert_eq!(desk.database.rows(&format!("{waiting} WHERE key LIKE '%b.csv'")).await?, ["public.host.address | ∅"]);
+    // What no index can hold is waited for by time.
+    let long = "x".repeat(3000);
+    let desk_of_names = Desk::new(
+        "CREATE TABLE host (name text); CREATE TABLE t (id bigint PRIMARY KEY, name text)",
+        "table = \"t\"\nkey = [\"id\"]\nawaits = { field = \"name\", column = \"public.host.name\" }\n",
+    )
+    .await?;
+    assert_eq!(desk_of_names.load("a.csv", format!("id,name\n1,{long}\n2,short\n")).await?, 0);
+    let waiting = "SELECT lookup, value FROM penstock.waiting ORDER BY value";
+    let expected = ["public.host.name | short", "public.host.name | ∅"];
+    assert_eq!(desk_of_names.database.rows(waiting).await?, expected);
     // A file of one machine is nobody else's to read.
     assert_eq!(desk.database.value("SELECT count(*) FROM penstock.due").await?, "0");
     Ok(())

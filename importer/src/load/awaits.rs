@@ -18,7 +18,10 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 /// With more keys than this an object waits for the time alone.
-const MAX_KEYS: usize = 10_000;
+const MAX_KEYS: i32 = 10_000;
+
+/// Longer keys are waited for by time: no index entry of Postgres is longer (a third of a page, less its header).
+const MAX_KEY_BYTES: usize = 2704;
 
 /// A field of `input` and the column that it is awaited in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +67,7 @@ impl Awaited {
     fn look(&self, number: usize, input: &str) -> String {
         let missing = self.is_missing("named.value");
         format!(
-            "INSERT INTO pg_temp.penstock_missing (number, value) SELECT {number}, value::text \
+            "INSERT INTO pg_temp.penstock_missing (number, value) SELECT {number}, CASE WHEN octet_length(value::text) <= {MAX_KEY_BYTES} THEN value::text END \
              FROM (SELECT DISTINCT input.{} AS value FROM ({input}) AS input) AS named \
              WHERE value IS NOT NULL AND {missing} LIMIT {}",
             quote(&self.config.field),
@@ -129,12 +132,13 @@ pub async fn record(connection: &mut PgConnection, load: &Load<'_>) -> sqlx::Res
     };
     let (name, after) = (Some(dataset.name.clone()), load.after.map(str::to_owned));
     let record = Record { dataset: name, after, anew: Some(Anew::Refresh), ..Record::created(pointer) };
-    sqlx::query("SELECT penstock.record_waits($1, $2, $3, $4::jsonb, $5::jsonb)")
+    sqlx::query("SELECT penstock.record_waits($1, $2, $3, $4::jsonb, $5::jsonb, $6)")
         .bind(load.recorded.head_id)
         .bind(load.recorded.object_id)
         .bind(&dataset.name)
         .bind(pointer_body(&record))
         .bind(serde_json::Value::Array(lookups.collect()).to_string())
+        .bind(MAX_KEYS)
         .execute(connection)
         .await?;
     Ok(())

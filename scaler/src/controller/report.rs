@@ -51,9 +51,8 @@ impl<P: WorkerPool> Controller<P> {
 
     /// Makes a notice due when the oldest message becomes older than was promised.
     pub(super) async fn tell_late(&mut self, decision: &Decision) {
-        let (Target::Deadline { drain_within_secs }, Some(age)) = (self.policy.target, decision.inputs.age_secs) else {
-            return;
-        };
+        let Target::Deadline { drain_within_secs } = self.policy.target else { return };
+        let age = decision.inputs.age_secs.unwrap_or(0.0);
         let is_late = age > drain_within_secs;
         let was_late = std::mem::replace(&mut self.carried.late, is_late);
         let is_news = is_late && !was_late;
