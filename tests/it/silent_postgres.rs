@@ -32,7 +32,8 @@ const MEANWHILE: Duration = Duration::from_secs(12);
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_slot_waits_for_silence_costs_seconds_and_no_row() -> Result<()> {
     // One statement of each kind that an import consists of.
-    let calls = ["own.imported_at IS NOT NULL", "INSERT INTO penstock.head", "PGCOPY\n", "FOR NO KEY UPDATE", COMMIT];
+    let fence = "FROM penstock.head WHERE id = $1 FOR NO KEY UPDATE";
+    let calls = ["own.imported_at IS NOT NULL", "INSERT INTO penstock.head", "PGCOPY\n", fence, COMMIT];
     // A server of the story's own: a backend amid a COPY of which no more comes keeps all who drop a database waiting.
     let postgres = Arc::new(tokio::task::spawn_blocking(|| Postgres::start(Default::default())).await??);
     try_join_all(calls.map(|call| check(&postgres, call))).await?;
