@@ -120,6 +120,28 @@ async fn an_object_is_loaded_at_once_and_again_when_what_it_names_has_arrived() 
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_run_again_leaves_alone_what_a_later_one_wrote() -> Result<()> {
+    let tables = TABLES.replace("site_name text,", "site_name text, v text,");
+    let stand = Stand::with(&tables, DATASETS).await?;
+    let world = &stand.0;
+    let worker = world.worker().start()?;
+    world
+        .pipeline
+        .put("posts/a.json", r#"{"post_id":1,"v":"old","site_id":5}{"post_id":2,"v":"own","site_id":5}"#)
+        .await?;
+    stand.wait_for("SELECT count(*) FROM post", "2").await?;
+    world.pipeline.put("posts/b.json", r#"{"post_id":1,"v":"new"}"#).await?;
+    stand.wait_for("SELECT v FROM post WHERE post_id = 1", "new").await?;
+    stand.put_sites("a.json", &[5]).await?;
+    stand.wait_for("SELECT count(*) FROM penstock.waiting_object", "0").await?;
+    assert_eq!(
+        world.database.rows("SELECT post_id, v, site_name FROM post ORDER BY 1").await?,
+        ["1 | new | ∅", "2 | own | s5"]
+    );
+    worker.terminate(LIMIT).await
+}
+
 /// Whoever commits second sees the other: the object or what it waits for is held at its COMMIT while the other commits
 /// and is looked at.
 #[tokio::test(flavor = "multi_thread")]
@@ -273,10 +295,10 @@ async fn an_object_that_is_never_run_to_its_end_gives_up_a_day_later() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_whose_parents_arrive_later_are_taken_then() -> Result<()> {
+async fn rows_whose_parents_arrive_later_are_taken_then_also_where_none_has_one() -> Result<()> {
     let tables = "CREATE TABLE parent (id bigint PRIMARY KEY); \
                   CREATE TABLE child (id bigint PRIMARY KEY, parent_id bigint REFERENCES parent)";
-    let datasets = "[[dataset]]\nname = \"child\"\nmatch = \"s3://*/child/**\"\ntable = \"child\"\nkey = [\"id\"]\nmax_rejects = 10\n\
+    let datasets = "[[dataset]]\nname = \"child\"\nmatch = \"s3://*/child/**\"\ntable = \"child\"\nkey = [\"id\"]\nmax_rejects = 0\n\
                     awaits = [{ field = \"parent_id\", column = \"public.parent.id\" }]\n\
                     [[dataset]]\nname = \"parent\"\nmatch = \"s3://*/parent/**\"\ntable = \"public.parent\"\nkey = [\"id\"]\n";
     let stand = Stand::with(tables, datasets).await?;
@@ -285,8 +307,10 @@ async fn rows_whose_parents_arrive_later_are_taken_then() -> Result<()> {
     world.pipeline.put("child/a.csv", "id,parent_id\n1,7\n2,\n3,8\n").await?;
     stand.wait_for("SELECT string_agg(value, ' ' ORDER BY value) FROM penstock.waiting", "7 8").await?;
     assert_eq!(world.database.value("SELECT count(*) FROM child").await?, "1");
-    world.pipeline.put("parent/a.csv", "id\n7\n8\n").await?;
-    stand.wait_for("SELECT count(*) FROM child", "3").await?;
+    world.pipeline.put("child/b.csv", "id,parent_id\n4,9\n5,9\n").await?;
+    stand.wait_for("SELECT string_agg(value, ' ' ORDER BY value) FROM penstock.waiting", "7 8 9").await?;
+    world.pipeline.put("parent/a.csv", "id\n7\n8\n9\n").await?;
+    stand.wait_for("SELECT count(*) FROM child", "5").await?;
     stand.wait_for("SELECT count(*) FROM penstock.waiting", "0").await?;
     assert_eq!(world.database.value("SELECT count(*) FROM penstock.rejects WHERE resolved_at IS NULL").await?, "0");
     worker.terminate(LIMIT).await?;

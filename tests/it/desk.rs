@@ -20,20 +20,21 @@ pub struct Desk {
 impl Desk {
     /// Sets it up with tables, and the dataset's settings beyond its name and match.
     pub async fn new(tables: &str, dataset: &str) -> Result<Self> {
-        Self::with(Postgres::shared()?.create_database().await?, tables, dataset).await
+        Self::with(Postgres::shared()?.create_database_with_ledger().await?, tables, dataset).await
     }
 
     /// Sets it up in a database of this encoding.
     pub async fn in_encoding(encoding: &str, tables: &str, dataset: &str) -> Result<Self> {
-        Self::with(Postgres::shared()?.create_database_in(encoding).await?, tables, dataset).await
+        let desk = Self::with(Postgres::shared()?.create_database_in(encoding).await?, tables, dataset).await?;
+        desk.succeed(&["migrate"]).await?;
+        Ok(desk)
     }
 
-    /// Sets it up in this database.
+    /// Sets it up in this database, which has the ledger's schema or is to get it.
     pub async fn with(database: Database, tables: &str, dataset: &str) -> Result<Self> {
         let desk = Self { database, scratch: Scratch::new("desk")? };
         desk.database.execute(tables).await?;
         desk.configure("**", dataset)?;
-        desk.succeed(&["migrate"]).await?;
         Ok(desk)
     }
 

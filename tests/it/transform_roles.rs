@@ -26,7 +26,7 @@ impl Room {
     /// Sets it up with the role beside the importer's and no more rights than anybody has by default.
     async fn new(tables: &str, dataset: &str) -> Result<Self> {
         let postgres = Arc::new(tokio::task::spawn_blocking(|| Postgres::start(Default::default())).await??);
-        let desk = Desk::with(postgres.create_database().await?, tables, dataset).await?;
+        let desk = Desk::with(postgres.create_database_with_ledger().await?, tables, dataset).await?;
         let url = format!("postgres://loader:p@{}/{}", postgres.host_and_port(), desk.database.name());
         let room = Self { desk, url };
         room.execute(

@@ -257,12 +257,16 @@ async fn stage_and_merge<'a>(
     // After the columns: who adds one waits for all who write.
     hold_unique_index(tx, load.target).await?;
     let n_distinct = staged.distinct.then_some(staged.n_staged);
+    // What was written since by an object that came later is newer than what this one brings.
+    let is_late = matches!(load.candidate.anew, Some(Anew::Recipe(_) | Anew::Refresh));
+    let only_of_head = (is_late && load.target.table.lineage_object).then_some(load.recorded.head_id);
     let input = LoadPlan::plain(load.target, &columns, &staging);
     let plan = match &step {
         Some(step) => {
-            LoadPlan { n_distinct, made_of: Some(&input), ..LoadPlan::plain(load.target, &step.columns, &step.staging) }
+            let made = LoadPlan::plain(load.target, &step.columns, &step.staging);
+            LoadPlan { n_distinct, only_of_head, made_of: Some(&input), ..made }
         }
-        None => LoadPlan { n_distinct, ..input },
+        None => LoadPlan { n_distinct, only_of_head, ..input },
     };
     let written = merge_all(tx, &plan, load, &mut staged).await?;
     awaits::record(tx, load).await?;

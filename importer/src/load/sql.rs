@@ -74,6 +74,8 @@ pub struct LoadPlan<'a> {
     pub meets: Meets,
     /// How many rows are staged, where no two of them have the same key.
     pub n_distinct: Option<u64>,
+    /// Rows that stand and came from objects of other keys stay as they are; the row of `penstock.head` of this one.
+    pub only_of_head: Option<i64>,
     /// The object's own rows, where a transform made the staged ones of them.
     pub made_of: Option<&'a LoadPlan<'a>>,
 }
@@ -127,6 +129,7 @@ impl<'a> LoadPlan<'a> {
             keep: &target.keep,
             meets: Meets::Plainly,
             n_distinct: None,
+            only_of_head: None,
             made_of: None,
         }
     }

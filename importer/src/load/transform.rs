@@ -114,7 +114,12 @@ impl Transform {
         transform.columns = transform.input_columns(table, declared);
         transform.awaits = Awaited::all(dataset, &transform.columns);
         let is_append = dataset.mode == config::Mode::Append;
-        if !dataset.awaits.is_empty() && !table.lineage_object && (is_append || may_leave_out(dataset)) {
+        let key = resolve_key(table, &dataset.key).map_err(unusable)?;
+        let sets_key = key.iter().any(|column| transform.sets(column));
+        if !dataset.awaits.is_empty()
+            && !table.lineage_object
+            && (is_append || may_leave_out(connection, dataset, sets_key).await?)
+        {
             let problem = format!(
                 "awaits needs a column penstock_object bigint in {}: a later run may leave out rows that an earlier one \
                  made, and they would stay",

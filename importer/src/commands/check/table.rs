@@ -187,6 +187,18 @@ async fn check_catalog(
             format!("unless all is named with its schema, ALTER FUNCTION {function} SET search_path = …"),
         );
     }
+    if !dataset.awaits.is_empty()
+        && target.config.mode == Mode::Upsert
+        && !target.table.lineage_object
+        && target.newer.is_none()
+    {
+        findings.warn(
+            subject.name(),
+            "awaits: an object that is loaded again writes over what later objects wrote to the same keys since",
+            "add a column penstock_object bigint, with an index on it, or name a newer column, \
+             unless no two objects have the same key",
+        );
+    }
     let takes_rows_away = target.table.lineage_object && !dataset.awaits.is_empty();
     let removes = target.config.mode == Mode::Replace || dataset.on_delete == OnDelete::Remove || takes_rows_away;
     let needed = [
@@ -229,7 +241,9 @@ fn judge_sample(subject: &Subject<'_>, target: &Target, address: &str, seen: &Se
             ),
         );
     }
-    let unmapped: Vec<&TableColumn> = target.table.columns.iter().filter(|column| !seen.fills(column)).collect();
+    let is_set = |column: &TableColumn| target.transform.as_deref().is_some_and(|sql| sql.sets(&column.column.name));
+    let unmapped: Vec<&TableColumn> =
+        target.table.columns.iter().filter(|column| !seen.fills(column) && !is_set(column)).collect();
     let names = |columns: &[&TableColumn]| columns.iter().map(|c| c.column.name.clone()).collect::<Vec<_>>().join(", ");
     let (stuck, free): (Vec<_>, Vec<_>) =
         unmapped.into_iter().partition(|column| column.column.not_null && !column.column.has_default);
