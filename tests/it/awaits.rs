@@ -194,7 +194,6 @@ async fn thousands_that_wait_for_one_key_are_run_again_once_each() -> Result<()>
         ),
     )
     .await?;
-    desk.succeed(&["migrate"]).await?;
     let waits = format!(
         "INSERT INTO penstock.head (dataset, bucket, key) SELECT 'd', 'b', n::text FROM generate_series(1, {OBJECTS}) n; \
          INSERT INTO penstock.waiting_object (head_id, object_id, since, until, given_up, pointer) SELECT id, id, now(), now() + interval '1 day', '{{}}', '{{}}' FROM penstock.head; \

@@ -25,16 +25,15 @@ impl Desk {
 
     /// Sets it up in a database of this encoding.
     pub async fn in_encoding(encoding: &str, tables: &str, dataset: &str) -> Result<Self> {
-        let desk = Self::with(Postgres::shared()?.create_database_in(encoding).await?, tables, dataset).await?;
-        desk.succeed(&["migrate"]).await?;
-        Ok(desk)
+        Self::with(Postgres::shared()?.create_database_in(encoding).await?, tables, dataset).await
     }
 
-    /// Sets it up in this database, which has the ledger's schema or is to get it.
+    /// Sets it up in this database.
     pub async fn with(database: Database, tables: &str, dataset: &str) -> Result<Self> {
         let desk = Self { database, scratch: Scratch::new("desk")? };
         desk.database.execute(tables).await?;
         desk.configure("**", dataset)?;
+        desk.succeed(&["migrate"]).await?;
         Ok(desk)
     }
 

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     config::Mode,
     database::{Lasts, savepoint},
+    message::Anew,
 };
 use sqlx::{Executor, PgConnection};
 
@@ -152,7 +153,13 @@ async fn make_room_for_upsert(
     plan: &LoadPlan<'_>,
 ) -> Result<(), LoadError> {
     let leaves_rows = plan.mode == Mode::Upsert && plan.table.lineage_object;
-    if load.candidate.anew.is_some() && leaves_rows {
+    // A forced replay asks for no right to delete that the dataset has not needed before.
+    let is_changed = match load.candidate.anew {
+        Some(Anew::Recipe(_) | Anew::Refresh) => true,
+        Some(Anew::Forced) => !load.target.config.awaits.is_empty(),
+        None => false,
+    };
+    if is_changed && leaves_rows {
         connection.execute(plan.delete_left_out(load.recorded.head_id).as_str()).await?;
     }
     Ok(())
