@@ -11,6 +11,7 @@
 
 pub mod aws;
 pub mod database;
+pub mod example;
 pub mod fake;
 pub mod http;
 pub mod pooler;
