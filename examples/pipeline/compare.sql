@@ -32,11 +32,10 @@ rows (name, row, stands) AS (
     FROM model, jsonb_populate_recordset(NULL::public.post_language, tables -> 'post_language') m
     UNION ALL
     SELECT 'rejects', to_jsonb(t), true
-    FROM (SELECT r.dataset, r.row_number, r.class, substring(r.key FROM '[^/]+$') AS file
-          FROM penstock.rejects r
-          WHERE r.resolved_at IS NULL
-            AND EXISTS (SELECT FROM penstock.object_status s
-                        WHERE (s.dataset, s.bucket, s.key) = (r.dataset, r.bucket, r.key) AND s.state = 'imported')) t
+    FROM (SELECT h.dataset, r.row_number, r.class, substring(h.key FROM '[^/]+$') AS file
+          FROM penstock.reject r
+          JOIN penstock.head h ON h.object_id = r.object_id -- of the version that stands
+          WHERE r.resolved_at IS NULL) t
     UNION ALL
     SELECT 'rejects', to_jsonb(m), false
     FROM model, jsonb_to_recordset(tables -> 'rejects') m (dataset text, row_number bigint, class text, file text)

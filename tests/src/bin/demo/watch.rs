@@ -51,7 +51,7 @@ impl Progress {
         if self.on_terminal {
             print!("\r\x1b[K{line}");
             std::io::stdout().flush()?;
-        } else if self.n_shown % SAMPLES_A_LINE == 0 {
+        } else if self.n_shown.is_multiple_of(SAMPLES_A_LINE) {
             println!("{line}");
         }
         self.n_shown += 1;
