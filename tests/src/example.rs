@@ -15,6 +15,9 @@ use std::{
 };
 use toml::{Table, Value};
 
+/// Objects at once in one importer: the machine has others beside it.
+const SLOTS: i64 = 2;
+
 /// The queues of the example, and its objects.
 pub struct Example {
     /// The queue that the bucket announces its objects to.
@@ -68,28 +71,16 @@ impl Example {
         Ok(Self { live: live.clone(), slow, notices, topic_arn, data })
     }
 
-    /// Returns every version of every object.
+    /// Returns every version of every object, those first that are overwritten.
     ///
     /// # Errors
     /// When they cannot be listed.
     pub fn uploads(&self) -> Result<Vec<Upload>> {
         let mut uploads = Vec::new();
         for (name, is_overwritten) in [("earlier", true), ("newest", false)] {
-            let root = self.data.join(name);
-            let mut unread = vec![root.clone()];
-            while let Some(directory) = unread.pop() {
-                for entry in fs::read_dir(&directory).with_context(|| format!("list {}", directory.display()))? {
-                    let file = entry?.path();
-                    if file.is_dir() {
-                        unread.push(file);
-                    } else {
-                        let key = file.strip_prefix(&root)?.to_str().context("a name that is not UTF-8")?.to_owned();
-                        uploads.push(Upload { key, file, is_overwritten });
-                    }
-                }
-            }
+            let files = files::below(&self.data.join(name))?.into_iter();
+            uploads.extend(files.map(|(key, file)| Upload { key, file, is_overwritten }));
         }
-        uploads.sort_by(|a, b| (!a.is_overwritten, &a.key).cmp(&(!b.is_overwritten, &b.key)));
         Ok(uploads)
     }
 
@@ -101,7 +92,7 @@ impl Example {
         let mut config: Table = read("importer.toml")?.parse()?;
         set(&mut config, "database", "url", database.url());
         set(&mut config, "http", "listen", "");
-        set(&mut config, "worker", "concurrency", 2);
+        set(&mut config, "worker", "concurrency", SLOTS);
         for queue in tables(&mut config, "queue")? {
             let url = self.queue_url(queue)?;
             queue.insert("url".into(), url.into());
@@ -138,8 +129,15 @@ impl Example {
         for pool in tables(&mut config, "pool")? {
             let url = self.queue_url(pool)?;
             pool.insert("queue_urls".into(), vec![url].into());
+            pool.insert("slots_per_worker".into(), SLOTS.into());
             pool.insert("interval_secs".into(), 2.into());
-            pool.insert("drain_within".into(), "20s".into());
+            // The shortest promise that leaves room for a cold start, and work for several.
+            let policy: [(&str, Value); 2] = [("drain_within", "90s".into()), ("backlog_per_worker", 4.into())];
+            for (name, value) in policy {
+                if pool.contains_key(name) {
+                    pool.insert(name.into(), value);
+                }
+            }
             pool.insert("shrink_window".into(), "8s".into());
             let workers = pool.get_mut("workers").and_then(Value::as_table_mut).context("a pool without workers")?;
             let command = workers.get_mut("command").and_then(Value::as_array_mut).context("no command")?;
