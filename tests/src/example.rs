@@ -3,7 +3,7 @@
 use crate::{
     aws::Pipeline,
     database::{Database, literal},
-    process, repository,
+    files, process, repository,
     scratch::Scratch,
     spawn,
 };
