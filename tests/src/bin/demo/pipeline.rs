@@ -18,13 +18,13 @@ use std::{
 const OBJECTS: u64 = 16;
 
 /// What takes hours and days elsewhere.
-const PACE: Pace = Pace { again: "10s", give_up: "60s" };
+const PACE: Pace = Pace { again: "10s", give_up: "45s" };
 
 /// How long the slow program thinks about each post.
 const PAUSE_MS: u64 = 100;
 
 /// When what comes late comes, after the rest.
-const LATE: [Duration; 2] = [Duration::from_secs(12), Duration::from_secs(24)];
+const LATE: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(16)];
 
 const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -60,29 +60,33 @@ const COMPLETED: &str = r#"WITH began AS (
 waited AS (
     SELECT * FROM jsonb_to_recordset($waits::jsonb) AS w (key text, lookup text, value text, since timestamptz)
 ),
-arrived AS (
-    SELECT 'public.site.site_id' AS lookup, site_id::text AS value, from_file FROM public.site
+named AS (
+    SELECT 'public.site.site_id' AS lookup, site_id::text AS value, 'sites/' || from_file AS key FROM public.site
     UNION ALL
-    SELECT 'public.account.user_id', user_id::text, from_file FROM public.account
+    SELECT 'public.account.user_id', user_id::text, 'accounts/' || from_file FROM public.account
+),
+stands AS (
+    SELECT o.key, o.imported_at FROM penstock.head h JOIN penstock.object_status o ON o.id = h.object_id
+    WHERE h.dataset IN ('posts', 'sites', 'accounts')
 ),
 by_object AS (
-    SELECT w.key, w.lookup, min(w.since) AS since, max(f.imported_at) AS arrived_at,
-           bool_and(f.imported_at IS NOT NULL) AS have_arrived, max(p.imported_at) AS complete_at,
+    SELECT w.key, w.lookup, min(w.since) AS since, max(found.imported_at) AS arrived_at,
+           bool_and(found.imported_at IS NOT NULL) AS have_arrived, max(whole.imported_at) AS complete_at,
            string_agg(w.value, ' ' ORDER BY w.value::int) AS keys
     FROM waited w
-    JOIN penstock.object_status p ON p.dataset = 'posts' AND p.key = w.key AND p.state = 'imported'
-    LEFT JOIN arrived a USING (lookup, value)
-    LEFT JOIN penstock.object_status f
-        ON f.dataset IN ('sites', 'accounts') AND f.state = 'imported' AND f.key LIKE '%/' || a.from_file
+    JOIN stands whole ON whole.key = w.key
+    LEFT JOIN named n ON (n.lookup, n.value) = (w.lookup, w.value)
+    LEFT JOIN stands found ON found.key = n.key
     GROUP BY 1, 2
 )
 SELECT substring(key FROM '[^/]+$') AS object,
        split_part(lookup, '.', 3) AS "waited for",
        CASE WHEN length(keys) > 24 THEN left(keys, 23) || '…' ELSE keys END AS keys,
-       to_char(extract(epoch FROM since - at), '990.0 s') AS since,
-       CASE WHEN have_arrived THEN to_char(extract(epoch FROM arrived_at - at), '990.0 s') ELSE 'never' END AS arrived,
-       CASE WHEN have_arrived THEN to_char(extract(epoch FROM complete_at - since), '990.0 s') ELSE 'gave up' END AS "complete after"
-FROM by_object, began ORDER BY 1, 2"#;
+       to_char(extract(epoch FROM since - at), '990.0" s"') AS since,
+       CASE WHEN have_arrived THEN to_char(extract(epoch FROM arrived_at - at), '990.0" s"') ELSE 'never' END AS arrived,
+       CASE WHEN bool_and(have_arrived) OVER (PARTITION BY key)
+            THEN to_char(extract(epoch FROM complete_at - since), '990.0" s"') ELSE 'gave up' END AS "complete after"
+FROM by_object, began ORDER BY key, lookup"#;
 
 /// How many importers each pool has at one moment.
 type Sample = [u64; 2];
@@ -142,11 +146,14 @@ async fn upload(example: &Example, uploads: &[Upload]) -> Result<()> {
         key if key.starts_with("sites/2026-06-02") || is_overwritten(key) && !upload.is_overwritten => 1,
         _ => 0,
     };
+    // What is there in time comes first.
+    let (metadata, posts): (Vec<_>, Vec<_>) = uploads.iter().partition(|upload| !upload.key.starts_with("posts/"));
+    let in_order = [metadata, posts].concat();
     for number in 0..=LATE.len() {
         if let Some(late) = number.checked_sub(1).map(|index| LATE[index]) {
             tokio::time::sleep(late.saturating_sub(began.elapsed())).await;
         }
-        for upload in uploads.iter().filter(|upload| phase(upload) == number) {
+        for upload in in_order.iter().filter(|upload| phase(upload) == number) {
             example.live.put_file(&upload.key, &upload.file).await?;
         }
     }
@@ -203,7 +210,7 @@ async fn notices(example: &Example) -> Result<()> {
         let text = |name: &str| notice[name].as_str().unwrap_or_default();
         let more = match (text("reason"), notice["counts"]["rejected"].as_u64(), &notice["lookups"]) {
             ("", _, Value::Array(lookups)) => format!("waited in vain for {}", lookups[0].as_str().unwrap_or_default()),
-            ("", Some(rejected), _) => format!("{rejected} rows"),
+            ("", Some(rejected), _) => format!("bad rows: {rejected}"),
             (reason, ..) => reason.to_owned(),
         };
         println!("  {:8}  {:14}  {}: {more}", text("event"), text("dataset"), text("key"));
