@@ -193,7 +193,7 @@ pub struct Dataset {
     /// not partial and not deferrable.
     #[serde(default)]
     pub key: Vec<String>,
-    /// A column such as `updated_at`: a row is only replaced by one that is not older.
+    /// With `mode = "upsert"`: a column such as `updated_at`; a row is only replaced by one that is not older.
     pub newer: Option<String>,
     /// Field → column, where the names differ.
     #[serde(default)]

@@ -1,6 +1,6 @@
 //! The guides' commands do what they say: those marked `sh run` are run, the others say why they are not.
 //!
-//! A guide is a Markdown file in `docs/guides`, the README, or that of the examples. In it a fenced block of
+//! A guide is a Markdown file in `docs/guides`, the README, or one of the examples. In it a fenced block of
 //! commands is either
 //!
 //! - opened by three backticks and `sh run`: this test runs it, or
@@ -94,7 +94,8 @@ async fn a_command_that_fails_is_named_by_its_line() -> Result<()> {
 }
 
 fn guides() -> Result<Vec<PathBuf>> {
-    let mut guides = vec![repository().join("README.md"), repository().join("examples/README.md")];
+    let pages = ["README.md", "examples/README.md", "examples/pipeline/README.md"];
+    let mut guides: Vec<PathBuf> = pages.into_iter().map(|page| repository().join(page)).collect();
     for entry in fs::read_dir(repository().join("docs/guides"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "md") {

@@ -19,6 +19,7 @@ mod dry_run;
 mod encodings;
 mod envelopes;
 mod escapes;
+mod example;
 mod fairness;
 mod forwarding;
 mod guards;

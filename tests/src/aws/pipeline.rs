@@ -124,7 +124,7 @@ impl Pipeline {
                 notifications.queue_configurations(to)
             }
             Route::Sns | Route::SnsRaw => {
-                let topic_arn = self.subscribed_topic(&queue_arn, route == Route::SnsRaw).await?;
+                let topic_arn = self.topic("uploads", route == Route::SnsRaw).await?;
                 let to =
                     s3::TopicConfiguration::builder().topic_arn(topic_arn).set_events(Some(events.into())).build()?;
                 notifications.topic_configurations(to)
@@ -143,8 +143,13 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn subscribed_topic(&self, queue_arn: &str, raw: bool) -> Result<String> {
-        let topic = self.account.sns.create_topic().name("uploads").send().await.context("create topic")?;
+    /// Creates a topic whose messages come to the queue, as they are or in SNS's envelope; returns its ARN.
+    ///
+    /// # Errors
+    /// When the emulator refuses.
+    pub async fn topic(&self, name: &str, raw: bool) -> Result<String> {
+        let queue_arn = queue_arn(&self.account, &self.queue_url).await?;
+        let topic = self.account.sns.create_topic().name(name).send().await.context("create topic")?;
         let topic_arn = topic.topic_arn.context("the new topic has no ARN")?;
         let mut subscription = self.account.sns.subscribe().topic_arn(&topic_arn).protocol("sqs").endpoint(queue_arn);
         if raw {
