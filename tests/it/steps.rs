@@ -27,7 +27,7 @@ struct Chain {
 impl Chain {
     async fn new(options: Options, more: &str) -> Result<Self> {
         let world = World::new(options, TABLES, "").await?;
-        let slow = world.pipeline.another_queue("slow").await?;
+        let slow = world.pipeline.another_queue("slow", &Options::default()).await?;
         let config = format!(
             "[database]\nurl = \"{}\"\n[[queue]]\nname = \"live\"\nurl = \"{}\"\nwait_secs = 1\n\
              [[queue]]\nname = \"slow\"\nurl = \"{}\"\nwait_secs = 1\n[http]\nlisten = \"127.0.0.1:0\"\n\
@@ -96,7 +96,7 @@ async fn a_version_goes_through_a_chain_of_queues_with_its_captures_and_only_onc
 async fn notices_go_out_once_in_a_window_and_the_rest_are_counted() -> Result<()> {
     let notices = "[[notify]]\nname = \"ops\"\nto = \"{queue}\"\non = [\"failed\", \"rejected\", \"unreadable_message\"]\nat_most = \"1 per 20s\"\n";
     let chain = Chain::new(Options { route: Route::Nowhere, ..Options::default() }, "").await?;
-    let told = chain.world.pipeline.another_queue("notices").await?;
+    let told = chain.world.pipeline.another_queue("notices", &Options::default()).await?;
     let config = fs::read_to_string(chain.world.config())? + &notices.replace("{queue}", &told.queue_url);
     fs::write(chain.world.config(), config)?;
     let worker = chain.world.worker().expect_line("object failed").expect_line("cannot be read").start()?;
