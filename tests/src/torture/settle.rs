@@ -111,7 +111,6 @@ pub async fn settle(stand: &Stand, more: &More) -> Result<Settled> {
         .rows(
             "SELECT 'due and not to be', i.target, i.event, i.body::text FROM penstock.due_item i
              WHERE i.event IS DISTINCT FROM 'again'
-                OR NOT EXISTS (SELECT FROM penstock.waiting_object w WHERE w.object_id = i.object_id)
              UNION ALL
              SELECT 'waits and is never run again', h.dataset, h.key, '' FROM penstock.waiting_object w
              JOIN penstock.head h ON h.id = w.head_id
