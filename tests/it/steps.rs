@@ -92,6 +92,22 @@ async fn a_version_goes_through_a_chain_of_queues_with_its_captures_and_only_onc
     slow.terminate(LIMIT).await
 }
 
+/// The first step keeps its rows, and finds the bytes imported; the one after it was told of the removal.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_put_again_after_a_removal_go_on() -> Result<()> {
+    let chain = Chain::new(Options::default(), "").await?;
+    let (live, slow) = (chain.world.worker().start()?, chain.world.worker().args(["--queue", "slow"]).start()?);
+    for _ in 0..2 {
+        chain.put("a", &[(1, "x"), (2, "yy")]).await?;
+        chain.wait_for("SELECT count(*) FROM pair_length", "2").await?;
+        chain.world.pipeline.delete("pairs/dt=7/a").await?;
+        chain.wait_for("SELECT count(*) FROM pair_length", "0").await?;
+    }
+    assert_eq!(chain.world.database.value("SELECT count(*) FROM pairs").await?, "2");
+    live.terminate(LIMIT).await?;
+    slow.terminate(LIMIT).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn notices_go_out_once_in_a_window_and_the_rest_are_counted() -> Result<()> {
     let notices = "[[notify]]\nname = \"ops\"\nto = \"{queue}\"\non = [\"failed\", \"rejected\", \"unreadable_message\"]\nat_most = \"1 per 20s\"\n";

@@ -225,7 +225,8 @@ impl Content {
             _ => 0,
         };
         for n in 0..n_flawed {
-            let id = FLAWED_IDS + i64::try_from(put * 10_000 + n).unwrap_or(0);
+            // Not what the program of `Card` leaves out, which it may see or not.
+            let id = FLAWED_IDS + i64::try_from(put * 100_000 + n * 10).unwrap_or(0);
             let flaw = flaw(rng, dataset, spoiled);
             let flawed = row(rng, id, Some(flaw));
             rows.insert(rng.usize(..=rows.len()), flawed);
