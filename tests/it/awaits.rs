@@ -6,6 +6,7 @@ use crate::{
 };
 use anyhow::Result;
 use penstock_tests::{aws::Options, process::Process, proxy::Action, wait};
+use sqlx::Executor as _;
 use std::{fs, time::Duration};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -183,17 +184,60 @@ async fn no_order_of_commits_loses_a_wake_up() -> Result<()> {
     Ok(())
 }
 
+/// A desk whose dataset is that of the posts.
+async fn desk_of_posts() -> Result<Desk> {
+    let datasets = DATASETS
+        .replace("[[dataset]]\nname = \"posts\"\nmatch = \"s3://*/posts/**\"\n", "")
+        .replace("[[dataset]]\nname = \"copies\"\nafter = \"posts\"", "[[dataset]]\nname = \"copies\"\nafter = \"d\"");
+    Desk::new(TABLES, &datasets).await
+}
+
+/// A look waits for the import of a new version, and then writes down that the old one is to be run again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_sees_an_old_version_keeps_nothing_from_the_new_one() -> Result<()> {
+    let desk = desk_of_posts().await?;
+    let database = &desk.database;
+    let run = |object: u32, sites: &str| {
+        format!(
+            "CREATE TEMP TABLE penstock_missing AS SELECT 0 AS number, value FROM unnest('{sites}'::text[]) value; \
+             SELECT penstock.record_waits(1, {object}, 'd', '{{}}', '[{{\"number\": 0, \"field\": \"site_id\", \
+                 \"lookup\": \"public.site.site_id\", \"value_type\": \"bigint\", \"again\": 3600, \"give_up\": 86400}}]', 10)"
+        )
+    };
+    let arrives = |site: u32| {
+        format!(
+            "INSERT INTO site VALUES ({site}); INSERT INTO penstock.recheck_item (lookup) VALUES ('public.site.site_id')"
+        )
+    };
+    let look = "SELECT penstock.recheck()";
+    database.execute("INSERT INTO penstock.head (dataset, bucket, key) VALUES ('d', 'b', 'k')").await?;
+    database.execute(&run(1, "{1,2}")).await?;
+    database.execute(&arrives(1)).await?;
+    database.execute(look).await?;
+    database.execute(&run(1, "{2}")).await?;
+    database.execute(&arrives(2)).await?;
+    let mut of_new_version = database.connect().await?;
+    of_new_version.execute(format!("BEGIN; {}", run(2, "{3}")).as_str()).await?;
+    let looking = {
+        let mut connection = database.connect().await?;
+        tokio::spawn(async move { connection.execute(look).await.map(|_| ()) })
+    };
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    wait::until("the look to wait", LIMIT, || async { Ok((database.value(waits).await? == "1").then_some(())) })
+        .await?;
+    of_new_version.execute("COMMIT").await?;
+    looking.await??;
+    database.execute(&arrives(3)).await?;
+    database.execute(look).await?;
+    let due = "SELECT count(*) FROM penstock.due_item WHERE event = 'arrived' AND object_id = 2 AND at <= now()";
+    assert_eq!(database.value(due).await?, "1");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_that_wait_for_one_key_are_run_again_once_each() -> Result<()> {
     const OBJECTS: u32 = 5000;
-    let desk = Desk::new(
-        TABLES,
-        &DATASETS.replace("[[dataset]]\nname = \"posts\"\nmatch = \"s3://*/posts/**\"\n", "").replace(
-            "[[dataset]]\nname = \"copies\"\nafter = \"posts\"",
-            "[[dataset]]\nname = \"copies\"\nafter = \"d\"",
-        ),
-    )
-    .await?;
+    let desk = desk_of_posts().await?;
     let waits = format!(
         "INSERT INTO penstock.head (dataset, bucket, key) SELECT 'd', 'b', n::text FROM generate_series(1, {OBJECTS}) n; \
          INSERT INTO penstock.waiting_object (head_id, object_id, since, until, given_up, pointer) SELECT id, id, now(), now() + interval '1 day', '{{}}', '{{}}' FROM penstock.head; \

@@ -27,7 +27,7 @@ struct Chain {
 impl Chain {
     async fn new(options: Options, more: &str) -> Result<Self> {
         let world = World::new(options, TABLES, "").await?;
-        let slow = world.pipeline.another_queue("slow").await?;
+        let slow = world.pipeline.another_queue("slow", &Options::default()).await?;
         let config = format!(
             "[database]\nurl = \"{}\"\n[[queue]]\nname = \"live\"\nurl = \"{}\"\nwait_secs = 1\n\
              [[queue]]\nname = \"slow\"\nurl = \"{}\"\nwait_secs = 1\n[http]\nlisten = \"127.0.0.1:0\"\n\
@@ -92,11 +92,27 @@ async fn a_version_goes_through_a_chain_of_queues_with_its_captures_and_only_onc
     slow.terminate(LIMIT).await
 }
 
+/// The first step keeps its rows, and finds the bytes imported; the one after it was told of the removal.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_put_again_after_a_removal_go_on() -> Result<()> {
+    let chain = Chain::new(Options::default(), "").await?;
+    let (live, slow) = (chain.world.worker().start()?, chain.world.worker().args(["--queue", "slow"]).start()?);
+    for _ in 0..2 {
+        chain.put("a", &[(1, "x"), (2, "yy")]).await?;
+        chain.wait_for("SELECT count(*) FROM pair_length", "2").await?;
+        chain.world.pipeline.delete("pairs/dt=7/a").await?;
+        chain.wait_for("SELECT count(*) FROM pair_length", "0").await?;
+    }
+    assert_eq!(chain.world.database.value("SELECT count(*) FROM pairs").await?, "2");
+    live.terminate(LIMIT).await?;
+    slow.terminate(LIMIT).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn notices_go_out_once_in_a_window_and_the_rest_are_counted() -> Result<()> {
     let notices = "[[notify]]\nname = \"ops\"\nto = \"{queue}\"\non = [\"failed\", \"rejected\", \"unreadable_message\"]\nat_most = \"1 per 20s\"\n";
     let chain = Chain::new(Options { route: Route::Nowhere, ..Options::default() }, "").await?;
-    let told = chain.world.pipeline.another_queue("notices").await?;
+    let told = chain.world.pipeline.another_queue("notices", &Options::default()).await?;
     let config = fs::read_to_string(chain.world.config())? + &notices.replace("{queue}", &told.queue_url);
     fs::write(chain.world.config(), config)?;
     let worker = chain.world.worker().expect_line("object failed").expect_line("cannot be read").start()?;

@@ -17,7 +17,7 @@ use penstock_tests::{
     telemetry::Format,
 };
 use report::Report;
-use runs::{Bench, Change};
+use runs::{Bench, Change, aims};
 use std::{path::PathBuf, sync::Arc};
 
 /// Measures the importer beside `psql \copy`; prints a Markdown table of medians.
@@ -98,12 +98,14 @@ async fn main() -> Result<()> {
             }
         }
         bench.other_tables(&mut report, formats[0]).await?;
+        bench.pipelines(&mut report, formats[0]).await?;
         bench.small(&mut report).await?;
         bench.baseline(&mut report, 1).await?;
         bench.through_the_queue(&mut report, formats[0]).await?;
         bench.small_through_the_queue(&mut report).await?;
     }
     println!("{}", report.markdown());
+    println!("{}", aims(&report));
     println!("{}", bench.idle().await?);
     std::fs::write(&arguments.json, report.json())?;
     eprintln!("figures of every round: {}", arguments.json.display());
