@@ -56,11 +56,9 @@ CREATE INDEX waiting_key_awaited ON penstock.waiting_key (awaited_id);
 
 -- When an object was last due to be run again because of keys that arrived, and whether it was.
 CREATE TABLE penstock.refreshed (
-    head_id   bigint PRIMARY KEY,
-    -- What was due: a look that began before another version was imported may write down the old one after it.
-    object_id bigint NOT NULL,
-    due_at    timestamptz NOT NULL,
-    has_run   boolean NOT NULL
+    head_id bigint PRIMARY KEY,
+    due_at  timestamptz NOT NULL,
+    has_run boolean NOT NULL
 );
 
 CREATE TABLE penstock.recheck_item (
@@ -233,16 +231,14 @@ BEGIN
                         'WHERE k.awaited_id = $1 AND k.value_type = $2 AND k.value IS NOT NULL '
                         'AND EXISTS (SELECT FROM %s AS looked_up WHERE looked_up.%s = k.value::%s)'
                     '), due AS ('
-                        'INSERT INTO penstock.refreshed AS r (head_id, object_id, due_at, has_run) '
-                        'SELECT a.head_id, w.object_id, clock_timestamp(), false '
+                        'INSERT INTO penstock.refreshed AS r (head_id, due_at, has_run) '
+                        'SELECT a.head_id, clock_timestamp(), false '
                         'FROM arrived a JOIN penstock.waiting_object w USING (head_id) '
                         'WHERE w.until > clock_timestamp() - interval ''1 day'' ORDER BY a.head_id '
                         'ON CONFLICT (head_id) DO UPDATE '
-                        'SET object_id = excluded.object_id, has_run = false, due_at = '
-                        'CASE WHEN r.object_id <> excluded.object_id THEN clock_timestamp() '
-                        'ELSE greatest(clock_timestamp(), r.due_at + interval ''5 minutes'') END '
-                        -- A run that is yet to begin sees these as well, if it is of this version.
-                        'WHERE r.object_id <> excluded.object_id OR r.due_at <= clock_timestamp() '
+                        'SET due_at = greatest(clock_timestamp(), r.due_at + interval ''5 minutes''), has_run = false '
+                        -- A run that is yet to begin sees these as well.
+                        'WHERE r.due_at <= clock_timestamp() '
                         'AND (r.has_run OR r.due_at < clock_timestamp() - interval ''1 hour'') '
                         'RETURNING head_id, due_at'
                     ') INSERT INTO penstock.due_item (at, kind, target, event, object_id, body) '
@@ -347,23 +343,6 @@ CREATE TRIGGER followed AFTER UPDATE OF finished_at ON penstock.object
                        AND NOT (NEW.state = 'imported' AND OLD.imported_at IS NOT NULL
                                 AND coalesce(current_setting('penstock.refresh', true), '') = 'on'))
     EXECUTE FUNCTION penstock.follow_end();
-
--- Bytes that are put again are the version that stands, so nothing is imported; but the steps may have been told of a
--- removal, or of another version, in between.
-CREATE FUNCTION penstock.follow_sighting() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM penstock.send_on(h.dataset, NEW.id, jsonb_strip_nulls(jsonb_build_object(
-        'bucket', h.bucket, 'key', h.key, 'version_id', NEW.version_id, 'etag', NEW.etag, 'size', NEW.size,
-        'sequencer', NEW.sequencer)))
-    FROM penstock.head h
-    WHERE h.id = NEW.head_id AND EXISTS (SELECT FROM penstock.step s WHERE h.dataset = ANY (s.after));
-    RETURN NULL;
-END $$;
-
-CREATE TRIGGER sighting_followed AFTER UPDATE OF finished_at ON penstock.object
-    FOR EACH ROW WHEN (NEW.state = 'imported' AND NEW.imported_at = OLD.imported_at
-                       AND (NEW.sequencer, NEW.last_modified) IS DISTINCT FROM (OLD.sequencer, OLD.last_modified))
-    EXECUTE FUNCTION penstock.follow_sighting();
 
 -- Whoever may read or write the ledger may do so here, also where rights were given by hand.
 DO $$

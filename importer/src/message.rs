@@ -33,13 +33,25 @@ pub struct Record {
     pub dataset: Option<String>,
     /// The dataset that sent it on, whose captures it has.
     pub after: Option<String>,
+    /// When the message came that it was in.
+    pub delivery: Delivery,
+}
+
+/// When a message came, by its queue's clock; for people. Nothing where there was no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Delivery {
+    /// When it was sent.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// When it was received for the first time, by whomever.
+    pub first_received_at: Option<DateTime<Utc>>,
 }
 
 impl Record {
     /// Returns a record that asks for the import of an object.
     #[must_use]
     pub fn created(pointer: ObjectPointer) -> Self {
-        Self { kind: RecordKind::Created, pointer, event_time: None, anew: None, dataset: None, after: None }
+        let delivery = Delivery::default();
+        Self { kind: RecordKind::Created, pointer, event_time: None, anew: None, dataset: None, after: None, delivery }
     }
 }
 

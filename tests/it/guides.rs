@@ -179,7 +179,7 @@ async fn run(blocks: &[Block]) -> Result<()> {
     let session = scratch.write("session", session)?;
     let (reached, output) = (scratch.path().join("reached"), scratch.path().join("output"));
     let programs = process::binary("importer")?;
-    let paths = [programs.parent().context("a directory")?.to_path_buf(), postgres::find_binaries()?];
+    let paths = [programs.parent().context("a directory")?.to_path_buf(), postgres::installed()?];
     let inherited = std::env::var_os("PATH").unwrap_or_default();
 
     let mut shell = spawn::tied("sh", "KILL", None)?;
@@ -208,7 +208,8 @@ async fn run(blocks: &[Block]) -> Result<()> {
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Copies a directory.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

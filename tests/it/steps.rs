@@ -74,6 +74,10 @@ async fn a_version_goes_through_a_chain_of_queues_with_its_captures_and_only_onc
     );
     let imported = ["pairs | imported | - | 1", "length | imported | - | 1", "copy | imported | - | 1"];
     assert_eq!(chain.states().await?, imported);
+    // Each by a message of its own, sent when the step before it had committed.
+    let by_own = "SELECT count(*) FROM (SELECT sent_at, date_trunc('milliseconds', lag(imported_at) OVER (ORDER BY id)) AS before \
+                  FROM penstock.object_status) s WHERE sent_at >= before";
+    assert_eq!(chain.world.database.value(by_own).await?, "2");
 
     // What has gone through already is left alone, also when the first step is forced to run again.
     let rows = chain.world.versions_of_rows("pair_length").await?;

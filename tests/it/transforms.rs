@@ -319,6 +319,22 @@ async fn what_would_become_of_each_row_is_shown_and_nothing_is_left_behind() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_of_an_object_that_replaces_its_own_are_tried_as_if_it_was_not_there() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, v text, penstock_object bigint)";
+    let desk = Desk::new(table, "table = \"t\"\nmode = \"replace\"\nkey = [\"id\"]").await?;
+    let file = desk.write("k.csv", "id,v\n1,a\n2,b\n")?;
+    desk.succeed(&["load", &file]).await?;
+    desk.write("k.csv", "id,v\n1,a\n2,c\n")?;
+    let shown = desk.succeed(&["try", "--diff", "d", &file]).await?;
+    assert!(
+        shown.contains("row 1: {\"id\":1}: as it stands\nrow 2: {\"id\":2}: v \"b\" -> \"c\"\n2 rows: 2 written"),
+        "{shown}"
+    );
+    assert_eq!(desk.database.value("SELECT string_agg(v, ',' ORDER BY id) FROM t").await?, "a,b");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dataset_is_tested_with_rows_of_its_configuration() -> Result<()> {
     let table = "CREATE TABLE t (id bigint PRIMARY KEY, price numeric(10,2), at timestamptz, n int); \
                  INSERT INTO t VALUES (1, 7, NULL, 7)";

@@ -17,6 +17,9 @@ use std::{
 /// A URL in this variable names a running server to share; its role must be a superuser.
 pub const URL_VARIABLE: &str = "PENSTOCK_TEST_DATABASE_URL";
 
+/// A directory in this variable has the programs of the Postgres to start, in place of the newest installed.
+pub const BINARIES_VARIABLE: &str = "PENSTOCK_TEST_POSTGRES";
+
 /// How long a server may take to start, recovery after a crash included.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -30,6 +33,8 @@ pub struct Options {
     pub durable: bool,
     /// Further settings, as (name, value).
     pub settings: Vec<(String, String)>,
+    /// The directory of its programs; without it that of [`find_binaries`].
+    pub binaries: Option<PathBuf>,
 }
 
 /// A running server: a private cluster of ours, or one that a variable named.
@@ -76,7 +81,7 @@ impl Postgres {
     /// # Errors
     /// When Postgres is not installed, or does not start; with the end of its log.
     pub fn start(options: Options) -> Result<Self> {
-        let bin = find_binaries()?;
+        let bin = options.binaries.clone().map_or_else(find_binaries, Ok)?;
         let scratch = Scratch::traversable("pg")?;
         let user = server_user()?;
         let password = format!("{:032x}", fastrand::u128(..));
@@ -340,11 +345,19 @@ impl Drop for Cluster {
     }
 }
 
-/// Returns the newest installed Postgres's programs.
+/// Returns the directory of the programs of the Postgres that [`BINARIES_VARIABLE`] names, else of the newest installed.
 ///
 /// # Errors
 /// When there is none, saying how to get it.
 pub fn find_binaries() -> Result<PathBuf> {
+    std::env::var_os(BINARIES_VARIABLE).map_or_else(installed, |named| Ok(named.into()))
+}
+
+/// Returns the directory of the newest installed Postgres's programs, `psql` among them.
+///
+/// # Errors
+/// When there is none, saying how to get it.
+pub fn installed() -> Result<PathBuf> {
     let complete = |directory: &Path| ["postgres", "initdb"].iter().all(|name| directory.join(name).is_file());
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().filter_map(|entry| {
         let version = entry.file_name().to_str()?.parse::<u32>().ok()?;

@@ -41,6 +41,7 @@ impl Entries<'_> {
             worker: &importer.worker_id,
             queue_url: importer.queue_url.as_deref(),
             event_time: self.job.record().event_time,
+            delivery: self.job.record().delivery,
         };
         ledger::begin(&mut session.connection, &attempt).await.map_err(held_by_database)
     }

@@ -203,6 +203,7 @@ impl<'a> GroupImport<'a> {
             sought: sighting.sought(),
             stamp: &sighting.candidate.stamp,
             event_time: sighting.record.event_time,
+            delivery: sighting.record.delivery,
         };
         let attempts: Vec<FirstAttempt<'_>> = fresh.iter().map(attempt).collect();
         let Importer { worker_id, queue_url, .. } = self.importer;

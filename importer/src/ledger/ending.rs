@@ -74,6 +74,8 @@ pub async fn finish_imported(connection: &mut PgConnection, imported: &Imported<
         .bind(size(imported.identity))
         .bind(count(imported.counts.added))
         .bind(imported.recipe)
+        .bind(imported.recorded.delivery.sent_at)
+        .bind(imported.recorded.delivery.first_received_at)
         .execute(connection)
         .await?;
     found(done.rows_affected())
@@ -172,6 +174,8 @@ pub async fn finish_removed(
         .bind(stamp.last_modified)
         .bind(format!("{removed_rows} rows removed"))
         .bind(duration_seconds)
+        .bind(recorded.delivery.sent_at)
+        .bind(recorded.delivery.first_received_at)
         .execute(connection)
         .await?;
     Ok(())

@@ -7,12 +7,14 @@ use super::{
     mapping::{map, staged_columns},
     merge::write_staged,
     refused::{self, is_refusal, is_refused},
+    remove,
     run::row_number,
     sql::{self, LoadPlan, Place},
     transform::Step,
     unstaged,
 };
 use crate::{
+    config::Mode,
     database::{Begin, End, Lasts, savepoint},
     object::ReadTarget,
 };
@@ -94,6 +96,14 @@ pub async fn rehearse(session: &mut Session, rehearsal: &Rehearsal<'_>) -> Resul
     let stage = Stage { rehearsal, input: &input, step: step.as_ref() };
     let mut fates: Vec<(u64, Fate)> = batch.rejects.into_iter().map(rejected).collect();
     let fated = session.transaction(Begin::ConstraintsImmediate, async |tx| {
+        // A load would take them away first.
+        if target.config.mode == Mode::Replace {
+            let head = "SELECT id FROM penstock.head WHERE (dataset, bucket, key) = ($1, $2, $3)";
+            let head = sqlx::query_scalar(head).bind(&target.config.name).bind(bucket).bind(key);
+            if let Some(head_id) = head.fetch_optional(&mut *tx).await? {
+                remove::delete_rows_of_key(tx, target, head_id).await?;
+            }
+        }
         let mut fated = Vec::new();
         let starts = std::iter::once(0).chain(batch.ends.iter().copied());
         for (start, end) in starts.zip(&batch.ends) {

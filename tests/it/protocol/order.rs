@@ -7,7 +7,7 @@ use super::{
 use anyhow::Result;
 use importer::{
     ledger::{self, Attempt, Ended, HeadKey, State},
-    message::ObjectPointer,
+    message::{Delivery, ObjectPointer},
     order::{Identity, Stamp},
 };
 use penstock_tests::wait;
@@ -273,6 +273,7 @@ async fn begin_and_end(bench: &Bench, pointer: &ObjectPointer, state: State) -> 
         worker: "other",
         queue_url: None,
         event_time: None,
+        delivery: Delivery::default(),
     };
     let recorded = ledger::begin(&mut connection, &attempt).await?;
     let ended = Ended { state, reason: None, error: None, forwarded_message_id: None, duration_seconds: None };

@@ -72,7 +72,7 @@ async fn main() -> Result<()> {
         ("checkpoint_timeout", "30min"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    let postgres = Arc::new(Postgres::start(Options { durable: true, settings })?);
+    let postgres = Arc::new(Postgres::start(Options { durable: true, settings, ..Options::default() })?);
     let scratch = Scratch::traversable("bench")?;
     eprintln!("writing {n_rows} rows in {} formats, and {n_small} small objects", formats.len());
     let data = Data::write(scratch.path(), n_rows, n_small * SMALL_ROWS, n_small, &formats)?;

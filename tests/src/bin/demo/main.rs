@@ -142,6 +142,7 @@ impl Stage {
             settings: [("shared_buffers", "512MB"), ("max_wal_size", "8GB")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .to_vec(),
+            ..postgres::Options::default()
         };
         let postgres = tokio::task::spawn_blocking(move || Postgres::start(options)).await??;
         let database = Arc::new(postgres).create_database().await?;
