@@ -1,7 +1,7 @@
 //! `examples/pipeline` on the local stack: its files, made to fit this machine, its objects, and its model.
 
 use crate::{
-    aws::Pipeline,
+    aws::{Options, Pipeline},
     database::{Database, literal},
     files, process, repository,
     scratch::Scratch,
@@ -63,7 +63,9 @@ impl Example {
         n_objects: u64,
     ) -> Result<Self> {
         database.execute(&read("tables.sql")?).await?;
-        let (slow, notices) = (live.another_queue("slow").await?, live.another_queue("notices").await?);
+        let queues = Options::default();
+        let (slow, notices) =
+            (live.another_queue("slow", &queues).await?, live.another_queue("notices", &queues).await?);
         let topic_arn = notices.topic("imports", true).await?;
         let data = scratch.path().join("data");
         let numbers = [seed.to_string(), n_objects.to_string()];
