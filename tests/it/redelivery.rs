@@ -58,12 +58,12 @@ async fn first_deliveries_raced_by_four_importers_import_each_object_once() -> R
 /// The queue's own clock says when each came, whoever received it first.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_has_when_the_message_was_sent_and_first_received() -> Result<()> {
-    let options = Options { visibility_timeout_secs: 2, ..Options::default() };
-    let world = World::new(options, telemetry::TABLE, TELEMETRY).await?;
+    let world = World::new(Options::default(), telemetry::TABLE, TELEMETRY).await?;
     let load = Load::new(11, 400);
     let object = world.put_telemetry(&load, 0, 1, Format::Ndjson).await?;
     world.pipeline.wait_for_visible(1, LIMIT).await?;
-    let received = world.pipeline.account.sqs.receive_message().queue_url(&world.pipeline.queue_url).send().await?;
+    let receive = world.pipeline.account.sqs.receive_message().queue_url(&world.pipeline.queue_url);
+    let received = receive.visibility_timeout(2).send().await?;
     let body = received.messages().first().and_then(|message| message.body.clone()).unwrap_or_default();
     world.drain(1).await?;
     let times = "SELECT sent_at, first_received_at FROM penstock.object_status";
