@@ -5,7 +5,7 @@
 set -eu
 
 # The oldest and the newest Postgres that is supported: some tests run on each, besides all on the one installed.
-servers='14.23.0-beta.17 18.4.0-beta.17'
+servers='13.23.0-beta.16 18.4.0-beta.17'
 
 packages=
 

@@ -7,7 +7,7 @@ use service::postgres::Server;
 use sqlx::{PgConnection, Row};
 
 /// Major versions Penstock is tested with.
-const SUPPORTED: std::ops::RangeInclusive<i32> = 14..=18;
+const SUPPORTED: std::ops::RangeInclusive<i32> = 13..=18;
 
 /// Looks at the server's settings and the role's rights; returns a description of the server.
 ///
@@ -19,7 +19,7 @@ pub async fn check(connection: &mut PgConnection, server: &Server, findings: &mu
     let version: i32 = row.try_get("version_num")?;
     let role: String = row.try_get("role")?;
     if !SUPPORTED.contains(&(version / 10_000)) {
-        findings.warn("database", format!("is Postgres {}", version / 10_000), "use one of 14 to 18, which are tested");
+        findings.warn("database", format!("is Postgres {}", version / 10_000), "use one of 13 to 18, which are tested");
     }
     if row.try_get::<String, _>("synchronous_commit")? == "off" {
         findings.warn(
