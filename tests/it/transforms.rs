@@ -232,6 +232,12 @@ async fn what_may_not_stand_in_a_transform_is_refused_before_any_row() -> Result
         ("set = { n = \"own(1)\" }", "set, column n: calls own(integer)"),
         ("set = { n = \"1 OPERATOR(public.+#) 2\" }", "set, column n: calls plus(integer,integer)"),
         ("join = \"LEFT JOIN dice ON dice.id = input.id\"", "join: calls random()"),
+        ("set = { n = \"txid_current()::int\" }", "set, column n: calls txid_current()"),
+        ("set = { n = \"pg_backend_pid()\" }", "set, column n: calls pg_backend_pid()"),
+        (
+            "join = \"LEFT JOIN public.other TABLESAMPLE bernoulli (50) ON other.id = input.id\"",
+            "join: calls TABLESAMPLE",
+        ),
         ("join = \"LEFT JOIN nowhere ON true\"", "join: relation \"nowhere\" does not exist"),
         ("where = \"input.id = 1 GROUP BY 1\"", "where: syntax error"),
         ("set = { n = \"'a'::text\" }", "column \"n\" is of type integer but expression is of type text"),
