@@ -434,6 +434,42 @@ async fn a_declared_type_is_held_to_as_it_is_declared() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_called_function_lacks_is_no_row_s_unless_it_says_so_itself() -> Result<()> {
+    let function = |body: &str| {
+        format!(
+            "CREATE TABLE t (id bigint PRIMARY KEY, v text); CREATE TABLE other (x int); \
+             CREATE FUNCTION called(b bigint) RETURNS text STABLE LANGUAGE plpgsql AS \
+             $$ BEGIN IF b = 2 THEN {body}; END IF; RETURN b; END $$; \
+             CREATE FUNCTION caller(b bigint) RETURNS text STABLE LANGUAGE plpgsql AS \
+             $$ BEGIN RETURN public.called(b); END $$"
+        )
+    };
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nmax_rejects = 5\nset = { v = \"caller(input.id)\" }\n\n[worker]\nbrake_secs = 0";
+    for (body, reason) in [
+        ("RETURN (SELECT x FROM public.nowhere)", "schema"),
+        ("RETURN (SELECT y FROM public.other)", "schema"),
+        ("RETURN public.nothing(b)", "schema"),
+        ("RETURN (SELECT x FROM nowhere.other)", "schema"),
+        ("RETURN (SELECT x FROM public.other)", "access"),
+    ] {
+        // A role that has no right to the tables of others.
+        let owner =
+            "; ALTER FUNCTION called (bigint) SECURITY DEFINER; ALTER FUNCTION called (bigint) OWNER TO pg_monitor";
+        let owner = if reason == "access" { owner } else { "" };
+        let desk = Desk::new(&format!("{}{owner}", function(body)), dataset).await?;
+        assert_eq!(desk.load("k.csv", "id\n1\n2\n3\n").await?, 3, "{body}");
+        assert_eq!(desk.ledger().await?, [format!("failed({reason})")], "{body}");
+        assert!(desk.rejects().await?.is_empty(), "{body}");
+    }
+    for code in ["42P01", "42501", "undefined_function"] {
+        let desk = Desk::new(&function(&format!("RAISE 'not this one' USING ERRCODE = '{code}'")), dataset).await?;
+        assert_eq!(desk.load("k.csv", "id\n1\n2\n3\n").await?, 0, "{code}");
+        assert_eq!(desk.rejects().await?, ["2 trigger"], "{code}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_dataset_and_its_table_cannot_have_together_is_refused() -> Result<()> {
     let table = "CREATE TABLE t (id bigint PRIMARY KEY, n int, penstock_key text)";
     let plain = "CREATE TABLE t (id bigint PRIMARY KEY, n int)";
