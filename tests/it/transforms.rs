@@ -470,6 +470,22 @@ async fn what_a_called_function_lacks_is_no_row_s_unless_it_says_so_itself() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn looks_and_statements_of_one_object_share_the_timeout() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, v text); CREATE TABLE site (id bigint); INSERT INTO site VALUES (1); \
+                 CREATE FUNCTION slow(b bigint) RETURNS bigint STABLE LANGUAGE plpgsql AS \
+                 $$ BEGIN PERFORM pg_sleep(1.2); RETURN b; END $$; \
+                 CREATE VIEW sites AS SELECT slow(id) AS id FROM site";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\ntimeout = \"2s\"\n\
+                   awaits = [{ field = \"id\", column = \"public.sites.id\" }, { field = \"other\", column = \"public.sites.id\" }]\n\
+                   input = { other = \"bigint\" }";
+    let desk = Desk::new(table, dataset).await?;
+    let file = desk.write("k.csv", "id,other\n1,1\n")?;
+    assert!(!desk.importer(&["load", &file]).run(LIMIT).await?.status.success());
+    assert_eq!(desk.ledger().await?, ["failed(transform_timeout)"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_dataset_and_its_table_cannot_have_together_is_refused() -> Result<()> {
     let table = "CREATE TABLE t (id bigint PRIMARY KEY, n int, penstock_key text)";
     let plain = "CREATE TABLE t (id bigint PRIMARY KEY, n int)";

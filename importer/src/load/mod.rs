@@ -28,6 +28,7 @@ mod session;
 mod shorts;
 pub mod sql;
 mod stage;
+mod step;
 mod sweep;
 pub mod target;
 pub mod technique;
@@ -70,9 +71,9 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use step::Step;
 use technique::{Recent, Used, Way};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use transform::Step;
 
 /// Loads one object, in one transaction.
 ///
@@ -285,15 +286,15 @@ async fn transform_staged(
     step: &mut Step,
     staged: &mut Staged,
 ) -> Result<(), LoadError> {
-    let Some(transform) = &load.target.transform else { return Ok(()) };
-    step.look_at(transform, input.columns);
+    let Some(transform) = load.target.transform.as_ref().map(|transform| transform.started()) else { return Ok(()) };
+    step.look_at(&transform, input.columns);
     let (table, object) = (&load.target.table, load.object);
     let last_modified = load.candidate.stamp.last_modified.map(|time| time.to_rfc3339());
     let (bucket, key) = (table.storable(&object.bucket), table.storable(&object.key));
     let place = Place { bucket: &bucket, key: &key, last_modified };
     let allowed = load.target.config.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
     let plan = LoadPlan::plain(load.target, &step.columns, &step.staging);
-    awaits::look(tx, transform, input, &place).await?;
+    awaits::look(tx, &transform, input, &place).await?;
     let made = transform.run(tx, input, &plan, &place, (load.recorded.object_id, allowed)).await?;
     staged.n_filtered += made.n_dropped(staged.n_staged);
     staged.n_rejected += made.n_refused;

@@ -9,7 +9,7 @@ use super::{
     refused::{self, is_refusal, is_refused},
     run::row_number,
     sql::{self, LoadPlan, Place},
-    transform::Step,
+    step::Step,
     unstaged,
 };
 use crate::{

@@ -9,7 +9,7 @@ use super::{
     refused,
     run::row_number,
     sql::{self, LoadPlan, Place, StagedColumn},
-    transform::Step,
+    step::Step,
     unstaged,
 };
 use crate::{
@@ -238,7 +238,7 @@ async fn transform_rejects(
     let last_modified = sqlx::query_scalar(last_modified).bind(waiting.object_id).fetch_one(&mut *connection).await?;
     let place = Place { bucket: &waiting.bucket, key: &waiting.key, last_modified };
     let plan = LoadPlan::plain(target, &step.columns, &step.staging);
-    transform.run(connection, input, &plan, &place, (waiting.object_id, i64::MAX as u64)).await?;
+    transform.started().run(connection, input, &plan, &place, (waiting.object_id, i64::MAX as u64)).await?;
     Ok(())
 }
 
