@@ -232,6 +232,12 @@ async fn what_may_not_stand_in_a_transform_is_refused_before_any_row() -> Result
         ("set = { n = \"own(1)\" }", "set, column n: calls own(integer)"),
         ("set = { n = \"1 OPERATOR(public.+#) 2\" }", "set, column n: calls plus(integer,integer)"),
         ("join = \"LEFT JOIN dice ON dice.id = input.id\"", "join: calls random()"),
+        ("set = { n = \"txid_current()::int\" }", "set, column n: calls txid_current()"),
+        ("set = { n = \"pg_backend_pid()\" }", "set, column n: calls pg_backend_pid()"),
+        (
+            "join = \"LEFT JOIN public.other TABLESAMPLE bernoulli (50) ON other.id = input.id\"",
+            "join: calls TABLESAMPLE",
+        ),
         ("join = \"LEFT JOIN nowhere ON true\"", "join: relation \"nowhere\" does not exist"),
         ("where = \"input.id = 1 GROUP BY 1\"", "where: syntax error"),
         ("set = { n = \"'a'::text\" }", "column \"n\" is of type integer but expression is of type text"),
@@ -420,6 +426,78 @@ async fn what_a_type_or_a_function_does_not_take_is_the_row_s() -> Result<()> {
     assert_eq!(desk.load("k.csv", file).await?, 3);
     assert_eq!(desk.ledger().await?, ["failed(schema)"]);
     assert!(desk.rejects().await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_called_function_lacks_is_no_row_s_unless_it_says_so_itself() -> Result<()> {
+    let function = |body: &str| {
+        format!(
+            "CREATE TABLE t (id bigint PRIMARY KEY, v text); CREATE TABLE other (x int); \
+             CREATE FUNCTION called(b bigint) RETURNS text STABLE LANGUAGE plpgsql AS \
+             $$ BEGIN IF b = 2 THEN {body}; END IF; RETURN b; END $$; \
+             CREATE FUNCTION caller(b bigint) RETURNS text STABLE LANGUAGE plpgsql AS \
+             $$ BEGIN RETURN public.called(b); END $$"
+        )
+    };
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nmax_rejects = 5\nset = { v = \"caller(input.id)\" }\n\n[worker]\nbrake_secs = 0";
+    for (body, reason) in [
+        ("RETURN (SELECT x FROM public.nowhere)", "schema"),
+        ("RETURN (SELECT y FROM public.other)", "schema"),
+        ("RETURN public.nothing(b)", "schema"),
+        ("RETURN (SELECT x FROM nowhere.other)", "schema"),
+        ("RETURN (SELECT x FROM public.other)", "access"),
+    ] {
+        // A role that has no right to the tables of others.
+        let owner =
+            "; ALTER FUNCTION called (bigint) SECURITY DEFINER; ALTER FUNCTION called (bigint) OWNER TO pg_monitor";
+        let owner = if reason == "access" { owner } else { "" };
+        let desk = Desk::new(&format!("{}{owner}", function(body)), dataset).await?;
+        assert_eq!(desk.load("k.csv", "id\n1\n2\n3\n").await?, 3, "{body}");
+        assert_eq!(desk.ledger().await?, [format!("failed({reason})")], "{body}");
+        assert!(desk.rejects().await?.is_empty(), "{body}");
+    }
+    for code in ["42P01", "42501", "undefined_function"] {
+        let desk = Desk::new(&function(&format!("RAISE 'not this one' USING ERRCODE = '{code}'")), dataset).await?;
+        assert_eq!(desk.load("k.csv", "id\n1\n2\n3\n").await?, 0, "{code}");
+        assert_eq!(desk.rejects().await?, ["2 trigger"], "{code}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_type_is_held_to_as_it_is_declared() -> Result<()> {
+    let table = "CREATE DOMAIN positive AS int CHECK (VALUE > 0); CREATE DOMAIN two AS varchar(2); \
+                 CREATE DOMAIN given AS text NOT NULL; CREATE DOMAIN label AS name CHECK (VALUE <> 'none'); \
+                 CREATE DOMAIN pair AS int[] CHECK (cardinality(VALUE) = 2); \
+                 CREATE TABLE t (id bigint PRIMARY KEY, v text)";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nmax_rejects = 20\n\
+                   set = { v = \"concat_ws('|', input.p, input.w, input.g, input.l, input.b, input.a[2])\" }\n\
+                   input = { p = \"positive\", w = \"two\", g = \"given\", l = \"label\", b = \"bit(3)\", a = \"pair\" }";
+    let desk = Desk::new(table, dataset).await?;
+    let file = "{\"id\":1,\"p\":3,\"w\":\"a\\\"\",\"g\":\"g, {h}\",\"l\":\"some\",\"b\":\"101\",\"a\":[7,8]}\n\
+                {\"id\":2,\"g\":\"g\"}\n{\"id\":3,\"g\":\"g\",\"p\":-1}\n{\"id\":4,\"g\":\"g\",\"w\":\"abc\"}\n{\"id\":5}\n\
+                {\"id\":6,\"g\":\"g\",\"l\":\"none\"}\n{\"id\":7,\"g\":\"g\",\"b\":\"1011\"}\n{\"id\":8,\"g\":\"g\",\"a\":[7]}\n";
+    assert_eq!(desk.load("k.json", file).await?, 0);
+    assert_eq!(desk.rejects().await?, ["3 check", "4 length", "5 not_null", "6 check", "7 length", "8 check"]);
+    let rows = ["1 | 3|a\"|g, {h}|some|101|8", "2 | g"];
+    assert_eq!(desk.database.rows("SELECT * FROM t ORDER BY id").await?, rows);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looks_and_statements_of_one_object_share_the_timeout() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, v text); CREATE TABLE site (id bigint); INSERT INTO site VALUES (1); \
+                 CREATE FUNCTION slow(b bigint) RETURNS bigint STABLE LANGUAGE plpgsql AS \
+                 $$ BEGIN PERFORM pg_sleep(1.2); RETURN b; END $$; \
+                 CREATE VIEW sites AS SELECT slow(id) AS id FROM site";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\ntimeout = \"2s\"\n\
+                   awaits = [{ field = \"id\", column = \"public.sites.id\" }, { field = \"other\", column = \"public.sites.id\" }]\n\
+                   input = { other = \"bigint\" }";
+    let desk = Desk::new(table, dataset).await?;
+    let file = desk.write("k.csv", "id,other\n1,1\n")?;
+    assert!(!desk.importer(&["load", &file]).run(LIMIT).await?.status.success());
+    assert_eq!(desk.ledger().await?, ["failed(transform_timeout)"]);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use super::{
     remove,
     run::row_number,
     sql::{self, LoadPlan, Place},
-    transform::Step,
+    step::Step,
     unstaged,
 };
 use crate::{
@@ -116,6 +116,11 @@ pub async fn rehearse(session: &mut Session, rehearsal: &Rehearsal<'_>) -> Resul
     });
     fates.extend(fated.await?);
     fates.retain(|(row, _)| *row <= rehearsal.n_rows);
+    // One refused answer takes along the others of its row.
+    let is_rejected = |fate: &Fate| matches!(fate, Fate::Rejected { .. });
+    let rejected: BTreeSet<u64> = fates.iter().filter(|(_, fate)| is_rejected(fate)).map(|(row, _)| *row).collect();
+    let mut unsaid = rejected.clone();
+    fates.retain(|(row, fate)| !rejected.contains(row) || is_rejected(fate) && unsaid.remove(row));
     let answered: BTreeSet<u64> = fates.iter().map(|(row, _)| *row).collect();
     let filtered = (1..=n_known).filter(|row| !answered.contains(row));
     fates.extend(filtered.map(|row| (row, Fate::Filtered("command"))));

@@ -228,10 +228,10 @@ impl LoadPlan<'_> {
         let mut sql = quote(STAGED_ROW);
         for column in written {
             let name = quote(&column.target.column.name);
-            let mut value = if column.target.column.pg_type == PgType::Cast {
-                format!("{}::{}{}", whole_text(column, &name), column.target.cast_sql, column.target.collate_sql)
-            } else {
-                name.clone()
+            let mut value = match column.target.column.pg_type {
+                PgType::Cast => column.target.read_from(&whole_text(column, &name)),
+                _ if column.target.as_declared => column.target.read_from(&name),
+                _ => name.clone(),
             };
             if let (true, Some(default)) = (column.has_absent_flag, &column.target.default_sql) {
                 let place = self.columns.iter().position(|c| std::ptr::eq(c, *column)).unwrap_or(0);
