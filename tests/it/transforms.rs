@@ -473,7 +473,7 @@ async fn a_declared_type_is_held_to_as_it_is_declared() -> Result<()> {
 async fn looks_and_statements_of_one_object_share_the_timeout() -> Result<()> {
     let table = "CREATE TABLE t (id bigint PRIMARY KEY, v text); CREATE TABLE site (id bigint); INSERT INTO site VALUES (1); \
                  CREATE FUNCTION slow(b bigint) RETURNS bigint STABLE LANGUAGE plpgsql AS \
-                 $$ BEGIN PERFORM pg_sleep(1.2); RETURN b; END $$; \
+                 $$ BEGIN PERFORM pg_sleep(0.6); RETURN b; END $$; \
                  CREATE VIEW sites AS SELECT slow(id) AS id FROM site";
     let dataset = "table = \"t\"\nkey = [\"id\"]\ntimeout = \"2s\"\n\
                    awaits = [{ field = \"id\", column = \"public.sites.id\" }, { field = \"other\", column = \"public.sites.id\" }]\n\
