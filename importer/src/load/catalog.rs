@@ -63,7 +63,9 @@ pub struct TableColumn {
     /// Type a text is cast to before Postgres assigns it to the column: without domains, and without a length,
     /// which an explicit cast would cut the value to where an assignment refuses it.
     pub cast_sql: String,
-    /// No assignment follows the cast that would hold it to its domain or length, so the cast has to.
+    /// The type is a domain.
+    pub is_domain: bool,
+    /// No assignment follows the cast that would hold it to its domain, so the cast has to.
     pub as_declared: bool,
     /// ` COLLATE …` where the column's collation is not its type's own, else empty.
     pub collate_sql: String,
@@ -123,7 +125,8 @@ impl TableColumn {
     pub fn read_from(&self, value: &str) -> String {
         let Self { type_sql, cast_sql, collate_sql, .. } = self;
         if self.as_declared {
-            // A cast to a length cuts; the input function, which reads the elements of an array, refuses.
+            // A cast to a domain cuts what is longer than its base; its input function, which reads the elements of an
+            // array, refuses.
             return format!("(ARRAY[{value}]::text::{type_sql}[])[1]{collate_sql}");
         }
         format!("{value}::{cast_sql}{collate_sql}")
@@ -136,6 +139,7 @@ impl TableColumn {
             column,
             type_sql: type_sql.to_owned(),
             cast_sql: type_sql.to_owned(),
+            is_domain: false,
             as_declared: false,
             collate_sql: String::new(),
             default_sql: None,
@@ -219,9 +223,7 @@ impl Table {
         let mut table = Self { oid: sqlx::query_scalar(oid).fetch_one(&mut *connection).await?, ..Self::default() };
         table.read_columns(connection, "input").await?;
         for column in &mut table.columns {
-            // The encoder knows the lengths of texts.
-            let is_cast = matches!(column.column.pg_type, PgType::Cast | PgType::Short(_));
-            column.as_declared = is_cast && column.type_sql != column.cast_sql;
+            column.as_declared = column.is_domain;
         }
         Ok(table)
     }
@@ -352,6 +354,7 @@ fn table_column(
         column: Column { name, pg_type, not_null, has_default: default_sql.is_some() },
         type_sql: row.try_get("type_sql")?,
         cast_sql: row.try_get("cast_sql")?,
+        is_domain: type_oid != base_oid,
         as_declared: false,
         collate_sql: row
             .try_get::<Option<String>, _>("collation_schema")?
