@@ -365,3 +365,39 @@ async fn what_cannot_be_awaited_is_refused() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_takes_too_long_puts_off_only_itself() -> Result<()> {
+    let tables = "CREATE TABLE site (site_id bigint PRIMARY KEY); CREATE TABLE t (id bigint PRIMARY KEY, site_id bigint); \
+                  CREATE VIEW slow AS SELECT site_id FROM site WHERE pg_sleep(7) IS NOT NULL";
+    let awaits =
+        ["slow", "site"].map(|table| format!("{{ field = \"site_id\", column = \"public.{table}.site_id\" }}"));
+    let dataset = format!(
+        "[[dataset]]\nname = \"d\"\nmatch = \"s3://*/**\"\ntable = \"t\"\nkey = [\"id\"]\nawaits = [{}]\n",
+        awaits.join(", ")
+    );
+    let stand = Stand::with(tables, &dataset).await?;
+    let database = &stand.0.database;
+    let waits = "INSERT INTO penstock.head (dataset, bucket, key) VALUES ('d', 'b', '1'), ('d', 'b', '2'); \
+         INSERT INTO penstock.waiting_object (head_id, object_id, since, until, given_up, pointer) \
+         SELECT id, id, now(), now() + interval '1 day', '{}', '{}' FROM penstock.head; \
+         INSERT INTO penstock.waiting_key SELECT h.id, a.id, 'bigint', '1', now() + interval '1 hour' \
+         FROM penstock.head h JOIN penstock.awaited a ON (a.lookup = 'public.slow.site_id') = (h.key = '1'); \
+         INSERT INTO site VALUES (1)";
+    database.execute(waits).await?;
+    let ask = "INSERT INTO penstock.recheck_item (lookup, at) VALUES ('public.slow.site_id', now() - interval '1 minute'), \
+               ('public.site.site_id', now())";
+    database.execute(ask).await?;
+    let sent = stand.0.command("due").run(LIMIT).await?;
+    assert!(sent.stderr.contains("took too long"), "{}", sent.stderr);
+    let asked = "SELECT lookup, attempts, at > now() FROM penstock.recheck_item ORDER BY id";
+    assert_eq!(database.rows(asked).await?, ["public.slow.site_id | 1 | true"]);
+    let run_again = "SELECT h.key FROM penstock.refreshed JOIN penstock.head h ON h.id = head_id";
+    assert_eq!(database.rows(run_again).await?, ["2"]);
+    // Nor is it begun at once because it is asked for again.
+    database.execute(ask).await?;
+    stand.0.command("due").run(LIMIT).await?;
+    let left = ["public.slow.site_id | 1 | true", "public.slow.site_id | 0 | false"];
+    assert_eq!(database.rows(asked).await?, left);
+    Ok(())
+}

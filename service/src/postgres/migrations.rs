@@ -30,6 +30,7 @@ const FILES: &[(&str, &str)] = files![
     "20260601000000_count_added_rows"
     "20260701000000_name_recipes"
     "20260801000000_await_keys"
+    "20260803000000_know_what_was_tried"
 ];
 
 /// Returns what sqlx makes of a file: a name is `VERSION_DESCRIPTION`, and a first line may ask for no transaction.
