@@ -283,3 +283,78 @@ async fn a_worker_whose_configuration_lacks_a_step_says_so_and_does_not_lose_it(
     assert_eq!(refused.status.code(), Some(2), "{}", refused.stdout);
     worker.terminate(LIMIT).await
 }
+
+/// A worker with an older configuration may start after one with a newer one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_only_adds_to_what_a_dataset_follows_and_migrate_says_it_all() -> Result<()> {
+    let chain = Chain::new(Options { route: Route::Nowhere, ..Options::default() }, "").await?;
+    let older = fs::read_to_string(chain.world.config())?;
+    let newer = older.replace("after = [\"length\"]", "after = [\"length\", \"pairs\"]");
+    fs::write(chain.world.config(), newer)?;
+    let migrated = chain.world.command("migrate").run(LIMIT).await?;
+    assert!(migrated.status.success(), "{}", migrated.stderr);
+    fs::write(chain.world.config(), &older)?;
+    let worker = chain.world.worker().start()?;
+    let line = worker.wait_for_line("serving health and metrics", LIMIT).await?;
+    let line: Value = serde_json::from_str(&line)?;
+    let url = format!("http://{}/readyz", line["listen"].as_str().unwrap_or_default());
+    let readyz = async |text: &str| {
+        wait::until(&format!("/readyz to say {text:?}"), LIMIT, || async {
+            Ok(http::get(&url).await?.body.contains(text).then_some(()))
+        })
+        .await
+    };
+    let differs = "dataset copy is registered after length and pairs, and configured after length";
+    readyz(differs).await?;
+    let checked = chain.world.command("check").run(LIMIT).await?;
+    assert!(checked.stdout.contains(&format!("{differs}; `importer migrate`")), "{}", checked.stdout);
+    chain.put("a", &[(1, "x")]).await?;
+    let pointer = json!({"bucket": chain.world.pipeline.bucket, "key": "pairs/dt=7/a"}).to_string();
+    chain.world.pipeline.send(pointer).await?;
+    chain.wait_for("SELECT count(*) FROM pair_copy", "1").await?;
+
+    // A deployment, in whichever direction, says which it is.
+    let migrate = async || {
+        let migrated = chain.world.command("migrate").run(LIMIT).await?;
+        anyhow::ensure!(migrated.status.success(), "{}", migrated.stderr);
+        chain.world.database.rows("SELECT dataset, after::text FROM penstock.step ORDER BY 1").await
+    };
+    assert_eq!(migrate().await?, ["copy | {length}", "length | {pairs}"]);
+    readyz("ready").await?;
+    let of_its_own = older.replace("after = [\"length\"]", "match = \"s3://*/copy/**\"");
+    fs::write(chain.world.config(), of_its_own)?;
+    let checked = chain.world.command("check").run(LIMIT).await?;
+    let differs = "dataset copy is registered after length, and configured after none";
+    assert!(checked.stdout.contains(differs), "{}", checked.stdout);
+    assert_eq!(migrate().await?, ["copy | {}", "length | {pairs}"]);
+    readyz("dataset copy is registered after none, and configured after length").await?;
+    worker.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dataset_that_is_configured_no_more_left_behind_is_listed() -> Result<()> {
+    let step = "[[dataset]]\nname = \"my step\"\nafter = \"pairs\"\ntable = \"public.pair_copy\"\nkey = [\"id\"]\n";
+    let chain = Chain::new(Options { route: Route::Nowhere, ..Options::default() }, step).await?;
+    let migrated = chain.world.command("migrate").run(LIMIT).await?;
+    assert!(migrated.status.success(), "{}", migrated.stderr);
+    let left = "INSERT INTO penstock.head (dataset, bucket, key) VALUES ('my step', 'b', 'k'), ('my step', 'b', 'l'); \
+         INSERT INTO penstock.waiting_object (head_id, object_id, since, until, given_up, pointer) \
+         SELECT id, id, now(), now(), '{}', '{}' FROM penstock.head WHERE key = 'k'; \
+         SELECT penstock.send_on('pairs', NULL, '{\"bucket\": \"b\", \"key\": \"k\"}')";
+    chain.world.database.execute(left).await?;
+    let config = fs::read_to_string(chain.world.config())?;
+    fs::write(chain.world.config(), config.replace(step, ""))?;
+    let checked = chain.world.command("check").run(LIMIT).await?.stdout;
+    let listed =
+        "dataset my step: the ledger has 2 objects of it, of which 1 wait for keys, and 1 messages that are due to it";
+    assert!(checked.contains(listed), "{checked}");
+    assert_eq!(checked.matches("importer migrate --forget 'my step'").count(), 2, "{checked}");
+    let forgotten = chain.world.command("migrate").args(["--forget", "my step"]).run(LIMIT).await?;
+    assert!(forgotten.status.success(), "{}", forgotten.stderr);
+    let checked = chain.world.command("check").run(LIMIT).await?.stdout;
+    assert!(
+        checked.contains("has 2 objects of it, and this configuration") && !checked.contains("--forget"),
+        "{checked}"
+    );
+    Ok(())
+}
