@@ -358,3 +358,64 @@ async fn what_a_dataset_that_is_configured_no_more_left_behind_is_listed() -> Re
     );
     Ok(())
 }
+
+/// Which of two datasets a third one's object came through shows in its captures.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_is_sent_again_by_the_dataset_that_it_came_through() -> Result<()> {
+    let tables = "CREATE TABLE a (id bigint PRIMARY KEY, k text); CREATE TABLE b (LIKE a INCLUDING ALL); \
+                  CREATE TABLE c (id bigint PRIMARY KEY, k text, penstock_object bigint)";
+    let dataset = |name: &str, source: &str| {
+        format!("[[dataset]]\nname = \"{name}\"\n{source}\ntable = \"public.{name}\"\nkey = [\"id\"]\n")
+    };
+    let datasets = [
+        dataset("a", "match = \"s3://*/{k}/*\""),
+        dataset("b", "match = \"s3://*/*/{k}\""),
+        dataset("c", "after = [\"a\", \"b\"]\nwhere = \"input.id::int > 0\""),
+    ];
+    let world = World::new(Options { route: Route::Nowhere, ..Options::default() }, tables, &datasets.concat()).await?;
+    for (first, second, key) in [("b", "a", "x/y"), ("a", "b", "v/w")] {
+        let id = if first == "a" { 1 } else { 2 };
+        world.pipeline.put(key, format!("{{\"id\":{id}}}\n")).await?;
+        for dataset in [first, second] {
+            let pointer = json!({"bucket": world.pipeline.bucket, "key": key, "dataset": dataset});
+            world.pipeline.send(pointer.to_string()).await?;
+            // What is due is sent before it ends, and taken by the next.
+            world.drain(1).await?;
+            world.drain(1).await?;
+        }
+    }
+    let rows = "SELECT id, k, (SELECT count(*) FROM a), (SELECT count(*) FROM b) FROM c ORDER BY id";
+    let expected = ["1 | v | 2 | 2", "2 | y | 2 | 2"];
+    assert_eq!(world.database.rows(rows).await?, expected);
+    let say = async |subcommand: &str, arguments: &[&str]| {
+        let ended = world.command(subcommand).args(arguments.iter().copied()).run(LIMIT).await?;
+        anyhow::ensure!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+        anyhow::Ok(ended.stdout)
+    };
+    let said = say("replay", &["--dataset", "c", "--force"]).await?;
+    assert!(said.contains("2 pointers sent"), "{said}");
+    world.drain(1).await?;
+    assert_eq!(world.database.rows(rows).await?, expected);
+    let config = fs::read_to_string(world.config())?;
+    fs::write(world.config(), config.replace("input.id::int > 0", "input.id::int > -1"))?;
+    say("replay", &["--outdated"]).await?;
+    world.drain(1).await?;
+    assert_eq!(world.database.rows(rows).await?, expected);
+    assert_eq!(
+        world
+            .database
+            .value("SELECT string_agg(attempts::text, ' ') FROM penstock.object_status WHERE dataset = 'c'")
+            .await?,
+        "3 3"
+    );
+    assert_eq!(say("replay", &["--outdated"]).await?, "nothing to replay\n");
+    // Captures of what it follows shape its rows.
+    let config = fs::read_to_string(world.config())?;
+    fs::write(world.config(), config.replace("*/*/{k}", "*/*/{l}"))?;
+    let checked = world.command("check").run(LIMIT).await?.stdout;
+    assert!(
+        checked.contains("2 of its objects stand by another recipe") && checked.contains("--dataset c"),
+        "{checked}"
+    );
+    Ok(())
+}

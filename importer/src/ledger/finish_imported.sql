@@ -1,5 +1,6 @@
 -- $1 object, $2 head, $3 sequencer, $4 last modified, $5..$9 counts, $10 bytes, $11 technique, $12 seconds, $13 version id,
--- $14 fields of a CSV object with rejects, $15 etag, $16 size, $17 rows added, $18 recipe.
+-- $14 fields of a CSV object with rejects, $15 etag, $16 size, $17 rows added, $18 recipe,
+-- $19 the dataset whose import it follows.
 -- The stamp only ever grows, and as a whole: a sighting of later Last-Modified takes the sequencer away when it
 -- brings none, for the old one belongs to an earlier put of the same bytes.
 -- The version id is filled in where the event had none, unless another row has that identity already; a row that was
@@ -51,6 +52,7 @@ SET state = 'imported',
     bytes = $10,
     csv_fields = $14,
     recipe = $18,
+    after = $19,
     technique = $11,
     duration_seconds = $12,
     imported_at = clock_timestamp(),

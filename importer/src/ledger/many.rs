@@ -142,6 +142,8 @@ pub struct Finished<'a> {
     pub counts: Counts,
     /// Bytes of the object.
     pub bytes: u64,
+    /// The dataset whose import it follows.
+    pub after: Option<&'a str>,
 }
 
 /// Does what [`super::finish_imported`] does, for many versions that were never imported before.
@@ -170,6 +172,7 @@ pub async fn finish_many(
         .bind(technique)
         .bind(duration_seconds_each)
         .bind(recipe)
+        .bind(texts(finished, |finished| finished.after))
         .execute(connection)
         .await?;
     super::found(u64::from(done.rows_affected() == finished.len() as u64))
