@@ -13,7 +13,7 @@ mod transform;
 pub use check::CONCURRENCY;
 pub use max_rejects::MaxRejects;
 pub use service::config::{ConfigError, Database};
-pub use steps::{AtMost, Event, Notify, Seconds};
+pub use steps::{AtMost, Event, Notify, Seconds, names_in};
 pub use transform::{Awaits, Defaults, Expect, Row, Test, Word};
 
 use decode::{Compression, Format, OnNewField};
@@ -176,6 +176,9 @@ pub struct Dataset {
     /// `match`; their captures become fields here as well.
     #[serde(default, deserialize_with = "steps::one_or_several")]
     pub after: Vec<String>,
+    /// Names of the captures of the datasets that it follows, for each that has a `match`.
+    #[serde(skip)]
+    pub followed_captures: Vec<Vec<String>>,
     /// Name of the queue its messages come from; the first when absent.
     pub queue: Option<String>,
     /// How the objects are read; `auto` looks at the content, then at the name.
@@ -367,7 +370,9 @@ impl Config {
             }
             check::check(config, &mut source, &|name| variable(&environment, name).is_some());
         }
-        source.finish(config)
+        let mut config = source.finish(config)?;
+        steps::note_captures(&mut config.datasets);
+        Ok(config)
     }
 
     /// Makes the queue of this name the one that is served.

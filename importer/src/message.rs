@@ -47,6 +47,15 @@ pub struct Delivery {
 }
 
 impl Record {
+    /// Returns the recipe that its object is to be made anew by.
+    #[must_use]
+    pub fn asked_recipe(&self) -> Option<&str> {
+        match &self.anew {
+            Some(Anew::Recipe(recipe)) => Some(recipe),
+            Some(Anew::Forced | Anew::Refresh) | None => None,
+        }
+    }
+
     /// Returns a record that asks for the import of an object.
     #[must_use]
     pub fn created(pointer: ObjectPointer) -> Self {
@@ -149,10 +158,7 @@ pub fn pointer_body(record: &Record) -> String {
     let mut body = Map::new();
     body.insert("bucket".into(), json!(bucket));
     body.insert("key".into(), json!(key));
-    let recipe = match &record.anew {
-        Some(Anew::Recipe(recipe)) => Some(recipe.clone()),
-        _ => None,
-    };
+    let recipe = record.asked_recipe().map(str::to_owned);
     for (name, text) in [
         ("version_id", version_id),
         ("etag", etag),

@@ -433,3 +433,121 @@ async fn what_cannot_be_awaited_is_refused() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_fills_what_its_table_is_however_that_is_written() -> Result<()> {
+    let tables = "CREATE SCHEMA \"App S\"; \
+         CREATE TABLE \"App S\".\"Site\" (id bigint PRIMARY KEY) PARTITION BY RANGE (id); \
+         CREATE TABLE part PARTITION OF \"App S\".\"Site\" FOR VALUES FROM (0) TO (100); \
+         CREATE TABLE other PARTITION OF \"App S\".\"Site\" FOR VALUES FROM (100) TO (200); \
+         CREATE VIEW inner_view AS SELECT * FROM (SELECT id FROM \"App S\".\"Site\") s; \
+         CREATE VIEW outer_view AS SELECT id FROM inner_view WHERE id > 0; \
+         CREATE MATERIALIZED VIEW kept AS SELECT id FROM outer_view; \
+         CREATE TABLE t (id bigint PRIMARY KEY, site_id bigint)";
+    let awaits = ["App S.Site", "public.part", "public.outer_view", "public.kept"]
+        .map(|table| format!("{{ field = \"site_id\", column = \"{table}.id\" }}"));
+    let datasets = [
+        ("quoted", "\"App S\".\"Site\""),
+        ("exact", "App S.Site"),
+        ("part", "part"),
+        ("other", "PUBLIC.Other"),
+        ("none", "public.t"),
+    ]
+    .map(|(name, table)| {
+        format!("[[dataset]]\nname = \"{name}\"\nmatch = \"s3://*/{name}/**\"\ntable = '{table}'\nkey = [\"id\"]\n")
+    });
+    let settings = format!("table = \"t\"\nkey = [\"id\"]\nawaits = [{}]\n{}", awaits.join(", "), datasets.concat());
+    let desk = Desk::new(tables, &settings).await?;
+    let fillers = "SELECT lookup || ': ' || array_to_string(fillers, ' ') FROM penstock.awaited ORDER BY id";
+    assert_eq!(
+        desk.database.rows(fillers).await?,
+        [
+            "App S.Site.id: quoted exact part other",
+            "public.part.id: quoted exact part",
+            "public.outer_view.id: quoted exact part other",
+            "public.kept.id: ",
+        ]
+    );
+    let checked = desk.run(&["check"]).await?.stdout;
+    assert!(checked.contains("no dataset fills the table of public.kept.id"), "{checked}");
+    assert_eq!(checked.matches("no dataset fills the table").count(), 1, "{checked}");
+    Ok(())
+}
+
+/// A worker with an older configuration may start after one with a newer one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_only_adds_to_what_is_awaited_and_migrate_says_it_all() -> Result<()> {
+    let tables =
+        "CREATE TABLE site (site_id bigint PRIMARY KEY); CREATE TABLE t (id bigint PRIMARY KEY, site_id bigint)";
+    let fills = |name: &str| {
+        format!("[[dataset]]\nname = \"{name}\"\nmatch = \"s3://*/{name}/**\"\ntable = \"site\"\nkey = [\"site_id\"]\n")
+    };
+    let plain = "table = \"t\"\nkey = [\"id\"]\n";
+    let awaits = format!("{plain}awaits = {{ field = \"site_id\", column = \"public.site.site_id\" }}\n");
+    let newer = format!("{awaits}{}{}", fills("one"), fills("two"));
+    let older = format!("{awaits}{}", fills("two"));
+    let desk = Desk::new(tables, &newer).await?;
+    let fillers = "SELECT array_to_string(fillers, ' ') FROM penstock.awaited";
+    assert_eq!(desk.database.rows(fillers).await?, ["one two"]);
+    desk.configure("**", &older)?;
+    assert_eq!(desk.load("a.csv", "id,site_id\n1,1\n").await?, 0);
+    assert_eq!(desk.database.rows(fillers).await?, ["one two"]);
+    desk.succeed(&["migrate"]).await?;
+    assert_eq!(desk.database.rows(fillers).await?, ["two"]);
+    desk.configure("**", &newer)?;
+    let checked = desk.run(&["check"]).await?.stdout;
+    let differs = "public.site.site_id: that one fills its table is not registered; `importer migrate`";
+    assert!(checked.contains(differs), "{checked}");
+    assert_eq!(desk.load("b.csv", "id,site_id\n2,2\n").await?, 0);
+    assert_eq!(desk.database.rows(fillers).await?, ["two one"]);
+    // What is awaited no more ends with the object's next run.
+    desk.configure("**", plain)?;
+    let checked = desk.run(&["check"]).await?.stdout;
+    assert!(
+        checked.contains("is registered to await site_id in public.site.site_id, and not configured to"),
+        "{checked}"
+    );
+    desk.succeed(&["migrate"]).await?;
+    assert_eq!(desk.database.rows(fillers).await?, [""]);
+    assert!(!desk.run(&["check"]).await?.stdout.contains("registered:"));
+    assert_eq!(desk.load("a.csv", "id,site_id\n1,1\n3,3\n").await?, 0);
+    let waiting = "SELECT key LIKE '%b.csv' FROM penstock.waiting_object JOIN penstock.head h ON h.id = head_id";
+    assert_eq!(desk.database.rows(waiting).await?, ["true"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_takes_too_long_puts_off_only_itself() -> Result<()> {
+    let tables = "CREATE TABLE site (site_id bigint PRIMARY KEY); CREATE TABLE t (id bigint PRIMARY KEY, site_id bigint); \
+                  CREATE VIEW slow AS SELECT site_id FROM site WHERE pg_sleep(7) IS NOT NULL";
+    let awaits =
+        ["slow", "site"].map(|table| format!("{{ field = \"site_id\", column = \"public.{table}.site_id\" }}"));
+    let dataset = format!(
+        "[[dataset]]\nname = \"d\"\nmatch = \"s3://*/**\"\ntable = \"t\"\nkey = [\"id\"]\nawaits = [{}]\n",
+        awaits.join(", ")
+    );
+    let stand = Stand::with(tables, &dataset).await?;
+    let database = &stand.0.database;
+    let waits = "INSERT INTO penstock.head (dataset, bucket, key) VALUES ('d', 'b', '1'), ('d', 'b', '2'); \
+         INSERT INTO penstock.waiting_object (head_id, object_id, since, until, given_up, pointer) \
+         SELECT id, id, now(), now() + interval '1 day', '{}', '{}' FROM penstock.head; \
+         INSERT INTO penstock.waiting_key SELECT h.id, a.id, 'bigint', '1', now() + interval '1 hour' \
+         FROM penstock.head h JOIN penstock.awaited a ON (a.lookup = 'public.slow.site_id') = (h.key = '1'); \
+         INSERT INTO site VALUES (1)";
+    database.execute(waits).await?;
+    let ask = "INSERT INTO penstock.recheck_item (lookup, at) VALUES ('public.slow.site_id', now() - interval '1 minute'), \
+               ('public.site.site_id', now())";
+    database.execute(ask).await?;
+    let sent = stand.0.command("due").run(LIMIT).await?;
+    assert!(sent.stderr.contains("took too long"), "{}", sent.stderr);
+    let asked = "SELECT lookup, attempts, at > now() FROM penstock.recheck_item ORDER BY id";
+    assert_eq!(database.rows(asked).await?, ["public.slow.site_id | 1 | true"]);
+    let run_again = "SELECT h.key FROM penstock.refreshed JOIN penstock.head h ON h.id = head_id";
+    assert_eq!(database.rows(run_again).await?, ["2"]);
+    // Nor is it begun at once because it is asked for again.
+    database.execute(ask).await?;
+    stand.0.command("due").run(LIMIT).await?;
+    let left = ["public.slow.site_id | 1 | true", "public.slow.site_id | 0 | false"];
+    assert_eq!(database.rows(asked).await?, left);
+    Ok(())
+}

@@ -228,7 +228,8 @@ impl<'a> GroupImport<'a> {
             let mut candidate = sighting.candidate.clone();
             take_identity(&mut candidate.identity, &mut candidate.stamp, &source.info);
             let (source, captures) = (Arc::new(source), sighting.to.captures.clone());
-            Some(Member { place: sighting.place, source, captures, candidate, recorded: *recorded })
+            let after = sighting.record.after.clone();
+            Some(Member { place: sighting.place, source, captures, candidate, recorded: *recorded, after })
         });
         opened.collect()
     }

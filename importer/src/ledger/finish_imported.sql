@@ -1,6 +1,6 @@
 -- $1 object, $2 head, $3 sequencer, $4 last modified, $5..$9 counts, $10 bytes, $11 technique, $12 seconds, $13 version id,
 -- $14 fields of a CSV object with rejects, $15 etag, $16 size, $17 rows added, $18 recipe,
--- $19 and $20 when the message was sent and first received.
+-- $19 and $20 when the message was sent and first received, $21 the dataset whose import it follows.
 -- The stamp only ever grows, and as a whole.
 -- The version id is filled in where the event had none, unless another row has that identity already; a row that was
 -- found by its version id takes the ETag and the size that were read.
@@ -46,6 +46,7 @@ SET state = 'imported',
     recipe = $18,
     sent_at = $19,
     first_received_at = $20,
+    after = $21,
     technique = $11,
     duration_seconds = $12,
     imported_at = clock_timestamp(),

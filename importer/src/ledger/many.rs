@@ -154,6 +154,8 @@ pub struct Finished<'a> {
     pub counts: Counts,
     /// Bytes of the object.
     pub bytes: u64,
+    /// The dataset whose import it follows.
+    pub after: Option<&'a str>,
 }
 
 /// Does what [`super::finish_imported`] does, for many versions that were never imported before.
@@ -184,6 +186,7 @@ pub async fn finish_many(
         .bind(recipe)
         .bind(finished.iter().map(|finished| finished.recorded.delivery.sent_at).collect::<Vec<_>>())
         .bind(finished.iter().map(|finished| finished.recorded.delivery.first_received_at).collect::<Vec<_>>())
+        .bind(texts(finished, |finished| finished.after))
         .execute(connection)
         .await?;
     super::found(u64::from(done.rows_affected() == finished.len() as u64))

@@ -8,6 +8,7 @@ mod ending;
 mod fence;
 mod judge;
 pub mod many;
+pub mod registry;
 pub mod rejects;
 mod state;
 pub mod steps;

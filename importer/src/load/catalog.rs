@@ -153,14 +153,14 @@ impl TableColumn {
 }
 
 impl Table {
-    /// Reads the table `name` (`schema.table`, as in the config) from the catalog.
+    /// Returns the object id of the table `name` (`schema.table`, as in the config).
     ///
     /// The name is tried as it is written, then as Postgres itself would read it by the role's own `search_path`.
     /// Must be called outside a transaction.
     ///
     /// # Errors
-    /// [`TableError::Unusable`] when there is no such table, or it is a view or under row-level security.
-    pub async fn read(connection: &mut PgConnection, name: &str) -> Result<Self, TableError> {
+    /// [`TableError::Unusable`] when there is no such table.
+    pub async fn find(connection: &mut PgConnection, name: &str) -> Result<i64, TableError> {
         let (schema, bare) = match name.split_once('.') {
             Some((schema, bare)) => (Some(schema), bare),
             None => (None, name),
@@ -168,10 +168,18 @@ impl Table {
         let exact = "SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                      WHERE n.nspname = $1 AND c.relname = $2";
         let exact = sqlx::query_scalar(exact).bind(schema).bind(bare).fetch_optional(&mut *connection).await?;
-        let oid: i64 = match exact {
-            Some(oid) => oid,
-            None => find_as_the_role(connection, name, schema.is_none()).await?,
-        };
+        match exact {
+            Some(oid) => Ok(oid),
+            None => find_as_the_role(connection, name, schema.is_none()).await,
+        }
+    }
+
+    /// Reads the table `name`, as [`Self::find`] finds it, from the catalog.
+    ///
+    /// # Errors
+    /// [`TableError::Unusable`] when there is no such table, or it is a view or under row-level security.
+    pub async fn read(connection: &mut PgConnection, name: &str) -> Result<Self, TableError> {
+        let oid = Self::find(connection, name).await?;
         let row = sqlx::query(include_str!("read_table.sql")).bind(oid).fetch_optional(&mut *connection).await?;
         let Some(row) = row else {
             return Err(TableError::unusable(Misfit::Missing, format!("table {name} does not exist")));

@@ -376,6 +376,7 @@ impl Load<'_> {
             technique: technique.into(),
             duration_seconds: self.seconds(),
             recipe: &self.target.recipe,
+            after: self.after,
             csv_fields: opened.csv_fields(&self.target.table, counts.rejected),
         };
         if self.candidate.anew == Some(Anew::Refresh) {

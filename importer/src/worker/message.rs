@@ -102,7 +102,7 @@ impl Worker {
         for Failed { routed, settled, failure } in &failed {
             let Some(object_id) = settled.object_id else { continue };
             let mut retry = Retry::new(self, &message.message_id, drain);
-            while let Err(held) = self.importer.record_failure(object_id, failure, forwarded).await {
+            while let Err(held) = self.importer.record_failure(&routed.record, object_id, failure, forwarded).await {
                 retry.tried();
                 if !retry.wait_out(&held, &routed.dataset_name()).await || Instant::now() > end {
                     return Disposition::Release;

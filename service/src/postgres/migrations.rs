@@ -32,6 +32,7 @@ const FILES: &[(&str, &str)] = files![
     "20260801000000_await_keys"
     "20260802000000_compare_stamps"
     "20260802000001_follow_what_stands"
+    "20260803000000_know_what_was_tried"
     "20260901000000_keep_when_messages_came"
 ];
 

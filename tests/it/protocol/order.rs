@@ -276,7 +276,8 @@ async fn begin_and_end(bench: &Bench, pointer: &ObjectPointer, state: State) -> 
         delivery: Delivery::default(),
     };
     let recorded = ledger::begin(&mut connection, &attempt).await?;
-    let ended = Ended { state, reason: None, error: None, forwarded_message_id: None, duration_seconds: None };
+    let ended =
+        Ended { state, reason: None, error: None, forwarded_message_id: None, duration_seconds: None, asked: None };
     ledger::finish_otherwise(&mut connection, recorded.object_id, &ended).await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::{Findings, bucket, sample::Seen};
 use crate::{
-    commands::output::{self, Table as Printed},
+    commands::output::{self, Table as Printed, shell_word},
     config::{Config, Dataset, Mode, OnDelete},
     load::{
         Target,
@@ -62,7 +62,7 @@ pub async fn check(
     server.answer("read indexes and rights", looking).await?;
 
     let counting = count_outdated(connection, dataset, &target.recipe);
-    let n_outdated = server.answer("count objects by their recipe", counting).await?;
+    let (n_outdated, n_left, left) = server.answer("count objects by their recipe", counting).await?;
 
     let source = match &dataset.pattern {
         Some(pattern) => pattern.clone(),
@@ -71,9 +71,16 @@ pub async fn check(
     let arrow = format!("{source} -> {}, {}", target.table.qualified, described_mode(&target));
     output::line(out, &format!("dataset {}: {arrow}", dataset.name))?;
     if n_outdated > 0 {
-        let replay = format!("`importer replay --outdated --dataset {}` makes them anew", dataset.name);
+        let replay = format!("`importer replay --outdated --dataset {}` makes them anew", shell_word(&dataset.name));
         let stand = "stand by another recipe, or one that was not recorded";
         output::line(out, &format!("  {n_outdated} of its objects {stand}; {replay}"))?;
+    }
+    if n_left > 0 {
+        let force = "`importer replay --force` tries one again";
+        output::line(out, &format!("  {n_left} of its objects could not be made anew by this recipe; {force}"))?;
+        for object in left {
+            output::line(out, &format!("    {object}"))?;
+        }
     }
     let seen = match object {
         Some(object) => {
@@ -115,16 +122,18 @@ pub async fn check(
     Ok(())
 }
 
-/// Returns how many of a dataset's objects stand by another recipe, or by one that was not recorded; none while the
-/// ledger is not there, or is of an earlier release.
-async fn count_outdated(connection: &mut PgConnection, dataset: &Dataset, recipe: &str) -> anyhow::Result<i64> {
-    let counting = sqlx::query_scalar(
-        "SELECT count(*) FROM penstock.object_status WHERE dataset = $1 AND bucket <> 'file' AND state = 'imported' \
-         AND recipe IS DISTINCT FROM $2 AND id IN (SELECT object_id FROM penstock.head)",
-    );
+/// Returns how many of a dataset's objects that stand by another recipe, or by one that was not recorded, may be made anew,
+/// how many could not be, and some of these with the reason. None while the ledger is not there, or is of an earlier
+/// release.
+async fn count_outdated(
+    connection: &mut PgConnection,
+    dataset: &Dataset,
+    recipe: &str,
+) -> anyhow::Result<(i64, i64, Vec<String>)> {
+    let counting = sqlx::query_as(include_str!("outdated.sql"));
     match counting.bind(&dataset.name).bind(recipe).fetch_one(connection).await {
         Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("3F000" | "42P01" | "42703")) => {
-            Ok(0)
+            Ok((0, 0, Vec::new()))
         }
         counted => counted.context("count objects by their recipe"),
     }
