@@ -91,8 +91,9 @@ const CANCELLED: &str = "57014";
 
 /// How long one look for keys that have arrived may take.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long all looks before one sending may take. What is left is looked for before the next.
-const LOOKS: Duration = Duration::from_secs(10);
+/// How long all looks before one sending may take: two that take too long, and others. What is left is looked for before
+/// the next.
+const LOOKS: Duration = Duration::from_secs(12);
 
 /// The last look failed, which is told once.
 static FAILS_TO_LOOK: AtomicBool = AtomicBool::new(false);
