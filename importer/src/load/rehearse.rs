@@ -96,13 +96,8 @@ pub async fn rehearse(session: &mut Session, rehearsal: &Rehearsal<'_>) -> Resul
     let stage = Stage { rehearsal, input: &input, step: step.as_ref() };
     let mut fates: Vec<(u64, Fate)> = batch.rejects.into_iter().map(rejected).collect();
     let fated = session.transaction(Begin::ConstraintsImmediate, async |tx| {
-        // A load would take them away first.
         if target.config.mode == Mode::Replace {
-            let head = "SELECT id FROM penstock.head WHERE (dataset, bucket, key) = ($1, $2, $3)";
-            let head = sqlx::query_scalar(head).bind(&target.config.name).bind(bucket).bind(key);
-            if let Some(head_id) = head.fetch_optional(&mut *tx).await? {
-                remove::delete_rows_of_key(tx, target, head_id).await?;
-            }
+            make_room(tx, target, &rehearsal.place).await?;
         }
         let mut fated = Vec::new();
         let starts = std::iter::once(0).chain(batch.ends.iter().copied());
@@ -126,6 +121,20 @@ pub async fn rehearse(session: &mut Session, rehearsal: &Rehearsal<'_>) -> Resul
     fates.extend(filtered.map(|row| (row, Fate::Filtered("command"))));
     fates.sort_by_key(|(row, _)| *row);
     Ok(fates)
+}
+
+/// Takes away the rows that the object has in the table, as a load that replaces them would.
+async fn make_room(tx: &mut PgConnection, target: &Target, place: &Place<'_>) -> sqlx::Result<()> {
+    let has_ledger = "SELECT to_regclass('penstock.head') IS NOT NULL";
+    if !sqlx::query_scalar(has_ledger).fetch_one(&mut *tx).await? {
+        return Ok(());
+    }
+    let head = "SELECT id FROM penstock.head WHERE (dataset, bucket, key) = ($1, $2, $3)";
+    let head = sqlx::query_scalar(head).bind(&target.config.name).bind(place.bucket).bind(place.key);
+    if let Some(head_id) = head.fetch_optional(&mut *tx).await? {
+        remove::delete_rows_of_key(tx, target, head_id).await?;
+    }
+    Ok(())
 }
 
 fn rejected(reject: Reject) -> (u64, Fate) {
