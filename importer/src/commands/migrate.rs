@@ -3,12 +3,11 @@
 use super::{EXIT_WRONG, on_session, output};
 use crate::{
     config::Config,
-    ledger::{
-        self,
+    ledger::{self, steps},
+    load::{
+        Session,
         registry::{self, Before},
-        steps,
     },
-    load::Session,
 };
 use anyhow::Context;
 use std::{io, process::ExitCode};

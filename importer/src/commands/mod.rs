@@ -19,9 +19,12 @@ pub mod status;
 use crate::{
     cli::{DEFAULT_CONFIG, Global},
     config::{Config, ConfigError, Needs, Queue},
-    database,
-    ledger::{self, registry::Before},
-    load::{Session, Sessions, liveness::GivenUp},
+    database, ledger,
+    load::{
+        Session, Sessions,
+        liveness::GivenUp,
+        registry::{self, Before},
+    },
     object::s3::S3Store,
     queue::sqs::SqsQueue,
 };
@@ -129,9 +132,7 @@ async fn migrate(sessions: &Sessions, session: &mut Session, config: &Config) ->
     let whereabouts = session.whereabouts();
     let migrating = async {
         let n_applied = ledger::migrate::migrate(&mut session.connection).await?;
-        ledger::registry::register(&mut session.connection, config, Before::Stays)
-            .await
-            .context("register the steps")?;
+        registry::register(&mut session.connection, config, Before::Stays).await.context("register the steps")?;
         Ok(n_applied)
     };
     tokio::select! {

@@ -3,7 +3,8 @@
 use super::Importer;
 use crate::{
     config::{Config, Event},
-    ledger::{registry, steps},
+    ledger::steps,
+    load::registry,
     load::{Session, liveness::GivenUp},
 };
 use anyhow::Context;

@@ -8,7 +8,6 @@ mod ending;
 mod fence;
 mod judge;
 pub mod many;
-pub mod registry;
 pub mod rejects;
 mod state;
 pub mod steps;

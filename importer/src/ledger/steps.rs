@@ -1,6 +1,6 @@
 //! What follows a commit: the datasets that come after others, and notifications.
 //!
-//! Both are registered in the ledger ([`super::registry`]), and its triggers make what follows due in the transaction that
+//! Both are registered in the ledger (`load/registry.rs`), and its triggers make what follows due in the transaction that
 //! causes it.
 
 use crate::config::Event;

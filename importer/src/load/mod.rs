@@ -19,6 +19,7 @@ mod pipeline;
 mod questions;
 pub mod recipe;
 pub mod refused;
+pub mod registry;
 mod rehearse;
 mod rejects;
 mod remove;

@@ -1,7 +1,7 @@
 //! What is registered and due, against the configuration.
 
 use super::Findings;
-use crate::{commands::output::shell_word, config::Config, ledger::registry};
+use crate::{commands::output::shell_word, config::Config, load::registry};
 use sqlx::{PgConnection, Row};
 
 /// Looks for steps and notifications that the configuration lacks, for what is registered otherwise than it says, for
