@@ -106,7 +106,7 @@ impl Postgres {
                 .arg("--pgdata")
                 .arg(&data)
                 .args(["--username", ROLE, "--encoding", "UTF8", "--locale", "C.UTF-8"])
-                .args(["--auth", "scram-sha-256", "--no-sync", "--no-instructions", "--pwfile"])
+                .args(["--auth", "scram-sha-256", "--no-sync", "--pwfile"])
                 .arg(&password_file),
         )?;
         fs::remove_file(&password_file)?;
