@@ -4,8 +4,7 @@ use super::Importer;
 use crate::{
     config::{Config, Event},
     ledger::steps,
-    load::registry,
-    load::{Session, liveness::GivenUp},
+    load::{Session, liveness::GivenUp, registry},
 };
 use anyhow::Context;
 use futures_util::future::BoxFuture;

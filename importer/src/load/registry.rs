@@ -109,14 +109,7 @@ pub async fn awaited<'c>(connection: &mut PgConnection, config: &'c Config) -> s
     if config.datasets.iter().all(|dataset| dataset.awaits.is_empty()) {
         return Ok(all);
     }
-    let mut tables = Vec::new();
-    for dataset in &config.datasets {
-        tables.push(match Table::find(connection, &dataset.table).await {
-            Ok(oid) => Some(oid),
-            Err(TableError::Database(error)) => return Err(error),
-            Err(TableError::Unusable { .. } | TableError::NoUniqueIndex(_)) => None,
-        });
-    }
+    let tables = tables(connection, config).await?;
     for dataset in &config.datasets {
         for awaits in &dataset.awaits {
             let Some((schema, table, column)) = awaits.place() else { continue };
@@ -132,6 +125,29 @@ pub async fn awaited<'c>(connection: &mut PgConnection, config: &'c Config) -> s
         }
     }
     Ok(all)
+}
+
+/// Returns the object ids of the datasets' tables, in their order; None where there is no such table.
+async fn tables(connection: &mut PgConnection, config: &Config) -> sqlx::Result<Vec<Option<i64>>> {
+    let exact = "SELECT c.oid::bigint FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS t (schema_name, name, place) \
+                 LEFT JOIN pg_namespace n ON n.nspname = t.schema_name \
+                 LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name ORDER BY t.place";
+    let named = config.datasets.iter().map(|dataset| match dataset.table.split_once('.') {
+        Some((schema, name)) => (Some(schema), name),
+        None => (None, dataset.table.as_str()),
+    });
+    let (schemas, names): (Vec<_>, Vec<_>) = named.unzip();
+    // Workers ask often, and most names are found as they are written.
+    let mut tables: Vec<Option<i64>> =
+        sqlx::query_scalar(exact).bind(schemas).bind(names).fetch_all(&mut *connection).await?;
+    for (table, dataset) in tables.iter_mut().zip(&config.datasets).filter(|(table, _)| table.is_none()) {
+        *table = match Table::find(connection, &dataset.table).await {
+            Ok(oid) => Some(oid),
+            Err(TableError::Database(error)) => return Err(error),
+            Err(TableError::Unusable { .. } | TableError::NoUniqueIndex(_)) => None,
+        };
+    }
+    Ok(tables)
 }
 
 /// Returns the steps and notifications that are registered and not in a configuration, as people are told of them.
