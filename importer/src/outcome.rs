@@ -11,6 +11,7 @@ use crate::{
     object::StoreError,
 };
 use decode::DecodeError;
+use service::words::chain;
 use sqlx::postgres::PgDatabaseError;
 use words::{Said, condition, not_found_in_function, without_values};
 
@@ -238,7 +239,7 @@ fn sort_source_error(error: anyhow::Error) -> Sorted {
         Some(StoreError::Transient(_)) => Sorted::Hold(Outside::Store, error),
         Some(lasting) => sort_lasting_store_error(lasting),
         None if error.chain().any(is_cut) => Sorted::Hold(Outside::Store, error),
-        None => Sorted::failed(Reason::Internal, format!("{error:#}")),
+        None => Sorted::failed(Reason::Internal, chain(&error)),
     }
 }
 

@@ -27,7 +27,7 @@ use account::Account;
 use chrono::{DateTime, Utc};
 use keep::Kept;
 use serde::{Deserialize, Serialize};
-use service::{http::Health, time::backoff};
+use service::{http::Health, time::backoff, words::chain};
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -208,7 +208,7 @@ impl<P: WorkerPool> Controller<P> {
     fn note<T>(&mut self, part: &'static str, result: anyhow::Result<T>) -> Result<T, String> {
         let result = result.map_err(|error| {
             self.fail(part, &error);
-            format!("{error:#}")
+            chain(&error)
         });
         if result.is_ok() {
             self.last_errors.remove(part);
@@ -221,7 +221,7 @@ impl<P: WorkerPool> Controller<P> {
     /// Counts a failure and logs it, once for as long as it stays the same but for the numbers in it.
     fn fail(&mut self, part: &'static str, error: &anyhow::Error) {
         self.count_failure(part);
-        let text = format!("{error:#}");
+        let text = chain(error);
         let without_numbers: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
         if self.last_errors.get(part) != Some(&without_numbers) {
             warn!(pool = self.parts.pool.name, part, error = text, "part of a tick failed");

@@ -2,7 +2,10 @@
 
 use crate::{leader::Leadership, store::Store};
 use futures_util::future::BoxFuture;
-use service::due::{self, Item, Outbox, Sender, Sent, Targets};
+use service::{
+    due::{self, Item, Outbox, Sender, Sent, Targets},
+    words::chain,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +54,6 @@ pub async fn send_once(store: &Store, targets: &Targets) {
     match due::send(store, targets, Instant::now() + LIMIT).await {
         Ok(tally) if tally.sent > 0 => info!(sent = tally.sent, "sent what was due"),
         Ok(_) => {}
-        Err(error) => warn!(error = format!("{error:#}"), "could not send pending messages"),
+        Err(error) => warn!(error = chain(&error), "could not send pending messages"),
     }
 }

@@ -2,7 +2,10 @@
 
 use crate::{config::Database, database};
 use anyhow::Context;
-use service::postgres::{Server, Silent};
+use service::{
+    postgres::{Server, Silent},
+    words::chain,
+};
 use sqlx::{Executor, PgConnection};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{
@@ -164,7 +167,7 @@ impl Leadership {
                 looked = self.look() => looked,
             };
             let is_kept = looked.is_ok();
-            self.publish(Status { asked_at: Some(asked_at), leads: looked.map_err(|error| format!("{error:#}")) });
+            self.publish(Status { asked_at: Some(asked_at), leads: looked.map_err(|error| chain(&error)) });
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.ask.notified(), if is_kept => {}

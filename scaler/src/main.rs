@@ -45,9 +45,9 @@ fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Man(args) => program::man_pages::<Cli>(&args.directory)?,
         Command::Check => {
             let config = config()?;
-            let findings = block_on(async { Ok(command::check::check(config).await) })?;
-            print(&findings.text);
-            return Ok(if findings.is_wrong { ExitCode::from(EXIT_WRONG) } else { ExitCode::SUCCESS });
+            let found = block_on(async { Ok(command::check::check(config).await) })?;
+            print(&found.lines().map(|line| line + "\n").collect::<String>());
+            return Ok(if found.is_wrong() { ExitCode::from(EXIT_WRONG) } else { ExitCode::SUCCESS });
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -20,6 +20,7 @@ pub mod processes;
 pub mod track;
 
 use chrono::{DateTime, Utc};
+use service::words::chain;
 use std::{future::Future, time::Duration};
 
 pub use plan::Plan;
@@ -194,7 +195,7 @@ impl Applied {
     /// Notes that a step failed; returns whether to go on with the next one. A platform that does not answer would cost
     /// each of them as much again.
     fn go_on_after(&mut self, error: &anyhow::Error) -> bool {
-        self.problems.push(format!("{error:#}"));
+        self.problems.push(chain(error));
         !error.chain().any(|cause| cause.is::<Silent>() || service::aws::is_of_the_way(cause))
     }
 
@@ -202,7 +203,7 @@ impl Applied {
     fn note_ended(&mut self, id: &str, told: anyhow::Result<()>) {
         match told {
             Ok(()) => self.ended.push(id.to_owned()),
-            Err(error) => self.problems.push(format!("{error:#}")),
+            Err(error) => self.problems.push(chain(&error)),
         }
     }
 

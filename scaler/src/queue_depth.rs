@@ -4,7 +4,7 @@ use crate::{observation::QueueDepth, timeouts::Timeouts};
 use anyhow::Context;
 use aws_config::SdkConfig;
 use aws_sdk_sqs::{Client, types::QueueAttributeName};
-use service::aws::for_queue;
+use service::{aws::for_queue, words::chain};
 use std::{collections::HashMap, sync::Arc};
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
@@ -27,8 +27,7 @@ impl Depths {
 
     /// Says which queues could not be read, and why.
     pub fn unread(&self) -> Option<String> {
-        let whys: Vec<String> =
-            self.0.iter().filter_map(|(_, depth)| Some(format!("{:#}", depth.as_ref().err()?))).collect();
+        let whys: Vec<String> = self.0.iter().filter_map(|(_, depth)| Some(chain(depth.as_ref().err()?))).collect();
         if whys.is_empty() {
             return None;
         }

@@ -8,6 +8,7 @@ pub use targets::{Place, Targets};
 use crate::{
     postgres::{STATEMENT_TIMEOUT, is_outage},
     time::backoff,
+    words::chain,
 };
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use sqlx::{
@@ -259,10 +260,10 @@ impl Sender {
         match send(outbox, targets, Instant::now() + limit).await {
             Ok(_) => self.failing = false,
             Err(error) if outbox.is_outage(&error) => {
-                debug!(error = format!("{error:#}"), "pending messages have to wait");
+                debug!(error = chain(&error), "pending messages have to wait");
             }
             Err(error) if !std::mem::replace(&mut self.failing, true) => {
-                warn!(error = format!("{error:#}"), "could not send pending messages");
+                warn!(error = chain(&error), "could not send pending messages");
             }
             Err(_) => {}
         }

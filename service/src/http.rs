@@ -155,7 +155,7 @@ async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: Can
                 seats.free_one();
                 if complained.is_none_or(|at| at.elapsed() > COMPLAINT_PAUSE) {
                     complained = Some(Instant::now());
-                    warn!(error = format!("{error:#}"), "connection not accepted");
+                    warn!(error = %error, "connection not accepted");
                 }
                 sleep(ACCEPT_PAUSE).await;
             }

@@ -4,6 +4,7 @@ pub mod aws;
 pub mod chart;
 pub mod config;
 pub mod due;
+pub mod findings;
 pub mod host;
 pub mod http;
 pub mod logging;

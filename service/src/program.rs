@@ -1,6 +1,6 @@
 //! How a program runs and ends.
 
-use crate::{config::ConfigError, http::Health, postgres::TransactionPooler, terminal};
+use crate::{config::ConfigError, http::Health, postgres::TransactionPooler, terminal, words::chain};
 use anyhow::Context;
 use clap::CommandFactory;
 use std::{path::Path, process::ExitCode, time::Duration};
@@ -31,7 +31,7 @@ pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
 pub fn failed(program: &str, error: &anyhow::Error) -> ExitCode {
     // Only a mistake in the configuration is shown on lines of its own.
     let shown = if error.is::<ConfigError>() { terminal::lines } else { terminal::line };
-    eprintln!("{program}: {}", shown(&format!("{error:#}")));
+    eprintln!("{program}: {}", shown(&chain(error)));
     let is_wrong = error.is::<ConfigError>() || error.is::<TransactionPooler>();
     if is_wrong { ExitCode::from(EXIT_WRONG) } else { ExitCode::FAILURE }
 }
@@ -83,9 +83,9 @@ pub async fn wait_for<T>(
             }
             Err(error) if is_final(&error) => return Err(error),
             Err(error) => {
-                health.note(part, Err(format!("{error:#}")));
+                health.note(part, Err(chain(&error)));
                 if !std::mem::replace(&mut is_waiting, true) {
-                    warn!(error = format!("{error:#}"), "cannot reach {part}; retrying");
+                    warn!(error = chain(&error), "cannot reach {part}; retrying");
                 }
                 sleep(RETRY_PAUSE).await;
             }

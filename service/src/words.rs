@@ -1,4 +1,4 @@
-//! Numbers as people say them.
+//! Numbers and errors as people say them.
 
 /// Returns seconds as `850ms`, `12s`, `10m30s` or `2h05m`.
 #[must_use]
@@ -20,9 +20,34 @@ pub fn secs(secs: f64) -> String {
     }
 }
 
+/// Returns an error and its causes in one line, without those that the one before says already, as many a library does.
+#[must_use]
+pub fn chain(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    let mut last = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !last.contains(&cause) {
+            said += if said.is_empty() { "" } else { ": " };
+            said += &cause;
+            last = cause;
+        }
+    }
+    said
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
+
+    #[test]
+    fn no_cause_is_said_twice() {
+        let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused");
+        let database = anyhow::Error::new(sqlx::Error::Io(refused())).context("connect to Postgres");
+        assert_eq!(chain(&database), "connect to Postgres: error communicating with database: connection refused");
+        assert_eq!(chain(&anyhow::Error::new(refused()).context("ask")), "ask: connection refused");
+        assert_eq!(chain(&anyhow::anyhow!("no")), "no");
+    }
 
     #[test]
     fn durations_read_well() {

@@ -16,6 +16,7 @@ mod dead_letters;
 mod describe;
 mod desk;
 mod dry_run;
+mod due;
 mod encodings;
 mod envelopes;
 mod escapes;

@@ -10,7 +10,7 @@ use crate::{
 use anyhow::Context;
 use bytes::Bytes;
 use decode::Source;
-use service::terminal;
+use service::{terminal, words::chain};
 use std::{
     fs::File,
     io::{self, Read, Write},
@@ -34,7 +34,7 @@ pub async fn run(options: &cli::Describe) -> anyhow::Result<ExitCode> {
     let (source, address) = match open(&options.file).await {
         Ok(found) => found,
         Err(error) => {
-            output::complain(format!("importer: {}: {error:#}", options.file));
+            output::complain(format!("importer: {}: {}", options.file, chain(&error)));
             return Ok(ExitCode::from(EXIT_WRONG));
         }
     };

@@ -13,7 +13,7 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt, future::BoxFuture, stream};
-use service::http::Health;
+use service::{http::Health, words::chain};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -190,7 +190,7 @@ impl Loader {
                     }
                     settled = together;
                 }
-                Err(held) => debug!(error = format!("{:#}", held.error), "not loaded together"),
+                Err(held) => debug!(error = chain(&held.error), "not loaded together"),
             }
         }
         settled.resize_with(group.len(), || None);
@@ -225,7 +225,7 @@ impl Loader {
                     && let Err(error) = importer.done_at_once(&dataset.name, object_id).await
                 {
                     debug!(
-                        error = format!("{error:#}"),
+                        error = chain(&error),
                         "could not clear a pending step that has already run; it will be recognised as done"
                     );
                 }
@@ -254,7 +254,7 @@ impl Loader {
                 Ok(settled) => return settled,
                 Err(Held { error, .. }) => {
                     if !std::mem::replace(&mut is_waiting, true) {
-                        warn!(error = format!("{error:#}"), "{pointer}: waiting, will retry each second");
+                        warn!(error = chain(&error), "{pointer}: waiting, will retry each second");
                     }
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
@@ -323,7 +323,7 @@ async fn dry_run(loader: &Loader, objects: &[Object]) -> anyhow::Result<ExitCode
             }
             Err(error) => {
                 n_failed += 1;
-                output::say(format!("{pointer}: would fail: {error:#}"));
+                output::say(format!("{pointer}: would fail: {}", chain(&error)));
             }
         }
     }

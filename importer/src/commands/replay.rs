@@ -10,7 +10,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use select::{Selected, Selection, existing, known, outdated};
-use service::aws::sqs::BATCH;
+use service::{aws::sqs::BATCH, words::chain};
 use std::{collections::HashMap, process::ExitCode, time::Duration};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
@@ -68,7 +68,7 @@ pub async fn run(config: &Config, options: &Replay) -> anyhow::Result<ExitCode> 
                 Ok(()) => n_sent += 1,
                 Err(error) => {
                     n_failed += 1;
-                    warn!(error = format!("{error:#}"), "{pointer} not sent");
+                    warn!(error = chain(&error), "{pointer} not sent");
                 }
             }
             bar.inc(1);

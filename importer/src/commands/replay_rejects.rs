@@ -14,7 +14,7 @@ use crate::{
     route::Router,
 };
 use anyhow::Context;
-use service::{http::Health, program::wait_for};
+use service::{http::Health, program::wait_for, words::chain};
 use std::{process::ExitCode, time::Duration};
 use tokio::time::sleep;
 use tracing::warn;
@@ -88,7 +88,7 @@ impl Replay<'_> {
             match sorted {
                 Sorted::Hold(_, error) => {
                     if !std::mem::replace(&mut is_waiting, true) {
-                        warn!(error = format!("{error:#}"), "{}: waiting, will retry each second", pointer(object));
+                        warn!(error = chain(&error), "{}: waiting, will retry each second", pointer(object));
                     }
                     sleep(Duration::from_secs(1)).await;
                     *session = self.reconnect().await?;

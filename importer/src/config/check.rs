@@ -3,7 +3,7 @@
 use super::{Awaits, Config, Csv, Dataset, InputFormat, Mode, fragment::Fragment};
 use crate::pattern::Pattern;
 use decode::OnNewField;
-use service::{config::Source, due::Place, postgres::connect_options};
+use service::{config::Source, due::Place, postgres::connect_options, words::chain};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -67,7 +67,7 @@ fn check_urls(config: &Config, problems: &mut Problems<'_, '_>) {
     if let Some(url) = &config.database.url
         && let Err(error) = connect_options(url.expose())
     {
-        problems.add("database.url", format!("{error:#}"));
+        problems.add("database.url", chain(&error));
     }
     if config.queue.url != config.queues[0].url
         && let Some(problem) = config.queue.url.as_deref().and_then(queue_url_problem)

@@ -12,6 +12,7 @@ use crate::{
     order::{Identity, order, same_version},
     outcome::{Outcome, Sorted},
 };
+use service::words::chain;
 use std::cmp::Ordering;
 use tracing::debug;
 
@@ -72,12 +73,12 @@ impl Entries<'_> {
                 Ok(Exit::Again(Box::new(ObjectPointer::new(bucket, key))))
             }
             Sorted::Hold(outside, error) => {
-                let text = format!("{error:#}");
+                let text = chain(&error);
                 let ended = Ended { error: Some(&text), ..self.ended(State::Retrying, None) };
                 // For people only, so a ledger out of reach does not matter.
                 if let Err(error) = ledger::finish_otherwise(&mut session.connection, recorded.object_id, &ended).await
                 {
-                    debug!(error = format!("{error:#}"), "could not record the retry");
+                    debug!(%error, "could not record the retry");
                 }
                 Ok(Exit::Held(Held { outside, error }))
             }

@@ -9,6 +9,7 @@ use crate::{
     },
     outcome::Outside,
 };
+use service::words::chain;
 use tracing::{debug, warn};
 
 impl Importer {
@@ -45,7 +46,7 @@ impl Importer {
                 warn!(backends = n, "ended backends of workers that stopped beating while they held locks");
                 self.sessions.give_back(session);
             }
-            Err(error) => debug!(error = format!("{error:#}"), "could not end backends of stopped workers"),
+            Err(error) => debug!(error = chain(&error), "could not end backends of stopped workers"),
         }
     }
 }

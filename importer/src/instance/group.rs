@@ -10,6 +10,7 @@ use aws_sdk_autoscaling::{
     error::{ProvideErrorMetadata, SdkError},
 };
 use futures_util::future::{BoxFuture, join_all};
+use service::words::chain;
 use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
@@ -57,9 +58,9 @@ pub async fn find(aws: &aws_config::SdkConfig, metadata: &Metadata) -> Option<Gr
             }
             Err(FindError::Other(error)) => {
                 if std::mem::replace(&mut waiting, true) {
-                    debug!(error = format!("{error:#}"), "the Auto Scaling group is not known");
+                    debug!(error = chain(&error), "the Auto Scaling group is not known");
                 } else {
-                    warn!(error = format!("{error:#}"), "the Auto Scaling group is not known yet; asking again");
+                    warn!(error = chain(&error), "the Auto Scaling group is not known yet; asking again");
                 }
                 sleep(RETRY).await;
             }
@@ -153,7 +154,7 @@ impl Group {
 
     async fn hooks_or_warn(&self) -> Option<Vec<Hook>> {
         let hooks = self.hooks().await;
-        hooks.inspect_err(|error| warn!(error = format!("{error:#}"), "the group's lifecycle hooks are not known")).ok()
+        hooks.inspect_err(|error| warn!(error = chain(error), "the group's lifecycle hooks are not known")).ok()
     }
 
     async fn hooks(&self) -> anyhow::Result<Vec<Hook>> {
@@ -196,5 +197,5 @@ fn is_denied<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
 }
 
 fn text<E: std::error::Error + Send + Sync + 'static>(error: SdkError<E>) -> String {
-    format!("{:#}", anyhow::Error::new(error))
+    chain(&anyhow::Error::new(error))
 }

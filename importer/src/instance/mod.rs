@@ -23,6 +23,7 @@ use aws_sdk_sqs::config::SharedHttpClient;
 use group::Group;
 use guard::Protection;
 use metadata::Metadata;
+use service::words::chain;
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -163,7 +164,7 @@ impl Attend {
         if let Some(metadata) = metadata {
             match task::id(metadata).await {
                 Ok(id) => self.name(id),
-                Err(error) => debug!(error = format!("{error:#}"), "the task's metadata does not say its id"),
+                Err(error) => debug!(error = chain(&error), "the task's metadata does not say its id"),
             }
         }
         if self.manage == Manage::Auto {
@@ -175,7 +176,7 @@ impl Attend {
         let metadata = match Metadata::reach(self.http_client.clone()).await {
             Ok(metadata) => metadata,
             Err(error) => {
-                debug!(error = format!("{error:#}"), "no instance metadata: not on EC2");
+                debug!(error = chain(&error), "no instance metadata: not on EC2");
                 return;
             }
         };

@@ -2,6 +2,7 @@
 
 use super::metadata::{Metadata, SpotNotice};
 use chrono::{DateTime, Utc};
+use service::words::chain;
 use std::time::Duration;
 use tokio::{
     sync::watch,
@@ -30,7 +31,7 @@ pub async fn until_terminated(
         match metadata.target_lifecycle_state().await {
             Ok(Some(state)) if is_end(&state) => return,
             Ok(_) => {}
-            Err(error) => debug!(error = format!("{error:#}"), "no lifecycle state"),
+            Err(error) => debug!(error = chain(&error), "no lifecycle state"),
         }
         if !interrupted {
             match metadata.spot_notice().await {
@@ -47,7 +48,7 @@ pub async fn until_terminated(
                     drain.cancel();
                 }
                 Ok(None) => {}
-                Err(error) => debug!(error = format!("{error:#}"), "no spot notice"),
+                Err(error) => debug!(error = chain(&error), "no spot notice"),
             }
         }
         first_look.send_replace(true);

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde::Deserialize;
+use service::words::chain;
 use std::time::Duration;
 
 /// How long protection lasts unless renewed: a worker that died is not kept longer than this.
@@ -68,7 +69,7 @@ impl Task {
         };
         let (status, text) = send(Method::PUT, &self.state_uri, wish.to_string())
             .await
-            .map_err(|error| ProtectError::NotNow(format!("{error:#}")))?;
+            .map_err(|error| ProtectError::NotNow(chain(&error)))?;
         read(status, &text, on, Utc::now())
     }
 }

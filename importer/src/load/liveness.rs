@@ -11,6 +11,7 @@
 
 use super::Session;
 use parking_lot::Mutex;
+use service::words::chain;
 use std::{
     sync::{
         Arc, Weak,
@@ -232,7 +233,7 @@ impl Watch {
         } else if heard_at.elapsed() >= self.silence {
             for wait in self.waiting() {
                 if wait.waited() >= self.silence {
-                    wait.given_up.send_replace(Some(format!("no other connection is answered ({error:#})")));
+                    wait.given_up.send_replace(Some(format!("no other connection is answered ({})", chain(error))));
                 }
             }
         }
@@ -267,7 +268,7 @@ impl Session {
         match self.server.answer("end sessions that were given up", statement).await {
             // Of another role by now: its server's keepalives end it.
             Err(error) if matches!(error.downcast_ref(), Some(sqlx::Error::Database(_))) => {
-                debug!(error = format!("{error:#}"), "could not end the backends of sessions that were given up");
+                debug!(error = chain(&error), "could not end the backends of sessions that were given up");
                 Ok(())
             }
             ended => ended.map(|_| ()),

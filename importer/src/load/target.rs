@@ -7,6 +7,7 @@ use super::{
 };
 use crate::config::{self, Mode, OnDelete};
 use decode::{Column, Field, MappingSpec, ReadOptions, encode::PgType};
+use service::words::chain;
 use sqlx::PgConnection;
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ impl Target {
         before: Option<&Self>,
     ) -> Result<Self, TableError> {
         let table = Table::read(connection, &dataset.table).await?;
-        let unusable = |error: anyhow::Error| TableError::unusable(Misfit::Other, format!("{error:#}"));
+        let unusable = |error: anyhow::Error| TableError::unusable(Misfit::Other, chain(&error));
         let key = resolve_key(&table, &dataset.key).map_err(unusable)?;
         let key = match in_index_order(connection, &table, &key).await? {
             Some(key) => key,

@@ -17,6 +17,7 @@ use crate::{
     database::{Begin, End, Lasts, savepoint, transaction},
 };
 use decode::{Column, OnNewField, encode::PgType};
+use service::words::chain;
 use sqlx::{Executor, PgConnection};
 use std::{
     borrow::Cow,
@@ -68,7 +69,7 @@ impl Transform {
         dataset: &config::Dataset,
         table: &Table,
     ) -> Result<Option<Self>, TableError> {
-        let unusable = |error: anyhow::Error| TableError::unusable(Misfit::Other, format!("{error:#}"));
+        let unusable = |error: anyhow::Error| TableError::unusable(Misfit::Other, chain(&error));
         let mut set = BTreeMap::new();
         for (column, sql) in &dataset.default_set {
             if let Some(column) = table.column(column) {

@@ -17,6 +17,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use parking_lot::Mutex;
+use service::words::chain;
 use std::{collections::HashMap, error::Error, ops::Range, sync::Arc};
 
 /// Buckets whose region is remembered; more are asked for their region once more.
@@ -269,7 +270,7 @@ where
     };
     let text = |error: SdkError<E>| match &error {
         SdkError::ServiceError(service) => service.err().message().unwrap_or("no reason given").to_owned(),
-        _ => format!("{:#}", anyhow::Error::new(error)),
+        _ => chain(&anyhow::Error::new(error)),
     };
     match answer {
         Answer::Passing => {

@@ -5,6 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use decode::{Reading, Source, SourceError};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
+use service::words::chain;
 use std::{collections::VecDeque, io, ops::Range, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::mpsc, time::Instant};
 
@@ -215,11 +216,7 @@ async fn pump(
             let _ = sender.send(Err(broke_off)).await;
             return;
         }
-        tracing::debug!(
-            error = format!("{:#}", anyhow::Error::new(broke_off)),
-            offset = range.start,
-            "resuming a broken body"
-        );
+        tracing::debug!(error = chain(&anyhow::Error::new(broke_off)), offset = range.start, "resuming a broken body");
         tokio::time::sleep(Duration::from_millis(50 << fruitless_reads)).await;
     }
 }

@@ -18,6 +18,7 @@ use service::aws::{
     sqs::{BATCH, client, in_turn, send},
     timeouts,
 };
+use service::words::chain;
 use std::{collections::HashMap, time::Duration};
 
 /// How much longer than it waits for messages a receive may take.
@@ -285,7 +286,7 @@ where
     let failed = match answer {
         Ok(failed) => failed,
         Err(error) => {
-            let text = format!("{:#}", anyhow::Error::new(error));
+            let text = chain(&anyhow::Error::new(error));
             return vec![Err(EntryError::Failed(text)); n_entries];
         }
     };

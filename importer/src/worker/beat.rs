@@ -7,7 +7,7 @@ use crate::{
 };
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use service::{postgres::Server, worker::WorkerState};
+use service::{postgres::Server, words::chain, worker::WorkerState};
 use std::{
     sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
@@ -55,7 +55,7 @@ pub async fn beat(worker: Arc<Worker>, sessions: Sessions, identity: WorkerIdent
                 session = None;
                 sessions.watch.unheard(&error);
                 if !std::mem::replace(&mut failing, true) {
-                    warn!(error = format!("{error:#}"), "heartbeat failed");
+                    warn!(error = chain(&error), "heartbeat failed");
                 }
             }
         }
@@ -63,7 +63,7 @@ pub async fn beat(worker: Arc<Worker>, sessions: Sessions, identity: WorkerIdent
     if let Some(mut session) = session {
         let (server, removing) = (session.server.clone(), workers::remove(&mut session.connection, &identity.id));
         if let Err(error) = server.answer("remove the worker's row", removing).await {
-            debug!(error = format!("{error:#}"), "could not remove the worker's row");
+            debug!(error = chain(&error), "could not remove the worker's row");
         }
     }
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use service::{
     due::{self, Sender, Targets},
     http::Health,
+    words::chain,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
@@ -47,7 +48,7 @@ pub async fn follow(worker: Arc<Worker>, targets: Targets, health: Arc<Health>, 
                     any = foreign.is_some();
                     note(&health, &foreign.unwrap_or_default());
                 }
-                Err(error) => debug!(error = format!("{error:#}"), "could not ask for the steps"),
+                Err(error) => debug!(error = chain(&error), "could not ask for the steps"),
             }
         }
         if any {
@@ -131,7 +132,7 @@ impl Held {
             let said = json!({"reason": reason, "error": held.error, "ended": ended, "do": "importer check"});
             match worker.importer.tell(Event::Held, dataset, &said.to_string()).await {
                 Ok(()) => held.told = true,
-                Err(error) => debug!(error = format!("{error:#}"), "could not record a held notice"),
+                Err(error) => debug!(error = chain(&error), "could not record a held notice"),
             }
         }
         self.0.retain(|what, held| {
@@ -148,7 +149,7 @@ impl Worker {
         match self.importer.tell(Event::UnreadableMessage, "", &said).await {
             Ok(()) => self.committed.notify_one(),
             // The dead-letter queue has it in any case.
-            Err(error) => warn!(error = format!("{error:#}"), "could not record a notice about an unreadable message"),
+            Err(error) => warn!(error = chain(&error), "could not record a notice about an unreadable message"),
         }
     }
 }

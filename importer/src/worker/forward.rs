@@ -10,7 +10,7 @@ use crate::{
     outcome::Failure,
     queue::{Message, Refused},
 };
-use service::time::backoff;
+use service::{time::backoff, words::chain};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -52,7 +52,7 @@ impl Worker {
                 return (Disposition::Delete, is_sent);
             };
             if error.is::<Refused>() {
-                let error = format!("{error:#}");
+                let error = chain(&error);
                 if let Some(less) = choices.next() {
                     warn!(error, "the dead-letter queue does not take the message: sending less of it");
                     letters = less;
@@ -69,7 +69,7 @@ impl Worker {
             }
             retry.tried();
             let pause = retry.pause();
-            error!(error = format!("{error:#}"), retry_in_ms = pause.as_millis() as u64, "forward failed");
+            error!(error = chain(&error), retry_in_ms = pause.as_millis() as u64, "forward failed");
             if !retry.wait_until(end.min(Instant::now() + pause)).await || Instant::now() >= end {
                 return (Disposition::Release, false);
             }

@@ -2,6 +2,7 @@
 
 use super::{Until, Worker, circuit::CircuitState, release::Leftover, retry::backoff};
 use crate::queue::Message;
+use service::words::chain;
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -124,8 +125,8 @@ impl<'a> Receiver<'a> {
     fn failed(&mut self, error: &anyhow::Error) -> Duration {
         self.n_failed += 1;
         let pause = backoff(self.n_failed);
-        warn!(error = format!("{error:#}"), retry_in_ms = pause.as_millis() as u64, "receive failed");
-        self.worker.circuit.health.note("queue", Err(format!("{error:#}")));
+        warn!(error = chain(error), retry_in_ms = pause.as_millis() as u64, "receive failed");
+        self.worker.circuit.health.note("queue", Err(chain(error)));
         self.worker.rest_when_idle();
         pause
     }
@@ -209,7 +210,7 @@ impl Worker {
                 false
             }
             Err(error) => {
-                warn!(error = format!("{error:#}"), "queue depth is unknown");
+                warn!(error = chain(&error), "queue depth is unknown");
                 false
             }
         }

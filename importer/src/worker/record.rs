@@ -15,6 +15,7 @@ use crate::{
     queue::Message,
     route::{Class, Routed},
 };
+use service::words::chain;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -205,7 +206,7 @@ impl<'a> RecordTask<'a> {
             && let Err(held) = self.worker.importer.record_retry(object_id, failure).await
         {
             // For people only, so a ledger out of reach does not matter.
-            debug!(error = format!("{:#}", held.error), "could not record the retry");
+            debug!(error = chain(&held.error), "could not record the retry");
         }
         Some(until)
     }

@@ -2,7 +2,7 @@
 
 use super::Worker;
 use crate::{dataset::DatasetName, import::Held};
-use service::time;
+use service::{time, words::chain};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,7 @@ impl<'a> Retry<'a> {
     /// Waits for what is broken outside; false when the worker drains meanwhile.
     pub async fn wait_out(&self, held: &Held, dataset: &DatasetName) -> bool {
         let pause = self.pause();
-        let (error, retry_in_ms) = (format!("{:#}", held.error), pause.as_millis() as u64);
+        let (error, retry_in_ms) = (chain(&held.error), pause.as_millis() as u64);
         if self.worker.circuit.worsened(held.outside, dataset, &error) {
             warn!(error, retry_in_ms, "held: external dependency failing");
         } else {

@@ -11,64 +11,46 @@ use crate::{
 use aws_config::SdkConfig;
 use chrono::Utc;
 use service::{
+    findings::Findings,
     postgres::{STATEMENT_TIMEOUT, TransactionPooler, refuse_transaction_pooler},
     terminal,
 };
-use std::fmt::Write as _;
 use tokio::time::timeout;
 
 /// `application_name` of the check's connections.
 const APPLICATION_NAME: &str = "penstock scaler check";
 
-/// What was found.
+/// What works, a line each, and what does not.
 #[derive(Debug, Default)]
-pub struct Findings {
-    /// A line each.
-    pub text: String,
-    /// Whether something must be fixed before the scaler can run.
-    pub is_wrong: bool,
+pub struct Found {
+    fine: Vec<String>,
+    findings: Findings,
 }
 
-impl Findings {
-    fn ok(&mut self, line: impl AsRef<str>) {
-        self.line(&format!("ok      {}", line.as_ref()));
+impl Found {
+    /// Returns everything, as it is shown.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.fine.iter().map(|line| terminal::line(line)).chain(self.findings.lines())
     }
 
-    /// Notes what works and is probably not meant, and what to do about it.
-    fn warning(&mut self, what: impl AsRef<str>, next: impl AsRef<str>) {
-        self.line(&format!("warning {}; {}", what.as_ref(), next.as_ref()));
-    }
-
-    /// Notes what has to be fixed, and how.
-    fn wrong(&mut self, what: impl AsRef<str>, next: impl AsRef<str>) {
-        self.is_wrong = true;
-        self.line(&format!("wrong   {}; {}", what.as_ref(), next.as_ref()));
-    }
-
-    fn next(&mut self) {
-        let next = match self.is_wrong {
-            true => "fix the lines marked `wrong`, then run `scaler check` again",
-            false => "start `scaler run`; `scaler history` says what it decides and why",
-        };
-        self.line(&format!("next    {next}"));
-    }
-
-    fn line(&mut self, text: &str) {
-        let _ = writeln!(self.text, "{}", terminal::line(text));
+    /// Returns whether something must be mended before the scaler can run.
+    pub fn is_wrong(&self) -> bool {
+        self.findings.is_wrong()
     }
 }
 
 /// Checks everything a run would need; changes nothing.
-pub async fn check(config: Config) -> Findings {
-    let mut found = Findings::default();
+pub async fn check(config: Config) -> Found {
+    let mut found = Found::default();
     let store = match &config.database {
         Some(database) => {
             let store = Store::new(database.clone(), APPLICATION_NAME, STATEMENT_TIMEOUT);
             check_database(database, &store, &mut found).await.then_some(store)
         }
         None => {
-            found.warning(
-                "no [database]: rates are not measured, decisions are not kept, and only one scaler may run",
+            found.findings.warn(
+                "database",
+                "there is no [database]: rates are not measured, decisions are not kept, and only one scaler may run",
                 "point it at the importers' database, unless this is intended",
             );
             None
@@ -77,38 +59,39 @@ pub async fn check(config: Config) -> Findings {
     let aws = match service::aws::config().await {
         Ok(aws) => aws,
         Err(error) => {
-            found.wrong(format!("AWS: {error:#}"), "name a bundle of certificates in PEM, or unset AWS_CA_BUNDLE");
+            found.findings.failed("AWS", &error, "name a bundle of certificates in PEM, or unset AWS_CA_BUNDLE");
             return found;
         }
     };
     for pool in &config.pools {
         check_pool(pool, &aws, store.as_ref(), &mut found).await;
     }
-    found.next();
     found
 }
 
 /// Returns whether the ledger can be read.
-async fn check_database(database: &Database, store: &Store, found: &mut Findings) -> bool {
+async fn check_database(database: &Database, store: &Store, found: &mut Found) -> bool {
     let pooler = async { refuse_transaction_pooler(&database.server(APPLICATION_NAME)?).await };
     if let Err(error) = pooler.await
         && error.is::<TransactionPooler>()
     {
-        found.wrong(format!("database: {error:#}"), "give `database.url` the server's own address");
+        found.findings.failed("database", &error, "give `database.url` the server's own address");
         return false;
     }
     match store.missing_migrations().await {
         Err(error) => {
-            found.wrong(
-                format!("database: {error:#}"),
+            found.findings.failed(
+                "database",
+                &error,
                 "check that `database.url` (or DATABASE_URL) is right, that the server runs, and that it lets this host in",
             );
             return false;
         }
         Ok(0) => {}
         Ok(missing) => {
-            found.warning(
-                format!("database: schema penstock is {missing} migrations behind"),
+            found.findings.warn(
+                "database",
+                format!("schema penstock is {missing} migrations behind"),
                 "`scaler run` applies them where its role may, else run `importer migrate` as the owner",
             );
             return false;
@@ -116,34 +99,35 @@ async fn check_database(database: &Database, store: &Store, found: &mut Findings
     }
     match store.read(&[], Some(Utc::now())).await {
         Ok(_) => {
-            found.ok("database: the ledger can be read");
+            found.fine.push("database: the ledger can be read".to_owned());
             true
         }
         Err(error) => {
-            found.wrong(format!("database: {error:#}"), "grant this role SELECT on schema penstock's tables");
+            found.findings.failed("database", &error, "grant this role SELECT on schema penstock's tables");
             false
         }
     }
 }
 
-async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: &mut Findings) {
-    let name = &pool.name;
+async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: &mut Found) {
+    let subject = format!("pool {}", pool.name);
     let mut backend = match AnyPool::open(pool, aws) {
         Ok(backend) => backend,
-        Err(error) => return found.wrong(error.to_string(), "add what is missing to the pool in scaler.toml"),
+        Err(error) => return found.findings.wrong(&subject, error, "add what is missing to the pool in scaler.toml"),
     };
     let depths = SqsQueues::new(aws, pool.queue_urls.clone(), pool.timeouts()).depths(pool.start_up).await;
     let depth = depths.total();
     if let Some(depth) = depth {
         let read = depths.0.iter().filter(|(_, depth)| depth.is_ok()).count();
-        found.ok(format!(
-            "pool {name}: {} visible, {} in flight, {} delayed on {read} queues",
+        found.fine.push(format!(
+            "{subject}: {} visible, {} in flight, {} delayed on {read} queues",
             depth.visible, depth.in_flight, depth.delayed,
         ));
     }
     for error in depths.0.iter().filter_map(|(_, depth)| depth.as_ref().err()) {
-        found.wrong(
-            format!("pool {name}: {error:#}"),
+        found.findings.failed(
+            &subject,
+            error,
             "check that the URL, the region and the credentials are right, and allow sqs:GetQueueAttributes",
         );
     }
@@ -152,16 +136,16 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: 
         Ok(remarks) => {
             for remark in remarks {
                 match remark {
-                    Remark::Fine(line) => found.ok(format!("pool {name}: {line}")),
-                    Remark::Doubt { what, next } => found.warning(format!("pool {name}: {what}"), next),
-                    Remark::Wrong { what, next } => found.wrong(format!("pool {name}: {what}"), next),
+                    Remark::Fine(line) => found.fine.push(format!("{subject}: {line}")),
+                    Remark::Doubt { what, next } => found.findings.warn(&subject, what, next),
+                    Remark::Wrong { what, next } => found.findings.wrong(&subject, what, next),
                 }
             }
         }
-        Err(error) => found.wrong(format!("pool {name}: {error:#}"), remedy(pool)),
+        Err(error) => found.findings.failed(&subject, &error, remedy(pool)),
     }
     for (what, next) in doubts(pool) {
-        found.warning(format!("pool {name}: {what}"), next);
+        found.findings.warn(&subject, what, next);
     }
     let mut workers = PoolSize::default();
     if let Some(store) = store
@@ -169,8 +153,8 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: 
     {
         workers = census::workers(&reading.heartbeats);
     }
-    found.ok(format!(
-        "pool {name}: a first tick would say: {}",
+    found.fine.push(format!(
+        "{subject}: a first tick would say: {}",
         dry_tick(pool, depth.ok_or("the counters could not be read".to_owned()), depths.unread(), workers)
     ));
 }
@@ -238,15 +222,6 @@ mod tests {
         assert_eq!(doubts(&pool("drain_within = \"90s\"\nmin = 1")).len(), 0);
         let all = doubts(&pool("drain_within = \"15m\"\njob = \"1h\""));
         assert!(all.iter().any(|(what, _)| what.contains("no message")), "{all:?}");
-    }
-
-    #[test]
-    fn what_others_say_is_a_line_that_a_terminal_does_not_act_on() {
-        let mut found = Findings::default();
-        found.wrong("queue \u{1b}[2J\u{202e}\nok", "x".repeat(100_000));
-        found.ok("\u{9b}");
-        assert!(found.text.starts_with("wrong   queue \\u{1b}[2J\\u{202e}\\nok; xxx"), "{}", found.text);
-        assert!(found.text.ends_with(" characters)\nok      \\u{9b}\n"), "{}", found.text);
     }
 
     #[test]

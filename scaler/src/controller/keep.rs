@@ -8,6 +8,7 @@ use crate::{
 };
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
+use service::words::chain;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tracing::debug;
@@ -89,7 +90,7 @@ impl<P: WorkerPool> Controller<P> {
         let Some(store) = self.store() else { return };
         let forgetting = timeout(left, store.forget(&self.parts.pool.name, KEEP_DAYS));
         if let Ok(Err(error)) = forgetting.await {
-            debug!(pool = self.parts.pool.name, error = format!("{error:#}"), "could not delete old decisions");
+            debug!(pool = self.parts.pool.name, error = chain(&error), "could not delete old decisions");
         }
     }
 }

@@ -7,7 +7,7 @@
 use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool, others::Others};
 use anyhow::Context;
 use aws_sdk_autoscaling::{Client, config::Builder, types::LifecycleState};
-use service::aws::SilenceIsFinal;
+use service::{aws::SilenceIsFinal, words::chain};
 
 /// A group.
 pub struct AutoScalingGroup {
@@ -162,7 +162,7 @@ impl WorkerPool for AutoScalingGroup {
             if allowed > desired {
                 match self.set_desired(allowed).await {
                     Ok(()) => applied.started = u32::try_from(allowed - desired).unwrap_or(0),
-                    Err(error) => applied.problems.push(format!("{error:#}")),
+                    Err(error) => applied.problems.push(chain(&error)),
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Pools that are a number the platform brings about: what a plan means for the number.
 
 use super::{Applied, Member, Phase, Plan, others::Others};
+use service::words::chain;
 use std::future::Future;
 
 /// A platform's number, which others may set too.
@@ -73,7 +74,7 @@ pub async fn carry_out<P: Counted>(pool: &mut P, plan: &Plan, applied: &mut Appl
     if more > 0 {
         let target = i32::try_from(i64::from(number) + more).unwrap_or(i32::MAX);
         if let Err(error) = pool.set(target).await {
-            applied.problems.push(format!("{error:#}"));
+            applied.problems.push(chain(&error));
             return;
         }
     }
@@ -86,7 +87,7 @@ pub async fn carry_out<P: Counted>(pool: &mut P, plan: &Plan, applied: &mut Appl
     if (more < 0 || fewer > 0)
         && let Err(error) = pool.lower(plan, (-more).max(0), applied).await
     {
-        applied.problems.push(format!("nobody was ended: {error:#}"));
+        applied.problems.push(format!("nobody was ended: {}", chain(&error)));
     }
 }
 

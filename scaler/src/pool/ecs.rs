@@ -22,6 +22,7 @@ use super::{
     count::{Counted, Number, carry_out, mark_surplus, n_present, natural, signed},
 };
 use api::{Api, Protection, Task};
+use service::words::chain;
 use std::collections::BTreeSet;
 use tracing::warn;
 
@@ -178,7 +179,7 @@ impl WorkerPool for EcsService {
             Ok(secs) => Remark::Fine(format!("service {name}: a task asked to stop has {secs} s to finish")),
             Err(error) => {
                 let next = format!("allow ecs:DescribeTaskDefinition, or make sure yourself: {advice}");
-                Remark::doubt(format!("service {name}: {error:#}"), next)
+                Remark::doubt(format!("service {name}: {}", chain(&error)), next)
             }
         });
         remarks.push(Remark::Fine(format!(

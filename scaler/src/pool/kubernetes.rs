@@ -20,6 +20,7 @@ use super::{
 };
 use api::{Api, Place, Scale};
 use order::Pod;
+use service::words::chain;
 use std::time::Duration;
 
 /// What it costs to delete a pod that was chosen, one that may go as well, and one that must stay.
@@ -192,7 +193,7 @@ impl WorkerPool for KubernetesDeployment {
             Ok(secs) => Remark::Fine(format!("{place}: a pod asked to stop has {secs} s to finish")),
             Err(error) => {
                 let next = format!("let the scaler get deployments, or make sure yourself: {advice}");
-                Remark::doubt(format!("{error:#}"), next)
+                Remark::doubt(chain(&error), next)
             }
         });
         Ok(remarks)

@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use blocking::Blocking;
 use proc::{Proc, ProcessId};
 use rustix::process::Signal;
-use service::host::host;
+use service::{host::host, words::chain};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
@@ -125,7 +125,7 @@ impl Processes {
         let Ok(processes) = self.look().await else { return };
         for process in processes {
             if let Err(error) = self.drain(process.id) {
-                warn!(worker.pid = process.id.pid, error = format!("{error:#}"), "could not drain a worker process");
+                warn!(worker.pid = process.id.pid, error = chain(&error), "could not drain a worker process");
             }
         }
     }
@@ -166,7 +166,7 @@ impl WorkerPool for Processes {
                 }
                 Err(error) => {
                     // The next one would fail alike.
-                    applied.problems.push(format!("{error:#}"));
+                    applied.problems.push(chain(&error));
                     break;
                 }
             }

@@ -2,6 +2,7 @@
 //! program runs.
 
 use super::http::Refusals;
+use crate::words::chain;
 use aws_config::{SdkConfig, default_provider::credentials::DefaultCredentialsChain, provider_config::ProviderConfig};
 use aws_credential_types::{
     Credentials,
@@ -105,7 +106,7 @@ impl Shared {
                     Ok(Err(error)) => error,
                     Err(_) => CredentialsError::provider_timed_out(PATIENCE),
                 };
-                let why = format!("{:#}", anyhow::Error::new(error));
+                let why = chain(&anyhow::Error::new(error));
                 warn!(error = why, "credentials could not be read");
                 *self.failed() = Some((Instant::now(), why.clone()));
                 why

@@ -1,6 +1,7 @@
 //! Sending to SQS, in batches.
 
 use super::{SilenceIsFinal, for_queue};
+use crate::words::chain;
 use anyhow::Context;
 use aws_sdk_sqs::{config::Builder, types::SendMessageBatchRequestEntry};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
@@ -57,7 +58,7 @@ fn send_batch<'a>(
                 }
             }
             Err(error) => {
-                let text = format!("{:#}", anyhow::Error::new(error));
+                let text = chain(&anyhow::Error::new(error));
                 results = bodies.iter().map(|_| Err(anyhow::anyhow!(text.clone()))).collect();
             }
         }

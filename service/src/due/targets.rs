@@ -5,6 +5,7 @@ use crate::aws::{
     notify,
     sqs::{self, in_turn},
 };
+use crate::words::chain;
 use aws_config::SdkConfig;
 use futures_util::future::BoxFuture;
 
@@ -71,7 +72,7 @@ impl Targets {
                 })
                 .collect(),
         };
-        results.into_iter().map(|result| result.map_err(|error| format!("{error:#}"))).collect()
+        results.into_iter().map(|result| result.map_err(|error| chain(&error))).collect()
     }
 }
 

@@ -153,7 +153,7 @@ async fn check_finds_what_a_run_would_stumble_over() -> Result<()> {
     std::fs::write(stand.path("scaler.toml"), text.replace("/imports\"", "/exports\""))?;
     let ended = stand.scaler("check").run(LIMIT).await?;
     assert_eq!(ended.status.code(), Some(2));
-    assert!(ended.stdout.contains("wrong   pool importers: read the depth of queue"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("wrong: pool importers: read the depth of queue"), "{}", ended.stdout);
     Ok(())
 }
 

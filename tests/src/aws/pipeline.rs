@@ -146,6 +146,23 @@ impl Pipeline {
         Ok(topic_arn)
     }
 
+    /// Creates an event bus whose events of one source come to the queue; returns its ARN.
+    ///
+    /// # Errors
+    /// When the emulator refuses.
+    pub async fn bus(&self, name: &str, source: &str) -> Result<String> {
+        let queue_arn = queue_arn(&self.account, &self.queue_url).await?;
+        let created = self.account.event_bridge("CreateEventBus", json!({"Name": name})).await?;
+        let pattern = json!({"source": [source]}).to_string();
+        let rule = json!({"Name": name, "EventBusName": name, "EventPattern": pattern});
+        self.account.event_bridge("PutRule", rule).await?;
+        let targets = json!([{"Id": "queue", "Arn": queue_arn}]);
+        self.account
+            .event_bridge("PutTargets", json!({"Rule": name, "EventBusName": name, "Targets": targets}))
+            .await?;
+        Ok(created["EventBusArn"].as_str().context("the new bus has no ARN")?.to_owned())
+    }
+
     /// Puts an object into the bucket.
     ///
     /// # Errors

@@ -15,9 +15,11 @@ use crate::{
     route::Router,
 };
 use anyhow::Context;
-use service::postgres::{Server, Silent, TransactionPooler};
+use service::{
+    findings::Findings,
+    postgres::{Server, Silent, TransactionPooler},
+};
 use std::{
-    fmt::Display,
     io::{self, Write},
     process::ExitCode,
     sync::Arc,
@@ -29,32 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What to do when Postgres refuses a question that it should answer.
 const LOOK_AT_SERVER: &str = "look into the server's log, then check again";
-
-/// What a check has found so far, and what to do about it.
-#[derive(Debug, Default)]
-pub struct Findings {
-    /// Importing cannot work like this.
-    wrong: Vec<String>,
-    /// It works, but something is slower, less safe or other than one may think.
-    warnings: Vec<String>,
-}
-
-impl Findings {
-    /// Notes what keeps importing from working; `next` is what to do about it.
-    fn wrong(&mut self, subject: impl Display, text: impl Display, next: impl Display) {
-        self.wrong.push(format!("wrong: {subject}: {text}; {next}"));
-    }
-
-    /// Notes what is worth a thought; `next` is what to do about it.
-    fn warn(&mut self, subject: impl Display, text: impl Display, next: impl Display) {
-        self.warnings.push(format!("warning: {subject}: {text}; {next}"));
-    }
-
-    /// Notes a failure of the check itself, with its chain of causes.
-    fn failed(&mut self, subject: impl Display, error: &anyhow::Error, next: impl Display) {
-        self.wrong(subject, format!("{error:#}"), next);
-    }
-}
 
 /// Checks everything the configuration names. `file_name` is what messages call the configuration.
 ///
@@ -75,14 +51,11 @@ async fn print(config: &Config, file_name: &str, out: &mut impl Write) -> anyhow
     let store = s3_store(&sdk);
     check_datasets(config, &router, &Arc::new(store), &mut findings, out).await?;
 
-    for finding in findings.wrong.iter().chain(&findings.warnings) {
-        // A server's message may have several lines.
-        output::line(out, &finding.split_whitespace().collect::<Vec<_>>().join(" "))?;
+    for line in findings.lines() {
+        output::line(out, &line)?;
     }
-    let n_wrong = findings.wrong.len();
-    output::line(out, &format!("{n_wrong} wrong, {} to consider", findings.warnings.len()))?;
     out.flush()?;
-    Ok(if n_wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_WRONG) })
+    Ok(if findings.is_wrong() { ExitCode::from(EXIT_WRONG) } else { ExitCode::SUCCESS })
 }
 
 fn datasets_named(datasets: &[Dataset]) -> String {

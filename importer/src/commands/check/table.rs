@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::Context;
 use decode::{Field, Fields, Mapping, MappingSpec, OnNewField, Slot};
-use service::postgres::Server;
+use service::{postgres::Server, words::chain};
 use sqlx::{PgConnection, Row};
 use std::{io::Write, sync::Arc};
 
@@ -93,7 +93,7 @@ pub async fn check(
                 Err(error) => {
                     findings.wrong(
                         subject.name(),
-                        format!("{address} cannot be read: {error:#}"),
+                        format!("{address} cannot be read: {}", chain(&error)),
                         format!("put it right, or narrow match; `importer load --dry-run {address}` tries again"),
                     );
                     None

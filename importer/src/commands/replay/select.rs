@@ -12,6 +12,7 @@ use crate::{
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
+use service::words::chain;
 use sqlx::{
     Postgres, Row,
     postgres::{PgArguments, PgRow},
@@ -83,7 +84,7 @@ pub async fn outdated<'c>(config: &'c Config, options: &Replay) -> anyhow::Resul
         for dataset in datasets {
             let target = match resolve(config, session, dataset).await {
                 Err(error) if is_of_table(&error) => {
-                    all.left.push(format!("dataset {}: {error:#}", dataset.name));
+                    all.left.push(format!("dataset {}: {}", dataset.name, chain(&error)));
                     continue;
                 }
                 target => target?,
