@@ -127,6 +127,9 @@ pub struct Load {
     /// Load into this dataset, whatever the match patterns say
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<String>,
+    /// Import again what is imported already
+    #[arg(long, conflicts_with = "dry_run")]
+    pub force: bool,
     /// Report counts and rejects, write nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -154,16 +154,18 @@ async fn what_becomes_of_an_object_is_told_field_by_field() -> Result<()> {
         .iter()
         .fold(world.through_aws(world.worker(), "S3", &store), |worker, line| worker.expect_line(line))
         .start()?;
-    let stored = world.pipeline.put("pairs/a", pairs(&[(1, "x"), (2, "y")]) + "{\"id\": \"z\"}\n").await?;
+    let body = pairs(&[(1, "x"), (2, "y")]) + "{\"id\": \"z\"}\n";
+    let stored = world.pipeline.put("pairs/a", body.as_str()).await?;
     let send = async |pointer: Value| world.pipeline.send(pointer.to_string()).await;
     let state_of = |key: &str| format!("SELECT count(*) FROM penstock.object_status WHERE key = '{key}' AND state = ");
-    send(json!({"bucket": bucket, "key": "pairs/a", "sequencer": "02"})).await?;
+    send(json!({"bucket": bucket, "key": "pairs/a", "sequencer": "02", "etag": stored.etag, "size": body.len()}))
+        .await?;
     wait_for(&world, &(state_of("pairs/a") + "'imported'"), "1").await?;
     send(json!({"bucket": bucket, "key": "pairs/a", "sequencer": "01", "etag": "0".repeat(32), "size": 7})).await?;
     wait_for(&world, &(state_of("pairs/a") + "'superseded'"), "1").await?;
     world.pipeline.delete("pairs/a").await?;
     send(json!({"bucket": bucket, "key": "pairs/a", "sequencer": "03", "removed": true})).await?;
-    wait_for(&world, &(state_of("pairs/a") + "'gone'"), "1").await?;
+    wait_for(&world, &(state_of("pairs/a") + "'gone' AND sequencer = '03'"), "1").await?;
     put(&world, "pairs/bad", "{\"id\": \"p\"}\n{\"id\": \"q\"}\n{\"id\": 3}\n").await?;
     wait_for(&world, &(state_of("pairs/bad") + "'failed'"), "1").await?;
     put(&world, "pairs/denied", pairs(&[(9, "z")])).await?;
@@ -178,7 +180,6 @@ async fn what_becomes_of_an_object_is_told_field_by_field() -> Result<()> {
     bodies.sort_by_key(|body| {
         body["object_id"].as_i64().map_or((i64::MAX, String::new()), |id| (id, body["event"].to_string()))
     });
-    let ids: Vec<i64> = bodies.iter().filter_map(|body| body["object_id"].as_i64()).collect();
     for body in &mut bodies {
         for time in ["event", "first_seen", "started", "finished"] {
             if let Some(at) = body["times"].get(time).filter(|at| !at.is_null()) {
@@ -188,9 +189,45 @@ async fn what_becomes_of_an_object_is_told_field_by_field() -> Result<()> {
             }
         }
     }
-    let etag = stored.etag.trim_matches('"');
-    println!("BODIES {}", serde_json::to_string(&bodies)?);
-    let _ = (ids, etag);
+    let counts = |counts: [Option<u64>; 5]| {
+        let [read, written, merged, filtered, rejected] = counts;
+        json!({"read": read, "added": 0, "written": written, "merged": merged, "filtered": filtered, "rejected": rejected})
+    };
+    let (loaded, none) = (counts([Some(3), Some(2), Some(0), Some(0), Some(1)]), counts([None; 5]));
+    let times = json!({"event": null, "first_seen": "a time", "started": "a time", "finished": "a time"});
+    let notice = |event: &str, of_object: Value| {
+        let mut said = json!({"penstock": 1, "event": event, "dataset": "pairs", "bucket": bucket, "key": "pairs/a",
+            "version_id": null, "etag": null, "size": null, "reason": null, "error": null, "counts": none, "times": times,
+            "do": format!("importer status s3://{bucket}/pairs/a")});
+        if let (Value::Object(said), Value::Object(of_object)) = (&mut said, of_object) {
+            said.extend(of_object);
+        }
+        said
+    };
+    let imported =
+        json!({"object_id": 1, "state": "imported", "etag": stored.etag, "size": body.len(), "counts": loaded});
+    let mut rejected = imported.clone();
+    rejected["do"] = json!(format!("importer rejects --replay s3://{bucket}/pairs/a"));
+    let superseded = json!({"object_id": 2, "state": "superseded", "etag": "0".repeat(32), "size": 7});
+    let removed = json!({"object_id": 3, "state": "gone", "reason": "removed", "error": "2 rows removed"});
+    let failed = json!({"object_id": 4, "key": "pairs/bad", "state": "failed", "reason": "too_many_rejects", "size": 34,
+        "etag": bodies[4]["etag"],
+        "error": "2 of 3 rows rejected, more than max_rejects = 1 allows; the first is row 1 (type, column id)",
+        "do": format!("importer replay --state failed --dataset pairs --prefix s3://{bucket}/pairs/bad")});
+    let held = json!({"penstock": 1, "event": "held", "dataset": "pairs", "reason": "access",
+        "error": "access denied: no reason given", "ended": false, "do": "importer check"});
+    let expected = [
+        notice("imported", imported),
+        notice("rejected", rejected),
+        notice("superseded", superseded),
+        notice("removed", removed),
+        notice("failed", failed),
+        held,
+    ];
+    for (body, expected) in bodies.iter().zip(&expected) {
+        assert_eq!(body, expected);
+    }
+    assert_eq!(bodies.len(), expected.len(), "{bodies:#?}");
     Ok(())
 }
 
@@ -200,17 +237,17 @@ async fn what_becomes_of_an_object_is_told_field_by_field() -> Result<()> {
 async fn a_removal_that_comes_first_keeps_out_what_was_put_before_it_and_goes_on() -> Result<()> {
     let (world, slow) = followed().await?;
     let bucket = world.pipeline.bucket.clone();
-    world.pipeline.put("pairs/1", pairs(&[(1, "x")])).await?;
     world
         .pipeline
         .send(json!({"bucket": bucket, "key": "pairs/1", "removed": true, "sequencer": "0B"}).to_string())
         .await?;
     world.drain(1).await?;
     slow.wait_for_visible(1, LIMIT).await?;
-    let worker = world.command("run").args(["--queue", "slow", "--until-empty"]).start()?;
-    worker.finish(LIMIT).await?;
+    world.drainer().args(["--queue", "slow"]).start()?.finish(LIMIT).await?;
+    let body = pairs(&[(1, "x")]);
+    let etag = world.pipeline.put("pairs/1", body.as_str()).await?.etag;
     for (dataset, queue) in [("pairs", &world.pipeline), ("copy", &slow)] {
-        let put = json!({"bucket": bucket, "key": "pairs/1", "dataset": dataset, "sequencer": "0A"});
+        let put = json!({"bucket": bucket, "key": "pairs/1", "dataset": dataset, "sequencer": "0A", "etag": etag, "size": body.len()});
         queue.send(put.to_string()).await?;
     }
     world.drain(1).await?;

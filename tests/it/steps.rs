@@ -198,6 +198,14 @@ async fn load_runs_the_datasets_that_follow_itself() -> Result<()> {
         ["2 | 2 | 2"]
     );
     assert_eq!(desk.database.value("SELECT count(*) FROM penstock.due").await?, "0");
+    // Nothing is loaded twice, unless that is wanted; what comes after it has its rows already.
+    desk.database.execute("DELETE FROM t WHERE id = 1; DELETE FROM u").await?;
+    let counts = "SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM u)";
+    for (arguments, rows) in [(vec!["load", file.as_str()], "1 | 0"), (vec!["load", "--force", file.as_str()], "2 | 0")]
+    {
+        desk.succeed(&arguments).await?;
+        assert_eq!(desk.database.rows(counts).await?, [rows], "{arguments:?}");
+    }
     Ok(())
 }
 

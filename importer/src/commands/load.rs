@@ -6,7 +6,7 @@ use crate::{
     config::Config,
     dataset::Dataset,
     import::{GROUP_OBJECTS, Held, Importer, Settled, may_share},
-    message::{LOCAL_BUCKET, ObjectPointer, Record},
+    message::{Anew, LOCAL_BUCKET, ObjectPointer, Record},
     object::{ObjectStore, file::FileStore, s3::S3Store},
     outcome::Outcome,
     route::{Route, Routed},
@@ -47,7 +47,7 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
         }
         found.extend(named);
     }
-    let objects = loader.route(found, options.dataset.as_deref());
+    let objects = loader.route(found, options);
     if options.dry_run {
         return dry_run(&loader, &objects).await;
     }
@@ -163,14 +163,15 @@ impl Loader {
     }
 
     /// Routes objects. A dataset given by name takes every object but those that are noise by their names.
-    fn route(&self, found: Vec<Found>, dataset: Option<&str>) -> Vec<Object> {
+    fn route(&self, found: Vec<Found>, options: &cli::Load) -> Vec<Object> {
         let router = &self.files.router;
         let mut objects = Vec::with_capacity(found.len());
         for (pointer, size) in found {
-            let routed = match dataset.and_then(|name| router.dataset(name)) {
-                Some(_) if router.skips(&pointer.key) => continue,
-                Some(dataset) => vec![router.to(dataset, Record::created(pointer))],
-                None => router.route_from_all(Record::created(pointer)),
+            let record = Record { anew: options.force.then_some(Anew::Forced), ..Record::created(pointer) };
+            let routed = match options.dataset.as_deref().and_then(|name| router.dataset(name)) {
+                Some(_) if router.skips(&record.pointer.key) => continue,
+                Some(dataset) => vec![router.to(dataset, record)],
+                None => router.route_from_all(record),
             };
             objects.extend(routed.into_iter().map(|routed| Object { routed, size }));
         }
@@ -218,7 +219,7 @@ impl Loader {
             let (importer, name) = (self.importer(pointer), before.dataset.name.to_string());
             for dataset in importer.router.after(&before.dataset) {
                 let to = importer.router.destination(dataset, Some(&name), &pointer.bucket, &pointer.key);
-                let record = Record { after: Some(name.clone()), ..(*routed.record).clone() };
+                let record = Record { after: Some(name.clone()), anew: None, ..(*routed.record).clone() };
                 let next = Routed { record: Arc::new(record), route: Route::Dataset(to) };
                 let done = self.load(&next).await;
                 if let Some(object_id) = settled.object_id
