@@ -16,6 +16,9 @@ pub const SCRIPT: &str = include_str!("assets/console.js");
 /// The longest text that is shown of what others wrote; a key has at most 1,024 characters.
 const MOST_CHARS: usize = 1100;
 
+/// A longer text may break anywhere.
+const MOST_UNBROKEN: usize = 40;
+
 /// Changes with the assets, so that browsers may keep them.
 static EDITION: LazyLock<String> = LazyLock::new(|| {
     let digest = Sha256::new().chain_update(STYLE).chain_update(SCRIPT).finalize();
@@ -85,7 +88,18 @@ impl Page<'_> {
 /// Returns a text that others wrote.
 #[must_use]
 pub fn text(text: &str) -> Markup {
-    html! { bdi { (cut(text)) } }
+    let is_long = text.len() > MOST_UNBROKEN;
+    html! { bdi .long[is_long] { (cut(text)) } }
+}
+
+/// Returns a sentence of ours, in which backticks enclose what is typed or configured.
+#[must_use]
+pub fn prose(sentence: &str) -> Markup {
+    html! {
+        @for (place, part) in sentence.split('`').enumerate() {
+            @if place % 2 == 1 { code .word { (part) } } @else { (part) }
+        }
+    }
 }
 
 /// Returns a key, which may break anywhere.
@@ -106,13 +120,16 @@ fn cut(text: &str) -> String {
 #[must_use]
 pub fn time(at: DateTime<Utc>) -> Markup {
     let exact = at.to_rfc3339_opts(SecondsFormat::Millis, true);
-    html! { time datetime=(exact) { (at.format("%Y-%m-%d %H:%M:%S UTC")) } }
+    // Of today the time is enough.
+    let format = if at.date_naive() == Utc::now().date_naive() { "%H:%M:%S UTC" } else { "%Y-%m-%d %H:%M:%S UTC" };
+    html! { time datetime=(exact) { (at.format(format)) } }
 }
 
 /// Returns how long ago a time was, with the time itself.
 #[must_use]
 pub fn ago(at: DateTime<Utc>) -> Markup {
-    html! { span .ago { (secs((Utc::now() - at).as_seconds_f64().max(0.0))) " ago" } " " (time(at)) }
+    let age = (Utc::now() - at).as_seconds_f64().max(0.0).floor();
+    html! { span .ago { @if age < 1.0 { "0s" } @else { (secs(age)) } " ago" } " " (time(at)) }
 }
 
 /// Returns what a part says but for how long ago things were, which the script says as time goes by.
@@ -167,7 +184,7 @@ pub fn panel<T>(seen: &Seen<T>, show: impl FnOnce(&T) -> Markup) -> Markup {
     html! {
         @if let Some(failure) = &seen.failure {
             p .trouble role="alert" {
-                (cut(&failure.to_string())) ". "
+                (prose(&cut(&failure.to_string()))) ". "
                 @match seen.at {
                     Some(at) => { "Last seen " (ago(at)) "; it is tried again." }
                     None => "It is tried again.",

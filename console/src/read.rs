@@ -51,7 +51,7 @@ pub enum Failure {
     #[error("Postgres did not answer in time")]
     Slow,
     /// The schema lacks what this program reads.
-    #[error("the schema penstock is missing, or older than this program")]
+    #[error("the schema penstock is missing, or older than this program: `importer migrate` mends that")]
     Behind,
     /// The role may not.
     #[error("this role may not read it: {0}")]

@@ -87,7 +87,7 @@ async fn owner_migrates_worker_imports_and_scaler_decides_each_with_its_own_righ
     assert_eq!(checked.status.code(), Some(0), "{}{}", checked.stdout, checked.stderr);
     let console = console("run").arg("--log-format").arg("json").start()?;
     let line: serde_json::Value = serde_json::from_str(&console.wait_for_line("serving health", LIMIT).await?)?;
-    let url = format!("http://{}", line["fields"]["listen"].as_str().context("an address")?);
+    let url = format!("http://{}", line["listen"].as_str().context("an address")?);
     for path in ["/.json", "/objects/1.json", "/objects/3.json", "/objects/4.json"] {
         let answer = penstock_tests::http::get(&format!("{url}{path}")).await?;
         assert!(answer.status == 200 && !answer.body.contains("\"failure\": \""), "{path}: {}", answer.body);

@@ -81,7 +81,7 @@ fn remedy(failure: &Failure) -> &'static str {
         Failure::Unreachable(_) => {
             "check that `database.url` (or DATABASE_URL) is right, that the server runs, and that it lets this host in"
         }
-        Failure::Behind => "run `importer migrate` as the owner",
+        Failure::Behind => "run it as the owner",
         Failure::Denied(_) => "run infra/postgres/roles.sql and grants.sql, and sign in as penstock_reader",
         Failure::Slow | Failure::Refused(_) => "try again, and look at the server's log",
     }

@@ -2,7 +2,7 @@
 
 use super::{encoded, over_time, problems, rejects};
 use crate::{
-    html::{Page, ago, drawn, number, panel, secs_or, text},
+    html::{Page, ago, drawn, number, panel, prose, secs_or, text},
     read::{
         chart::Span,
         dataset::{Awaited, Dataset, Interval, MadeBy, Step},
@@ -161,7 +161,7 @@ fn figures(intervals: &[Interval]) -> Markup {
     html! {
         details {
             summary { "The same in figures" }
-            table .figures {
+            table .whole {
                 thead { tr {
                     th scope="col" { "From (UTC)" } th scope="col" .n { "Imported" } th scope="col" .n { "Failed" }
                     th scope="col" .n { "Rows" } th scope="col" .n { "Rejected" } th scope="col" .n { "Half within" } th scope="col" .n { "95 % within" }
@@ -183,7 +183,10 @@ fn made(made: &[MadeBy]) -> Markup {
                 (number(made.n)) " by recipe " span .word { (text(made.recipe.as_deref().unwrap_or("unknown"))) }
                 @if let Some(latest) = made.latest { ", the last " (ago(latest)) }
             } } }
-            p .quiet { "Of the last 2,000 objects of all datasets. A recipe is what shapes rows: settings, SQL, program. `importer check` counts all that stand by an older one." }
+            p .quiet {
+                "Of the last 2,000 objects of all datasets. A recipe is what shapes rows: settings, SQL, program. "
+                (prose("`importer check` counts all that stand by an older one."))
+            }
         }
     }
 }

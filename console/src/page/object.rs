@@ -173,7 +173,7 @@ fn counts(entry: &Entry) -> Markup {
     ];
     let sum: i64 = ends.iter().filter_map(|(_, n)| *n).sum();
     html! {
-        table .sum {
+        table .sum.whole {
             tbody {
                 tr { th scope="row" { "read" } td .n { (number(read)) } }
                 @if added > 0 { tr { th scope="row" { "added by a transform" } td .n { "+ " (number(added)) } } }

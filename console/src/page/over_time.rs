@@ -82,7 +82,7 @@ fn figures(points: &[Point]) -> Markup {
     html! {
         details {
             summary { "The same in figures" }
-            table .figures {
+            table .whole {
                 thead { tr {
                     th scope="col" { "Time (UTC)" }
                     th scope="col" .n { "In the queue" }

@@ -2,7 +2,7 @@
 
 use super::{encoded, over_time};
 use crate::{
-    html::{Page, ago, number, panel, secs_or, text, time},
+    html::{Page, ago, number, panel, prose, secs_or, text, time},
     read::{
         chart::{Point, Span},
         kept::Seen,
@@ -79,7 +79,7 @@ fn decisions(decisions: &[Decision]) -> Markup {
             @if !decision.applied { " " strong { "not carried out" } }
             p { (text(&decision.explain)) @if let Some(outcome) = &decision.outcome { " [" (text(outcome)) "]" } }
         } } }
-        @if decisions.len() as i64 > MOST { p .quiet { "And older ones: `scaler history` has them all." } }
+        @if decisions.len() as i64 > MOST { p .quiet { (prose("And older ones: `scaler history` has them all.")) } }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{encoded, title};
 use crate::{
-    html::{ago, command, key, number, panel, text, time},
+    html::{ago, command, key, number, panel, prose, text, time},
     read::{
         kept::Seen,
         now::{Kind, Problem},
@@ -57,7 +57,7 @@ fn one(problem: &Problem) -> Markup {
                     }
                 }
             }
-            p .advice { (problem.advice) }
+            p .advice { (prose(&problem.advice)) }
             @if let Some(line) = &problem.command { (command(line)) }
         }
     }

@@ -55,10 +55,17 @@ impl<T: Serialize> Seen<T> {
     }
 }
 
+/// For how many times as long as it took to read a thing is not read again, so that looking costs a server little.
+const REST: u32 = 50;
+
+/// The longest such rest.
+const LONGEST_REST: Duration = Duration::from_secs(20);
+
 /// One thing that is read now and then: at most once in a while, however many look.
 #[derive(Debug)]
 pub struct Kept<T> {
     fresh: Duration,
+    /// Until when it is fresh, and what was seen.
     slot: Mutex<(Option<Instant>, Seen<T>)>,
 }
 
@@ -72,10 +79,12 @@ impl<T> Kept<T> {
     /// Returns what there is, read anew unless it is fresh. Whoever comes while it is read waits for that.
     pub async fn get(&self, read: impl AsyncFnOnce() -> Result<T, Failure>) -> Seen<T> {
         let mut slot = self.slot.lock().await;
-        if slot.0.is_none_or(|tried| tried.elapsed() >= self.fresh) {
+        let begun = Instant::now();
+        if slot.0.is_none_or(|until| until <= begun) {
             let read = read().await;
+            let rest = if read.is_ok() { (begun.elapsed() * REST).min(LONGEST_REST) } else { Duration::ZERO };
             slot.1.take(read);
-            slot.0 = Some(Instant::now());
+            slot.0 = Some(Instant::now() + self.fresh.max(rest));
         }
         slot.1.clone()
     }
@@ -89,6 +98,7 @@ mod tests {
     async fn what_was_seen_last_stays_when_it_cannot_be_read() {
         let kept = Kept::new(Duration::ZERO);
         assert_eq!(kept.get(async || Ok(1)).await.value.as_deref(), Some(&1));
+        tokio::time::sleep(Duration::from_millis(50)).await;
         let seen = kept.get(async || Err(Failure::Slow)).await;
         assert_eq!((seen.value.as_deref(), &seen.failure), (Some(&1), &Some(Failure::Slow)));
         assert!(seen.at.is_some());

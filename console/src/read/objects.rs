@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 pub const PAGE: i64 = 100;
 
 /// Entries that are looked at for a page: more would take longer than somebody waits.
-const LOOKED_AT: i64 = 10_000;
+const LOOKED_AT: i64 = 4_000;
 
 /// What is searched for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

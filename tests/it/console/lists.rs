@@ -148,7 +148,7 @@ async fn a_dataset_is_drawn_with_what_became_of_its_objects_and_who_waits_for_wh
         "500 objects imported, 150 failed, 25,000 rows written, 350 rejected",
         "1 object failed d schema",
         "lines follows d , by queue slow",
-        "d awaits keys of field site in public.site.id , which sites fill : 0 keys wait now",
+        "d awaits keys of field site in public.site.id , which sites fill: 0 keys wait now",
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
@@ -174,7 +174,7 @@ async fn a_pool_s_decisions_guards_and_workers_are_shown() -> Result<()> {
     let stand = Stand::new(&seed, "").await?;
     let text = seen(&stand.page("/pools/importers?span=1h").await?);
     for words in [
-        "The policy alone would have 20 workers. A start takes 45s , an object 2.5s in its slot; 30 come in a minute.",
+        "The policy alone would have 20 workers. A start takes 45s, an object 2.5s in its slot; 30 come in a minute.",
         "growth_gate – 16 beyond the proven 16",
         "16 growth_gate Because of growth_gate.",
         "3 deadline Because of deadline.",

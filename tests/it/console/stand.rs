@@ -54,7 +54,7 @@ impl Stand {
             .start()?;
         let line = console.wait_for_line("serving health and metrics", LIMIT).await?;
         let line: Value = serde_json::from_str(&line)?;
-        let address = line["fields"]["listen"].as_str().context("an address")?;
+        let address = line["listen"].as_str().context("an address")?;
         Ok(Self { database, scratch, url: format!("http://{address}"), console })
     }
 

@@ -185,8 +185,15 @@ fn of_pools(pools: &[PoolNow]) -> (Lateness, String, String) {
         let oldest = words::secs(pool.oldest_secs.unwrap_or(0.0));
         let promised = words::secs(pool.promised_secs.unwrap_or(0.0));
         let more = if n_late > 1 { format!(" {} more pools are late.", n_late - 1) } else { String::new() };
-        let detail =
-            format!("The oldest message of pool {} has waited {oldest}; promised is {promised}.{more}", pool.pool);
+        let seen = if pool.is_silent() {
+            format!(" That was {} ago: no scaler has decided since.", words::secs(pool.silent_secs))
+        } else {
+            String::new()
+        };
+        let detail = format!(
+            "The oldest message of pool {} has waited {oldest}; promised is {promised}.{seen}{more}",
+            pool.pool
+        );
         return (Lateness::Late, format!("Data is late by {by}"), detail);
     }
     if let Some(pool) = most(|pool| pool.silent_secs).filter(|pool| pool.is_silent()) {
@@ -237,6 +244,8 @@ mod tests {
         check(vec![pool(None, Some(900.0))], Lateness::Fine, "No message waits");
         check(vec![PoolNow { silent_secs: 600.0, ..pool(None, Some(900.0)) }], Lateness::Unknown, "in 10m");
         check(vec![PoolNow { queue_error: Some("denied".into()), ..pool(None, None) }], Lateness::Unknown, "denied");
+        let silent = PoolNow { silent_secs: 600.0, ..pool(Some(2100.0), Some(900.0)) };
+        check(vec![silent], Lateness::Late, "That was 10m ago: no scaler has decided since.");
         check(vec![], Lateness::Unknown, "No scaler");
     }
 

@@ -277,7 +277,7 @@ fn of_group(group: Group, may_show: bool) -> Problem {
         sample,
         advice: advice.to_owned(),
         command: Some(command),
-        ..Problem::new(kind, some(group.dataset), group.n, unit)
+        ..Problem::new(kind, some(group.dataset), if is_failed { group.n.min(MOST_COUNTED) } else { group.n }, unit)
     }
 }
 
