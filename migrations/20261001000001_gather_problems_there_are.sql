@@ -1,6 +1,6 @@
 -- no-transaction
--- What failed before it was gathered. An entry is locked while it is looked at, so that none is written down that has
--- just been mended; nobody else waits for this.
+-- What failed before it was gathered. Such an entry is locked meanwhile, so that none is written down that has just been
+-- mended; only who imports one of them again waits for this.
 INSERT INTO penstock.problem (object_id, head_id, kind, dataset, reason, column_name, n, at)
 SELECT o.id, o.head_id, 'failed', h.dataset, coalesce(o.reason, ''), '', 1, coalesce(o.finished_at, o.first_seen_at)
 FROM (SELECT * FROM penstock.object o

@@ -109,7 +109,8 @@ pub fn key(text: &str) -> Markup {
 }
 
 /// Returns the start of a text with escapes for what does not show, and its length where that is not all.
-fn cut(text: &str) -> String {
+#[must_use]
+pub fn cut(text: &str) -> String {
     match text.char_indices().nth(MOST_CHARS) {
         None => terminal::escaped(text).into_owned(),
         Some((end, _)) => format!("{}… ({} characters)", terminal::escaped(&text[..end]), text.chars().count()),

@@ -2,7 +2,7 @@
 
 use super::{encoded, over_time, problems, rejects};
 use crate::{
-    html::{Page, ago, drawn, number, panel, prose, secs_or, text},
+    html::{Page, ago, cut, drawn, number, panel, prose, secs_or, text},
     read::{
         chart::Span,
         dataset::{Awaited, Dataset, Interval, MadeBy, Step},
@@ -140,8 +140,9 @@ fn charts(name: &str, span: Span, dataset: &Dataset) -> Markup {
         sum(|i| i.rows_written),
         sum(|i| i.rows_rejected)
     );
-    let draw =
-        |look: &Look, height| drawn(fragment(look, &summary, &intervals, (&at, span.secs()), &panels, height, &tick));
+    let draw = |look: &Look, height| {
+        drawn(fragment(look, &cut(&summary), &intervals, (&at, span.secs()), &panels, height, &tick))
+    };
     html! {
         figure {
             ul .legend aria-hidden="true" {

@@ -43,7 +43,7 @@ fn whole(story: &Story) -> Markup {
     html! {
         section id="story" aria-labelledby="story-title" {
             h1 id="story-title" .object { (key(&address)) }
-            p .answer.(class) { (words) }
+            p .answer.(class) { (text(&words)) }
             @if let Some(error) = &entry.error { p .said { (text(error)) } }
             @if let Some((advice, line)) = next(entry, &address) { p .advice { (advice) } (command(&line)) }
         }

@@ -1,7 +1,7 @@
 //! One pool over time.
 
 use crate::{
-    html::{drawn, text},
+    html::{cut, drawn, text},
     read::chart::{Point, Span},
 };
 use chrono::Duration;
@@ -60,7 +60,7 @@ pub fn chart(pool: &str, points: &[Point], span: Span) -> Markup {
         most(&depth),
         most(&running)
     );
-    let draw = |look: &Look, height| drawn(fragment(look, &summary, points, (&at, end), &panels, height, &tick));
+    let draw = |look: &Look, height| drawn(fragment(look, &cut(&summary), points, (&at, end), &panels, height, &tick));
     html! {
         figure {
             ul .legend aria-hidden="true" {

@@ -67,7 +67,9 @@ fn one(problem: &Problem) -> Markup {
 fn whose(kind: Kind, of: &str) -> Markup {
     let page = match kind {
         Kind::Failed | Kind::Held | Kind::Slow | Kind::Rejected => format!("/datasets/{}", encoded(of)),
-        Kind::NoScaler | Kind::QueueUnreadable | Kind::AtMax | Kind::PoolStuck => format!("/pools/{}", encoded(of)),
+        Kind::NoScaler | Kind::QueueUnreadable | Kind::AtMax | Kind::Late | Kind::PoolStuck => {
+            format!("/pools/{}", encoded(of))
+        }
         Kind::Unsent => "/due".to_owned(),
         Kind::Locked | Kind::WorkersSilent => return text(of),
     };
@@ -83,6 +85,7 @@ fn words(problem: &Problem) -> (Option<String>, &'static str) {
         Kind::NoScaler => (None, "No scaler decides for pool"),
         Kind::QueueUnreadable => (None, "A queue cannot be counted, of pool"),
         Kind::AtMax => (None, "Late, and at its maximum: pool"),
+        Kind::Late => (None, "Late: pool"),
         Kind::PoolStuck => (None, "Held back: pool"),
         Kind::WorkersSilent => (Some(count), one_or("worker is silent", "workers are silent")),
         Kind::Failed => (Some(count), one_or("object failed", "objects failed")),

@@ -3,6 +3,7 @@
 use super::stand::{Stand, decided, object, seen};
 use anyhow::Result;
 use penstock_tests::database::literal;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Markup, what leaves an attribute, what turns the direction, what a terminal acts on, and the longest key.
 fn names() -> Vec<String> {
@@ -51,8 +52,15 @@ async fn names_of_all_kinds_are_shown_as_text_wherever_they_come_from() -> Resul
     }
     let stand = Stand::new(&seed, "show_values = true").await?;
     let ids = stand.database.rows("SELECT id FROM penstock.object ORDER BY id").await?;
-    let mut paths = vec!["/".to_owned()];
+    let mut paths = vec!["/".to_owned(), "/objects".to_owned(), "/rejects".to_owned(), "/due".to_owned()];
     paths.extend(ids.iter().map(|id| format!("/objects/{id}")));
+    for name in names() {
+        let name = utf8_percent_encode(&name, NON_ALPHANUMERIC).to_string();
+        paths.extend(["datasets", "pools"].map(|place| format!("/{place}/{name}")));
+        paths
+            .extend([format!("/?pool={name}"), format!("/objects?prefix=landing/{name}&dataset={name}&reason={name}")]);
+        paths.push(format!("/rejects?dataset={name}&class={name}&column={name}"));
+    }
     for path in paths {
         let page = stand.page(&path).await?;
         for raw in ["<script>alert", "<img", "\u{202e}", "\u{2066}", "\u{1b}"] {
@@ -63,7 +71,9 @@ async fn names_of_all_kinds_are_shown_as_text_wherever_they_come_from() -> Resul
         let names = tags.map(|tag| tag.split('"').step_by(2).collect::<String>());
         let odd: Vec<String> = names.filter(|names| names.contains("onerror")).collect();
         assert!(odd.is_empty(), "{path}: {odd:?}");
-        stand.json(&if path == "/" { "/.json".to_owned() } else { format!("{path}.json") }).await?;
+        let (place, query) =
+            path.split_once('?').map_or((path.as_str(), String::new()), |(place, query)| (place, format!("?{query}")));
+        stand.json(&format!("{place}.json{query}")).await?;
     }
     let page = seen(&stand.page("/").await?);
     assert!(page.contains("<script>alert(1)</script>") && page.contains("\\u{202e}txt.exe"), "{page}");

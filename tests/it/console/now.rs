@@ -47,6 +47,7 @@ async fn the_first_screen_says_that_data_is_late_what_is_broken_and_what_mends_i
     assert_eq!(json["late"]["answer"], "late");
     assert_eq!(json["over_time"]["span"], "1h");
     let problems = json["problems"]["value"].as_array().context("problems")?;
+    assert!(problems[0]["kind"] == "at_max" && problems[0]["since"].is_string(), "{}", problems[0]);
     let of = |reason: &str| problems.iter().find(|problem| problem["reason"] == reason).cloned().unwrap_or_default();
     assert_eq!((&of("schema")["n"], &of("schema")["more"]), (&3.into(), &false.into()));
     assert_eq!(of("corrupt")["more"], true);

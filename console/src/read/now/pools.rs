@@ -54,6 +54,8 @@ pub struct PoolNow {
     pub oldest_secs: Option<f64>,
     /// What was promised, in seconds.
     pub promised_secs: Option<f64>,
+    /// Since when a message is older than that without a break, as far back as 1,000 decisions go.
+    pub late_since: Option<DateTime<Utc>>,
     /// Whether Postgres takes writes at its usual speed.
     pub sink_healthy: Option<bool>,
     /// The size that Postgres was found to take.
@@ -81,9 +83,16 @@ service::from_row!(Row { pool, leader, silent_secs, at, desired, reason, explain
 /// # Errors
 /// As [`Reader::read`].
 pub async fn pools(reader: &Reader) -> Result<Vec<PoolNow>, Failure> {
-    let query = async |connection: &mut _| sqlx::query_as(include_str!("pools.sql")).fetch_all(connection).await;
-    let rows: Vec<Row> = reader.read(query).await?;
-    Ok(rows.into_iter().map(PoolNow::of).collect())
+    let query = async |connection: &mut sqlx::PgConnection| {
+        let rows: Vec<Row> = sqlx::query_as(include_str!("pools.sql")).fetch_all(&mut *connection).await?;
+        let mut pools: Vec<PoolNow> = rows.into_iter().map(PoolNow::of).collect();
+        for pool in pools.iter_mut().filter(|pool| pool.is_late()) {
+            let since = sqlx::query_scalar(include_str!("late_since.sql")).bind(&pool.pool);
+            pool.late_since = since.fetch_one(&mut *connection).await?;
+        }
+        Ok(pools)
+    };
+    reader.read(query).await
 }
 
 impl PoolNow {
@@ -118,6 +127,7 @@ impl PoolNow {
             queue_error: inputs["queue_error"].as_str().map(str::to_owned),
             oldest_secs: inputs["age_secs"].as_f64(),
             promised_secs: inputs["promised_secs"].as_f64(),
+            late_since: None,
             sink_healthy: sink["healthy"].as_bool(),
             sink_cap: inputs["sink_cap"].as_u64(),
             commit_secs: sink["commit_secs"].as_f64(),

@@ -26,6 +26,8 @@ pub enum Kind {
     QueueUnreadable,
     /// A pool is as large as it may be, and a message is late.
     AtMax,
+    /// A message is late, and the pool is not as large as it may be.
+    Late,
     /// A pool is held back, or its workers do not come up.
     PoolStuck,
     /// Workers without a heartbeat.
@@ -359,6 +361,7 @@ pub fn of_pools(pools: &[PoolNow]) -> Vec<Problem> {
         let mut add = |kind, reason: &str, said: Option<&String>, advice: String, command: &str| {
             problems.push(Problem {
                 reason: Some(reason.to_owned()),
+                since: if kind == Kind::NoScaler { pool.at } else { pool.late_since },
                 latest: pool.at,
                 said: said.cloned(),
                 advice,
@@ -382,6 +385,10 @@ pub fn of_pools(pools: &[PoolNow]) -> Vec<Problem> {
                 pool.max.unwrap_or_default()
             );
             add(Kind::AtMax, "max", pool.explain.as_ref(), advice, &history);
+        } else if pool.is_late() {
+            let reason = pool.reason.as_deref().unwrap_or("unknown");
+            let advice = "It grows, or is held back as was said; what each guard allowed:";
+            add(Kind::Late, reason, pool.explain.as_ref(), advice.into(), &history);
         }
         if let Some(reason @ ("no_progress" | "dead_worker")) = pool.reason.as_deref() {
             let advice = "Workers do not come up, or receive and finish nothing: see their logs. What was decided:";
@@ -441,6 +448,8 @@ mod tests {
             ..PoolNow::default()
         };
         assert!(of_pools(&[pool(10.0)]).is_empty());
+        let grows = PoolNow { reason: Some("deadline".into()), ..pool(1000.0) };
+        assert_eq!(of_pools(&[grows]).first().map(|problem| problem.kind), Some(Kind::Late));
         assert_eq!(of_pools(&[pool(1000.0)]).first().map(|problem| problem.kind), Some(Kind::AtMax));
     }
 }
