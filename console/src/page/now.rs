@@ -40,6 +40,7 @@ impl Now {
         let mut all = self.problems.clone();
         let of_pools = self.pools.value.as_deref().map(|pools| now::of_pools(pools)).unwrap_or_default();
         let mut problems = of_pools;
+        problems.extend(now::of_failure(self.pools.failure.as_ref(), self.pools.at));
         problems.extend(all.value.iter().flat_map(|known| known.iter().cloned()));
         now::sort(&mut problems);
         if all.value.is_some() || !problems.is_empty() {

@@ -71,7 +71,7 @@ fn whose(kind: Kind, of: &str) -> Markup {
             format!("/pools/{}", encoded(of))
         }
         Kind::Unsent => "/due".to_owned(),
-        Kind::Locked | Kind::WorkersSilent => return text(of),
+        Kind::NoDatabase | Kind::Locked | Kind::WorkersSilent => return text(of),
     };
     html! { a href=(page) { (text(of)) } }
 }
@@ -81,6 +81,7 @@ fn words(problem: &Problem) -> (Option<String>, &'static str) {
     let count = format!("{}{}", number(problem.n), if problem.more { "+" } else { "" });
     let one_or = |one, many| if problem.n == 1 && !problem.more { one } else { many };
     match problem.kind {
+        Kind::NoDatabase => (None, "Postgres cannot be reached"),
         Kind::Locked => (Some(count), one_or("session waits for a lock", "sessions wait for a lock")),
         Kind::NoScaler => (None, "No scaler decides for pool"),
         Kind::QueueUnreadable => (None, "A queue cannot be counted, of pool"),

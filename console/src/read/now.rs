@@ -9,5 +9,5 @@ mod server;
 pub use changes::{Change, Changes, Made, Release, changes};
 pub use datasets::{DatasetNow, datasets};
 pub use pools::{Lateness, PoolNow, lateness, pools};
-pub use problems::{Kind, Problem, Sample, gathered, of_pools, problems, sort};
+pub use problems::{Kind, Problem, Sample, gathered, of_failure, of_pools, problems, sort};
 pub use server::{Server, server};

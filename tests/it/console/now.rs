@@ -119,6 +119,8 @@ async fn a_lost_database_is_said_with_what_was_seen_last_and_is_found_again() ->
         assert!(lost.contains(words), "{words}: {lost}");
     }
     assert_eq!(stand.ask("/healthz", &[]).await?.status, 200);
+    let first = stand.json("/now.json").await?["problems"]["value"][0].clone();
+    assert!(first["kind"] == "no_database" && first["since"].is_string(), "{first}");
     proxy.open();
     wait::until("the database to be found again", LIMIT, || async {
         Ok(seen(&stand.page("/").await?).contains("Nothing is late").then_some(()))

@@ -18,6 +18,8 @@ const MOST_GROUPS: i64 = 60;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
+    /// The database cannot be reached.
+    NoDatabase,
     /// Sessions wait for a lock that somebody holds.
     Locked,
     /// No scaler decides.
@@ -349,6 +351,22 @@ fn of_unsent(unsent: Unsent) -> Problem {
         command: Some("importer due".into()),
         ..Problem::new(Kind::Unsent, Some(unsent.target), unsent.n, "messages")
     }
+}
+
+/// Returns the problem that the database cannot be reached, if it is that; `since` it was seen last.
+#[must_use]
+pub fn of_failure(failure: Option<&Failure>, since: Option<DateTime<Utc>>) -> Option<Problem> {
+    let Some(Failure::Unreachable(why)) = failure else { return None };
+    let advice = "Importers hold what they have and lose nothing; they go on by themselves when it is back. Start the server, or \
+                  mend the way to it. Whether it answers:";
+    Some(Problem {
+        reason: Some("unreachable".into()),
+        since,
+        said: Some(why.clone()),
+        advice: advice.into(),
+        command: Some("pg_isready -d \"$DATABASE_URL\"".into()),
+        ..Problem::new(Kind::NoDatabase, None, 1, "databases")
+    })
 }
 
 /// Returns what is wrong with pools.
