@@ -1,4 +1,4 @@
-# Both programs in one small image: docker build -t penstock --build-arg PENSTOCK_COMMIT="$(git rev-parse --short HEAD)" .
+# The programs in one small image: docker build -t penstock --build-arg PENSTOCK_COMMIT="$(git rev-parse --short HEAD)" .
 # Builds for amd64 and arm64: docker buildx build --platform linux/amd64,linux/arm64 .
 FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update \
@@ -6,6 +6,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY console ./console
 COPY decode ./decode
 COPY fuzz ./fuzz
 COPY importer ./importer
@@ -17,8 +18,8 @@ COPY migrations ./migrations
 ARG PENSTOCK_COMMIT
 # As `make dist` does it: static, so that the image needs no C library.
 RUN RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" \
-    cargo build --profile dist --locked --target "$(rustc -vV | sed -n 's/^host: //p')" --bin importer --bin scaler \
-    && mkdir /out && cp target/*/dist/importer target/*/dist/scaler /out/
+    cargo build --profile dist --locked --target "$(rustc -vV | sed -n 's/^host: //p')" --bin importer --bin scaler --bin console \
+    && mkdir /out && cp target/*/dist/importer target/*/dist/scaler target/*/dist/console /out/
 
 # A shell of one megabyte: the scaler's process pool sends its signals by it, and an operator may look around.
 FROM busybox:1.37-musl

@@ -78,7 +78,7 @@ packed := $(shell getconf GNU_LIBC_VERSION 2>/dev/null | awk '{ split($$2, v, ".
 
 dist: export RUSTFLAGS = -C target-feature=+crt-static $(packed)
 dist:
-	cargo build --profile dist --locked --target $(target) --bin importer --bin scaler
+	cargo build --profile dist --locked --target $(target) --bin importer --bin scaler --bin console
 	./infra/dist/collect.sh target/$(target)/dist dist
 
 prepare:

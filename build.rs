@@ -1,4 +1,4 @@
-//! The build script of both programs: finds out the version that `--version` prints.
+//! The build script of the programs: finds out the version that `--version` prints.
 
 use std::{env, path::Path, process::Command};
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts what is handed out into one directory: both programs, their man pages and completion scripts.
+# Puts what is handed out into one directory: the programs, their man pages and completion scripts.
 #
 #   infra/dist/collect.sh target/x86_64-unknown-linux-gnu/dist dist
 #
@@ -8,7 +8,7 @@ set -eu
 from=$1
 to=$2
 
-for program in importer scaler; do
+for program in importer scaler console; do
     # readelf rather than ldd, which runs what it looks at.
     if readelf --dynamic --wide "$from/$program" | grep --quiet '(NEEDED)'; then
         echo "collect: $from/$program needs shared libraries; build it with -C target-feature=+crt-static" >&2
@@ -17,7 +17,7 @@ for program in importer scaler; do
 done
 
 mkdir -p "$to/bin" "$to/man/man1" "$to/completions"
-for program in importer scaler; do
+for program in importer scaler console; do
     cp "$from/$program" "$to/bin/$program"
     "$to/bin/$program" man "$to/man/man1"
     "$to/bin/$program" completions bash > "$to/completions/$program.bash"
@@ -26,3 +26,4 @@ for program in importer scaler; do
 done
 "$to/bin/importer" --version
 "$to/bin/scaler" --version
+"$to/bin/console" --version

@@ -6,15 +6,17 @@
 -- penstock_owner   owns the schema penstock; only `importer migrate` and `importer prune` run as it
 -- penstock_worker  every importer, and every command of `importer` but those two
 -- penstock_scaler  the scaler
+-- penstock_reader  the console, which only reads
 SELECT format('CREATE ROLE %I LOGIN', wanted)
-FROM unnest(ARRAY ['penstock_owner', 'penstock_worker', 'penstock_scaler']) AS wanted
+FROM unnest(ARRAY ['penstock_owner', 'penstock_worker', 'penstock_scaler', 'penstock_reader']) AS wanted
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted)
 \gexec
 
 -- The owner creates the schema, the worker a staging table for every connection.
 SELECT format('GRANT CONNECT, CREATE ON DATABASE %I TO penstock_owner', current_database()),
        format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO penstock_worker', current_database()),
-       format('GRANT CONNECT ON DATABASE %I TO penstock_scaler', current_database())
+       format('GRANT CONNECT ON DATABASE %I TO penstock_scaler', current_database()),
+       format('GRANT CONNECT ON DATABASE %I TO penstock_reader', current_database())
 \gexec
 
 -- A message is deleted once its rows are committed, so a commit has to be one, whatever the server's default.
@@ -23,3 +25,5 @@ ALTER ROLE penstock_worker SET synchronous_commit = on;
 -- What holds the pool back when importers wait for locks: the scaler has to see what others' sessions wait for.
 -- Without it the scaler still counts connections.
 GRANT pg_read_all_stats TO penstock_scaler;
+-- And what the console names as the lock that importers wait for. Without it the console shows connections only.
+GRANT pg_read_all_stats TO penstock_reader;

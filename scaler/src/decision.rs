@@ -121,6 +121,9 @@ pub struct Inputs {
     pub arrivals_per_sec: f64,
     /// Age of the oldest message that counts.
     pub age_secs: Option<f64>,
+    /// The time in which everything is to be done; null where the policy promises none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promised_secs: Option<f64>,
     /// Time left to finish everything in, with the safety margin taken off.
     pub slack_secs: Option<f64>,
     /// Work waiting and expected in that time, in slot-seconds.

@@ -129,6 +129,9 @@ pub struct Sink {
     /// Connections one worker holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections_per_worker: Option<u32>,
+    /// How long the scaler's own commits took lately.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit_secs: Option<f64>,
 }
 
 /// A line of `decide`'s input, read.
@@ -157,6 +160,7 @@ pub fn parse_line(text: &str) -> Result<Line, String> {
             healthy: sink.boolean("healthy")?,
             max_connections: sink.count32("max_connections")?,
             connections_per_worker: sink.count32("connections_per_worker")?,
+            commit_secs: sink.number("commit_secs")?,
         },
         None => Sink::default(),
     };

@@ -49,16 +49,21 @@ impl SinkWatch {
             healthy: Some(!(self.is_slow() || locked || full)),
             max_connections: (load.max_connections > 0).then_some(load.max_connections),
             connections_per_worker,
+            commit_secs: self.commit_secs(),
         }
     }
 
     /// Whether the recent commits are slow: their upper half, so that one slow commit is no sickness.
     fn is_slow(&self) -> bool {
-        let Some(baseline) = self.baseline_secs else { return false };
+        let (Some(baseline), Some(median)) = (self.baseline_secs, self.commit_secs()) else { return false };
+        self.recent.len() >= RECENT / 2 && median > (SLOWER * baseline).max(SLOW_SECS)
+    }
+
+    /// Returns the median of the recent commits.
+    fn commit_secs(&self) -> Option<f64> {
         let mut recent: Vec<f64> = self.recent.iter().copied().collect();
         recent.sort_by(f64::total_cmp);
-        let Some(median) = recent.get(recent.len() / 2) else { return false };
-        recent.len() >= RECENT / 2 && *median > (SLOWER * baseline).max(SLOW_SECS)
+        recent.get(recent.len() / 2).copied()
     }
 }
 

@@ -3,10 +3,6 @@
 use crate::words;
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 960.0;
-const LEFT: f64 = 70.0;
-const RIGHT: f64 = 150.0;
-const TOP: f64 = 56.0;
 const GAP: f64 = 46.0;
 
 /// Points drawn at most; a longer run is thinned, keeping each stretch's largest value.
@@ -17,13 +13,19 @@ pub struct Line<'a, P> {
     label: &'a str,
     colour: &'a str,
     dashed: bool,
+    stacked: bool,
     value: &'a dyn Fn(&P) -> f64,
 }
 
 impl<'a, P> Line<'a, P> {
     /// Returns a line of what `value` is at each point.
     pub fn new(label: &'a str, colour: &'a str, value: &'a dyn Fn(&P) -> f64) -> Self {
-        Self { label, colour, dashed: false, value }
+        Self { label, colour, dashed: false, stacked: false, value }
+    }
+
+    /// Returns what `value` is at each point as bars, on top of those of the panel before it.
+    pub fn bars(label: &'a str, colour: &'a str, value: &'a dyn Fn(&P) -> f64) -> Self {
+        Self { stacked: true, ..Self::new(label, colour, value) }
     }
 
     /// Draws it dashed.
@@ -42,24 +44,109 @@ pub struct Panel<'a, P> {
     pub lines: Vec<Line<'a, P>>,
 }
 
+/// Where a chart is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    width: f64,
+    left: f64,
+    right: f64,
+    top: f64,
+    ticks: u32,
+    ink: &'static str,
+    faint: &'static str,
+    grid: &'static str,
+}
+
+/// A picture of its own: white, with its title and what the lines mean.
+const PICTURE: Look = Look {
+    width: 960.0,
+    left: 70.0,
+    right: 150.0,
+    top: 56.0,
+    ticks: 6,
+    ink: "#333333",
+    faint: "#666666",
+    grid: "#eeeeee",
+};
+
+impl Look {
+    /// Part of a page, which says what it shows and what the lines mean, and has the colours `--ink`, `--faint` and
+    /// `--grid`.
+    pub const PAGE: Self = Self {
+        width: 960.0,
+        left: 56.0,
+        right: 14.0,
+        top: 24.0,
+        ticks: 6,
+        ink: "var(--ink)",
+        faint: "var(--faint)",
+        grid: "var(--grid)",
+    };
+    /// The same on a telephone.
+    pub const NARROW_PAGE: Self = Self { width: 400.0, left: 44.0, ticks: 3, ..Self::PAGE };
+
+    fn is_page(&self) -> bool {
+        self.right < 100.0
+    }
+}
+
 /// Returns the chart of a run: `at` is a point's time in seconds since its start, `panel_height` that of each panel
 /// in pixels.
 pub fn svg<P>(title: &str, points: &[P], at: impl Fn(&P) -> f64, panels: &[Panel<'_, P>], panel_height: f64) -> String {
     let end = points.last().map_or(1.0, &at).max(1.0);
-    let height = TOP + panels.len() as f64 * (panel_height + GAP);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
-         viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"{LEFT}\" y=\"24\" font-size=\"15\" font-weight=\"bold\">{}</text>\n",
-        escaped(title)
-    );
+    let tick = |secs: f64| if secs == 0.0 { "0".to_owned() } else { words::secs(secs) };
+    draw(&PICTURE, title, points, (&at, end), panels, panel_height, &tick)
+}
+
+/// Returns a chart as part of a page, over `span_secs`. `tick` says what stands under the axis at a time; where a value is
+/// not a number, a line has a gap.
+pub fn fragment<P>(
+    look: &Look,
+    title: &str,
+    points: &[P],
+    (at, span_secs): (&dyn Fn(&P) -> f64, f64),
+    panels: &[Panel<'_, P>],
+    panel_height: f64,
+    tick: &dyn Fn(f64) -> String,
+) -> String {
+    draw(look, title, points, (at, span_secs.max(1.0)), panels, panel_height, tick)
+}
+
+fn draw<P>(
+    look: &Look,
+    title: &str,
+    points: &[P],
+    (at, end): (&dyn Fn(&P) -> f64, f64),
+    panels: &[Panel<'_, P>],
+    panel_height: f64,
+    tick: &dyn Fn(f64) -> String,
+) -> String {
+    let (width, left, title) = (look.width, look.left, escaped(title));
+    let height = look.top + panels.len() as f64 * (panel_height + GAP) - if look.is_page() { GAP - 24.0 } else { 0.0 };
+    let mut out = if look.is_page() {
+        format!("<svg role=\"img\" aria-label=\"{title}\" viewBox=\"0 0 {width} {height}\" font-size=\"12\">\n")
+    } else {
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+             viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
+             <text x=\"{left}\" y=\"24\" font-size=\"15\" font-weight=\"bold\">{title}</text>\n"
+        )
+    };
     for (index, panel) in panels.iter().enumerate() {
-        let top = TOP + index as f64 * (panel_height + GAP);
-        let frame = Frame { top, height: panel_height, end, ceiling: ceiling_of(panel, points) };
-        frame.draw_axes(&mut out, panel.label);
+        let top = look.top + index as f64 * (panel_height + GAP);
+        let frame = Frame { look, top, height: panel_height, end, ceiling: ceiling_of(panel, points) };
+        frame.draw_axes(&mut out, panel.label, tick);
+        let mut heights = vec![0.0; points.len()];
         for (index, line) in panel.lines.iter().enumerate() {
-            frame.draw_line(&mut out, index, line, points, &at);
+            if line.stacked {
+                frame.draw_bars(&mut out, line, points, at, &mut heights);
+            } else {
+                frame.draw_line(&mut out, line, points, at);
+            }
+            if !look.is_page() {
+                frame.draw_meaning(&mut out, index, line);
+            }
         }
     }
     out.push_str("</svg>\n");
@@ -67,66 +154,114 @@ pub fn svg<P>(title: &str, points: &[P], at: impl Fn(&P) -> f64, panels: &[Panel
 }
 
 /// Where a panel stands, and what its axes end at.
-struct Frame {
+struct Frame<'l> {
+    look: &'l Look,
     top: f64,
     height: f64,
     end: f64,
     ceiling: f64,
 }
 
-impl Frame {
+impl Frame<'_> {
     fn x(&self, secs: f64) -> f64 {
-        LEFT + (WIDTH - RIGHT - LEFT) * secs / self.end
+        self.look.left + (self.look.width - self.look.right - self.look.left) * secs / self.end
     }
 
     fn y(&self, value: f64) -> f64 {
         self.top + self.height * (1.0 - value / self.ceiling)
     }
 
-    fn draw_axes(&self, out: &mut String, label: &str) {
-        let _ = writeln!(out, "<text x=\"{LEFT}\" y=\"{:.1}\" fill=\"#333333\">{label}</text>", self.top - 8.0);
+    fn draw_axes(&self, out: &mut String, label: &str, tick: &dyn Fn(f64) -> String) {
+        let Look { width, left, right, ticks, ink, faint, grid, .. } = *self.look;
+        let begin = if self.look.is_page() { 0.0 } else { left };
+        let _ = writeln!(out, "<text x=\"{begin}\" y=\"{:.1}\" fill=\"{ink}\">{label}</text>", self.top - 8.0);
         for quarter in 0..=4 {
             let value = self.ceiling * f64::from(quarter) / 4.0;
             let _ = writeln!(
                 out,
-                "<line x1=\"{LEFT}\" x2=\"{0}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"#eeeeee\"/>\
-                 <text x=\"{2}\" y=\"{3:.1}\" text-anchor=\"end\" fill=\"#666666\">{4}</text>",
-                WIDTH - RIGHT,
+                "<line x1=\"{left}\" x2=\"{0}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"{grid}\"/>\
+                 <text x=\"{2}\" y=\"{3:.1}\" text-anchor=\"end\" fill=\"{faint}\">{4}</text>",
+                width - right,
                 self.y(value),
-                LEFT - 8.0,
+                left - 8.0,
                 self.y(value) + 4.0,
                 tick_label(value)
             );
         }
-        for sixth in 0..=6 {
-            let secs = self.end * f64::from(sixth) / 6.0;
+        for part in 0..=ticks {
+            let secs = self.end * f64::from(part) / f64::from(ticks);
+            // On a page the last one would be cut.
+            let anchor = if self.look.is_page() && part == ticks { "end" } else { "middle" };
             let _ = writeln!(
                 out,
-                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"#666666\">{}</text>",
+                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" fill=\"{faint}\">{}</text>",
                 self.x(secs),
                 self.top + self.height + 16.0,
-                if secs == 0.0 { "0".to_owned() } else { words::secs(secs) }
+                escaped(&tick(secs))
             );
         }
     }
 
-    fn draw_line<P>(&self, out: &mut String, index: usize, line: &Line<'_, P>, points: &[P], at: impl Fn(&P) -> f64) {
+    fn draw_line<P>(&self, out: &mut String, line: &Line<'_, P>, points: &[P], at: impl Fn(&P) -> f64) {
+        let dash = if line.dashed { " stroke-dasharray=\"4 3\"" } else { "" };
+        let mut draw = |path: &mut String| {
+            if !path.is_empty() {
+                let (colour, points) = (line.colour, path.trim_end());
+                let _ = writeln!(
+                    out,
+                    "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"{dash} points=\"{points}\"/>"
+                );
+                path.clear();
+            }
+        };
         let mut path = String::new();
         let stretch = points.len().div_ceil(MOST_POINTS).max(1);
         for points in points.chunks(stretch) {
-            let value = points.iter().map(line.value).fold(0.0, f64::max);
-            let _ = write!(path, "{:.1},{:.1} ", self.x(at(&points[0])), self.y(value));
+            let value = points.iter().map(line.value).fold(f64::NAN, f64::max);
+            if value.is_nan() {
+                draw(&mut path);
+            } else {
+                let _ = write!(path, "{:.1},{:.1} ", self.x(at(&points[0])), self.y(value));
+            }
         }
+        draw(&mut path);
+    }
+
+    /// Draws bars that begin at `heights`, and raises those.
+    fn draw_bars<P>(
+        &self,
+        out: &mut String,
+        line: &Line<'_, P>,
+        points: &[P],
+        at: impl Fn(&P) -> f64,
+        heights: &mut [f64],
+    ) {
+        let width = (self.x(self.end) - self.x(0.0)) / points.len().max(1) as f64 * 0.8;
+        for (point, height) in points.iter().zip(heights) {
+            let value = (line.value)(point);
+            if value > 0.0 {
+                let (bottom, top) = (self.y(*height), self.y(*height + value));
+                *height += value;
+                let _ = writeln!(
+                    out,
+                    "<rect x=\"{:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{:.1}\" fill=\"{}\"/>",
+                    self.x(at(point)),
+                    bottom - top,
+                    line.colour
+                );
+            }
+        }
+    }
+
+    fn draw_meaning<P>(&self, out: &mut String, index: usize, line: &Line<'_, P>) {
         let dash = if line.dashed { " stroke-dasharray=\"4 3\"" } else { "" };
         let legend = self.top + 12.0 + index as f64 * 18.0;
-        let right = WIDTH - RIGHT;
+        let right = self.look.width - self.look.right;
         let _ = writeln!(
             out,
-            "<polyline fill=\"none\" stroke=\"{0}\" stroke-width=\"1.6\"{dash} points=\"{1}\"/>\
-             <line x1=\"{2}\" x2=\"{3}\" y1=\"{legend:.1}\" y2=\"{legend:.1}\" stroke=\"{0}\" stroke-width=\"2\"{dash}/>\
-             <text x=\"{4}\" y=\"{5:.1}\">{6}</text>",
+            "<line x1=\"{1}\" x2=\"{2}\" y1=\"{legend:.1}\" y2=\"{legend:.1}\" stroke=\"{0}\" stroke-width=\"2\"{dash}/>\
+             <text x=\"{3}\" y=\"{4:.1}\">{5}</text>",
             line.colour,
-            path.trim_end(),
             right + 14.0,
             right + 34.0,
             right + 40.0,
@@ -137,8 +272,10 @@ impl Frame {
 }
 
 fn ceiling_of<P>(panel: &Panel<'_, P>, points: &[P]) -> f64 {
-    let values = panel.lines.iter().flat_map(|line| points.iter().map(line.value));
-    nice_ceiling(values.fold(0.0, f64::max))
+    let (bars, lines): (Vec<_>, Vec<_>) = panel.lines.iter().partition(|line| line.stacked);
+    let values = lines.iter().flat_map(|line| points.iter().map(line.value));
+    let sums = points.iter().map(|point| bars.iter().map(|line| (line.value)(point)).sum());
+    nice_ceiling(values.chain(sums).fold(0.0, f64::max))
 }
 
 /// Returns the next of 1, 2, 4, 5, 8 or 10 times a power of ten.
@@ -155,7 +292,7 @@ fn tick_label(value: f64) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -181,12 +318,13 @@ mod tests {
             .filter_map(|rest| rest.split("points=\"").nth(1)?.split('"').next())
             .collect();
         assert_eq!(lines.len(), 4);
+        let Look { width, left, right, .. } = PICTURE;
         for (index, line) in lines.into_iter().enumerate() {
-            let top = TOP + (index / 2) as f64 * (170.0 + GAP);
+            let top = PICTURE.top + (index / 2) as f64 * (170.0 + GAP);
             for point in line.split_whitespace() {
                 let (x, y) = point.split_once(',').expect("a point");
                 let (x, y): (f64, f64) = (x.parse().expect("x"), y.parse().expect("y"));
-                assert!((LEFT..=WIDTH - RIGHT).contains(&x) && (top..=top + 170.0).contains(&y), "{index}: {point}");
+                assert!((left..=width - right).contains(&x) && (top..=top + 170.0).contains(&y), "{index}: {point}");
             }
         }
     }
@@ -197,7 +335,36 @@ mod tests {
         let chart = chart_of(&points);
         assert!(chart.len() < 100_000, "{}", chart.len());
         // Half of the axis, which ends at 200.
-        assert!(chart.contains(&format!(",{:.1} ", TOP + 85.0)), "the peak is lost");
+        assert!(chart.contains(&format!(",{:.1} ", PICTURE.top + 85.0)), "the peak is lost");
+    }
+
+    #[test]
+    fn on_a_page_lines_have_gaps_and_a_name_cannot_end_its_attribute() {
+        let value = |point: &(f64, f64)| point.1;
+        let panels = [Panel { label: "workers", lines: vec![Line::new("running", "var(--a)", &value)] }];
+        let points = [(0.0, 1.0), (10.0, 2.0), (20.0, f64::NAN), (30.0, f64::NAN), (40.0, 3.0), (50.0, 3.0)];
+        let chart = fragment(&Look::PAGE, "a \"<b>", &points, (&|point| point.0, 60.0), &panels, 90.0, &|secs| {
+            format!("{secs}")
+        });
+        assert_eq!(chart.matches("<polyline").count(), 2);
+        assert!(chart.contains("aria-label=\"a &quot;&lt;b&gt;\"") && chart.contains(">60</text>"), "{chart}");
+        assert!(!chart.contains("NaN") && !chart.contains("white"), "{chart}");
+    }
+
+    #[test]
+    fn bars_stand_on_each_other() {
+        let (low, high) = (|point: &(f64, f64)| point.1, |point: &(f64, f64)| 3.0 * point.1);
+        let bars = vec![Line::bars("low", "a", &low), Line::bars("high", "b", &high)];
+        let panels = [Panel { label: "objects", lines: bars }];
+        let chart =
+            fragment(&Look::PAGE, "", &[(0.0, 1.0), (10.0, 0.0)], (&|point| point.0, 20.0), &panels, 80.0, &|_| {
+                String::new()
+            });
+        let bars: Vec<&str> = chart.lines().filter(|line| line.starts_with("<rect")).collect();
+        // Of an axis that ends at 4.
+        assert!(bars[0].contains("y=\"84.0\"") && bars[0].contains("height=\"20.0\""), "{bars:?}");
+        assert!(bars[1].contains("y=\"24.0\"") && bars[1].contains("height=\"60.0\""), "{bars:?}");
+        assert_eq!(bars.len(), 2);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! The HTTP server of both programs. Each supplies the answers; this module makes sure that no peer can keep it from
+//! The HTTP server of all programs. Each supplies the answers; this module makes sure that no peer can keep it from
 //! answering: by connecting and saying nothing, by a head that comes a byte at a time, by never reading, or by taking
 //! all descriptors.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -92,7 +92,11 @@ impl Health {
     }
 }
 
-/// Returns what every program answers: `/healthz`, `/readyz` and, with what `metrics` returns, `/metrics`.
+/// Who asked, as an extension of the request: the other end of its connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// Returns what importers and scalers answer: `/healthz`, `/readyz` and, with what `metrics` returns, `/metrics`.
 pub fn router(health: Arc<Health>, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Router {
     let readyz = async move || match health.missing() {
         missing if missing.is_empty() => (StatusCode::OK, "ready\n".to_owned()),
@@ -142,11 +146,11 @@ async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: Can
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let (guest, seat) = seats.take().await;
-                let (router, stop) = (router.clone(), stop.clone());
+                let (router, stop, peer) = (router.clone(), stop.clone(), Peer(peer.ip().to_canonical()));
                 tokio::spawn(async move {
-                    attend(stream, router, guest, limits, stop).await;
+                    attend((stream, peer), router, guest, limits, stop).await;
                     drop(seat);
                 });
             }
@@ -232,11 +236,18 @@ impl Guest {
 }
 
 /// Answers one request of a peer, then closes: a peer that asks every few seconds does not need the connection in between.
-async fn attend(stream: TcpStream, router: Router, guest: Arc<Guest>, limits: Limits, stop: CancellationToken) {
+async fn attend(
+    (stream, peer): (TcpStream, Peer),
+    router: Router,
+    guest: Arc<Guest>,
+    limits: Limits,
+    stop: CancellationToken,
+) {
     let _ = stream.set_nodelay(true);
     let answering = TowerToHyperService::new(router);
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request: hyper::Request<_>| {
         guest.set(ANSWERED);
+        request.extensions_mut().insert(peer);
         let answer = answering.call(request);
         let guest = Arc::clone(&guest);
         async move {

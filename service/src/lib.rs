@@ -1,4 +1,4 @@
-//! What both programs share: how they are configured and reach AWS and Postgres, what they answer over HTTP, and what they show to people.
+//! What the programs share: how they are configured and reach AWS and Postgres, what they answer over HTTP, and what they show to people.
 
 pub mod aws;
 pub mod chart;

@@ -1,4 +1,4 @@
-//! Reaching Postgres: reading a URL, connecting within a time, and the schema that both programs bring up to date.
+//! Reaching Postgres: reading a URL, connecting within a time, and the schema that importers and scalers bring up to date.
 
 pub mod migrations;
 mod pooler;

@@ -27,7 +27,9 @@ fn every_guard_names_tests_that_exist() -> Result<()> {
     assert_eq!(guards, patches()?, "guards with tests, and guards with a patch");
 
     let mut sources = String::new();
-    for directory in ["decode/src", "importer/src", "scaler/src", "scaler/tests", "service/src", "tests/it"] {
+    for directory in
+        ["console/src", "decode/src", "importer/src", "scaler/src", "scaler/tests", "service/src", "tests/it"]
+    {
         read_sources(&repository().join(directory), &mut sources)?;
     }
     for (guard, test) in tests {

@@ -9,13 +9,13 @@ use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Pa
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-const PROGRAMS: [&str; 2] = ["importer", "scaler"];
+const PROGRAMS: [&str; 3] = ["importer", "scaler", "console"];
 
 #[tokio::test]
 async fn completions_and_man_pages_name_each_command() -> Result<()> {
     for program in PROGRAMS {
         let commands = commands(program).await?;
-        assert!(commands.len() > 5 && commands.contains("check"), "{commands:?}");
+        assert!(commands.len() > 4 && commands.contains("check"), "{commands:?}");
         for shell in ["bash", "zsh", "fish"] {
             let script = run(program, &["completions", shell]).await?.stdout;
             for command in &commands {
@@ -129,9 +129,11 @@ fn what_is_handed_out_is_static_and_complete() -> Result<()> {
     for file in [
         "bin/importer",
         "bin/scaler",
+        "bin/console",
         "man/man1/importer.1",
         "man/man1/importer-load.1",
         "man/man1/scaler-run.1",
+        "man/man1/console-run.1",
         "completions/importer.bash",
         "completions/_scaler",
         "completions/scaler.fish",

@@ -32,6 +32,8 @@ const IMPORTER: [(&str, &str); 10] = [
 
 const SCALER: [(&str, &str); 3] = [("database", "Database"), ("http", "Http"), ("pool", "Pool")];
 
+const CONSOLE: [(&str, &str); 3] = [("database", "Database"), ("http", "Http"), ("auth", "Auth")];
+
 #[test]
 fn the_reference_of_importer_toml_is_that_of_the_doc_comments() -> Result<()> {
     let source = joined("importer/src/config")? + &joined("service/src/config")?;
@@ -68,8 +70,22 @@ fn the_reference_of_scaler_toml_is_that_of_the_doc_comments() -> Result<()> {
 }
 
 #[test]
+fn the_reference_of_console_toml_is_that_of_the_doc_comments() -> Result<()> {
+    let source = joined("console/src/config")? + &joined("service/src/config")?;
+    let mut page = String::new();
+    let top = fields_of(&source, "Config")?;
+    for field in top.iter().filter(|field| field.kind == "bool") {
+        write!(page, "\n## `{}`\n\n{}\n\nDefault: `false`\n", field.name(), field.docs())?;
+    }
+    for (section, structure) in CONSOLE {
+        write_section(&mut page, section, structure, &source, |field| field.default_in(&source))?;
+    }
+    check("docs/reference/console-toml.md", &page)
+}
+
+#[test]
 fn the_reference_of_the_commands_is_what_help_prints() -> Result<()> {
-    for program in ["importer", "scaler"] {
+    for program in ["importer", "scaler", "console"] {
         let help = help(program, None)?;
         let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
         let commands = listed.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");

@@ -1,4 +1,4 @@
-//! The three roles of `infra/postgres/`: each can do its part, and none can do another's.
+//! The roles of `infra/postgres/`: each can do its part, and none can do another's.
 
 use crate::desk::Desk;
 use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs};
@@ -76,6 +76,22 @@ async fn owner_migrates_worker_imports_and_scaler_decides_each_with_its_own_righ
     assert_eq!(once.status.code(), Some(0), "{}", once.stderr);
     let history = cast.scaler("history", "penstock_scaler").await?;
     assert!(history.status.success() && !history.stdout.is_empty(), "{}", history.stderr);
+
+    // The console reads all of it, and nothing else.
+    let reader = cast.url("penstock_reader");
+    let config = cast.world.config().with_file_name("console.toml");
+    std::fs::write(&config, "[http]\nlisten = \"127.0.0.1:0\"\n")?;
+    let console =
+        |command| Program::new("console").arg(command).arg("--config").arg(&config).env("DATABASE_URL", &reader);
+    let checked = console("check").run(LIMIT).await?;
+    assert_eq!(checked.status.code(), Some(0), "{}{}", checked.stdout, checked.stderr);
+    let console = console("run").arg("--log-format").arg("json").start()?;
+    let line: serde_json::Value = serde_json::from_str(&console.wait_for_line("serving health", LIMIT).await?)?;
+    let url = format!("http://{}", line["listen"].as_str().context("an address")?);
+    for path in ["/.json", "/objects/1.json", "/objects/3.json", "/objects/4.json"] {
+        let answer = penstock_tests::http::get(&format!("{url}{path}")).await?;
+        assert!(answer.status == 200 && !answer.body.contains("\"failure\": \""), "{path}: {}", answer.body);
+    }
     Ok(())
 }
 
@@ -120,6 +136,12 @@ async fn later_migrations_need_the_owner_and_nobody_else_can_remove_what_is_know
         ("penstock_scaler", "SELECT * FROM penstock.reject"),
         ("penstock_scaler", "SELECT * FROM public.pairs"),
         ("penstock_owner", "SELECT * FROM public.pairs"),
+        ("penstock_reader", "SELECT * FROM public.pairs"),
+        ("penstock_reader", "SELECT payload FROM penstock.reject"),
+        ("penstock_reader", "SELECT body FROM penstock.due_item"),
+        ("penstock_reader", "SELECT value FROM penstock.waiting_key"),
+        ("penstock_reader", "DELETE FROM penstock.problem"),
+        ("penstock_reader", "UPDATE penstock.object SET state = 'imported'"),
     ] {
         let said = cast.psql(role, &["-c", statement]).expect_err(statement);
         assert!(format!("{said:#}").contains("permission denied"), "{role}: {statement}: {said:#}");
@@ -173,7 +195,7 @@ impl Cast {
         for _ in 0..2 {
             cast.psql("penstock", &["-f", "infra/postgres/roles.sql"])?;
         }
-        for role in ["penstock_owner", "penstock_worker", "penstock_scaler"] {
+        for role in ["penstock_owner", "penstock_worker", "penstock_scaler", "penstock_reader"] {
             cast.world.database.execute(&format!("ALTER ROLE {role} PASSWORD 'p'")).await?;
         }
         Ok(cast)

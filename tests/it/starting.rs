@@ -62,11 +62,15 @@ async fn every_mistake_in_a_configuration_is_named_at_once_with_its_line() -> Re
     let scratch = Scratch::new("mistakes")?;
     let importer = "[queue]\nwait_sec = 1\n[worker]\nconcurrency = 0\nmemory = 1\n";
     let scaler = "[[pool]]\nname = \"a\"\nmins = 1\nmax = 0\nbacklog_per_worker = 1\n[https]\n";
-    for (program, text, lines) in [("importer", importer, [2, 4, 5]), ("scaler", scaler, [3, 4, 6])] {
+    let console = "show_value = true\n[database]\nurl = \"mysql://u:hunter2@h/d\"\n[http]\nlisten = \"0.0.0.0:1\"\n";
+    for (program, text, lines) in
+        [("importer", importer, [2, 4, 5]), ("scaler", scaler, [3, 4, 6]), ("console", console, [1, 3, 5])]
+    {
         let path = scratch.path().join(format!("{program}.toml"));
         std::fs::write(&path, text)?;
         let ended = Program::new(program).args(["check", "--config"]).arg(&path).run(LIMIT).await?;
         assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
         let named: Vec<&str> = ended.stderr.lines().collect();
         assert_eq!(named.len(), lines.len(), "{}", ended.stderr);
         for (named, line) in named.iter().zip(lines) {

@@ -15,6 +15,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct Answer {
     /// The status code.
     pub status: u16,
+    /// The status line and the headers, as they came.
+    pub head: String,
     /// The body, as text.
     pub body: String,
 }
@@ -27,7 +29,7 @@ pub async fn get(url: &str) -> Result<Answer> {
     request("GET", url, &[], "").await
 }
 
-/// Sends a request over a connection of its own.
+/// Sends a request over a connection of its own; a header `Host` replaces the URL's.
 ///
 /// # Errors
 /// When there is no answer, or it is not HTTP.
@@ -35,7 +37,10 @@ pub async fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &s
     let exchange = async {
         let (authority, path) = split(url)?;
         let mut stream = TcpStream::connect(authority).await?;
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
+        let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            head.push_str(&format!("Host: {authority}\r\n"));
+        }
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -70,7 +75,7 @@ fn parse(bytes: &[u8]) -> Result<Answer> {
     let (head, body) = text.split_once("\r\n\r\n").context("the answer has no end of head")?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("the answer has no status")?;
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    Ok(Answer { status, body: if chunked { dechunk(body)? } else { body.to_owned() } })
+    Ok(Answer { status, head: head.to_owned(), body: if chunked { dechunk(body)? } else { body.to_owned() } })
 }
 
 fn dechunk(mut body: &str) -> Result<String> {
@@ -110,7 +115,7 @@ mod tests {
     fn chunks_are_put_together() {
         let answer =
             parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n").unwrap();
-        assert_eq!(answer, Answer { status: 200, body: "abcde".into() });
+        assert_eq!((answer.status, answer.body.as_str()), (200, "abcde"));
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub struct WorkerRow {
 }
 
 /// Writes the heartbeat, and sweeps out rows without a heartbeat for an hour, unless backends of theirs are left:
-/// those may hold locks, and are only ended by the row. Settles what was abandoned, and forgets what was finished hours ago.
+/// those may hold locks, and are only ended by the row. Settles what was abandoned, forgets what was finished hours
+/// ago, and writes what pages are made from: the minutes that are over, and which problems are none any more.
 ///
 /// # Errors
 /// Of the database.
@@ -77,7 +78,9 @@ pub async fn heartbeat(connection: &mut PgConnection, row: &WorkerRow) -> sqlx::
         .await?;
     sqlx::query(include_str!("sweep_workers.sql")).execute(&mut *connection).await?;
     sqlx::query(include_str!("settle_abandoned.sql")).execute(&mut *connection).await?;
-    sqlx::query(include_str!("forget_finished.sql")).execute(connection).await?;
+    sqlx::query(include_str!("forget_finished.sql")).execute(&mut *connection).await?;
+    sqlx::query("SELECT penstock.roll_up()").execute(&mut *connection).await?;
+    sqlx::query("SELECT penstock.forget_mended()").execute(connection).await?;
     Ok(())
 }
 

@@ -92,7 +92,8 @@ fn lines(decision: &Decision) -> Vec<String> {
 fn held_back() -> Story {
     let mut story = Story::deadline(5).depth(500_000, 5);
     story.policy = Policy { initial_proven: 32, max: 40, ..story.policy };
-    story.seen.sink = Sink { healthy: Some(false), max_connections: Some(100), connections_per_worker: Some(6) };
+    story.seen.sink =
+        Sink { healthy: Some(false), max_connections: Some(100), connections_per_worker: Some(6), commit_secs: None };
     story.seen.failed_starts = Some(4);
     story
 }

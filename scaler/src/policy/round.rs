@@ -107,6 +107,10 @@ impl<'a> Round<'a> {
 
         let arrivals_per_sec = state.arrivals.per_sec();
         let mut inputs = Inputs::new(seen, now);
+        inputs.promised_secs = match policy.target {
+            Target::Deadline { drain_within_secs } => Some(drain_within_secs),
+            Target::Backlog { .. } => None,
+        };
         inputs.job_secs = job_secs;
         inputs.arrivals_per_sec = arrivals_per_sec;
         inputs.slots_per_worker = slots_per_worker;

@@ -34,6 +34,10 @@ const FILES: &[(&str, &str)] = files![
     "20260802000001_follow_what_stands"
     "20260803000000_know_what_was_tried"
     "20260901000000_keep_when_messages_came"
+    "20261001000000_gather_problems"
+    "20261001000001_gather_problems_there_are"
+    "20261001000002_gather_rejects_there_are"
+    "20261001000003_find_keys_by_prefix"
 ];
 
 /// Returns what sqlx makes of a file: a name is `VERSION_DESCRIPTION`, and a first line may ask for no transaction.

@@ -1,0 +1,13 @@
+//! Shows what Penstock did, what is late and what to do, as web pages over Postgres alone.
+//!
+//! Everything is read: [`read`] asks Postgres within a time, [`page`] says it in HTML and JSON, [`web`] answers who may ask.
+
+pub mod auth;
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod html;
+pub mod page;
+pub mod read;
+pub mod shell;
+pub mod web;

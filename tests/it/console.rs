@@ -1,0 +1,8 @@
+//! The pages of the console: what they say of a ledger, to whom, and when there is none.
+
+mod access;
+mod hostile;
+mod lists;
+mod now;
+mod object;
+mod stand;
