@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 pub use service::config::{ConfigError, Database};
-use service::config::{Source, variable};
+use service::{
+    config::{Source, variable},
+    words::chain,
+};
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
@@ -96,7 +99,7 @@ impl Config {
         } else if self.database.url_file.is_none()
             && let Err(error) = self.database.server("")
         {
-            source.add("database.url", format!("{error:#}"));
+            source.add("database.url", chain(&error));
         }
         if self.http.listen.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             source.add("http.listen", "http.listen: must be an address and a port, such as 127.0.0.1:9466");

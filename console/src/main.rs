@@ -26,8 +26,8 @@ fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Run => block_on(command::run(Config::load(&cli.config)?))?,
         Command::Check => {
             let findings = block_on(async { Ok(command::check::check(&Config::load(&cli.config)?).await) })?;
-            print(&findings.text);
-            return Ok(if findings.is_wrong { ExitCode::from(EXIT_WRONG) } else { ExitCode::SUCCESS });
+            print(&findings.lines().map(|line| line + "\n").collect::<String>());
+            return Ok(if findings.is_wrong() { ExitCode::from(EXIT_WRONG) } else { ExitCode::SUCCESS });
         }
         Command::Password(args) => print(&command::password::line(&args.name, io::stdin().lock())?),
         Command::Completions(args) => print(&program::completions::<Cli>(args.shell)),

@@ -14,6 +14,7 @@ pub mod values;
 use crate::config::Database;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use service::words::chain;
 use sqlx::{Executor as _, PgConnection};
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -168,7 +169,7 @@ impl Reader {
             connection.execute(settings.as_str()).await?;
             Ok::<_, anyhow::Error>(connection)
         };
-        connect.await.map_err(|error| Failure::Unreachable(format!("{error:#}")))
+        connect.await.map_err(|error| Failure::Unreachable(chain(&error)))
     }
 }
 

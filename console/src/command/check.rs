@@ -6,49 +6,24 @@ use crate::{
     read::{Failure, Reader, now},
 };
 use service::{
+    findings::Findings,
     postgres::{TransactionPooler, refuse_transaction_pooler},
-    terminal,
 };
-use std::fmt::Write as _;
-
-/// What was found.
-#[derive(Debug, Default)]
-pub struct Findings {
-    /// A line each.
-    pub text: String,
-    /// Whether something must be fixed before the pages can be read.
-    pub is_wrong: bool,
-}
-
-impl Findings {
-    fn ok(&mut self, line: &str) {
-        self.line(&format!("ok      {line}"));
-    }
-
-    fn wrong(&mut self, what: &str, next: &str) {
-        self.is_wrong = true;
-        self.line(&format!("wrong   {what}; {next}"));
-    }
-
-    fn line(&mut self, text: &str) {
-        let _ = writeln!(self.text, "{}", terminal::line(text));
-    }
-}
 
 /// Checks everything a run would need; changes nothing.
 pub async fn check(config: &Config) -> Findings {
     let mut found = Findings::default();
     match Doorman::new(config.auth.as_ref()) {
-        Ok(Doorman::Everybody) => found.ok("auth: whoever is on this machine may read"),
-        Ok(Doorman::Passwords(passwords)) => found.ok(&format!("auth: {passwords:?}")),
-        Ok(Doorman::Proxy { header, address }) => found.ok(&format!("auth: who {address} names in {header}")),
-        Err(error) => found.wrong(&error.to_string(), "`console password NAME` prints a line for it"),
+        Ok(Doorman::Everybody) => found.fine("auth: whoever is on this machine may read"),
+        Ok(Doorman::Passwords(passwords)) => found.fine(format!("auth: {passwords:?}")),
+        Ok(Doorman::Proxy { header, address }) => found.fine(format!("auth: who {address} names in {header}")),
+        Err(error) => found.wrong("auth", error, "`console password NAME` prints a line for it"),
     }
     let pooler = async { refuse_transaction_pooler(&config.database.server("penstock console check")?).await };
     if let Err(error) = pooler.await
         && error.is::<TransactionPooler>()
     {
-        found.wrong(&format!("database: {error:#}"), "give `database.url` the server's own address");
+        found.failed("database", &error, "give `database.url` the server's own address");
         return found;
     }
     let reader = Reader::new(config.database.clone(), config.show_values);
@@ -59,20 +34,15 @@ pub async fn check(config: &Config) -> Findings {
         ("the server's load", now::server(&reader).await.map(drop)),
     ] {
         match seen {
-            Ok(()) => found.ok(&format!("database: {what} can be read")),
+            Ok(()) => found.fine(format!("database: {what} can be read")),
             Err(failure) => {
-                found.wrong(&format!("database: {what}: {failure}"), remedy(&failure));
+                found.wrong("database", format_args!("{what}: {failure}"), remedy(&failure));
                 if matches!(failure, Failure::Unreachable(_)) {
                     break;
                 }
             }
         }
     }
-    let next = match found.is_wrong {
-        true => "fix the lines marked `wrong`, then run `console check` again",
-        false => "start `console run`",
-    };
-    found.line(&format!("next    {next}"));
     found
 }
 

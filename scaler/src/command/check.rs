@@ -13,42 +13,22 @@ use chrono::Utc;
 use service::{
     findings::Findings,
     postgres::{STATEMENT_TIMEOUT, TransactionPooler, refuse_transaction_pooler},
-    terminal,
 };
 use tokio::time::timeout;
 
 /// `application_name` of the check's connections.
 const APPLICATION_NAME: &str = "penstock scaler check";
 
-/// What works, a line each, and what does not.
-#[derive(Debug, Default)]
-pub struct Found {
-    fine: Vec<String>,
-    findings: Findings,
-}
-
-impl Found {
-    /// Returns everything, as it is shown.
-    pub fn lines(&self) -> impl Iterator<Item = String> {
-        self.fine.iter().map(|line| terminal::line(line)).chain(self.findings.lines())
-    }
-
-    /// Returns whether something must be mended before the scaler can run.
-    pub fn is_wrong(&self) -> bool {
-        self.findings.is_wrong()
-    }
-}
-
 /// Checks everything a run would need; changes nothing.
-pub async fn check(config: Config) -> Found {
-    let mut found = Found::default();
+pub async fn check(config: Config) -> Findings {
+    let mut found = Findings::default();
     let store = match &config.database {
         Some(database) => {
             let store = Store::new(database.clone(), APPLICATION_NAME, STATEMENT_TIMEOUT);
             check_database(database, &store, &mut found).await.then_some(store)
         }
         None => {
-            found.findings.warn(
+            found.warn(
                 "database",
                 "there is no [database]: rates are not measured, decisions are not kept, and only one scaler may run",
                 "point it at the importers' database, unless this is intended",
@@ -59,7 +39,7 @@ pub async fn check(config: Config) -> Found {
     let aws = match service::aws::config().await {
         Ok(aws) => aws,
         Err(error) => {
-            found.findings.failed("AWS", &error, "name a bundle of certificates in PEM, or unset AWS_CA_BUNDLE");
+            found.failed("AWS", &error, "name a bundle of certificates in PEM, or unset AWS_CA_BUNDLE");
             return found;
         }
     };
@@ -70,17 +50,17 @@ pub async fn check(config: Config) -> Found {
 }
 
 /// Returns whether the ledger can be read.
-async fn check_database(database: &Database, store: &Store, found: &mut Found) -> bool {
+async fn check_database(database: &Database, store: &Store, found: &mut Findings) -> bool {
     let pooler = async { refuse_transaction_pooler(&database.server(APPLICATION_NAME)?).await };
     if let Err(error) = pooler.await
         && error.is::<TransactionPooler>()
     {
-        found.findings.failed("database", &error, "give `database.url` the server's own address");
+        found.failed("database", &error, "give `database.url` the server's own address");
         return false;
     }
     match store.missing_migrations().await {
         Err(error) => {
-            found.findings.failed(
+            found.failed(
                 "database",
                 &error,
                 "check that `database.url` (or DATABASE_URL) is right, that the server runs, and that it lets this host in",
@@ -89,7 +69,7 @@ async fn check_database(database: &Database, store: &Store, found: &mut Found) -
         }
         Ok(0) => {}
         Ok(missing) => {
-            found.findings.warn(
+            found.warn(
                 "database",
                 format!("schema penstock is {missing} migrations behind"),
                 "`scaler run` applies them where its role may, else run `importer migrate` as the owner",
@@ -99,33 +79,33 @@ async fn check_database(database: &Database, store: &Store, found: &mut Found) -
     }
     match store.read(&[], Some(Utc::now())).await {
         Ok(_) => {
-            found.fine.push("database: the ledger can be read".to_owned());
+            found.fine("database: the ledger can be read");
             true
         }
         Err(error) => {
-            found.findings.failed("database", &error, "grant this role SELECT on schema penstock's tables");
+            found.failed("database", &error, "grant this role SELECT on schema penstock's tables");
             false
         }
     }
 }
 
-async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: &mut Found) {
+async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: &mut Findings) {
     let subject = format!("pool {}", pool.name);
     let mut backend = match AnyPool::open(pool, aws) {
         Ok(backend) => backend,
-        Err(error) => return found.findings.wrong(&subject, error, "add what is missing to the pool in scaler.toml"),
+        Err(error) => return found.wrong(&subject, error, "add what is missing to the pool in scaler.toml"),
     };
     let depths = SqsQueues::new(aws, pool.queue_urls.clone(), pool.timeouts()).depths(pool.start_up).await;
     let depth = depths.total();
     if let Some(depth) = depth {
         let read = depths.0.iter().filter(|(_, depth)| depth.is_ok()).count();
-        found.fine.push(format!(
+        found.fine(format!(
             "{subject}: {} visible, {} in flight, {} delayed on {read} queues",
             depth.visible, depth.in_flight, depth.delayed,
         ));
     }
     for error in depths.0.iter().filter_map(|(_, depth)| depth.as_ref().err()) {
-        found.findings.failed(
+        found.failed(
             &subject,
             error,
             "check that the URL, the region and the credentials are right, and allow sqs:GetQueueAttributes",
@@ -136,16 +116,16 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: 
         Ok(remarks) => {
             for remark in remarks {
                 match remark {
-                    Remark::Fine(line) => found.fine.push(format!("{subject}: {line}")),
-                    Remark::Doubt { what, next } => found.findings.warn(&subject, what, next),
-                    Remark::Wrong { what, next } => found.findings.wrong(&subject, what, next),
+                    Remark::Fine(line) => found.fine(format!("{subject}: {line}")),
+                    Remark::Doubt { what, next } => found.warn(&subject, what, next),
+                    Remark::Wrong { what, next } => found.wrong(&subject, what, next),
                 }
             }
         }
-        Err(error) => found.findings.failed(&subject, &error, remedy(pool)),
+        Err(error) => found.failed(&subject, &error, remedy(pool)),
     }
     for (what, next) in doubts(pool) {
-        found.findings.warn(&subject, what, next);
+        found.warn(&subject, what, next);
     }
     let mut workers = PoolSize::default();
     if let Some(store) = store
@@ -153,7 +133,7 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: 
     {
         workers = census::workers(&reading.heartbeats);
     }
-    found.fine.push(format!(
+    found.fine(format!(
         "{subject}: a first tick would say: {}",
         dry_tick(pool, depth.ok_or("the counters could not be read".to_owned()), depths.unread(), workers)
     ));
