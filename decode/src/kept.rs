@@ -95,15 +95,18 @@ impl KeptRows {
         self.mapping = mapping;
     }
 
-    /// Adds a row to the batch under its number in the object.
+    /// Adds a row to the batch under its number in the object; false where a condition drops it.
     ///
     /// # Errors
     /// [`Refusal`] when it still does not fit; the batch is as it was.
-    pub fn push(&mut self, row_number: u64, payload: &[u8], batch: &mut Batch) -> Result<(), Refusal> {
+    pub fn push(&mut self, row_number: u64, payload: &[u8], batch: &mut Batch) -> Result<bool, Refusal> {
         let mut row = Batch::default();
         let read = self.read(payload, &mut row).map_err(|error| refusal(error.to_string()))?;
         if let Some(reject) = row.rejects.pop() {
             return Err(Refusal { class: reject.class.to_string(), column: reject.column, message: reject.message });
+        }
+        if row.ends.is_empty() && row.n_filtered == 1 {
+            return Ok(false);
         }
         let [_] = row.ends[..] else {
             return Err(refusal(format!("{} rows where one was kept", row.ends.len())));
@@ -115,7 +118,7 @@ impl KeptRows {
         for (seen, now) in self.seen.iter_mut().zip(read) {
             *seen |= now;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Returns which columns of the mapping any row had a field for.

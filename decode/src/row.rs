@@ -43,7 +43,7 @@ impl RowEncoder {
     /// Returns an encoder whose first row is number 1.
     #[must_use]
     pub fn new(mapping: Arc<Mapping>) -> Self {
-        let n_columns = mapping.columns().len();
+        let n_columns = mapping.all_columns().len();
         let seen = (0..n_columns).map(|column| mapping.is_captured(column)).collect();
         Self {
             mapping,
@@ -68,22 +68,78 @@ impl RowEncoder {
     /// Encodes one row; `cells[i]` belongs to `mapping.columns()[i]` (captured columns: whatever, they are constants).
     /// A cell that does not fit makes the row a reject with the payload given by `payload`.
     pub fn push<'p>(&mut self, cells: &[Value<'_>], batch: &mut Batch, payload: impl FnOnce() -> Cow<'p, [u8]>) {
-        let encoded = self.tuple(batch, |encoder, column, out| {
-            encoder.cell(column, cells.get(column).unwrap_or(&Value::Absent), out)
-        });
-        self.finish(encoded, batch, payload);
+        self.push_with(batch, |column| Ok(cells.get(column).cloned().unwrap_or(Value::Absent)), payload);
     }
 
-    /// Encodes one row whose cells are made one by one, in the order of `mapping.columns()`; captured columns are not asked for.
-    /// A cell that cannot be made is a reject like one that does not fit.
+    /// Encodes one row whose cells are made one by one: those of conditions, then all in the order of `mapping.columns()`;
+    /// captured columns are not asked for. A cell that cannot be made is a reject like one that does not fit.
     pub fn push_with<'c, 'p>(
         &mut self,
         batch: &mut Batch,
         mut cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
         payload: impl FnOnce() -> Cow<'p, [u8]>,
     ) {
-        let encoded = self.tuple(batch, |encoder, column, out| encoder.cell(column, &cell(column)?, out));
+        let encoded = match self.asked(batch, &mut cell) {
+            Ok(true) => self.tuple(batch, |encoder, column, out| encoder.cell(column, &cell(column)?, out)),
+            Ok(false) => return self.leave_out(1, batch),
+            Err(error) => Err(error),
+        };
         self.finish(encoded, batch, payload);
+    }
+
+    /// Counts rows that are read and left out.
+    pub fn leave_out(&mut self, n_rows: u64, batch: &mut Batch) {
+        self.n_rows += n_rows;
+        batch.n_read += n_rows;
+        batch.n_filtered += n_rows;
+    }
+
+    /// Notes for which columns a row has a cell that was not encoded.
+    pub fn note_seen(&mut self, has: impl Fn(usize) -> bool) {
+        self.seen.iter_mut().enumerate().for_each(|(column, seen)| *seen |= has(column));
+    }
+
+    /// Returns whether a row passes the mapping's conditions, as far as its cells can be read. One that does not pass is
+    /// enough, whatever the others are.
+    ///
+    /// # Errors
+    /// Where a cell cannot be read, and nothing else drops the row: the column, and why.
+    pub fn asked<'c>(
+        &mut self,
+        batch: &mut Batch,
+        cell: &mut impl FnMut(usize) -> Result<Value<'c>, CellError>,
+    ) -> Result<bool, (usize, CellError)> {
+        if self.mapping.conditions().is_empty() {
+            return Ok(true);
+        }
+        let mapping = Arc::clone(&self.mapping);
+        let mut unread = None;
+        let out = &mut batch.data;
+        self.start = out.len();
+        for asked in mapping.conditions() {
+            let passes = match asked.column.map(|column| (column, mapping.constant(column))) {
+                None => asked.test.null || asked.passes_absent,
+                Some((_, Some(constant))) => asked.test.takes(constant),
+                Some((column, None)) => {
+                    let read = cell(column).and_then(|value| {
+                        self.field(column, &value, out)?;
+                        Ok(asked.passes_absent && value == Value::Absent || asked.test.takes(&out[self.start..]))
+                    });
+                    out.truncate(self.start);
+                    if self.reserved.take().is_some() {
+                        out.shrink_to(self.start);
+                    }
+                    read.unwrap_or_else(|error| {
+                        unread.get_or_insert((column, error));
+                        true
+                    })
+                }
+            };
+            if !passes {
+                return Ok(false);
+            }
+        }
+        unread.map_or(Ok(true), Err)
     }
 
     /// Records a row that could not even be taken apart. `payload_length` is the true length, `payload` may already be cut.
@@ -105,7 +161,7 @@ impl RowEncoder {
     /// Returns for each of `mapping.columns()` whether any row had a cell for it, be it null.
     #[must_use]
     pub fn seen_columns(&self) -> &[bool] {
-        &self.seen
+        &self.seen[..self.mapping.columns().len()]
     }
 
     /// Writes a tuple; on error the batch is as it was, and the column that refused is named.
@@ -152,18 +208,24 @@ impl RowEncoder {
         self.reserved.get_or_insert_with(|| self.budget.nothing()).grow_to("a row", n_bytes * COPIES)
     }
 
+    /// Encodes a field as its column's type has it.
+    #[inline]
+    fn field(&mut self, column: usize, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError> {
+        let length = out.len() - self.start + longest(value, &self.mapping.all_columns()[column].pg_type);
+        if length > FREE_ROW_BYTES {
+            self.reserve(length)?;
+        }
+        encode_within(value, &self.mapping.all_columns()[column].pg_type, self.max_depth, out)
+    }
+
     #[inline]
     fn cell(&mut self, column: usize, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError> {
         let is_absent = matches!(value, Value::Absent);
         self.absent[column] = is_absent;
         self.seen[column] |= !is_absent;
         let start = out.len();
-        let length = start - self.start + longest(value, &self.mapping.columns()[column].pg_type);
-        if length > FREE_ROW_BYTES {
-            self.reserve(length)?;
-        }
+        self.field(column, value, out)?;
         let target = &self.mapping.columns()[column];
-        encode_within(value, &target.pg_type, self.max_depth, out)?;
         let required = match self.mapping.requirement(column) {
             Requirement::Nullable => false,
             Requirement::NotNull => !(is_absent && target.has_default),
@@ -196,7 +258,7 @@ impl RowEncoder {
             }
             Err((column, error)) => {
                 let payload = payload();
-                let name = self.mapping.columns()[column].name.clone();
+                let name = self.mapping.all_columns()[column].name.clone();
                 self.record(error, Some(name), &payload, payload.len() as u64, batch);
             }
         }
@@ -239,6 +301,7 @@ impl From<DecodeError> for CellError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::condition::{Condition, Test, Values};
     use crate::encode::PgType;
     use crate::{Column, Fields, MappingSpec, OnNewField, budget::Pool};
     use std::collections::BTreeMap;
@@ -344,6 +407,66 @@ mod tests {
             (2, RejectClass::Text, &b"the row"[..])
         );
         assert_eq!(reject.column.as_deref(), Some("name"));
+    }
+
+    #[test]
+    fn a_row_that_a_condition_drops_is_neither_encoded_nor_refused() {
+        let conditions = [
+            Condition { column: "id".into(), test: Test { null: false, values: Values::Any } },
+            Condition {
+                column: "state".into(),
+                test: Test { null: false, values: Values::Among([b"on".to_vec()].into(), true) },
+            },
+        ];
+        let mapping = Arc::into_inner(encoder().mapping).expect("the only one").filtered(&conditions, &[], false);
+        let (mut encoder, mut batch) = (RowEncoder::new(Arc::new(mapping)), Batch::default());
+        let (id, bad, name, on) =
+            (Value::Int(1), Value::Text("x".into()), Value::Text("n".into()), Value::Text("on".into()));
+        for cells in [
+            [id.clone(), name.clone(), on.clone()],
+            [id.clone(), Value::Null, Value::Text("off".into())],
+            // What cannot be read is a reject, unless another condition drops the row.
+            [bad.clone(), name.clone(), on.clone()],
+            [bad, name.clone(), Value::Null],
+            [Value::Null, name.clone(), on.clone()],
+            [id, name, on],
+        ] {
+            push(&mut encoder, &cells, &mut batch);
+        }
+        assert_eq!((batch.n_read, batch.n_filtered, batch.ends.len()), (6, 3, 2));
+        assert_eq!(batch.data[batch.ends[0]..][6..14], 6u64.to_be_bytes());
+        let rejects: Vec<_> = batch.rejects.iter().map(|r| (r.row_number, r.class, r.column.as_deref())).collect();
+        assert_eq!(rejects, [(3, RejectClass::Type, Some("id"))]);
+        assert_eq!(batch.data.len(), batch.ends[1]);
+    }
+
+    #[test]
+    fn a_column_that_is_only_asked_about_is_not_sent() {
+        let conditions = [Condition { column: "dt2".into(), test: Test { null: false, values: Values::Any } }];
+        for (kept, passes) in [(false, 1), (true, 2)] {
+            let mut columns = columns();
+            columns.push(Column { name: "dt2".into(), pg_type: PgType::Date, not_null: false, has_default: false });
+            let spec = MappingSpec {
+                columns: &columns,
+                rename: &BTreeMap::new(),
+                captures: &[],
+                on_new_field: OnNewField::Ignore,
+                extras_column: None,
+                key: &[],
+            };
+            let mapping = Mapping::new(&Fields::Open, &spec).expect("a mapping");
+            let mapping = mapping.filtered(&conditions, &["dt2".into()], kept);
+            assert_eq!(mapping.columns().len(), 4);
+            let (mut encoder, mut batch) = (RowEncoder::new(Arc::new(mapping)), Batch::default());
+            let row = |dt2| [Value::Int(7), Value::Text("x".into()), Value::Absent, Value::Null, dt2];
+            push(&mut encoder, &row(Value::Text("2000-01-01".into())), &mut batch);
+            push(&mut encoder, &row(Value::Absent), &mut batch);
+            push(&mut encoder, &row(Value::Text("x".into())), &mut batch);
+            assert_eq!((batch.ends.len(), batch.n_read), (passes, 3));
+            assert_eq!(batch.rejects[0].column.as_deref(), Some("dt2"));
+            assert_eq!(encoder.seen_columns().len(), 4);
+            assert_eq!(batch.data[..2], 7u16.to_be_bytes());
+        }
     }
 
     #[test]

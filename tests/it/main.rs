@@ -16,6 +16,7 @@ mod dead_letters;
 mod describe;
 mod desk;
 mod dry_run;
+mod early;
 mod encodings;
 mod envelopes;
 mod escapes;

@@ -69,6 +69,54 @@ async fn a_worker_transforms_what_its_queue_brings() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transform_runs_once_for_a_group_of_small_objects() -> Result<()> {
+    const OBJECTS: usize = 60;
+    let tables = "CREATE TABLE land (code text PRIMARY KEY, name text); \
+         INSERT INTO land VALUES ('DE', 'Germany'), ('FR', 'France'), ('XX', NULL); \
+         CREATE TABLE t (id bigint, part int, name text, source text, at timestamptz, n int DEFAULT 7, \
+                         penstock_object bigint, penstock_row bigint, PRIMARY KEY (id, part))";
+    let dataset = "[[dataset]]\nname = \"t\"\nmatch = \"s3://*/**\"\ntable = \"public.t\"\nkey = [\"id\", \"part\"]\n\
+         fan_out = true\nmax_rejects = 5\n\
+         join = \"JOIN public.land ON land.code = input.land CROSS JOIN LATERAL generate_series(1, input.size) p\"\n\
+         set = { part = \"p\", name = \"land.name || 1 / (input.id - 16)\", at = \"input.penstock_last_modified\", \
+                 source = \"input.penstock_bucket || '/' || input.penstock_key || '#' || input.penstock_row\" }\n\
+         where = \"input.kind <> 'x' AND length(input.kind) < 3\"\n[dataset.input]\nsize = \"int\"\nland = \"text\"";
+    let world = World::new(Options::default(), tables, dataset).await?;
+    for object in 0..OBJECTS {
+        let row = |id: usize| {
+            let (land, size) = (["DE", "FR", "XX", "??"][id % 4], id % 3);
+            let kind = ["a", "b", "x", "long"][id / 4 % 4];
+            let n = if id.is_multiple_of(7) { format!(",\"n\":{id}") } else { String::new() };
+            format!("{{\"id\":{id},\"land\":\"{land}\",\"size\":{size},\"kind\":\"{kind}\"{n}}}\n")
+        };
+        // Row 16 is refused, and so its object loaded alone.
+        let rows: String = (object * 10..object * 10 + 10).map(row).collect();
+        world.pipeline.put(&format!("{object}.json"), rows).await?;
+    }
+    world.drain(1).await?;
+    let model = "WITH rows AS (SELECT id, (ARRAY['DE', 'FR', 'XX', '??'])[id % 4 + 1] AS land, id % 3 AS size, id / 4 % 4 AS kind \
+                               FROM generate_series(0, 599) id) \
+                 SELECT id, part, land.name || 1 / (id - 16), id / 10 || '.json#' || id % 10 + 1, CASE WHEN id % 7 = 0 THEN id ELSE 7 END \
+                 FROM rows JOIN land ON land.code = rows.land CROSS JOIN LATERAL generate_series(1, size) part \
+                 WHERE kind < 2 AND id <> 16 ORDER BY 1, 2";
+    let rows = "SELECT t.id, part, name, split_part(source, '/', 2), n FROM t ORDER BY 1, 2";
+    assert_eq!(world.database.rows(rows).await?, world.database.rows(model).await?);
+    let lineage = "SELECT count(*), bool_and(split_part(source, '/', 2) = o.key || '#' || penstock_row AND at = o.last_modified \
+                                             AND split_part(source, '/', 1) = o.bucket) \
+                   FROM t JOIN penstock.object_status o ON o.id = t.penstock_object";
+    let n_rows = world.database.value("SELECT count(*) FROM t").await?;
+    assert_eq!(world.database.rows(lineage).await?, [format!("{n_rows} | true")]);
+    let sums = "SELECT sum(rows_read), sum(rows_written) = (SELECT count(*) FROM t), \
+                       sum(rows_written - rows_added + rows_filtered + rows_rejected), sum(rows_rejected) \
+                FROM penstock.object_status";
+    assert_eq!(world.database.rows(sums).await?, ["600 | true | 600 | 1"]);
+    let grouped = "SELECT count(*) FROM penstock.object WHERE technique = 'grouped'";
+    let n_grouped: usize = world.database.value(grouped).await?.parse()?;
+    assert!(n_grouped > OBJECTS / 20, "{n_grouped} of {OBJECTS} shared a transaction");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_row_whose_values_an_expression_does_not_take_is_a_reject_with_a_second_chance() -> Result<()> {
     let table = "CREATE TABLE t (id bigint PRIMARY KEY, n int CHECK (n < 100)); \
                  CREATE TABLE factor (f int); INSERT INTO factor VALUES (0)";

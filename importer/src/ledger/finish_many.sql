@@ -1,13 +1,14 @@
 -- Per object: $1 object, $2 head, $3 version id, $4 sequencer, $5 last modified, $6 rows read, $7 written,
--- $8 merged, $9 bytes; $10 technique, $11 seconds of each, $12 recipe.
+-- $8 merged, $9 filtered, $10 added, $11 bytes; $12 technique, $13 seconds of each, $14 recipe.
 -- finish_imported.sql for many versions, none of which was imported before: their rows were recorded with this
 -- very stamp, so what is left to settle is a Last-Modified and a version id that came with the bytes.
 -- What else was begun of the key and is no newer is overtaken, as in finish_imported.sql.
 WITH done AS (
     SELECT *
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::bigint[],
-                $8::bigint[], $9::bigint[])
-        AS done (id, head_id, version_id, sequencer, last_modified, n_read, n_written, n_merged, n_bytes)
+                $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
+        AS done (id, head_id, version_id, sequencer, last_modified, n_read, n_written, n_merged, n_filtered, n_added,
+                 n_bytes)
 ), heads AS (
     UPDATE penstock.head h SET object_id = done.id FROM done WHERE h.id = done.head_id
 ), overtaken AS (
@@ -34,15 +35,15 @@ SET state = 'imported',
     sequencer = coalesce(o.sequencer, done.sequencer),
     last_modified = greatest(o.last_modified, done.last_modified),
     rows_read = done.n_read,
-    rows_added = 0,
+    rows_added = done.n_added,
     rows_written = done.n_written,
     rows_merged = done.n_merged,
-    rows_filtered = 0,
+    rows_filtered = done.n_filtered,
     rows_rejected = 0,
     bytes = done.n_bytes,
-    technique = $10,
-    recipe = $12,
-    duration_seconds = $11,
+    technique = $12,
+    recipe = $14,
+    duration_seconds = $13,
     imported_at = clock_timestamp(),
     finished_at = clock_timestamp(),
     forwarded_message_id = NULL

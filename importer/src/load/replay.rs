@@ -4,12 +4,12 @@ use super::{
     LoadError, Session, Target,
     copy::Copying,
     fence::hold_unique_index,
-    mapping::staged_columns,
+    mapping::{filtered, staged_columns},
     merge::{merge_refused, write_staged},
     refused,
     run::row_number,
-    sql::{self, LoadPlan, Place, StagedColumn},
-    transform::Step,
+    sql::{self, LoadPlan, Origin, Place, StagedColumn},
+    step::Step,
     unstaged,
 };
 use crate::{
@@ -115,6 +115,7 @@ async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadFo
         ..target.mapping_spec(&columns, if by_column { &[] } else { captures })
     };
     let mapping = Mapping::new(rows.fields(), &spec).map_err(LoadError::Schema)?.ignoring(&CONTROL_FIELDS);
+    let mapping = filtered(mapping, target, by_column);
     let columns = staged_columns(target, mapping.columns(), mapping.absent_flags())?;
     rows.set_mapping(Arc::new(mapping));
     let staging = session.staging(&sql::staging_shape(&columns, &[])).await?;
@@ -184,8 +185,14 @@ async fn stage(
                 cut.push(reject.row_number);
                 continue;
             };
-            if let Err(refusal) = lane.rows.push(reject.row_number, &payload, &mut batch) {
-                second.refused.push((i64::try_from(reject.row_number).unwrap_or(i64::MAX), refusal));
+            let row_number = i64::try_from(reject.row_number).unwrap_or(i64::MAX);
+            match lane.rows.push(reject.row_number, &payload, &mut batch) {
+                Ok(true) => {}
+                Ok(false) => {
+                    second.n_filtered += 1;
+                    second.resolved.push(row_number);
+                }
+                Err(refusal) => second.refused.push((row_number, refusal)),
             }
         }
         let rows = (0..batch.ends.len()).map(|index| {
@@ -238,7 +245,7 @@ async fn transform_rejects(
     let last_modified = sqlx::query_scalar(last_modified).bind(waiting.object_id).fetch_one(&mut *connection).await?;
     let place = Place { bucket: &waiting.bucket, key: &waiting.key, last_modified };
     let plan = LoadPlan::plain(target, &step.columns, &step.staging);
-    transform.run(connection, input, &plan, &place, (waiting.object_id, i64::MAX as u64)).await?;
+    transform.run(connection, input, &plan, &Origin::Object(&place), (waiting.object_id, i64::MAX as u64)).await?;
     Ok(())
 }
 

@@ -4,13 +4,14 @@
 //! values it does not take become rejects, as those that the merge does not take.
 
 use super::{
-    LoadError, Session, Target,
+    LoadError,
     awaits::{Awaited, may_leave_out},
     catalog::{Misfit, Table, TableColumn, TableError, resolve_key},
+    early::Early,
     inspect::{self, RIGHTS, inspect},
     refused::{may_be_of_a_row, search},
     runs_as::RunsAs,
-    sql::{self, LoadPlan, OF_ROWS, Place, StagedColumn, literal},
+    sql::{self, LoadPlan, OF_ROWS, Origin, StagedColumn, literal},
 };
 use crate::{
     config::{self, fragment::Fragment},
@@ -49,6 +50,10 @@ pub struct Transform {
     pub runs_as: RunsAs,
     /// Keys that rows name and that may arrive later.
     pub awaits: Vec<Awaited>,
+    /// What of `where` is applied before rows are encoded.
+    pub early: Early,
+    /// Columns at the end of `columns` that are asked about and not sent on; all is done early then.
+    pub unsent: Option<Vec<String>>,
     awaited_fields: BTreeSet<String>,
     fan_out: bool,
     timeout: i32,
@@ -106,12 +111,14 @@ impl Transform {
             names,
             runs_as,
             awaits,
+            early: Early::default(),
+            unsent: None,
             awaited_fields,
             fan_out,
             timeout,
             inspected: None,
         };
-        transform.columns = transform.input_columns(table, declared);
+        transform.columns = transform.input_columns(table, &declared);
         transform.awaits = Awaited::all(dataset, &transform.columns);
         let is_append = dataset.mode == config::Mode::Append;
         if !dataset.awaits.is_empty() && !table.lineage_object && (is_append || may_leave_out(dataset)) {
@@ -122,7 +129,36 @@ impl Transform {
             );
             return Err(TableError::unusable(Misfit::NoLineage, problem));
         }
+        transform.early = Early::of(connection, dataset, table, &transform.columns).await?;
+        transform.leave_out(table, &declared);
         Ok(Some(transform))
+    }
+
+    /// Returns whether rows go through SQL: not where all that is asked of them is asked before.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.unsent.is_none()
+    }
+
+    /// Finds out whether there is nothing to do for SQL.
+    fn leave_out(&mut self, table: &Table, declared: &Table) {
+        let is_of_table = |column: &&TableColumn| {
+            let same = |own: &&TableColumn| own.column.name == column.column.name;
+            table.columns.iter().find(same)
+        };
+        let is_read_alike = |column: &TableColumn| match is_of_table(&column) {
+            Some(own) => (&own.type_sql, &own.collate_sql) == (&column.type_sql, &column.collate_sql),
+            None => self.early.asks(&column.column.name),
+        };
+        let is_plain = self.join.is_none() && self.set.is_empty() && self.awaits.is_empty() && self.early.is_all();
+        if !is_plain || !declared.columns.iter().all(is_read_alike) {
+            return;
+        }
+        let unsent: Vec<TableColumn> =
+            self.columns.iter().filter(|column| is_of_table(column).is_none()).cloned().collect();
+        self.unsent = Some(unsent.iter().map(|column| column.column.name.clone()).collect());
+        // Nothing comes between these and the merge, which applies their defaults.
+        self.columns = table.columns.iter().cloned().chain(unsent).collect();
     }
 
     /// Asks Postgres what it makes of the SQL, unless that is known from not long `before`.
@@ -154,7 +190,7 @@ impl Transform {
     }
 
     /// Returns the columns of `input`: those the table takes from fields, in its order, then what else is declared or used.
-    fn input_columns(&self, table: &Table, declared: Table) -> Vec<TableColumn> {
+    fn input_columns(&self, table: &Table, declared: &Table) -> Vec<TableColumn> {
         let mut wanted: BTreeSet<String> = declared.columns.iter().map(|column| column.column.name.clone()).collect();
         wanted.extend(self.fields().into_iter().filter(|field| !field.starts_with("penstock_")));
         let mut columns = Vec::new();
@@ -221,12 +257,12 @@ impl Transform {
         connection: &mut PgConnection,
         input: &LoadPlan<'_>,
         made: &LoadPlan<'_>,
-        place: &Place<'_>,
+        origin: &Origin<'_>,
         (object_id, allowed): (i64, u64),
     ) -> Result<Made, LoadError> {
         let begun = Instant::now();
         let timeout = Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0));
-        let done = self.attempt(connection, input, made, place).await?;
+        let done = self.attempt(connection, input, made, origin).await?;
         let (mut n_made, mut n_refused) = (0, 0);
         let was_refused = done.is_err();
         match done {
@@ -237,7 +273,7 @@ impl Transform {
                     return Err(LoadError::TransformTimeout(self.timeout));
                 }
                 self.limit(connection, left).await?;
-                let ranged = input.transform(self, place, made, OF_ROWS);
+                let ranged = input.transform(self, origin, made, OF_ROWS);
                 let apart = self.run_apart(connection, input, &ranged, (object_id, allowed)).await;
                 n_refused = apart.map_err(|error| match error {
                     LoadError::Database(error) => self.sort(error, begun),
@@ -275,11 +311,11 @@ impl Transform {
         connection: &mut PgConnection,
         input: &LoadPlan<'_>,
         made: &LoadPlan<'_>,
-        place: &Place<'_>,
+        origin: &Origin<'_>,
     ) -> Result<Result<i64, sqlx::Error>, LoadError> {
         let begun = Instant::now();
         self.limit(connection, Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0))).await?;
-        let whole = input.transform(self, place, made, sql::ALL);
+        let whole = input.transform(self, origin, made, sql::ALL);
         let is_of_a_row = |error: &sqlx::Error| self.may_be_of_a_row(error, made.staging);
         let done = savepoint(&mut *connection, Lasts::Work, is_of_a_row, async |connection| {
             sqlx::query_scalar::<_, i64>(&self.call("penstock_transform", "$1, $2"))
@@ -441,46 +477,4 @@ async fn declared(connection: &mut PgConnection, dataset: &config::Dataset, name
 /// Returns what makes staged rows be found by their numbers.
 fn index_of_rows(staging: &str) -> String {
     format!("CREATE INDEX IF NOT EXISTS penstock_input_row ON {staging} (penstock_row); ANALYZE {staging}")
-}
-
-/// Where rows that a transform makes are staged.
-pub struct Step {
-    /// Its columns.
-    pub columns: Vec<StagedColumn>,
-    /// The table's quoted name.
-    pub staging: String,
-}
-
-impl Step {
-    /// Makes ready for what the target's transform makes of rows that are staged so in `input`; none where it has none.
-    /// Must be called outside a transaction.
-    ///
-    /// # Errors
-    /// Of the database.
-    pub async fn prepare(
-        session: &mut Session,
-        target: &Target,
-        staged: &[StagedColumn],
-        input: &str,
-    ) -> sqlx::Result<Option<Self>> {
-        let Some(transform) = &target.transform else { return Ok(None) };
-        let columns = transform.made_columns(&target.table, staged);
-        // A name of its own, also where the shape is that of the rows it takes.
-        let shape = sql::staging_shape(&columns, &target.key).replacen('(', "( ", 1);
-        let staging = session.staging(&shape).await?;
-        session.transforms(&transform.runs_as, [input, &staging]).await?;
-        Ok(Some(Self { columns, staging }))
-    }
-
-    /// Finds out which columns have values, of what rows are made of.
-    pub fn look_at(&mut self, transform: &Transform, input: &[StagedColumn]) {
-        for column in &mut self.columns {
-            let of = input.iter().find(|other| other.target.column.name == column.target.column.name);
-            column.seen = transform.sets(&column.target.column.name) || of.is_some_and(|of| of.seen);
-        }
-        // A statement has to name some column, also where rows have only fields that SQL uses.
-        if self.columns.iter().all(|column| !column.seen) {
-            self.columns.iter_mut().for_each(|column| column.seen = true);
-        }
-    }
 }
