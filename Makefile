@@ -1,5 +1,6 @@
 # make demo            the whole pipeline on this machine: private Postgres, emulated AWS, real importers
 # make demo DATA=path  the same with your own files
+# make demo PIPELINE=1   a chain of steps whose metadata comes late (examples/pipeline)
 # make test            format, lints, all tests
 # make infra-config   the datasets' pieces in infra/aws joined: target/infra/importer.toml and the list of stacks
 # make dist            dist/: a static binary of each program, man pages, completions
@@ -19,12 +20,19 @@ else
 run_tests := cargo nextest run --workspace --no-fail-fast
 endif
 
+# What of Postgres differs from version to version, once on each: schema and roles, the catalog, how rows are written,
+# read-only transforms and their node trees, functions of roles, the ledger's triggers, waits and recipes.
+on_each_postgres := owner_migrates_worker_imports mistakes_of_tables_and_datasets every_technique_upserts_the_same \
+	nothing_a_fragment_calls_can_write what_may_not_stand_in_a_transform rows_that_are_refused_are_found \
+	roles_of_one_session load_runs_the_datasets_that_follow rows_whose_parents_arrive_later \
+	a_worker_with_another_recipe
+
 .PHONY: demo test deny fuzz soak bench bench-peers dist infra-config prepare
 
 # Not optimised, which takes half the time of the build; and without the pools that a demo on one machine has not.
 demo: prepare
 	cargo build --workspace --no-default-features --bin importer --bin scaler --bin demo
-	./target/debug/demo $(if $(DATA),--data '$(DATA)')
+	./target/debug/demo $(if $(PIPELINE),--pipeline,$(if $(DATA),--data '$(DATA)'))
 
 # Clippy compiles what it lints, so that nothing is compiled once to be linted and once more to run.
 test: export RUSTC_WORKSPACE_WRAPPER = clippy-driver
@@ -34,6 +42,9 @@ test: prepare
 	cargo build --workspace --all-targets --no-default-features
 	cargo build --workspace --all-targets
 	./target/debug/stack run -- $(run_tests)
+	for server in .cache/postgres/*/package/native/bin; do \
+		[ ! -d $$server ] || ./target/debug/stack run --postgres $$server -- $(run_tests) -- $(on_each_postgres) || exit; \
+	done
 	cargo test --workspace --doc
 	./fuzz/run.sh 5 2
 

@@ -69,6 +69,7 @@ impl Test {
     pub fn may_take_between(&self, min: &[u8], max: &[u8]) -> bool {
         match &self.values {
             Values::Any => true,
+            Values::Within(ranges) if ranges.is_empty() => false,
             Values::Within(ranges) => match (rank(min), rank(max)) {
                 (Some(min), Some(max)) if min <= max => {
                     ranges.iter().any(|range| *range.start() <= max && min <= *range.end())
@@ -111,7 +112,7 @@ impl Values {
     fn have(&self, value: &[u8]) -> bool {
         match self {
             Self::Any => true,
-            Self::Within(ranges) => rank(value).is_none_or(|rank| ranges.iter().any(|range| range.contains(&rank))),
+            Self::Within(ranges) => ranges.iter().any(|range| rank(value).is_none_or(|rank| range.contains(&rank))),
             Self::Among(texts, inside) => texts.contains(value) == *inside,
         }
     }
@@ -164,6 +165,7 @@ mod tests {
     fn a_field_of_no_value_is_null() {
         let is_null = Test { null: true, values: Values::none() };
         assert!(is_null.takes(&[0xFF; 4]) && !is_null.takes(&[0, 0, 0, 1, 1]));
+        assert!(!is_null.takes(&[0, 0, 0, 3, b'a', b'b', b'c']));
         let is_there = Test { null: false, values: Values::Any };
         assert!(!is_there.takes(&[0xFF; 4]) && is_there.takes(&[0, 0, 0, 0]));
     }

@@ -1,9 +1,9 @@
 //! Rows of rejects, read again from what was kept of them.
 
 use super::{
-    Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, RejectClass, RowReader, csv, json, sniff,
+    Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, Reject, RejectClass, RowReader, csv, json, sniff,
 };
-use std::{io::Cursor, sync::Arc};
+use std::{io::Cursor, sync::Arc, vec};
 
 /// Where a tuple's row number stands: after the number of fields and the number's own length.
 const ROW_NUMBER: std::ops::Range<usize> = 6..14;
@@ -47,6 +47,12 @@ pub struct Refusal {
     pub column: Option<String>,
     /// For people; may quote the value.
     pub message: String,
+}
+
+impl From<Reject> for Refusal {
+    fn from(Reject { class, column, message, .. }: Reject) -> Self {
+        Self { class: class.to_string(), column, message }
+    }
 }
 
 /// Reads kept rows, one at a time: one that is broken must not take its neighbours along.
@@ -95,21 +101,35 @@ impl KeptRows {
         self.mapping = mapping;
     }
 
-    /// Adds a row to the batch under its number in the object; false where a condition drops it.
+    /// Adds a row to the batch under its number in the object; one that a condition drops only counts.
     ///
     /// # Errors
     /// [`Refusal`] when it still does not fit; the batch is as it was.
-    pub fn push(&mut self, row_number: u64, payload: &[u8], batch: &mut Batch) -> Result<bool, Refusal> {
+    pub fn push(&mut self, row_number: u64, payload: &[u8], batch: &mut Batch) -> Result<(), Refusal> {
+        self.add(row_number, payload, batch).map_err(Refusal::from)
+    }
+
+    fn add(&mut self, row_number: u64, payload: &[u8], batch: &mut Batch) -> Result<(), Reject> {
+        let refused = |message| Reject {
+            row_number,
+            class: RejectClass::Syntax,
+            column: None,
+            message,
+            payload: Vec::new(),
+            payload_length: 0,
+        };
         let mut row = Batch::default();
-        let read = self.read(payload, &mut row).map_err(|error| refusal(error.to_string()))?;
+        let read = self.read(payload, &mut row).map_err(|error| refused(error.to_string()))?;
         if let Some(reject) = row.rejects.pop() {
-            return Err(Refusal { class: reject.class.to_string(), column: reject.column, message: reject.message });
+            return Err(Reject { row_number, ..reject });
         }
         if row.ends.is_empty() && row.n_filtered == 1 {
-            return Ok(false);
+            batch.n_read += 1;
+            batch.n_filtered += 1;
+            return Ok(());
         }
         let [_] = row.ends[..] else {
-            return Err(refusal(format!("{} rows where one was kept", row.ends.len())));
+            return Err(refused(format!("{} rows where one was kept", row.ends.len())));
         };
         row.data[ROW_NUMBER].copy_from_slice(&row_number.to_be_bytes());
         batch.data.append(&mut row.data);
@@ -118,7 +138,7 @@ impl KeptRows {
         for (seen, now) in self.seen.iter_mut().zip(read) {
             *seen |= now;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Returns which columns of the mapping any row had a field for.
@@ -152,8 +172,47 @@ impl KeptRows {
     }
 }
 
-fn refusal(message: String) -> Refusal {
-    Refusal { class: RejectClass::Syntax.to_string(), column: None, message }
+/// Kept rows as those of an object, for a program that they go through again.
+pub struct KeptReader {
+    rows: KeptRows,
+    kept: vec::IntoIter<(u64, Vec<u8>)>,
+}
+
+impl KeptReader {
+    /// Returns a reader of these payloads, each with the number of its row.
+    #[must_use]
+    pub fn new(rows: KeptRows, kept: Vec<(u64, Vec<u8>)>) -> Self {
+        Self { rows, kept: kept.into_iter() }
+    }
+}
+
+impl RowReader for KeptReader {
+    fn fields(&self) -> &Fields {
+        self.rows.fields()
+    }
+
+    fn set_mapping(&mut self, mapping: Arc<Mapping>) {
+        self.rows.set_mapping(mapping);
+    }
+
+    fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {
+        while batch.size() < batch_bytes {
+            let Some((row_number, payload)) = self.kept.next() else { return Ok(false) };
+            if let Err(reject) = self.rows.add(row_number, &payload, batch) {
+                batch.n_read += 1;
+                batch.rejects.push(reject);
+            }
+        }
+        Ok(true)
+    }
+
+    fn seen_columns(&self) -> Vec<bool> {
+        self.rows.seen_columns().to_vec()
+    }
+
+    fn new_fields(&self) -> Vec<Field> {
+        Vec::new()
+    }
 }
 
 /// Returns the names as a record, each in quotes.

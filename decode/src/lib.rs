@@ -33,8 +33,8 @@ mod varint;
 pub use csv::{OTHER_WIDTH, TORN};
 pub use declared::Declared;
 pub use encode::RejectClass;
-pub use json::{Answers, Asked, CONTROL_FIELDS};
-pub use kept::{KeptRows, PayloadForm, Refusal};
+pub use json::{Answer, Answers, Asked, CONTROL_FIELDS};
+pub use kept::{KeptReader, KeptRows, PayloadForm, Refusal};
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot, Unstaged};
 pub use open::{content, open};
 pub use questions::{Asking, Questions};
@@ -333,6 +333,10 @@ pub trait RowReader: Send {
     /// Returns how the payloads of its rejects are written.
     fn payload_form(&self) -> PayloadForm {
         PayloadForm::Json
+    }
+    /// Returns the fields of those payloads.
+    fn kept_fields(&self) -> &Fields {
+        self.fields()
     }
     /// Sets the mapping; called once, before the first `fill`.
     fn set_mapping(&mut self, mapping: Arc<Mapping>);

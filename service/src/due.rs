@@ -10,7 +10,11 @@ use crate::{
     time::backoff,
 };
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use sqlx::{Connection, PgConnection, Row, postgres::types::PgInterval};
+use sqlx::{
+    Connection, PgConnection, Postgres, Row,
+    postgres::{PgArguments, types::PgInterval},
+    query::Query,
+};
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
@@ -85,34 +89,68 @@ pub struct Tally {
 /// SQLSTATE of a statement that was cancelled.
 const CANCELLED: &str = "57014";
 
-/// How long a look for keys that have arrived may take.
-const RECHECK: &str = "SET LOCAL statement_timeout = '5s'";
+/// How long one look for keys that have arrived may take.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long all looks before one sending may take: two that take too long, and others. What is left is looked for before
+/// the next.
+const LOOKS: Duration = Duration::from_secs(12);
 
 /// The last look failed, which is told once.
 static FAILS_TO_LOOK: AtomicBool = AtomicBool::new(false);
 
 /// Looks for keys that have arrived, and for waits that are over; what it fails with keeps nothing else from being sent.
 async fn recheck(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let mut tx = connection.begin().await?;
-    sqlx::query(RECHECK).execute(&mut *tx).await?;
-    let looked = sqlx::query("SELECT penstock.recheck()").execute(&mut *tx).await;
-    let looked = match looked {
-        Ok(_) => sqlx::query("SELECT penstock.give_up_waits()").execute(&mut *tx).await,
-        failed => failed,
-    };
-    let Err(error) = looked else {
+    let end = Instant::now() + LOOKS;
+    let mut failed = None;
+    match sqlx::query_scalar::<_, String>(include_str!("due/lookups.sql")).fetch_all(&mut *connection).await {
+        Ok(lookups) => {
+            for lookup in lookups {
+                if Instant::now() + LOOK > end {
+                    break;
+                }
+                let look = sqlx::query("SELECT penstock.recheck($1)").bind(&lookup);
+                match in_time(connection, look).await {
+                    Err(error) if was_cancelled(&error) => {
+                        warn!(lookup, "looking for keys that have arrived took too long; it is tried again later");
+                        sqlx::query(include_str!("due/put_off.sql")).bind(&lookup).execute(&mut *connection).await?;
+                    }
+                    looked => failed = looked.err().or(failed),
+                }
+            }
+        }
+        Err(error) => failed = Some(error),
+    }
+    let ended = in_time(connection, sqlx::query("SELECT penstock.give_up_waits()")).await;
+    let Some(error) = ended.err().or(failed) else {
         FAILS_TO_LOOK.store(false, Ordering::Relaxed);
-        return tx.commit().await;
+        return Ok(());
     };
-    tx.rollback().await?;
     let Some(said) = error.as_database_error() else { return Err(error) };
-    if said.code().is_some_and(|code| code == CANCELLED) {
-        warn!("looking for keys that have arrived took too long; objects that wait for them are loaded again by time");
-        sqlx::query(include_str!("due/put_off.sql")).execute(connection).await?;
-    } else if !FAILS_TO_LOOK.swap(true, Ordering::Relaxed) {
+    if !FAILS_TO_LOOK.swap(true, Ordering::Relaxed) {
         warn!(error = said.message(), "could not look for keys that have arrived");
     }
     Ok(())
+}
+
+/// Does a statement in a transaction of its own, for [`LOOK`] at most.
+async fn in_time(connection: &mut PgConnection, statement: Query<'_, Postgres, PgArguments>) -> sqlx::Result<()> {
+    let mut tx = connection.begin().await?;
+    let limit = format!("SET LOCAL statement_timeout = {}", LOOK.as_millis());
+    sqlx::query(&limit).execute(&mut *tx).await?;
+    match statement.execute(&mut *tx).await {
+        Ok(_) => tx.commit().await,
+        Err(error) => {
+            // Where the connection is lost, that is what is said.
+            if error.as_database_error().is_some() {
+                tx.rollback().await?;
+            }
+            Err(error)
+        }
+    }
+}
+
+fn was_cancelled(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|said| said.code().is_some_and(|code| code == CANCELLED))
 }
 
 /// Claims what is due, for [`LEASE`]; with nothing `busy`, after a look for keys that have arrived.

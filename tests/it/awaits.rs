@@ -6,6 +6,7 @@ use crate::{
 };
 use anyhow::Result;
 use penstock_tests::{aws::Options, process::Process, proxy::Action, wait};
+use sqlx::Executor as _;
 use std::{fs, time::Duration};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -120,6 +121,28 @@ async fn an_object_is_loaded_at_once_and_again_when_what_it_names_has_arrived() 
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_run_again_leaves_alone_what_a_later_one_wrote() -> Result<()> {
+    let tables = TABLES.replace("site_name text,", "site_name text, v text,");
+    let stand = Stand::with(&tables, DATASETS).await?;
+    let world = &stand.0;
+    let worker = world.worker().start()?;
+    world
+        .pipeline
+        .put("posts/a.json", r#"{"post_id":1,"v":"old","site_id":5}{"post_id":2,"v":"own","site_id":5}"#)
+        .await?;
+    stand.wait_for("SELECT count(*) FROM post", "2").await?;
+    world.pipeline.put("posts/b.json", r#"{"post_id":1,"v":"new"}"#).await?;
+    stand.wait_for("SELECT v FROM post WHERE post_id = 1", "new").await?;
+    stand.put_sites("a.json", &[5]).await?;
+    stand.wait_for("SELECT count(*) FROM penstock.waiting_object", "0").await?;
+    assert_eq!(
+        world.database.rows("SELECT post_id, v, site_name FROM post ORDER BY 1").await?,
+        ["1 | new | ∅", "2 | own | s5"]
+    );
+    worker.terminate(LIMIT).await
+}
+
 /// Whoever commits second sees the other: the object or what it waits for is held at its COMMIT while the other commits
 /// and is looked at.
 #[tokio::test(flavor = "multi_thread")]
@@ -161,17 +184,60 @@ async fn no_order_of_commits_loses_a_wake_up() -> Result<()> {
     Ok(())
 }
 
+/// A desk whose dataset is that of the posts.
+async fn desk_of_posts() -> Result<Desk> {
+    let datasets = DATASETS
+        .replace("[[dataset]]\nname = \"posts\"\nmatch = \"s3://*/posts/**\"\n", "")
+        .replace("[[dataset]]\nname = \"copies\"\nafter = \"posts\"", "[[dataset]]\nname = \"copies\"\nafter = \"d\"");
+    Desk::new(TABLES, &datasets).await
+}
+
+/// A look waits for the import of a new version, and then writes down that the old one is to be run again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_sees_an_old_version_keeps_nothing_from_the_new_one() -> Result<()> {
+    let desk = desk_of_posts().await?;
+    let database = &desk.database;
+    let run = |object: u32, sites: &str| {
+        format!(
+            "CREATE TEMP TABLE penstock_missing AS SELECT 0 AS number, value FROM unnest('{sites}'::text[]) value; \
+             SELECT penstock.record_waits(1, {object}, 'd', '{{}}', '[{{\"number\": 0, \"field\": \"site_id\", \
+                 \"lookup\": \"public.site.site_id\", \"value_type\": \"bigint\", \"again\": 3600, \"give_up\": 86400}}]', 10)"
+        )
+    };
+    let arrives = |site: u32| {
+        format!(
+            "INSERT INTO site VALUES ({site}); INSERT INTO penstock.recheck_item (lookup) VALUES ('public.site.site_id')"
+        )
+    };
+    let look = "SELECT penstock.recheck()";
+    database.execute("INSERT INTO penstock.head (dataset, bucket, key) VALUES ('d', 'b', 'k')").await?;
+    database.execute(&run(1, "{1,2}")).await?;
+    database.execute(&arrives(1)).await?;
+    database.execute(look).await?;
+    database.execute(&run(1, "{2}")).await?;
+    database.execute(&arrives(2)).await?;
+    let mut of_new_version = database.connect().await?;
+    of_new_version.execute(format!("BEGIN; {}", run(2, "{3}")).as_str()).await?;
+    let looking = {
+        let mut connection = database.connect().await?;
+        tokio::spawn(async move { connection.execute(look).await.map(|_| ()) })
+    };
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    wait::until("the look to wait", LIMIT, || async { Ok((database.value(waits).await? == "1").then_some(())) })
+        .await?;
+    of_new_version.execute("COMMIT").await?;
+    looking.await??;
+    database.execute(&arrives(3)).await?;
+    database.execute(look).await?;
+    let due = "SELECT count(*) FROM penstock.due_item WHERE event = 'arrived' AND object_id = 2 AND at <= now()";
+    assert_eq!(database.value(due).await?, "1");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_that_wait_for_one_key_are_run_again_once_each() -> Result<()> {
     const OBJECTS: u32 = 5000;
-    let desk = Desk::new(
-        TABLES,
-        &DATASETS.replace("[[dataset]]\nname = \"posts\"\nmatch = \"s3://*/posts/**\"\n", "").replace(
-            "[[dataset]]\nname = \"copies\"\nafter = \"posts\"",
-            "[[dataset]]\nname = \"copies\"\nafter = \"d\"",
-        ),
-    )
-    .await?;
+    let desk = desk_of_posts().await?;
     let waits = format!(
         "INSERT INTO penstock.head (dataset, bucket, key) SELECT 'd', 'b', n::text FROM generate_series(1, {OBJECTS}) n; \
          INSERT INTO penstock.waiting_object (head_id, object_id, since, until, given_up, pointer) SELECT id, id, now(), now() + interval '1 day', '{{}}', '{{}}' FROM penstock.head; \
@@ -273,10 +339,10 @@ async fn an_object_that_is_never_run_to_its_end_gives_up_a_day_later() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_whose_parents_arrive_later_are_taken_then() -> Result<()> {
+async fn rows_whose_parents_arrive_later_are_taken_then_also_where_none_has_one() -> Result<()> {
     let tables = "CREATE TABLE parent (id bigint PRIMARY KEY); \
                   CREATE TABLE child (id bigint PRIMARY KEY, parent_id bigint REFERENCES parent)";
-    let datasets = "[[dataset]]\nname = \"child\"\nmatch = \"s3://*/child/**\"\ntable = \"child\"\nkey = [\"id\"]\nmax_rejects = 10\n\
+    let datasets = "[[dataset]]\nname = \"child\"\nmatch = \"s3://*/child/**\"\ntable = \"child\"\nkey = [\"id\"]\nmax_rejects = 0\n\
                     awaits = [{ field = \"parent_id\", column = \"public.parent.id\" }]\n\
                     [[dataset]]\nname = \"parent\"\nmatch = \"s3://*/parent/**\"\ntable = \"public.parent\"\nkey = [\"id\"]\n";
     let stand = Stand::with(tables, datasets).await?;
@@ -285,8 +351,10 @@ async fn rows_whose_parents_arrive_later_are_taken_then() -> Result<()> {
     world.pipeline.put("child/a.csv", "id,parent_id\n1,7\n2,\n3,8\n").await?;
     stand.wait_for("SELECT string_agg(value, ' ' ORDER BY value) FROM penstock.waiting", "7 8").await?;
     assert_eq!(world.database.value("SELECT count(*) FROM child").await?, "1");
-    world.pipeline.put("parent/a.csv", "id\n7\n8\n").await?;
-    stand.wait_for("SELECT count(*) FROM child", "3").await?;
+    world.pipeline.put("child/b.csv", "id,parent_id\n4,9\n5,9\n").await?;
+    stand.wait_for("SELECT string_agg(value, ' ' ORDER BY value) FROM penstock.waiting", "7 8 9").await?;
+    world.pipeline.put("parent/a.csv", "id\n7\n8\n9\n").await?;
+    stand.wait_for("SELECT count(*) FROM child", "5").await?;
     stand.wait_for("SELECT count(*) FROM penstock.waiting", "0").await?;
     assert_eq!(world.database.value("SELECT count(*) FROM penstock.rejects WHERE resolved_at IS NULL").await?, "0");
     worker.terminate(LIMIT).await?;
@@ -363,5 +431,123 @@ async fn what_cannot_be_awaited_is_refused() -> Result<()> {
         };
         assert!(said.contains(expected), "{settings}: {said}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_fills_what_its_table_is_however_that_is_written() -> Result<()> {
+    let tables = "CREATE SCHEMA \"App S\"; \
+         CREATE TABLE \"App S\".\"Site\" (id bigint PRIMARY KEY) PARTITION BY RANGE (id); \
+         CREATE TABLE part PARTITION OF \"App S\".\"Site\" FOR VALUES FROM (0) TO (100); \
+         CREATE TABLE other PARTITION OF \"App S\".\"Site\" FOR VALUES FROM (100) TO (200); \
+         CREATE VIEW inner_view AS SELECT * FROM (SELECT id FROM \"App S\".\"Site\") s; \
+         CREATE VIEW outer_view AS SELECT id FROM inner_view WHERE id > 0; \
+         CREATE MATERIALIZED VIEW kept AS SELECT id FROM outer_view; \
+         CREATE TABLE t (id bigint PRIMARY KEY, site_id bigint)";
+    let awaits = ["App S.Site", "public.part", "public.outer_view", "public.kept"]
+        .map(|table| format!("{{ field = \"site_id\", column = \"{table}.id\" }}"));
+    let datasets = [
+        ("quoted", "\"App S\".\"Site\""),
+        ("exact", "App S.Site"),
+        ("part", "part"),
+        ("other", "PUBLIC.Other"),
+        ("none", "public.t"),
+    ]
+    .map(|(name, table)| {
+        format!("[[dataset]]\nname = \"{name}\"\nmatch = \"s3://*/{name}/**\"\ntable = '{table}'\nkey = [\"id\"]\n")
+    });
+    let settings = format!("table = \"t\"\nkey = [\"id\"]\nawaits = [{}]\n{}", awaits.join(", "), datasets.concat());
+    let desk = Desk::new(tables, &settings).await?;
+    let fillers = "SELECT lookup || ': ' || array_to_string(fillers, ' ') FROM penstock.awaited ORDER BY id";
+    assert_eq!(
+        desk.database.rows(fillers).await?,
+        [
+            "App S.Site.id: quoted exact part other",
+            "public.part.id: quoted exact part",
+            "public.outer_view.id: quoted exact part other",
+            "public.kept.id: ",
+        ]
+    );
+    let checked = desk.run(&["check"]).await?.stdout;
+    assert!(checked.contains("no dataset fills the table of public.kept.id"), "{checked}");
+    assert_eq!(checked.matches("no dataset fills the table").count(), 1, "{checked}");
+    Ok(())
+}
+
+/// A worker with an older configuration may start after one with a newer one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_only_adds_to_what_is_awaited_and_migrate_says_it_all() -> Result<()> {
+    let tables =
+        "CREATE TABLE site (site_id bigint PRIMARY KEY); CREATE TABLE t (id bigint PRIMARY KEY, site_id bigint)";
+    let fills = |name: &str| {
+        format!("[[dataset]]\nname = \"{name}\"\nmatch = \"s3://*/{name}/**\"\ntable = \"site\"\nkey = [\"site_id\"]\n")
+    };
+    let plain = "table = \"t\"\nkey = [\"id\"]\n";
+    let awaits = format!("{plain}awaits = {{ field = \"site_id\", column = \"public.site.site_id\" }}\n");
+    let newer = format!("{awaits}{}{}", fills("one"), fills("two"));
+    let older = format!("{awaits}{}", fills("two"));
+    let desk = Desk::new(tables, &newer).await?;
+    let fillers = "SELECT array_to_string(fillers, ' ') FROM penstock.awaited";
+    assert_eq!(desk.database.rows(fillers).await?, ["one two"]);
+    desk.configure("**", &older)?;
+    assert_eq!(desk.load("a.csv", "id,site_id\n1,1\n").await?, 0);
+    assert_eq!(desk.database.rows(fillers).await?, ["one two"]);
+    desk.succeed(&["migrate"]).await?;
+    assert_eq!(desk.database.rows(fillers).await?, ["two"]);
+    desk.configure("**", &newer)?;
+    let checked = desk.run(&["check"]).await?.stdout;
+    let differs = "public.site.site_id: that one fills its table is not registered; `importer migrate`";
+    assert!(checked.contains(differs), "{checked}");
+    assert_eq!(desk.load("b.csv", "id,site_id\n2,2\n").await?, 0);
+    assert_eq!(desk.database.rows(fillers).await?, ["two one"]);
+    // What is awaited no more ends with the object's next run.
+    desk.configure("**", plain)?;
+    let checked = desk.run(&["check"]).await?.stdout;
+    assert!(
+        checked.contains("is registered to await site_id in public.site.site_id, and not configured to"),
+        "{checked}"
+    );
+    desk.succeed(&["migrate"]).await?;
+    assert_eq!(desk.database.rows(fillers).await?, [""]);
+    assert!(!desk.run(&["check"]).await?.stdout.contains("registered:"));
+    assert_eq!(desk.load("a.csv", "id,site_id\n1,1\n3,3\n").await?, 0);
+    let waiting = "SELECT key LIKE '%b.csv' FROM penstock.waiting_object JOIN penstock.head h ON h.id = head_id";
+    assert_eq!(desk.database.rows(waiting).await?, ["true"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_takes_too_long_puts_off_only_itself() -> Result<()> {
+    let tables = "CREATE TABLE site (site_id bigint PRIMARY KEY); CREATE TABLE t (id bigint PRIMARY KEY, site_id bigint); \
+                  CREATE VIEW slow AS SELECT site_id FROM site WHERE pg_sleep(7) IS NOT NULL";
+    let awaits =
+        ["slow", "site"].map(|table| format!("{{ field = \"site_id\", column = \"public.{table}.site_id\" }}"));
+    let dataset = format!(
+        "[[dataset]]\nname = \"d\"\nmatch = \"s3://*/**\"\ntable = \"t\"\nkey = [\"id\"]\nawaits = [{}]\n",
+        awaits.join(", ")
+    );
+    let stand = Stand::with(tables, &dataset).await?;
+    let database = &stand.0.database;
+    let waits = "INSERT INTO penstock.head (dataset, bucket, key) VALUES ('d', 'b', '1'), ('d', 'b', '2'); \
+         INSERT INTO penstock.waiting_object (head_id, object_id, since, until, given_up, pointer) \
+         SELECT id, id, now(), now() + interval '1 day', '{}', '{}' FROM penstock.head; \
+         INSERT INTO penstock.waiting_key SELECT h.id, a.id, 'bigint', '1', now() + interval '1 hour' \
+         FROM penstock.head h JOIN penstock.awaited a ON (a.lookup = 'public.slow.site_id') = (h.key = '1'); \
+         INSERT INTO site VALUES (1)";
+    database.execute(waits).await?;
+    let ask = "INSERT INTO penstock.recheck_item (lookup, at) VALUES ('public.slow.site_id', now() - interval '1 minute'), \
+               ('public.site.site_id', now())";
+    database.execute(ask).await?;
+    let sent = stand.0.command("due").run(LIMIT).await?;
+    assert!(sent.stderr.contains("took too long"), "{}", sent.stderr);
+    let asked = "SELECT lookup, attempts, at > now() FROM penstock.recheck_item ORDER BY id";
+    assert_eq!(database.rows(asked).await?, ["public.slow.site_id | 1 | true"]);
+    let run_again = "SELECT h.key FROM penstock.refreshed JOIN penstock.head h ON h.id = head_id";
+    assert_eq!(database.rows(run_again).await?, ["2"]);
+    // Nor is it begun at once because it is asked for again.
+    database.execute(ask).await?;
+    stand.0.command("due").run(LIMIT).await?;
+    let left = ["public.slow.site_id | 1 | true", "public.slow.site_id | 0 | false"];
+    assert_eq!(database.rows(asked).await?, left);
     Ok(())
 }

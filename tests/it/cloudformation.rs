@@ -1,6 +1,7 @@
 //! The stacks of `infra/aws`, created in the emulated AWS, and an import through what they made.
 
 use crate::{
+    guides::copy,
     templates::{assemble, directory},
     world::LIMIT,
 };
@@ -14,7 +15,10 @@ use penstock_tests::{
     scratch::Scratch,
     wait,
 };
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The image for Intel and AMD, which the emulator knows.
 const IMAGE: &str = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64";
@@ -98,36 +102,108 @@ async fn every_other_stack_can_be_created_beside_them() -> Result<()> {
     Ok(())
 }
 
+/// What a directory of a step has that takes what telemetry imports, with a queue and a pool of its own.
+const STEP: [(&str, &str); 5] = [
+    (
+        "dataset.toml",
+        "[[dataset]]\nname = \"sender_domains\"\nafter = \"telemetry\"\nqueue = \"sender_domains\"\n\
+         table = \"public.sender_domain\"\nkey = [\"event_id\"]\non_new_field = \"ignore\"\n",
+    ),
+    ("queue.conf", "# Nobody waits for these.\nOldestMessageSeconds=14400\n"),
+    ("pool.conf", "Template=importers-ecs.yaml\nCpu=2048\nMemory=4096\n"),
+    ("pool.toml", "max = 2\ndrain_within = \"2h\"\nslots_per_worker = 4\nstart_up = \"60s\"\n"),
+    ("table.sql", "CREATE TABLE public.sender_domain (event_id bigint PRIMARY KEY, sender_domain text, dt date);"),
+];
+
+/// Each worker has the configuration, the queue and the rights that the stacks give it.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_go_through_two_steps_by_the_queues_and_pools_of_their_stacks() -> Result<()> {
+    let site = Site::with(&STEP).await?;
+    let (queue, importers) = (&site.steps[0].0, &site.steps[0].1);
+    assert!(queue["QueueUrl"].ends_with("/penstock-sender-domains-imports"), "{queue:?}");
+    let named = [("AlarmNamePrefix".to_owned(), "penstock-sender-domains".to_owned())];
+    let alarms = site.account.query("monitoring", "DescribeAlarms", &named).await?;
+    let mut found = texts(&alarms, "AlarmName");
+    found.sort();
+    assert_eq!(found, ["penstock-sender-domains-dead-letters", "penstock-sender-domains-oldest-message"]);
+    assert!(alarms.contains("<Threshold>14400"), "{alarms}");
+    for role in [&site.importers["RoleName"], &importers["RoleName"]] {
+        let named = [("RoleName".to_owned(), role.clone()), ("PolicyName".to_owned(), "queue".to_owned())];
+        let policy = texts(&site.account.query("iam", "GetRolePolicy", &named).await?, "PolicyDocument").concat();
+        let policy = percent_encoding::percent_decode_str(&policy).decode_utf8()?;
+        let may_send_to = site.all_queues()?;
+        assert!(policy.contains(&may_send_to) && policy.contains("sns:Publish"), "{policy}");
+        let reads = texts(&site.account.query("iam", "ListAttachedRolePolicies", &named[..1]).await?, "PolicyArn");
+        assert_eq!(reads.len(), 2, "the right to read both datasets' objects: {reads:?}");
+    }
+
+    let telemetry =
+        "{\"event_id\": 1, \"observed_at\": \"2026-01-31T10:00:00Z\", \"sender_domain\": \"example.org\"}\n";
+    site.account.put(&site.bucket("telemetry"), "dt=2026-01-31/a.ndjson", telemetry).await?;
+    site.wait_for_messages(1).await?;
+    site.drain().await?;
+    let step = || {
+        let run = site.importer("run").args(["--until-empty", "--queue", "sender_domains"]);
+        run.env("QUEUE_URL", &queue["QueueUrl"])
+    };
+    assert_eq!(site.database.value("SELECT count(*) FROM sender_domain").await?, "0", "not by the first pool");
+    step().start()?.finish(LIMIT).await?;
+    let rows = "SELECT event_id, sender_domain, dt FROM sender_domain";
+    assert_eq!(site.database.rows(rows).await?, ["1 | example.org | 2026-01-31"]);
+    assert_eq!(site.database.value("SELECT count(*) FROM penstock.due").await?, "0");
+
+    // The scaler finds each pool under the name that the step's stacks gave it, and its queue.
+    let pools = fs::read_to_string(site.scratch.path().join("pools.toml"))?;
+    let first = format!(
+        "[[pool]]\nname = \"importers\"\nqueue_urls = [\"{}\"]\nmax = 4\ndrain_within = \"15m\"\n\
+         slots_per_worker = 4\n[pool.workers]\nkind = \"asg\"\ngroup = \"penstock-importers\"\n",
+        site.queue["QueueUrl"]
+    );
+    let scaler = site.scratch.write("scaler.toml", first + &pools)?;
+    let check = Program::new("scaler").arg("check").arg("--config").arg(&scaler);
+    let checked = check.env("DATABASE_URL", site.database.url()).envs(site.account.variables()).run(LIMIT).await?;
+    assert!(checked.status.success(), "{}{}", checked.stdout, checked.stderr);
+    assert!(
+        ["importers", "sender_domains"].iter().all(|pool| checked.stdout.contains(&format!("pool {pool}: "))),
+        "{}",
+        checked.stdout
+    );
+    Ok(())
+}
+
 /// An account with the queue's stack, the importers' and those of all datasets.
 struct Site {
     account: Account,
     database: Database,
     queue: Outputs,
     importers: Outputs,
+    /// Of each step that has a queue of its own: the queue's outputs and the importers'.
+    steps: Vec<(Outputs, Outputs)>,
     vpc: String,
     subnet: String,
     config: PathBuf,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Site {
     async fn new() -> Result<Self> {
+        Self::with(&[]).await
+    }
+
+    /// As [`Self::new`] with a directory more in `datasets`, of these files.
+    async fn with(step: &[(&str, &str)]) -> Result<Self> {
         let account = Account::new().await?;
         let database = Postgres::shared()?.create_database().await?;
         let scratch = Scratch::new("stacks")?;
-        assemble(scratch.path(), None).map_err(anyhow::Error::msg)?;
-        for entry in fs::read_dir(directory().join("datasets"))? {
+        let datasets = scratch.path().join("datasets");
+        copy(&directory().join("datasets"), &datasets)?;
+        for (file, content) in step {
+            fs::create_dir_all(datasets.join("sender_domains"))?;
+            fs::write(datasets.join("sender_domains").join(file), content)?;
+        }
+        for entry in fs::read_dir(&datasets)? {
             database.execute(&fs::read_to_string(entry?.path().join("table.sql"))?).await?;
         }
-
-        // Buckets share their names with all accounts, there as here.
-        let unique = |file: &str| -> Result<String> {
-            let text = fs::read_to_string(scratch.path().join(file))?;
-            Ok(text.replace("example-", &format!("example-{}-", account.id())))
-        };
-        let settings = "\n[http]\nlisten = \"127.0.0.1:0\"\n\n[queue]\nwait_secs = 1\n";
-        let config = scratch.write("importer.toml", unique("importer.toml")? + settings)?;
-        let stacks = unique("stacks")?;
 
         let vpcs = account.query("ec2", "DescribeVpcs", &[]).await?;
         let vpc = texts(&vpcs, "vpcId").into_iter().next().context("the account has no VPC")?;
@@ -138,12 +214,15 @@ impl Site {
             database,
             queue: Outputs::new(),
             importers: Outputs::new(),
+            steps: Vec::new(),
             vpc,
             subnet,
-            config,
-            _scratch: scratch,
+            config: PathBuf::new(),
+            scratch,
         };
         site.queue = site.create("penstock-queue", "queue.yaml", &[]).await?;
+        let lists = site.assemble(&datasets)?;
+        let due = site.all_queues()? + ",arn:aws:sns:eu-west-1:123456789012:imports";
         let importers = [
             ("VpcId", site.vpc.as_str()),
             ("SubnetIds", site.subnet.as_str()),
@@ -153,15 +232,64 @@ impl Site {
             ("DeadLetterQueueArn", site.queue["DeadLetterQueueArn"].as_str()),
             ("ArtifactsBucket", "example-artifacts"),
             ("DatabaseUrlSecretArn", SECRET),
+            ("DueArns", due.as_str()),
         ];
         site.importers = site.create("penstock-importers", "importers-asg.yaml", &importers).await?;
         site.create_partners_bucket().await?;
-        for line in stacks.lines() {
-            site.create_source(line).await?;
+        let [queues, pools, sources] = lists;
+        for (queue, pool) in queues.lines().zip(pools.lines()) {
+            let queue = site.create_listed(queue, &[]).await?;
+            let common = [
+                ("VpcId", site.vpc.as_str()),
+                ("SubnetIds", site.subnet.as_str()),
+                ("Image", "penstock:test"),
+                ("QueueUrl", queue["QueueUrl"].as_str()),
+                ("QueueArn", queue["QueueArn"].as_str()),
+                ("DeadLetterQueueArn", queue["DeadLetterQueueArn"].as_str()),
+                ("DatabaseUrlSecretArn", SECRET),
+                ("DueArns", due.as_str()),
+            ];
+            let importers = site.create_listed(pool, &common).await?;
+            site.steps.push((queue, importers));
+        }
+        let importers = [&site.importers].into_iter().chain(site.steps.iter().map(|(_, importers)| importers));
+        let roles: Vec<&str> = importers.map(|importers| importers["RoleName"].as_str()).collect();
+        let roles = roles.join(",");
+        for line in sources.lines() {
+            let common = [
+                ("QueueArn", site.queue["QueueArn"].as_str()),
+                ("DeadLetterQueueArn", site.queue["DeadLetterQueueArn"].as_str()),
+                ("ImporterRoles", roles.as_str()),
+            ];
+            site.create_listed(line, &common).await?;
         }
         // The test event that S3 sends is a story of its own.
         site.account.sqs.purge_queue().queue_url(&site.queue["QueueUrl"]).send().await?;
         Ok(site)
+    }
+
+    /// Joins the pieces, and returns the lists of stacks: queues, pools, sources.
+    fn assemble(&mut self, datasets: &Path) -> Result<[String; 3]> {
+        let out = self.scratch.path();
+        assemble(out, Some(datasets), Some(&self.queue["QueueUrl"])).map_err(anyhow::Error::msg)?;
+        // Buckets share their names with all accounts, there as here.
+        let unique = |file: &str| -> Result<String> {
+            let text = fs::read_to_string(out.join(file))?;
+            Ok(text.replace("example-", &format!("example-{}-", self.account.id())))
+        };
+        let settings = "\n[http]\nlisten = \"127.0.0.1:0\"\n";
+        // A test does not wait for as long as a queue does.
+        let config = unique("importer.toml")?.replace("\nurl =", "\nwait_secs = 1\nurl =");
+        let queue = if config.contains("[[queue]]") { "" } else { "\n[queue]\nwait_secs = 1\n" };
+        let lists = [unique("queues")?, unique("pools")?, unique("stacks")?];
+        self.config = self.scratch.write("importer.toml", config + settings + queue)?;
+        Ok(lists)
+    }
+
+    /// Returns the ARN that stands for the queues of all steps.
+    fn all_queues(&self) -> Result<String> {
+        let (path, name) = self.queue["QueueArn"].rsplit_once(':').context("an ARN")?;
+        Ok(format!("{path}:{}", name.replace("penstock-", "penstock-*")))
     }
 
     /// The bucket that was there before Penstock, told to speak to EventBridge as the guide says.
@@ -175,19 +303,13 @@ impl Site {
         Ok(())
     }
 
-    /// Creates what a line of `stacks` names: the stack, its template, its parameters.
-    async fn create_source(&self, line: &str) -> Result<()> {
+    /// Creates what a line of a list names (the stack, its template, its parameters), with parameters more.
+    async fn create_listed(&self, line: &str, more: &[(&str, &str)]) -> Result<Outputs> {
         let mut words = line.split(' ');
         let (stack, template) = (words.next().context("a name")?, words.next().context("a template")?);
         let named = words.map(|word| word.split_once('=').context("Key=Value"));
-        let mut parameters = named.collect::<Result<Vec<_>>>()?;
-        parameters.extend([
-            ("QueueArn", self.queue["QueueArn"].as_str()),
-            ("DeadLetterQueueArn", self.queue["DeadLetterQueueArn"].as_str()),
-            ("ImporterRoles", self.importers["RoleName"].as_str()),
-        ]);
-        self.create(stack, template, &parameters).await?;
-        Ok(())
+        let parameters = named.chain(more.iter().map(|named| Ok(*named))).collect::<Result<Vec<_>>>()?;
+        self.create(stack, template, &parameters).await
     }
 
     async fn create(&self, stack: &str, template: &str, parameters: &[(&str, &str)]) -> Result<Outputs> {

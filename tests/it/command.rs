@@ -47,10 +47,89 @@ async fn a_program_adds_drops_and_refuses_rows_of_any_format() -> Result<()> {
         assert_eq!(desk.rejects().await?, ["3 command", "5 type id"]);
         let message = "SELECT message FROM penstock.rejects WHERE class = 'command'";
         assert_eq!(desk.database.value(message).await?, "no card in it");
-        // What the program refused only the program can take.
-        desk.succeed(&["rejects", "--replay"]).await?;
-        assert_eq!(desk.database.value("SELECT count(*) FROM t").await?, "2");
+        // The program is asked again, and says what it said.
+        let said = desk.succeed(&["rejects", "--replay"]).await?;
+        assert!(said.contains("2 still refused: row 3, 5\n0 rejects resolved, 2 left"), "{said}");
+        assert_eq!(desk.rejects().await?, ["3 command", "5 type id"]);
+        let mended = body.replace("if row[\"body\"] == \"drop\"", "if row[\"id\"] == \"x\"");
+        let mended = mended.replace("elif row[\"body\"] == \"bad\"", "elif False");
+        desk.configure("**", &python(&mended, ""))?;
+        let said = desk.succeed(&["rejects", "--replay"]).await?;
+        assert!(said.contains("2 rejects resolved, 0 left"), "{said}");
+        assert_eq!(desk.database.value("SELECT string_agg(id::text, ' ' ORDER BY id) FROM t").await?, "1 3 4");
+        assert_eq!(desk.database.rows(COUNTS).await?, ["imported | 5 | 0 | 3 | 0 | 2 | 0"], "{name}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_one_of_whose_answers_is_refused_is_one_reject_whatever_refuses_it() -> Result<()> {
+    const TABLES: &str = "CREATE TABLE t (id bigint, line int, q int CONSTRAINT c CHECK (q <> 5), PRIMARY KEY (id, line)); \
+         CREATE TABLE divisor (d int); INSERT INTO divisor VALUES (10)";
+    const SET: &str = "set = { q = \"input.q + 0 * (10 / (input.q - (SELECT d FROM public.divisor)))\" }";
+    let program = |line: &str| {
+        let body = format!(
+            r#"for place, part in enumerate(row["q"].split()):
+        print(json.dumps({{"penstock_row": row["penstock_row"], "id": row["id"], "line": {line}, "q": int(part)}}))"#
+        );
+        python(&body, "").replace("[\"id\"]\nmax", "[\"id\", \"line\"]\nfan_out = true\nmax")
+    };
+    let strict = program("\"x\" if part == \"0\" else place");
+    let file = "id,q\n1,1 2 3\n2,4 5 6\n3,7 10 8\n4,9 0 9 0\n";
+    for mode in ["upsert", "append"] {
+        let settings = format!("mode = \"{mode}\"\n{SET}");
+        let settings = if mode == "append" { settings.clone() } else { SET.to_owned() };
+        let keyed = |dataset: &str| match mode {
+            "append" => dataset.replace("key = [\"id\", \"line\"]\n", ""),
+            _ => dataset.to_owned(),
+        };
+        let desk = Desk::new(TABLES, &keyed(&format!("{strict}{settings}"))).await?;
+        assert_eq!(desk.load("k.csv", file).await?, 0);
+        assert_eq!(desk.rejects().await?, ["2 check", "3 type", "4 type line"], "{mode}");
+        assert_eq!(desk.database.rows(COUNTS).await?, ["imported | 4 | 2 | 3 | 0 | 0 | 3"], "{mode}");
+        assert_eq!(desk.database.value("SELECT string_agg(q::text, ' ' ORDER BY id, line) FROM t").await?, "1 2 3");
+        let kept = "SELECT convert_from(payload, 'UTF8') FROM penstock.rejects ORDER BY row_number";
+        let given =
+            ["{\"id\":\"2\",\"q\":\"4 5 6\"}", "{\"id\":\"3\",\"q\":\"7 10 8\"}", "{\"id\":\"4\",\"q\":\"9 0 9 0\"}"];
+        assert_eq!(desk.database.rows(kept).await?, given, "{mode}");
+        desk.database.execute("ALTER TABLE t DROP CONSTRAINT c; UPDATE divisor SET d = 1000").await?;
+        let said = desk.succeed(&["rejects", "--replay"]).await?;
+        assert!(said.contains("2 resolved (6 written, 0 merged); 1 still refused: row 4"), "{said}");
+        assert_eq!(desk.database.rows(COUNTS).await?, ["imported | 4 | 6 | 9 | 0 | 0 | 1"], "{mode}");
+        desk.configure("**", &keyed(&format!("{}{settings}", program("place"))))?;
+        desk.succeed(&["rejects", "--replay"]).await?;
+        let rows = "1 2 3 4 5 6 7 10 8 9 0 9 0";
+        assert_eq!(desk.database.value("SELECT string_agg(q::text, ' ' ORDER BY id, line) FROM t").await?, rows);
+        assert_eq!(desk.database.rows(COUNTS).await?, ["imported | 4 | 9 | 13 | 0 | 0 | 0"], "{mode}");
+        assert!(desk.rejects().await?.is_empty());
+    }
+    // Where nothing stands between the program and the table, and a limit counts rows, not answers.
+    let desk = Desk::new(TABLES, &strict.replace("max_rejects = 5", "max_rejects = 2")).await?;
+    assert_eq!(desk.load("k.csv", file).await?, 0);
+    assert_eq!(desk.rejects().await?, ["2 check", "4 type line"]);
+    assert_eq!(desk.database.rows(COUNTS).await?, ["imported | 4 | 4 | 6 | 0 | 0 | 2"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_the_program_never_saw_goes_through_it_when_it_is_replayed() -> Result<()> {
+    let dataset = python(r#"print(json.dumps(row | {"card": "given"}))"#, "");
+    let json = "{\"id\":1,\"body\":\"a\"}\n{\"id\":2,\"body\":{\"a\":{\"b\":1}}}\n";
+    let desk = Desk::new(TABLE, &format!("{dataset}\n[limits]\ndepth = 2")).await?;
+    assert_eq!(desk.load("k.json", json).await?, 0);
+    assert_eq!(desk.rejects().await?, ["2 depth"]);
+    desk.configure("**", &dataset)?;
+    desk.succeed(&["rejects", "--replay"]).await?;
+    assert_eq!(desk.database.rows("SELECT id, card FROM t ORDER BY id").await?, ["1 | given", "2 | given"]);
+    // A record of a CSV file stays one.
+    let desk = Desk::new(TABLE, &dataset).await?;
+    assert_eq!(desk.load("k.csv", "id,body\n1,a\n2\n3,c\n").await?, 0);
+    assert_eq!(desk.database.value("SELECT string_agg(row_number::text, ' ') FROM penstock.rejects").await?, "2");
+    let mend = "UPDATE penstock.reject SET payload = '2,b', payload_length = 3";
+    desk.database.execute(mend).await?;
+    desk.succeed(&["rejects", "--replay"]).await?;
+    let rows = "SELECT id, body, card FROM t ORDER BY id";
+    assert_eq!(desk.database.rows(rows).await?, ["1 | a | given", "2 | b | given", "3 | c | given"]);
     Ok(())
 }
 

@@ -20,7 +20,7 @@ pub struct Desk {
 impl Desk {
     /// Sets it up with tables, and the dataset's settings beyond its name and match.
     pub async fn new(tables: &str, dataset: &str) -> Result<Self> {
-        Self::with(Postgres::shared()?.create_database().await?, tables, dataset).await
+        Self::with(Postgres::shared()?.create_database_with_ledger().await?, tables, dataset).await
     }
 
     /// Sets it up in a database of this encoding.

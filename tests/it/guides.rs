@@ -1,6 +1,6 @@
 //! The guides' commands do what they say: those marked `sh run` are run, the others say why they are not.
 //!
-//! A guide is a Markdown file in `docs/guides`, the README, or that of the examples. In it a fenced block of
+//! A guide is a Markdown file in `docs/guides`, the README, or one of the examples. In it a fenced block of
 //! commands is either
 //!
 //! - opened by three backticks and `sh run`: this test runs it, or
@@ -94,7 +94,8 @@ async fn a_command_that_fails_is_named_by_its_line() -> Result<()> {
 }
 
 fn guides() -> Result<Vec<PathBuf>> {
-    let mut guides = vec![repository().join("README.md"), repository().join("examples/README.md")];
+    let pages = ["README.md", "examples/README.md", "examples/pipeline/README.md"];
+    let mut guides: Vec<PathBuf> = pages.into_iter().map(|page| repository().join(page)).collect();
     for entry in fs::read_dir(repository().join("docs/guides"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "md") {
@@ -178,7 +179,7 @@ async fn run(blocks: &[Block]) -> Result<()> {
     let session = scratch.write("session", session)?;
     let (reached, output) = (scratch.path().join("reached"), scratch.path().join("output"));
     let programs = process::binary("importer")?;
-    let paths = [programs.parent().context("a directory")?.to_path_buf(), postgres::find_binaries()?];
+    let paths = [programs.parent().context("a directory")?.to_path_buf(), postgres::installed()?];
     let inherited = std::env::var_os("PATH").unwrap_or_default();
 
     let mut shell = spawn::tied("sh", "KILL", None)?;
@@ -207,7 +208,8 @@ async fn run(blocks: &[Block]) -> Result<()> {
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Copies a directory.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

@@ -4,6 +4,7 @@
 mod bench;
 mod columns;
 mod counts;
+mod deliveries;
 mod groups;
 mod identity;
 mod merges;

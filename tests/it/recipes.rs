@@ -5,7 +5,11 @@ use crate::{
     world::{LIMIT, World},
 };
 use anyhow::Result;
-use penstock_tests::{aws::Options, wait};
+use penstock_tests::{
+    aws::{Options, Route},
+    wait,
+};
+use serde_json::json;
 use std::{collections::BTreeSet, fs};
 
 const TABLE: &str =
@@ -80,6 +84,35 @@ async fn objects_that_stand_by_another_recipe_are_made_anew() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_that_an_earlier_version_wrote_are_left_out_too_and_those_of_other_objects_stay() -> Result<()> {
+    let dataset = "[[dataset]]\nname = \"t\"\nmatch = \"s3://*/**\"\ntable = \"public.t\"\nkey = [\"id\"]\n\
+                   where = \"input.id::int > 0\"\n";
+    let world = World::new(Options::default(), TABLE, dataset).await?;
+    let line = |id: i64, body: &str| format!("{{\"id\":{id},\"body\":\"{body}\"}}\n");
+    for (key, rows) in [
+        ("a.json", line(1, "old") + &line(2, "equal") + &line(3, "gone")),
+        ("b.json", line(1, "of b")),
+        ("a.json", line(1, "old") + &line(2, "equal") + &line(3, "gone") + &line(4, "new")),
+        ("b.json", line(1, "of b")),
+        ("c.json", line(1, "newest")),
+    ] {
+        world.pipeline.put(key, rows).await?;
+        world.drain(1).await?;
+    }
+    change(&world, "where = \"input.id::int > 0\"", "where = \"input.id::int < 3\"")?;
+    say(&world, "replay", &["--outdated"]).await?;
+    world.drain(1).await?;
+    let rows = "SELECT string_agg(id || ' ' || body, ', ' ORDER BY id) FROM t";
+    assert_eq!(world.database.value(rows).await?, "1 newest, 2 equal");
+    // A forced replay is asked for by hand: its rows are written whoever wrote them since.
+    let prefix = format!("s3://{}/a", world.pipeline.bucket);
+    say(&world, "replay", &["--force", "--prefix", &prefix]).await?;
+    world.drain(1).await?;
+    assert_eq!(world.database.value(rows).await?, "1 old, 2 equal");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_with_another_recipe_leaves_the_message_to_those_that_have_it() -> Result<()> {
     let world = world("key = [\"id\"]").await?;
     let before = fs::read_to_string(world.config())?;
@@ -139,7 +172,92 @@ async fn a_table_that_does_not_say_which_rows_are_whose_refuses_it() -> Result<(
     world.drain(1).await?;
     change(&world, "key = [\"id\"]", "key = [\"id\"]\nset = { body = \"upper(input.body)\" }")?;
     let refused = world.command("replay").arg("--outdated").run(LIMIT).await?;
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(3));
     assert!(refused.stderr.contains("needs a column penstock_object bigint in public.t"), "{}", refused.stderr);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_made_anew_is_named_with_the_reason_and_holds_nothing_up() -> Result<()> {
+    let dataset = |name: &str| {
+        format!(
+            "[[dataset]]\nname = \"{name}\"\nmatch = \"s3://*/{name}/**\"\ntable = \"public.{name}\"\nkey = [\"id\"]\n\
+             set = {{ body = \"input.body\" }}\n"
+        )
+    };
+    let tables = "CREATE TABLE p (id bigint PRIMARY KEY, body text); CREATE TABLE t (id bigint PRIMARY KEY, body text, penstock_object bigint)";
+    let options = Options { route: Route::Nowhere, ..Options::default() };
+    let world = World::new(options, tables, &(dataset("p") + &dataset("t"))).await?;
+    for (key, id) in [("p/1", 1), ("t/1", 1), ("t/2", 2), ("t/3", 3)] {
+        world.pipeline.put(key, format!("{{\"id\":{id},\"body\":\"b\"}}")).await?;
+        world.pipeline.send(json!({"bucket": world.pipeline.bucket, "key": key}).to_string()).await?;
+    }
+    world.drain(1).await?;
+    change(
+        &world,
+        "set = { body = \"input.body\" }",
+        "set = { body = \"(1 / (input.id - 3))::text\" }\ninput = { id = \"int\" }",
+    )?;
+    world.pipeline.delete("t/2").await?;
+    let replay = async |expected: &str| {
+        let ended = world.command("replay").arg("--outdated").run(LIMIT).await?;
+        assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(3), expected), "{}", ended.stderr);
+        anyhow::Ok(ended.stderr)
+    };
+    let said = replay("3 pointers sent, 0 not\n").await?;
+    assert!(said.contains("dataset p: replay --outdated needs a column penstock_object bigint in public.p"), "{said}");
+    world.drainer().expect_line("object failed").start()?.finish(LIMIT).await?;
+    let ledger = "SELECT key, state, reason FROM penstock.object_status WHERE dataset = 't' ORDER BY key";
+    let stand = ["t/1 | imported | ∅", "t/2 | imported | gone", "t/3 | imported | too_many_rejects"];
+    assert_eq!(world.database.rows(ledger).await?, stand);
+    let checked = say(&world, "check", &[]).await?;
+    let bucket = &world.pipeline.bucket;
+    for line in [
+        "1 of its objects stand by another recipe".to_owned(),
+        "2 of its objects could not be made anew by this recipe".to_owned(),
+        format!("s3://{bucket}/t/2: gone"),
+        format!("s3://{bucket}/t/3: too_many_rejects"),
+    ] {
+        assert!(checked.contains(&line), "{line}: {checked}");
+    }
+    let said = replay("nothing to replay\n").await?;
+    assert!(said.contains(&format!("s3://{bucket}/t/2 (dataset t): not made anew by this recipe: gone")), "{said}");
+    // By yet another recipe they are tried again.
+    change(&world, "input.id - 3", "input.id + 3")?;
+    replay("3 pointers sent, 0 not\n").await?;
+    world.drain(1).await?;
+    let stand = ["t/1 | imported | ∅", "t/2 | imported | gone", "t/3 | imported | ∅"];
+    assert_eq!(world.database.rows(ledger).await?, stand);
+    Ok(())
+}
+
+/// What a dataset's match says now may lead elsewhere, or nowhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replayed_pointer_comes_to_the_dataset_that_it_is_of() -> Result<()> {
+    let table = |name: &str| format!("CREATE TABLE {name} (id bigint PRIMARY KEY, body text, penstock_object bigint);");
+    let dataset = |name: &str| {
+        format!(
+            "[[dataset]]\nname = \"{name}\"\nmatch = \"s3://*/{name}/**\"\ntable = \"public.{name}\"\nkey = [\"id\"]\n\
+             where = \"input.id::int > 0\"\n"
+        )
+    };
+    let options = Options { route: Route::Nowhere, ..Options::default() };
+    let world = World::new(options, &(table("a") + &table("b")), &(dataset("a") + &dataset("b"))).await?;
+    for key in ["a/1", "none/2"] {
+        world.pipeline.put(key, format!("{{\"id\":{},\"body\":\"b\"}}", &key[key.len() - 1..])).await?;
+        let pointer = json!({"bucket": world.pipeline.bucket, "key": key, "dataset": "b"});
+        world.pipeline.send(pointer.to_string()).await?;
+    }
+    world.drain(1).await?;
+    let attempts = "SELECT string_agg(concat_ws(' ', dataset, key, state, attempts), ', ' ORDER BY key) FROM penstock.object_status";
+    assert_eq!(world.database.value(attempts).await?, "b a/1 imported 1, b none/2 imported 1");
+    say(&world, "replay", &["--dataset", "b", "--force"]).await?;
+    world.drain(1).await?;
+    assert_eq!(world.database.value(attempts).await?, "b a/1 imported 2, b none/2 imported 2");
+    change(&world, "where = \"input.id::int > 0\"", "where = \"input.id::int > -1\"")?;
+    say(&world, "replay", &["--outdated", "--dataset", "b"]).await?;
+    world.drain(1).await?;
+    assert_eq!(world.database.value(attempts).await?, "b a/1 imported 3, b none/2 imported 3");
+    assert_eq!(say(&world, "replay", &["--outdated"]).await?, "nothing to replay\n");
     Ok(())
 }

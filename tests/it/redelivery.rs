@@ -55,6 +55,48 @@ async fn first_deliveries_raced_by_four_importers_import_each_object_once() -> R
     Ok(())
 }
 
+/// The queue's own clock says when each came, whoever received it first.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_has_when_the_message_was_sent_and_first_received() -> Result<()> {
+    let world = World::new(Options::default(), telemetry::TABLE, TELEMETRY).await?;
+    let load = Load::new(11, 400);
+    let object = world.put_telemetry(&load, 0, 1, Format::Ndjson).await?;
+    world.pipeline.wait_for_visible(1, LIMIT).await?;
+    let receive = world.pipeline.account.sqs.receive_message().queue_url(&world.pipeline.queue_url);
+    let received = receive.visibility_timeout(2).send().await?;
+    let body = received.messages().first().and_then(|message| message.body.clone()).unwrap_or_default();
+    world.drain(1).await?;
+    let times = "SELECT sent_at, first_received_at FROM penstock.object_status";
+    let in_order = "SELECT sent_at <= first_received_at AND first_received_at + interval '1 second' < started_at \
+                    AND started_at < imported_at FROM penstock.object_status";
+    assert_eq!(world.database.value(in_order).await?, "true", "{:?}", world.database.rows(times).await?);
+
+    let first = world.database.rows(times).await?;
+    world.pipeline.send(body).await?;
+    world.drain(1).await?;
+    assert_eq!(world.database.rows(times).await?, first, "a duplicate");
+
+    let object = format!("s3://{}/{}", world.pipeline.bucket, object);
+    let replayed = world.command("replay").args(["--force", "--prefix", &object]).run(LIMIT).await?;
+    assert!(replayed.status.success(), "{}", replayed.stderr);
+    world.drain(1).await?;
+    let again = "SELECT sent_at <= first_received_at AND first_received_at <= started_at AND sent_at > first_seen_at \
+                 FROM penstock.object_status";
+    assert_eq!(world.database.value(again).await?, "true", "the replay's own message");
+    let shown = world.command("status").arg(&object).run(LIMIT).await?.stdout;
+    assert!(["sent_at ", "first_received_at "].iter().all(|name| shown.contains(name)), "{shown}");
+
+    // Loaded by hand before its message comes.
+    let object = world.put_telemetry(&load, 1, 2, Format::Csv).await?;
+    let object = format!("s3://{}/{object}", world.pipeline.bucket);
+    let loaded = world.command("load").arg(&object).run(LIMIT).await?;
+    assert!(loaded.status.success(), "{}", loaded.stderr);
+    world.drain(1).await?;
+    let by_hand = format!("{times} WHERE key LIKE '%part-00001%'");
+    assert_eq!(world.database.rows(&by_hand).await?, ["∅ | ∅"], "no message");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_is_not_acked_before_its_commit() -> Result<()> {
     let world = World::new(Options::default(), telemetry::TABLE, TELEMETRY).await?;

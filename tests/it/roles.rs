@@ -5,7 +5,7 @@ use crate::world::{LIMIT, PAIRS, PAIRS_TABLE, World, pairs};
 use anyhow::{Context as _, Result};
 use penstock_tests::{
     aws::Options,
-    postgres::Postgres,
+    postgres::{Postgres, installed},
     process::{Ended, Program},
     repository, spawn,
 };
@@ -189,7 +189,7 @@ impl Cast {
 
     /// Runs psql as the guides do.
     fn psql(&self, role: &str, arguments: &[&str]) -> Result<String> {
-        let mut psql = Command::new(self.postgres.binaries()?.join("psql"));
+        let mut psql = Command::new(installed()?.join("psql"));
         psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &self.url(role)]).args(arguments);
         spawn::run(psql.current_dir(repository())).with_context(|| format!("psql as {role}"))
     }

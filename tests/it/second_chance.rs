@@ -285,6 +285,27 @@ async fn two_replays_at_once_append_each_row_once() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_rejects_of_one_row_each_is_loaded_that_is_resolved() -> Result<()> {
+    let desk = Desk::new(
+        &format!("{SMALL}; ALTER TABLE t DROP CONSTRAINT t_pkey"),
+        "table = \"t\"\nmode = \"append\"\nmax_rejects = 9",
+    )
+    .await?;
+    desk.load("k.csv", "id,n\n1,70000\n2,2\n").await?;
+    let more = "INSERT INTO penstock.reject (object_id, row_number, class, message, payload, payload_length, payload_form) \
+                SELECT object_id, row_number, class, message, payload, payload_length, payload_form \
+                FROM penstock.reject, generate_series(1, 299); \
+                UPDATE penstock.object SET rows_added = 299, rows_rejected = 300";
+    desk.database.execute(&format!("{WIDEN}; {more}")).await?;
+    assert!(
+        desk.succeed(&REPLAY).await?.contains("300 resolved (300 written, 0 merged)\n300 rejects resolved, 0 left")
+    );
+    assert_eq!(desk.database.value("SELECT count(*) FROM t WHERE n = 70000").await?, "300");
+    assert!(desk.rejects().await?.is_empty());
+    Ok(())
+}
+
 fn ndjson(rows: &[(i32, i32, &str)]) -> String {
     rows.iter().map(|(id, n, v)| format!("{{\"id\":{id},\"n\":{n},\"v\":\"{v}\"}}\n")).collect()
 }

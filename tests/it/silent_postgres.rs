@@ -235,7 +235,7 @@ async fn every_command_ends_in_half_a_minute_when_its_statement_is_not_answered(
         ("rejects", vec!["--replay"], "WHERE r.resolved_at IS NULL"),
         ("prune", vec!["--older-than", "30d"], "pg_try_advisory_lock"),
         ("reconcile", vec!["--prefix", prefix.as_str()], "JOIN penstock.head h"),
-        ("replay", vec!["--dataset", "pairs"], "FROM penstock.object_status"),
+        ("replay", vec!["--dataset", "pairs"], "LEFT JOIN penstock.object held"),
         ("migrate", vec![], "AS schema_exists"),
         ("check", vec![], "server_version"),
     ];

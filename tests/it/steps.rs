@@ -27,7 +27,7 @@ struct Chain {
 impl Chain {
     async fn new(options: Options, more: &str) -> Result<Self> {
         let world = World::new(options, TABLES, "").await?;
-        let slow = world.pipeline.another_queue("slow").await?;
+        let slow = world.pipeline.another_queue("slow", &Options::default()).await?;
         let config = format!(
             "[database]\nurl = \"{}\"\n[[queue]]\nname = \"live\"\nurl = \"{}\"\nwait_secs = 1\n\
              [[queue]]\nname = \"slow\"\nurl = \"{}\"\nwait_secs = 1\n[http]\nlisten = \"127.0.0.1:0\"\n\
@@ -74,6 +74,10 @@ async fn a_version_goes_through_a_chain_of_queues_with_its_captures_and_only_onc
     );
     let imported = ["pairs | imported | - | 1", "length | imported | - | 1", "copy | imported | - | 1"];
     assert_eq!(chain.states().await?, imported);
+    // Each by a message of its own, sent when the step before it had committed.
+    let by_own = "SELECT count(*) FROM (SELECT sent_at, date_trunc('milliseconds', lag(imported_at) OVER (ORDER BY id)) AS before \
+                  FROM penstock.object_status) s WHERE sent_at >= before";
+    assert_eq!(chain.world.database.value(by_own).await?, "2");
 
     // What has gone through already is left alone, also when the first step is forced to run again.
     let rows = chain.world.versions_of_rows("pair_length").await?;
@@ -92,11 +96,27 @@ async fn a_version_goes_through_a_chain_of_queues_with_its_captures_and_only_onc
     slow.terminate(LIMIT).await
 }
 
+/// The first step keeps its rows, and finds the bytes imported; the one after it was told of the removal.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_put_again_after_a_removal_go_on() -> Result<()> {
+    let chain = Chain::new(Options::default(), "").await?;
+    let (live, slow) = (chain.world.worker().start()?, chain.world.worker().args(["--queue", "slow"]).start()?);
+    for _ in 0..2 {
+        chain.put("a", &[(1, "x"), (2, "yy")]).await?;
+        chain.wait_for("SELECT count(*) FROM pair_length", "2").await?;
+        chain.world.pipeline.delete("pairs/dt=7/a").await?;
+        chain.wait_for("SELECT count(*) FROM pair_length", "0").await?;
+    }
+    assert_eq!(chain.world.database.value("SELECT count(*) FROM pairs").await?, "2");
+    live.terminate(LIMIT).await?;
+    slow.terminate(LIMIT).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn notices_go_out_once_in_a_window_and_the_rest_are_counted() -> Result<()> {
     let notices = "[[notify]]\nname = \"ops\"\nto = \"{queue}\"\non = [\"failed\", \"rejected\", \"unreadable_message\"]\nat_most = \"1 per 20s\"\n";
     let chain = Chain::new(Options { route: Route::Nowhere, ..Options::default() }, "").await?;
-    let told = chain.world.pipeline.another_queue("notices").await?;
+    let told = chain.world.pipeline.another_queue("notices", &Options::default()).await?;
     let config = fs::read_to_string(chain.world.config())? + &notices.replace("{queue}", &told.queue_url);
     fs::write(chain.world.config(), config)?;
     let worker = chain.world.worker().expect_line("object failed").expect_line("cannot be read").start()?;
@@ -282,4 +302,140 @@ async fn a_worker_whose_configuration_lacks_a_step_says_so_and_does_not_lose_it(
     let refused = chain.world.command("migrate").args(["--forget", "length"]).run(LIMIT).await?;
     assert_eq!(refused.status.code(), Some(2), "{}", refused.stdout);
     worker.terminate(LIMIT).await
+}
+
+/// A worker with an older configuration may start after one with a newer one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_only_adds_to_what_a_dataset_follows_and_migrate_says_it_all() -> Result<()> {
+    let chain = Chain::new(Options { route: Route::Nowhere, ..Options::default() }, "").await?;
+    let older = fs::read_to_string(chain.world.config())?;
+    let newer = older.replace("after = [\"length\"]", "after = [\"length\", \"pairs\"]");
+    fs::write(chain.world.config(), newer)?;
+    let migrated = chain.world.command("migrate").run(LIMIT).await?;
+    assert!(migrated.status.success(), "{}", migrated.stderr);
+    fs::write(chain.world.config(), &older)?;
+    let worker = chain.world.worker().start()?;
+    let line = worker.wait_for_line("serving health and metrics", LIMIT).await?;
+    let line: Value = serde_json::from_str(&line)?;
+    let url = format!("http://{}/readyz", line["listen"].as_str().unwrap_or_default());
+    let readyz = async |text: &str| {
+        wait::until(&format!("/readyz to say {text:?}"), LIMIT, || async {
+            Ok(http::get(&url).await?.body.contains(text).then_some(()))
+        })
+        .await
+    };
+    let differs = "dataset copy is registered after length and pairs, and configured after length";
+    readyz(differs).await?;
+    let checked = chain.world.command("check").run(LIMIT).await?;
+    assert!(checked.stdout.contains(&format!("{differs}; `importer migrate`")), "{}", checked.stdout);
+    chain.put("a", &[(1, "x")]).await?;
+    let pointer = json!({"bucket": chain.world.pipeline.bucket, "key": "pairs/dt=7/a"}).to_string();
+    chain.world.pipeline.send(pointer).await?;
+    chain.wait_for("SELECT count(*) FROM pair_copy", "1").await?;
+
+    // A deployment, in whichever direction, says which it is.
+    let migrate = async || {
+        let migrated = chain.world.command("migrate").run(LIMIT).await?;
+        anyhow::ensure!(migrated.status.success(), "{}", migrated.stderr);
+        chain.world.database.rows("SELECT dataset, after::text FROM penstock.step ORDER BY 1").await
+    };
+    assert_eq!(migrate().await?, ["copy | {length}", "length | {pairs}"]);
+    readyz("ready").await?;
+    let of_its_own = older.replace("after = [\"length\"]", "match = \"s3://*/copy/**\"");
+    fs::write(chain.world.config(), of_its_own)?;
+    let checked = chain.world.command("check").run(LIMIT).await?;
+    let differs = "dataset copy is registered after length, and configured after none";
+    assert!(checked.stdout.contains(differs), "{}", checked.stdout);
+    assert_eq!(migrate().await?, ["copy | {}", "length | {pairs}"]);
+    readyz("dataset copy is registered after none, and configured after length").await?;
+    worker.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dataset_that_is_configured_no_more_left_behind_is_listed() -> Result<()> {
+    let step = "[[dataset]]\nname = \"my step\"\nafter = \"pairs\"\ntable = \"public.pair_copy\"\nkey = [\"id\"]\n";
+    let chain = Chain::new(Options { route: Route::Nowhere, ..Options::default() }, step).await?;
+    let migrated = chain.world.command("migrate").run(LIMIT).await?;
+    assert!(migrated.status.success(), "{}", migrated.stderr);
+    let left = "INSERT INTO penstock.head (dataset, bucket, key) VALUES ('my step', 'b', 'k'), ('my step', 'b', 'l'); \
+         INSERT INTO penstock.waiting_object (head_id, object_id, since, until, given_up, pointer) \
+         SELECT id, id, now(), now(), '{}', '{}' FROM penstock.head WHERE key = 'k'; \
+         SELECT penstock.send_on('pairs', NULL, '{\"bucket\": \"b\", \"key\": \"k\"}')";
+    chain.world.database.execute(left).await?;
+    let config = fs::read_to_string(chain.world.config())?;
+    fs::write(chain.world.config(), config.replace(step, ""))?;
+    let checked = chain.world.command("check").run(LIMIT).await?.stdout;
+    let listed =
+        "dataset my step: the ledger has 2 objects of it, of which 1 wait for keys, and 1 messages that are due to it";
+    assert!(checked.contains(listed), "{checked}");
+    assert_eq!(checked.matches("importer migrate --forget 'my step'").count(), 2, "{checked}");
+    let forgotten = chain.world.command("migrate").args(["--forget", "my step"]).run(LIMIT).await?;
+    assert!(forgotten.status.success(), "{}", forgotten.stderr);
+    let checked = chain.world.command("check").run(LIMIT).await?.stdout;
+    assert!(
+        checked.contains("has 2 objects of it, and this configuration") && !checked.contains("--forget"),
+        "{checked}"
+    );
+    Ok(())
+}
+
+/// Which of two datasets a third one's object came through shows in its captures.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_is_sent_again_by_the_dataset_that_it_came_through() -> Result<()> {
+    let tables = "CREATE TABLE a (id bigint PRIMARY KEY, k text); CREATE TABLE b (LIKE a INCLUDING ALL); \
+                  CREATE TABLE c (id bigint PRIMARY KEY, k text, penstock_object bigint)";
+    let dataset = |name: &str, source: &str| {
+        format!("[[dataset]]\nname = \"{name}\"\n{source}\ntable = \"public.{name}\"\nkey = [\"id\"]\n")
+    };
+    let datasets = [
+        dataset("a", "match = \"s3://*/{k}/*\""),
+        dataset("b", "match = \"s3://*/*/{k}\""),
+        dataset("c", "after = [\"a\", \"b\"]\nwhere = \"input.id::int > 0\""),
+    ];
+    let world = World::new(Options { route: Route::Nowhere, ..Options::default() }, tables, &datasets.concat()).await?;
+    for (first, second, key) in [("b", "a", "x/y"), ("a", "b", "v/w")] {
+        let id = if first == "a" { 1 } else { 2 };
+        world.pipeline.put(key, format!("{{\"id\":{id}}}\n")).await?;
+        for dataset in [first, second] {
+            let pointer = json!({"bucket": world.pipeline.bucket, "key": key, "dataset": dataset});
+            world.pipeline.send(pointer.to_string()).await?;
+            // What is due is sent before it ends, and taken by the next.
+            world.drain(1).await?;
+            world.drain(1).await?;
+        }
+    }
+    let rows = "SELECT id, k, (SELECT count(*) FROM a), (SELECT count(*) FROM b) FROM c ORDER BY id";
+    let expected = ["1 | v | 2 | 2", "2 | y | 2 | 2"];
+    assert_eq!(world.database.rows(rows).await?, expected);
+    let say = async |subcommand: &str, arguments: &[&str]| {
+        let ended = world.command(subcommand).args(arguments.iter().copied()).run(LIMIT).await?;
+        anyhow::ensure!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+        anyhow::Ok(ended.stdout)
+    };
+    let said = say("replay", &["--dataset", "c", "--force"]).await?;
+    assert!(said.contains("2 pointers sent"), "{said}");
+    world.drain(1).await?;
+    assert_eq!(world.database.rows(rows).await?, expected);
+    let config = fs::read_to_string(world.config())?;
+    fs::write(world.config(), config.replace("input.id::int > 0", "input.id::int > -1"))?;
+    say("replay", &["--outdated"]).await?;
+    world.drain(1).await?;
+    assert_eq!(world.database.rows(rows).await?, expected);
+    assert_eq!(
+        world
+            .database
+            .value("SELECT string_agg(attempts::text, ' ') FROM penstock.object_status WHERE dataset = 'c'")
+            .await?,
+        "3 3"
+    );
+    assert_eq!(say("replay", &["--outdated"]).await?, "nothing to replay\n");
+    // Captures of what it follows shape its rows.
+    let config = fs::read_to_string(world.config())?;
+    fs::write(world.config(), config.replace("*/*/{k}", "*/*/{l}"))?;
+    let checked = world.command("check").run(LIMIT).await?.stdout;
+    assert!(
+        checked.contains("2 of its objects stand by another recipe") && checked.contains("--dataset c"),
+        "{checked}"
+    );
+    Ok(())
 }

@@ -46,14 +46,16 @@ fn every_call_to_aws_is_one_that_some_role_may_make() {
         let granted: BTreeSet<String> =
             stacks.iter().flat_map(|stack| grants(&directory().join(stack))).map(|(_, right)| right).collect();
         let mut n_calls = 0;
-        for source in sources(&repository().join(program).join("src")) {
+        // What both programs do for each other is in a crate of its own.
+        let own = sources(&repository().join(program).join("src"));
+        for source in own.into_iter().chain(sources(&repository().join("service/src"))) {
             for right in calls(&fs::read_to_string(&source).expect("a source file")) {
                 let enough = granted.contains(&right) || right.starts_with(elsewhere);
                 assert!(enough, "{} needs {right}, which {stacks:?} do not grant", source.display());
                 n_calls += 1;
             }
         }
-        assert!(n_calls >= 4, "{program}: {n_calls}");
+        assert!(n_calls >= 7, "{program}: {n_calls}");
     }
 }
 
@@ -82,9 +84,14 @@ fn user_data_is_a_script_with_no_placeholder_left() {
 #[test]
 fn every_command_line_is_one_the_binaries_understand() {
     for (stack, program) in [("importers-ecs.yaml", "importer"), ("scaler.yaml", "scaler")] {
-        let task = &read(&directory().join(stack))["Resources"]["Task"]["Properties"];
+        let template = read(&directory().join(stack));
+        let task = &template["Resources"]["Task"]["Properties"];
         let words = task["ContainerDefinitions"][0]["Command"].as_sequence().expect("a command");
-        let words: Vec<String> = words.iter().map(|word| word.as_str().expect("a word").to_owned()).collect();
+        let word = |word: &Value| match word {
+            Value::Tagged(parameter) => template["Parameters"][&parameter.value]["Default"].as_str().map(str::to_owned),
+            word => word.as_str().map(str::to_owned),
+        };
+        let words: Vec<String> = words.iter().map(|written| word(written).expect("a word")).collect();
         assert!(words[0] == program && understands(&words), "{stack}: {words:?}");
     }
     let units = fs::read_to_string(directory().join("importers-asg.yaml")).expect("text");
@@ -100,7 +107,7 @@ fn every_command_line_is_one_the_binaries_understand() {
 #[test]
 fn the_joined_pieces_are_a_configuration_and_a_list_of_stacks() {
     let scratch = Scratch::new("pieces").expect("a directory");
-    assemble(scratch.path(), None).expect("joined");
+    assemble(scratch.path(), None, None).expect("joined");
     let text = fs::read_to_string(scratch.path().join("importer.toml")).expect("importer.toml");
     let config = importer::config::Config::parse(&text, "importer.toml", |_| None).expect("a configuration");
     let named: Vec<String> = config.datasets.iter().map(|dataset| dataset.name.clone()).collect();
@@ -143,11 +150,53 @@ fn a_piece_that_does_not_fit_is_refused_by_name() {
             fs::write(dataset.join("dataset.toml"), piece).expect("written");
         }
         fs::write(dataset.join("source.conf"), source).expect("written");
-        let refused = assemble(&scratch.path().join("out"), Some(&scratch.path().join("datasets")));
+        let refused = assemble(&scratch.path().join("out"), Some(&scratch.path().join("datasets")), None);
         let error = refused.expect_err(expected);
         assert!(error.contains(expected), "{error}");
         assert!(!scratch.path().join("out/importer.toml").exists(), "{expected}");
     }
+}
+
+#[test]
+fn a_step_whose_queue_lacks_something_is_refused_by_name() {
+    let piece = "[[dataset]]\nname = \"a\"\nafter = \"b\"\nqueue = \"a\"\ntable = \"public.t\"\nkey = [\"id\"]\n";
+    let files = [
+        ("dataset.toml", piece),
+        ("queue.conf", ""),
+        ("pool.conf", "Template=importers-ecs.yaml\n"),
+        ("pool.toml", "max = 1\nbacklog_per_worker = 50\n"),
+    ];
+    let url = "https://sqs.eu-west-1.amazonaws.com/123456789012/penstock-imports";
+    let joined = |lacking: &str, piece: &str, url: Option<&str>| {
+        let scratch = Scratch::new("step").expect("a directory");
+        let dataset = scratch.path().join("datasets/a");
+        fs::create_dir_all(&dataset).expect("a directory");
+        for (file, content) in files.iter().filter(|(file, _)| *file != lacking) {
+            let content = if *file == "dataset.toml" { piece } else { content };
+            fs::write(dataset.join(file), content).expect("written");
+        }
+        let out = scratch.path().join("out");
+        assemble(&out, Some(&scratch.path().join("datasets")), url)?;
+        Ok::<_, String>(["importer.toml", "queues", "pools", "pools.toml"].map(|file| {
+            fs::read_to_string(out.join(file)).expect("a file").replace(&directory().display().to_string(), "…")
+        }))
+    };
+    let refused = |lacking: &str, piece: &str, url: Option<&str>, expected: &str| {
+        let error = joined(lacking, piece, url).expect_err(expected);
+        assert!(error.contains(expected), "{error}");
+    };
+    refused("", piece, None, "set QUEUE_URL");
+    refused("pool.conf", piece, Some(url), "no pool.conf");
+    refused("pool.toml", piece, Some(url), "no pool.toml");
+    refused("", &piece.replace("queue = \"a\"", ""), Some(url), "queue = \"a\" is missing");
+
+    let [config, queues, pools, pool] = joined("", piece, Some(url)).expect("joined");
+    let url = "https://sqs.eu-west-1.amazonaws.com/123456789012/penstock-a-imports";
+    assert!(config.contains(&format!("[[queue]]\nname = \"a\"\nurl = \"{url}\"\n")), "{config}");
+    assert_eq!(queues, "penstock-a-queue …/queue.yaml Name=penstock-a\n");
+    assert_eq!(pools, "penstock-a-importers …/importers-ecs.yaml Name=penstock-a Queue=a\n");
+    assert!(pool.contains(&format!("name = \"a\"\nqueue_urls = [\"{url}\"]\nmax = 1\n")), "{pool}");
+    assert!(pool.ends_with("cluster = \"penstock-a-importers\"\nservice = \"penstock-a-importers\"\n"), "{pool}");
 }
 
 #[test]
@@ -200,9 +249,10 @@ fn write_url(answer: &str, variables: &[(&str, &str)]) -> Result<String, String>
     Ok(fs::read_to_string(file).expect("text"))
 }
 
-/// Joins the pieces of the datasets into `out`.
-pub fn assemble(out: &Path, datasets: Option<&Path>) -> Result<(), String> {
+/// Joins the pieces of the datasets into `out`; steps have queues beside the one of this URL.
+pub fn assemble(out: &Path, datasets: Option<&Path>, queue_url: Option<&str>) -> Result<(), String> {
     let mut command = Command::new(directory().join("assemble.sh"));
+    command.env_remove("QUEUE_URL").envs(queue_url.map(|url| ("QUEUE_URL", url)));
     let output = command.arg(out).args(datasets).output().expect("it starts");
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
@@ -303,8 +353,13 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
 
 /// Returns the rights that a file's calls through an SDK's `client` need.
 fn calls(text: &str) -> BTreeSet<String> {
-    let services =
-        [("aws_sdk_sqs", "sqs"), ("aws_sdk_s3", "s3"), ("aws_sdk_autoscaling", "autoscaling"), ("aws_sdk_ecs", "ecs")];
+    let services = [
+        ("aws_sdk_sqs", "sqs"),
+        ("aws_sdk_s3", "s3"),
+        ("aws_sdk_autoscaling", "autoscaling"),
+        ("aws_sdk_ecs", "ecs"),
+        ("aws_sdk_eventbridge", "events"),
+    ];
     let Some((_, service)) = services.into_iter().find(|(package, _)| text.contains(package)) else {
         return BTreeSet::new();
     };
@@ -318,11 +373,12 @@ fn calls(text: &str) -> BTreeSet<String> {
         {
             continue;
         }
-        let right = match name {
-            "head_object" => "GetObject".to_owned(),
-            "list_objects_v2" => "ListBucket".to_owned(),
+        let (service, right) = match name {
+            "head_object" => (service, "GetObject".to_owned()),
+            "list_objects_v2" => (service, "ListBucket".to_owned()),
+            "publish" => ("sns", "Publish".to_owned()),
             // A batch is allowed by the right to the single call.
-            _ => pascal(name.strip_suffix("_batch").unwrap_or(name)),
+            _ => (service, pascal(name.strip_suffix("_batch").unwrap_or(name))),
         };
         needed.insert(format!("{service}:{right}"));
     }

@@ -1,7 +1,7 @@
 //! A small run of the torture test; `torture --help` makes larger ones.
 
 use anyhow::Result;
-use penstock_tests::torture;
+use penstock_tests::torture::{self, content::PLAIN};
 
 /// Printed with every failure; `torture --seed N --objects M` replays it.
 const SEED: u64 = 1;
@@ -18,7 +18,7 @@ async fn nothing_is_lost_or_duplicated_whatever_breaks_meanwhile() -> Result<()>
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_by_a_technique_that_is_forced() -> Result<()> {
     for (seed, technique) in [(2, "staged"), (3, "direct")] {
-        torture::run_with(seed, 40, technique).await?;
+        torture::run_with(seed, 40, &PLAIN, technique).await?;
     }
     Ok(())
 }

@@ -69,54 +69,6 @@ async fn a_worker_transforms_what_its_queue_brings() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transform_runs_once_for_a_group_of_small_objects() -> Result<()> {
-    const OBJECTS: usize = 60;
-    let tables = "CREATE TABLE land (code text PRIMARY KEY, name text); \
-         INSERT INTO land VALUES ('DE', 'Germany'), ('FR', 'France'), ('XX', NULL); \
-         CREATE TABLE t (id bigint, part int, name text, source text, at timestamptz, n int DEFAULT 7, \
-                         penstock_object bigint, penstock_row bigint, PRIMARY KEY (id, part))";
-    let dataset = "[[dataset]]\nname = \"t\"\nmatch = \"s3://*/**\"\ntable = \"public.t\"\nkey = [\"id\", \"part\"]\n\
-         fan_out = true\nmax_rejects = 5\n\
-         join = \"JOIN public.land ON land.code = input.land CROSS JOIN LATERAL generate_series(1, input.size) p\"\n\
-         set = { part = \"p\", name = \"land.name || 1 / (input.id - 16)\", at = \"input.penstock_last_modified\", \
-                 source = \"input.penstock_bucket || '/' || input.penstock_key || '#' || input.penstock_row\" }\n\
-         where = \"input.kind <> 'x' AND length(input.kind) < 3\"\n[dataset.input]\nsize = \"int\"\nland = \"text\"";
-    let world = World::new(Options::default(), tables, dataset).await?;
-    for object in 0..OBJECTS {
-        let row = |id: usize| {
-            let (land, size) = (["DE", "FR", "XX", "??"][id % 4], id % 3);
-            let kind = ["a", "b", "x", "long"][id / 4 % 4];
-            let n = if id.is_multiple_of(7) { format!(",\"n\":{id}") } else { String::new() };
-            format!("{{\"id\":{id},\"land\":\"{land}\",\"size\":{size},\"kind\":\"{kind}\"{n}}}\n")
-        };
-        // Row 16 is refused, and so its object loaded alone.
-        let rows: String = (object * 10..object * 10 + 10).map(row).collect();
-        world.pipeline.put(&format!("{object}.json"), rows).await?;
-    }
-    world.drain(1).await?;
-    let model = "WITH rows AS (SELECT id, (ARRAY['DE', 'FR', 'XX', '??'])[id % 4 + 1] AS land, id % 3 AS size, id / 4 % 4 AS kind \
-                               FROM generate_series(0, 599) id) \
-                 SELECT id, part, land.name || 1 / (id - 16), id / 10 || '.json#' || id % 10 + 1, CASE WHEN id % 7 = 0 THEN id ELSE 7 END \
-                 FROM rows JOIN land ON land.code = rows.land CROSS JOIN LATERAL generate_series(1, size) part \
-                 WHERE kind < 2 AND id <> 16 ORDER BY 1, 2";
-    let rows = "SELECT t.id, part, name, split_part(source, '/', 2), n FROM t ORDER BY 1, 2";
-    assert_eq!(world.database.rows(rows).await?, world.database.rows(model).await?);
-    let lineage = "SELECT count(*), bool_and(split_part(source, '/', 2) = o.key || '#' || penstock_row AND at = o.last_modified \
-                                             AND split_part(source, '/', 1) = o.bucket) \
-                   FROM t JOIN penstock.object_status o ON o.id = t.penstock_object";
-    let n_rows = world.database.value("SELECT count(*) FROM t").await?;
-    assert_eq!(world.database.rows(lineage).await?, [format!("{n_rows} | true")]);
-    let sums = "SELECT sum(rows_read), sum(rows_written) = (SELECT count(*) FROM t), \
-                       sum(rows_written - rows_added + rows_filtered + rows_rejected), sum(rows_rejected) \
-                FROM penstock.object_status";
-    assert_eq!(world.database.rows(sums).await?, ["600 | true | 600 | 1"]);
-    let grouped = "SELECT count(*) FROM penstock.object WHERE technique = 'grouped'";
-    let n_grouped: usize = world.database.value(grouped).await?.parse()?;
-    assert!(n_grouped > OBJECTS / 20, "{n_grouped} of {OBJECTS} shared a transaction");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_row_whose_values_an_expression_does_not_take_is_a_reject_with_a_second_chance() -> Result<()> {
     let table = "CREATE TABLE t (id bigint PRIMARY KEY, n int CHECK (n < 100)); \
                  CREATE TABLE factor (f int); INSERT INTO factor VALUES (0)";
@@ -280,6 +232,12 @@ async fn what_may_not_stand_in_a_transform_is_refused_before_any_row() -> Result
         ("set = { n = \"own(1)\" }", "set, column n: calls own(integer)"),
         ("set = { n = \"1 OPERATOR(public.+#) 2\" }", "set, column n: calls plus(integer,integer)"),
         ("join = \"LEFT JOIN dice ON dice.id = input.id\"", "join: calls random()"),
+        ("set = { n = \"txid_current()::int\" }", "set, column n: calls txid_current()"),
+        ("set = { n = \"pg_backend_pid()\" }", "set, column n: calls pg_backend_pid()"),
+        (
+            "join = \"LEFT JOIN public.other TABLESAMPLE bernoulli (50) ON other.id = input.id\"",
+            "join: calls TABLESAMPLE",
+        ),
         ("join = \"LEFT JOIN nowhere ON true\"", "join: relation \"nowhere\" does not exist"),
         ("where = \"input.id = 1 GROUP BY 1\"", "where: syntax error"),
         ("set = { n = \"'a'::text\" }", "column \"n\" is of type integer but expression is of type text"),
@@ -363,6 +321,22 @@ async fn what_would_become_of_each_row_is_shown_and_nothing_is_left_behind() -> 
         "4 rows: 3 written, 1 filtered, 0 rejected; rolled back",
     ];
     assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_an_object_that_replaces_its_own_are_tried_as_if_it_was_not_there() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, v text, penstock_object bigint)";
+    let desk = Desk::new(table, "table = \"t\"\nmode = \"replace\"\nkey = [\"id\"]").await?;
+    let file = desk.write("k.csv", "id,v\n1,a\n2,b\n")?;
+    desk.succeed(&["load", &file]).await?;
+    desk.write("k.csv", "id,v\n1,a\n2,c\n")?;
+    let shown = desk.succeed(&["try", "--diff", "d", &file]).await?;
+    assert!(
+        shown.contains("row 1: {\"id\":1}: as it stands\nrow 2: {\"id\":2}: v \"b\" -> \"c\"\n2 rows: 2 written"),
+        "{shown}"
+    );
+    assert_eq!(desk.database.value("SELECT string_agg(v, ',' ORDER BY id) FROM t").await?, "a,b");
     Ok(())
 }
 
@@ -452,6 +426,78 @@ async fn what_a_type_or_a_function_does_not_take_is_the_row_s() -> Result<()> {
     assert_eq!(desk.load("k.csv", file).await?, 3);
     assert_eq!(desk.ledger().await?, ["failed(schema)"]);
     assert!(desk.rejects().await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_called_function_lacks_is_no_row_s_unless_it_says_so_itself() -> Result<()> {
+    let function = |body: &str| {
+        format!(
+            "CREATE TABLE t (id bigint PRIMARY KEY, v text); CREATE TABLE other (x int); \
+             CREATE FUNCTION called(b bigint) RETURNS text STABLE LANGUAGE plpgsql AS \
+             $$ BEGIN IF b = 2 THEN {body}; END IF; RETURN b; END $$; \
+             CREATE FUNCTION caller(b bigint) RETURNS text STABLE LANGUAGE plpgsql AS \
+             $$ BEGIN RETURN public.called(b); END $$"
+        )
+    };
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nmax_rejects = 5\nset = { v = \"caller(input.id)\" }\n\n[worker]\nbrake_secs = 0";
+    for (body, reason) in [
+        ("RETURN (SELECT x FROM public.nowhere)", "schema"),
+        ("RETURN (SELECT y FROM public.other)", "schema"),
+        ("RETURN public.nothing(b)", "schema"),
+        ("RETURN (SELECT x FROM nowhere.other)", "schema"),
+        ("RETURN (SELECT x FROM public.other)", "access"),
+    ] {
+        // A role that has no right to the tables of others.
+        let owner =
+            "; ALTER FUNCTION called (bigint) SECURITY DEFINER; ALTER FUNCTION called (bigint) OWNER TO pg_monitor";
+        let owner = if reason == "access" { owner } else { "" };
+        let desk = Desk::new(&format!("{}{owner}", function(body)), dataset).await?;
+        assert_eq!(desk.load("k.csv", "id\n1\n2\n3\n").await?, 3, "{body}");
+        assert_eq!(desk.ledger().await?, [format!("failed({reason})")], "{body}");
+        assert!(desk.rejects().await?.is_empty(), "{body}");
+    }
+    for code in ["42P01", "42501", "undefined_function"] {
+        let desk = Desk::new(&function(&format!("RAISE 'not this one' USING ERRCODE = '{code}'")), dataset).await?;
+        assert_eq!(desk.load("k.csv", "id\n1\n2\n3\n").await?, 0, "{code}");
+        assert_eq!(desk.rejects().await?, ["2 trigger"], "{code}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_type_is_held_to_as_it_is_declared() -> Result<()> {
+    let table = "CREATE DOMAIN positive AS int CHECK (VALUE > 0); CREATE DOMAIN two AS varchar(2); \
+                 CREATE DOMAIN given AS text NOT NULL; CREATE DOMAIN label AS name CHECK (VALUE <> 'none'); \
+                 CREATE DOMAIN pair AS int[] CHECK (cardinality(VALUE) = 2); \
+                 CREATE TABLE t (id bigint PRIMARY KEY, v text)";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\nmax_rejects = 20\n\
+                   set = { v = \"concat_ws('|', input.p, input.w, input.g, input.l, input.a[2])\" }\n\
+                   input = { p = \"positive\", w = \"two\", g = \"given\", l = \"label\", a = \"pair\" }";
+    let desk = Desk::new(table, dataset).await?;
+    let file = "{\"id\":1,\"p\":3,\"w\":\"a\\\"\",\"g\":\"g, {h}\",\"l\":\"some\",\"a\":\"{7,8}\"}\n\
+                {\"id\":2,\"g\":\"g\"}\n{\"id\":3,\"g\":\"g\",\"p\":-1}\n{\"id\":4,\"g\":\"g\",\"w\":\"abc\"}\n{\"id\":5}\n\
+                {\"id\":6,\"g\":\"g\",\"l\":\"none\"}\n{\"id\":7,\"g\":\"g\",\"a\":\"{7}\"}\n";
+    assert_eq!(desk.load("k.json", file).await?, 0);
+    assert_eq!(desk.rejects().await?, ["3 check", "4 length", "5 not_null", "6 check", "7 check"]);
+    let rows = ["1 | 3|a\"|g, {h}|some|8", "2 | g"];
+    assert_eq!(desk.database.rows("SELECT * FROM t ORDER BY id").await?, rows);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looks_and_statements_of_one_object_share_the_timeout() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, v text); CREATE TABLE site (id bigint); INSERT INTO site VALUES (1); \
+                 CREATE FUNCTION slow(b bigint) RETURNS bigint STABLE LANGUAGE plpgsql AS \
+                 $$ BEGIN PERFORM pg_sleep(0.6); RETURN b; END $$; \
+                 CREATE VIEW sites AS SELECT slow(id) AS id FROM site";
+    let dataset = "table = \"t\"\nkey = [\"id\"]\ntimeout = \"2s\"\n\
+                   awaits = [{ field = \"id\", column = \"public.sites.id\" }, { field = \"other\", column = \"public.sites.id\" }]\n\
+                   input = { other = \"bigint\" }";
+    let desk = Desk::new(table, dataset).await?;
+    let file = desk.write("k.csv", "id,other\n1,1\n")?;
+    assert!(!desk.importer(&["load", &file]).run(LIMIT).await?.status.success());
+    assert_eq!(desk.ledger().await?, ["failed(transform_timeout)"]);
     Ok(())
 }
 

@@ -53,13 +53,16 @@ pub struct World {
 impl World {
     /// Sets it up with tables and datasets.
     pub async fn new(options: Options, tables: &str, datasets: &str) -> Result<Self> {
-        Self::on(&Postgres::shared()?, options, tables, datasets).await
+        Self::with(Postgres::shared()?.create_database_with_ledger().await?, options, tables, datasets).await
     }
 
-    /// Sets it up on a server of the story's own.
+    /// Sets it up on a server of the story's own, where the importer is to make its schema.
     pub async fn on(postgres: &Arc<Postgres>, options: Options, tables: &str, datasets: &str) -> Result<Self> {
+        Self::with(postgres.create_database().await?, options, tables, datasets).await
+    }
+
+    async fn with(database: Database, options: Options, tables: &str, datasets: &str) -> Result<Self> {
         let visibility_timeout_secs = options.visibility_timeout_secs;
-        let database = postgres.create_database().await?;
         database.execute(tables).await?;
         let pipeline = Account::new().await?.pipeline(options).await?;
         // The test event that S3 sends is a story of its own.

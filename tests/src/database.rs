@@ -110,6 +110,12 @@ impl Database {
     }
 }
 
+/// Returns a text as SQL has it.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         // A private cluster goes away whole; a shared one must not fill up.

@@ -11,7 +11,9 @@
 
 pub mod aws;
 pub mod database;
+pub mod example;
 pub mod fake;
+pub mod files;
 pub mod http;
 pub mod pooler;
 pub mod postgres;

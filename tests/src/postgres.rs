@@ -1,10 +1,12 @@
 //! A private Postgres server.
 
-use crate::{database::Database, scratch::Scratch, spawn, wait};
+use crate::{database::Database, repository, scratch::Scratch, spawn, wait};
 use anyhow::{Context as _, Result, bail};
+use service::postgres::migrations;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use std::{
     fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
     path::{Path, PathBuf},
     process::{Child, Stdio},
@@ -15,11 +17,14 @@ use std::{
 /// A URL in this variable names a running server to share; its role must be a superuser.
 pub const URL_VARIABLE: &str = "PENSTOCK_TEST_DATABASE_URL";
 
+/// A directory in this variable has the programs of the Postgres to start, in place of the newest installed.
+pub const BINARIES_VARIABLE: &str = "PENSTOCK_TEST_POSTGRES";
+
 /// How long a server may take to start, recovery after a crash included.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// The superuser of a private cluster.
-const ROLE: &str = "penstock";
+/// The superuser of a private cluster. No schema has its name, so that tables are created in `public`.
+const ROLE: &str = "owner";
 
 /// What a private server should be like.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +33,8 @@ pub struct Options {
     pub durable: bool,
     /// Further settings, as (name, value).
     pub settings: Vec<(String, String)>,
+    /// The directory of its programs; without it that of [`find_binaries`].
+    pub binaries: Option<PathBuf>,
 }
 
 /// A running server: a private cluster of ours, or one that a variable named.
@@ -74,7 +81,7 @@ impl Postgres {
     /// # Errors
     /// When Postgres is not installed, or does not start; with the end of its log.
     pub fn start(options: Options) -> Result<Self> {
-        let bin = find_binaries()?;
+        let bin = options.binaries.clone().map_or_else(find_binaries, Ok)?;
         let scratch = Scratch::traversable("pg")?;
         let user = server_user()?;
         let password = format!("{:032x}", fastrand::u128(..));
@@ -99,7 +106,7 @@ impl Postgres {
                 .arg("--pgdata")
                 .arg(&data)
                 .args(["--username", ROLE, "--encoding", "UTF8", "--locale", "C.UTF-8"])
-                .args(["--auth", "scram-sha-256", "--no-sync", "--no-instructions", "--pwfile"])
+                .args(["--auth", "scram-sha-256", "--no-sync", "--pwfile"])
                 .arg(&password_file),
         )?;
         fs::remove_file(&password_file)?;
@@ -164,6 +171,46 @@ impl Postgres {
     /// When the server refuses.
     pub async fn create_database_in(self: &Arc<Self>, encoding: &str) -> Result<Database> {
         self.create_database_as(&format!("ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")).await
+    }
+
+    /// Creates a database that has the schema `penstock` already, dropped with its handle.
+    ///
+    /// The migrations are applied once and the outcome is copied: they take longer than most stories.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn create_database_with_ledger(self: &Arc<Self>) -> Result<Database> {
+        let template = self.ledger_template().await?;
+        self.create_database_as(&format!("TEMPLATE {template}")).await
+    }
+
+    /// Returns the database to copy, which the first to ask makes. Its name says which migrations it has.
+    async fn ledger_template(&self) -> Result<String> {
+        let mut files: Vec<_> = fs::read_dir(repository().join("migrations"))?.collect::<std::io::Result<_>>()?;
+        files.sort_by_key(fs::DirEntry::path);
+        let mut hasher = DefaultHasher::new();
+        for file in files {
+            fs::read(file.path())?.hash(&mut hasher);
+        }
+        let name = format!("ledger_{:016x}", hasher.finish());
+        let mut connection = PgConnection::connect(&self.url("postgres")).await.context("connect to Postgres")?;
+        let there = format!("SELECT EXISTS (SELECT FROM pg_database WHERE datname = '{name}')");
+        if sqlx::query_scalar(&there).fetch_one(&mut connection).await? {
+            return Ok(name);
+        }
+        // Ends with the connection; the tests run in processes of their own.
+        connection.execute("SELECT pg_advisory_lock(hashtext('ledger'))").await?;
+        if !sqlx::query_scalar::<_, bool>(&there).fetch_one(&mut connection).await? {
+            let unfinished = format!("{name}_unfinished");
+            connection.execute(&*format!("DROP DATABASE IF EXISTS {unfinished}")).await?;
+            connection.execute(&*format!("CREATE DATABASE {unfinished}")).await?;
+            let mut ledger = PgConnection::connect(&self.url(&unfinished)).await?;
+            migrations::migrate(&mut ledger).await?;
+            ledger.close().await?;
+            connection.execute(&*format!("ALTER DATABASE {unfinished} RENAME TO {name}")).await?;
+        }
+        connection.close().await?;
+        Ok(name)
     }
 
     async fn create_database_as(self: &Arc<Self>, settings: &str) -> Result<Database> {
@@ -298,11 +345,19 @@ impl Drop for Cluster {
     }
 }
 
-/// Returns the newest installed Postgres's programs.
+/// Returns the directory of the programs of the Postgres that [`BINARIES_VARIABLE`] names, else of the newest installed.
 ///
 /// # Errors
 /// When there is none, saying how to get it.
 pub fn find_binaries() -> Result<PathBuf> {
+    std::env::var_os(BINARIES_VARIABLE).map_or_else(installed, |named| Ok(named.into()))
+}
+
+/// Returns the directory of the newest installed Postgres's programs, `psql` among them.
+///
+/// # Errors
+/// When there is none, saying how to get it.
+pub fn installed() -> Result<PathBuf> {
     let complete = |directory: &Path| ["postgres", "initdb"].iter().all(|name| directory.join(name).is_file());
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().filter_map(|entry| {
         let version = entry.file_name().to_str()?.parse::<u32>().ok()?;

@@ -1,19 +1,34 @@
 //! What a program answers to the rows it was given: one JSON object a line, each naming the row it is about.
 
 use super::{row::RowParser, window::Window};
-use crate::{Batch, DecodeError, Field, Fields, Limits, Mapping, RejectClass, RowReader, encode::CellError};
+use crate::{
+    Batch, DecodeError, Field, Fields, Limits, Mapping, PayloadForm, RejectClass, RowReader, encode::CellError,
+};
 use std::{io::BufRead, sync::Arc};
 
 /// Members of an answer that are not fields of a row.
 pub const CONTROL_FIELDS: [&str; 3] = ["penstock_row", "penstock_filtered", "penstock_error"];
 
+/// Which answer to a row one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The first.
+    First,
+    /// Another.
+    Further,
+    /// One of a row that is a reject already, for another of its answers.
+    OfReject,
+}
+
 /// Keeps account of the rows a program was given.
 pub trait Asked: Send {
-    /// Notes an answer to a row, and returns whether it is the first one; `is_only` when no other may follow.
+    /// Notes an answer to a row, and returns which it is; `is_only` when no other may follow.
     ///
     /// # Errors
     /// When there is no such row, or it has its answer.
-    fn answered(&mut self, row: u64, is_only: bool) -> Result<bool, DecodeError>;
+    fn answered(&mut self, row: u64, is_only: bool) -> Result<Answer, DecodeError>;
+    /// Notes that an answer to a row was refused, and so the row.
+    fn refused(&mut self, row: u64);
     /// Adds the rows that could not be asked about, which are rejects.
     fn take_rejects(&mut self, batch: &mut Batch);
     /// Waits for the program's end, after its last answer.
@@ -34,9 +49,12 @@ struct Control {
     penstock_error: Option<String>,
 }
 
-/// Reads the rows of a program's answers.
+/// Reads the rows of a program's answers. One that is refused makes its row a reject, once; those before it stay in the
+/// batches.
 pub struct Answers {
     fields: Fields,
+    asked_fields: Fields,
+    asked_form: PayloadForm,
     window: Window,
     /// How far the bytes in view are known to hold no line's end.
     searched: usize,
@@ -46,11 +64,18 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Returns a reader of the answers in `output`.
+    /// Returns a reader of the answers in `output`, to rows with these fields whose rejects are written so.
     #[must_use]
-    pub fn new(output: Box<dyn BufRead + Send>, limits: &Limits, asked: Box<dyn Asked>) -> Self {
+    pub fn new(
+        output: Box<dyn BufRead + Send>,
+        limits: &Limits,
+        asked: Box<dyn Asked>,
+        (asked_fields, asked_form): (Fields, PayloadForm),
+    ) -> Self {
         Self {
             fields: Fields::Open,
+            asked_fields,
+            asked_form,
             window: Window::new(output, &limits.budget),
             searched: 0,
             rows: RowParser::new(Arc::default(), limits),
@@ -98,18 +123,24 @@ fn push(line: &[u8], rows: &mut RowParser, asked: &mut dyn Asked, batch: &mut Ba
         asked.unreadable(&format!("an answer that is not a JSON object with penstock_row ({:?})", error.classify()))
     })?;
     let row = control.penstock_row;
-    let is_first = asked.answered(row, control.penstock_filtered || control.penstock_error.is_some())?;
+    let answer = asked.answered(row, control.penstock_filtered || control.penstock_error.is_some())?;
+    if answer == Answer::OfReject {
+        return Ok(());
+    }
     if control.penstock_filtered {
         batch.n_read += 1;
         batch.n_filtered += 1;
         return Ok(());
     }
-    let n_before = batch.n_read;
+    let (n_before, n_rejects) = (batch.n_read, batch.rejects.len());
     match control.penstock_error {
         Some(error) => rows.push_refused(row, CellError::new(RejectClass::Command, error), line, batch),
         None => rows.push_numbered(row, line, batch),
     }
-    if !is_first {
+    if batch.rejects.len() > n_rejects {
+        asked.refused(row);
+    }
+    if answer == Answer::Further {
         batch.n_added += batch.n_read - n_before;
         batch.n_read = n_before;
     }
@@ -119,6 +150,14 @@ fn push(line: &[u8], rows: &mut RowParser, asked: &mut dyn Asked, batch: &mut Ba
 impl RowReader for Answers {
     fn fields(&self) -> &Fields {
         &self.fields
+    }
+
+    fn kept_fields(&self) -> &Fields {
+        &self.asked_fields
+    }
+
+    fn payload_form(&self) -> PayloadForm {
+        self.asked_form
     }
 
     fn set_mapping(&mut self, mapping: Arc<Mapping>) {

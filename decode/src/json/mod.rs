@@ -9,7 +9,7 @@ mod row;
 mod scan;
 mod window;
 
-pub use answers::{Answers, Asked, CONTROL_FIELDS};
+pub use answers::{Answer, Answers, Asked, CONTROL_FIELDS};
 
 use super::{Batch, DecodeError, Field, Fields, Format, Limits, Mapping, ReadOptions, RowReader};
 use document::Document;

@@ -7,7 +7,7 @@ use super::{
     schema::{Meaning, Schema},
     thrift::{BINARY, Checked, Compact, I16, I32, I64, LIST, MAX_SKIP_DEPTH, STRUCT},
 };
-use crate::{Mapping, Slot, calendar::Calendar, condition::Test, condition::Values, encode};
+use crate::{Mapping, Slot, calendar::Calendar, condition::Test, encode};
 use encode::{PgType, Value};
 use parquet::{
     basic::{ColumnOrder, SortOrder, Type as PhysicalType},
@@ -107,7 +107,7 @@ fn asked<'m>(metadata: &ParquetMetaData, schema: &Schema, mapping: &'m Mapping) 
 }
 
 /// Returns whether values in the file's order are in that of the column's type once they are read, and none between two
-/// that can be read is refused but for its characters or its length.
+/// that can be read is refused but for its characters. Texts with a length are not: spaces beyond it are cut.
 fn keeps_order(physical: PhysicalType, meaning: Meaning, pg_type: &PgType, order: SortOrder) -> bool {
     let is_integer = matches!(physical, PhysicalType::INT32 | PhysicalType::INT64);
     match meaning {
@@ -118,7 +118,7 @@ fn keeps_order(physical: PhysicalType, meaning: Meaning, pg_type: &PgType, order
         Meaning::Date(Calendar::Gregorian) | Meaning::Timestamp(_, _, Calendar::Gregorian) => {
             order == SortOrder::SIGNED && matches!(pg_type, PgType::Date | PgType::Timestamp | PgType::TimestampTz)
         }
-        Meaning::Text => order == SortOrder::UNSIGNED && matches!(pg_type, PgType::Text(_)),
+        Meaning::Text => order == SortOrder::UNSIGNED && *pg_type == PgType::Text(None),
         Meaning::Uuid => order == SortOrder::UNSIGNED && *pg_type == PgType::Uuid,
         _ => false,
     }
@@ -130,9 +130,10 @@ impl Asked<'_> {
         if self.test.null && may_be_null {
             return true;
         }
-        if self.test.values == Values::none() || self.has_nulls && statistics.n_nulls == Some(n_rows) {
+        if self.has_nulls && statistics.n_nulls == Some(n_rows) {
             return false;
         }
+        // Also where no value passes, bounds have to tell that all can be read.
         let encoded = |bytes: Option<&[u8]>| self.has_order.then(|| self.encoded(bytes?)).flatten();
         match (encoded(statistics.min), encoded(statistics.max)) {
             (Some(min), Some(max)) => self.test.may_take_between(&min, &max),

@@ -218,7 +218,8 @@ impl Loader {
             let (importer, name) = (self.importer(pointer), before.dataset.name.to_string());
             for dataset in importer.router.after(&before.dataset) {
                 let to = importer.router.destination(dataset, Some(&name), &pointer.bucket, &pointer.key);
-                let next = Routed { record: Arc::clone(&routed.record), route: Route::Dataset(to) };
+                let record = Record { after: Some(name.clone()), ..(*routed.record).clone() };
+                let next = Routed { record: Arc::new(record), route: Route::Dataset(to) };
                 let done = self.load(&next).await;
                 if let Some(object_id) = settled.object_id
                     && let Err(error) = importer.done_at_once(&dataset.name, object_id).await
@@ -243,7 +244,7 @@ impl Loader {
         let attempt = async || {
             let settled = importer.import(routed, None).await?;
             if let (Outcome::Failed(failure), Some(object_id)) = (&settled.outcome, settled.object_id) {
-                importer.record_failure(object_id, failure, None).await?;
+                importer.record_failure(&routed.record, object_id, failure, None).await?;
             }
             Ok(settled)
         };

@@ -4,12 +4,16 @@ use super::{EXIT_WRONG, on_session, output};
 use crate::{
     config::Config,
     ledger::{self, steps},
-    load::Session,
+    load::{
+        Session,
+        registry::{self, Before},
+    },
 };
 use anyhow::Context;
 use std::{io, process::ExitCode};
 
-/// Brings the schema `penstock` up to date, registers the configuration's steps and says what was done.
+/// Brings the schema `penstock` up to date, registers of the configuration's datasets what it says and nothing else, and
+/// says what was done.
 ///
 /// # Errors
 /// When Postgres is out of reach or this role may not change the schema.
@@ -23,7 +27,7 @@ pub async fn run(config: &Config, forget: &[String]) -> anyhow::Result<ExitCode>
     let migrate = async |session: &mut Session| {
         let connection = &mut session.connection;
         let n_applied = ledger::migrate::migrate(connection).await?;
-        steps::register(connection, config).await.context("register the steps")?;
+        registry::register(connection, config, Before::Goes).await.context("register the steps")?;
         let mut forgotten = Vec::new();
         for name in forget {
             forgotten.push((name, steps::forget(connection, name).await?));

@@ -20,7 +20,11 @@ use crate::{
     cli::{DEFAULT_CONFIG, Global},
     config::{Config, ConfigError, Needs, Queue},
     database, ledger,
-    load::{Session, Sessions, liveness::GivenUp},
+    load::{
+        Session, Sessions,
+        liveness::GivenUp,
+        registry::{self, Before},
+    },
     object::s3::S3Store,
     queue::sqs::SqsQueue,
 };
@@ -128,7 +132,7 @@ async fn migrate(sessions: &Sessions, session: &mut Session, config: &Config) ->
     let whereabouts = session.whereabouts();
     let migrating = async {
         let n_applied = ledger::migrate::migrate(&mut session.connection).await?;
-        ledger::steps::register(&mut session.connection, config).await.context("register the steps")?;
+        registry::register(&mut session.connection, config, Before::Stays).await.context("register the steps")?;
         Ok(n_applied)
     };
     tokio::select! {

@@ -2,6 +2,7 @@
 
 use service::terminal;
 use std::{
+    borrow::Cow,
     io::{self, BufWriter, StdoutLock, Write},
     process::ExitCode,
 };
@@ -104,6 +105,16 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// Returns a word as a shell takes it; the ledger's `penstock.quoted` does the same.
+#[must_use]
+pub fn shell_word(word: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=@%+,-".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return Cow::Borrowed(word);
+    }
+    Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
 }
 
 /// Returns a JSON value as a table shows it: NULL as `-`.

@@ -41,7 +41,7 @@ pub async fn run(config: &Config, reason: Option<&str>) -> anyhow::Result<ExitCo
         let (mut done, mut bodies) = (Vec::new(), Vec::new());
         for message in messages {
             let wanted = reason.is_none_or(|reason| message.reason.as_deref() == Some(reason))
-                && message.sent_at.is_none_or(|sent_at| sent_at <= started);
+                && message.delivery.sent_at.is_none_or(|sent_at| sent_at <= started);
             let news = seen.insert(message.message_id.clone());
             if !wanted {
                 others.insert(message.message_id, message.receipt_handle);

@@ -138,7 +138,7 @@ fn said(object: &Waiting, replayed: &Replayed) -> Said {
             text.push_str(&format!("; {} {what}: row {}{more}", rows.len(), shown.join(", ")));
         }
     };
-    let refused: Vec<u64> = refused.iter().map(|(row, _)| row.unsigned_abs()).collect();
+    let refused: Vec<u64> = refused.iter().map(|refused| refused.row_number.unsigned_abs()).collect();
     add(&refused, "still refused");
     add(cut, "truncated when kept, cannot be replayed");
     let n_unknown = object.n_rejects.saturating_sub(n_loaded + refused.len() as u64 + cut.len() as u64);

@@ -17,7 +17,7 @@ use sqlx::{PgConnection, QueryBuilder};
 use std::{io::Write, process::ExitCode};
 
 /// The view's columns in its order; a JSON value has lost it.
-const NAMES: [&str; 26] = [
+const NAMES: [&str; 28] = [
     "id",
     "dataset",
     "bucket",
@@ -44,6 +44,8 @@ const NAMES: [&str; 26] = [
     "error",
     "rows_added",
     "recipe",
+    "sent_at",
+    "first_received_at",
 ];
 
 /// Objects a table shows; `--json` shows all.

@@ -25,7 +25,9 @@ SELECT o.id,
        o.duration_seconds,
        o.error,
        o.rows_added,
-       o.recipe
+       o.recipe,
+       o.sent_at,
+       o.first_received_at
 FROM penstock.object o
 JOIN penstock.head h ON h.id = o.head_id
 WHERE true

@@ -231,6 +231,9 @@ fn check_dataset(index: usize, dataset: &Dataset, names: &mut BTreeSet<String>, 
             add(field, "must be a column's name".into());
         }
     }
+    if has_mode && dataset.newer.is_some() && dataset.mode != Mode::Upsert {
+        add("newer", "is for mode = \"upsert\": no other mode compares rows".into());
+    }
     if dataset.on_new_field == OnNewField::Extras && dataset.extras_column.is_none() {
         add("extras_column", "is required for on_new_field = \"extras\": the jsonb column that takes them".into());
     }

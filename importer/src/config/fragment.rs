@@ -114,6 +114,17 @@ impl Fragment {
         words(sql).iter().any(|word| word == "select" || word == "table")
     }
 
+    /// Returns the names that stand before a parenthesis: of functions, and keywords.
+    #[must_use]
+    pub fn called(sql: &str) -> Vec<String> {
+        let tokens = tokens(sql).unwrap_or_default();
+        let called = tokens.windows(2).filter_map(|pair| match pair {
+            [Token::Word(name) | Token::Quoted(name), Token::Sign('(')] => Some(name.clone()),
+            _ => None,
+        });
+        called.collect()
+    }
+
     fn of(sql: &str, tokens: &[Token]) -> Result<Self, FragmentError> {
         if tokens.is_empty() {
             return Err(FragmentError::Empty);
@@ -321,6 +332,7 @@ mod tests {
         ] {
             assert_eq!(Fragment::has_only_left_joins(sql), expected, "{sql}");
         }
+        assert_eq!(Fragment::called("f (x) AND s.\"G\"(1) AND h.i > 'j(1)'"), ["f", "G"]);
         assert!(Fragment::has_query("x IN (SELECT 1)") && !Fragment::has_query("'select' = input.\"select\""));
     }
 

@@ -1,5 +1,6 @@
 //! The settings of pipelines: several queues, datasets after others, and notifications.
 
+use super::Dataset;
 use serde::{
     Deserialize, Deserializer,
     de::{self, value},
@@ -127,6 +128,28 @@ impl TryFrom<Length> for Seconds {
     fn try_from(Length(time): Length) -> Result<Self, Self::Error> {
         whole_secs(time).map(Self).ok_or("must be a whole number of seconds, and longer than 0")
     }
+}
+
+/// Notes of each dataset the captures of those that it follows.
+pub(super) fn note_captures(datasets: &mut [Dataset]) {
+    let all: Vec<_> = datasets.iter().map(|dataset| followed_captures(datasets, dataset)).collect();
+    datasets.iter_mut().zip(all).for_each(|(dataset, captures)| dataset.followed_captures = captures);
+}
+
+/// Returns them in their order. There are no cycles in a checked configuration.
+fn followed_captures(datasets: &[Dataset], dataset: &Dataset) -> Vec<Vec<String>> {
+    let followed = dataset.after.iter().filter_map(|name| datasets.iter().find(|other| other.name == *name));
+    let of_each = followed.flat_map(|before| match &before.pattern {
+        Some(pattern) => vec![names_in(pattern)],
+        None => followed_captures(datasets, before),
+    });
+    of_each.collect()
+}
+
+/// Returns the names in braces of a pattern, in their order.
+#[must_use]
+pub fn names_in(pattern: &str) -> Vec<String> {
+    pattern.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0.to_owned())).collect()
 }
 
 /// Reads a time above 0 as whole seconds.

@@ -165,6 +165,10 @@ fn datasets_that_make_no_sense_say_why() {
         ("", "importer.toml:1: dataset \"d\": key: is required for mode = \"upsert\": the columns that identify a row"),
         ("key = [\"a\", \"a\"]", "importer.toml:5: dataset \"d\": key: \"a\" is empty or named twice"),
         (
+            "mode = \"replace\"\nnewer = \"at\"",
+            "importer.toml:6: dataset \"d\": newer: is for mode = \"upsert\": no other mode compares rows",
+        ),
+        (
             "mode = \"append\"\non_new_field = \"extras\"",
             "importer.toml:1: dataset \"d\": extras_column: is required for on_new_field = \"extras\": the jsonb column that takes them",
         ),

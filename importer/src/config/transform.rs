@@ -39,13 +39,6 @@ impl Awaits {
         let (schema, table) = table.split_once('.')?;
         [schema, table, column].iter().all(|name| !name.trim().is_empty()).then_some((schema, table, column))
     }
-
-    /// Returns whether a dataset with this `table` fills the table of the column.
-    #[must_use]
-    pub fn is_filled_by(&self, table: &str) -> bool {
-        let named = table.split_once('.').unwrap_or(("public", table));
-        self.place().is_some_and(|(schema, table, _)| named == (schema, table))
-    }
 }
 
 fn default_again() -> Seconds {

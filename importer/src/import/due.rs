@@ -4,7 +4,7 @@ use super::Importer;
 use crate::{
     config::{Config, Event},
     ledger::steps,
-    load::{Session, liveness::GivenUp},
+    load::{Session, liveness::GivenUp, registry},
 };
 use anyhow::Context;
 use futures_util::future::BoxFuture;
@@ -14,17 +14,30 @@ use service::{
 };
 use tokio::time::timeout;
 
+/// What another configuration registered.
+#[derive(Debug, Default)]
+pub struct Foreign {
+    /// Steps and notifications that this configuration does not have.
+    pub unknown: Vec<String>,
+    /// Where both say other things, a sentence each.
+    pub differences: Vec<String>,
+}
+
 impl Importer {
-    /// Returns what is registered in the ledger and not in this configuration; None when nothing is registered.
+    /// Returns what is registered in the ledger and not in this configuration, and where both say other things of its
+    /// datasets; None when nothing is registered.
     ///
     /// # Errors
     /// When the database is out of reach.
-    pub async fn foreign_steps(&self, config: &Config) -> anyhow::Result<Option<Vec<String>>> {
+    pub async fn foreign_steps(&self, config: &Config) -> anyhow::Result<Option<Foreign>> {
         self.on_ledger("a look at the steps", async |session| {
             if !steps::any(&mut session.connection).await? {
                 return Ok(None);
             }
-            Ok(Some(steps::unknown(&mut session.connection, config).await?))
+            Ok(Some(Foreign {
+                unknown: registry::unknown(&mut session.connection, config).await?,
+                differences: registry::differences(&mut session.connection, config).await?,
+            }))
         })
         .await
     }

@@ -41,6 +41,7 @@ impl Entries<'_> {
             worker: &importer.worker_id,
             queue_url: importer.queue_url.as_deref(),
             event_time: self.job.record().event_time,
+            delivery: self.job.record().delivery,
         };
         ledger::begin(&mut session.connection, &attempt).await.map_err(held_by_database)
     }
@@ -141,13 +142,14 @@ impl Entries<'_> {
         HeadKey { dataset: self.dataset.to_string(), bucket: bucket.clone(), key: key.clone() }
     }
 
-    fn ended<'e>(&self, state: State, reason: Option<&'e str>) -> Ended<'e> {
+    fn ended<'e>(&'e self, state: State, reason: Option<&'e str>) -> Ended<'e> {
         Ended {
             state,
             reason,
             error: None,
             forwarded_message_id: None,
             duration_seconds: Some(self.job.started.elapsed().as_secs_f64()),
+            asked: self.job.record().asked_recipe(),
         }
     }
 }

@@ -8,16 +8,24 @@ use super::{
 use crate::{
     ledger::{self, Ended, State},
     load::Session,
+    message::Record,
     outcome::Failure,
 };
 
 impl Importer {
-    /// Records a failure, after it was forwarded as part of message `message_id` (none: there was nowhere to forward to).
+    /// Records a failure of a record's object, after it was forwarded as part of message `forwarded` (none: there was
+    /// nowhere to forward to).
     ///
     /// # Errors
     /// [`Held`] when the ledger cannot be written.
-    pub async fn record_failure(&self, object_id: i64, failure: &Failure, forwarded: Option<&str>) -> Result<(), Held> {
-        self.record(State::Failed, object_id, failure, forwarded).await
+    pub async fn record_failure(
+        &self,
+        record: &Record,
+        object_id: i64,
+        failure: &Failure,
+        forwarded: Option<&str>,
+    ) -> Result<(), Held> {
+        self.record(State::Failed, object_id, failure, (forwarded, record.asked_recipe())).await
     }
 
     /// Records that an object failed and is held to be tried again.
@@ -25,7 +33,7 @@ impl Importer {
     /// # Errors
     /// [`Held`] when the ledger cannot be written.
     pub async fn record_retry(&self, object_id: i64, failure: &Failure) -> Result<(), Held> {
-        self.record(State::Retrying, object_id, failure, None).await
+        self.record(State::Retrying, object_id, failure, (None, None)).await
     }
 
     async fn record(
@@ -33,7 +41,7 @@ impl Importer {
         state: State,
         object_id: i64,
         failure: &Failure,
-        forwarded: Option<&str>,
+        (forwarded_message_id, asked): (Option<&str>, Option<&str>),
     ) -> Result<(), Held> {
         let _in_use = self.in_use.acquire().await;
         let mut session = self.session().await?;
@@ -46,8 +54,9 @@ impl Importer {
             state,
             reason: Some(failure.reason.into()),
             error: Some(&whole),
-            forwarded_message_id: forwarded,
+            forwarded_message_id,
             duration_seconds: None,
+            asked,
         };
         let work = async {
             match finish(&mut session, object_id, &ended).await {

@@ -203,6 +203,7 @@ impl<'a> GroupImport<'a> {
             sought: sighting.sought(),
             stamp: &sighting.candidate.stamp,
             event_time: sighting.record.event_time,
+            delivery: sighting.record.delivery,
         };
         let attempts: Vec<FirstAttempt<'_>> = fresh.iter().map(attempt).collect();
         let Importer { worker_id, queue_url, .. } = self.importer;
@@ -227,8 +228,8 @@ impl<'a> GroupImport<'a> {
             let mut candidate = sighting.candidate.clone();
             take_identity(&mut candidate.identity, &mut candidate.stamp, &source.info);
             let (source, object) = (Arc::new(source), sighting.read.clone());
-            let captures = sighting.to.captures.clone();
-            Some(Member { place: sighting.place, source, object, captures, candidate, recorded: *recorded })
+            let (captures, after) = (sighting.to.captures.clone(), sighting.record.after.clone());
+            Some(Member { place: sighting.place, source, object, captures, candidate, recorded: *recorded, after })
         });
         opened.collect()
     }

@@ -20,6 +20,7 @@ mod store;
 mod unread;
 mod version;
 
+pub use due::Foreign;
 pub use group::{GROUP_OBJECTS, may_share};
 pub use job::{Job, MISSING_PAUSE};
 pub use settled::{Held, Settled};

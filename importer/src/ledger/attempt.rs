@@ -1,7 +1,10 @@
 //! What is known of a version before it is read, and that an import of it begins.
 
 use super::{Standing, fence::standing, size};
-use crate::order::{Identity, Stamp};
+use crate::{
+    message::Delivery,
+    order::{Identity, Stamp},
+};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
@@ -94,9 +97,11 @@ pub struct Attempt<'a> {
     pub queue_url: Option<&'a str>,
     /// When the event happened.
     pub event_time: Option<DateTime<Utc>>,
+    /// When its message came.
+    pub delivery: Delivery,
 }
 
-/// Ids of the rows an attempt is recorded in.
+/// An attempt that is recorded, and in which rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recorded {
     /// Row of `penstock.head`.
@@ -105,8 +110,9 @@ pub struct Recorded {
     pub object_id: i64,
     /// Its rows were committed once.
     pub ever_imported: bool,
+    /// When the message of this attempt came.
+    pub delivery: Delivery,
 }
-service::from_row!(Recorded { head_id, object_id, ever_imported });
 
 /// Records that an import of this version begins; creates the head and the version's row when they are missing.
 ///
@@ -131,7 +137,7 @@ async fn begin_once(
     attempt: &Attempt<'_>,
     head_id: i64,
 ) -> sqlx::Result<Option<Recorded>> {
-    sqlx::query_as(include_str!("begin.sql"))
+    let row = sqlx::query(include_str!("begin.sql"))
         .bind(head_id)
         .bind(attempt.is_delete)
         .bind(&attempt.identity.version_id)
@@ -142,8 +148,20 @@ async fn begin_once(
         .bind(attempt.worker)
         .bind(attempt.queue_url)
         .bind(attempt.event_time)
+        .bind(attempt.delivery.sent_at)
+        .bind(attempt.delivery.first_received_at)
         .fetch_optional(connection)
-        .await
+        .await?;
+    row.map(|row| recorded(&row, attempt.delivery)).transpose()
+}
+
+/// Reads which rows an attempt is recorded in.
+///
+/// # Errors
+/// Of the database.
+pub(super) fn recorded(row: &PgRow, delivery: Delivery) -> sqlx::Result<Recorded> {
+    let (head_id, object_id) = (row.try_get("head_id")?, row.try_get("object_id")?);
+    Ok(Recorded { head_id, object_id, ever_imported: row.try_get("ever_imported")?, delivery })
 }
 
 async fn ensure_head(connection: &mut PgConnection, head: &HeadKey) -> sqlx::Result<i64> {

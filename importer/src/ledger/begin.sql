@@ -1,5 +1,5 @@
 -- $1 head, $2 is a delete event, $3 version id, $4 etag, $5 size, $6 sequencer, $7 last modified,
--- $8 worker, $9 queue, $10 event time.
+-- $8 worker, $9 queue, $10 event time, $11 and $12 when the message was sent and first received.
 -- The version's row is found as in look_up.sql, else made. A settled row keeps what it says until another outcome
 -- is known: this attempt may be that of a worker that stood still while another settled the message, and then end
 -- without a word.
@@ -36,6 +36,10 @@ updated AS (
         size = coalesce(o.size, $5::bigint),
         worker = $8,
         queue_url = coalesce($9, o.queue_url),
+        -- Of what is done, those of the message that did it stay.
+        sent_at = CASE WHEN o.imported_at IS NULL AND NOT (o.is_delete AND o.state = 'gone') THEN $11 ELSE o.sent_at END,
+        first_received_at = CASE WHEN o.imported_at IS NULL AND NOT (o.is_delete AND o.state = 'gone') THEN $12
+                                 ELSE o.first_received_at END,
         started_at = clock_timestamp()
     FROM known
     WHERE o.id = known.id
@@ -45,8 +49,8 @@ updated AS (
 inserted AS (
     INSERT INTO penstock.object AS o
         (head_id, is_delete, version_id, etag, size, sequencer, last_modified, state, attempts,
-         worker, queue_url, event_time, started_at)
-    SELECT $1, $2, $3, $4, $5, $6, $7, 'importing', 1, $8, $9, $10, clock_timestamp()
+         worker, queue_url, event_time, started_at, sent_at, first_received_at)
+    SELECT $1, $2, $3, $4, $5, $6, $7, 'importing', 1, $8, $9, $10, clock_timestamp(), $11, $12
     WHERE NOT EXISTS (SELECT FROM known)
     ON CONFLICT (head_id, coalesce(version_id, ''), coalesce(etag, ''), coalesce(size, -1), is_delete)
     DO UPDATE SET attempts = o.attempts + 1, worker = $8, started_at = clock_timestamp()

@@ -1,16 +1,17 @@
 -- $1 dataset; per object: $2 bucket, $3 key, $4 version id, $5 etag, $6 size, $7 sequencer, $8 last modified,
--- $9 event time; $10 worker, $11 queue. Every key once.
+-- $9 event time, $12 and $13 when the message was sent and first received; $10 worker, $11 queue. Every key once.
 -- begin.sql for many objects of which no version stands and none was seen before; what another worker
 -- recorded meanwhile comes back with more than one attempt.
 -- The commit does not wait for the disk, as in begin.sql.
 INSERT INTO penstock.object AS o
     (head_id, is_delete, version_id, etag, size, sequencer, last_modified, state, attempts,
-     worker, queue_url, event_time, started_at)
+     worker, queue_url, event_time, started_at, sent_at, first_received_at)
 SELECT h.id, false, sought.version_id, sought.etag, sought.size, sought.sequencer, sought.last_modified,
-       'importing', 1, $10, $11, sought.event_time, clock_timestamp()
+       'importing', 1, $10, $11, sought.event_time, clock_timestamp(),
+       sought.sent_at, sought.first_received_at
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::timestamptz[],
-            $9::timestamptz[])
-    AS sought (bucket, key, version_id, etag, size, sequencer, last_modified, event_time)
+            $9::timestamptz[], $12::timestamptz[], $13::timestamptz[])
+    AS sought (bucket, key, version_id, etag, size, sequencer, last_modified, event_time, sent_at, first_received_at)
 JOIN penstock.head h ON h.bucket = sought.bucket AND h.key = sought.key AND h.dataset = $1
 CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) relaxed
 ORDER BY h.id

@@ -40,6 +40,8 @@ pub struct Imported<'a> {
     pub duration_seconds: f64,
     /// What shaped the rows ([`crate::load::recipe`]).
     pub recipe: &'a str,
+    /// The dataset whose import it follows.
+    pub after: Option<&'a str>,
     /// Names of the fields of a CSV object with rejects, None for each without a header.
     pub csv_fields: Option<Vec<Option<String>>>,
 }
@@ -74,6 +76,9 @@ pub async fn finish_imported(connection: &mut PgConnection, imported: &Imported<
         .bind(size(imported.identity))
         .bind(count(imported.counts.added))
         .bind(imported.recipe)
+        .bind(imported.recorded.delivery.sent_at)
+        .bind(imported.recorded.delivery.first_received_at)
+        .bind(imported.after)
         .execute(connection)
         .await?;
     found(done.rows_affected())
@@ -92,6 +97,8 @@ pub struct Ended<'a> {
     pub forwarded_message_id: Option<&'a str>,
     /// Wall time, in seconds; none: since the attempt began.
     pub duration_seconds: Option<f64>,
+    /// The recipe that it was to be made anew by.
+    pub asked: Option<&'a str>,
 }
 
 /// Records how an object ended. A version whose rows were committed keeps saying `imported`.
@@ -123,6 +130,7 @@ async fn write_end(
         .bind(error)
         .bind(ended.forwarded_message_id)
         .bind(ended.duration_seconds)
+        .bind(ended.asked)
         .execute(connection)
         .await?;
     Ok(())
@@ -172,6 +180,8 @@ pub async fn finish_removed(
         .bind(stamp.last_modified)
         .bind(format!("{removed_rows} rows removed"))
         .bind(duration_seconds)
+        .bind(recorded.delivery.sent_at)
+        .bind(recorded.delivery.first_received_at)
         .execute(connection)
         .await?;
     Ok(())

@@ -1,7 +1,7 @@
 -- $1 object, $2 head, $3 sequencer, $4 last modified, $5..$9 counts, $10 bytes, $11 technique, $12 seconds, $13 version id,
--- $14 fields of a CSV object with rejects, $15 etag, $16 size, $17 rows added, $18 recipe.
--- The stamp only ever grows, and as a whole: a sighting of later Last-Modified takes the sequencer away when it
--- brings none, for the old one belongs to an earlier put of the same bytes.
+-- $14 fields of a CSV object with rejects, $15 etag, $16 size, $17 rows added, $18 recipe,
+-- $19 and $20 when the message was sent and first received, $21 the dataset whose import it follows.
+-- The stamp only ever grows, and as a whole.
 -- The version id is filled in where the event had none, unless another row has that identity already; a row that was
 -- found by its version id takes the ETag and the size that were read.
 -- What else was begun of the key and is no newer is overtaken: whoever began it was killed, or will be told so by the
@@ -20,10 +20,9 @@ WITH head AS (
       AND b.id <> $1
       AND NOT b.is_delete
       AND b.state IN ('importing', 'retrying')
-      AND CASE WHEN b.sequencer IS NOT NULL AND coalesce($3, own.sequencer) IS NOT NULL THEN
-                    rpad(b.sequencer, greatest(length(b.sequencer), length(coalesce($3, own.sequencer))), '0') COLLATE "C"
-                        <= rpad(coalesce($3, own.sequencer), greatest(length(b.sequencer), length(coalesce($3, own.sequencer))), '0') COLLATE "C"
-               ELSE coalesce(b.last_modified <= greatest($4, own.last_modified), b.etag IS NULL OR b.size IS NULL) END
+      AND coalesce(penstock.is_no_later(b.sequencer, b.last_modified,
+                                        coalesce($3, own.sequencer), greatest($4, own.last_modified)),
+                   b.etag IS NULL OR b.size IS NULL)
 )
 UPDATE penstock.object o
 SET state = 'imported',
@@ -34,13 +33,7 @@ SET state = 'imported',
                       THEN $13 ELSE o.version_id END,
     etag = CASE WHEN o.version_id = $13 THEN $15 ELSE o.etag END,
     size = CASE WHEN o.version_id = $13 THEN $16 ELSE o.size END,
-    sequencer = CASE WHEN o.sequencer IS NOT NULL AND $3::text IS NOT NULL THEN
-                        CASE WHEN rpad(o.sequencer, greatest(length(o.sequencer), length($3)), '0') COLLATE "C"
-                                > rpad($3, greatest(length(o.sequencer), length($3)), '0') COLLATE "C"
-                             THEN o.sequencer ELSE $3 END
-                    WHEN $4::timestamptz > o.last_modified THEN $3
-                    WHEN $4::timestamptz < o.last_modified THEN o.sequencer
-                    ELSE coalesce(o.sequencer, $3) END,
+    sequencer = penstock.later_sequencer(o.sequencer, o.last_modified, $3, $4),
     last_modified = greatest(o.last_modified, $4),
     rows_read = $5,
     rows_added = $17,
@@ -51,6 +44,9 @@ SET state = 'imported',
     bytes = $10,
     csv_fields = $14,
     recipe = $18,
+    sent_at = $19,
+    first_received_at = $20,
+    after = $21,
     technique = $11,
     duration_seconds = $12,
     imported_at = clock_timestamp(),

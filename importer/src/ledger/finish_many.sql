@@ -1,14 +1,16 @@
 -- Per object: $1 object, $2 head, $3 version id, $4 sequencer, $5 last modified, $6 rows read, $7 written,
--- $8 merged, $9 filtered, $10 added, $11 bytes; $12 technique, $13 seconds of each, $14 recipe.
+-- $8 merged, $9 filtered, $10 added, $11 bytes, $15 and $16 when the message was sent and first received, $17 the dataset
+-- whose import it follows; $12 technique, $13 seconds of each, $14 recipe.
 -- finish_imported.sql for many versions, none of which was imported before: their rows were recorded with this
 -- very stamp, so what is left to settle is a Last-Modified and a version id that came with the bytes.
 -- What else was begun of the key and is no newer is overtaken, as in finish_imported.sql.
 WITH done AS (
     SELECT *
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::bigint[],
-                $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
+                $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $15::timestamptz[], $16::timestamptz[],
+                $17::text[])
         AS done (id, head_id, version_id, sequencer, last_modified, n_read, n_written, n_merged, n_filtered, n_added,
-                 n_bytes)
+                 n_bytes, sent_at, first_received_at, after)
 ), heads AS (
     UPDATE penstock.head h SET object_id = done.id FROM done WHERE h.id = done.head_id
 ), overtaken AS (
@@ -19,10 +21,8 @@ WITH done AS (
       AND b.id <> own.id
       AND NOT b.is_delete
       AND b.state IN ('importing', 'retrying')
-      AND CASE WHEN b.sequencer IS NOT NULL AND own.sequencer IS NOT NULL THEN
-                    rpad(b.sequencer, greatest(length(b.sequencer), length(own.sequencer)), '0') COLLATE "C"
-                        <= rpad(own.sequencer, greatest(length(b.sequencer), length(own.sequencer)), '0') COLLATE "C"
-               ELSE coalesce(b.last_modified <= own.last_modified, b.etag IS NULL OR b.size IS NULL) END
+      AND coalesce(penstock.is_no_later(b.sequencer, b.last_modified, own.sequencer, own.last_modified),
+                   b.etag IS NULL OR b.size IS NULL)
 )
 UPDATE penstock.object o
 SET state = 'imported',
@@ -43,6 +43,9 @@ SET state = 'imported',
     bytes = done.n_bytes,
     technique = $12,
     recipe = $14,
+    sent_at = done.sent_at,
+    first_received_at = done.first_received_at,
+    after = done.after,
     duration_seconds = $13,
     imported_at = clock_timestamp(),
     finished_at = clock_timestamp(),

@@ -1,4 +1,5 @@
--- $1 tombstone, $2 head, $3 sequencer and $4 last modified of the removal, $5 what was removed, $6 seconds.
+-- $1 tombstone, $2 head, $3 sequencer and $4 last modified of the removal, $5 what was removed, $6 seconds,
+-- $7 and $8 when the message was sent and first received.
 -- The rows of every version of the key are gone from the table, and their ledger rows say so: put back, a version
 -- counts as never imported. An unversioned key has one tombstone row, which takes the newest removal's stamp.
 WITH gone AS (
@@ -10,5 +11,5 @@ WITH gone AS (
 )
 UPDATE penstock.object
 SET state = 'gone', reason = 'removed', sequencer = $3, last_modified = $4, error = $5, duration_seconds = $6,
-    finished_at = clock_timestamp()
+    sent_at = $7, first_received_at = $8, finished_at = clock_timestamp()
 WHERE id = $1

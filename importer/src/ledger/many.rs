@@ -1,9 +1,17 @@
 //! The ledger's statements for many objects at once: one round trip each, however many there are.
 
-use super::{Candidate, Counts, Fenced, Known, Recorded, attempt::known, fence::standing, size};
-use crate::order::{Identity, Stamp};
+use super::{
+    Candidate, Counts, Fenced, Known, Recorded,
+    attempt::{known, recorded},
+    fence::standing,
+    size,
+};
+use crate::{
+    message::Delivery,
+    order::{Identity, Stamp},
+};
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 use std::collections::HashMap;
 
 /// An object of a group: where it is, and which version of it.
@@ -54,6 +62,8 @@ pub struct FirstAttempt<'a> {
     pub stamp: &'a Stamp,
     /// When the event happened.
     pub event_time: Option<DateTime<Utc>>,
+    /// When its message came.
+    pub delivery: Delivery,
 }
 
 /// Does what [`super::begin`] does, for many versions that were never seen, each of another key.
@@ -88,18 +98,20 @@ pub async fn begin_many(
         .bind(attempts.iter().map(|attempt| attempt.event_time).collect::<Vec<_>>())
         .bind(worker)
         .bind(queue_url)
+        .bind(attempts.iter().map(|attempt| attempt.delivery.sent_at).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|attempt| attempt.delivery.first_received_at).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
-    let mut recorded = HashMap::with_capacity(rows.len());
+    let mut begun = HashMap::with_capacity(rows.len());
     for row in rows {
-        if row.try_get::<i32, _>("attempts")? != 1 {
-            continue;
+        if row.try_get::<i32, _>("attempts")? == 1 {
+            let place: (String, String) = (row.try_get("bucket")?, row.try_get("key")?);
+            begun.insert(place, row);
         }
-        let place: (String, String) = (row.try_get("bucket")?, row.try_get("key")?);
-        recorded.insert(place, Recorded::from_row(&row)?);
     }
     let place = |attempt: &FirstAttempt<'_>| (attempt.sought.bucket.to_owned(), attempt.sought.key.to_owned());
-    Ok(attempts.iter().map(|attempt| recorded.get(&place(attempt)).copied()).collect())
+    let of = |attempt| begun.get(&place(attempt)).map(|row| recorded(row, attempt.delivery)).transpose();
+    attempts.iter().map(of).collect()
 }
 
 /// Does what [`super::lock_head`] does, for many heads in the order of their ids.
@@ -142,6 +154,8 @@ pub struct Finished<'a> {
     pub counts: Counts,
     /// Bytes of the object.
     pub bytes: u64,
+    /// The dataset whose import it follows.
+    pub after: Option<&'a str>,
 }
 
 /// Does what [`super::finish_imported`] does, for many versions that were never imported before.
@@ -172,6 +186,9 @@ pub async fn finish_many(
         .bind(technique)
         .bind(duration_seconds_each)
         .bind(recipe)
+        .bind(finished.iter().map(|finished| finished.recorded.delivery.sent_at).collect::<Vec<_>>())
+        .bind(finished.iter().map(|finished| finished.recorded.delivery.first_received_at).collect::<Vec<_>>())
+        .bind(texts(finished, |finished| finished.after))
         .execute(connection)
         .await?;
     super::found(u64::from(done.rows_affected() == finished.len() as u64))

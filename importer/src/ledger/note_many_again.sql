@@ -13,10 +13,8 @@ WITH seen AS (
       AND b.id <> own.id
       AND NOT b.is_delete
       AND b.state IN ('importing', 'retrying')
-      AND CASE WHEN b.sequencer IS NOT NULL AND own.sequencer IS NOT NULL THEN
-                    rpad(b.sequencer, greatest(length(b.sequencer), length(own.sequencer)), '0') COLLATE "C"
-                        <= rpad(own.sequencer, greatest(length(b.sequencer), length(own.sequencer)), '0') COLLATE "C"
-               ELSE coalesce(b.last_modified <= own.last_modified, b.etag IS NULL OR b.size IS NULL) END
+      AND coalesce(penstock.is_no_later(b.sequencer, b.last_modified, own.sequencer, own.last_modified),
+                   b.etag IS NULL OR b.size IS NULL)
 )
 UPDATE penstock.object o
 SET reason = 'already_imported',

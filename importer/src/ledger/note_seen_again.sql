@@ -1,7 +1,6 @@
 -- $1 head, $2 object that stands, $3 object that was seen, $4 sequencer and $5 last modified of the sighting.
 -- The head is locked as every writer locks it; no row comes out when another version stands by now.
--- The stamp only ever grows, and as a whole: a sighting of later Last-Modified takes the sequencer away when it
--- brings none, for the old one belongs to an earlier put of the same bytes.
+-- The stamp only ever grows, and as a whole.
 -- What else was begun of the key and is no newer is overtaken, as in finish_imported.sql.
 WITH head AS (
     SELECT id FROM penstock.head WHERE id = $1 AND object_id = $2 FOR NO KEY UPDATE
@@ -16,22 +15,15 @@ WITH head AS (
       AND b.id <> own.id
       AND NOT b.is_delete
       AND b.state IN ('importing', 'retrying')
-      AND CASE WHEN b.sequencer IS NOT NULL AND coalesce($4, own.sequencer) IS NOT NULL THEN
-                    rpad(b.sequencer, greatest(length(b.sequencer), length(coalesce($4, own.sequencer))), '0') COLLATE "C"
-                        <= rpad(coalesce($4, own.sequencer), greatest(length(b.sequencer), length(coalesce($4, own.sequencer))), '0') COLLATE "C"
-               ELSE coalesce(b.last_modified <= greatest($5, own.last_modified), b.etag IS NULL OR b.size IS NULL) END
+      AND coalesce(penstock.is_no_later(b.sequencer, b.last_modified,
+                                        coalesce($4, own.sequencer), greatest($5, own.last_modified)),
+                   b.etag IS NULL OR b.size IS NULL)
 )
 UPDATE penstock.object o
 SET state = CASE WHEN o.imported_at IS NULL THEN o.state ELSE 'imported' END,
     reason = 'already_imported',
     error = NULL,
-    sequencer = CASE WHEN o.sequencer IS NOT NULL AND $4::text IS NOT NULL THEN
-                        CASE WHEN rpad(o.sequencer, greatest(length(o.sequencer), length($4)), '0') COLLATE "C"
-                                > rpad($4, greatest(length(o.sequencer), length($4)), '0') COLLATE "C"
-                             THEN o.sequencer ELSE $4 END
-                    WHEN $5::timestamptz > o.last_modified THEN $4
-                    WHEN $5::timestamptz < o.last_modified THEN o.sequencer
-                    ELSE coalesce(o.sequencer, $4) END,
+    sequencer = penstock.later_sequencer(o.sequencer, o.last_modified, $4, $5),
     last_modified = greatest(o.last_modified, $5),
     finished_at = clock_timestamp()
 FROM head

@@ -17,6 +17,8 @@ pub struct Waiting {
     pub bucket: String,
     /// Key.
     pub key: String,
+    /// Version of the object, where its bucket has versions.
+    pub version_id: Option<String>,
     /// Rejects that wait.
     pub n_rejects: u64,
     /// How their payloads are written, as far as that is known.
@@ -28,26 +30,39 @@ pub struct Waiting {
 /// A reject's row as it was kept.
 #[derive(Debug, Clone)]
 pub struct KeptReject {
+    /// `reject.id`.
+    pub id: i64,
     /// 1-based number of the row in the object.
     pub row_number: u64,
     /// What is kept; None when that is not the whole row.
     pub payload: Option<Vec<u8>>,
 }
-service::from_row!(KeptReject { row_number: i64, payload });
+service::from_row!(KeptReject { id, row_number: i64, payload });
+
+/// A reject that still does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// `reject.id`.
+    pub id: i64,
+    /// 1-based number of the row in the object.
+    pub row_number: i64,
+    /// Why.
+    pub why: Refusal,
+}
 
 /// What a replay of an object's rejects did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Second {
-    /// Numbers of the rows that loaded, or gave way to another.
+    /// Those that loaded, gave way to another or were dropped, by `reject.id`.
     pub resolved: Vec<i64>,
     /// Rows of theirs that stand in the table.
     pub n_written: u64,
-    /// Of them, those that a transform dropped.
+    /// Of them, those that a command or a transform dropped.
     pub n_filtered: u64,
     /// How many rows became of them.
     pub n_made: u64,
-    /// Numbers of the rows that still do not fit, and why.
-    pub refused: Vec<(i64, Refusal)>,
+    /// Those that still do not fit.
+    pub refused: Vec<Refused>,
 }
 
 /// Writes rejects of an object, in the transaction of its rows.
@@ -98,6 +113,7 @@ pub async fn waiting(connection: &mut PgConnection, object: Option<(&str, &str)>
                 dataset: row.try_get("dataset")?,
                 bucket: row.try_get("bucket")?,
                 key: row.try_get("key")?,
+                version_id: row.try_get("version_id")?,
                 n_rejects: u64::try_from(row.try_get::<i64, _>("n_rejects")?).unwrap_or(0),
                 forms: forms.iter().filter_map(|word| PayloadForm::from_word(word)).collect(),
                 csv_fields: row.try_get::<Option<Vec<Option<String>>>, _>("csv_fields")?.unwrap_or_default(),
@@ -106,8 +122,8 @@ pub async fn waiting(connection: &mut PgConnection, object: Option<(&str, &str)>
         .collect()
 }
 
-/// Returns the next rejects of one form behind row number `after`, at most `limit`. Under the head's lock they stay.
-/// What a program refused only the program can take: that is for a replay of the object.
+/// Returns the next rejects of one form behind the row number and id `after`, at most `limit`. Under the head's lock they
+/// stay.
 ///
 /// # Errors
 /// Of the database.
@@ -115,22 +131,54 @@ pub async fn page(
     connection: &mut PgConnection,
     object_id: i64,
     form: PayloadForm,
-    after: u64,
+    after: (i64, i64),
     limit: i64,
 ) -> sqlx::Result<Vec<KeptReject>> {
     sqlx::query_as(
-        "SELECT row_number, CASE WHEN octet_length(payload) = payload_length THEN payload END AS payload \
+        "SELECT id, row_number, CASE WHEN octet_length(payload) = payload_length THEN payload END AS payload \
          FROM penstock.reject \
-         WHERE object_id = $1 AND resolved_at IS NULL AND payload_form = $2 AND row_number > $3 \
-         AND class <> 'command' \
-         ORDER BY row_number LIMIT $4",
+         WHERE object_id = $1 AND resolved_at IS NULL AND payload_form = $2 AND (row_number, id) > ($3, $4) \
+         ORDER BY row_number, id LIMIT $5",
     )
     .bind(object_id)
     .bind(form.as_str())
-    .bind(i64::try_from(after).unwrap_or(i64::MAX))
+    .bind(after.0)
+    .bind(after.1)
     .bind(limit)
     .fetch_all(connection)
     .await
+}
+
+/// Has rejects that were made in this transaction keep these payloads, JSON, by the numbers of their rows; each with its
+/// length before it was cut.
+///
+/// # Errors
+/// Of the database.
+pub async fn keep(
+    connection: &mut PgConnection,
+    object_id: i64,
+    rows: &[i64],
+    payloads: &[Vec<u8>],
+    lengths: &[i64],
+) -> sqlx::Result<()> {
+    let sql = "UPDATE penstock.reject r SET payload = n.payload, payload_length = n.length, payload_form = $5 \
+               FROM unnest($2::bigint[], $3::bytea[], $4::bigint[]) n (row_number, payload, length) \
+               WHERE r.object_id = $1 AND r.created_at = now() AND r.row_number = n.row_number";
+    let query = sqlx::query(sql).bind(object_id).bind(rows).bind(payloads).bind(lengths);
+    query.bind(PayloadForm::Json.as_str()).execute(connection).await?;
+    Ok(())
+}
+
+/// Takes staged rows back whose number is that of a reject made in this transaction; returns how many.
+///
+/// # Errors
+/// Of the database.
+pub async fn take_back(connection: &mut PgConnection, object_id: i64, staging: &str) -> sqlx::Result<u64> {
+    let sql = format!(
+        "DELETE FROM {staging} staged USING penstock.reject r \
+         WHERE r.object_id = $1 AND r.created_at = now() AND r.row_number = staged.penstock_row"
+    );
+    Ok(sqlx::query(&sql).bind(object_id).execute(connection).await?.rows_affected())
 }
 
 /// Returns the numbers of the rows that Postgres refused in this transaction.
@@ -171,10 +219,10 @@ pub async fn settle(connection: &mut PgConnection, object_id: i64, second: &Seco
         .bind(object_id)
         .bind(&second.resolved)
         .bind(i64::try_from(second.n_written).unwrap_or(i64::MAX))
-        .bind(second.refused.iter().map(|(row, _)| *row).collect::<Vec<_>>())
-        .bind(second.refused.iter().map(|(_, r)| r.class.as_str()).collect::<Vec<_>>())
-        .bind(second.refused.iter().map(|(_, r)| r.column.as_deref().map(storable)).collect::<Vec<_>>())
-        .bind(second.refused.iter().map(|(_, r)| storable(&r.message)).collect::<Vec<_>>())
+        .bind(second.refused.iter().map(|r| r.id).collect::<Vec<_>>())
+        .bind(second.refused.iter().map(|r| r.why.class.as_str()).collect::<Vec<_>>())
+        .bind(second.refused.iter().map(|r| r.why.column.as_deref().map(storable)).collect::<Vec<_>>())
+        .bind(second.refused.iter().map(|r| storable(&r.why.message)).collect::<Vec<_>>())
         .bind(i64::try_from(second.n_filtered).unwrap_or(i64::MAX))
         .bind(i64::try_from(second.n_made).unwrap_or(i64::MAX))
         .execute(connection)

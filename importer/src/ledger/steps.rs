@@ -1,70 +1,10 @@
 //! What follows a commit: the datasets that come after others, and notifications.
 //!
-//! Both are registered in the ledger, and its triggers make what follows due in the transaction that causes it; so a
-//! worker with an older configuration does not lose a step.
+//! Both are registered in the ledger (`load/registry.rs`), and its triggers make what follows due in the transaction that
+//! causes it.
 
-use crate::config::{Config, Event};
+use crate::config::Event;
 use sqlx::PgConnection;
-
-/// Registers a configuration's steps and notifications. What others registered stays.
-///
-/// # Errors
-/// Of the database.
-pub async fn register(connection: &mut PgConnection, config: &Config) -> sqlx::Result<()> {
-    for dataset in config.datasets.iter().filter(|dataset| !dataset.after.is_empty() || !dataset.awaits.is_empty()) {
-        let queue = config.queue_of(dataset);
-        sqlx::query(include_str!("register_step.sql"))
-            .bind(&dataset.name)
-            .bind(&dataset.after)
-            .bind(&queue.name)
-            .bind(&queue.url)
-            .execute(&mut *connection)
-            .await?;
-    }
-    for dataset in &config.datasets {
-        for awaits in &dataset.awaits {
-            let Some((schema, table, column)) = awaits.place() else { continue };
-            let fillers = config.datasets.iter().filter(|other| awaits.is_filled_by(&other.table));
-            sqlx::query(include_str!("register_awaited.sql"))
-                .bind(&dataset.name)
-                .bind(&awaits.field)
-                .bind(&awaits.column)
-                .bind(schema)
-                .bind(table)
-                .bind(column)
-                .bind(fillers.map(|filler| filler.name.as_str()).collect::<Vec<_>>())
-                .execute(&mut *connection)
-                .await?;
-        }
-    }
-    for notify in &config.notify {
-        sqlx::query(include_str!("register_notification.sql"))
-            .bind(&notify.name)
-            .bind(&notify.to)
-            .bind(notify.on.iter().map(<&str>::from).collect::<Vec<_>>())
-            .bind(&notify.datasets)
-            .bind(notify.at_most.map(|at_most| at_most.n))
-            .bind(notify.at_most.map(|at_most| at_most.secs))
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
-}
-
-/// Returns the steps and notifications that are registered and not in a configuration, as people are told of them.
-///
-/// # Errors
-/// Of the database.
-pub async fn unknown(connection: &mut PgConnection, config: &Config) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar(
-        "SELECT 'dataset ' || dataset FROM penstock.step WHERE dataset <> ALL($1) \
-         UNION ALL SELECT 'notify ' || name FROM penstock.notification WHERE name <> ALL($2) ORDER BY 1",
-    )
-    .bind(config.datasets.iter().map(|dataset| dataset.name.as_str()).collect::<Vec<_>>())
-    .bind(config.notify.iter().map(|notify| notify.name.as_str()).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await
-}
 
 /// Returns whether anything is registered, so that something may be due.
 ///

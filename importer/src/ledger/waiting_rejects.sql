@@ -5,6 +5,7 @@ SELECT o.id AS object_id,
        h.dataset,
        h.bucket,
        h.key,
+       o.version_id,
        o.csv_fields,
        count(*) AS n_rejects,
        coalesce(array_agg(DISTINCT r.payload_form) FILTER (WHERE r.payload_form IS NOT NULL), '{}') AS forms

@@ -76,16 +76,30 @@ impl Awaited {
     }
 }
 
-/// Returns whether a later run could leave out a row that an earlier one made, as far as the settings tell: then the table
-/// has to say which rows are whose.
-#[must_use]
-pub fn may_leave_out(dataset: &Dataset) -> bool {
+/// Returns whether a later run could leave out a row that an earlier one made, as far as that can be told: then the table
+/// has to say which rows are whose. `sets_key`: an expression fills a column of the key.
+///
+/// # Errors
+/// Of the database.
+pub async fn may_leave_out(connection: &mut PgConnection, dataset: &Dataset, sets_key: bool) -> sqlx::Result<bool> {
     let joins = dataset.join.as_deref();
     let only_left = joins.is_none_or(Fragment::has_only_left_joins);
+    if !dataset.command.is_empty() || dataset.fan_out || !only_left || sets_key {
+        return Ok(true);
+    }
+    let Some(condition) = dataset.condition.as_deref() else { return Ok(false) };
     // What a condition compares may be another value then.
-    let is_of_input = dataset.condition.as_deref().is_none_or(|sql| joins.is_none() && !Fragment::has_query(sql));
-    let keys_are_fields = !dataset.set.keys().any(|column| dataset.key.contains(column));
-    !dataset.command.is_empty() || dataset.fan_out || !only_left || !is_of_input || !keys_are_fields
+    if joins.is_some() || Fragment::has_query(condition) {
+        return Ok(true);
+    }
+    // A function of one's own may ask a table.
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_proc WHERE proname::text = ANY ($1) AND provolatile <> 'i' \
+         AND pronamespace <> 'pg_catalog'::regnamespace)",
+    )
+    .bind(Fragment::called(condition))
+    .fetch_one(connection)
+    .await
 }
 
 /// Looks for keys that staged rows name and that are not there.
@@ -104,6 +118,18 @@ pub async fn look(
         transform.look(connection, input.staging, (&whole, &by_rows), &awaited.names).await?;
     }
     Ok(())
+}
+
+/// Returns whether keys were found missing. Rows may be refused for want of them, and are taken once they are there:
+/// such an object waits with whatever it has, and does not fail.
+///
+/// # Errors
+/// Of the database.
+pub async fn is_incomplete(connection: &mut PgConnection, load: &Load<'_>) -> sqlx::Result<bool> {
+    if load.target.transform.as_deref().is_none_or(|transform| transform.awaits.is_empty()) {
+        return Ok(false);
+    }
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_temp.penstock_missing)").fetch_one(connection).await
 }
 
 /// Writes down what was found missing, or that nothing is waited for any more. Under the head's lock.

@@ -63,6 +63,10 @@ pub struct TableColumn {
     /// Type a text is cast to before Postgres assigns it to the column: without domains, and without a length,
     /// which an explicit cast would cut the value to where an assignment refuses it.
     pub cast_sql: String,
+    /// The type is a domain.
+    pub is_domain: bool,
+    /// No assignment follows the cast that would hold it to its domain, so the cast has to.
+    pub as_declared: bool,
     /// ` COLLATE …` where the column's collation is not its type's own, else empty.
     pub collate_sql: String,
     /// The default's expression; an absent JSON field takes it.
@@ -116,6 +120,18 @@ impl Operators {
 }
 
 impl TableColumn {
+    /// Returns a value of this type, of one that it can be read from.
+    #[must_use]
+    pub fn read_from(&self, value: &str) -> String {
+        let Self { type_sql, cast_sql, collate_sql, .. } = self;
+        if self.as_declared {
+            // A cast to a domain cuts what is longer than its base; its input function, which reads the elements of an
+            // array, refuses.
+            return format!("(ARRAY[{value}]::text::{type_sql}[])[1]{collate_sql}");
+        }
+        format!("{value}::{cast_sql}{collate_sql}")
+    }
+
     /// Returns a column that exists in staging only.
     #[must_use]
     pub fn staged_only(column: Column, type_sql: &str) -> Self {
@@ -123,6 +139,8 @@ impl TableColumn {
             column,
             type_sql: type_sql.to_owned(),
             cast_sql: type_sql.to_owned(),
+            is_domain: false,
+            as_declared: false,
             collate_sql: String::new(),
             default_sql: None,
             identity_always: false,
@@ -135,14 +153,14 @@ impl TableColumn {
 }
 
 impl Table {
-    /// Reads the table `name` (`schema.table`, as in the config) from the catalog.
+    /// Returns the object id of the table `name` (`schema.table`, as in the config).
     ///
     /// The name is tried as it is written, then as Postgres itself would read it by the role's own `search_path`.
     /// Must be called outside a transaction.
     ///
     /// # Errors
-    /// [`TableError::Unusable`] when there is no such table, or it is a view or under row-level security.
-    pub async fn read(connection: &mut PgConnection, name: &str) -> Result<Self, TableError> {
+    /// [`TableError::Unusable`] when there is no such table.
+    pub async fn find(connection: &mut PgConnection, name: &str) -> Result<i64, TableError> {
         let (schema, bare) = match name.split_once('.') {
             Some((schema, bare)) => (Some(schema), bare),
             None => (None, name),
@@ -150,10 +168,18 @@ impl Table {
         let exact = "SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                      WHERE n.nspname = $1 AND c.relname = $2";
         let exact = sqlx::query_scalar(exact).bind(schema).bind(bare).fetch_optional(&mut *connection).await?;
-        let oid: i64 = match exact {
-            Some(oid) => oid,
-            None => find_as_the_role(connection, name, schema.is_none()).await?,
-        };
+        match exact {
+            Some(oid) => Ok(oid),
+            None => find_as_the_role(connection, name, schema.is_none()).await,
+        }
+    }
+
+    /// Reads the table `name`, as [`Self::find`] finds it, from the catalog.
+    ///
+    /// # Errors
+    /// [`TableError::Unusable`] when there is no such table, or it is a view or under row-level security.
+    pub async fn read(connection: &mut PgConnection, name: &str) -> Result<Self, TableError> {
+        let oid = Self::find(connection, name).await?;
         let row = sqlx::query(include_str!("read_table.sql")).bind(oid).fetch_optional(&mut *connection).await?;
         let Some(row) = row else {
             return Err(TableError::unusable(Misfit::Missing, format!("table {name} does not exist")));
@@ -204,6 +230,9 @@ impl Table {
         let oid = "SELECT 'pg_temp.penstock_input'::regclass::oid::bigint";
         let mut table = Self { oid: sqlx::query_scalar(oid).fetch_one(&mut *connection).await?, ..Self::default() };
         table.read_columns(connection, "input").await?;
+        for column in &mut table.columns {
+            column.as_declared = column.is_domain;
+        }
         Ok(table)
     }
 
@@ -333,6 +362,8 @@ fn table_column(
         column: Column { name, pg_type, not_null, has_default: default_sql.is_some() },
         type_sql: row.try_get("type_sql")?,
         cast_sql: row.try_get("cast_sql")?,
+        is_domain: type_oid != base_oid,
+        as_declared: false,
         collate_sql: row
             .try_get::<Option<String>, _>("collation_schema")?
             .zip(row.try_get::<Option<String>, _>("collation_name")?)

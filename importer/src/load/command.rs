@@ -11,7 +11,7 @@ use crate::{
     object::ReadTarget,
 };
 use account::Account;
-use decode::{Answers, Asked, Batch, DecodeError, Format, Questions, ReadOptions, RowReader, Source, json};
+use decode::{Answer, Answers, Asked, Batch, DecodeError, Format, Questions, ReadOptions, RowReader, Source, json};
 use parking_lot::Mutex;
 pub use process::end_all;
 use process::{Fed, Process};
@@ -105,21 +105,33 @@ pub fn open(
 ) -> Result<Box<dyn RowReader>, DecodeError> {
     let Some(invocation) = invocation else { return decode::open(source, options) };
     match invocation.input {
-        InputFormat::Rows => {
-            let questions = Questions::new(decode::open(source, options)?)?;
-            let account = Arc::new(Mutex::new(Account::new(invocation.fan_out, &options.limits.budget)));
-            let feeding = Arc::clone(&account);
-            let feed = move |stdin: &mut dyn Write| ask(questions, &feeding, stdin);
-            let output = Process::start(invocation, stopped, feed)?;
-            let output = BufReader::with_capacity(PIPE_BYTES, output);
-            Ok(Box::new(Answers::new(Box::new(output), &options.limits, Box::new(Shared(account)))))
-        }
+        InputFormat::Rows => open_rows(decode::open(source, options)?, options, invocation, stopped),
         InputFormat::Bytes => {
             let content = decode::content(&*source, options)?;
             let output = Process::start(invocation, stopped, move |stdin: &mut dyn Write| copy(content, stdin))?;
             json::open(Box::new(BufReader::with_capacity(PIPE_BYTES, output)), Format::Ndjson, options)
         }
     }
+}
+
+/// Opens what the program answers to these rows. As [`open`].
+///
+/// # Errors
+/// As [`open`].
+pub fn open_rows(
+    rows: Box<dyn RowReader>,
+    options: &ReadOptions,
+    invocation: &Invocation,
+    stopped: Arc<AtomicBool>,
+) -> Result<Box<dyn RowReader>, DecodeError> {
+    let questions = Questions::new(rows)?;
+    let kept_as = questions.kept_as();
+    let account = Arc::new(Mutex::new(Account::new(invocation.fan_out, &options.limits.budget)));
+    let feeding = Arc::clone(&account);
+    let feed = move |stdin: &mut dyn Write| ask(questions, &feeding, stdin);
+    let output = Process::start(invocation, stopped, feed)?;
+    let output = BufReader::with_capacity(PIPE_BYTES, output);
+    Ok(Box::new(Answers::new(Box::new(output), &options.limits, Box::new(Shared(account)), kept_as)))
 }
 
 /// Hands all rows over.
@@ -162,8 +174,12 @@ fn copy(mut content: Box<dyn Read + Send>, stdin: &mut dyn Write) -> Result<Fed,
 struct Shared(Arc<Mutex<Account>>);
 
 impl Asked for Shared {
-    fn answered(&mut self, row: u64, is_only: bool) -> Result<bool, DecodeError> {
+    fn answered(&mut self, row: u64, is_only: bool) -> Result<Answer, DecodeError> {
         Ok(self.0.lock().answer(row, is_only)?)
+    }
+
+    fn refused(&mut self, row: u64) {
+        self.0.lock().refuse(row);
     }
 
     fn take_rejects(&mut self, batch: &mut Batch) {

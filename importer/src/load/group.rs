@@ -45,6 +45,8 @@ pub struct Member {
     pub candidate: Candidate,
     /// The ledger's rows for it; it was never imported.
     pub recorded: Recorded,
+    /// The dataset whose import it follows.
+    pub after: Option<String>,
 }
 
 /// Objects of one dataset, each of another key.
@@ -187,7 +189,7 @@ impl<'g> Objects<'g> {
             .iter()
             .map(|(member, counts)| {
                 let (recorded, candidate, bytes) = (member.recorded, &member.candidate, member.source.size());
-                Finished { recorded, candidate, counts: *counts, bytes }
+                Finished { recorded, candidate, counts: *counts, bytes, after: member.after.as_deref() }
             })
             .collect();
         // The transaction's time is that of all its objects together.

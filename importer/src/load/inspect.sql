@@ -21,9 +21,15 @@ called (oid) AS (
 unsteady (name) AS (
     SELECT p.oid::regprocedure::text
     FROM called JOIN pg_proc p USING (oid)
+    -- Those that are STABLE and yet differ from one transaction, or session, to the next.
     WHERE p.provolatile = 'v' OR p.oid = ANY (ARRAY[
-        'now()', 'transaction_timestamp()', 'statement_timestamp()', 'age(timestamp)', 'age(timestamptz)'
+        'now()', 'transaction_timestamp()', 'statement_timestamp()', 'age(timestamp)', 'age(timestamptz)',
+        'txid_current()', 'txid_current_if_assigned()', 'txid_current_snapshot()', 'pg_current_xact_id()',
+        'pg_current_xact_id_if_assigned()', 'pg_current_snapshot()', 'pg_backend_pid()', 'pg_my_temp_schema()',
+        'inet_client_port()', 'pg_postmaster_start_time()', 'pg_conf_load_time()'
     ]::regprocedure[])
+    UNION
+    SELECT 'TABLESAMPLE' FROM tree WHERE tree.action ~ ':tablesample \{'
     UNION
     -- CURRENT_DATE, CURRENT_TIME, CURRENT_TIMESTAMP, LOCALTIME, LOCALTIMESTAMP
     SELECT 'the current date or time' FROM tree WHERE tree.action ~ 'SQLVALUEFUNCTION :op [0-8] '

@@ -15,13 +15,15 @@ pub struct Opened {
     pub fields: Fields,
     /// How the payloads of its rejects are written.
     pub form: PayloadForm,
+    /// The fields of those.
+    kept_fields: Fields,
 }
 
 impl Opened {
     /// Returns what it takes to read a CSV object's rejects again: the names of its fields.
     #[must_use]
     pub fn csv_fields(&self, table: &Table, n_rejected: u64) -> Option<Vec<Option<String>>> {
-        match &self.fields {
+        match &self.kept_fields {
             _ if self.form != PayloadForm::Csv || n_rejected == 0 => None,
             Fields::Named(fields) => Some(fields.iter().map(|field| Some(table.storable(&field.name))).collect()),
             Fields::Positional(n_fields) => Some(vec![None; *n_fields]),
@@ -42,7 +44,7 @@ pub async fn open(load: &Load<'_>) -> Result<(Decoding, Opened), LoadError> {
         Invocation::new(&load.target.config, load.object),
     );
     match decoding.next().await {
-        Decoded::Fields(fields, form) => Ok((decoding, Opened { fields, form })),
+        Decoded::Fields(fields, (kept_fields, form)) => Ok((decoding, Opened { fields, form, kept_fields })),
         Decoded::Failed(error) => Err(LoadError::Decode(error)),
         Decoded::Run(_) | Decoded::End { .. } => unreachable!("the decoder sends the fields first"),
     }

@@ -1,7 +1,7 @@
 //! Staged rows into the table, as the mode says.
 
 use super::{
-    Load, LoadError,
+    Load, LoadError, awaits,
     refused::{self, Apart, is_refused},
     remove,
     sql::{self, ALL, LoadPlan, Meets, RANGE, Sampled},
@@ -31,7 +31,10 @@ pub async fn merge_all(
         Ok(written) => written,
         Err(_) => {
             make_room(connection, load).await?;
-            let allowed = load.target.config.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
+            let allowed = match awaits::is_incomplete(connection, load).await? {
+                true => staged.n_staged,
+                false => load.target.config.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected),
+            };
             let (apart, written) = merge_refused(connection, plan, load.recorded.object_id, allowed).await?;
             if !plan.newer_is_absent() {
                 make_room_for_upsert(connection, load, plan).await?;
@@ -150,9 +153,14 @@ async fn make_room_for_upsert(
     plan: &LoadPlan<'_>,
 ) -> Result<(), LoadError> {
     let leaves_rows = plan.mode == Mode::Upsert && plan.table.lineage_object;
-    let is_changed = matches!(load.candidate.anew, Some(Anew::Recipe(_) | Anew::Refresh));
+    // A forced replay asks for no right to delete that the dataset has not needed before.
+    let is_changed = match load.candidate.anew {
+        Some(Anew::Recipe(_) | Anew::Refresh) => true,
+        Some(Anew::Forced) => !load.target.config.awaits.is_empty(),
+        None => false,
+    };
     if is_changed && leaves_rows {
-        sqlx::query(&plan.delete_left_out()).bind(load.recorded.object_id).execute(connection).await?;
+        connection.execute(plan.delete_left_out(load.recorded.head_id).as_str()).await?;
     }
     Ok(())
 }

@@ -17,8 +17,10 @@ pub mod liveness;
 mod mapping;
 mod merge;
 mod pipeline;
+mod questions;
 pub mod recipe;
 pub mod refused;
+pub mod registry;
 mod rehearse;
 mod rejects;
 mod remove;
@@ -227,6 +229,12 @@ async fn stage_and_merge<'a>(
     let distinct = DistinctKeys::new(&columns, &load.target.key, load.digest_bytes);
     let keys = Keys { order: order.as_ref(), distinct };
     let mut staged = stage(tx, &staging, load, opened.form, decoding, keys).await?;
+    if staged.n_rejected > 0 && load.target.config.fan_out && !load.target.config.command.is_empty() {
+        // What a program had answered of a row before an answer was refused.
+        let n_taken = ledger::rejects::take_back(tx, load.recorded.object_id, &staging).await?;
+        staged.n_staged -= n_taken;
+        staged.n_added -= n_taken;
+    }
     if load.new_columns.is_none() && load.target.config.on_new_field == OnNewField::AddColumn {
         let new: Vec<Field> =
             staged.new_fields.iter().filter(|field| load.target.lacks(&field.name)).cloned().collect();
@@ -243,6 +251,8 @@ async fn stage_and_merge<'a>(
     if let Some(step) = &mut step {
         transform_staged(tx, load, &LoadPlan::plain(load.target, &columns, &staging), step, &mut staged).await?;
     }
+    questions::keep(tx, load).await?;
+    let n_rejected = staged.n_rejected;
 
     *writing = load.writing.permit().await;
     // The fence comes after staging, so two importers of one object block each other for the merge
@@ -259,14 +269,21 @@ async fn stage_and_merge<'a>(
     // After the columns: who adds one waits for all who write.
     hold_unique_index(tx, load.target).await?;
     let n_distinct = staged.distinct.then_some(staged.n_staged);
+    // What was written since by an object that came later is newer than what this one brings.
+    let is_late = matches!(load.candidate.anew, Some(Anew::Recipe(_) | Anew::Refresh));
+    let only_of_head = (is_late && load.target.table.lineage_object).then_some(load.recorded.head_id);
     let input = LoadPlan::plain(load.target, &columns, &staging);
     let plan = match &step {
         Some(step) => {
-            LoadPlan { n_distinct, made_of: Some(&input), ..LoadPlan::plain(load.target, &step.columns, &step.staging) }
+            let made = LoadPlan::plain(load.target, &step.columns, &step.staging);
+            LoadPlan { n_distinct, only_of_head, made_of: Some(&input), ..made }
         }
-        None => LoadPlan { n_distinct, ..input },
+        None => LoadPlan { n_distinct, only_of_head, ..input },
     };
     let written = merge_all(tx, &plan, load, &mut staged).await?;
+    if staged.n_rejected > n_rejected {
+        questions::keep(tx, load).await?;
+    }
     awaits::record(tx, load).await?;
     let counts = Counts {
         read: staged.n_read,
@@ -287,19 +304,20 @@ async fn transform_staged(
     step: &mut Step,
     staged: &mut Staged,
 ) -> Result<(), LoadError> {
-    let Some(transform) = &load.target.transform else { return Ok(()) };
-    step.look_at(transform, input.columns);
+    let Some(transform) = load.target.transform.as_ref().map(|transform| transform.started()) else { return Ok(()) };
+    step.look_at(&transform, input.columns);
     let (table, object) = (&load.target.table, load.object);
     let last_modified = load.candidate.stamp.last_modified.map(|time| time.to_rfc3339());
     let (bucket, key) = (table.storable(&object.bucket), table.storable(&object.key));
     let place = Place { bucket: &bucket, key: &key, last_modified };
     let allowed = load.target.config.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
     let plan = LoadPlan::plain(load.target, &step.columns, &step.staging);
-    awaits::look(tx, transform, input, &place).await?;
+    awaits::look(tx, &transform, input, &place).await?;
     let made = transform.run(tx, input, &plan, &Origin::Object(&place), (load.recorded.object_id, allowed)).await?;
     staged.n_filtered += made.n_dropped(staged.n_staged);
     staged.n_rejected += made.n_refused;
-    staged.n_added += made.n_added;
+    // One refused answer of a command takes along the others of its row.
+    staged.n_added = (staged.n_added + made.n_added).saturating_sub(made.n_lost.saturating_sub(made.n_refused));
     staged.n_staged = made.n_made;
     // Rows that are not what they were when their keys were looked at.
     staged.distinct &= transform.set.keys().all(|column| !load.target.key.contains(column)) && made.n_added == 0;
@@ -360,6 +378,7 @@ impl Load<'_> {
             technique: technique.into(),
             duration_seconds: self.seconds(),
             recipe: &self.target.recipe,
+            after: self.after,
             csv_fields: opened.csv_fields(&self.target.table, counts.rejected),
         };
         if self.candidate.anew == Some(Anew::Refresh) {

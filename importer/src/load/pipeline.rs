@@ -26,8 +26,9 @@ const FIRST_SHARE: usize = 4;
 /// What the decoding thread says, in this order.
 #[derive(Debug)]
 pub enum Decoded {
-    /// The object is open, its rejects will be written so; decoding waits for the mapping.
-    Fields(Fields, PayloadForm),
+    /// The object is open, and the payloads of its rejects will be written so, with these fields; decoding waits for the
+    /// mapping.
+    Fields(Fields, (Fields, PayloadForm)),
     /// Rows, sorted when the mapping came with an order.
     Run(Run),
     /// All rows were read.
@@ -68,11 +69,15 @@ impl Decoding {
     /// Starts decoding `source`, through a program where there is one, with up to twice `run_bytes` of memory for encoded
     /// rows.
     #[must_use]
-    pub fn start(
-        source: Arc<dyn Source>,
+    pub fn start(source: Arc<dyn Source>, options: ReadOptions, run_bytes: usize, command: Option<Invocation>) -> Self {
+        Self::of(options, run_bytes, move |options, stopped| command::open(source, options, command.as_ref(), stopped))
+    }
+
+    /// Starts decoding what `open` opens, with up to twice `run_bytes` of memory for encoded rows.
+    pub fn of(
         mut options: ReadOptions,
         run_bytes: usize,
-        command: Option<Invocation>,
+        open: impl FnOnce(&ReadOptions, Arc<AtomicBool>) -> Result<Box<dyn RowReader>, DecodeError> + Send + 'static,
     ) -> Self {
         let budget = options.limits.budget.afresh();
         options.limits.budget = budget.clone();
@@ -85,7 +90,7 @@ impl Decoding {
         let stopped = Arc::new(AtomicBool::new(false));
         let stops = StopOnDrop(Arc::clone(&stopped));
         tokio::task::spawn_blocking(move || {
-            let open = || command::open(source, &options, command.as_ref(), stopped);
+            let open = || open(&options, stopped);
             let work = || decode_all(open, &options, run_bytes, &sender, shape, spare);
             // Decoders process untrusted input: a panic in one is the object's fault, not the worker's end.
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
@@ -149,7 +154,8 @@ fn decode_all(
     let opened = open();
     options.limits.budget.check_busy()?;
     let mut reader = opened?;
-    if sender.blocking_send(Decoded::Fields(reader.fields().clone(), reader.payload_form())).is_err() {
+    let kept = (reader.kept_fields().clone(), reader.payload_form());
+    if sender.blocking_send(Decoded::Fields(reader.fields().clone(), kept)).is_err() {
         return Ok(());
     }
     let Ok(Shape { mapping, order }) = shape.blocking_recv() else {

@@ -1,7 +1,7 @@
 //! A fingerprint of what shapes an object's rows, so that those that were made another way can be found.
 
 use super::transform::Transform;
-use crate::config::{Csv, Dataset, InputFormat};
+use crate::config::{Csv, Dataset, InputFormat, names_in};
 use decode::{Compression, Format, OnNewField};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -24,8 +24,10 @@ pub fn of(dataset: &Dataset, transform: Option<&Transform>) -> String {
     part("csv.quote", json!(quote), *quote != plain.quote);
     part("csv.null", json!(empty), *empty != plain.null);
     part("csv.encoding", json!(encoding), *encoding != plain.encoding);
-    let captures = dataset.pattern.iter().flat_map(|pattern| names_in(pattern)).collect::<Vec<_>>();
+    let captures: Vec<_> = dataset.pattern.iter().flat_map(|pattern| names_in(pattern)).collect();
     part("captures", json!(captures), !captures.is_empty());
+    let followed = &dataset.followed_captures;
+    part("followed_captures", json!(followed), followed.iter().any(|captures| !captures.is_empty()));
     part("table", json!(dataset.table), true);
     part("key", json!(dataset.key), !dataset.key.is_empty());
     part("newer", json!(dataset.newer), dataset.newer.is_some());
@@ -44,9 +46,4 @@ pub fn of(dataset: &Dataset, transform: Option<&Transform>) -> String {
     part("input_format", json!("bytes"), reads_bytes);
     let digest = Sha256::digest(Value::Object(parts).to_string());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Returns the names in braces of a pattern, in their order.
-fn names_in(pattern: &str) -> impl Iterator<Item = &str> {
-    pattern.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0))
 }

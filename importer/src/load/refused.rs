@@ -29,6 +29,9 @@ const RESOURCES: &[&str] = &["53100", "53200", "58", "XX001", "XX002"];
 const OF_SERVER: &[&str] =
     &["08", "25", "28", "3D", "40", "53", "55006", "55P0", "57", "58", "72", "F0", "XX001", "XX002", "42501", "42P10"];
 
+/// A table, function, column, schema or right that a function lacks which a transform calls, unless it says so itself.
+const LACKS: &[&str] = &["42P01", "42883", "42703", "3F000", "42501"];
+
 /// Returns whether Postgres may have refused a statement for the sake of some row: whatever comes out of a function, and
 /// what is neither of the server's state nor has a place in the statement
 /// ([PostgreSQL, Appendix A](https://www.postgresql.org/docs/current/errcodes-appendix.html)).
@@ -41,7 +44,8 @@ pub fn is_refusal(error: &sqlx::Error) -> bool {
     refuses(error, is_of_function(error))
 }
 
-/// As [`is_refusal`], of the statement by which a function of ours inserts into `staging`.
+/// As [`is_refusal`], of the statement by which a function of ours inserts into `staging`. What a function that is called
+/// there lacks is not the row's fault.
 #[must_use]
 pub fn may_be_of_a_row(error: &sqlx::Error, staging: &str) -> bool {
     let Some(error) = error.as_database_error() else { return false };
@@ -49,8 +53,9 @@ pub fn may_be_of_a_row(error: &sqlx::Error, staging: &str) -> bool {
     // The innermost context first, in any language: the statement, or what it called.
     let head = format!("\"INSERT INTO {staging} ");
     let innermost = |context: &str| context.lines().next().is_some_and(|line| line.contains(&head));
-    let is_of_statement = error.r#where().is_none_or(innermost);
-    refuses(error, !is_of_statement)
+    let is_of_function = !error.r#where().is_none_or(innermost);
+    let lacks = is_of_function && begins(error.code(), LACKS) && error.routine() != Some("exec_stmt_raise");
+    !lacks && refuses(error, is_of_function)
 }
 
 fn refuses(error: &PgDatabaseError, of_function: bool) -> bool {
@@ -101,6 +106,12 @@ fn blames_a_row(code: &str) -> bool {
 #[must_use]
 pub fn of_server() -> String {
     OF_SERVER.join("|")
+}
+
+/// Returns the codes of what a function lacks, with | between.
+#[must_use]
+pub fn lacks() -> String {
+    LACKS.join("|")
 }
 
 /// Returns the SQL of the word by which an error is called in a reject, in one line.

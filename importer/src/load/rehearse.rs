@@ -7,12 +7,14 @@ use super::{
     mapping::{map, staged_columns},
     merge::write_staged,
     refused::{self, is_refusal, is_refused},
+    remove,
     run::row_number,
     sql::{self, LoadPlan, Origin, Place},
     step::Step,
     unstaged,
 };
 use crate::{
+    config::Mode,
     database::{Begin, End, Lasts, savepoint},
     object::ReadTarget,
 };
@@ -94,6 +96,9 @@ pub async fn rehearse(session: &mut Session, rehearsal: &Rehearsal<'_>) -> Resul
     let stage = Stage { rehearsal, input: &input, step: step.as_ref() };
     let mut fates: Vec<(u64, Fate)> = batch.rejects.into_iter().map(rejected).collect();
     let fated = session.transaction(Begin::ConstraintsImmediate, async |tx| {
+        if target.config.mode == Mode::Replace {
+            make_room(tx, target, &rehearsal.place).await?;
+        }
         let mut fated = Vec::new();
         let starts = std::iter::once(0).chain(batch.ends.iter().copied());
         for (start, end) in starts.zip(&batch.ends) {
@@ -106,12 +111,31 @@ pub async fn rehearse(session: &mut Session, rehearsal: &Rehearsal<'_>) -> Resul
     });
     fates.extend(fated.await?);
     fates.retain(|(row, _)| *row <= rehearsal.n_rows);
+    // One refused answer takes along the others of its row.
+    let is_rejected = |fate: &Fate| matches!(fate, Fate::Rejected { .. });
+    let rejected: BTreeSet<u64> = fates.iter().filter(|(_, fate)| is_rejected(fate)).map(|(row, _)| *row).collect();
+    let mut unsaid = rejected.clone();
+    fates.retain(|(row, fate)| !rejected.contains(row) || is_rejected(fate) && unsaid.remove(row));
     let answered: BTreeSet<u64> = fates.iter().map(|(row, _)| *row).collect();
     let by = if target.config.command.is_empty() { "where" } else { "command" };
     let filtered = (1..=n_known).filter(|row| !answered.contains(row));
     fates.extend(filtered.map(|row| (row, Fate::Filtered(by))));
     fates.sort_by_key(|(row, _)| *row);
     Ok(fates)
+}
+
+/// Takes away the rows that the object has in the table, as a load that replaces them would.
+async fn make_room(tx: &mut PgConnection, target: &Target, place: &Place<'_>) -> sqlx::Result<()> {
+    let has_ledger = "SELECT to_regclass('penstock.head') IS NOT NULL";
+    if !sqlx::query_scalar(has_ledger).fetch_one(&mut *tx).await? {
+        return Ok(());
+    }
+    let head = "SELECT id FROM penstock.head WHERE (dataset, bucket, key) = ($1, $2, $3)";
+    let head = sqlx::query_scalar(head).bind(&target.config.name).bind(place.bucket).bind(place.key);
+    if let Some(head_id) = head.fetch_optional(&mut *tx).await? {
+        remove::delete_rows_of_key(tx, target, head_id).await?;
+    }
+    Ok(())
 }
 
 fn rejected(reject: Reject) -> (u64, Fate) {

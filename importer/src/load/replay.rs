@@ -1,19 +1,18 @@
 //! The second chance of an object's rejects: what fits by now loads beside the object's other rows.
 
+mod stage;
+
 use super::{
     LoadError, Session, Target,
-    copy::Copying,
     fence::hold_unique_index,
     mapping::{filtered, staged_columns},
     merge::{merge_refused, write_staged},
     refused,
-    run::row_number,
     sql::{self, LoadPlan, Origin, Place, StagedColumn},
     step::Step,
-    unstaged,
 };
 use crate::{
-    config::Mode,
+    config::{InputFormat, Mode},
     database::{Begin, End, Lasts, savepoint},
     ledger::{
         self,
@@ -21,10 +20,9 @@ use crate::{
     },
     order::Identity,
 };
-use decode::{
-    Batch, CONTROL_FIELDS, EXTRAS_COLUMN, KeptRows, Mapping, MappingSpec, OnNewField, PayloadForm, Refusal, Unstaged,
-};
+use decode::{CONTROL_FIELDS, EXTRAS_COLUMN, Fields, KeptRows, Mapping, MappingSpec, OnNewField, PayloadForm};
 use sqlx::{Executor, PgConnection};
+use stage::{Way, stage};
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
@@ -60,7 +58,7 @@ pub enum Replayed {
 /// One form's way into staging, made ready before the transaction.
 struct Lane {
     form: PayloadForm,
-    rows: KeptRows,
+    way: Way,
     columns: Vec<StagedColumn>,
     staging: String,
     step: Option<Step>,
@@ -93,8 +91,8 @@ async fn load_lanes(
     for mut lane in lanes {
         run(tx, replay, &mut lane, &mut second, &mut cut).await?;
     }
-    for (_, refusal) in &mut second.refused {
-        refusal.message = replay.target.table.storable(&refusal.message);
+    for refused in &mut second.refused {
+        refused.why.message = replay.target.table.storable(&refused.why.message);
     }
     rejects::settle(tx, replay.waiting.object_id, &second).await?;
     Ok(End::Commit(Replayed::Done { second, cut }))
@@ -114,14 +112,23 @@ async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadFo
         on_new_field: if ignores { OnNewField::Ignore } else { target.config.on_new_field },
         ..target.mapping_spec(&columns, if by_column { &[] } else { captures })
     };
-    let mapping = Mapping::new(rows.fields(), &spec).map_err(LoadError::Schema)?.ignoring(&CONTROL_FIELDS);
+    // What a program is given, rather than what it answered.
+    let is_asked = !by_column && !target.config.command.is_empty() && target.config.input_format == InputFormat::Rows;
+    let fields = if is_asked { &Fields::Open } else { rows.fields() };
+    let mapping = Mapping::new(fields, &spec).map_err(LoadError::Schema)?.ignoring(&CONTROL_FIELDS);
     let mapping = filtered(mapping, target, by_column);
     let columns = staged_columns(target, mapping.columns(), mapping.absent_flags())?;
-    rows.set_mapping(Arc::new(mapping));
+    let mapping = Arc::new(mapping);
+    let way = if is_asked {
+        Way::Asked { seen: vec![false; columns.len()], mapping }
+    } else {
+        rows.set_mapping(mapping);
+        Way::Read(rows)
+    };
     let staging = session.staging(&sql::staging_shape(&columns, &[])).await?;
     session.record_types(&columns).await?;
     let step = Step::prepare(session, target, &columns, &staging).await?;
-    Ok(Lane { form, rows, columns, staging, step })
+    Ok(Lane { form, way, columns, staging, step })
 }
 
 /// Stages the rejects of one form and writes what goes through.
@@ -137,98 +144,33 @@ async fn run(
     for staging in lane.step.iter().map(|step| &step.staging).chain([&lane.staging]) {
         connection.execute(format!("DELETE FROM {staging}").as_str()).await?;
     }
-    let n_staged = stage(connection, object_id, lane, second, cut).await?;
-    if n_staged == 0 {
-        return Ok(());
-    }
-    for (column, seen) in lane.columns.iter_mut().zip(lane.rows.seen_columns()) {
-        column.seen = *seen && column.target.column.name != EXTRAS_COLUMN;
-    }
-    let staged = row_numbers(connection, &lane.staging).await?;
-    let input = LoadPlan::plain(replay.target, &lane.columns, &lane.staging);
-    let plan = match &mut lane.step {
-        Some(step) => {
-            transform_rejects(connection, replay, &input, step).await?;
-            LoadPlan { made_of: Some(&input), ..LoadPlan::plain(replay.target, &step.columns, &step.staging) }
+    let mut tried = stage(connection, replay, lane, cut).await?;
+    let mut made = Vec::new();
+    if !row_numbers(connection, &lane.staging).await?.is_empty() {
+        for (column, seen) in lane.columns.iter_mut().zip(lane.way.seen_columns()) {
+            column.seen = *seen && column.target.column.name != EXTRAS_COLUMN;
         }
-        None => LoadPlan { ..input },
-    };
-    let (n_written, n_made, n_with_any) = write(connection, &plan, object_id).await?;
-    let refused = rejects::take_new(connection, object_id).await?;
-    let still_refused: HashSet<i64> = refused.iter().map(|(row, _)| *row).collect();
-    let resolved: Vec<i64> = staged.into_iter().filter(|row| !still_refused.contains(row)).collect();
-    second.n_written += n_written;
-    second.n_made += n_made;
-    second.n_filtered += (resolved.len() as u64).saturating_sub(n_with_any);
+        let input = LoadPlan::plain(replay.target, &lane.columns, &lane.staging);
+        let plan = match &mut lane.step {
+            Some(step) => {
+                transform_rejects(connection, replay, &input, step).await?;
+                LoadPlan { made_of: Some(&input), ..LoadPlan::plain(replay.target, &step.columns, &step.staging) }
+            }
+            None => LoadPlan { ..input },
+        };
+        let (n_written, rows) = write(connection, &plan, object_id).await?;
+        second.n_written += n_written;
+        made = rows;
+        for (row, why) in rejects::take_new(connection, object_id).await? {
+            tried.refuse(row, why);
+        }
+    }
+    let (resolved, n_filtered, refused) = tried.settled(&made);
+    second.n_made += made.len() as u64;
+    second.n_filtered += n_filtered;
     second.resolved.extend(resolved);
     second.refused.extend(refused);
     Ok(())
-}
-
-/// Copies the rows that can be decoded by now into staging; returns how many.
-async fn stage(
-    connection: &mut PgConnection,
-    object_id: i64,
-    lane: &mut Lane,
-    second: &mut Second,
-    cut: &mut Vec<u64>,
-) -> Result<usize, LoadError> {
-    let copy_sql = sql::copy_into(&lane.staging);
-    let (mut after, mut n_staged) = (0, 0);
-    loop {
-        let page = rejects::page(connection, object_id, lane.form, after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(n_staged) };
-        after = last.row_number;
-        let mut batch = Batch::default();
-        for reject in page {
-            let Some(payload) = reject.payload else {
-                cut.push(reject.row_number);
-                continue;
-            };
-            let row_number = i64::try_from(reject.row_number).unwrap_or(i64::MAX);
-            match lane.rows.push(reject.row_number, &payload, &mut batch) {
-                Ok(true) => {}
-                Ok(false) => {
-                    second.n_filtered += 1;
-                    second.resolved.push(row_number);
-                }
-                Err(refusal) => second.refused.push((row_number, refusal)),
-            }
-        }
-        let rows = (0..batch.ends.len()).map(|index| {
-            let start = index.checked_sub(1).map_or(0, |before| batch.ends[before]);
-            &batch.data[start..batch.ends[index]]
-        });
-        let rows: Vec<&[u8]> = rows.collect();
-        if rows.is_empty() {
-            continue;
-        }
-        if copy(connection, &copy_sql, &rows).await?.is_ok() {
-            n_staged += rows.len();
-            continue;
-        }
-        // Which of them the database cannot hold shows one by one.
-        for row in rows {
-            match copy(connection, &copy_sql, &[row]).await? {
-                Ok(()) => n_staged += 1,
-                Err(error) => {
-                    let Unstaged { class, column, message } = unstaged::why(&lane.columns, &error);
-                    let row_number = i64::try_from(row_number(row)).unwrap_or(i64::MAX);
-                    second.refused.push((row_number, Refusal { class: class.to_string(), column, message }));
-                }
-            }
-        }
-    }
-}
-
-/// Copies rows into staging; the inner error is a refusal of one of them, and none is staged then.
-async fn copy(connection: &mut PgConnection, copy_sql: &str, rows: &[&[u8]]) -> sqlx::Result<Result<(), sqlx::Error>> {
-    savepoint(connection, Lasts::Work, refused::is_refusal, async |connection| {
-        let mut copying = Copying::start(connection, copy_sql).await?;
-        copying.add(rows.iter().copied(), Vec::extend_from_slice).await?;
-        copying.finish().await.map(|_| ())
-    })
-    .await
 }
 
 /// Makes of the staged rows what the target's transform says now.
@@ -245,17 +187,18 @@ async fn transform_rejects(
     let last_modified = sqlx::query_scalar(last_modified).bind(waiting.object_id).fetch_one(&mut *connection).await?;
     let place = Place { bucket: &waiting.bucket, key: &waiting.key, last_modified };
     let plan = LoadPlan::plain(target, &step.columns, &step.staging);
-    transform.run(connection, input, &plan, &Origin::Object(&place), (waiting.object_id, i64::MAX as u64)).await?;
+    let (origin, rejects_of) = (Origin::Object(&place), (waiting.object_id, i64::MAX as u64));
+    transform.started().run(connection, input, &plan, &origin, rejects_of).await?;
     Ok(())
 }
 
-/// Writes the staged rows as the mode says; those Postgres refuses become rejects. Returns how many stand, how many there
-/// were that it does not refuse, and of how many rows of the object those were.
+/// Writes the staged rows as the mode says; those Postgres refuses become rejects. Returns how many stand, and the
+/// row numbers of those that it does not refuse.
 async fn write(
     connection: &mut PgConnection,
     plan: &LoadPlan<'_>,
     object_id: i64,
-) -> Result<(u64, u64, u64), LoadError> {
+) -> Result<(u64, Vec<i64>), LoadError> {
     let before = row_numbers(connection, plan.staging).await?;
     if let (Mode::Upsert, Some(sql)) = (plan.mode, plan.drop_older_of_object()) {
         sqlx::query(&sql).bind(object_id).execute(&mut *connection).await?;
@@ -275,10 +218,7 @@ async fn write(
         }
     };
     let refused: HashSet<i64> = rejects::new(connection, object_id).await?.into_iter().collect();
-    let mut made: Vec<i64> = before.into_iter().filter(|row| !refused.contains(row)).collect();
-    let n_made = made.len() as u64;
-    made.dedup();
-    Ok((n_written, n_made, made.len() as u64))
+    Ok((n_written, before.into_iter().filter(|row| !refused.contains(row)).collect()))
 }
 
 async fn row_numbers(connection: &mut PgConnection, staging: &str) -> sqlx::Result<Vec<i64>> {

@@ -7,7 +7,7 @@
 use super::{
     catalog::{Misfit, TableError},
     inspect,
-    refused::{class, of_server},
+    refused::{class, lacks, of_server},
     sql::quote,
 };
 use sha2::{Digest, Sha256};
@@ -73,6 +73,7 @@ impl RunsAs {
         let create = include_str!("transform.plpgsql.sql")
             .replace("{class}", &class())
             .replace("{of_server}", &of_server())
+            .replace("{lacks}", &lacks())
             .replace("{of}", &self.suffix())
             .replace("{security}", if self.0.is_some() { "DEFINER" } else { "INVOKER" })
             .replace("{begin}", &begin)

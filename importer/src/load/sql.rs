@@ -77,6 +77,8 @@ pub struct LoadPlan<'a> {
     pub meets: Meets,
     /// How many rows are staged, where no two of them have the same key.
     pub n_distinct: Option<u64>,
+    /// Rows that stand and came from objects of other keys stay as they are; the row of `penstock.head` of this one.
+    pub only_of_head: Option<i64>,
     /// The object's own rows, where a transform made the staged ones of them.
     pub made_of: Option<&'a LoadPlan<'a>>,
 }
@@ -130,6 +132,7 @@ impl<'a> LoadPlan<'a> {
             keep: &target.keep,
             meets: Meets::Plainly,
             n_distinct: None,
+            only_of_head: None,
             made_of: None,
         }
     }
@@ -252,10 +255,10 @@ impl LoadPlan<'_> {
         let mut sql = String::new();
         for column in written {
             let name = quote(&column.target.column.name);
-            let mut value = if column.target.column.pg_type == PgType::Cast {
-                format!("{}::{}{}", whole_text(column, &name), column.target.cast_sql, column.target.collate_sql)
-            } else {
-                name.clone()
+            let mut value = match column.target.column.pg_type {
+                PgType::Cast => column.target.read_from(&whole_text(column, &name)),
+                _ if column.target.as_declared => column.target.read_from(&name),
+                _ => name.clone(),
             };
             if let (true, Some(default)) = (column.has_absent_flag, &column.target.default_sql) {
                 let place = self.columns.iter().position(|c| std::ptr::eq(c, *column)).unwrap_or(0);

@@ -1,5 +1,5 @@
 -- Placeholders: {class} a word for the reject of an error, from code, in_constraint and in_table, {of_server} codes or
--- their beginnings, with | between, {of} what ends the names of functions, {security} INVOKER or DEFINER, {begin} and
+-- their beginnings, with | between, {lacks} those of what a called function lacks, {of} what ends the names of functions, {security} INVOKER or DEFINER, {begin} and
 -- {end} what makes another role own them.
 -- What a session needs to run transforms.
 CREATE TEMP TABLE IF NOT EXISTS penstock_refused (penstock_row bigint, class text, column_name text, message text)
@@ -114,7 +114,9 @@ BEGIN
             -- As in may_be_of_a_row; anything else is not the row's fault. A line before the statement's own: out of a
             -- function.
             of_function := strpos(left(context, strpos(context, 'EXECUTE penstock_ranged')), chr(10)) > 0;
-            IF code ~ never OR NOT of_function AND code ~ '^({of_server})' THEN
+            -- plpgsql does not translate the name of the statement in which a function raises an error itself.
+            IF code ~ never OR NOT of_function AND code ~ '^({of_server})'
+                OR of_function AND code ~ '^({lacks})' AND split_part(context, chr(10), 1) !~ 'RAISE$' THEN
                 RAISE;
             END IF;
             IF hi > lo THEN

@@ -57,6 +57,8 @@ pub struct Transform {
     awaited_fields: BTreeSet<String>,
     fan_out: bool,
     timeout: i32,
+    /// When an object's statements began, where those of one object share the timeout.
+    begun: Option<Instant>,
     /// When Postgres was asked what it makes of the SQL.
     inspected: Option<Instant>,
 }
@@ -116,12 +118,18 @@ impl Transform {
             awaited_fields,
             fan_out,
             timeout,
+            begun: None,
             inspected: None,
         };
         transform.columns = transform.input_columns(table, &declared);
         transform.awaits = Awaited::all(dataset, &transform.columns);
         let is_append = dataset.mode == config::Mode::Append;
-        if !dataset.awaits.is_empty() && !table.lineage_object && (is_append || may_leave_out(dataset)) {
+        let key = resolve_key(table, &dataset.key).map_err(unusable)?;
+        let sets_key = key.iter().any(|column| transform.sets(column));
+        if !dataset.awaits.is_empty()
+            && !table.lineage_object
+            && (is_append || may_leave_out(connection, dataset, sets_key).await?)
+        {
             let problem = format!(
                 "awaits needs a column penstock_object bigint in {}: a later run may leave out rows that an earlier one \
                  made, and they would stay",
@@ -260,22 +268,17 @@ impl Transform {
         origin: &Origin<'_>,
         (object_id, allowed): (i64, u64),
     ) -> Result<Made, LoadError> {
-        let begun = Instant::now();
-        let timeout = Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0));
+        let begun = self.begun();
         let done = self.attempt(connection, input, made, origin).await?;
-        let (mut n_made, mut n_refused) = (0, 0);
+        let (mut n_made, mut n_refused, mut n_lost) = (0, 0, 0);
         let was_refused = done.is_err();
         match done {
             Ok(n_rows) => n_made = n_rows,
             Err(_) => {
-                let left = timeout.saturating_sub(begun.elapsed());
-                if left.is_zero() {
-                    return Err(LoadError::TransformTimeout(self.timeout));
-                }
-                self.limit(connection, left).await?;
+                self.limit_from(connection, begun).await?;
                 let ranged = input.transform(self, origin, made, OF_ROWS);
-                let apart = self.run_apart(connection, input, &ranged, (object_id, allowed)).await;
-                n_refused = apart.map_err(|error| match error {
+                let apart = self.run_apart(connection, input, &ranged, (object_id, allowed), begun).await;
+                (n_refused, n_lost) = apart.map_err(|error| match error {
                     LoadError::Database(error) => self.sort(error, begun),
                     other => other,
                 })?;
@@ -299,7 +302,8 @@ impl Transform {
         if n_made > n_with_any && !self.fan_out {
             return Err(LoadError::FanOut);
         }
-        Ok(Made { n_made, n_added: n_made.saturating_sub(n_with_any), n_refused: count(n_refused) })
+        let n_added = n_made.saturating_sub(n_with_any);
+        Ok(Made { n_made, n_added, n_refused: count(n_refused), n_lost: count(n_lost) })
     }
 
     /// Makes rows of the staged ones, all or none; the inner error is for the sake of one of them.
@@ -313,8 +317,8 @@ impl Transform {
         made: &LoadPlan<'_>,
         origin: &Origin<'_>,
     ) -> Result<Result<i64, sqlx::Error>, LoadError> {
-        let begun = Instant::now();
-        self.limit(connection, Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0))).await?;
+        let begun = self.begun();
+        self.limit_from(connection, begun).await?;
         let whole = input.transform(self, origin, made, sql::ALL);
         let is_of_a_row = |error: &sqlx::Error| self.may_be_of_a_row(error, made.staging);
         let done = savepoint(&mut *connection, Lasts::Work, is_of_a_row, async |connection| {
@@ -341,8 +345,8 @@ impl Transform {
         (whole, by_rows): (&str, &str),
         names: &str,
     ) -> Result<(), LoadError> {
-        let begun = Instant::now();
-        self.limit(connection, Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0))).await?;
+        let begun = self.begun();
+        self.limit_from(connection, begun).await?;
         let is_of_a_row = |error: &sqlx::Error| self.may_be_of_a_row(error, staging);
         let run = async |connection: &mut PgConnection| {
             let run = self.call("penstock_transform", "$1, $2");
@@ -350,7 +354,9 @@ impl Transform {
         };
         let done = savepoint(&mut *connection, Lasts::Work, is_of_a_row, run).await;
         if done.map_err(|error| self.sort(error, begun))?.is_err() {
+            self.limit_from(connection, begun).await?;
             connection.execute(index_of_rows(staging).as_str()).await.map_err(|error| self.sort(error, begun))?;
+            self.limit_from(connection, begun).await?;
             let apart = self.call("penstock_of_taken_rows", "$1, $2, $3");
             let apart = sqlx::query(&apart).bind(by_rows).bind(names).bind(staging).execute(&mut *connection).await;
             apart.map_err(|error| self.sort(error, begun))?;
@@ -358,14 +364,16 @@ impl Transform {
         Ok(self.limit(connection, Duration::ZERO).await?)
     }
 
-    /// Makes rows in ranges and keeps those that are refused as rejects; returns how many those are.
+    /// Makes rows in ranges and keeps those that are refused as rejects, one of each row of the object; returns how many
+    /// those are, and of how many staged rows.
     async fn run_apart(
         &self,
         connection: &mut PgConnection,
         input: &LoadPlan<'_>,
         ranged: &str,
         (object_id, allowed): (i64, u64),
-    ) -> Result<i64, LoadError> {
+        begun: Instant,
+    ) -> Result<(i64, i64), LoadError> {
         let staging = input.staging;
         // Two objects of one transaction may come by here.
         let ready = format!("{}; DELETE FROM pg_temp.penstock_refused", index_of_rows(staging));
@@ -373,6 +381,7 @@ impl Transform {
         let last = format!("SELECT coalesce(max(penstock_row), 0) FROM {staging}");
         let last: i64 = sqlx::query_scalar(&last).fetch_one(&mut *connection).await?;
         let allowed = i64::try_from(allowed).unwrap_or(i64::MAX);
+        self.limit_from(connection, begun).await?;
         search(connection, |never| {
             let never = literal(&format!("^({never}|{})", self.never().join("|")));
             let (staging, ranged, names) = (literal(staging), literal(ranged), literal(&self.names));
@@ -381,15 +390,29 @@ impl Transform {
         .await?;
         let keep = format!(
             "INSERT INTO penstock.reject (object_id, row_number, class, column_name, message, payload, payload_length, payload_form) \
-             SELECT $1, r.penstock_row, r.class, r.column_name, r.message, substring(whole.bytes FOR 65536), \
+             SELECT DISTINCT ON (r.penstock_row) $1, r.penstock_row, r.class, r.column_name, r.message, substring(whole.bytes FOR 65536), \
                     octet_length(whole.bytes), 'columns' \
              FROM pg_temp.penstock_refused r JOIN {staging} staged USING (penstock_row) \
              CROSS JOIN LATERAL (SELECT convert_to(({})::text, 'UTF8') AS bytes) whole",
             input.kept_row()
         );
+        self.limit_from(connection, begun).await?;
         let n_refused = sqlx::query(&keep).bind(object_id).execute(&mut *connection).await?.rows_affected();
+        let lost = "penstock_row IN (SELECT penstock_row FROM pg_temp.penstock_refused)";
+        let lost = format!("SELECT count(*) FROM {staging} WHERE {lost}");
+        let n_lost: i64 = sqlx::query_scalar(&lost).fetch_one(&mut *connection).await?;
         connection.execute("DROP INDEX pg_temp.penstock_input_row").await?;
-        Ok(i64::try_from(n_refused).unwrap_or(i64::MAX))
+        Ok((i64::try_from(n_refused).unwrap_or(i64::MAX), n_lost))
+    }
+
+    /// Returns the same for one object, all of whose statements share the timeout, which runs from now on.
+    #[must_use]
+    pub fn started(&self) -> Self {
+        Self { begun: Some(Instant::now()), ..self.clone() }
+    }
+
+    fn begun(&self) -> Instant {
+        self.begun.unwrap_or_else(Instant::now)
     }
 
     /// Returns the same without `where`.
@@ -410,6 +433,15 @@ impl Transform {
 
     fn call(&self, function: &str, arguments: &str) -> String {
         format!("SELECT {}({arguments})", self.runs_as.function(function))
+    }
+
+    /// Bounds statements to what is left of the timeout since `begun`.
+    async fn limit_from(&self, connection: &mut PgConnection, begun: Instant) -> Result<(), LoadError> {
+        let timeout = Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0));
+        match timeout.saturating_sub(begun.elapsed()) {
+            Duration::ZERO => Err(LoadError::TransformTimeout(self.timeout)),
+            left => Ok(self.limit(connection, left).await?),
+        }
     }
 
     /// Bounds statements in time, to the millisecond that is not before it; zero: no bound.
@@ -446,15 +478,17 @@ pub struct Made {
     pub n_made: u64,
     /// Of them, those beyond the first of one.
     pub n_added: u64,
-    /// Rows that became rejects.
+    /// Rows of the object that became rejects.
     pub n_refused: u64,
+    /// Rows that went in with those numbers: a command's answers.
+    pub n_lost: u64,
 }
 
 impl Made {
     /// Returns how many of the rows that went in nothing came out of.
     #[must_use]
     pub fn n_dropped(&self, n_staged: u64) -> u64 {
-        n_staged.saturating_sub(self.n_refused + self.n_made - self.n_added)
+        n_staged.saturating_sub(self.n_lost + self.n_made - self.n_added)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The in-memory twin of a queue, for unit tests. Time is tokio's, so a paused clock drives it.
 
 use super::{EntryError, Message, Queue, QueueDepth};
+use crate::message::Delivery;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use std::{
@@ -64,7 +65,7 @@ impl MemoryQueue {
             receipt_handle: String::new(),
             body: body.to_owned(),
             receive_count: 0,
-            sent_at: None,
+            delivery: Delivery::default(),
             reason: None,
         };
         self.state.lock().messages.push(Stored { message, hidden_until: None });

@@ -4,7 +4,7 @@ pub mod memory;
 pub mod settings;
 pub mod sqs;
 
-use chrono::{DateTime, Utc};
+use crate::message::Delivery;
 use futures_util::future::BoxFuture;
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ pub struct Message {
     pub body: String,
     /// How often it was received, this time included.
     pub receive_count: u32,
-    /// When it was sent.
-    pub sent_at: Option<DateTime<Utc>>,
+    /// When it came.
+    pub delivery: Delivery,
     /// `penstock-reason`, on messages of a dead-letter queue that were forwarded by an importer.
     pub reason: Option<String>,
 }

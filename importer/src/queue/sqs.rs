@@ -1,6 +1,7 @@
 //! [`Queue`] over SQS.
 
 use super::{EntryError, Message, Queue, QueueDepth, Refused};
+use crate::message::Delivery;
 use anyhow::{Context, bail};
 use aws_sdk_sqs::{
     config::{Builder, retry::RetryConfig},
@@ -257,6 +258,7 @@ fn is_refused<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
 fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
     let attributes = message.attributes.unwrap_or_default();
     let number = |name: MessageSystemAttributeName| attributes.get(&name)?.parse::<i64>().ok();
+    let time = |name| number(name).and_then(DateTime::from_timestamp_millis);
     Some(Message {
         message_id: message.message_id?,
         receipt_handle: message.receipt_handle?,
@@ -264,7 +266,10 @@ fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
         receive_count: number(MessageSystemAttributeName::ApproximateReceiveCount)
             .and_then(|count| u32::try_from(count).ok())
             .unwrap_or(1),
-        sent_at: number(MessageSystemAttributeName::SentTimestamp).and_then(DateTime::from_timestamp_millis),
+        delivery: Delivery {
+            sent_at: time(MessageSystemAttributeName::SentTimestamp),
+            first_received_at: time(MessageSystemAttributeName::ApproximateFirstReceiveTimestamp),
+        },
         reason: message.message_attributes.and_then(|mut named| named.remove(REASON_ATTRIBUTE)?.string_value),
     })
 }

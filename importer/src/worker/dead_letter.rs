@@ -127,7 +127,7 @@ fn cut(text: &str, max_bytes: usize) -> &str {
 mod tests {
     use super::*;
     use crate::{
-        message::{Parsed, parse},
+        message::{Delivery, Parsed, parse},
         outcome::{Outcome, Reason},
         route::Route,
     };
@@ -139,7 +139,7 @@ mod tests {
             receipt_handle: "h".into(),
             body: body.into(),
             receive_count: 1,
-            sent_at: None,
+            delivery: Delivery::default(),
             reason: None,
         }
     }

@@ -1,7 +1,7 @@
 //! Sends what follows a commit, right after it, and what others left; and tells of what no entry of the ledger stands for.
 
 use super::Worker;
-use crate::{config::Event, outcome::Failure, queue::Message};
+use crate::{config::Event, import::Foreign, outcome::Failure, queue::Message};
 use serde_json::json;
 use service::{
     due::{self, Sender, Targets},
@@ -30,6 +30,8 @@ const OUTAGE: Duration = Duration::from_secs(60);
 
 /// What `/readyz` calls steps that the configuration lacks.
 const STEPS: &str = "steps";
+/// What `/readyz` calls differences from the configuration.
+const REGISTERED: &str = "registered";
 
 /// Sends until `stop` is cancelled, and then once more.
 pub async fn follow(worker: Arc<Worker>, targets: Targets, health: Arc<Health>, stop: CancellationToken) {
@@ -75,17 +77,20 @@ pub async fn follow(worker: Arc<Worker>, targets: Targets, health: Arc<Health>, 
     }
 }
 
-fn note(health: &Health, foreign: &[String]) {
-    let state = if foreign.is_empty() {
-        Ok(())
-    } else {
-        Err(format!(
-            "registered but not in this worker's configuration: {}; deploy the newest configuration, or unregister them \
-             with importer migrate --forget NAME",
-            foreign.join(", ")
-        ))
-    };
-    health.note(STEPS, state);
+fn note(health: &Health, Foreign { unknown, differences }: &Foreign) {
+    let unless = |is_empty: bool, problem: String| if is_empty { Ok(()) } else { Err(problem) };
+    let problem = format!(
+        "registered but not in this worker's configuration: {}; deploy the newest configuration, or unregister them with \
+         importer migrate --forget NAME",
+        unknown.join(", ")
+    );
+    health.note(STEPS, unless(unknown.is_empty(), problem));
+    let problem = format!(
+        "not as in this worker's configuration: {}; run importer migrate with the newest configuration, and start the \
+         workers that have an older one with it",
+        differences.join("; ")
+    );
+    health.note(REGISTERED, unless(differences.is_empty(), problem));
 }
 
 /// What is held: dataset and reason, and how.

@@ -62,7 +62,7 @@ impl InHand {
             HeldMessage {
                 receipt_handle: message.receipt_handle.clone(),
                 received_at: Instant::now(),
-                sent_at: message.sent_at,
+                sent_at: message.delivery.sent_at,
                 receive_count: message.receive_count,
                 bytes: message.body.len(),
                 lost: false,
@@ -251,6 +251,7 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Delivery;
 
     #[test]
     fn only_what_can_start_soon_is_received() {
@@ -272,7 +273,7 @@ mod tests {
             receipt_handle: "h".into(),
             body: body.into(),
             receive_count: 1,
-            sent_at: None,
+            delivery: Delivery::default(),
             reason: None,
         }
     }

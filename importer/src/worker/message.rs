@@ -10,7 +10,7 @@ use super::{
 use crate::{
     dataset::DatasetName,
     import::Settled,
-    message::{self, Parsed},
+    message::{self, Parsed, Record},
     outcome::{Failure, Outcome, Reason},
     queue::Message,
     route::Routed,
@@ -63,7 +63,8 @@ impl Worker {
                 self.forward(&message, &[], &failure, &drain).await.0
             }
             Parsed::Records(records) => {
-                let routed = records.into_iter().map(|record| self.importer.router.route(record)).collect();
+                let of_message = |record| Record { delivery: message.delivery, ..record };
+                let routed = records.into_iter().map(|record| self.importer.router.route(of_message(record))).collect();
                 self.settle_records(&message, routed, &drain).await
             }
         };
@@ -101,7 +102,7 @@ impl Worker {
         for Failed { routed, settled, failure } in &failed {
             let Some(object_id) = settled.object_id else { continue };
             let mut retry = Retry::new(self, &message.message_id, drain);
-            while let Err(held) = self.importer.record_failure(object_id, failure, forwarded).await {
+            while let Err(held) = self.importer.record_failure(&routed.record, object_id, failure, forwarded).await {
                 retry.tried();
                 if !retry.wait_out(&held, &routed.dataset_name()).await || Instant::now() > end {
                     return Disposition::Release;

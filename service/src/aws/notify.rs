@@ -11,7 +11,8 @@ const SOURCE: &str = "penstock";
 /// # Errors
 /// What SNS says, or that it did not answer.
 pub async fn publish(config: &SdkConfig, topic: &str, body: &str) -> anyhow::Result<()> {
-    aws_sdk_sns::Client::new(&in_region(config, topic)).publish().topic_arn(topic).message(body).send().await?;
+    let client = aws_sdk_sns::Client::new(&in_region(config, topic));
+    client.publish().topic_arn(topic).message(body).send().await?;
     Ok(())
 }
 
@@ -26,7 +27,8 @@ pub async fn put_event(config: &SdkConfig, bus: &str, detail_type: &str, body: &
         .detail_type(detail_type)
         .detail(body)
         .build();
-    let answer = aws_sdk_eventbridge::Client::new(&in_region(config, bus)).put_events().entries(entry).send().await?;
+    let client = aws_sdk_eventbridge::Client::new(&in_region(config, bus));
+    let answer = client.put_events().entries(entry).send().await?;
     match answer.entries().iter().find_map(|entry| entry.error_code().map(|code| (code, entry.error_message()))) {
         Some((code, message)) => anyhow::bail!("{code}: {}", message.unwrap_or_default()),
         None => Ok(()),

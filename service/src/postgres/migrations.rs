@@ -30,6 +30,10 @@ const FILES: &[(&str, &str)] = files![
     "20260601000000_count_added_rows"
     "20260701000000_name_recipes"
     "20260801000000_await_keys"
+    "20260802000000_compare_stamps"
+    "20260802000001_follow_what_stands"
+    "20260803000000_know_what_was_tried"
+    "20260901000000_keep_when_messages_came"
 ];
 
 /// Returns what sqlx makes of a file: a name is `VERSION_DESCRIPTION`, and a first line may ask for no transaction.

@@ -7,7 +7,7 @@ use super::{
 use anyhow::Result;
 use importer::{
     ledger::{self, Attempt, Ended, HeadKey, State},
-    message::ObjectPointer,
+    message::{Delivery, ObjectPointer},
     order::{Identity, Stamp},
 };
 use penstock_tests::wait;
@@ -273,9 +273,11 @@ async fn begin_and_end(bench: &Bench, pointer: &ObjectPointer, state: State) -> 
         worker: "other",
         queue_url: None,
         event_time: None,
+        delivery: Delivery::default(),
     };
     let recorded = ledger::begin(&mut connection, &attempt).await?;
-    let ended = Ended { state, reason: None, error: None, forwarded_message_id: None, duration_seconds: None };
+    let ended =
+        Ended { state, reason: None, error: None, forwarded_message_id: None, duration_seconds: None, asked: None };
     ledger::finish_otherwise(&mut connection, recorded.object_id, &ended).await?;
     Ok(())
 }

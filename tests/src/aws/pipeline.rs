@@ -84,17 +84,7 @@ impl Pipeline {
         // Names of buckets are shared by all accounts, there as here.
         let bucket = format!("enriched-{}", account.id());
         account.create_bucket(&bucket, options.versioned).await?;
-        let dead_letter_url = match options.max_receive_count {
-            Some(_) => Some(create_queue(&account, "imports-dead", &[]).await?),
-            None => None,
-        };
-        let mut attributes = vec![(QueueAttributeName::VisibilityTimeout, options.visibility_timeout_secs.to_string())];
-        if let (Some(url), Some(max_receive_count)) = (&dead_letter_url, options.max_receive_count) {
-            let target = queue_arn(&account, url).await?;
-            let policy = json!({"deadLetterTargetArn": target, "maxReceiveCount": max_receive_count});
-            attributes.push((QueueAttributeName::RedrivePolicy, policy.to_string()));
-        }
-        let queue_url = create_queue(&account, "imports", &attributes).await?;
+        let (queue_url, dead_letter_url) = create_queues(&account, "imports", &options).await?;
         let pipeline = Self { account, bucket, queue_url, dead_letter_url };
         pipeline.wire(options.route).await?;
         Ok(pipeline)
@@ -104,12 +94,9 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the emulator refuses.
-    pub async fn another_queue(&self, name: &str) -> Result<Self> {
-        let dead = create_queue(&self.account, &format!("{name}-dead"), &[]).await?;
-        let target = queue_arn(&self.account, &dead).await?;
-        let policy = json!({"deadLetterTargetArn": target, "maxReceiveCount": 10}).to_string();
-        let queue_url = create_queue(&self.account, name, &[(QueueAttributeName::RedrivePolicy, policy)]).await?;
-        Ok(Self { queue_url, dead_letter_url: Some(dead), ..self.clone() })
+    pub async fn another_queue(&self, name: &str, options: &Options) -> Result<Self> {
+        let (queue_url, dead_letter_url) = create_queues(&self.account, name, options).await?;
+        Ok(Self { queue_url, dead_letter_url, ..self.clone() })
     }
 
     async fn wire(&self, route: Route) -> Result<()> {
@@ -124,7 +111,7 @@ impl Pipeline {
                 notifications.queue_configurations(to)
             }
             Route::Sns | Route::SnsRaw => {
-                let topic_arn = self.subscribed_topic(&queue_arn, route == Route::SnsRaw).await?;
+                let topic_arn = self.topic("uploads", route == Route::SnsRaw).await?;
                 let to =
                     s3::TopicConfiguration::builder().topic_arn(topic_arn).set_events(Some(events.into())).build()?;
                 notifications.topic_configurations(to)
@@ -143,8 +130,13 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn subscribed_topic(&self, queue_arn: &str, raw: bool) -> Result<String> {
-        let topic = self.account.sns.create_topic().name("uploads").send().await.context("create topic")?;
+    /// Creates a topic whose messages come to the queue, as they are or in SNS's envelope; returns its ARN.
+    ///
+    /// # Errors
+    /// When the emulator refuses.
+    pub async fn topic(&self, name: &str, raw: bool) -> Result<String> {
+        let queue_arn = queue_arn(&self.account, &self.queue_url).await?;
+        let topic = self.account.sns.create_topic().name(name).send().await.context("create topic")?;
         let topic_arn = topic.topic_arn.context("the new topic has no ARN")?;
         let mut subscription = self.account.sns.subscribe().topic_arn(&topic_arn).protocol("sqs").endpoint(queue_arn);
         if raw {
@@ -268,6 +260,20 @@ impl Pipeline {
     fn dead_letters_url(&self) -> Result<&str> {
         self.dead_letter_url.as_deref().context("this pipeline has no dead-letter queue")
     }
+}
+
+/// Creates a queue and, where there is to be one, the queue of its dead letters; returns their URLs.
+async fn create_queues(account: &Account, name: &str, options: &Options) -> Result<(String, Option<String>)> {
+    let mut attributes = vec![(QueueAttributeName::VisibilityTimeout, options.visibility_timeout_secs.to_string())];
+    let mut dead_letter_url = None;
+    if let Some(max_receive_count) = options.max_receive_count {
+        let dead = create_queue(account, &format!("{name}-dead"), &[]).await?;
+        let target = queue_arn(account, &dead).await?;
+        let policy = json!({"deadLetterTargetArn": target, "maxReceiveCount": max_receive_count});
+        attributes.push((QueueAttributeName::RedrivePolicy, policy.to_string()));
+        dead_letter_url = Some(dead);
+    }
+    Ok((create_queue(account, name, &attributes).await?, dead_letter_url))
 }
 
 async fn create_queue(account: &Account, name: &str, attributes: &[(QueueAttributeName, String)]) -> Result<String> {

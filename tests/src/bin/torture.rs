@@ -1,7 +1,11 @@
 //! `torture --seeds 20`, `torture --objects 10000 --seed 7`: the torture test by hand; prints a Markdown table.
 
 use clap::Parser;
-use penstock_tests::torture::{self, report::Report};
+use penstock_tests::torture::{
+    self,
+    content::{ALL, PLAIN},
+    report::Report,
+};
 use std::process::ExitCode;
 
 /// Tortures the built importer and prints what it withstood.
@@ -16,18 +20,22 @@ struct Arguments {
     /// Objects put in each run.
     #[arg(long, default_value_t = 300)]
     objects: usize,
-    /// What every dataset's `technique` is set to: auto, staged or direct.
+    /// What the `technique` of datasets that load rows as they are is set to: auto, staged or direct.
     #[arg(long, default_value = "auto")]
     technique: String,
+    /// Without SQL on the way, programs, steps and waiting.
+    #[arg(long)]
+    plain: bool,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { seed, seeds, objects, technique } = Arguments::parse();
+    let Arguments { seed, seeds, objects, technique, plain } = Arguments::parse();
+    let datasets = if plain { &PLAIN[..] } else { &ALL[..] };
     println!("{}", Report::header());
     let (mut reports, mut broken) = (Vec::new(), Vec::new());
     for seed in seed..seed.saturating_add(seeds) {
-        match torture::run_with(seed, objects, &technique).await {
+        match torture::run_with(seed, objects, datasets, &technique).await {
             Ok(report) => {
                 println!("{}", report.line());
                 reports.push(report);

@@ -5,7 +5,7 @@ use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use fastrand::Rng;
 use flate2::{Compression, write::GzEncoder};
 use parquet::arrow::ArrowWriter;
-use std::{collections::BTreeMap, io::Write, sync::Arc};
+use std::{io::Write, sync::Arc};
 
 /// The datasets of the torture test; each is a mode with what is hardest about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,10 +18,22 @@ pub enum Dataset {
     Whole,
     /// Append.
     Log,
+    /// Upsert without `newer`; what others look up.
+    Site,
+    /// Replace, and removal with the object; joined with [`Dataset::Site`] and filtered by it, and waits for its keys.
+    Post,
+    /// Upsert of what a program answers, which now and then fails.
+    Card,
+    /// After [`Dataset::Own`] and [`Dataset::Post`], on a queue of its own: none to three rows for each of theirs.
+    Fan,
 }
 
-/// All of them.
-pub const DATASETS: [Dataset; 4] = [Dataset::Newest, Dataset::Own, Dataset::Whole, Dataset::Log];
+/// Those whose rows are as their objects have them.
+pub const PLAIN: [Dataset; 4] = [Dataset::Newest, Dataset::Own, Dataset::Whole, Dataset::Log];
+
+/// Those that objects are put for: all but [`Dataset::Fan`].
+pub const ALL: [Dataset; 7] =
+    [Dataset::Newest, Dataset::Own, Dataset::Whole, Dataset::Log, Dataset::Site, Dataset::Post, Dataset::Card];
 
 impl Dataset {
     /// Returns its name, which is also that of its table and the start of its objects' keys.
@@ -32,13 +44,35 @@ impl Dataset {
             Self::Own => "own",
             Self::Whole => "whole",
             Self::Log => "log",
+            Self::Site => "site",
+            Self::Post => "post",
+            Self::Card => "card",
+            Self::Fan => "fan",
         }
+    }
+
+    /// Returns the dataset of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        ALL.into_iter().chain([Self::Fan]).find(|dataset| dataset.name() == name)
+    }
+
+    /// Returns whether each version that it imports, and each removal, goes on to [`Dataset::Fan`].
+    #[must_use]
+    pub fn is_followed(self) -> bool {
+        matches!(self, Self::Own | Self::Post)
+    }
+
+    /// Returns whether rows go with their object.
+    #[must_use]
+    pub fn removes(self) -> bool {
+        matches!(self, Self::Whole | Self::Post | Self::Fan)
     }
 
     /// Returns whether rows are told apart by their key, and so may stand only once.
     #[must_use]
     pub fn is_keyed(self) -> bool {
-        matches!(self, Self::Newest | Self::Own)
+        matches!(self, Self::Newest | Self::Own | Self::Site | Self::Card)
     }
 }
 
@@ -85,6 +119,10 @@ pub enum Flaw {
     Unfit,
     /// A value breaks the table's CHECK; only Postgres finds it.
     Refused,
+    /// The SQL of [`Dataset::Post`] divides by a value of it.
+    Undefined,
+    /// The SQL of [`Dataset::Post`] leaves it out.
+    Unwanted,
 }
 
 /// A row.
@@ -96,8 +134,23 @@ pub struct Row {
     pub version: i64,
     /// Tells the row from every other.
     pub value: String,
-    /// Flawed rows are rejects and must not load.
+    /// Flawed rows are not to load as they are.
     pub flaw: Option<Flaw>,
+    /// What it looks up; of [`Dataset::Post`] only.
+    pub site: Option<i64>,
+}
+
+impl Row {
+    /// Returns its amount, as far as it is a number.
+    #[must_use]
+    pub fn amount(&self) -> i32 {
+        match self.flaw {
+            None | Some(Flaw::Unfit) => 7,
+            Some(Flaw::Refused) => -1,
+            Some(Flaw::Undefined) => 0,
+            Some(Flaw::Unwanted) => 8,
+        }
+    }
 }
 
 /// What is wrong with a whole object.
@@ -107,6 +160,8 @@ pub enum Spoiled {
     Corrupt,
     /// More rows are flawed than the dataset allows.
     TooManyRejects,
+    /// The program of [`Dataset::Card`] does not survive it.
+    Crash,
     /// It has no bytes; skipped rather than failed.
     Empty,
 }
@@ -120,27 +175,41 @@ pub struct Content {
     pub rows: Vec<Row>,
     /// Why it cannot be imported, if so.
     pub spoiled: Option<Spoiled>,
+    /// Its rows have a field `site`.
+    pub has_sites: bool,
+}
+
+/// What the content of an object is drawn for.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    /// Who takes it.
+    pub dataset: Dataset,
+    /// The number of the put.
+    pub put: usize,
+    /// The keys of its rows.
+    pub ids: &'a [i64],
+    /// What its rows may look up.
+    pub sites: &'a [i64],
+    /// How it is written.
+    pub format: Format,
+    /// Why it is not to be imported, if so.
+    pub spoiled: Option<Spoiled>,
 }
 
 /// Ids from here on belong to flawed rows only, so that a row that must not load shows wherever it stands.
 const FLAWED_IDS: i64 = 9_000_000_000;
 
 impl Content {
-    /// Draws the content of put number `put`: a row for each of `ids`, a few of them twice, a few flawed ones between.
-    pub fn draw(
-        rng: &mut Rng,
-        dataset: Dataset,
-        put: usize,
-        ids: &[i64],
-        format: Format,
-        spoiled: Option<Spoiled>,
-    ) -> Self {
+    /// Draws an object's content: a row for each of the ids, a few of them twice, a few flawed ones between.
+    pub fn draw(rng: &mut Rng, frame: Frame<'_>) -> Self {
+        let Frame { dataset, put, ids, sites, format, spoiled } = frame;
         let version = i64::try_from(put).unwrap_or(i64::MAX) * 10;
-        let row = |rng: &mut Rng, id: i64, flaw| Row {
+        let row = |rng: &mut Rng, id: i64, flaw: Option<Flaw>| Row {
             id,
             version: version + rng.i64(0..10),
             value: format!("row {put}/{id}/{}", rng.u32(..)),
             flaw,
+            site: (flaw.is_none() && !sites.is_empty() && rng.u32(..8) > 0).then(|| sites[rng.usize(..sites.len())]),
         };
         let mut rows: Vec<Row> = ids.iter().map(|id| row(rng, *id, None)).collect();
         if dataset.is_keyed() && rng.u32(..4) == 0 {
@@ -156,37 +225,17 @@ impl Content {
             _ => 0,
         };
         for n in 0..n_flawed {
-            let flaw = if rng.u32(..3) == 0 { Flaw::Refused } else { Flaw::Unfit };
-            let id = FLAWED_IDS + i64::try_from(put * 10_000 + n).unwrap_or(0);
+            // Not what the program of `Card` leaves out, which it may see or not.
+            let id = FLAWED_IDS + i64::try_from(put * 100_000 + n * 10).unwrap_or(0);
+            let flaw = flaw(rng, dataset, spoiled);
             let flawed = row(rng, id, Some(flaw));
             rows.insert(rng.usize(..=rows.len()), flawed);
         }
-        Self { format, rows, spoiled }
-    }
-
-    /// Returns the numbers of its flawed rows, from 1.
-    #[must_use]
-    pub fn rejects(&self) -> Vec<i64> {
-        let flawed = self.rows.iter().zip(1..).filter(|(row, _)| row.flaw.is_some());
-        flawed.map(|(_, number)| number).collect()
-    }
-
-    /// Returns its rows that are not flawed.
-    pub fn good_rows(&self) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(|row| row.flaw.is_none())
-    }
-
-    /// Returns for each row key the row that stands for it: the newest where the dataset has `newer`, the last of those.
-    #[must_use]
-    pub fn by_id(&self, dataset: Dataset) -> BTreeMap<i64, &Row> {
-        let mut standing: BTreeMap<i64, &Row> = BTreeMap::new();
-        for row in self.good_rows() {
-            let gives_way = |known: &&mut &Row| dataset == Dataset::Newest && known.version > row.version;
-            if standing.get_mut(&row.id).as_ref().is_none_or(|known| !gives_way(known)) {
-                standing.insert(row.id, row);
-            }
+        if spoiled == Some(Spoiled::Crash) {
+            let index = rng.usize(..rows.len());
+            rows[index].value = format!("crash {}", rows[index].value);
         }
-        standing
+        Self { format, rows, spoiled, has_sites: dataset == Dataset::Post }
     }
 
     /// Returns its bytes.
@@ -196,10 +245,10 @@ impl Content {
     pub fn bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = match (self.spoiled, self.format) {
             (Some(Spoiled::Empty), _) => return Ok(Vec::new()),
-            (_, Format::Ndjson) => self.rows.iter().map(json_line).collect::<String>().into_bytes(),
+            (_, Format::Ndjson) => self.lines().into_bytes(),
             (_, Format::NdjsonGz(n_members)) => self.gzip_members(n_members)?,
-            (_, Format::Csv) => csv(&self.rows).into_bytes(),
-            (_, Format::Parquet) => parquet(&self.rows)?,
+            (_, Format::Csv) => self.csv().into_bytes(),
+            (_, Format::Parquet) => self.parquet()?,
         };
         if self.spoiled == Some(Spoiled::Corrupt) {
             match self.format {
@@ -214,7 +263,7 @@ impl Content {
     fn gzip_members(&self, n_members: usize) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         // A member may end in the middle of a line, as it does where files are split by size.
-        let text: String = self.rows.iter().map(json_line).collect();
+        let text = self.lines();
         for part in text.as_bytes().chunks(text.len().div_ceil(n_members.max(1)).max(1)) {
             let mut gzip = GzEncoder::new(&mut bytes, Compression::fast());
             gzip.write_all(part)?;
@@ -222,83 +271,78 @@ impl Content {
         }
         Ok(bytes)
     }
-}
 
-/// The amount of a row Postgres refuses.
-const REFUSED_AMOUNT: i32 = -1;
-
-fn json_line(row: &Row) -> String {
-    let amount = match row.flaw {
-        None => "7".to_owned(),
-        Some(Flaw::Unfit) => "\"many\"".to_owned(),
-        Some(Flaw::Refused) => REFUSED_AMOUNT.to_string(),
-    };
-    format!("{{\"id\":{},\"version\":{},\"value\":\"{}\",\"amount\":{amount}}}\n", row.id, row.version, row.value)
-}
-
-fn csv(rows: &[Row]) -> String {
-    let mut text = "id,version,value,amount\n".to_owned();
-    for row in rows {
-        let amount = match row.flaw {
-            None => "7".to_owned(),
-            Some(Flaw::Unfit) => "many".to_owned(),
-            Some(Flaw::Refused) => REFUSED_AMOUNT.to_string(),
+    fn lines(&self) -> String {
+        let line = |row: &Row| {
+            let amount = if row.flaw == Some(Flaw::Unfit) { "\"many\"".to_owned() } else { row.amount().to_string() };
+            let site = row.site.map_or_else(|| "null".to_owned(), |site| site.to_string());
+            let site = if self.has_sites { format!(",\"site\":{site}") } else { String::new() };
+            let Row { id, version, value, .. } = row;
+            format!("{{\"id\":{id},\"version\":{version},\"value\":\"{value}\",\"amount\":{amount}{site}}}\n")
         };
-        text.push_str(&format!("{},{},\"{}\",{amount}\n", row.id, row.version, row.value));
+        self.rows.iter().map(line).collect()
     }
-    text
+
+    fn csv(&self) -> String {
+        let site = if self.has_sites { ",site" } else { "" };
+        let mut text = format!("id,version,value,amount{site}\n");
+        for row in &self.rows {
+            let amount = if row.flaw == Some(Flaw::Unfit) { "many".to_owned() } else { row.amount().to_string() };
+            let site = row.site.map(|site| site.to_string()).unwrap_or_default();
+            let site = if self.has_sites { format!(",{site}") } else { site };
+            text.push_str(&format!("{},{},\"{}\",{amount}{site}\n", row.id, row.version, row.value));
+        }
+        text
+    }
+
+    fn parquet(&self) -> Result<Vec<u8>> {
+        let rows = &self.rows;
+        // A column of numbers holds nothing but numbers, so what does not fit is a U+0000 in a text.
+        let value = |row: &Row| match row.flaw {
+            Some(Flaw::Unfit) => format!("{}\0", row.value),
+            _ => row.value.clone(),
+        };
+        let mut columns: Vec<(&str, ArrayRef)> = vec![
+            ("id", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.id)))),
+            ("version", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.version)))),
+            ("value", Arc::new(StringArray::from_iter_values(rows.iter().map(value)))),
+            ("amount", Arc::new(Int32Array::from_iter_values(rows.iter().map(Row::amount)))),
+        ];
+        if self.has_sites {
+            columns.push(("site", Arc::new(rows.iter().map(|row| row.site).collect::<Int64Array>())));
+        }
+        let batch = RecordBatch::try_from_iter(columns)?;
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None)?;
+        writer.write(&batch)?;
+        writer.close()?;
+        Ok(bytes)
+    }
 }
 
-fn parquet(rows: &[Row]) -> Result<Vec<u8>> {
-    // A column of numbers holds nothing but numbers, so what does not fit is a U+0000 in a text.
-    let value = |row: &Row| match row.flaw {
-        Some(Flaw::Unfit) => format!("{}\0", row.value),
-        _ => row.value.clone(),
+/// Draws what is wrong with a row.
+fn flaw(rng: &mut Rng, dataset: Dataset, spoiled: Option<Spoiled>) -> Flaw {
+    let flaws: &[Flaw] = match (dataset, spoiled) {
+        // Others take some of what these do not, or leave it out before anybody looks at it.
+        (Dataset::Own | Dataset::Post | Dataset::Card, Some(_)) => &[Flaw::Unfit],
+        (Dataset::Post, None) => &[Flaw::Unfit, Flaw::Refused, Flaw::Undefined, Flaw::Unwanted],
+        _ => &[Flaw::Unfit, Flaw::Unfit, Flaw::Refused],
     };
-    let amount = |row: &Row| if row.flaw == Some(Flaw::Refused) { REFUSED_AMOUNT } else { 7 };
-    let columns: [(&str, ArrayRef); 4] = [
-        ("id", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.id)))),
-        ("version", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.version)))),
-        ("value", Arc::new(StringArray::from_iter_values(rows.iter().map(value)))),
-        ("amount", Arc::new(Int32Array::from_iter_values(rows.iter().map(amount)))),
-    ];
-    let batch = RecordBatch::try_from_iter(columns)?;
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None)?;
-    writer.write(&batch)?;
-    writer.close()?;
-    Ok(bytes)
+    flaws[rng.usize(..flaws.len())]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn row(id: i64, version: i64, value: &str) -> Row {
-        Row { id, version, value: value.to_owned(), flaw: None }
-    }
-
-    #[test]
-    fn the_last_row_of_a_key_stands_unless_an_earlier_one_is_newer() {
-        let rows = vec![row(1, 5, "a"), row(1, 7, "b"), row(1, 6, "c"), row(2, 1, "d"), row(2, 1, "e")];
-        let content = Content { format: Format::Csv, rows, spoiled: None };
-        let standing = |dataset| content.by_id(dataset).values().map(|row| row.value.as_str()).collect::<String>();
-        assert_eq!(standing(Dataset::Newest), "be");
-        assert_eq!(standing(Dataset::Own), "ce");
-    }
-
-    #[test]
-    fn flawed_rows_are_numbered_from_one() {
-        let mut rows = vec![row(1, 1, "a"), row(2, 1, "b"), row(3, 1, "c")];
-        rows[0].flaw = Some(Flaw::Unfit);
-        rows[2].flaw = Some(Flaw::Refused);
-        assert_eq!(Content { format: Format::Csv, rows, spoiled: None }.rejects(), [1, 3]);
-    }
-
     #[test]
     fn contents_are_the_same_for_the_same_seed() {
-        let draw = || Content::draw(&mut Rng::with_seed(5), Dataset::Newest, 3, &[1, 2, 3], Format::NdjsonGz(2), None);
-        assert_eq!(draw(), draw());
-        assert_eq!(draw().bytes().unwrap(), draw().bytes().unwrap());
+        for dataset in ALL {
+            let (ids, sites) = ([1, 2, 3], [4, 5]);
+            let frame = Frame { dataset, put: 3, ids: &ids, sites: &sites, format: Format::NdjsonGz(2), spoiled: None };
+            let draw = || Content::draw(&mut Rng::with_seed(5), frame);
+            assert_eq!(draw(), draw());
+            assert_eq!(draw().bytes().unwrap(), draw().bytes().unwrap());
+        }
     }
 }

@@ -47,6 +47,8 @@ pub enum Fault {
     QueueSilent(usize, bool),
     /// The same of Postgres and one of [`STATEMENTS`].
     PostgresSilent(usize, bool),
+    /// A pointer to a step, or a notice, is cut off or never answered, at one of [`SENDINGS`].
+    LoseDue(usize),
 }
 
 const STORE_CALLS: [&str; 2] = ["GET", "HEAD"];
@@ -54,8 +56,18 @@ const QUEUE_CALLS: [&str; 3] = ["ReceiveMessage", "DeleteMessage", "ChangeMessag
 /// What is sent while an attempt is recorded, while rows are copied, when they are committed, and by the heartbeat.
 const STATEMENTS: [&str; 4] = ["LEFT JOIN LATERAL", "PGCOPY\n", "COMMIT\0", "INTO penstock.workers"];
 
+/// Where the sending of what is due breaks off: as it is claimed in Postgres (true) or sent to SQS, and how.
+const SENDINGS: [(bool, Action); 6] = [
+    (true, Action::CutAnswer(0)),
+    (true, Action::HoldAnswer),
+    (false, Action::CutRequest),
+    (false, Action::CutAnswer(0)),
+    (false, Action::HoldRequest),
+    (false, Action::HoldAnswer),
+];
+
 /// The kinds of [`Fault`], as tables name them.
-pub const KINDS: [&str; 19] = [
+pub const KINDS: [&str; 20] = [
     "kill -9",
     "STOP/CONT",
     "Postgres immediate restart",
@@ -75,20 +87,24 @@ pub const KINDS: [&str; 19] = [
     "S3 silent",
     "SQS silent",
     "Postgres silent",
+    "due cut or silent",
 ];
 
 /// Objects put for one fault of each kind of [`KINDS`].
-const OBJECTS_PER_FAULT: [usize; 19] =
-    [60, 100, 200, 100, 200, 50, 40, 40, 40, 30, 30, 30, 60, 40, 60, 100, 100, 100, 100];
+const OBJECTS_PER_FAULT: [usize; 20] =
+    [60, 100, 200, 100, 200, 50, 40, 40, 40, 30, 30, 30, 60, 40, 60, 100, 100, 100, 100, 30];
+
+/// The kind that only happens where something follows a commit.
+const LOSE_DUE: usize = 19;
 
 /// Of the queue, in seconds; short, so that what a dead worker held comes back soon.
 pub const VISIBILITY_SECS: u64 = 4;
 
 impl Fault {
     /// Draws the faults of a run: of every kind at least one, spread over its deeds.
-    pub(super) fn draw_all(rng: &mut Rng, n_objects: usize, n_deeds: usize) -> Vec<(usize, Self)> {
+    pub(super) fn draw_all(rng: &mut Rng, n_objects: usize, n_deeds: usize, steps: bool) -> Vec<(usize, Self)> {
         let mut faults = Vec::new();
-        for (kind, period) in OBJECTS_PER_FAULT.iter().enumerate() {
+        for (kind, period) in OBJECTS_PER_FAULT.iter().enumerate().filter(|(kind, _)| steps || *kind != LOSE_DUE) {
             for _ in 0..(n_objects / period).max(1) {
                 // Not in the last moments, when nothing may be left to disturb.
                 faults.push((rng.usize(..(n_deeds * 9 / 10).max(1)), Self::draw(rng, kind)));
@@ -119,7 +135,8 @@ impl Fault {
             15 => Self::CutForward,
             16 => Self::StoreSilent(rng.usize(..STORE_CALLS.len()), rng.bool()),
             17 => Self::QueueSilent(rng.usize(..QUEUE_CALLS.len()), rng.bool()),
-            _ => Self::PostgresSilent(rng.usize(..STATEMENTS.len()), rng.bool()),
+            18 => Self::PostgresSilent(rng.usize(..STATEMENTS.len()), rng.bool()),
+            _ => Self::LoseDue(rng.usize(..SENDINGS.len())),
         }
     }
 
@@ -146,6 +163,7 @@ impl Fault {
             Self::StoreSilent(..) => 16,
             Self::QueueSilent(..) => 17,
             Self::PostgresSilent(..) => 18,
+            Self::LoseDue(_) => LOSE_DUE,
         }
     }
 
@@ -202,7 +220,7 @@ impl Fault {
                 let refuse = Action::Answer(http_answer(503, "Service Unavailable"));
                 lie_in_wait(&stand.sqs_proxy, "AmazonSQS.ChangeMessageVisibility", refuse, times)
             }
-            Self::CutForward => lie_in_wait(&stand.sqs_proxy, "AmazonSQS.SendMessage", Action::CutAnswer(0), 1),
+            Self::CutForward => lie_in_wait(&stand.sqs_proxy, "AmazonSQS.SendMessage\r", Action::CutAnswer(0), 1),
             Self::StoreSilent(call, heard) => {
                 let request = format!("{} /{}/", STORE_CALLS[call], stand.pipeline.bucket);
                 Ok(fall_silent(&stand.s3_proxy, &request, heard))
@@ -211,6 +229,15 @@ impl Fault {
                 Ok(fall_silent(&stand.sqs_proxy, &format!("AmazonSQS.{}", QUEUE_CALLS[call]), heard))
             }
             Self::PostgresSilent(call, heard) => Ok(fall_silent(&stand.postgres_proxy, STATEMENTS[call], heard)),
+            Self::LoseDue(sending) => {
+                let (claimed, action) = SENDINGS[sending].clone();
+                let (proxy, pattern) = if claimed {
+                    (&stand.postgres_proxy, "penstock.claim_due(")
+                } else {
+                    (&stand.sqs_proxy, "AmazonSQS.SendMessageBatch")
+                };
+                Ok(Injected::Silent(proxy.add(Rule::when_client_sends(pattern, action))))
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     events::{self, Done},
     plan::{Act, ActKind, Deed, Plan},
+    settle,
     stand::Stand,
 };
 use crate::{aws::Stored, wait};
@@ -16,6 +17,8 @@ use std::{
 const MAX_WAITING: u64 = 300;
 /// Deeds between two looks at the queue.
 const LOOK_EVERY: usize = 50;
+/// How far the clock of what waits goes between two looks.
+const MINUTES_OF_A_LOOK: u32 = 6;
 /// How long the workers may take to make room, in the worst of weather.
 const ROOM_LIMIT: Duration = Duration::from_secs(600);
 
@@ -52,6 +55,7 @@ pub async fn feed(plan: &Plan, stand: &Stand, progress: &AtomicUsize) -> Result<
         progress.store(number + 1, Ordering::Relaxed);
         if number % LOOK_EVERY == 0 {
             wait_for_room(stand).await?;
+            settle::pass(stand, MINUTES_OF_A_LOOK).await;
         }
     }
     stand.pipeline.send_all(&waiting).await?;
@@ -77,10 +81,10 @@ async fn carry_out(plan: &Plan, stand: &Stand, act: &Act) -> Result<Done> {
 
 async fn wait_for_room(stand: &Stand) -> Result<()> {
     wait::until("room in the queue", ROOM_LIMIT, || async {
-        let depth = stand.pipeline.depth().await?;
+        let n_waiting = stand.n_waiting().await?;
         // Each look costs the emulator some of the time it has for the workers.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        Ok((depth.visible + depth.in_flight <= MAX_WAITING).then_some(()))
+        Ok((n_waiting <= MAX_WAITING).then_some(()))
     })
     .await
 }

@@ -4,15 +4,20 @@
 //! allows what the promises allow, and no more. The ledger says which version stands for each key;
 //! [`allowed`] says which may; and the tables must hold precisely the rows of those that do.
 
+mod letters;
+mod posts;
+
 use super::{
-    content::{Dataset, Row, Spoiled},
+    content::{ALL, Content, Dataset, Spoiled},
     feed::Fed,
-    ledger::{Entry, Identities, Ledger, is_of_dataset, key_numbers},
-    plan::{ActKind, Message, Plan},
+    ledger::{Entry, Identities, Ledger, key_numbers},
+    model::{self, Account, Sites, Wanted},
+    plan::{ActKind, Plan},
+    settle::Settled,
     stand::Stand,
 };
-use crate::aws::Depth;
 use anyhow::{Context as _, Result};
+use posts::Lookups;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Violations told in full; more are only counted.
@@ -47,46 +52,68 @@ impl Verdict {
 ///
 /// # Errors
 /// When Postgres or the emulator cannot be asked.
-pub async fn judge(plan: &Plan, fed: &Fed, stand: &Stand) -> Result<Verdict> {
+pub async fn judge(plan: &Plan, fed: &Fed, settled: Option<&Settled>, stand: &Stand) -> Result<Verdict> {
     let ledger = Ledger::read(&stand.database).await?;
     let identities = Identities::new(plan, &fed.done);
-    let mut judge = Judge { plan, ledger, identities, verdict: Verdict::default() };
-    let depth = stand.pipeline.depth().await?;
-    if depth != Depth::default() {
-        judge.complain(None, format!("the queue is not empty: {depth:?}"));
+    let lookups = Lookups::new(plan, &ledger, &identities);
+    let mut judge = Judge { plan, ledger, identities, lookups, verdict: Verdict::default() };
+    let n_waiting = stand.n_waiting().await?;
+    if n_waiting > 0 {
+        judge.complain(None, format!("the queues are not empty: {n_waiting} messages"));
     }
     judge.judge_entries();
-    judge.judge_heads();
-    for dataset in [Dataset::Newest, Dataset::Own, Dataset::Whole, Dataset::Log] {
-        let rows = rows(stand, dataset).await?;
+    judge.judge_followed();
+    let mut datasets: Vec<Dataset> = ALL.into_iter().filter(|dataset| plan.datasets.contains(dataset)).collect();
+    if settled.is_some() {
+        datasets.push(Dataset::Fan);
+    }
+    for dataset in datasets {
+        judge.judge_heads(dataset);
+        let rows = found(stand, dataset).await?;
         judge.verdict.rows += rows.len();
-        if dataset.is_keyed() { judge.judge_keyed(dataset, &rows) } else { judge.judge_lineage(dataset, &rows) }
+        match dataset {
+            Dataset::Post => judge.judge_posts("in the end", &rows),
+            _ if dataset.is_keyed() => judge.judge_keyed(dataset, &rows),
+            _ => judge.judge_lineage(dataset, &rows),
+        }
+    }
+    if let Some(settled) = settled {
+        judge.judge_settled(settled);
     }
     judge.judge_dead_letters(fed, stand).await?;
     Ok(judge.verdict)
 }
 
 /// A row as its table has it.
-#[derive(Debug)]
-struct Found {
+#[derive(Debug, Clone)]
+pub struct Found {
     id: i64,
     version: i64,
     value: String,
     amount: i32,
+    extra: Option<String>,
     penstock_object: i64,
 }
-service::from_row!(Found { id, version, value, amount, penstock_object });
+service::from_row!(Found { id, version, value, amount, extra, penstock_object });
 
 impl Found {
-    fn is(&self, row: &Row) -> bool {
-        (self.id, self.version, self.value.as_str(), self.amount) == (row.id, row.version, row.value.as_str(), 7)
+    fn row(&self) -> Wanted {
+        let Self { id, version, amount, .. } = *self;
+        Wanted { id, value: self.value.clone(), extra: self.extra.clone(), version, amount }
     }
 }
 
-async fn rows(stand: &Stand, dataset: Dataset) -> Result<Vec<Found>> {
+/// Returns the rows of a dataset's table.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub(super) async fn found(stand: &Stand, dataset: Dataset) -> Result<Vec<Found>> {
+    let extra = match dataset {
+        Dataset::Post | Dataset::Card | Dataset::Fan => "extra",
+        _ => "NULL::text AS extra",
+    };
     let mut connection = stand.database.connect().await?;
-    let query =
-        format!("SELECT id, version, value, amount, penstock_object FROM public.{} ORDER BY id", dataset.name());
+    let query = format!("SELECT id, version, value, amount, {extra}, penstock_object FROM public.{}", dataset.name());
     sqlx::query_as(&query).fetch_all(&mut connection).await.with_context(|| query)
 }
 
@@ -94,6 +121,7 @@ struct Judge<'a> {
     plan: &'a Plan,
     ledger: Ledger,
     identities: Identities,
+    lookups: Lookups<'a>,
     verdict: Verdict,
 }
 
@@ -132,13 +160,16 @@ impl Judge<'_> {
             }
             self.verdict.imported += usize::from(entry.imported);
             self.verdict.rejects += entry.rejects.len();
+            let Some(dataset) = Dataset::named(&entry.dataset) else { continue };
             let act = key.and_then(|key| self.identities.act_of(key, entry));
             if let (Some(key), Some(act)) = (key, act) {
-                seen.insert(act);
-                if let Err(what) = self.fits(entry, act) {
+                if self.plan.keys[key].dataset == dataset {
+                    seen.insert(act);
+                }
+                if let Err(what) = self.fits(dataset, entry, act) {
                     self.complain(Some(key), format!("entry {} {what}", entry.id));
                 }
-            } else if is_of_dataset(entry) && !entry.is_delete && entry.state != "gone" && entry.state != "skipped" {
+            } else if !entry.is_delete && entry.state != "gone" && entry.state != "skipped" {
                 self.complain(key, format!("entry {} is {} and about nothing that was put", entry.id, entry.state));
             }
         }
@@ -149,12 +180,34 @@ impl Judge<'_> {
         }
     }
 
-    fn fits(&self, entry: &Entry, act: usize) -> Result<(), String> {
+    /// What was imported by a dataset that is followed was told to the one that follows it.
+    fn judge_followed(&mut self) {
+        if !self.plan.has_steps() {
+            return;
+        }
+        let mut missing = Vec::new();
+        for (number, key) in self.plan.keys.iter().enumerate().filter(|(_, key)| key.dataset.is_followed()) {
+            let acts = |dataset, imported: bool| {
+                let entries = self.ledger.of_key(dataset, &key.name).filter(move |entry| entry.imported || !imported);
+                entries.filter_map(|entry| self.identities.act_of(number, entry)).collect::<BTreeSet<_>>()
+            };
+            let told = acts(Dataset::Fan, false);
+            missing.extend(acts(key.dataset, true).difference(&told).map(|act| (number, *act)));
+        }
+        for (key, act) in missing {
+            self.complain(
+                Some(key),
+                format!("act {act} was imported, and {} knows nothing of it", Dataset::Fan.name()),
+            );
+        }
+    }
+
+    fn fits(&self, dataset: Dataset, entry: &Entry, act: usize) -> Result<(), String> {
         let content = self.plan.content(act).expect("identities are of puts");
         let expected: &[&str] = match content.spoiled {
             None => &["imported", "superseded", "gone"],
             Some(Spoiled::Empty) => &["skipped", "superseded", "gone"],
-            Some(Spoiled::Corrupt | Spoiled::TooManyRejects) => &["failed", "superseded", "gone"],
+            Some(Spoiled::Corrupt | Spoiled::TooManyRejects | Spoiled::Crash) => &["failed", "superseded", "gone"],
         };
         if !expected.contains(&entry.state.as_str()) {
             return Err(format!("is {} ({:?}), one of {expected:?} was expected", entry.state, entry.reason));
@@ -167,34 +220,50 @@ impl Judge<'_> {
             let explained = entry.rejects.is_empty() || entry.rows_read.is_some();
             return if explained { Ok(()) } else { Err("has rejects and was never imported".into()) };
         }
-        let rejects = content.rejects();
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        let counts = (entry.rows_read, entry.rows_filtered, entry.rows_rejected);
-        if counts != (Some(number(content.rows.len())), Some(0), Some(number(rejects.len()))) {
-            return Err(format!("counts {counts:?} of {} rows with {} flawed", content.rows.len(), rejects.len()));
-        }
-        if entry.rejects != rejects {
-            return Err(format!("rejects rows {:?} instead of {rejects:?}", entry.rejects));
-        }
-        let good = number(content.rows.len() - rejects.len());
-        let (written, merged) = (entry.rows_written.unwrap_or(-1), entry.rows_merged.unwrap_or(-1));
-        let dataset = self.plan.keys[self.plan.acts[act].key].dataset;
-        let distinct = number(content.by_id(dataset).len());
-        let right = match dataset {
-            Dataset::Newest => written <= distinct,
-            Dataset::Own => written == distinct,
-            Dataset::Whole | Dataset::Log => written == good,
+        self.counts_fit(dataset, entry, content)
+    }
+
+    fn counts_fit(&self, dataset: Dataset, entry: &Entry, content: &Content) -> Result<(), String> {
+        let number = |count: Option<i64>| usize::try_from(count.unwrap_or(-1)).unwrap_or(usize::MAX);
+        let filtered = number(entry.rows_filtered);
+        let account = match dataset {
+            // How many rows lookups hid in the last run depends on when that was, but for what was run by time.
+            Dataset::Post if !self.is_exact(entry) => {
+                let account = model::account(dataset, content, &Sites::new());
+                Account { filtered: filtered.clamp(account.filtered, self.lookups.most_filtered(content)), ..account }
+            }
+            _ => model::account(dataset, content, &self.lookups.now),
         };
-        if !right || written + merged != good {
-            return Err(format!("says {written} rows written and {merged} merged of {good}"));
+        let rejected = account.rejects.len();
+        let counts = (number(entry.rows_read), number(entry.rows_added), filtered, number(entry.rows_rejected));
+        if counts != (account.read, account.added, account.filtered, rejected) {
+            return Err(format!("counts {counts:?} (read, added, filtered, rejected) instead of {account:?}"));
+        }
+        if entry.rejects != account.rejects {
+            return Err(format!("rejects rows {:?} instead of {:?}", entry.rejects, account.rejects));
+        }
+        let made = account.made();
+        let (written, merged) = (number(entry.rows_written), number(entry.rows_merged));
+        let right = match dataset {
+            Dataset::Newest => written <= model::by_id(dataset, content).len(),
+            Dataset::Own | Dataset::Site | Dataset::Card => written == model::by_id(dataset, content).len(),
+            Dataset::Whole | Dataset::Log | Dataset::Fan => written == made,
+            // What a run finds as it is, is merged.
+            Dataset::Post => written <= made,
+        };
+        if !right || written.saturating_add(merged) != made {
+            return Err(format!("says {written} rows written and {merged} merged of {made}"));
         }
         Ok(())
     }
 
     /// For every key a version stands that may, or none where that may be.
-    fn judge_heads(&mut self) {
+    fn judge_heads(&mut self, dataset: Dataset) {
         for key in 0..self.plan.keys.len() {
-            let stands = match self.ledger.standing(&self.plan.keys[key].name) {
+            if !self.is_of(dataset, key) {
+                continue;
+            }
+            let stands = match self.ledger.standing(dataset, &self.plan.keys[key].name) {
                 None => Stands::Nothing,
                 Some(entry) if entry.is_delete => Stands::Removal,
                 Some(entry) => match self.identities.act_of(key, entry) {
@@ -202,15 +271,27 @@ impl Judge<'_> {
                     None => Stands::Nothing,
                 },
             };
-            let allowed = self.allowed(key);
+            let allowed = self.allowed(dataset, key);
             if !allowed.contains(&stands) {
-                self.complain(Some(key), format!("{stands:?} stands, allowed are {allowed:?}"));
+                self.complain(Some(key), format!("{stands:?} stands in {}, allowed are {allowed:?}", dataset.name()));
             }
         }
     }
 
+    /// Returns whether a dataset takes the objects of a key.
+    fn is_of(&self, dataset: Dataset, key: usize) -> bool {
+        let own = self.plan.keys[key].dataset;
+        own == dataset || dataset == Dataset::Fan && own.is_followed()
+    }
+
+    /// Returns the content that stands for a key, and which act put it.
+    fn standing(&self, dataset: Dataset, key: usize) -> Option<(usize, &Content)> {
+        let act = self.identities.act_of(key, self.ledger.standing(dataset, &self.plan.keys[key].name)?)?;
+        Some((act, self.plan.content(act)?))
+    }
+
     /// Returns what may stand for a key in the end.
-    fn allowed(&self, key: usize) -> BTreeSet<Stands> {
+    fn allowed(&self, dataset: Dataset, key: usize) -> BTreeSet<Stands> {
         let acts: Vec<usize> = self.plan.acts_of(key).collect();
         let put = |act: usize| Stands::Put(self.identities.canonical(self.plan, act));
         let good: Vec<usize> = acts
@@ -218,7 +299,7 @@ impl Judge<'_> {
             .copied()
             .filter(|act| self.plan.content(*act).is_some_and(|content| content.spoiled.is_none()))
             .collect();
-        let removes = self.plan.keys[key].dataset == Dataset::Whole;
+        let removes = dataset.removes();
         let deleted = acts.iter().any(|act| self.plan.content(*act).is_none());
         let last = acts[acts.len() - 1];
         match (self.plan.content(last), good.last()) {
@@ -242,11 +323,10 @@ impl Judge<'_> {
 
     /// Upserts: for each row key the row of the standing versions that wins, and no other.
     fn judge_keyed(&mut self, dataset: Dataset, found: &[Found]) {
-        let mut expected: BTreeMap<i64, (&Row, usize)> = BTreeMap::new();
-        for (number, key) in self.plan.keys.iter().enumerate().filter(|(_, key)| key.dataset == dataset) {
-            let standing = self.ledger.standing(&key.name).and_then(|entry| self.identities.act_of(number, entry));
-            let Some(content) = standing.and_then(|act| self.plan.content(act)) else { continue };
-            for (id, row) in content.by_id(dataset) {
+        let mut expected: BTreeMap<i64, (Wanted, usize)> = BTreeMap::new();
+        for number in (0..self.plan.keys.len()).filter(|number| self.is_of(dataset, *number)) {
+            let Some((_, content)) = self.standing(dataset, number) else { continue };
+            for (id, row) in model::by_id(dataset, content) {
                 if expected.get(&id).is_none_or(|(known, _)| known.version < row.version) {
                     expected.insert(id, (row, number));
                 }
@@ -255,7 +335,7 @@ impl Judge<'_> {
         let mut complaints = Vec::new();
         for found in found {
             match expected.remove(&found.id) {
-                Some((row, _)) if found.is(row) => {}
+                Some((row, _)) if found.row() == row => {}
                 Some((row, key)) => {
                     complaints.push((Some(key), format!("{} has {found:?} instead of {row:?}", dataset.name())))
                 }
@@ -272,25 +352,29 @@ impl Judge<'_> {
 
     /// Replace and append: the rows of the versions that stand (replace) or were imported (append), each once.
     fn judge_lineage(&mut self, dataset: Dataset, found: &[Found]) {
-        let mut by_object: BTreeMap<i64, Vec<&Found>> = BTreeMap::new();
+        let mut by_object: BTreeMap<i64, Vec<Wanted>> = BTreeMap::new();
         for found in found {
-            by_object.entry(found.penstock_object).or_default().push(found);
+            by_object.entry(found.penstock_object).or_default().push(found.row());
         }
         let mut complaints = Vec::new();
-        for (number, key) in self.plan.keys.iter().enumerate().filter(|(_, key)| key.dataset == dataset) {
-            for entry in self.ledger.of_key(&key.name) {
-                let counts = if dataset == Dataset::Whole { entry.stands && !entry.is_delete } else { entry.imported };
+        for number in (0..self.plan.keys.len()).filter(|number| self.is_of(dataset, *number)) {
+            for entry in self.ledger.of_key(dataset, &self.plan.keys[number].name) {
+                let counts = if dataset == Dataset::Log { entry.imported } else { entry.stands && !entry.is_delete };
                 let content =
                     self.identities.act_of(number, entry).filter(|_| counts).and_then(|act| self.plan.content(act));
-                let mut expected: Vec<&Row> = content.map(|content| content.good_rows().collect()).unwrap_or_default();
+                let mut expected =
+                    content.map(|content| model::rows(dataset, content, &Sites::new())).unwrap_or_default();
                 let mut rows = by_object.remove(&entry.id).unwrap_or_default();
-                expected.sort_by_key(|row| (row.id, &row.value));
-                rows.sort_by_key(|found| (found.id, &found.value));
-                let equal =
-                    rows.len() == expected.len() && rows.iter().zip(&expected).all(|(found, row)| found.is(row));
-                if !equal {
-                    let what =
-                        format!("entry {} has {} rows in the table, not {}", entry.id, rows.len(), expected.len());
+                expected.sort();
+                rows.sort();
+                if rows != expected {
+                    let what = format!(
+                        "entry {} has {} rows in {}, not {}",
+                        entry.id,
+                        rows.len(),
+                        dataset.name(),
+                        expected.len()
+                    );
                     complaints.push((Some(number), what));
                 }
             }
@@ -304,53 +388,12 @@ impl Judge<'_> {
         }
     }
 
-    /// Every message in the dead-letter queue was sent by us and forwarded for a reason, and none is missing.
-    async fn judge_dead_letters(&mut self, fed: &Fed, stand: &Stand) -> Result<()> {
-        let messages: BTreeMap<&str, usize> = fed.sent.iter().map(|(body, number)| (body.as_str(), *number)).collect();
-        let dead = stand.pipeline.take_dead_letters().await?;
-        self.verdict.dead_letters = dead.len();
-        let (mut dead_keys, mut dead_messages) = (HashSet::new(), HashSet::new());
-        for letter in &dead {
-            if !letter.attributes.contains_key("penstock-reason") {
-                self.complain(None, format!("a dead letter without a reason: {}", letter.body));
-            }
-            let Some(number) = messages.get(letter.body.as_str()) else {
-                self.complain(None, format!("a dead letter that nobody sent: {}", letter.body));
-                continue;
-            };
-            dead_messages.insert(*number);
-            let acts: &[usize] = match &self.plan.messages[*number] {
-                Message::Acts(acts, _) => acts,
-                Message::Bare(act) => std::slice::from_ref(act),
-                Message::Unreadable(_) | Message::Unrouted(_) => continue,
-                Message::Skipped(_) | Message::TestEvent => &[],
-            };
-            let keys: Vec<usize> = acts.iter().map(|act| self.plan.acts[*act].key).collect();
-            if !keys.iter().any(|key| self.plan.acts_of(*key).any(|act| self.fails(act))) {
-                let reason = letter.attributes.get("penstock-reason");
-                let error = letter.attributes.get("penstock-error");
-                let what = format!("a dead letter without cause ({reason:?}, {error:?}): {}", letter.body);
-                self.complain(keys.first().copied(), what);
-            }
-            dead_keys.extend(keys);
+    fn fails(&self, dataset: Dataset, act: usize) -> bool {
+        match self.plan.content(act).and_then(|content| content.spoiled) {
+            Some(Spoiled::Corrupt | Spoiled::TooManyRejects) => true,
+            Some(Spoiled::Crash) => dataset == Dataset::Card,
+            Some(Spoiled::Empty) | None => false,
         }
-        for key in 0..self.plan.keys.len() {
-            let must = self.plan.acts_of(key).next_back().is_some_and(|last| self.fails(last));
-            if must && !dead_keys.contains(&key) {
-                self.complain(Some(key), "failed, and no dead letter says so".into());
-            }
-        }
-        for (number, message) in self.plan.messages.iter().enumerate() {
-            if matches!(message, Message::Unreadable(_) | Message::Unrouted(_)) && !dead_messages.contains(&number) {
-                self.complain(None, format!("{message:?} is not in the dead-letter queue"));
-            }
-        }
-        Ok(())
-    }
-
-    fn fails(&self, act: usize) -> bool {
-        let spoiled = self.plan.content(act).and_then(|content| content.spoiled);
-        matches!(spoiled, Some(Spoiled::Corrupt | Spoiled::TooManyRejects))
     }
 }
 

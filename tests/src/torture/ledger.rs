@@ -1,6 +1,6 @@
 //! The ledger as the judge reads it.
 
-use super::{content::DATASETS, events::Done, plan::Plan};
+use super::{content::Dataset, events::Done, plan::Plan};
 use crate::database::Database;
 use anyhow::{Context as _, Result};
 use std::collections::{BTreeMap, HashMap};
@@ -35,6 +35,8 @@ pub struct Entry {
     /// Count.
     pub rows_read: Option<i64>,
     /// Count.
+    pub rows_added: Option<i64>,
+    /// Count.
     pub rows_written: Option<i64>,
     /// Count.
     pub rows_merged: Option<i64>,
@@ -59,6 +61,7 @@ service::from_row!(Entry {
     imported,
     forwarded,
     rows_read,
+    rows_added,
     rows_written,
     rows_merged,
     rows_filtered,
@@ -70,16 +73,16 @@ const ENTRIES: &str = "
     SELECT o.id, h.dataset, h.key, h.object_id IS NOT DISTINCT FROM o.id AS stands, o.is_delete, o.version_id, o.etag,
            o.state, o.reason, o.attempts, o.imported_at IS NOT NULL AS imported,
            o.forwarded_message_id IS NOT NULL AS forwarded,
-           o.rows_read, o.rows_written, o.rows_merged, o.rows_filtered, o.rows_rejected,
+           o.rows_read, o.rows_added, o.rows_written, o.rows_merged, o.rows_filtered, o.rows_rejected,
            ARRAY(SELECT r.row_number FROM penstock.reject r WHERE r.object_id = o.id ORDER BY 1) AS rejects
     FROM penstock.object o JOIN penstock.head h ON h.id = o.head_id
     ORDER BY o.id";
 
-/// All entries, found by id, by key and by what was put.
+/// All entries, found by id, and by dataset and key.
 #[derive(Debug)]
 pub struct Ledger {
     entries: BTreeMap<i64, Entry>,
-    by_key: HashMap<String, Vec<i64>>,
+    by_key: HashMap<(String, String), Vec<i64>>,
 }
 
 impl Ledger {
@@ -91,9 +94,9 @@ impl Ledger {
         let mut connection = database.connect().await?;
         let entries: Vec<Entry> =
             sqlx::query_as(ENTRIES).fetch_all(&mut connection).await.context("read the ledger")?;
-        let mut by_key: HashMap<String, Vec<i64>> = HashMap::new();
+        let mut by_key: HashMap<_, Vec<i64>> = HashMap::new();
         for entry in &entries {
-            by_key.entry(entry.key.clone()).or_default().push(entry.id);
+            by_key.entry((entry.dataset.clone(), entry.key.clone())).or_default().push(entry.id);
         }
         Ok(Self { entries: entries.into_iter().map(|entry| (entry.id, entry)).collect(), by_key })
     }
@@ -103,21 +106,16 @@ impl Ledger {
         self.entries.values()
     }
 
-    /// Returns the entry of that id.
-    #[must_use]
-    pub fn entry(&self, id: i64) -> Option<&Entry> {
-        self.entries.get(&id)
+    /// Returns what a dataset has of a key, oldest first.
+    pub fn of_key(&self, dataset: Dataset, key: &str) -> impl Iterator<Item = &Entry> {
+        let ids = self.by_key.get(&(dataset.name().to_owned(), key.to_owned()));
+        ids.into_iter().flatten().filter_map(|id| self.entries.get(id))
     }
 
-    /// Returns a key's entries, oldest first.
-    pub fn of_key(&self, key: &str) -> impl Iterator<Item = &Entry> {
-        self.by_key.get(key).into_iter().flatten().filter_map(|id| self.entries.get(id))
-    }
-
-    /// Returns the entry its key's head names.
+    /// Returns the entry that the key's head in a dataset names.
     #[must_use]
-    pub fn standing(&self, key: &str) -> Option<&Entry> {
-        self.of_key(key).find(|entry| entry.stands)
+    pub fn standing(&self, dataset: Dataset, key: &str) -> Option<&Entry> {
+        self.of_key(dataset, key).find(|entry| entry.stands)
     }
 
     /// Returns a key's entries in words, for a report.
@@ -126,8 +124,9 @@ impl Ledger {
         let count = |count: Option<i64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
         let line = |entry: &Entry| {
             format!(
-                "    ledger {}: {}{}{} {} ({}) attempts {} read {} written {} merged {} rejected {}{}\n",
+                "    ledger {} of {}: {}{}{} {} ({}) attempts {} read {} added {} written {} merged {} filtered {} rejected {}{}\n",
                 entry.id,
+                entry.dataset,
                 entry.version_id.as_deref().map(|id| format!("version {id} ")).unwrap_or_default(),
                 entry.etag.as_deref().map(|etag| format!("etag {etag} ")).unwrap_or_default(),
                 if entry.is_delete { "removal" } else { "" },
@@ -135,13 +134,15 @@ impl Ledger {
                 entry.reason.as_deref().unwrap_or("-"),
                 entry.attempts,
                 count(entry.rows_read),
+                count(entry.rows_added),
                 count(entry.rows_written),
                 count(entry.rows_merged),
+                count(entry.rows_filtered),
                 count(entry.rows_rejected),
                 if entry.stands { ", stands" } else { "" },
             )
         };
-        self.of_key(key).map(line).collect()
+        self.entries().filter(|entry| entry.key == key).map(line).collect()
     }
 }
 
@@ -188,10 +189,4 @@ impl Identities {
 #[must_use]
 pub fn key_numbers(plan: &Plan) -> HashMap<&str, usize> {
     plan.keys.iter().enumerate().map(|(number, key)| (key.name.as_str(), number)).collect()
-}
-
-/// Returns whether the entry belongs to one of the datasets rather than to none.
-#[must_use]
-pub fn is_of_dataset(entry: &Entry) -> bool {
-    DATASETS.iter().any(|dataset| dataset.name() == entry.dataset)
 }

@@ -1,10 +1,10 @@
 //! The torture test: a model of what must be so in the end, and everything that can go wrong on the way.
 //!
-//! [`run`] draws a [`Plan`] from a seed: thousands of objects in four datasets and four formats, put,
+//! [`run`] draws a [`Plan`] from a seed: thousands of objects in seven datasets and four formats, put,
 //! overwritten, put back and deleted, their messages duplicated and shuffled, and the faults that
 //! happen meanwhile. It carries the plan out against built importers, a Postgres of its own and an
-//! emulated AWS, waits until the queue is empty, and has the outcome judged: tables, ledger, rejects,
-//! queue and dead-letter queue.
+//! emulated AWS, waits until the queues are empty, lets time pass until nothing is waited for, and has
+//! the outcome judged: tables, ledger, rejects, what waits and is due, queues and dead-letter queues.
 //!
 //! The plan is the same for the same seed. What processes do in between is theirs, as it must be.
 
@@ -14,12 +14,14 @@ pub mod faults;
 mod feed;
 pub mod judge;
 pub mod ledger;
+pub mod model;
 pub mod plan;
 pub mod report;
+pub mod settle;
 pub mod stand;
 
-use crate::{aws::Depth, wait};
 use anyhow::{Context as _, Result, bail};
+use content::{ALL, Dataset};
 use faults::{Fault, Injected, KINDS};
 use plan::Plan;
 use report::Report;
@@ -33,24 +35,21 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// How long the workers may take over what is left when the last fault is over.
-const CALM_LIMIT: Duration = Duration::from_secs(300);
-
-/// Runs one seed and returns its numbers.
+/// Runs one seed with all datasets and returns its numbers.
 ///
 /// # Errors
 /// When a promise was broken, saying which key differs and what the ledger knows of it; or the run could not be made.
 pub async fn run(seed: u64, n_objects: usize) -> Result<Report> {
-    run_with(seed, n_objects, "auto").await
+    run_with(seed, n_objects, &ALL, "auto").await
 }
 
-/// As [`run`], with all datasets' `technique` set.
+/// As [`run`], with these datasets, and with the `technique` of those of [`content::PLAIN`] set.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_with(seed: u64, n_objects: usize, technique: &str) -> Result<Report> {
-    let plan = Arc::new(Plan::draw(seed, n_objects));
-    let stand = Stand::start(plan.versioned, technique).await?;
+pub async fn run_with(seed: u64, n_objects: usize, datasets: &[Dataset], technique: &str) -> Result<Report> {
+    let plan = Arc::new(Plan::draw(seed, n_objects, datasets));
+    let stand = Stand::start(plan.versioned, datasets, technique).await?;
     let told = run_on(&plan, &stand).await;
     told.with_context(|| format!("torture --seed {seed} --objects {n_objects} --technique {technique}"))
 }
@@ -67,16 +66,19 @@ async fn run_on(plan: &Arc<Plan>, stand: &Arc<Stand>) -> Result<Report> {
         Ok(fed) => fed,
         Err(error) => return Err(error.context(stand.last_words().await)),
     };
-    let emptied = wait::until("the queue to be empty", CALM_LIMIT, || async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        Ok((stand.pipeline.depth().await? == Depth::default()).then_some(()))
-    });
-    if let Err(error) = emptied.await {
+    if let Err(error) = settle::calm(stand).await {
         return Err(error.context(stand.last_words().await));
     }
     let duration = begun.elapsed();
+    let settled = match &stand.more {
+        Some(more) => match settle::settle(stand, more).await {
+            Ok(settled) => Some(settled),
+            Err(error) => return Err(error.context(stand.last_words().await)),
+        },
+        None => None,
+    };
     stand.stop_workers().await?;
-    let verdict = judge::judge(plan, &fed, stand).await?;
+    let verdict = judge::judge(plan, &fed, settled.as_ref(), stand).await?;
     if !verdict.violations.is_empty() {
         bail!("{} promises broken:\n{}", verdict.violations.len(), verdict.complaint());
     }
@@ -92,6 +94,7 @@ async fn run_on(plan: &Arc<Plan>, stand: &Arc<Stand>) -> Result<Report> {
         rows: verdict.rows,
         rejects: verdict.rejects,
         dead_letters: verdict.dead_letters,
+        waited: settled.as_ref().map_or(0, |settled| settled.gave_up.len()),
         faults: injected,
         duration,
     })

@@ -4,7 +4,7 @@
 //! Pure: the same seed and number of objects give the same plan.
 
 use super::{
-    content::{Content, DATASETS, Dataset, Format, Spoiled},
+    content::{Content, Dataset, Format, Frame, Spoiled},
     faults::Fault,
 };
 use fastrand::Rng;
@@ -17,6 +17,8 @@ pub struct Plan {
     pub seed: u64,
     /// Whether the bucket keeps versions.
     pub versioned: bool,
+    /// What objects are put for.
+    pub datasets: Vec<Dataset>,
     /// The objects' keys.
     pub keys: Vec<Key>,
     /// What happens to them, in order.
@@ -103,14 +105,20 @@ pub enum Deed {
 /// Row keys that objects of [`Dataset::Newest`] share, per 100 objects.
 const SHARED_IDS: usize = 200;
 
+/// Row keys between the first ones of two objects of [`Dataset::Site`].
+const SITES_OF_A_KEY: usize = 20;
+/// Objects put for one key of [`Dataset::Site`], about.
+const OBJECTS_PER_SITE_KEY: usize = 12;
+
 impl Plan {
     /// Draws a plan in which about `n_objects` objects are put.
     #[must_use]
-    pub fn draw(seed: u64, n_objects: usize) -> Self {
+    pub fn draw(seed: u64, n_objects: usize, datasets: &[Dataset]) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mut plan = Self {
             seed,
             versioned: rng.bool(),
+            datasets: datasets.to_vec(),
             keys: Vec::new(),
             acts: Vec::new(),
             messages: Vec::new(),
@@ -119,8 +127,14 @@ impl Plan {
         };
         plan.draw_acts(&mut rng, n_objects);
         plan.draw_messages(&mut rng);
-        plan.faults = Fault::draw_all(&mut rng, n_objects, plan.deeds.len());
+        plan.faults = Fault::draw_all(&mut rng, n_objects, plan.deeds.len(), plan.has_steps());
         plan
+    }
+
+    /// Returns whether something follows a commit.
+    #[must_use]
+    pub fn has_steps(&self) -> bool {
+        self.datasets.contains(&Dataset::Post)
     }
 
     /// Returns what a put wrote; none for a delete.
@@ -140,6 +154,7 @@ impl Plan {
 
     fn draw_acts(&mut self, rng: &mut Rng, n_objects: usize) {
         let n_shared = i64::try_from((n_objects * SHARED_IDS / 100).max(50)).unwrap_or(i64::MAX);
+        let n_sites = (n_objects / OBJECTS_PER_SITE_KEY).max(2) * SITES_OF_A_KEY;
         for _ in 0..n_objects {
             let key = match self.keys.len() {
                 0 => self.draw_key(rng, n_shared),
@@ -149,7 +164,7 @@ impl Plan {
                 }
                 _ => self.draw_key(rng, n_shared),
             };
-            let kind = self.draw_put(rng, key);
+            let kind = self.draw_put(rng, key, n_sites);
             self.acts.push(Act { key, kind });
             if rng.u32(..100) < 7 {
                 let key = rng.usize(..self.keys.len());
@@ -162,7 +177,7 @@ impl Plan {
 
     fn draw_key(&mut self, rng: &mut Rng, n_shared: i64) -> usize {
         let number = self.keys.len();
-        let dataset = DATASETS[rng.usize(..DATASETS.len())];
+        let dataset = self.datasets[rng.usize(..self.datasets.len())];
         let n_rows = match rng.u32(..100) {
             0 => rng.usize(2000..4000),
             1..20 => rng.usize(100..400),
@@ -174,6 +189,11 @@ impl Plan {
                 ids.sort_unstable();
                 ids.dedup();
                 ids
+            }
+            Dataset::Site => {
+                let before = self.keys.iter().filter(|key| key.dataset == Dataset::Site).count();
+                let first = i64::try_from(before * SITES_OF_A_KEY).unwrap_or(i64::MAX);
+                (first..).take(n_rows.clamp(SITES_OF_A_KEY / 2, SITES_OF_A_KEY)).collect()
             }
             _ => {
                 let first = i64::try_from(number * 10_000).unwrap_or(i64::MAX);
@@ -188,7 +208,7 @@ impl Plan {
         number
     }
 
-    fn draw_put(&self, rng: &mut Rng, key: usize) -> ActKind {
+    fn draw_put(&self, rng: &mut Rng, key: usize, n_sites: usize) -> ActKind {
         let Key { dataset, ids, format, .. } = &self.keys[key];
         let earlier: Vec<usize> = self
             .acts_of(key)
@@ -202,9 +222,17 @@ impl Plan {
             0..2 if matches!(format, Format::NdjsonGz(_) | Format::Parquet) => Some(Spoiled::Corrupt),
             2..4 => Some(Spoiled::TooManyRejects),
             4 => Some(Spoiled::Empty),
+            5..8 if *dataset == Dataset::Card => Some(Spoiled::Crash),
             _ => None,
         };
-        ActKind::Put(Content::draw(rng, *dataset, self.acts.len(), ids, *format, spoiled))
+        // Few, so that many objects become complete; those of objects that are put much later, or never, among them.
+        let sites = match dataset {
+            Dataset::Post => (0..rng.usize(1..5)).filter_map(|_| i64::try_from(rng.usize(..n_sites)).ok()).collect(),
+            _ => Vec::new(),
+        };
+        let put = self.acts.len();
+        let frame = Frame { dataset: *dataset, put, ids, sites: &sites, format: *format, spoiled };
+        ActKind::Put(Content::draw(rng, frame))
     }
 
     fn draw_messages(&mut self, rng: &mut Rng) {
@@ -267,17 +295,18 @@ pub(super) fn pause(rng: &mut Rng, from_ms: u64, to_ms: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::torture::{content::ALL, model};
     use std::collections::BTreeSet;
 
     #[test]
     fn the_same_seed_gives_the_same_plan() {
-        assert_eq!(format!("{:?}", Plan::draw(7, 60)), format!("{:?}", Plan::draw(7, 60)));
-        assert_ne!(format!("{:?}", Plan::draw(7, 60)), format!("{:?}", Plan::draw(8, 60)));
+        assert_eq!(format!("{:?}", Plan::draw(7, 60, &ALL)), format!("{:?}", Plan::draw(7, 60, &ALL)));
+        assert_ne!(format!("{:?}", Plan::draw(7, 60, &ALL)), format!("{:?}", Plan::draw(8, 60, &ALL)));
     }
 
     #[test]
     fn every_act_is_told_after_it_happened() {
-        let plan = Plan::draw(3, 200);
+        let plan = Plan::draw(3, 200, &ALL);
         let (mut done, mut told) = (BTreeSet::new(), BTreeSet::new());
         for deed in &plan.deeds {
             match *deed {
@@ -296,12 +325,12 @@ mod tests {
 
     #[test]
     fn the_row_keys_of_an_object_are_the_same_in_each_version() {
-        let plan = Plan::draw(4, 300);
+        let plan = Plan::draw(4, 300, &ALL);
         for key in (0..plan.keys.len()).filter(|key| plan.keys[*key].dataset.is_keyed()) {
             let ids: BTreeSet<Vec<i64>> = plan
                 .acts_of(key)
                 .filter_map(|act| plan.content(act))
-                .map(|content| content.by_id(plan.keys[key].dataset).into_keys().collect())
+                .map(|content| model::by_id(plan.keys[key].dataset, content).into_keys().collect())
                 .collect();
             assert!(ids.len() <= 1, "{}", plan.keys[key].name);
         }

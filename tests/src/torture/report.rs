@@ -26,6 +26,8 @@ pub struct Report {
     pub rejects: usize,
     /// Messages in the dead-letter queue at the end.
     pub dead_letters: usize,
+    /// Objects that waited in vain, and gave up.
+    pub waited: usize,
     /// Faults that happened, by kind.
     pub faults: [usize; KINDS.len()],
     /// From the first put to an empty queue.
@@ -44,8 +46,8 @@ impl Report {
     /// Returns the run's line.
     #[must_use]
     pub fn line(&self) -> String {
-        let Self { objects, keys, deletes, messages, imported, rows, rejects, dead_letters, .. } = self;
-        let numbers = [objects, keys, deletes, messages, imported, rows, rejects, dead_letters];
+        let Self { objects, keys, deletes, messages, imported, rows, rejects, dead_letters, waited, .. } = self;
+        let numbers = [objects, keys, deletes, messages, imported, rows, rejects, dead_letters, waited];
         let numbers = numbers.into_iter().chain(&self.faults).map(usize::to_string).collect::<Vec<_>>();
         let bucket = if self.versioned { "versioned" } else { "plain" };
         format!("| {} | {bucket} | {:.0} s | {} |", self.seed, self.duration.as_secs_f64(), numbers.join(" | "))
@@ -65,6 +67,7 @@ impl Report {
             ("rows in the tables".to_owned(), sum(|r| r.rows)),
             ("rejects".to_owned(), sum(|r| r.rejects)),
             ("dead letters".to_owned(), sum(|r| r.dead_letters)),
+            ("objects that waited in vain".to_owned(), sum(|r| r.waited)),
         ];
         for (kind, name) in KINDS.iter().enumerate() {
             lines.push(((*name).to_owned(), reports.iter().map(|report| report.faults[kind]).sum()));
@@ -76,7 +79,7 @@ impl Report {
     }
 }
 
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "seed",
     "bucket",
     "duration",
@@ -88,6 +91,7 @@ const COLUMNS: [&str; 11] = [
     "rows",
     "rejects",
     "dead letters",
+    "waited in vain",
 ];
 
 #[cfg(test)]

@@ -6,8 +6,14 @@ use crate::{
     condition::{Condition, Test, Values, rank},
     trial::Memory,
 };
-use arrow_array::{BooleanArray, Date32Array, UInt64Array};
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use arrow_array::{
+    BooleanArray, Date32Array, Decimal128Array, Float64Array, TimestampMillisecondArray, TimestampNanosecondArray,
+    UInt64Array,
+};
+use parquet::{
+    data_type::ByteArrayType,
+    file::reader::{FileReader, SerializedFileReader},
+};
 use std::collections::BTreeMap;
 
 /// Two groups of two rows each, the second with what is greater.
@@ -43,7 +49,7 @@ fn pass(file: Vec<u8>, pg_type: PgType, test: Test) -> Result<(Vec<u64>, u64), D
     reader.set_mapping(Arc::new(mapping.filtered(&conditions, &[], false)));
     let mut batch = Batch::default();
     while reader.fill(&mut batch, 1 << 20)? {}
-    assert_eq!(batch.n_read, batch.ends.len() as u64 + batch.n_filtered);
+    assert_eq!(batch.n_read, (batch.ends.len() + batch.rejects.len()) as u64 + batch.n_filtered);
     let starts = std::iter::once(0).chain(batch.ends.iter().copied());
     let number = |start: usize| u64::from_be_bytes(batch.data[start + 6..start + 14].try_into().expect("eight bytes"));
     let numbers = starts.take(batch.ends.len()).map(number).collect();
@@ -122,4 +128,56 @@ fn other_types_are_compared_in_their_own_order_or_not_at_all() {
     assert_read(&unsigned, &PgType::Int8, &within(&[&9i64.to_be_bytes()], false), [true, true], &[]);
     let digits: ArrayRef = Arc::new(StringArray::from(vec!["10", "9", "2", "3"]));
     assert_read(&digits, &PgType::Int8, &within(&[&10i64.to_be_bytes()], false), [true, true], &[1]);
+}
+
+#[test]
+fn bounds_of_numbers_that_have_no_order_here_are_not_believed() {
+    let floats: ArrayRef = Arc::new(Float64Array::from(vec![-0.0, 0.0, f64::NAN, 7.0]));
+    let zero = within(&[&0i64.to_be_bytes()], false);
+    for (group, rows) in [(0, 2), (1, 1)] {
+        let mut spoilt = file(Arc::clone(&floats), EnabledStatistics::Chunk);
+        spoil(&mut spoilt, group);
+        pass(spoilt, PgType::Int8, zero.clone()).expect_err("both are read");
+        let whole = file(Arc::clone(&floats), EnabledStatistics::Chunk);
+        let (passed, _) = pass(whole, PgType::Int8, within(&[&[0i64, 7][group].to_be_bytes()], false)).expect("a file");
+        assert_eq!(passed.len(), rows, "-0.0 is 0, and NaN no number");
+    }
+    let any_but_null = Test { null: false, values: Values::Any };
+    assert_read(&floats, &PgType::Float8, &any_but_null, [true, true], &[1, 2, 3, 4]);
+    let decimals = Decimal128Array::from(vec![100, 200, 300, 400]).with_precision_and_scale(9, 2);
+    let decimals: ArrayRef = Arc::new(decimals.expect("a precision"));
+    assert_read(&decimals, &PgType::Int8, &within(&[&4i64.to_be_bytes()], false), [true, true], &[4]);
+}
+
+#[test]
+fn bounds_of_times_are_rounded_as_times_are() {
+    let at = |micros: i64| within(&[&(micros - 946_684_800_000_000).to_be_bytes()], false);
+    let nanos: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![-1_500, -1, 1_999, 2_000]));
+    assert_read(&nanos, &PgType::Timestamp, &at(-2), [true, false], &[1]);
+    assert_read(&nanos, &PgType::TimestampTz, &at(-1), [true, false], &[2]);
+    assert_read(&nanos, &PgType::Timestamp, &at(1), [false, true], &[3]);
+    assert_read(&nanos, &PgType::Timestamp, &at(0), [false, false], &[]);
+    let millis: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![-1, 86_399_999, 86_400_000, 86_400_001]));
+    assert_read(&millis, &PgType::Timestamp, &at(86_400_000_000), [false, true], &[3]);
+    // The day of a time: 1970-01-01, in days since 2000.
+    assert_read(&millis, &PgType::Date, &within(&[&(-10_957i32).to_be_bytes()], false), [true, false], &[2]);
+}
+
+#[test]
+fn what_becomes_another_value_when_it_is_read_is_read() {
+    // Spaces beyond a column's length are cut.
+    let padded: ArrayRef = Arc::new(StringArray::from(vec!["ab    ", "ab    ", "x", "y"]));
+    let among = Test { null: false, values: Values::Among([b"ab ".to_vec()].into(), true) };
+    assert_read(&padded, &PgType::Text(Some(3)), &among, [true, true], &[1, 2]);
+    // A null of JSON is NULL.
+    let is_null = Test { null: true, values: Values::none() };
+    let json = super::types::file::<ByteArrayType>("BYTE_ARRAY a (JSON)", &["null".into(), "\"x\"".into()]);
+    assert_eq!(pass(json, PgType::Text(None), is_null.clone()).expect("a file"), (vec![1], 1));
+    // What no column takes is a reject, whatever is asked.
+    let wide: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3, 70_000]));
+    for (group, is_read) in [(0, false), (1, true)] {
+        let mut spoilt = file(Arc::clone(&wide), EnabledStatistics::Chunk);
+        spoil(&mut spoilt, group);
+        assert_eq!(pass(spoilt, PgType::Int2, is_null.clone()).is_err(), is_read, "group {group}");
+    }
 }

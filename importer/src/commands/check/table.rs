@@ -2,7 +2,7 @@
 
 use super::{Findings, bucket, sample::Seen};
 use crate::{
-    commands::output::{self, Table as Printed},
+    commands::output::{self, Table as Printed, shell_word},
     config::{Config, Dataset, Mode, OnDelete},
     load::{
         Target,
@@ -62,7 +62,7 @@ pub async fn check(
     server.answer("read indexes and rights", looking).await?;
 
     let counting = count_outdated(connection, dataset, &target.recipe);
-    let n_outdated = server.answer("count objects by their recipe", counting).await?;
+    let (n_outdated, n_left, left) = server.answer("count objects by their recipe", counting).await?;
 
     let source = match &dataset.pattern {
         Some(pattern) => pattern.clone(),
@@ -74,9 +74,16 @@ pub async fn check(
         output::line(out, &format!("  {line}"))?;
     }
     if n_outdated > 0 {
-        let replay = format!("`importer replay --outdated --dataset {}` makes them anew", dataset.name);
+        let replay = format!("`importer replay --outdated --dataset {}` makes them anew", shell_word(&dataset.name));
         let stand = "stand by another recipe, or one that was not recorded";
         output::line(out, &format!("  {n_outdated} of its objects {stand}; {replay}"))?;
+    }
+    if n_left > 0 {
+        let force = "`importer replay --force` tries one again";
+        output::line(out, &format!("  {n_left} of its objects could not be made anew by this recipe; {force}"))?;
+        for object in left {
+            output::line(out, &format!("    {object}"))?;
+        }
     }
     let seen = match object {
         Some(object) => {
@@ -118,16 +125,18 @@ pub async fn check(
     Ok(())
 }
 
-/// Returns how many of a dataset's objects stand by another recipe, or by one that was not recorded; none while the
-/// ledger is not there, or is of an earlier release.
-async fn count_outdated(connection: &mut PgConnection, dataset: &Dataset, recipe: &str) -> anyhow::Result<i64> {
-    let counting = sqlx::query_scalar(
-        "SELECT count(*) FROM penstock.object_status WHERE dataset = $1 AND bucket <> 'file' AND state = 'imported' \
-         AND recipe IS DISTINCT FROM $2 AND id IN (SELECT object_id FROM penstock.head)",
-    );
+/// Returns how many of a dataset's objects that stand by another recipe, or by one that was not recorded, may be made anew,
+/// how many could not be, and some of these with the reason. None while the ledger is not there, or is of an earlier
+/// release.
+async fn count_outdated(
+    connection: &mut PgConnection,
+    dataset: &Dataset,
+    recipe: &str,
+) -> anyhow::Result<(i64, i64, Vec<String>)> {
+    let counting = sqlx::query_as(include_str!("outdated.sql"));
     match counting.bind(&dataset.name).bind(recipe).fetch_one(connection).await {
         Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("3F000" | "42P01" | "42703")) => {
-            Ok(0)
+            Ok((0, 0, Vec::new()))
         }
         counted => counted.context("count objects by their recipe"),
     }
@@ -204,6 +213,18 @@ async fn check_catalog(
             format!("unless all is named with its schema, ALTER FUNCTION {function} SET search_path = …"),
         );
     }
+    if !dataset.awaits.is_empty()
+        && target.config.mode == Mode::Upsert
+        && !target.table.lineage_object
+        && target.newer.is_none()
+    {
+        findings.warn(
+            subject.name(),
+            "awaits: an object that is loaded again writes over what later objects wrote to the same keys since",
+            "add a column penstock_object bigint, with an index on it, or name a newer column, \
+             unless no two objects have the same key",
+        );
+    }
     let takes_rows_away = target.table.lineage_object && !dataset.awaits.is_empty();
     let removes = target.config.mode == Mode::Replace || dataset.on_delete == OnDelete::Remove || takes_rows_away;
     let needed = [
@@ -246,7 +267,9 @@ fn judge_sample(subject: &Subject<'_>, target: &Target, address: &str, seen: &Se
             ),
         );
     }
-    let unmapped: Vec<&TableColumn> = target.table.columns.iter().filter(|column| !seen.fills(column)).collect();
+    let is_set = |column: &TableColumn| target.transform.as_deref().is_some_and(|sql| sql.sets(&column.column.name));
+    let unmapped: Vec<&TableColumn> =
+        target.table.columns.iter().filter(|column| !seen.fills(column) && !is_set(column)).collect();
     let names = |columns: &[&TableColumn]| columns.iter().map(|c| c.column.name.clone()).collect::<Vec<_>>().join(", ");
     let (stuck, free): (Vec<_>, Vec<_>) =
         unmapped.into_iter().partition(|column| column.column.not_null && !column.column.has_default);

@@ -2,7 +2,7 @@
 
 use super::CommandError;
 use decode::{
-    Asking, Batch, DecodeError, Reject,
+    Answer, Asking, Batch, DecodeError, Reject,
     budget::{Budget, Reservation},
 };
 
@@ -16,6 +16,8 @@ pub struct Account {
     answered: Bits,
     /// Of them, those that may have no other answer.
     closed: Bits,
+    /// Of them, those one of whose answers was refused.
+    refused: Bits,
     /// Rows that cannot be read, and so are not asked about.
     rejects: Vec<Reject>,
     rejects_bytes: usize,
@@ -25,8 +27,9 @@ pub struct Account {
 impl Account {
     /// Returns an account of no rows; with `fan_out` a row may have several answers.
     pub fn new(fan_out: bool, budget: &Budget) -> Self {
-        let (asked, answered, closed) = Default::default();
-        Self { fan_out, asked, answered, closed, rejects: Vec::new(), rejects_bytes: 0, reserved: budget.nothing() }
+        let (asked, answered, closed, refused) = Default::default();
+        let (rejects, rejects_bytes, reserved) = (Vec::new(), 0, budget.nothing());
+        Self { fan_out, asked, answered, closed, refused, rejects, rejects_bytes, reserved }
     }
 
     /// Notes rows that are about to be handed over.
@@ -36,7 +39,7 @@ impl Account {
     pub fn ask(&mut self, asking: Asking) -> Result<(), DecodeError> {
         self.rejects_bytes += asking.rejects.iter().map(size).sum::<usize>();
         let last = asking.rows.last().copied().unwrap_or(0);
-        let n_bits = 3 * usize::try_from(last / 8 + 8).unwrap_or(usize::MAX);
+        let n_bits = 4 * usize::try_from(last / 8 + 8).unwrap_or(usize::MAX);
         // A list grows by doubling.
         self.reserved.grow_to("the account of the command's rows", 2 * (n_bits + self.rejects_bytes))?;
         asking.rows.iter().for_each(|row| self.asked.set(*row));
@@ -44,11 +47,11 @@ impl Account {
         Ok(())
     }
 
-    /// Notes an answer, and returns whether it is the row's first; `is_only` when it may have no other.
+    /// Notes an answer, and returns which of its row it is; `is_only` when it may have no other.
     ///
     /// # Errors
     /// [`CommandError::Failed`] when the row was not given, or has its answer.
-    pub fn answer(&mut self, row: u64, is_only: bool) -> Result<bool, CommandError> {
+    pub fn answer(&mut self, row: u64, is_only: bool) -> Result<Answer, CommandError> {
         if !self.asked.has(row) {
             return Err(CommandError::failed(format!("answered row {row}, which it was not given")));
         }
@@ -63,7 +66,16 @@ impl Account {
         if is_only {
             self.closed.set(row);
         }
-        Ok(is_first)
+        Ok(match is_first {
+            true => Answer::First,
+            false if self.refused.has(row) => Answer::OfReject,
+            false => Answer::Further,
+        })
+    }
+
+    /// Notes that an answer was refused, and so its row.
+    pub fn refuse(&mut self, row: u64) {
+        self.refused.set(row);
     }
 
     /// Adds the rejects so far to a batch.
@@ -134,7 +146,7 @@ mod tests {
         let mut account = asked(false);
         assert_eq!(account.check_whole().expect_err("none yet").to_string(), "the command did not answer row 1");
         for row in [200, 1, 64] {
-            assert!(account.answer(row, false).expect("asked"));
+            assert_eq!(account.answer(row, false).expect("asked"), Answer::First);
         }
         assert_eq!(account.check_whole().expect_err("one is left").to_string(), "the command did not answer row 2");
         account.answer(2, true).expect("asked");
@@ -150,8 +162,11 @@ mod tests {
         account.answer(1, false).expect("the first");
         account.answer(1, false).expect_err("the second");
         let mut account = asked(true);
-        assert!(account.answer(1, false).expect("the first"));
-        assert!(!account.answer(1, false).expect("the second"));
+        assert_eq!(account.answer(1, false).expect("the first"), Answer::First);
+        assert_eq!(account.answer(1, false).expect("the second"), Answer::Further);
         account.answer(1, true).expect_err("it has rows");
+        account.refuse(1);
+        assert_eq!(account.answer(1, false).expect("the third"), Answer::OfReject);
+        assert_eq!(account.answer(2, false).expect("another row"), Answer::First);
     }
 }

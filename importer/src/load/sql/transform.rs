@@ -195,7 +195,7 @@ impl LoadPlan<'_> {
         }
         let is_staged = |name: &String| staged.iter().any(|column| column.target.column.name == *name);
         for column in transform.columns.iter().filter(|column| !is_staged(&column.column.name)) {
-            let _ = write!(sql, ", NULL::{}{} AS {}", column.cast_sql, column.collate_sql, quote(&column.column.name));
+            let _ = write!(sql, ", {} AS {}", column.read_from("NULL"), quote(&column.column.name));
         }
         let _ = write!(
             sql,

@@ -202,7 +202,13 @@ impl LoadPlan<'_> {
                 }
             })
             .collect();
-        let differs = differs.join(" OR ");
+        let mut differs = differs.join(" OR ");
+        if let Some(head_id) = self.only_of_head {
+            differs = format!(
+                "({differs}) AND (target.penstock_object IS NULL OR target.penstock_object = ANY ({}))",
+                versions_of(head_id)
+            );
+        }
         // A file that does not say how new its rows are counts as NULL, which is older than anything.
         match (self.newer.map(quote), self.staged_newer()) {
             (Some(column), Some(newer)) => {
@@ -261,14 +267,17 @@ impl LoadPlan<'_> {
         Some(self.drop_staged(&format!("target.{newer} IS NOT NULL")))
     }
 
-    /// Returns the removal of the table's rows of an object whose keys are not staged. Parameter $1: the object's id.
+    /// Returns the removal of the table's rows of all versions of a key, but for those whose own key is staged. A version
+    /// leaves rows that are equal as they are, and so as those of an older one.
     #[must_use]
-    pub fn delete_left_out(&self) -> String {
+    pub fn delete_left_out(&self, head_id: i64) -> String {
         let keys: Vec<&StagedColumn> =
             self.columns.iter().filter(|column| self.key.contains(&column.target.column.name)).collect();
         format!(
-            "DELETE FROM {} AS target WHERE penstock_object = $1 AND NOT EXISTS (SELECT FROM ({}) source WHERE {})",
+            "DELETE FROM {} AS target WHERE penstock_object = ANY ({}) \
+             AND NOT EXISTS (SELECT FROM ({}) source WHERE {})",
             self.table.qualified,
+            versions_of(head_id),
             self.cast_rows(&keys),
             self.key_join()
         )
@@ -303,4 +312,9 @@ impl LoadPlan<'_> {
             self.target(),
         )
     }
+}
+
+/// Returns the ids of all versions of a key, as SQL.
+fn versions_of(head_id: i64) -> String {
+    format!("ARRAY(SELECT id FROM penstock.object WHERE head_id = {head_id})")
 }

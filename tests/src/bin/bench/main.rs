@@ -17,7 +17,7 @@ use penstock_tests::{
     telemetry::Format,
 };
 use report::Report;
-use runs::{Bench, Change};
+use runs::{Bench, Change, aims};
 use std::{path::PathBuf, sync::Arc};
 
 /// Measures the importer beside `psql \copy`; prints a Markdown table of medians.
@@ -72,7 +72,7 @@ async fn main() -> Result<()> {
         ("checkpoint_timeout", "30min"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    let postgres = Arc::new(Postgres::start(Options { durable: true, settings })?);
+    let postgres = Arc::new(Postgres::start(Options { durable: true, settings, ..Options::default() })?);
     let scratch = Scratch::traversable("bench")?;
     eprintln!("writing {n_rows} rows in {} formats, and {n_small} small objects", formats.len());
     let data = Data::write(scratch.path(), n_rows, n_small * SMALL_ROWS, n_small, &formats)?;
@@ -98,12 +98,14 @@ async fn main() -> Result<()> {
             }
         }
         bench.other_tables(&mut report, formats[0]).await?;
+        bench.pipelines(&mut report, formats[0]).await?;
         bench.small(&mut report).await?;
         bench.baseline(&mut report, 1).await?;
         bench.through_the_queue(&mut report, formats[0]).await?;
         bench.small_through_the_queue(&mut report).await?;
     }
     println!("{}", report.markdown());
+    println!("{}", aims(&report));
     println!("{}", bench.idle().await?);
     std::fs::write(&arguments.json, report.json())?;
     eprintln!("figures of every round: {}", arguments.json.display());

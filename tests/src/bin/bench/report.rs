@@ -68,6 +68,18 @@ impl Report {
         table
     }
 
+    /// Returns the median over the rounds of what two cases cost in the same round; None where one was not measured.
+    pub fn median(&self, name: &str, base: &str, of: fn(&Cost, &Cost) -> f64) -> Option<f64> {
+        let costs = |name: &str| Some(&self.cases.iter().find(|case| case.name == name)?.costs);
+        Some(median(costs(name)?.iter().zip(costs(base)?).map(|(cost, base)| of(cost, base)).collect()))
+    }
+
+    /// Returns the rows a second of a case.
+    pub fn rows_per_sec(&self, name: &str) -> Option<f64> {
+        let case = self.cases.iter().find(|case| case.name == name)?;
+        Some(median(case.costs.iter().map(|cost| case.rows as f64 / cost.secs).collect()))
+    }
+
     /// Returns everything, every round, as JSON.
     pub fn json(&self) -> String {
         let cases: Vec<_> = self

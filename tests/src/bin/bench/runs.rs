@@ -1,5 +1,7 @@
 //! The runs that are measured, each against a database of its own.
 
+mod pipelines;
+
 use super::{
     data::{Data, N_OBJECTS},
     measure::{self, Cost},
@@ -14,6 +16,7 @@ use penstock_tests::{
     scratch::Scratch,
     telemetry::{Format, LEAN_TABLE},
 };
+pub use pipelines::aims;
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -413,13 +416,17 @@ impl Bench {
     }
 
     fn config(&self, database: &Database, mode: &str, concurrency: u32) -> Result<PathBuf> {
+        self.config_with(database, mode, concurrency, "")
+    }
+
+    fn config_with(&self, database: &Database, mode: &str, concurrency: u32, settings: &str) -> Result<PathBuf> {
         self.scratch.write(
             "importer.toml",
             format!(
                 "[database]\nurl = \"{}\"\n\n[queue]\nurl = \"http://127.0.0.1:1/none\"\nwait_secs = 1\n\n\
                  [worker]\nconcurrency = {concurrency}\n\n\
                  [[dataset]]\nname = \"telemetry\"\nmatch = \"**\"\ntable = \"public.telemetry\"\n\
-                 mode = \"{mode}\"\nkey = [\"event_id\"]\n",
+                 mode = \"{mode}\"\nkey = [\"event_id\"]\n{settings}\n",
                 database.url()
             ),
         )

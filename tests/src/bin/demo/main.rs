@@ -3,6 +3,7 @@
 //! A private Postgres and an emulated AWS; everything else is what runs in production.
 
 mod own_files;
+mod pipeline;
 mod plan;
 mod pool;
 mod report;
@@ -35,6 +36,9 @@ struct Arguments {
     /// A file or a directory of your own, instead of generated telemetry
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
+    /// The chain of steps in examples/pipeline, instead of one dataset
+    #[arg(long, conflicts_with_all = ["data", "rows", "objects", "chart"])]
+    pipeline: bool,
     /// Rows of generated telemetry
     #[arg(long, default_value_t = 600_000)]
     rows: u64,
@@ -76,6 +80,10 @@ async fn demo(arguments: &Arguments) -> Result<ExitCode> {
     println!("  postgres  {} (durable settings)", stage.database.postgres().host_and_port());
     println!("  aws       {}", stage.pipeline.account.emulator().endpoint());
     println!("  queue     {} ← SNS ← s3://{}", stage.pipeline.queue_url, stage.pipeline.bucket);
+    if arguments.pipeline {
+        let is_equal = pipeline::demo(&stage).await?;
+        return Ok(if is_equal { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
 
     let plan = match &arguments.data {
         Some(path) => own_files::plan(path, &stage).await?,
@@ -134,6 +142,7 @@ impl Stage {
             settings: [("shared_buffers", "512MB"), ("max_wal_size", "8GB")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .to_vec(),
+            ..postgres::Options::default()
         };
         let postgres = tokio::task::spawn_blocking(move || Postgres::start(options)).await??;
         let database = Arc::new(postgres).create_database().await?;

@@ -2,7 +2,7 @@
 
 use crate::{Stage, plan::Plan};
 use anyhow::{Context as _, Result, bail, ensure};
-use penstock_tests::process::Program;
+use penstock_tests::{files, process::Program};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -32,25 +32,15 @@ pub async fn plan(path: &Path, stage: &Stage) -> Result<Plan> {
 /// Returns the files with the keys they get: their paths below the directory.
 fn files_below(path: &Path) -> Result<Vec<(String, PathBuf)>> {
     let path = fs::canonicalize(path).with_context(|| format!("find {}", path.display()))?;
-    let root = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(&path) };
-    let mut files = Vec::new();
-    let mut unread = vec![path.clone()];
-    while let Some(path) = unread.pop() {
-        if path.is_dir() {
-            for entry in fs::read_dir(&path).with_context(|| format!("list {}", path.display()))? {
-                unread.push(entry?.path());
-            }
-            continue;
-        }
-        let key = path.strip_prefix(root)?.to_str().context("a file's name is not UTF-8")?.to_owned();
-        // Spark's and the shell's own files are not data.
-        let is_data = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| !name.starts_with(['.', '_']));
-        if is_data {
-            files.push((key, path));
-        }
-    }
-    files.sort();
-    Ok(files)
+    let mut found = if path.is_dir() {
+        files::below(&path)?
+    } else {
+        let name = path.file_name().and_then(|name| name.to_str()).context("a file's name is not UTF-8")?;
+        vec![(name.to_owned(), path)]
+    };
+    // Spark's and the shell's own files are not data.
+    found.retain(|(key, _)| !key.rsplit('/').next().unwrap_or(key).starts_with(['.', '_']));
+    Ok(found)
 }
 
 /// `describe` prints SQL, then the dataset.

@@ -72,7 +72,7 @@ async fn number(stage: &Stage, query: &str) -> Result<u64> {
 }
 
 /// Prints a query's result in columns, as `psql` does.
-async fn print_table(stage: &Stage, query: &str) -> Result<()> {
+pub async fn print_table(stage: &Stage, query: &str) -> Result<()> {
     let names = stage.database.columns(query).await?;
     let mut lines = vec![names];
     for row in stage.database.cells(query).await? {

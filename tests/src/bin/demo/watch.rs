@@ -33,9 +33,41 @@ pub struct Sample {
     pub workers: u64,
 }
 
+/// A line that changes on a terminal, and one every few seconds elsewhere.
+pub struct Progress {
+    on_terminal: bool,
+    n_shown: usize,
+    last: String,
+}
+
+impl Progress {
+    /// Returns one that has shown nothing.
+    pub fn new() -> Self {
+        Self { on_terminal: std::io::stdout().is_terminal(), n_shown: 0, last: String::new() }
+    }
+
+    /// Shows how things are, once an interval.
+    pub fn show(&mut self, line: String) -> Result<()> {
+        if self.on_terminal {
+            print!("\r\x1b[K{line}");
+            std::io::stdout().flush()?;
+        } else if self.n_shown.is_multiple_of(SAMPLES_A_LINE) {
+            println!("{line}");
+        }
+        self.n_shown += 1;
+        self.last = line;
+        Ok(())
+    }
+
+    /// Leaves the last line where it stands.
+    pub fn end(self) {
+        println!("{}{}", if self.on_terminal { "\r" } else { "" }, self.last);
+    }
+}
+
 /// Watches until every object is settled and no importer is left; returns the samples.
 pub async fn until_drained(stage: &Stage, pool: &Pool, sent: &dyn Fn() -> u64, n_objects: u64) -> Result<Vec<Sample>> {
-    let on_terminal = std::io::stdout().is_terminal();
+    let mut progress = Progress::new();
     let began = Instant::now();
     let mut connection = stage.database.connect().await?;
     let mut samples = Vec::new();
@@ -53,21 +85,15 @@ pub async fn until_drained(stage: &Stage, pool: &Pool, sent: &dyn Fn() -> u64, n
             workers: workers.unsigned_abs(),
         };
         samples.push(sample);
-        let line = format!(
+        progress.show(format!(
             "  {:5.1} s  queue {:4} waiting {:3} in flight  workers {workers:2}  objects {objects}/{n_objects}  rows {}",
             sample.at_secs,
             depth.visible,
             depth.in_flight,
             report::thousands(rows.unsigned_abs()),
-        );
-        if on_terminal {
-            print!("\r\x1b[K{line}");
-            std::io::stdout().flush()?;
-        } else if samples.len() % SAMPLES_A_LINE == 1 {
-            println!("{line}");
-        }
+        ))?;
         if objects.unsigned_abs() >= n_objects && workers == 0 && sample.depth == 0 {
-            println!("{}{line}", if on_terminal { "\r" } else { "" });
+            progress.end();
             return Ok(samples);
         }
     }

@@ -9,8 +9,9 @@ use fastrand::Rng;
 use penstock_tests::{
     aws::Depth,
     torture::{
-        content::{Content, DATASETS, Format},
+        content::{Content, Format, Frame, PLAIN},
         faults::{Fault, Injected, KINDS},
+        model,
         stand::Stand,
     },
     wait,
@@ -84,7 +85,7 @@ static FIGURES: [Figure; 6] = [
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let stand = Stand::start(true, "auto").await?;
+    let stand = Stand::start(true, &PLAIN, "auto").await?;
     fill_ledger(&stand, arguments.ledger).await?;
     let end = Instant::now() + Duration::from_secs_f64(arguments.hours * 3600.0);
     let faults = Arc::new(Mutex::new([0; KINDS.len()]));
@@ -142,13 +143,18 @@ async fn feed(stand: &Stand, arguments: &Arguments, end: Instant) -> Result<BTre
         if Instant::now() >= end {
             break;
         }
-        let dataset = DATASETS[rng.usize(..DATASETS.len())];
+        let dataset = PLAIN[rng.usize(..PLAIN.len())];
         let format = Format::draw(&mut rng);
         let n_rows = if rng.u32(..50) == 0 { rng.usize(1000..3000) } else { rng.usize(5..60) };
         let first = i64::try_from(number * 10_000).context("too many objects")?;
         let ids: Vec<i64> = (first..).take(n_rows).collect();
-        let content = Content::draw(&mut rng, dataset, number, &ids, format, None);
-        let good = if dataset.is_keyed() { content.by_id(dataset).len() } else { content.good_rows().count() };
+        let frame = Frame { dataset, put: number, ids: &ids, sites: &[], format, spoiled: None };
+        let content = Content::draw(&mut rng, frame);
+        let good = if dataset.is_keyed() {
+            model::by_id(dataset, &content).len()
+        } else {
+            model::rows(dataset, &content, &model::Sites::new()).len()
+        };
         *expected.entry(dataset.name()).or_insert(0) += good as u64;
         let key = format!("{}/{number:07}.{}", dataset.name(), format.extension());
         stand.pipeline.put(&key, content.bytes()?).await?;
@@ -175,7 +181,8 @@ async fn inject(
         if Instant::now() + Duration::from_secs(60) >= end {
             return Ok(());
         }
-        let kind = rng.usize(..KINDS.len());
+        // All but the last, for which nothing follows a commit.
+        let kind = rng.usize(..KINDS.len() - 1);
         let fault = match Fault::draw(&mut rng, kind) {
             Fault::Kill(number, pause) => Fault::Kill(1 + number % 2, pause),
             fault => fault,
