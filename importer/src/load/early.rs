@@ -1,7 +1,10 @@
 //! What of `where` is applied before rows are encoded: comparisons of fields with constants that are here what they are
 //! to Postgres.
 //!
-//! They are made of the bytes that a field is sent as, so a value is read once and in one way. Taken are types whose
+//! `config/conjuncts.rs` recognises the comparisons, `decode/src/condition.rs` asks them of rows, and
+//! `decode/src/parquet/statistics.rs` of row groups.
+//!
+//! They are asked of the bytes that a field is sent as, so a value is read once and in one way. Taken are types whose
 //! bytes tell order and equality as Postgres has them, and constants that Postgres reads in one way whatever its settings
 //! are. Texts are compared for equality only, under collations that tell two texts apart by their bytes.
 
