@@ -101,7 +101,7 @@ impl KeptRows {
         self.mapping = mapping;
     }
 
-    /// Adds a row to the batch under its number in the object.
+    /// Adds a row to the batch under its number in the object; one that a condition drops only counts.
     ///
     /// # Errors
     /// [`Refusal`] when it still does not fit; the batch is as it was.
@@ -122,6 +122,11 @@ impl KeptRows {
         let read = self.read(payload, &mut row).map_err(|error| refused(error.to_string()))?;
         if let Some(reject) = row.rejects.pop() {
             return Err(Reject { row_number, ..reject });
+        }
+        if row.ends.is_empty() && row.n_filtered == 1 {
+            batch.n_read += 1;
+            batch.n_filtered += 1;
+            return Ok(());
         }
         let [_] = row.ends[..] else {
             return Err(refused(format!("{} rows where one was kept", row.ends.len())));

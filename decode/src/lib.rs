@@ -8,6 +8,7 @@ pub mod avro;
 pub mod budget;
 mod calendar;
 mod compression;
+pub mod condition;
 mod contain;
 mod csv;
 mod decimal;
@@ -279,9 +280,9 @@ pub struct Batch {
     pub ends: Vec<usize>,
     /// Rows refused while this batch was filled.
     pub rejects: Vec<Reject>,
-    /// Rows read for this batch: encoded + rejected.
+    /// Rows read for this batch: encoded + rejected + left out.
     pub n_read: u64,
-    /// Rows among them that a program left out.
+    /// Rows among them that a program left out, or a condition dropped.
     pub n_filtered: u64,
     /// Rows that a program made beyond the first of one.
     pub n_added: u64,
@@ -292,10 +293,11 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Returns the memory the batch takes, rejects included; what `fill` measures against `batch_bytes`.
+    /// Returns the memory the batch takes, rejects included; what `fill` measures against `batch_bytes`. A row that is left
+    /// out counts as a byte, so that a reader comes back where nothing else is left.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.data.len() + self.reject_bytes
+        self.data.len() + self.reject_bytes + usize::try_from(self.n_filtered).unwrap_or(usize::MAX / 2)
     }
 
     /// Returns how many rejects, from the `first` on, are rows that are too long. Such a row may have been written as far

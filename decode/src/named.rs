@@ -51,7 +51,7 @@ pub struct NamedRows {
 impl NamedRows {
     /// Returns what brings rows with fields of these names to the mapping's columns.
     pub fn new<'a>(mapping: &Arc<Mapping>, names: impl Iterator<Item = &'a str>, limits: &Limits) -> Self {
-        let mut sources = vec![None; mapping.columns().len()];
+        let mut sources = vec![None; mapping.all_columns().len()];
         let mut extras = Vec::new();
         let mut refused = None;
         let mut fields = Vec::new();
@@ -102,6 +102,22 @@ impl NamedRows {
             (None, _) => Ok(Value::Absent),
         };
         encoder.push_with(batch, cell, || row.payload(fields));
+    }
+
+    /// Adds a row that is too long to be encoded, of this `length`: as a reject, unless a condition drops it.
+    #[cold]
+    pub fn push_too_long<'c>(&mut self, length: usize, row: &impl RowCells<'c>, batch: &mut Batch) {
+        let refusal = || CellError::new(RejectClass::RowSize, format!("row of {length} bytes"));
+        let Self { encoder, sources, extras, .. } = self;
+        let mut cell = |column: usize| match (sources[column], &extras) {
+            (Some(field), _) => row.cell(field),
+            (None, Some((extras_column, _))) if *extras_column == column => Err(refusal()),
+            (None, _) => Ok(Value::Absent),
+        };
+        match encoder.asked(batch, &mut cell) {
+            Ok(false) => encoder.leave_out(1, batch),
+            _ => self.reject(refusal(), row, Some(length as u64), batch),
+        }
     }
 
     /// Adds a row that is a reject whatever its cells; `length` is its true one where the payload's is not.

@@ -43,7 +43,7 @@ impl RowEncoder {
     /// Returns an encoder whose first row is number 1.
     #[must_use]
     pub fn new(mapping: Arc<Mapping>) -> Self {
-        let n_columns = mapping.columns().len();
+        let n_columns = mapping.all_columns().len();
         let seen = (0..n_columns).map(|column| mapping.is_captured(column)).collect();
         Self {
             mapping,
@@ -68,22 +68,78 @@ impl RowEncoder {
     /// Encodes one row; `cells[i]` belongs to `mapping.columns()[i]` (captured columns: whatever, they are constants).
     /// A cell that does not fit makes the row a reject with the payload given by `payload`.
     pub fn push<'p>(&mut self, cells: &[Value<'_>], batch: &mut Batch, payload: impl FnOnce() -> Cow<'p, [u8]>) {
-        let encoded = self.tuple(batch, |encoder, column, out| {
-            encoder.cell(column, cells.get(column).unwrap_or(&Value::Absent), out)
-        });
-        self.finish(encoded, batch, payload);
+        self.push_with(batch, |column| Ok(cells.get(column).cloned().unwrap_or(Value::Absent)), payload);
     }
 
-    /// Encodes one row whose cells are made one by one, in the order of `mapping.columns()`; captured columns are not asked for.
-    /// A cell that cannot be made is a reject like one that does not fit.
+    /// Encodes one row whose cells are made one by one: those of conditions, then all in the order of `mapping.columns()`;
+    /// captured columns are not asked for. A cell that cannot be made is a reject like one that does not fit.
     pub fn push_with<'c, 'p>(
         &mut self,
         batch: &mut Batch,
         mut cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
         payload: impl FnOnce() -> Cow<'p, [u8]>,
     ) {
-        let encoded = self.tuple(batch, |encoder, column, out| encoder.cell(column, &cell(column)?, out));
+        let encoded = match self.asked(batch, &mut cell) {
+            Ok(true) => self.tuple(batch, |encoder, column, out| encoder.cell(column, &cell(column)?, out)),
+            Ok(false) => return self.leave_out(1, batch),
+            Err(error) => Err(error),
+        };
         self.finish(encoded, batch, payload);
+    }
+
+    /// Counts rows that are read and left out.
+    pub fn leave_out(&mut self, n_rows: u64, batch: &mut Batch) {
+        self.n_rows += n_rows;
+        batch.n_read += n_rows;
+        batch.n_filtered += n_rows;
+    }
+
+    /// Notes for which columns a row has a cell that was not encoded.
+    pub fn note_seen(&mut self, has: impl Fn(usize) -> bool) {
+        self.seen.iter_mut().enumerate().for_each(|(column, seen)| *seen |= has(column));
+    }
+
+    /// Returns whether a row passes the mapping's conditions, as far as its cells can be read. One that does not pass is
+    /// enough, whatever the others are.
+    ///
+    /// # Errors
+    /// Where a cell cannot be read, and nothing else drops the row: the column, and why.
+    pub fn asked<'c>(
+        &mut self,
+        batch: &mut Batch,
+        cell: &mut impl FnMut(usize) -> Result<Value<'c>, CellError>,
+    ) -> Result<bool, (usize, CellError)> {
+        if self.mapping.conditions().is_empty() {
+            return Ok(true);
+        }
+        let mapping = Arc::clone(&self.mapping);
+        let mut unread = None;
+        let out = &mut batch.data;
+        self.start = out.len();
+        for asked in mapping.conditions() {
+            let passes = match asked.column.map(|column| (column, mapping.constant(column))) {
+                None => asked.test.null || asked.passes_absent,
+                Some((_, Some(constant))) => asked.test.takes(constant),
+                Some((column, None)) => {
+                    let read = cell(column).and_then(|value| {
+                        self.field(column, &value, out)?;
+                        Ok(asked.passes_absent && value == Value::Absent || asked.test.takes(&out[self.start..]))
+                    });
+                    out.truncate(self.start);
+                    if self.reserved.take().is_some() {
+                        out.shrink_to(self.start);
+                    }
+                    read.unwrap_or_else(|error| {
+                        unread.get_or_insert((column, error));
+                        true
+                    })
+                }
+            };
+            if !passes {
+                return Ok(false);
+            }
+        }
+        unread.map_or(Ok(true), Err)
     }
 
     /// Records a row that could not even be taken apart. `payload_length` is the true length, `payload` may already be cut.
@@ -105,7 +161,7 @@ impl RowEncoder {
     /// Returns for each of `mapping.columns()` whether any row had a cell for it, be it null.
     #[must_use]
     pub fn seen_columns(&self) -> &[bool] {
-        &self.seen
+        &self.seen[..self.mapping.columns().len()]
     }
 
     /// Writes a tuple; on error the batch is as it was, and the column that refused is named.
@@ -152,18 +208,24 @@ impl RowEncoder {
         self.reserved.get_or_insert_with(|| self.budget.nothing()).grow_to("a row", n_bytes * COPIES)
     }
 
+    /// Encodes a field as its column's type has it.
+    #[inline]
+    fn field(&mut self, column: usize, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError> {
+        let length = out.len() - self.start + longest(value, &self.mapping.all_columns()[column].pg_type);
+        if length > FREE_ROW_BYTES {
+            self.reserve(length)?;
+        }
+        encode_within(value, &self.mapping.all_columns()[column].pg_type, self.max_depth, out)
+    }
+
     #[inline]
     fn cell(&mut self, column: usize, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError> {
         let is_absent = matches!(value, Value::Absent);
         self.absent[column] = is_absent;
         self.seen[column] |= !is_absent;
         let start = out.len();
-        let length = start - self.start + longest(value, &self.mapping.columns()[column].pg_type);
-        if length > FREE_ROW_BYTES {
-            self.reserve(length)?;
-        }
+        self.field(column, value, out)?;
         let target = &self.mapping.columns()[column];
-        encode_within(value, &target.pg_type, self.max_depth, out)?;
         let required = match self.mapping.requirement(column) {
             Requirement::Nullable => false,
             Requirement::NotNull => !(is_absent && target.has_default),
@@ -196,7 +258,7 @@ impl RowEncoder {
             }
             Err((column, error)) => {
                 let payload = payload();
-                let name = self.mapping.columns()[column].name.clone();
+                let name = self.mapping.all_columns()[column].name.clone();
                 self.record(error, Some(name), &payload, payload.len() as u64, batch);
             }
         }
@@ -237,172 +299,4 @@ impl From<DecodeError> for CellError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::encode::PgType;
-    use crate::{Column, Fields, MappingSpec, OnNewField, budget::Pool};
-    use std::collections::BTreeMap;
-
-    fn columns() -> Vec<Column> {
-        let column =
-            |name: &str, pg_type, not_null, has_default| Column { name: name.into(), pg_type, not_null, has_default };
-        vec![
-            column("id", PgType::Int4, false, true),
-            column("name", PgType::Text(None), true, false),
-            column("state", PgType::Text(None), true, true),
-            column("dt", PgType::Date, false, false),
-        ]
-    }
-
-    fn encoder() -> RowEncoder {
-        let columns = columns();
-        let spec = MappingSpec {
-            columns: &columns,
-            rename: &BTreeMap::new(),
-            captures: &[("dt".into(), Some("2000-01-02".into()))],
-            on_new_field: OnNewField::Ignore,
-            extras_column: None,
-            key: &["id".into()],
-        };
-        RowEncoder::new(Arc::new(Mapping::new(&Fields::Open, &spec).expect("a mapping")))
-    }
-
-    fn push(encoder: &mut RowEncoder, cells: &[Value<'_>], batch: &mut Batch) {
-        encoder.push(cells, batch, || b"the row".into());
-    }
-
-    #[test]
-    fn a_cleared_batch_has_room_again_although_its_rows_were_rejects() {
-        let (mut encoder, mut batch) = (encoder(), Batch::default());
-        encoder.reject(CellError::new(RejectClass::Syntax, "no"), b"the row", 7, &mut batch);
-        assert!(batch.size() > 0);
-        batch.clear();
-        assert_eq!(batch.size(), 0);
-    }
-
-    #[test]
-    fn a_tuple_has_row_number_columns_constants_and_flags() {
-        let (mut encoder, mut batch) = (encoder(), Batch::default());
-        let cells = [Value::Int(7), Value::Text("x".into()), Value::Absent, Value::Int(99)];
-        push(&mut encoder, &cells, &mut batch);
-        let expected: Vec<u8> = [
-            &[0, 7][..],
-            &[0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1],
-            &[0, 0, 0, 4, 0, 0, 0, 7],
-            &[0, 0, 0, 1, b'x'],
-            &[255, 255, 255, 255],
-            &[0, 0, 0, 4, 0, 0, 0, 1],
-            &[0, 0, 0, 1, 0],
-            &[0, 0, 0, 1, 1],
-        ]
-        .concat();
-        assert_eq!(batch.data, expected);
-        assert_eq!(batch.ends, [expected.len()]);
-        assert_eq!(batch.rejects, []);
-        assert_eq!(encoder.seen_columns(), [true, true, false, true]);
-    }
-
-    #[test]
-    fn a_reject_leaves_its_neighbours_and_its_number() {
-        let (mut encoder, mut batch) = (encoder(), Batch::default());
-        let good = [Value::Int(1), Value::Text("x".into()), Value::Absent];
-        let bad = [Value::Int(1), Value::Text("a\0".into()), Value::Absent];
-        push(&mut encoder, &good, &mut batch);
-        let length = batch.data.len();
-        push(&mut encoder, &bad, &mut batch);
-        encoder.reject(CellError::new(RejectClass::Syntax, "torn"), b"to", 70_000, &mut batch);
-        push(&mut encoder, &good, &mut batch);
-        assert_eq!(batch.ends, [length, 2 * length]);
-        assert_eq!(batch.data[length..][6..14], 4u64.to_be_bytes());
-        assert_eq!((batch.n_read, encoder.n_rows()), (4, 4));
-        let seen: Vec<_> = batch
-            .rejects
-            .iter()
-            .map(|r| (r.row_number, r.class, r.column.as_deref(), r.payload.as_slice(), r.payload_length))
-            .collect();
-        assert_eq!(
-            seen,
-            [(2, RejectClass::Text, Some("name"), &b"the row"[..], 7), (3, RejectClass::Syntax, None, b"to", 70_000)]
-        );
-    }
-
-    #[test]
-    fn a_row_that_the_database_will_not_take_is_a_reject_with_what_it_was() {
-        let (encoder, mut batch) = (encoder(), Batch::default());
-        let why =
-            Unstaged { class: RejectClass::Text, column: Some("name".into()), message: "no such character".into() };
-        let mapping = Arc::into_inner(encoder.mapping).expect("the only one").without([(2, why)].into());
-        let mut encoder = RowEncoder::new(Arc::new(mapping));
-        for _ in 0..3 {
-            push(&mut encoder, &[Value::Int(1), Value::Text("x".into()), Value::Absent], &mut batch);
-        }
-        assert_eq!((batch.ends.len(), batch.n_read, encoder.n_rows()), (2, 3, 3));
-        assert_eq!(batch.data.len(), batch.ends[1]);
-        let reject = &batch.rejects[0];
-        assert_eq!(
-            (reject.row_number, reject.class, reject.payload.as_slice()),
-            (2, RejectClass::Text, &b"the row"[..])
-        );
-        assert_eq!(reject.column.as_deref(), Some("name"));
-    }
-
-    #[test]
-    fn null_is_refused_in_keys_and_where_no_default_stands_in() {
-        let class = |cells: &[Value<'_>]| {
-            let (mut encoder, mut batch) = (encoder(), Batch::default());
-            push(&mut encoder, cells, &mut batch);
-            batch.rejects.pop().map(|reject| (reject.class, reject.column.unwrap_or_default()))
-        };
-        let (id, name) = (Value::Int(1), Value::Text("x".into()));
-        let refused = |column: &str| Some((RejectClass::NotNull, column.to_owned()));
-        assert_eq!(class(&[Value::Absent, name.clone()]), refused("id"));
-        assert_eq!(class(&[Value::Null, name.clone()]), refused("id"));
-        assert_eq!(class(&[id.clone(), Value::Absent]), refused("name"));
-        assert_eq!(class(&[id.clone(), Value::Json("null".into())]), refused("name"));
-        assert_eq!(class(&[id.clone(), name.clone(), Value::Null]), refused("state"));
-        assert_eq!(class(&[id, name, Value::Absent]), None);
-    }
-
-    #[test]
-    fn a_long_row_is_reserved_until_its_batch_is_cleared_and_one_too_long_is_a_reject() {
-        let budget = Budget::new(COPIES << 20, Pool::new(0));
-        let mut encoder = encoder();
-        encoder.budget = budget.clone();
-        let mut batch = Batch::default();
-        let row = |length: usize| [Value::Int(1), Value::Text("x".repeat(length).into())];
-        push(&mut encoder, &row(FREE_ROW_BYTES / 2), &mut batch);
-        assert!(batch.long_rows.is_empty());
-        push(&mut encoder, &row((1 << 20) - 100), &mut batch);
-        push(&mut encoder, &row(1 << 20), &mut batch);
-        assert_eq!(batch.long_rows.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1]);
-        assert_eq!(batch.rejects.iter().map(|reject| reject.class).collect::<Vec<_>>(), [RejectClass::RowSize]);
-        assert!(batch.rejects[0].message.contains("worker.memory_mib"), "{}", batch.rejects[0].message);
-        assert!(batch.data.capacity() < 2 << 20, "memory of the refused row goes back");
-        budget.reserve("another", 1 << 20).expect_err("the row takes it");
-        batch.clear();
-        assert_eq!(batch.data.capacity(), 0, "memory of the long row goes back");
-        push(&mut encoder, &row((1 << 20) - 100), &mut batch);
-        assert_eq!(batch.ends.len(), 1);
-    }
-
-    #[test]
-    fn an_array_is_reserved_as_what_it_becomes() {
-        let digits = Value::Json(format!("[{}1]", "1,".repeat(1 << 12)).into());
-        for (element, oid) in [(PgType::Numeric(None), 1700), (PgType::Int8, 20), (PgType::Text(None), 25)] {
-            let pg_type = PgType::Array(Box::new(element), oid);
-            let mut out = Vec::new();
-            encode_within(&digits, &pg_type, 8, &mut out).expect("an array");
-            assert!(out.len() <= longest(&digits, &pg_type), "{pg_type:?}: {} bytes", out.len());
-        }
-    }
-
-    #[test]
-    fn a_payload_is_cut_and_keeps_its_true_length() {
-        let (mut encoder, mut batch) = (encoder(), Batch::default());
-        encoder.push(&[], &mut batch, || vec![b'x'; 100_000].into());
-        let reject = &batch.rejects[0];
-        assert_eq!((reject.payload.len(), reject.payload_length), (MAX_PAYLOAD_BYTES, 100_000));
-        assert!(batch.size() >= MAX_PAYLOAD_BYTES);
-        assert!(batch.data.is_empty());
-    }
-}
+mod tests;

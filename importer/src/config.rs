@@ -5,6 +5,7 @@
 //! (a queue, a database, datasets) is asked for by [`Config::require`].
 
 mod check;
+pub mod conjuncts;
 pub mod fragment;
 mod max_rejects;
 mod steps;

@@ -33,9 +33,13 @@ impl RowParser {
         let Self { encoder, members, any_encoded } = self;
         match members.find(row) {
             Ok(()) => {
-                let n_encoded = batch.ends.len();
+                let (n_encoded, n_filtered) = (batch.ends.len(), batch.n_filtered);
                 encoder.push_with(batch, |column| members.cell(column, row), || Cow::Borrowed(row));
-                *any_encoded |= batch.ends.len() > n_encoded;
+                let is_dropped = batch.n_filtered > n_filtered;
+                *any_encoded |= is_dropped || batch.ends.len() > n_encoded;
+                if is_dropped {
+                    encoder.note_seen(|column| members.tokens[column].kind != Kind::Absent);
+                }
             }
             Err(refusal) if refusal.class == RejectClass::Syntax && is_shared(row) => return false,
             Err(refusal) => encoder.reject(refusal, row, row.len() as u64, batch),
@@ -103,7 +107,7 @@ struct Members {
 
 impl Members {
     fn new(mapping: Arc<Mapping>, limits: &Limits) -> Self {
-        let columns = mapping.columns();
+        let columns = mapping.all_columns();
         Self {
             max_depth: limits.depth,
             wants_json: columns.iter().map(|column| matches!(column.pg_type, PgType::Json | PgType::Jsonb)).collect(),

@@ -2,7 +2,10 @@
 
 mod build;
 
-use super::{Column, Fields, MappingSpec, RejectClass};
+use super::{
+    Column, Fields, MappingSpec, RejectClass,
+    condition::{Condition, Test},
+};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -43,6 +46,20 @@ pub struct Mapping {
     constants: Vec<Option<Vec<u8>>>,
     required: Vec<Requirement>,
     unstaged: BTreeMap<u64, Unstaged>,
+    /// How many columns, at the end, are only asked about.
+    n_unsent: usize,
+    conditions: Vec<Asked>,
+}
+
+/// A condition of the rows that are sent.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// The column; None where no field fills it, so that it is NULL.
+    pub column: Option<usize>,
+    /// Which values pass.
+    pub test: Test,
+    /// Rows that do not have the field pass.
+    pub passes_absent: bool,
 }
 
 /// Why a row that can be encoded is a reject all the same: the database will not take it.
@@ -83,6 +100,30 @@ impl Mapping {
         Self { unstaged, ..self }
     }
 
+    /// Drops rows that do not fulfil all `conditions`. Of the last columns, those with `unsent` names are only asked about;
+    /// if they are `kept` rows, which conditions on those were asked of already, rows may be without them.
+    #[must_use]
+    pub fn filtered(mut self, conditions: &[Condition], unsent: &[String], kept: bool) -> Self {
+        self.n_unsent = self.columns.iter().rev().take_while(|column| unsent.contains(&column.name)).count();
+        let asked = conditions.iter().map(|Condition { column, test }| Asked {
+            column: self.columns.iter().position(|other| other.name == *column),
+            test: test.clone(),
+            passes_absent: kept && unsent.contains(column),
+        });
+        self.conditions = asked.collect();
+        self
+    }
+
+    /// Returns the conditions of the rows that are sent.
+    pub(super) fn conditions(&self) -> &[Asked] {
+        &self.conditions
+    }
+
+    /// Returns the columns that fields fill: those of [`Mapping::columns`], then those that are only asked about.
+    pub(super) fn all_columns(&self) -> &[Column] {
+        &self.columns
+    }
+
     /// Leaves fields of an open format with these names out.
     #[must_use]
     pub fn ignoring(mut self, names: &[&str]) -> Self {
@@ -98,7 +139,7 @@ impl Mapping {
     /// Returns the columns in COPY order (after `penstock_row`).
     #[must_use]
     pub fn columns(&self) -> &[Column] {
-        &self.columns
+        &self.columns[..self.columns.len() - self.n_unsent]
     }
 
     /// Returns the indexes into `columns()` that are followed by an absent flag: columns with a default, JSON only.

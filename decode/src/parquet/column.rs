@@ -196,8 +196,9 @@ fn range(offsets: &[i32], row: usize) -> std::ops::Range<usize> {
     offsets[row] as usize..offsets[row + 1] as usize
 }
 
+/// Returns what a number of 32 bits means.
 #[inline]
-fn int32(value: i32, meaning: Meaning) -> Result<Value<'static>, CellError> {
+pub(super) fn int32(value: i32, meaning: Meaning) -> Result<Value<'static>, CellError> {
     match meaning {
         Meaning::Date(calendar) => Ok(calendar.read(Value::Date(value))),
         Meaning::Unsigned => Ok(Value::UInt(u64::from(value as u32))),
@@ -205,8 +206,9 @@ fn int32(value: i32, meaning: Meaning) -> Result<Value<'static>, CellError> {
     }
 }
 
+/// Returns what a number of 64 bits means.
 #[inline]
-fn int64(value: i64, meaning: Meaning) -> Result<Value<'static>, CellError> {
+pub(super) fn int64(value: i64, meaning: Meaning) -> Result<Value<'static>, CellError> {
     let value = match meaning {
         Meaning::Unsigned => Value::UInt(value as u64),
         Meaning::Decimal(scale) => Value::Decimal(i128::from(value), scale),

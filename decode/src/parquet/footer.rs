@@ -7,6 +7,7 @@ use crate::{
     contain::contained,
     failure,
 };
+use bytes::Bytes;
 use parquet::file::metadata::{
     ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
     RowGroupMetaData,
@@ -30,7 +31,7 @@ const PATH_COPIES: usize = 3;
 /// A longer name is refused: no column's is that long.
 const MAX_NAME_BYTES: usize = 64 * 1024;
 
-/// Reads and checks the footer.
+/// Reads and checks the footer; its bytes are reserved as well.
 ///
 /// # Errors
 /// [`DecodeError::Corrupt`] when it is not one, [`DecodeError::Limits`] when it is too long.
@@ -38,7 +39,7 @@ pub fn read(
     object: &Object,
     max_schema_depth: usize,
     budget: &Budget,
-) -> Result<(ParquetMetaData, Reservation), DecodeError> {
+) -> Result<(ParquetMetaData, Bytes, Reservation), DecodeError> {
     let corrupt = |problem: &str| DecodeError::Corrupt(format!("Parquet footer: {problem}"));
     let explain = |error| object.explain(&error);
     let size = object.size();
@@ -84,5 +85,5 @@ pub fn read(
         ParquetMetaDataReader::decode_metadata_with_options(&bytes, Some(&options))
             .map_err(|error| failure::of_chain(&error))
     })?;
-    Ok((metadata, reserved))
+    Ok((metadata, bytes, reserved))
 }

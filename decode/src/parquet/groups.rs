@@ -46,6 +46,18 @@ pub struct RowGroups {
     meter: Arc<Meter>,
     next: usize,
     current: Option<Reading>,
+    /// Groups that are not read, by number.
+    without: Vec<bool>,
+}
+
+/// What comes next of a file.
+pub enum Next {
+    /// A record batch.
+    Records(RecordBatch),
+    /// A group of this many rows, which is not read.
+    LeftOut(u64),
+    /// Nothing.
+    End,
 }
 
 /// The row group in hand.
@@ -87,7 +99,13 @@ impl RowGroups {
             projection,
             next: 0,
             current: None,
+            without: Vec::new(),
         })
+    }
+
+    /// Leaves out the groups that are marked.
+    pub fn without(self, without: Vec<bool>) -> Self {
+        Self { without, ..self }
     }
 
     /// Returns what the columns of the record batches are.
@@ -100,15 +118,20 @@ impl RowGroups {
         self.meter.nested_values()
     }
 
-    /// Returns the next record batch, `None` after the last.
+    /// Returns the next record batch, or what is left out before it.
     ///
     /// # Errors
     /// [`DecodeError::Corrupt`] where pages are broken or rows are missing.
-    pub fn next(&mut self) -> Result<Option<RecordBatch>, DecodeError> {
+    pub fn next(&mut self) -> Result<Next, DecodeError> {
         loop {
             let Some(reading) = &mut self.current else {
                 if self.next == self.metadata.num_row_groups() {
-                    return Ok(None);
+                    return Ok(Next::End);
+                }
+                if self.without.get(self.next) == Some(&true) {
+                    let n_rows = self.metadata.row_group(self.next).num_rows();
+                    self.next += 1;
+                    return Ok(Next::LeftOut(u64::try_from(n_rows).unwrap_or(0)));
                 }
                 self.current = Some(self.open(0, MAX_BATCH_ROWS)?);
                 continue;
@@ -118,7 +141,7 @@ impl RowGroups {
             match result {
                 Ok(Some(records)) => {
                     reading.rows_done += records.num_rows();
-                    return Ok(Some(records));
+                    return Ok(Next::Records(records));
                 }
                 Ok(None) if reading.rows_done == reading.n_rows => {
                     self.current = None;

@@ -10,6 +10,7 @@ mod pages;
 mod read_ahead;
 mod rows;
 mod schema;
+mod statistics;
 mod thrift;
 
 use super::{
@@ -17,7 +18,8 @@ use super::{
     calendar::Calendars, named::NamedRows,
 };
 use arrow_array::RecordBatch;
-use groups::RowGroups;
+use bytes::Bytes;
+use groups::{Next, RowGroups};
 use object::Object;
 use parquet::file::metadata::ParquetMetaData;
 use rows::Rows;
@@ -38,12 +40,13 @@ pub fn open(source: Arc<dyn Source>, options: &ReadOptions) -> Result<Box<dyn Ro
     let limits = options.limits.clone();
     let object = Arc::new(Object::open(source, &limits.budget)?);
     let max_depth = limits.depth.saturating_mul(SCHEMA_LEVELS_PER_DEPTH).saturating_add(1);
-    let (metadata, reserved) = footer::read(&object, max_depth, &limits.budget)?;
+    let (metadata, footer, reserved) = footer::read(&object, max_depth, &limits.budget)?;
     let (schema, fields) = Schema::new(metadata.file_metadata().schema_descr(), &calendars(&metadata))?;
     Ok(Box::new(ParquetReader {
         fields: Fields::Named(fields),
         object,
         metadata: Arc::new(metadata),
+        footer,
         schema,
         limits,
         _metadata_bytes: reserved,
@@ -65,6 +68,7 @@ struct ParquetReader {
     fields: Fields,
     object: Arc<Object>,
     metadata: Arc<ParquetMetaData>,
+    footer: Bytes,
     schema: Schema,
     limits: Limits,
     _metadata_bytes: Reservation,
@@ -123,11 +127,13 @@ impl RowReader for ParquetReader {
 }
 
 impl ParquetReader {
-    fn start(&self, mapping: Arc<Mapping>) -> Result<State, DecodeError> {
+    fn start(&mut self, mapping: Arc<Mapping>) -> Result<State, DecodeError> {
         let Fields::Named(fields) = &self.fields else { return Err(no_mapping()) };
         let wanted = (0..fields.len()).map(|field| mapping.slot(field) != Slot::Ignored).collect();
         let (object, metadata) = (Arc::clone(&self.object), Arc::clone(&self.metadata));
-        let groups = RowGroups::new(object, metadata, &self.schema, wanted, self.limits.buffer_bytes)?;
+        let footer = std::mem::take(&mut self.footer);
+        let without = statistics::without_matches(&footer, &metadata, &self.schema, &mapping);
+        let groups = RowGroups::new(object, metadata, &self.schema, wanted, self.limits.buffer_bytes)?.without(without);
         let rows = NamedRows::new(&mapping, fields.iter().map(|field| field.name.as_str()), &self.limits);
         let rows = Rows::new(rows, fields.len(), groups.projection(), self.limits.clone());
         Ok(State { groups, rows, current: None })
@@ -142,7 +148,14 @@ impl State {
     fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {
         while batch.size() < batch_bytes {
             if self.current.is_none() {
-                self.current = self.groups.next()?.map(|records| (records, 0));
+                self.current = match self.groups.next()? {
+                    Next::Records(records) => Some((records, 0)),
+                    Next::LeftOut(n_rows) => {
+                        self.rows.leave_out(n_rows, batch);
+                        continue;
+                    }
+                    Next::End => None,
+                };
             }
             let Some((records, next)) = &mut self.current else { return Ok(false) };
             *next = self.rows.push(records, *next, batch, batch_bytes)?;

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Batch, DecodeError, Limits,
     budget::Reservation,
-    encode::{CellError, RejectClass, Value},
+    encode::{CellError, Value},
     named::{NamedRows, RowCells, nested},
 };
 use arrow_array::RecordBatch;
@@ -37,6 +37,11 @@ impl Rows {
         self.rows.n_columns()
     }
 
+    /// Counts rows that no condition lets pass.
+    pub fn leave_out(&mut self, n_rows: u64, batch: &mut Batch) {
+        self.rows.encoder.leave_out(n_rows, batch);
+    }
+
     /// Adds rows of `records` from `row` on until the batch is full; returns the next row.
     pub fn push(
         &mut self,
@@ -62,8 +67,7 @@ impl Rows {
             };
             let n_bytes: usize = byte_columns.iter().map(|column| column.length(row)).sum();
             if n_bytes > self.limits.row_bytes {
-                let refusal = CellError::new(RejectClass::RowSize, format!("row of {n_bytes} bytes"));
-                self.rows.reject(refusal, &cells, Some(n_bytes as u64), batch);
+                self.rows.push_too_long(n_bytes, &cells, batch);
             } else {
                 self.rows.push(&cells, batch);
             }

@@ -91,6 +91,17 @@ impl Schema {
         Ok(Projection { levels, roots, leaves, meanings })
     }
 
+    /// Returns the leaf column that is a root field with one value a row.
+    pub fn flat_leaf(&self, field: usize, file: &SchemaDescriptor) -> Option<usize> {
+        let is_nested = file.root_schema().get_fields().get(field).is_none_or(is_nested);
+        (!is_nested).then(|| self.roots.iter().position(|root| *root == field)).flatten()
+    }
+
+    /// Returns what a leaf's values mean.
+    pub fn meaning(&self, leaf: usize) -> Meaning {
+        self.meanings[leaf]
+    }
+
     /// Returns what a batch takes of each row whatever is in it, in bytes.
     pub fn row_bytes(&self, leaves: &[usize]) -> usize {
         leaves.iter().map(|&leaf| value_bytes(&self.physical.column(leaf)) + LEVELS_BYTES).sum()

@@ -7,7 +7,7 @@ use crate::varint::{varint, zigzag};
 use std::ops::RangeInclusive;
 
 /// Deeper structures are refused; Parquet's own go no deeper than a handful.
-const MAX_SKIP_DEPTH: usize = 32;
+pub(super) const MAX_SKIP_DEPTH: usize = 32;
 
 /// A longer list of [`Kind::Few`] is refused.
 const MAX_FEW: usize = 256;
@@ -16,18 +16,18 @@ const MAX_FEW: usize = 256;
 const TRUE: u8 = 1;
 const FALSE: u8 = 2;
 const BYTE: u8 = 3;
-const I16: u8 = 4;
-const I32: u8 = 5;
-const I64: u8 = 6;
+pub(super) const I16: u8 = 4;
+pub(super) const I32: u8 = 5;
+pub(super) const I64: u8 = 6;
 const DOUBLE: u8 = 7;
-const BINARY: u8 = 8;
-const LIST: u8 = 9;
+pub(super) const BINARY: u8 = 8;
+pub(super) const LIST: u8 = 9;
 const SET: u8 = 10;
 const MAP: u8 = 11;
-const STRUCT: u8 = 12;
+pub(super) const STRUCT: u8 = 12;
 const UUID: u8 = 13;
 
-type Checked<T> = Result<T, &'static str>;
+pub(super) type Checked<T> = Result<T, &'static str>;
 
 /// What a field is, as far as its length in the file goes: numbers of 16, 32 and 64 bits are written alike.
 enum Kind {
@@ -293,14 +293,15 @@ fn sum_of(ids: &[i16], input: &mut Compact<'_>) -> Checked<u64> {
     Ok(numbers.into_iter().fold(0, u64::saturating_add))
 }
 
+/// The compact protocol's bytes, as far as they are not read.
 #[derive(Clone)]
-struct Compact<'a> {
-    bytes: &'a [u8],
+pub(super) struct Compact<'a> {
+    pub bytes: &'a [u8],
 }
 
-impl Compact<'_> {
+impl<'a> Compact<'a> {
     /// Reads a field's header into `id`; returns its type, or `None` at the structure's end.
-    fn field(&mut self, id: &mut i16) -> Checked<Option<u8>> {
+    pub(super) fn field(&mut self, id: &mut i16) -> Checked<Option<u8>> {
         let byte = self.byte()?;
         if byte == 0 {
             return Ok(None);
@@ -324,7 +325,7 @@ impl Compact<'_> {
     }
 
     /// Reads a list's header: its elements' type and number. Each element takes a byte at least.
-    fn list(&mut self) -> Checked<(u8, usize)> {
+    pub(super) fn list(&mut self) -> Checked<(u8, usize)> {
         let byte = self.byte()?;
         let n_elements = match byte >> 4 {
             15 => usize::try_from(self.varint()?).map_err(|_| "list too long")?,
@@ -368,7 +369,7 @@ impl Compact<'_> {
         }
     }
 
-    fn skip(&mut self, field_type: u8, depth: usize) -> Checked<()> {
+    pub(super) fn skip(&mut self, field_type: u8, depth: usize) -> Checked<()> {
         let Some(depth) = depth.checked_sub(1) else { return Err("nested too deep") };
         match field_type {
             TRUE | FALSE => {}
@@ -416,7 +417,7 @@ impl Compact<'_> {
         }
     }
 
-    fn zigzag(&mut self) -> Checked<i64> {
+    pub(super) fn zigzag(&mut self) -> Checked<i64> {
         self.varint().map(zigzag)
     }
 
@@ -429,6 +430,14 @@ impl Compact<'_> {
         let (&byte, rest) = self.bytes.split_first().ok_or("ends early")?;
         self.bytes = rest;
         Ok(byte)
+    }
+
+    /// Reads a byte string.
+    pub(super) fn binary(&mut self) -> Checked<&'a [u8]> {
+        let length = self.varint()?;
+        let bytes = self.bytes;
+        self.advance(length)?;
+        Ok(&bytes[..bytes.len() - self.bytes.len()])
     }
 
     fn advance(&mut self, n: u64) -> Checked<()> {

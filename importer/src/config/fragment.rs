@@ -3,7 +3,7 @@
 //! What a fragment means is Postgres's to say. Here it is made sure that it is one expression, or one join, whose
 //! quotes, comments and parentheses close, so that it cannot become another part of the statement it stands in.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 /// The name by which fragments call the rows of an object.
 pub const INPUT: &str = "input";
@@ -167,8 +167,9 @@ impl Depth {
     }
 }
 
+/// What SQL is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
+pub enum Token {
     /// A word with its ASCII letters in lower case, as Postgres folds it: a name or a keyword.
     Word(String),
     /// A name in quotes.
@@ -181,9 +182,18 @@ enum Token {
 
 /// Takes SQL apart ([PostgreSQL, Lexical Structure](https://www.postgresql.org/docs/current/sql-syntax-lexical.html)).
 fn tokens(sql: &str) -> Result<Vec<Token>, FragmentError> {
-    let mut tokens = Vec::new();
+    Ok(spanned(sql)?.into_iter().map(|(token, _)| token).collect())
+}
+
+/// Takes SQL apart, with where each token stands.
+///
+/// # Errors
+/// [`FragmentError`].
+pub fn spanned(sql: &str) -> Result<Vec<(Token, Range<usize>)>, FragmentError> {
+    let mut spanned = Vec::new();
     let mut rest = sql;
     while let Some(first) = rest.chars().next() {
+        let mut token = None;
         let n_bytes = match first {
             '\0' => return Err(FragmentError::Nul),
             ';' => return Err(FragmentError::Semicolon),
@@ -191,36 +201,38 @@ fn tokens(sql: &str) -> Result<Vec<Token>, FragmentError> {
             '-' if rest.starts_with("--") => line_comment(rest),
             '/' if rest.starts_with("/*") => comment(rest)?,
             '\'' => {
-                tokens.push(Token::Value);
+                token = Some(Token::Value);
                 quoted(rest, '\'', false)?
             }
             '"' => {
                 let n_bytes = quoted(rest, '"', false)?;
-                tokens.push(Token::Quoted(rest[1..n_bytes - 1].replace("\"\"", "\"")));
+                token = Some(Token::Quoted(rest[1..n_bytes - 1].replace("\"\"", "\"")));
                 n_bytes
             }
             '$' => {
-                tokens.push(Token::Value);
+                token = Some(Token::Value);
                 dollars(rest)?
             }
             'e' | 'E' if rest[1..].starts_with('\'') => {
-                tokens.push(Token::Value);
+                token = Some(Token::Value);
                 1 + escaped(&rest[1..])?
             }
             c if is_word(c) => {
                 let n_bytes = rest.find(|c| !is_word(c) && c != '$').unwrap_or(rest.len());
                 let is_number = c.is_ascii_digit();
-                tokens.push(if is_number { Token::Value } else { Token::Word(rest[..n_bytes].to_ascii_lowercase()) });
+                token = Some(if is_number { Token::Value } else { Token::Word(rest[..n_bytes].to_ascii_lowercase()) });
                 n_bytes
             }
             c => {
-                tokens.push(Token::Sign(c));
+                token = Some(Token::Sign(c));
                 c.len_utf8()
             }
         };
+        let start = sql.len() - rest.len();
+        spanned.extend(token.map(|token| (token, start..start + n_bytes)));
         rest = &rest[n_bytes..];
     }
-    Ok(tokens)
+    Ok(spanned)
 }
 
 /// Others of Unicode are part of names.

@@ -227,9 +227,9 @@ impl<'a> GroupImport<'a> {
             let source = source.ok().filter(|source| !contradicts(&sighting.candidate.identity, &source.info))?;
             let mut candidate = sighting.candidate.clone();
             take_identity(&mut candidate.identity, &mut candidate.stamp, &source.info);
-            let (source, captures) = (Arc::new(source), sighting.to.captures.clone());
-            let after = sighting.record.after.clone();
-            Some(Member { place: sighting.place, source, captures, candidate, recorded: *recorded, after })
+            let (source, object) = (Arc::new(source), sighting.read.clone());
+            let (captures, after) = (sighting.to.captures.clone(), sighting.record.after.clone());
+            Some(Member { place: sighting.place, source, object, captures, candidate, recorded: *recorded, after })
         });
         opened.collect()
     }

@@ -1,16 +1,16 @@
 -- Per object: $1 object, $2 head, $3 version id, $4 sequencer, $5 last modified, $6 rows read, $7 written,
--- $8 merged, $9 bytes, $13 and $14 when the message was sent and first received, $15 the dataset whose import it follows;
--- $10 technique, $11 seconds of each, $12 recipe.
+-- $8 merged, $9 filtered, $10 added, $11 bytes, $15 and $16 when the message was sent and first received, $17 the dataset
+-- whose import it follows; $12 technique, $13 seconds of each, $14 recipe.
 -- finish_imported.sql for many versions, none of which was imported before: their rows were recorded with this
 -- very stamp, so what is left to settle is a Last-Modified and a version id that came with the bytes.
 -- What else was begun of the key and is no newer is overtaken, as in finish_imported.sql.
 WITH done AS (
     SELECT *
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::bigint[],
-                $8::bigint[], $9::bigint[], $13::timestamptz[], $14::timestamptz[],
-                $15::text[])
-        AS done (id, head_id, version_id, sequencer, last_modified, n_read, n_written, n_merged, n_bytes, sent_at,
-                 first_received_at, after)
+                $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $15::timestamptz[], $16::timestamptz[],
+                $17::text[])
+        AS done (id, head_id, version_id, sequencer, last_modified, n_read, n_written, n_merged, n_filtered, n_added,
+                 n_bytes, sent_at, first_received_at, after)
 ), heads AS (
     UPDATE penstock.head h SET object_id = done.id FROM done WHERE h.id = done.head_id
 ), overtaken AS (
@@ -35,18 +35,18 @@ SET state = 'imported',
     sequencer = coalesce(o.sequencer, done.sequencer),
     last_modified = greatest(o.last_modified, done.last_modified),
     rows_read = done.n_read,
-    rows_added = 0,
+    rows_added = done.n_added,
     rows_written = done.n_written,
     rows_merged = done.n_merged,
-    rows_filtered = 0,
+    rows_filtered = done.n_filtered,
     rows_rejected = 0,
     bytes = done.n_bytes,
-    technique = $10,
-    recipe = $12,
+    technique = $12,
+    recipe = $14,
     sent_at = done.sent_at,
     first_received_at = done.first_received_at,
     after = done.after,
-    duration_seconds = $11,
+    duration_seconds = $13,
     imported_at = clock_timestamp(),
     finished_at = clock_timestamp(),
     forwarded_message_id = NULL

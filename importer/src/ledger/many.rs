@@ -180,6 +180,8 @@ pub async fn finish_many(
         .bind(numbers(|finished| finished.counts.read))
         .bind(numbers(|finished| finished.counts.written))
         .bind(numbers(|finished| finished.counts.merged))
+        .bind(numbers(|finished| finished.counts.filtered))
+        .bind(numbers(|finished| finished.counts.added))
         .bind(numbers(|finished| finished.bytes))
         .bind(technique)
         .bind(duration_seconds_each)

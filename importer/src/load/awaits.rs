@@ -7,7 +7,7 @@
 use super::{
     Load, LoadError,
     catalog::TableColumn,
-    sql::{ALL, LoadPlan, OF_ROWS, Place, quote, quote_pair},
+    sql::{ALL, LoadPlan, OF_ROWS, Origin, Place, quote, quote_pair},
     transform::Transform,
 };
 use crate::{
@@ -113,8 +113,8 @@ pub async fn look(
     place: &Place<'_>,
 ) -> Result<(), LoadError> {
     for (number, awaited) in transform.awaits.iter().enumerate() {
-        let whole = awaited.look(number, &input.input_rows(transform, place, ALL));
-        let by_rows = awaited.look(number, &input.input_rows(transform, place, OF_ROWS));
+        let whole = awaited.look(number, &input.input_rows(transform, &Origin::Object(place), ALL));
+        let by_rows = awaited.look(number, &input.input_rows(transform, &Origin::Object(place), OF_ROWS));
         transform.look(connection, input.staging, (&whole, &by_rows), &awaited.names).await?;
     }
     Ok(())

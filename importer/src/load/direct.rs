@@ -175,7 +175,7 @@ impl Direct<'_> {
             read: self.staged.n_read,
             written: self.staged.n_staged - self.merged,
             merged: self.merged,
-            filtered: 0,
+            filtered: self.staged.n_filtered,
             rejected: self.staged.n_rejected,
         };
         Ok(End::Commit(Attempt::Done(self.load.finish(tx, &self.prepared.opened, counts, Used::Direct).await?)))

@@ -5,6 +5,8 @@
 //! into the target under the locks of all their heads. Whatever is out of the ordinary (a reject, a key twice, a
 //! row that Postgres refuses, another shape) sends its object, or the whole group, back to be loaded alone.
 
+mod transformed;
+
 use super::{
     LoadError, Session, Target,
     copy::Copying,
@@ -23,6 +25,7 @@ use crate::{
         Candidate, Counts, Fenced, Recorded, Verdict, judge,
         many::{Finished, finish_many, lock_heads},
     },
+    object::ReadTarget,
 };
 use decode::{Batch, Column, DecodeError, EXTRAS_COLUMN, OnNewField, Source};
 use sqlx::PgConnection;
@@ -34,6 +37,8 @@ pub struct Member {
     pub place: usize,
     /// The bytes.
     pub source: Arc<dyn Source>,
+    /// Where they lie.
+    pub object: ReadTarget,
     /// Captured path segments.
     pub captures: Vec<(String, Option<String>)>,
     /// Which version they are.
@@ -67,7 +72,7 @@ pub async fn load_group<'g>(
     group: &'g Group<'_>,
 ) -> Result<Vec<(&'g Member, Counts)>, LoadError> {
     let target = &group.target;
-    if target.transform.is_some() || !target.config.command.is_empty() {
+    if !target.config.command.is_empty() {
         return Ok(Vec::new());
     }
     let objects: Vec<_> =
@@ -76,17 +81,22 @@ pub async fn load_group<'g>(
     let reading = tokio::task::spawn_blocking(move || Decoded::read(&decoding_target, &objects, run_bytes));
     // The store's time, not the server's.
     let decoded = liveness::elsewhere(reading).await;
-    let Ok(Decoded { run, shape: Some(shape), rows }) = decoded else {
+    let Ok(Decoded { run, shape: Some(shape), parts }) = decoded else {
         return Ok(Vec::new());
     };
+    let way = || group.recent.choose(target.config.technique, false, target.config.mode == Mode::Upsert);
+    if let Some(transform) = target.transform.as_ref().filter(|transform| transform.runs()) {
+        let objects = Objects::new(group, parts);
+        return transformed::load(session, objects, transform, (shape.columns, run), way()).await;
+    }
     if !direct::suits(&target.table, &shape.columns) {
         return Ok(Vec::new());
     }
     let staging = session.staging(&sql::staging_shape(&shape.columns, &[])).await?;
-    let Some(together) = Together::new(group, shape, run, rows) else {
+    let Some(together) = Together::new(group, shape, run, parts) else {
         return Ok(Vec::new());
     };
-    match group.recent.choose(target.config.technique, false, target.config.mode == Mode::Upsert) {
+    match way() {
         Way::Staged => return Ok(Vec::new()),
         Way::Direct => {}
         Way::Probe => {
@@ -104,63 +114,37 @@ pub async fn load_group<'g>(
     Ok(written)
 }
 
-/// Objects whose rows are decoded, and sorted together.
-struct Together<'g> {
+/// A group's objects, and what becomes of each.
+struct Objects<'g> {
     group: &'g Group<'g>,
-    shape: Shape,
-    run: Run,
     slices: Vec<Slice<'g>>,
-    /// Columns no row has.
-    without: Vec<usize>,
 }
 
 /// An object's part of the run.
 struct Slice<'g> {
     member: &'g Member,
-    /// Its rows, in decoding order; empty where it has to be loaded alone.
-    rows: Range<usize>,
-    /// How many of them gave way to another of its own.
-    merged: u64,
+    part: Part,
+    counts: Counts,
     /// Whether it is written, which the fence decides.
     writes: bool,
 }
 
-impl<'g> Together<'g> {
-    /// Sorts the rows and settles duplicates within objects; none when COPY cannot tell what staging can.
-    fn new(group: &'g Group<'g>, shape: Shape, mut run: Run, rows: Vec<Range<usize>>) -> Option<Self> {
-        let without = direct::absent_columns(&shape.columns, &run)?;
-        let slice = |(member, rows)| Slice { member, rows, merged: 0, writes: false };
-        let mut slices: Vec<Slice<'_>> = group.members.iter().zip(rows).map(slice).collect();
-        if let Some(order) = &shape.order {
-            run.sort(order);
-            if group.target.config.mode == Mode::Upsert {
-                let dropped = run.settle_duplicates(order, |a, b| slice_of(&slices, a) == slice_of(&slices, b))?;
-                for place in dropped {
-                    let slice = slice_of(&slices, place);
-                    slices[slice].merged += 1;
-                }
-            }
-        }
-        Some(Self { group, shape, run, slices, without })
-    }
+/// What was decoded of an object.
+struct Part {
+    /// Its rows, in decoding order.
+    rows: Range<usize>,
+    /// How many of its rows conditions dropped; none where it has to be loaded alone, and nothing was taken of it.
+    n_dropped: Option<u64>,
+}
 
-    /// Writes what is still to be written, and returns it.
-    async fn write(mut self, tx: &mut PgConnection) -> Result<End<Vec<(&'g Member, Counts)>>, LoadError> {
-        self.fence(tx).await?;
-        match hold_unique_index(tx, &self.group.target).await {
-            Ok(()) => {}
-            Err(error @ LoadError::Database(_)) => return Err(error),
-            // Each says so for itself.
-            Err(_) => return Ok(End::RollBack(Vec::new())),
-        }
-        let written: Vec<_> = self.slices.iter().filter(|slice| slice.writes).map(Slice::counted).collect();
-        let n_written = written.iter().map(|(_, counts)| counts.written).sum();
-        if !self.copy(tx, n_written).await? {
-            self.group.recent.was_refused();
-            return Ok(End::RollBack(Vec::new()));
-        }
-        self.record(tx, &written).await?;
-        Ok(End::Commit(written))
+impl<'g> Objects<'g> {
+    fn new(group: &'g Group<'g>, parts: Vec<Part>) -> Self {
+        let slice = |(member, part): (&'g Member, Part)| {
+            let (written, filtered) = (part.rows.len() as u64, part.n_dropped.unwrap_or(0));
+            let counts = Counts { read: written + filtered, written, filtered, ..Counts::default() };
+            Slice { member, part, counts, writes: false }
+        };
+        Self { group, slices: group.members.iter().zip(parts).map(slice).collect() }
     }
 
     /// Takes the fence of all objects, and notes which of them it lets through.
@@ -174,43 +158,33 @@ impl<'g> Together<'g> {
                     && fenced.standing.is_none()
                     && judge(None, &slice.member.candidate) == Verdict::Write
             });
-            slice.writes = is_fresh && !slice.rows.is_empty();
+            slice.writes = is_fresh && slice.part.n_dropped.is_some() && slice.counts.read > 0;
         }
         Ok(())
     }
 
-    /// Copies the `n_rows` rows of the objects that are let through; false when Postgres refuses one, or a trigger left rows out:
-    /// whose they were only a load alone can tell.
-    async fn copy(&self, tx: &mut PgConnection, n_rows: u64) -> Result<bool, LoadError> {
-        let (table, columns) = (&self.group.target.table, &self.shape.columns);
-        let loaded_at = match table.lineage_loaded_at {
-            true => Some(direct::loaded_at(tx).await?),
-            false => None,
-        };
-        let projections: Vec<_> = self
-            .slices
-            .iter()
-            .map(|slice| {
-                let constants = direct::constants(table, slice.member.recorded.object_id, loaded_at);
-                direct::projection(table, columns, self.without.clone(), &constants)
-            })
-            .collect();
-        let mut copying = Copying::start(tx, &direct::copy_sql(table, columns, &self.without)).await?;
-        let places = (0..self.run.n_ordered())
-            .map(|index| (slice_of(&self.slices, self.run.place(index)), self.run.row(index)))
-            .filter(|(slice, _)| self.slices[*slice].writes);
-        let mut slices = places.clone().map(|(slice, _)| slice);
-        let write = |out: &mut Vec<u8>, tuple: &[u8]| {
-            if let Some(slice) = slices.next() {
-                projections[slice].write(tuple, out);
-            }
-        };
-        copying.add(places.map(|(_, tuple)| tuple), write).await?;
-        Ok(copying.all_taken(n_rows).await?)
+    /// Makes sure that keys are kept apart; false where that is for each object to say.
+    async fn hold_unique_index(&self, tx: &mut PgConnection) -> Result<bool, LoadError> {
+        match hold_unique_index(tx, &self.group.target).await {
+            Ok(()) => Ok(true),
+            Err(error @ LoadError::Database(_)) => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
-    /// Records what is written in the ledger.
-    async fn record(&self, tx: &mut PgConnection, written: &[(&Member, Counts)]) -> sqlx::Result<()> {
+    /// Returns which slice the row at this place of the decoding order is in.
+    fn slice_of(&self, place: usize) -> usize {
+        self.slices.partition_point(|slice| slice.part.rows.end <= place)
+    }
+
+    fn n_written(&self) -> u64 {
+        self.slices.iter().filter(|slice| slice.writes).map(|slice| slice.counts.written).sum()
+    }
+
+    /// Records what is written in the ledger, and returns it.
+    async fn record(&self, tx: &mut PgConnection) -> sqlx::Result<Vec<(&'g Member, Counts)>> {
+        let written: Vec<(&'g Member, Counts)> =
+            self.slices.iter().filter(|slice| slice.writes).map(|slice| (slice.member, slice.counts)).collect();
         let finished: Vec<Finished<'_>> = written
             .iter()
             .map(|(member, counts)| {
@@ -220,21 +194,82 @@ impl<'g> Together<'g> {
             .collect();
         // The transaction's time is that of all its objects together.
         let seconds_each = self.group.started.elapsed().as_secs_f64() / finished.len().max(1) as f64;
-        finish_many(tx, &finished, (Used::Grouped.into(), &self.group.target.recipe), seconds_each).await
+        finish_many(tx, &finished, (Used::Grouped.into(), &self.group.target.recipe), seconds_each).await?;
+        Ok(written)
     }
 }
 
-impl<'g> Slice<'g> {
-    /// Returns the object with what is written of it.
-    fn counted(&self) -> (&'g Member, Counts) {
-        let (read, merged) = (self.rows.len() as u64, self.merged);
-        (self.member, Counts { read, written: read - merged, merged, ..Counts::default() })
-    }
+/// Objects whose rows are decoded, and sorted together.
+struct Together<'g> {
+    objects: Objects<'g>,
+    shape: Shape,
+    run: Run,
+    /// Columns no row has.
+    without: Vec<usize>,
 }
 
-/// Returns which slice the row at this place of the decoding order is in.
-fn slice_of(slices: &[Slice<'_>], place: usize) -> usize {
-    slices.partition_point(|slice| slice.rows.end <= place)
+impl<'g> Together<'g> {
+    /// Sorts the rows and settles duplicates within objects; none when COPY cannot tell what staging can.
+    fn new(group: &'g Group<'g>, shape: Shape, mut run: Run, parts: Vec<Part>) -> Option<Self> {
+        let without = direct::absent_columns(&shape.columns, &run)?;
+        let mut objects = Objects::new(group, parts);
+        if let Some(order) = &shape.order {
+            run.sort(order);
+            if group.target.config.mode == Mode::Upsert {
+                let together = |a, b| objects.slice_of(a) == objects.slice_of(b);
+                for place in run.settle_duplicates(order, together)? {
+                    let slice = objects.slice_of(place);
+                    let counts = &mut objects.slices[slice].counts;
+                    counts.merged += 1;
+                    counts.written -= 1;
+                }
+            }
+        }
+        Some(Self { objects, shape, run, without })
+    }
+
+    /// Writes what is still to be written, and returns it.
+    async fn write(mut self, tx: &mut PgConnection) -> Result<End<Vec<(&'g Member, Counts)>>, LoadError> {
+        self.objects.fence(tx).await?;
+        if !self.objects.hold_unique_index(tx).await? {
+            return Ok(End::RollBack(Vec::new()));
+        }
+        if !self.copy(tx).await? {
+            self.objects.group.recent.was_refused();
+            return Ok(End::RollBack(Vec::new()));
+        }
+        Ok(End::Commit(self.objects.record(tx).await?))
+    }
+
+    /// Copies the rows of the objects that are let through; false when Postgres refuses one, or a trigger left rows out:
+    /// whose they were only a load alone can tell.
+    async fn copy(&self, tx: &mut PgConnection) -> Result<bool, LoadError> {
+        let Objects { group, slices } = &self.objects;
+        let (table, columns) = (&group.target.table, &self.shape.columns);
+        let loaded_at = match table.lineage_loaded_at {
+            true => Some(direct::loaded_at(tx).await?),
+            false => None,
+        };
+        let projections: Vec<_> = slices
+            .iter()
+            .map(|slice| {
+                let constants = direct::constants(table, slice.member.recorded.object_id, loaded_at);
+                direct::projection(table, columns, self.without.clone(), &constants)
+            })
+            .collect();
+        let mut copying = Copying::start(tx, &direct::copy_sql(table, columns, &self.without)).await?;
+        let places = (0..self.run.n_ordered())
+            .map(|index| (self.objects.slice_of(self.run.place(index)), self.run.row(index)))
+            .filter(|(slice, _)| slices[*slice].writes);
+        let mut of = places.clone().map(|(slice, _)| slice);
+        let write = |out: &mut Vec<u8>, tuple: &[u8]| {
+            if let Some(slice) = of.next() {
+                projections[slice].write(tuple, out);
+            }
+        };
+        copying.add(places.map(|(_, tuple)| tuple), write).await?;
+        Ok(copying.all_taken(self.objects.n_written()).await?)
+    }
 }
 
 /// What all objects of a group have in common.
@@ -251,28 +286,31 @@ struct Decoded {
     run: Run,
     /// None when no object could be read.
     shape: Option<Shape>,
-    /// Each object's rows in the run, in decoding order; empty where it has to be loaded alone.
-    rows: Vec<Range<usize>>,
+    /// One of each object.
+    parts: Vec<Part>,
 }
 
 impl Decoded {
     fn read(target: &Target, objects: &[Object], run_bytes: usize) -> Self {
         let mut batch = Batch::default();
         let mut first: Option<(Vec<Column>, Vec<usize>)> = None;
-        let mut rows = Vec::with_capacity(objects.len());
+        let mut parts = Vec::with_capacity(objects.len());
         for (source, captures) in objects {
-            let (n_bytes, n_rows) = (batch.data.len(), batch.ends.len());
+            let (n_bytes, n_rows, n_filtered) = (batch.data.len(), batch.ends.len(), batch.n_filtered);
             let read = || read_one(target, Arc::clone(source), captures, &mut batch, &mut first, run_bytes);
             // Decoders process untrusted input.
             let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
-            if !matches!(read, Ok(Ok(true))) || !batch.rejects.is_empty() {
+            let is_taken = matches!(read, Ok(Ok(true))) && batch.rejects.is_empty();
+            if !is_taken {
                 batch.data.truncate(n_bytes);
                 batch.ends.truncate(n_rows);
                 batch.long_rows.retain(|(row, _)| *row < n_rows);
                 batch.rejects.clear();
                 batch.reject_bytes = 0;
+                batch.n_filtered = n_filtered;
             }
-            rows.push(n_rows..batch.ends.len());
+            let n_dropped = is_taken.then_some(batch.n_filtered - n_filtered);
+            parts.push(Part { rows: n_rows..batch.ends.len(), n_dropped });
         }
         let shape = first.and_then(|(columns, flags)| {
             let order = RowOrder::new(&columns, &target.key, target.newer.as_deref());
@@ -281,7 +319,7 @@ impl Decoded {
         });
         let mut run = Run::default();
         run.batch = batch;
-        Self { run, shape, rows }
+        Self { run, shape, parts }
     }
 }
 

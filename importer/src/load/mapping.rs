@@ -75,7 +75,18 @@ pub fn map_fields(load: &Load<'_>, fields: &Fields) -> Result<Result<Mapping, Ve
 pub fn map(target: &Target, captures: &[(String, Option<String>)], fields: &Fields) -> Result<Mapping, LoadError> {
     let columns = target.decoder_columns();
     let mapping = Mapping::new(fields, &target.mapping_spec(&columns, captures)).map_err(LoadError::Schema)?;
+    let mapping = filtered(mapping, target, false);
+    if mapping.columns().is_empty() {
+        return Err(LoadError::Schema("no field matches a column of the table".into()));
+    }
     Ok(if target.config.command.is_empty() { mapping } else { mapping.ignoring(&CONTROL_FIELDS) })
+}
+
+/// Has a mapping drop the rows that the target's conditions do not let pass; `kept` rows may be without what is only asked
+/// about.
+pub fn filtered(mapping: Mapping, target: &Target, kept: bool) -> Mapping {
+    let Some(transform) = &target.transform else { return mapping };
+    mapping.filtered(&transform.early.conditions, transform.unsent.as_deref().unwrap_or_default(), kept)
 }
 
 /// Returns how the mapping's columns are staged; `flags` are the places of those with an absent flag.

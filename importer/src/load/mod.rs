@@ -8,6 +8,7 @@ mod copy;
 mod direct;
 mod distinct;
 mod dry_run;
+mod early;
 mod error;
 mod fence;
 mod group;
@@ -62,7 +63,7 @@ use mapping::{Opened, map_fields, open, staged_columns};
 use merge::merge_all;
 use pipeline::{Decoded, Decoding, Shape};
 use run::RowOrder;
-use sql::{LoadPlan, Place, StagedColumn};
+use sql::{LoadPlan, Origin, Place, StagedColumn};
 use sqlx::PgConnection;
 use stage::{Keys, Staged, stage};
 use std::{
@@ -312,7 +313,7 @@ async fn transform_staged(
     let allowed = load.target.config.max_rejects.allowed(staged.n_read).saturating_sub(staged.n_rejected);
     let plan = LoadPlan::plain(load.target, &step.columns, &step.staging);
     awaits::look(tx, &transform, input, &place).await?;
-    let made = transform.run(tx, input, &plan, &place, (load.recorded.object_id, allowed)).await?;
+    let made = transform.run(tx, input, &plan, &Origin::Object(&place), (load.recorded.object_id, allowed)).await?;
     staged.n_filtered += made.n_dropped(staged.n_staged);
     staged.n_rejected += made.n_refused;
     // One refused answer of a command takes along the others of its row.

@@ -253,7 +253,8 @@ fn send_sorted(
     }
     let Some(mut sweep) = rest else { return Ok(true) };
     let mut batch = Batch::default();
-    while more {
+    // Where conditions drop all rows, nothing is sent for long.
+    while more && !sender.is_closed() {
         more = fill(reader, &mut batch, sweep.step_bytes())?;
         sweep.add(&mut batch);
         while more && (sweep.is_full() || sweep.has_ready() || sweep.has_long_rows()) {

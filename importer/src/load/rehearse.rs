@@ -9,7 +9,7 @@ use super::{
     refused::{self, is_refusal, is_refused},
     remove,
     run::row_number,
-    sql::{self, LoadPlan, Place},
+    sql::{self, LoadPlan, Origin, Place},
     step::Step,
     unstaged,
 };
@@ -117,8 +117,9 @@ pub async fn rehearse(session: &mut Session, rehearsal: &Rehearsal<'_>) -> Resul
     let mut unsaid = rejected.clone();
     fates.retain(|(row, fate)| !rejected.contains(row) || is_rejected(fate) && unsaid.remove(row));
     let answered: BTreeSet<u64> = fates.iter().map(|(row, _)| *row).collect();
+    let by = if target.config.command.is_empty() { "where" } else { "command" };
     let filtered = (1..=n_known).filter(|row| !answered.contains(row));
-    fates.extend(filtered.map(|row| (row, Fate::Filtered("command"))));
+    fates.extend(filtered.map(|row| (row, Fate::Filtered(by))));
     fates.sort_by_key(|(row, _)| *row);
     Ok(fates)
 }
@@ -145,7 +146,7 @@ fn rejected(reject: Reject) -> (u64, Fate) {
 /// The first rows of an object.
 struct Decoded {
     batch: Batch,
-    /// Up to which row what has no answer was filtered by a program.
+    /// Up to which row what is not there was left out: by a program, or for a condition.
     n_known: u64,
     columns: Vec<Column>,
     flags: Vec<usize>,
@@ -169,7 +170,7 @@ impl Decoded {
             let size = batch.size() + BATCH_BYTES;
             is_whole = !reader.fill(&mut batch, size).map_err(LoadError::Decode)?;
         }
-        let n_known = if answers && is_whole { batch.n_read.min(n_rows) } else { 0 };
+        let n_known = if !answers || is_whole { batch.n_read.min(n_rows) } else { 0 };
         let (columns, flags) = (mapping.columns().to_vec(), mapping.absent_flags().to_vec());
         Ok(Self { batch, n_known, columns, flags, seen: reader.seen_columns() })
     }
@@ -202,15 +203,15 @@ impl Stage<'_> {
             return self.write(tx, &LoadPlan { made_of: None, ..*self.input }).await;
         };
         let made = LoadPlan::plain(target, &step.columns, &step.staging);
-        let place = &self.rehearsal.place;
-        match transform.attempt(tx, self.input, &made, place).await? {
+        let origin = Origin::Object(&self.rehearsal.place);
+        match transform.attempt(tx, self.input, &made, &origin).await? {
             Err(error) => refusal(tx, &error).await,
             Ok(0) => {
                 // Into where it comes from, which takes a row without values.
                 let joined = LoadPlan { columns: &[], staging: self.input.staging, made_of: None, ..made };
                 let is_joined = match transform.join {
                     Some(_) => {
-                        transform.unconditional().attempt(tx, self.input, &joined, place).await?.is_ok_and(|n| n > 0)
+                        transform.unconditional().attempt(tx, self.input, &joined, &origin).await?.is_ok_and(|n| n > 0)
                     }
                     None => true,
                 };

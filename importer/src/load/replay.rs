@@ -5,10 +5,10 @@ mod stage;
 use super::{
     LoadError, Session, Target,
     fence::hold_unique_index,
-    mapping::staged_columns,
+    mapping::{filtered, staged_columns},
     merge::{merge_refused, write_staged},
     refused,
-    sql::{self, LoadPlan, Place, StagedColumn},
+    sql::{self, LoadPlan, Origin, Place, StagedColumn},
     step::Step,
 };
 use crate::{
@@ -116,6 +116,7 @@ async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadFo
     let is_asked = !by_column && !target.config.command.is_empty() && target.config.input_format == InputFormat::Rows;
     let fields = if is_asked { &Fields::Open } else { rows.fields() };
     let mapping = Mapping::new(fields, &spec).map_err(LoadError::Schema)?.ignoring(&CONTROL_FIELDS);
+    let mapping = filtered(mapping, target, by_column);
     let columns = staged_columns(target, mapping.columns(), mapping.absent_flags())?;
     let mapping = Arc::new(mapping);
     let way = if is_asked {
@@ -186,7 +187,8 @@ async fn transform_rejects(
     let last_modified = sqlx::query_scalar(last_modified).bind(waiting.object_id).fetch_one(&mut *connection).await?;
     let place = Place { bucket: &waiting.bucket, key: &waiting.key, last_modified };
     let plan = LoadPlan::plain(target, &step.columns, &step.staging);
-    transform.started().run(connection, input, &plan, &place, (waiting.object_id, i64::MAX as u64)).await?;
+    let (origin, rejects_of) = (Origin::Object(&place), (waiting.object_id, i64::MAX as u64));
+    transform.started().run(connection, input, &plan, &origin, rejects_of).await?;
     Ok(())
 }
 

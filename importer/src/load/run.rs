@@ -25,6 +25,14 @@ pub fn row_number(tuple: &[u8]) -> u64 {
     bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
+/// Appends a tuple under another row number.
+pub fn renumbered(tuple: &[u8], number: impl FnOnce(u64) -> u64, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(tuple);
+    let number = number(row_number(tuple)).to_be_bytes();
+    out[start + COUNT_BYTES + LENGTH_BYTES..][..number.len()].copy_from_slice(&number);
+}
+
 /// How the bytes of a type compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {

@@ -3,7 +3,7 @@
 mod transform;
 mod upsert;
 
-pub use transform::{OF_ROWS, Piece, Place};
+pub use transform::{OF_ROWS, Origin, Piece, Place};
 pub use upsert::{LEFT_ALONE, Meets, RESET_LEFT_ALONE, Sampled};
 
 use super::{
@@ -18,6 +18,9 @@ use std::fmt::Write;
 pub const STAGED_ROW: &str = "penstock_row";
 /// Prefix of staged flags that say a JSON row did not have the field; the suffix is the column's place.
 pub const ABSENT: &str = "penstock_absent_";
+
+/// Where objects share staging, a row's number is its object's place, and then, in this many bits, its own.
+pub const NUMBER_BITS: u32 = 32;
 
 /// Keeps a statement to the staged rows $2 to $3.
 pub const RANGE: &str = " WHERE penstock_row BETWEEN $2 AND $3";
@@ -145,12 +148,31 @@ impl LoadPlan<'_> {
     /// Returns the plain insert of [`ALL`] staged rows or a [`RANGE`] (append, replace). Parameter $1: the object's id.
     #[must_use]
     pub fn insert(&self, range: &str) -> String {
+        self.insert_with(range, self.lineage())
+    }
+
+    fn insert_with(&self, range: &str, lineage: Vec<(&'static str, String)>) -> String {
         let written = self.written();
         let mut sql = String::new();
-        self.insert_from(&format!("({}{range}) source", self.cast_rows(&written)), &written, &mut sql);
+        self.insert_from(&format!("({}{range}) source", self.cast_rows(&written)), &written, lineage, &mut sql);
         let order = if self.key.is_empty() { quote(STAGED_ROW) } else { self.key_list("") };
         let _ = write!(sql, " ORDER BY {order}");
         sql
+    }
+
+    /// Returns the plain insert of staged rows that are numbered by [`NUMBER_BITS`]. Parameters: the ids of all objects, and
+    /// the places of those whose rows are inserted.
+    #[must_use]
+    pub fn insert_of_objects(&self) -> String {
+        let of_places = format!(" WHERE {} >> {NUMBER_BITS} = ANY ($2::bigint[])", quote(STAGED_ROW));
+        let object = format!("($1::bigint[])[(source.{} >> {NUMBER_BITS})::integer + 1]", quote(STAGED_ROW));
+        let row = format!("source.{} & {}", quote(STAGED_ROW), (1u64 << NUMBER_BITS) - 1);
+        let lineage = self.lineage().into_iter().map(|(name, value)| match name {
+            LINEAGE_OBJECT => (name, object.clone()),
+            LINEAGE_ROW => (name, row.clone()),
+            _ => (name, value),
+        });
+        self.insert_with(&of_places, lineage.collect())
     }
 
     /// Returns a staged row (alias `staged`) as the jsonb object its reject keeps: what the merge would write, by column.
@@ -225,7 +247,12 @@ impl LoadPlan<'_> {
 
     /// Returns the list of such a SELECT, with the row's number.
     fn cast_values(&self, written: &[&StagedColumn]) -> String {
-        let mut sql = quote(STAGED_ROW);
+        quote(STAGED_ROW) + &self.cast_columns(written)
+    }
+
+    /// Returns the same without the row's number, each value behind a comma.
+    fn cast_columns(&self, written: &[&StagedColumn]) -> String {
+        let mut sql = String::new();
         for column in written {
             let name = quote(&column.target.column.name);
             let mut value = match column.target.column.pg_type {
@@ -243,8 +270,13 @@ impl LoadPlan<'_> {
         sql
     }
 
-    fn insert_from(&self, source: &str, written: &[&StagedColumn], sql: &mut String) {
-        let lineage = self.lineage();
+    fn insert_from(
+        &self,
+        source: &str,
+        written: &[&StagedColumn],
+        lineage: Vec<(&'static str, String)>,
+        sql: &mut String,
+    ) {
         let names: Vec<String> = written
             .iter()
             .map(|c| quote(&c.target.column.name))

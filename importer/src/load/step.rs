@@ -26,7 +26,7 @@ impl Step {
         staged: &[StagedColumn],
         input: &str,
     ) -> sqlx::Result<Option<Self>> {
-        let Some(transform) = &target.transform else { return Ok(None) };
+        let Some(transform) = target.transform.as_ref().filter(|transform| transform.runs()) else { return Ok(None) };
         let columns = transform.made_columns(&target.table, staged);
         // A name of its own, also where the shape is that of the rows it takes.
         let shape = sql::staging_shape(&columns, &target.key).replacen('(', "( ", 1);

@@ -3,20 +3,23 @@
 //! The statement runs in the load's own transaction, by a function that is read-only (`transform.plpgsql.sql`). Rows whose
 //! values it does not take become rejects, as those that the merge does not take.
 
+mod columns;
+
 use super::{
     LoadError,
     awaits::{Awaited, may_leave_out},
     catalog::{Misfit, Table, TableColumn, TableError, resolve_key},
+    early::Early,
     inspect::{self, RIGHTS, inspect},
     refused::{may_be_of_a_row, search},
     runs_as::RunsAs,
-    sql::{self, LoadPlan, OF_ROWS, Place, StagedColumn, literal},
+    sql::{self, LoadPlan, OF_ROWS, Origin, literal},
 };
 use crate::{
-    config::{self, fragment::Fragment},
+    config,
     database::{Begin, End, Lasts, savepoint, transaction},
 };
-use decode::{Column, OnNewField, encode::PgType};
+use decode::OnNewField;
 use service::words::chain;
 use sqlx::{Executor, PgConnection};
 use std::{
@@ -50,6 +53,10 @@ pub struct Transform {
     pub runs_as: RunsAs,
     /// Keys that rows name and that may arrive later.
     pub awaits: Vec<Awaited>,
+    /// What of `where` is applied before rows are encoded.
+    pub early: Early,
+    /// Columns at the end of `columns` that are asked about and not sent on; all is done early then.
+    pub unsent: Option<Vec<String>>,
     awaited_fields: BTreeSet<String>,
     fan_out: bool,
     timeout: i32,
@@ -109,13 +116,15 @@ impl Transform {
             names,
             runs_as,
             awaits,
+            early: Early::default(),
+            unsent: None,
             awaited_fields,
             fan_out,
             timeout,
             begun: None,
             inspected: None,
         };
-        transform.columns = transform.input_columns(table, declared);
+        transform.columns = transform.input_columns(table, &declared);
         transform.awaits = Awaited::all(dataset, &transform.columns);
         let is_append = dataset.mode == config::Mode::Append;
         let key = resolve_key(table, &dataset.key).map_err(unusable)?;
@@ -131,7 +140,15 @@ impl Transform {
             );
             return Err(TableError::unusable(Misfit::NoLineage, problem));
         }
+        transform.early = Early::of(connection, dataset, table, &transform.columns).await?;
+        transform.leave_out(table, &declared);
         Ok(Some(transform))
+    }
+
+    /// Returns whether rows go through SQL: not where all that is asked of them is asked before.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.unsent.is_none()
     }
 
     /// Asks Postgres what it makes of the SQL, unless that is known from not long `before`.
@@ -162,65 +179,6 @@ impl Transform {
         self.set.contains_key(column)
     }
 
-    /// Returns the columns of `input`: those the table takes from fields, in its order, then what else is declared or used.
-    fn input_columns(&self, table: &Table, declared: Table) -> Vec<TableColumn> {
-        let mut wanted: BTreeSet<String> = declared.columns.iter().map(|column| column.column.name.clone()).collect();
-        wanted.extend(self.fields().into_iter().filter(|field| !field.starts_with("penstock_")));
-        let mut columns = Vec::new();
-        for column in &table.columns {
-            let name = &column.column.name;
-            let is_wanted = wanted.remove(name);
-            let own = declared.columns.iter().find(|other| other.column.name == *name);
-            let mut taken = own.unwrap_or(column).clone();
-            // A default may write to a sequence: it is for the merge, which is told that the field was absent.
-            taken.default_sql = None;
-            if self.sets(name) {
-                taken.column = Column { not_null: false, has_default: false, ..taken.column };
-            } else {
-                let Column { not_null, has_default, .. } = column.column;
-                taken.column = Column { not_null, has_default, ..taken.column };
-            }
-            if is_wanted || !self.sets(name) {
-                columns.push(taken);
-            }
-        }
-        for name in wanted {
-            let own = declared.columns.iter().find(|other| other.column.name == name);
-            columns.push(own.cloned().unwrap_or_else(|| {
-                let column = Column { name, pg_type: PgType::Text(None), not_null: false, has_default: false };
-                TableColumn::staged_only(column, "text")
-            }));
-        }
-        columns
-    }
-
-    /// Returns the fields of `input` that fragments name.
-    fn fields(&self) -> BTreeSet<String> {
-        let join = self.join.as_deref().map(Fragment::join);
-        let expressions = self.condition.iter().chain(self.set.values()).map(|sql| Fragment::expression(sql));
-        // A checked configuration has no other.
-        let named = join.into_iter().chain(expressions).flatten().flat_map(|fragment| fragment.fields);
-        named.chain(self.awaited_fields.iter().cloned()).collect()
-    }
-
-    /// Returns the columns of the rows it makes of `staged` ones, each of its own type already.
-    #[must_use]
-    pub fn made_columns(&self, table: &Table, staged: &[StagedColumn]) -> Vec<StagedColumn> {
-        let made = table.columns.iter().filter_map(|column| {
-            let of = staged.iter().find(|other| other.target.column.name == column.column.name);
-            let is_set = self.sets(&column.column.name);
-            let has_absent_flag = !is_set && of?.has_absent_flag;
-            let mut target = column.clone();
-            if matches!(target.column.pg_type, PgType::Cast | PgType::Short(_)) {
-                target.column.pg_type = PgType::Text(None);
-            }
-            // What is longer than the column, or outside its domain, the merge refuses as it would any row.
-            target.type_sql.clone_from(&target.cast_sql);
-            Some(StagedColumn { target, has_absent_flag, seen: true })
-        });
-        made.collect()
-    }
-
     /// Makes rows of the staged ones, at most `allowed` of which are refused and become rejects of the object.
     ///
     /// # Errors
@@ -230,18 +188,18 @@ impl Transform {
         connection: &mut PgConnection,
         input: &LoadPlan<'_>,
         made: &LoadPlan<'_>,
-        place: &Place<'_>,
+        origin: &Origin<'_>,
         (object_id, allowed): (i64, u64),
     ) -> Result<Made, LoadError> {
         let begun = self.begun();
-        let done = self.attempt(connection, input, made, place).await?;
+        let done = self.attempt(connection, input, made, origin).await?;
         let (mut n_made, mut n_refused, mut n_lost) = (0, 0, 0);
         let was_refused = done.is_err();
         match done {
             Ok(n_rows) => n_made = n_rows,
             Err(_) => {
                 self.limit_from(connection, begun).await?;
-                let ranged = input.transform(self, place, made, OF_ROWS);
+                let ranged = input.transform(self, origin, made, OF_ROWS);
                 let apart = self.run_apart(connection, input, &ranged, (object_id, allowed), begun).await;
                 (n_refused, n_lost) = apart.map_err(|error| match error {
                     LoadError::Database(error) => self.sort(error, begun),
@@ -280,11 +238,11 @@ impl Transform {
         connection: &mut PgConnection,
         input: &LoadPlan<'_>,
         made: &LoadPlan<'_>,
-        place: &Place<'_>,
+        origin: &Origin<'_>,
     ) -> Result<Result<i64, sqlx::Error>, LoadError> {
         let begun = self.begun();
         self.limit_from(connection, begun).await?;
-        let whole = input.transform(self, place, made, sql::ALL);
+        let whole = input.transform(self, origin, made, sql::ALL);
         let is_of_a_row = |error: &sqlx::Error| self.may_be_of_a_row(error, made.staging);
         let done = savepoint(&mut *connection, Lasts::Work, is_of_a_row, async |connection| {
             sqlx::query_scalar::<_, i64>(&self.call("penstock_transform", "$1, $2"))

@@ -229,7 +229,7 @@ fn check<T: ParquetType>(definition: &str, values: &[T::T], expected: &[&str]) {
     assert_eq!((found.rows, found.rejects), (expected, Vec::<String>::new()), "{definition}");
 }
 
-fn file<T: ParquetType>(definition: &str, values: &[T::T]) -> Vec<u8> {
+pub fn file<T: ParquetType>(definition: &str, values: &[T::T]) -> Vec<u8> {
     let schema = parse_message_type(&format!("message m {{ required {definition}; }}")).expect(definition);
     let mut file = Vec::new();
     let properties = Arc::new(properties().build());

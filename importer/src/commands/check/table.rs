@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use anyhow::Context;
-use decode::{Field, Fields, Mapping, MappingSpec, OnNewField, Slot};
+use decode::{Field, Fields, Format, Mapping, MappingSpec, OnNewField, Slot};
 use service::{postgres::Server, words::chain};
 use sqlx::{PgConnection, Row};
 use std::{io::Write, sync::Arc};
@@ -70,6 +70,9 @@ pub async fn check(
     };
     let arrow = format!("{source} -> {}, {}", target.table.qualified, described_mode(&target));
     output::line(out, &format!("dataset {}: {arrow}", dataset.name))?;
+    for line in described_condition(&target) {
+        output::line(out, &format!("  {line}"))?;
+    }
     if n_outdated > 0 {
         let replay = format!("`importer replay --outdated --dataset {}` makes them anew", shell_word(&dataset.name));
         let stand = "stand by another recipe, or one that was not recorded";
@@ -164,6 +167,20 @@ fn described_mode(target: &Target) -> String {
     } else {
         format!("{} by {}", target.config.mode, target.key.join(", "))
     }
+}
+
+/// Returns, for each part of `where`, what it is applied to and by whom.
+fn described_condition(target: &Target) -> impl Iterator<Item = String> {
+    let parts = target.transform.iter().flat_map(|transform| &transform.early.parts);
+    let may_be_parquet = matches!(target.config.format, Format::Auto | Format::Parquet);
+    parts.map(move |(sql, is_early)| {
+        let by = match (is_early, may_be_parquet) {
+            (false, _) => "by Postgres, to rows that are staged",
+            (true, false) => "while rows are read",
+            (true, true) => "while rows are read, and to row groups of Parquet before",
+        };
+        format!("where {}: {by}", sql.split_whitespace().collect::<Vec<_>>().join(" "))
+    })
 }
 
 /// Checks what only the catalog knows: rights and indexes.

@@ -1,14 +1,16 @@
 //! The statement of a transform: fragments of a configuration, composed so that each row it makes is of one row it takes.
 
-use super::{ABSENT, LoadPlan, STAGED_ROW, StagedColumn, literal, quote};
+use super::{ABSENT, LoadPlan, NUMBER_BITS, STAGED_ROW, StagedColumn, literal, quote};
 use crate::{
     config::fragment::INPUT,
     load::{catalog::Table, transform::Transform},
 };
 use std::fmt::Write;
 
-/// Keeps a transform to the rows with the numbers $1, an array: of which a planner that does not know it expects ten.
-pub const OF_ROWS: &str = " WHERE penstock_row = ANY ($1)";
+/// Keeps a transform to the rows $1 to $2, of which a planner that does not know them expects next to none: it takes each
+/// comparison of what is computed for rare, and of a range alone for a two-hundredth of all.
+pub const OF_ROWS: &str =
+    " WHERE penstock_row BETWEEN $1 AND $2 AND (penstock_row >= $1)::integer = 1 AND (penstock_row <= $2)::integer = 1";
 
 /// Where an object lies, for the fields of `input` that say so.
 #[derive(Debug)]
@@ -19,6 +21,33 @@ pub struct Place<'a> {
     pub key: &'a str,
     /// Last-Modified, as Postgres reads it.
     pub last_modified: Option<String>,
+}
+
+/// Whose rows go through SQL.
+#[derive(Debug, Clone, Copy)]
+pub enum Origin<'a> {
+    /// Those of one object.
+    Object(&'a Place<'a>),
+    /// Those of several, numbered by [`NUMBER_BITS`].
+    Objects(&'a [Place<'a>]),
+}
+
+/// The column of `input` that has a row's number among those of all objects.
+const GROUP_ROW: &str = "penstock_group_row";
+
+impl Origin<'_> {
+    /// Returns a text of each object's place, for the row in hand.
+    fn constant(&self, text: impl for<'p> Fn(&'p Place<'p>) -> Option<&'p str>, type_sql: &str) -> String {
+        let literal = |place: &Place<'_>| text(place).map_or_else(|| "NULL".to_owned(), literal);
+        match self {
+            Self::Object(place) => format!("{}::{type_sql}", literal(place)),
+            Self::Objects(places) => {
+                let texts: Vec<String> = places.iter().map(literal).collect();
+                let row = quote(STAGED_ROW);
+                format!("(ARRAY[{}]::{type_sql}[])[({row} >> {NUMBER_BITS})::integer + 1]", texts.join(", "))
+            }
+        }
+    }
 }
 
 /// One fragment, in statements that Postgres can look at without a row.
@@ -113,9 +142,13 @@ impl LoadPlan<'_> {
     /// Fragments stand on lines of their own, expressions in parentheses, and the joins in those of FROM, where nothing
     /// but joins may stand.
     #[must_use]
-    pub fn transform(&self, transform: &Transform, place: &Place<'_>, made: &LoadPlan<'_>, range: &str) -> String {
+    pub fn transform(&self, transform: &Transform, origin: &Origin<'_>, made: &LoadPlan<'_>, range: &str) -> String {
         let mut names = quote(STAGED_ROW);
-        let mut values = format!("{INPUT}.{}", quote(STAGED_ROW));
+        let number = match origin {
+            Origin::Object(_) => STAGED_ROW,
+            Origin::Objects(_) => GROUP_ROW,
+        };
+        let mut values = format!("{INPUT}.{}", quote(number));
         for column in made.columns {
             let name = quote(&column.target.column.name);
             let _ = write!(names, ", {name}");
@@ -133,7 +166,7 @@ impl LoadPlan<'_> {
             let _ = write!(names, ", {}", quote(&format!("{ABSENT}{index}")));
             let _ = write!(values, ", {INPUT}.{}", quote(&format!("{ABSENT}{}", of.unwrap_or(index))));
         }
-        let rows = format!("({}) AS {INPUT}", self.input_rows(transform, place, range));
+        let rows = format!("({}) AS {INPUT}", self.input_rows(transform, origin, range));
         let rows = match &transform.join {
             Some(join) => format!("({rows}\n{join}\n)"),
             None => rows,
@@ -147,9 +180,16 @@ impl LoadPlan<'_> {
 
     /// Returns the SELECT of the rows that fragments call `input`: staged values, and NULL for fields that no row has.
     #[must_use]
-    pub fn input_rows(&self, transform: &Transform, place: &Place<'_>, range: &str) -> String {
+    pub fn input_rows(&self, transform: &Transform, origin: &Origin<'_>, range: &str) -> String {
         let staged: Vec<&StagedColumn> = self.columns.iter().collect();
-        let mut sql = format!("SELECT {}", self.cast_values(&staged));
+        let row = quote(STAGED_ROW);
+        let number = match origin {
+            Origin::Object(_) => row,
+            Origin::Objects(_) => {
+                format!("{row} & {} AS {row}, {row} AS {}", (1u64 << NUMBER_BITS) - 1, quote(GROUP_ROW))
+            }
+        };
+        let mut sql = format!("SELECT {number}{}", self.cast_columns(&staged));
         for (index, _) in self.columns.iter().enumerate().filter(|(_, column)| column.has_absent_flag) {
             let _ = write!(sql, ", {}", quote(&format!("{ABSENT}{index}")));
         }
@@ -157,13 +197,12 @@ impl LoadPlan<'_> {
         for column in transform.columns.iter().filter(|column| !is_staged(&column.column.name)) {
             let _ = write!(sql, ", {} AS {}", column.read_from("NULL"), quote(&column.column.name));
         }
-        let last_modified = place.last_modified.as_deref().map_or_else(|| "NULL".to_owned(), literal);
         let _ = write!(
             sql,
-            ", {}::text AS penstock_key, {}::text AS penstock_bucket, \
-             {last_modified}::timestamptz AS penstock_last_modified FROM {}{range}",
-            literal(place.key),
-            literal(place.bucket),
+            ", {} AS penstock_key, {} AS penstock_bucket, {} AS penstock_last_modified FROM {}{range}",
+            origin.constant(|place| Some(place.key), "text"),
+            origin.constant(|place| Some(place.bucket), "text"),
+            origin.constant(|place| place.last_modified.as_deref(), "timestamptz"),
             self.staging,
         );
         sql

@@ -87,7 +87,7 @@ impl LoadPlan<'_> {
             );
         }
         sql.push_str(", merged AS (");
-        self.insert_from(if skips { "changed source" } else { "source" }, &written, &mut sql);
+        self.insert_from(if skips { "changed source" } else { "source" }, &written, self.lineage(), &mut sql);
         let _ = write!(sql, " ON CONFLICT ({}) DO ", self.key_list(""));
         if updated.is_empty() {
             sql.push_str("NOTHING");
