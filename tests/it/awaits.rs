@@ -184,6 +184,48 @@ async fn no_order_of_commits_loses_a_wake_up() -> Result<()> {
     Ok(())
 }
 
+/// Whoever is killed at its COMMIT, before or after it counted, leaves no wait behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_killed_at_its_commit_loses_no_wake_up() -> Result<()> {
+    for (is_post, action) in [
+        (true, Action::HoldRequest),
+        (true, Action::HoldAnswer),
+        (false, Action::HoldRequest),
+        (false, Action::HoldAnswer),
+    ] {
+        let options = Options { visibility_timeout_secs: 3, ..Options::default() };
+        let world = World::new(options, TABLES, DATASETS).await?;
+        let migrated = world.command("migrate").run(LIMIT).await?;
+        anyhow::ensure!(migrated.status.success(), "migrate: {}", migrated.stderr);
+        let stand = Stand(world);
+        let world = &stand.0;
+        // What commits first.
+        if is_post {
+            stand.put_sites("a.json", &[1]).await?;
+        } else {
+            stand.put_posts("a.json", &[(1, 1)]).await?;
+        }
+        world.drain(1).await?;
+        let proxy = world.postgres_proxy().await?;
+        let committing = at_commit_of_rows(&proxy, action.clone());
+        let killed = world.through_postgres(world.worker(), &proxy).start()?;
+        if is_post {
+            stand.put_posts("a.json", &[(1, 1)]).await?;
+        } else {
+            stand.put_sites("a.json", &[1]).await?;
+        }
+        committing.await?;
+        killed.kill()?;
+        // Its connections end with it.
+        drop(proxy);
+        let worker = world.worker().start()?;
+        stand.wait_for(POSTS, "1 s1").await?;
+        stand.wait_for("SELECT count(*) FROM penstock.waiting_object", "0").await?;
+        worker.terminate(LIMIT).await?;
+    }
+    Ok(())
+}
+
 /// A desk whose dataset is that of the posts.
 async fn desk_of_posts() -> Result<Desk> {
     let datasets = DATASETS

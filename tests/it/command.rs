@@ -2,11 +2,15 @@
 
 use crate::{
     desk::Desk,
+    dry_run,
     world::{LIMIT, World, pairs},
 };
 use anyhow::Result;
 use penstock_tests::{aws::Options, wait};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, body text, card text)";
 
@@ -285,6 +289,78 @@ async fn a_program_reads_bytes_and_knows_its_object_and_no_more_of_the_environme
     let ended = desk.importer(&["load", &file]).env("GIVEN", "given").env("HIDDEN", "hidden").run(LIMIT).await?;
     assert!(ended.status.success(), "{}", ended.stderr);
     assert_eq!(desk.database.rows("SELECT id, body FROM t").await?, [format!("17 | d {file} given")]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_typed_formats_reach_a_program_as_lines_do() -> Result<()> {
+    let body = r#"answer = {"penstock_row": row["penstock_row"]}
+    print(json.dumps(answer | {"id": row["id"], "body": json.dumps(row), "card": row["value"]}))"#;
+    for (name, content) in [("k.avro", dry_run::avro()?), ("k.parquet", dry_run::parquet()?)] {
+        let desk = Desk::new(TABLE, &python(body, "")).await?;
+        assert_eq!(desk.load(name, content).await?, 0, "{name}");
+        assert_eq!(desk.database.rows(COUNTS).await?, ["imported | 3 | 0 | 3 | 0 | 0 | 0"], "{name}");
+        // Numbers are numbers, and texts are texts.
+        let given = "SELECT id, body::jsonb - 'penstock_object', card FROM t ORDER BY id";
+        let expected = [("1", "1"), ("2", "x"), ("3", "3")].map(|(id, value)| {
+            format!("{id} | {{\"id\": {id}, \"value\": \"{value}\", \"penstock_row\": {id}}} | {value}")
+        });
+        assert_eq!(desk.database.rows(given).await?, expected, "{name}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_gets_the_bytes_as_stored_where_it_unpacks_them_itself() -> Result<()> {
+    let line = "{\"id\":1,\"body\":\"x\"}\n";
+    let packed = zstd::encode_all(line.as_bytes(), 1)?;
+    for (compression, program, fits) in
+        [("none", "zstd -dc", true), ("none", "cat", false), ("auto", "cat", true), ("auto", "zstd -dc", false)]
+    {
+        let dataset = format!(
+            "table = \"t\"\nkey = [\"id\"]\ninput_format = \"bytes\"\ncompression = \"{compression}\"\n\
+             command = [\"sh\", \"-c\", \"{program}\"]"
+        );
+        let desk = Desk::new(TABLE, &dataset).await?;
+        assert_eq!(desk.load("k.json.zst", &packed).await? == 0, fits, "{compression} {program}");
+        let rows = desk.database.value("SELECT count(*) FROM t WHERE id = 1 AND body = 'x'").await?;
+        assert_eq!(rows == "1", fits, "{compression} {program}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_a_program_says_the_end_is_kept() -> Result<()> {
+    let body = "sys.stderr.write('BEGIN' + 'ä' * 9000 + 'END'); sys.exit(3)";
+    let desk = Desk::new(TABLE, &python(body, "")).await?;
+    assert_ne!(desk.load("k.csv", "id\n1\n").await?, 0);
+    let error = desk.database.value("SELECT error FROM penstock.object_status").await?;
+    let (said_by_us, said) = error.split_once("ended with status 3: ").unwrap_or_default();
+    assert_eq!(said_by_us, "the command ");
+    assert!(said.ends_with("äEND") && !said.contains("BEGIN") && !said.contains('\u{fffd}'), "{said}");
+    assert!((4000..=4096).contains(&said.len()), "{} bytes", said.len());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_s_environment_is_what_the_contract_names() -> Result<()> {
+    let body =
+        r#"print(json.dumps({"penstock_row": row["penstock_row"], "id": 1, "body": json.dumps(dict(os.environ))}))"#;
+    let dataset = "[[dataset]]\nname = \"t\"\nmatch = \"s3://*/**\"\n".to_owned() + &python(body, "");
+    let world = World::new(Options::default(), TABLE, &dataset).await?;
+    world.pipeline.put("in/a.json", pairs(&[(1, "x")])).await?;
+    let version = "SELECT version_id FROM penstock.object_status";
+    let worker = world.drainer().env("LANG", "C.UTF-8").env("LC_ALL", "C.UTF-8").env("HIDDEN", "x").start()?;
+    worker.finish(LIMIT).await?;
+    let given: BTreeMap<String, String> = serde_json::from_str(&world.database.value("SELECT body FROM t").await?)?;
+    let names: Vec<&str> = given.keys().map(String::as_str).collect();
+    let expected = ["HOME", "LANG", "PATH", "PENSTOCK_BUCKET", "PENSTOCK_DATASET", "PENSTOCK_KEY"];
+    assert_eq!(names[..expected.len()], expected, "{names:?}");
+    assert!(names[expected.len()..].iter().all(|name| *name == "PENSTOCK_VERSION_ID"), "{names:?}");
+    let shown = |name: &str| given.get(name).map(String::as_str).unwrap_or("∅").to_owned();
+    assert_eq!(shown("PENSTOCK_VERSION_ID"), world.database.value(version).await?);
+    assert_eq!([shown("LANG"), shown("PENSTOCK_DATASET"), shown("PENSTOCK_KEY")], ["C.UTF-8", "t", "in/a.json"]);
+    assert_eq!(shown("PENSTOCK_BUCKET"), world.pipeline.bucket);
     Ok(())
 }
 

@@ -120,7 +120,8 @@ impl Desk {
     }
 }
 
-fn avro() -> Result<Vec<u8>> {
+/// Three pairs of an integer and a text.
+pub fn avro() -> Result<Vec<u8>> {
     let schema = Schema::parse_str(
         r#"{"type":"record","name":"pair","fields":[{"name":"id","type":"long"},{"name":"value","type":"string"}]}"#,
     )?;
@@ -134,7 +135,8 @@ fn avro() -> Result<Vec<u8>> {
     Ok(writer.into_inner()?)
 }
 
-fn parquet() -> Result<Vec<u8>> {
+/// The same.
+pub fn parquet() -> Result<Vec<u8>> {
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
     let values: ArrayRef = Arc::new(StringArray::from(vec!["1", "x", "3"]));
     let records = RecordBatch::try_from_iter([("id", ids), ("value", values)])?;

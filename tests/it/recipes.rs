@@ -10,7 +10,7 @@ use penstock_tests::{
     wait,
 };
 use serde_json::json;
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeMap, fs};
 
 const TABLE: &str =
     "CREATE TABLE t (id bigint, body text, penstock_object bigint, UNIQUE (id)); CREATE TABLE u (LIKE t);";
@@ -139,24 +139,57 @@ async fn a_worker_with_another_recipe_leaves_the_message_to_those_that_have_it()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recipe_is_of_what_shapes_rows_and_of_nothing_else() -> Result<()> {
-    let desk = Desk::new("CREATE TABLE t (id bigint PRIMARY KEY, body text)", "table = \"t\"\nkey = [\"id\"]").await?;
-    let settings = [
-        "",
+    let tables = "CREATE TABLE t (id bigint PRIMARY KEY, body text, rest jsonb, at timestamptz); CREATE TABLE u (LIKE t); \
+                  CREATE UNIQUE INDEX ON u (id); CREATE UNIQUE INDEX ON t (body)";
+    let plain = "table = \"t\"\nkey = [\"id\"]";
+    let desk = Desk::new(tables, plain).await?;
+    let of_nothing = [
         "max_rejects = 7\nformat = \"auto\"",
+        "timeout = \"9s\"",
+        "idle_timeout = \"9s\"",
+        "keep = [\"at\"]",
+        "[[dataset.test]]\nname = \"x\"\ninput = { id = 1 }\nexpect = { id = 1 }",
+    ];
+    let of_all = [
         "rename = { title = \"body\" }",
+        "on_new_field = \"ignore\"",
+        "on_new_field = \"extras\"\nextras_column = \"rest\"",
+        "newer = \"at\"",
+        "format = \"csv\"",
+        "compression = \"none\"",
         "set = { body = \"'x'\" }",
         "set = { body = \"'y'\" }",
+        "set = { at = \"input.penstock_last_modified\" }",
+        "where = \"input.id >= 0\"",
+        "where = \"input.id >= 0 AND true\"",
+        "where = \"input.id::int >= 0\"\ninput = { id = \"text\" }",
+        "join = \"LEFT JOIN public.u ON u.id = input.id\"",
         "command = [\"cat\"]",
+        "command = [\"cat\", \"-\"]",
         "command = [\"cat\"]\nversion = \"2\"",
+        "input_format = \"bytes\"\ncommand = [\"sh\", \"-c\", \"sed 1d | sed 's/.*/{\\\"id\\\": &}/'\"]",
         "[dataset.csv]\nquote = \"|\"",
+        "[dataset.csv]\ndelimiter = \";\"",
+        "[dataset.csv]\nnull = \"~\"",
+        "[dataset.csv]\nencoding = \"latin1\"",
+        "\n[defaults.set]\nbody = \"'z'\"",
     ];
+    let others = ["table = \"u\"\nkey = [\"id\"]", "table = \"t\"\nkey = [\"body\"]\nset = { body = \"input.id\" }"];
+    let beside = |settings: &[&str]| settings.iter().map(|setting| format!("{plain}\n{setting}")).collect::<Vec<_>>();
+    let settings = [beside(&[""]), beside(&of_nothing), beside(&of_all), others.map(str::to_owned).to_vec()].concat();
     for (n, setting) in settings.iter().enumerate() {
-        desk.configure("**", &format!("table = \"t\"\nkey = [\"id\"]\n{setting}"))?;
+        desk.configure("**", setting)?;
         assert_eq!(desk.load(&format!("{n}.csv"), format!("id\n{n}\n")).await?, 0, "{setting}");
     }
     let recipes = desk.database.rows("SELECT recipe FROM penstock.object_status ORDER BY id").await?;
-    assert_eq!(recipes[0], recipes[1]);
-    assert_eq!(recipes.iter().collect::<BTreeSet<_>>().len(), settings.len() - 1, "{recipes:?}");
+    for (setting, recipe) in settings.iter().zip(&recipes).skip(1).take(of_nothing.len()) {
+        assert_eq!(*recipe, recipes[0], "{setting}");
+    }
+    let mut known = BTreeMap::from([(&recipes[0], &settings[0])]);
+    for (setting, recipe) in settings.iter().zip(&recipes).skip(1 + of_nothing.len()) {
+        assert_eq!(known.insert(recipe, setting), None, "{setting}");
+    }
+    assert_eq!(recipes.len(), settings.len());
     Ok(())
 }
 

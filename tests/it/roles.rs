@@ -178,6 +178,45 @@ async fn a_release_runs_on_the_schema_of_a_later_one_so_it_can_be_put_back() -> 
     Ok(())
 }
 
+/// Looks at awaited columns take SELECT on them; who lacks it leaves the look to who has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_arrived_are_found_by_whoever_may_see_them() -> Result<()> {
+    let cast = Cast::new().await?;
+    let database = &cast.world.database;
+    let config = std::fs::read_to_string(cast.world.config())?;
+    let awaits = "awaits = { field = \"value\", column = \"public.site.name\" }\n";
+    std::fs::write(cast.world.config(), config + awaits)?;
+    database.execute("CREATE TABLE site (name text PRIMARY KEY)").await?;
+    database.execute("GRANT SELECT ON site TO penstock_owner, penstock_worker").await?;
+    let migrated = cast.importer("migrate", "penstock_owner").await?;
+    assert_eq!(migrated.status.code(), Some(0), "{}", migrated.stderr);
+    cast.psql("penstock_owner", &["-f", "infra/postgres/grants.sql"])?;
+    cast.psql("penstock", &["-v", "schema=public", "-v", "table=pairs", "-f", "infra/postgres/table.sql"])?;
+    cast.world.pipeline.put("pairs/a", pairs(&[(1, "x")])).await?;
+    cast.world.pipeline.wait_for_visible(1, LIMIT).await?;
+    cast.drain().await?;
+    assert_eq!(database.value("SELECT value FROM penstock.waiting").await?, "x");
+
+    let ask = "INSERT INTO site VALUES ('x'); INSERT INTO penstock.recheck_item (lookup) VALUES ('public.site.name')";
+    database.execute(ask).await?;
+    let arrived = "SELECT count(*) FROM penstock.refreshed";
+    let once = cast.scaler("once", "penstock_scaler").await?;
+    assert_eq!(once.status.code(), Some(0), "{}", once.stderr);
+    assert!(once.stderr.contains("could not look for keys that have arrived"), "{}", once.stderr);
+    assert_eq!(database.value(arrived).await?, "0");
+    let sent = cast.importer("due", "penstock_worker").await?;
+    assert_eq!(sent.status.code(), Some(0), "{}", sent.stderr);
+    assert_eq!(database.value(arrived).await?, "1");
+
+    // With the right the scaler does it.
+    database.execute("DELETE FROM penstock.refreshed; GRANT SELECT ON site TO penstock_scaler").await?;
+    database.execute("INSERT INTO penstock.recheck_item (lookup) VALUES ('public.site.name')").await?;
+    let once = cast.scaler("once", "penstock_scaler").await?;
+    assert!(once.status.success() && !once.stderr.contains("could not look"), "{}", once.stderr);
+    assert_eq!(database.value(arrived).await?, "1");
+    Ok(())
+}
+
 /// A server with the three roles, and a world on it that knows nobody else.
 struct Cast {
     postgres: Arc<Postgres>,

@@ -5,7 +5,7 @@ use crate::{
     world::{LIMIT, World},
 };
 use anyhow::Result;
-use penstock_tests::aws::Options;
+use penstock_tests::aws::{Options, Route};
 
 const TABLES: &str = "CREATE TABLE site (site_id bigint PRIMARY KEY, name text NOT NULL, blocked boolean); \
      INSERT INTO site VALUES (1, 'one', false), (2, 'two', true), (3, 'three', NULL); \
@@ -321,6 +321,30 @@ async fn what_would_become_of_each_row_is_shown_and_nothing_is_left_behind() -> 
         "4 rows: 3 written, 1 filtered, 0 rejected; rolled back",
     ];
     assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_in_a_bucket_is_tried_as_a_file_is() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, key text)";
+    let dataset = "[[dataset]]\nname = \"d\"\nmatch = \"s3://*/**\"\ntable = \"t\"\nkey = [\"id\"]\n\
+                   where = \"input.id <> 2\"\nset = { key = \"input.penstock_key\" }\n";
+    let world = World::new(Options { route: Route::Nowhere, ..Options::default() }, table, dataset).await?;
+    world.pipeline.put("in/a b.csv", "id\n1\n2\nx\n").await?;
+    let object = format!("s3://{}/in/a b.csv", world.pipeline.bucket);
+    let tried = world.command("try").args(["d", &object]).run(LIMIT).await?;
+    let lines: Vec<&str> = tried.stdout.lines().collect();
+    assert_eq!(
+        lines[..2],
+        ["row 1: {\"id\":1,\"key\":\"in/a b.csv\"}", "row 2: filtered by where"],
+        "{}",
+        tried.stderr
+    );
+    assert!(lines[2].starts_with("row 3: rejected, class type, column id: "), "{}", tried.stdout);
+    assert_eq!(lines[3..], ["3 rows: 1 written, 1 filtered, 1 rejected; rolled back"]);
+    assert_eq!(world.database.value("SELECT count(*) FROM t").await?, "0");
+    let tried = world.command("try").args(["d", &object.replace("a b", "c")]).run(LIMIT).await?;
+    assert!(tried.status.code() == Some(1) && tried.stderr.contains("in/c.csv"), "{}", tried.stderr);
     Ok(())
 }
 

@@ -35,6 +35,9 @@ struct Arguments {
     /// Objects of 200 rows each.
     #[arg(long)]
     small: Option<u64>,
+    /// Objects in the ledger that the console shows.
+    #[arg(long)]
+    ledger: Option<u64>,
     /// Only these formats.
     #[arg(long, value_enum)]
     format: Vec<Format>,
@@ -61,6 +64,7 @@ async fn main() -> Result<()> {
     let rounds = arguments.rounds.unwrap_or(if arguments.quick { 1 } else { 3 });
     let n_rows = arguments.rows.unwrap_or(if arguments.quick { 400_000 } else { 2_000_000 });
     let n_small = arguments.small.unwrap_or(if arguments.quick { 500 } else { 2_000 });
+    let n_ledger = arguments.ledger.unwrap_or(if arguments.quick { 1_000_000 } else { 10_000_000 });
     let formats = match arguments.format.as_slice() {
         [] => vec![Format::Parquet, Format::Ndjson, Format::Csv],
         some => some.to_vec(),
@@ -106,6 +110,9 @@ async fn main() -> Result<()> {
     }
     println!("{}", report.markdown());
     println!("{}", aims(&report));
+    if let Some(console) = bench.console(n_ledger, formats[0]).await? {
+        println!("{console}");
+    }
     println!("{}", bench.idle().await?);
     std::fs::write(&arguments.json, report.json())?;
     eprintln!("figures of every round: {}", arguments.json.display());

@@ -112,6 +112,11 @@ pub fn process_now(pid: u32) -> Option<(f64, u64)> {
     Some((cpu_of(pid, 13..15)?, kib))
 }
 
+/// Returns the CPU seconds of this process's children that have ended.
+pub fn ended_children_cpu_secs() -> f64 {
+    cpu_of(std::process::id(), 15..17).unwrap_or(0.0)
+}
+
 /// Sums fields of /proc/PID/stat (from 0; 13 to 16 are utime, stime, and those of ended children: proc(5)).
 fn cpu_of(pid: u32, range: std::ops::Range<usize>) -> Option<f64> {
     let ticks: u64 = fields(pid)?.get(range)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();

@@ -1,5 +1,6 @@
 //! The runs that are measured, each against a database of its own.
 
+mod console;
 mod pipelines;
 
 use super::{
