@@ -17,6 +17,8 @@ use std::{
 pub struct Config {
     /// Whether pages show rows that were rejected, with all that is in them.
     pub show_values: bool,
+    /// What starts the database, such as `docker compose start postgres`: shown while it cannot be reached.
+    pub start_database: Option<String>,
     /// The database that importers load into, read by the role `penstock_reader`.
     pub database: Database,
     /// Where the pages are served.

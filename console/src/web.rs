@@ -39,7 +39,7 @@ const NO_PAGE: &str = "There is no such page.\n";
 pub fn router(config: &Config, doorman: Doorman, stop: CancellationToken) -> Router {
     let reader = Reader::new(config.database.clone(), config.show_values);
     let hosts = config.http.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-    let app = Arc::new(App { doorman, hosts, look: Look::new(reader), stop });
+    let app = Arc::new(App { doorman, hosts, look: Look::new(reader, config.start_database.clone()), stop });
     let asset = |kind: &'static str, text: &'static str| {
         let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];
         get(async move || (headers, text))

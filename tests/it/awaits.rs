@@ -219,6 +219,7 @@ async fn a_worker_that_is_killed_at_its_commit_loses_no_wake_up() -> Result<()> 
         // Its connections end with it.
         drop(proxy);
         let worker = world.worker().start()?;
+        worker.wait_for_line("worker started", LIMIT).await?;
         stand.wait_for(POSTS, "1 s1").await?;
         stand.wait_for("SELECT count(*) FROM penstock.waiting_object", "0").await?;
         worker.terminate(LIMIT).await?;
@@ -400,6 +401,54 @@ async fn rows_whose_parents_arrive_later_are_taken_then_also_where_none_has_one(
     stand.wait_for("SELECT count(*) FROM penstock.waiting", "0").await?;
     assert_eq!(world.database.value("SELECT count(*) FROM penstock.rejects WHERE resolved_at IS NULL").await?, "0");
     worker.terminate(LIMIT).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_gets_its_second_chance_waits_beside_the_others() -> Result<()> {
+    let tables = TABLES.replace("site_name text,", "site_name text, n int CHECK (n < 10),");
+    let datasets = DATASETS.replacen("on_delete", "max_rejects = 5\non_delete", 1);
+    let stand = Stand::with(&tables, &datasets).await?;
+    let world = &stand.0;
+    let posts =
+        [r#"{"post_id":1,"site_id":1,"n":1}"#, r#"{"post_id":2,"site_id":2,"n":20}"#, r#"{"post_id":3,"n":30}"#];
+    world.pipeline.put("posts/a.json", posts.join("\n")).await?;
+    world.drain(1).await?;
+    let rejects = async || -> Result<String> {
+        let ended = world.command("rejects").arg("--replay").run(LIMIT).await?;
+        anyhow::ensure!(ended.status.success(), "{}", ended.stderr);
+        Ok(ended.stdout)
+    };
+    let waiting = "SELECT string_agg(value, ' ' ORDER BY value) FROM penstock.waiting";
+    assert_eq!(world.database.value(waiting).await?, "1 2");
+    // As if the object had been loaded when the second row did not name a site.
+    world.database.execute("DELETE FROM penstock.waiting_key WHERE value = '2'").await?;
+    let since = "SELECT since::text || head_id FROM penstock.waiting_object";
+    let before = world.database.value(since).await?;
+    world.database.execute("ALTER TABLE post DROP CONSTRAINT post_n_check").await?;
+    assert!(rejects().await?.contains("2 rejects resolved, 0 left"));
+    assert_eq!(world.database.value(POSTS).await?, "1 , 2 , 3 ");
+    assert_eq!(world.database.value(waiting).await?, "1 2");
+    assert_eq!(world.database.value(since).await?, before, "it waits as long as the others");
+    let worker = world.worker().start()?;
+    stand.put_sites("a.json", &[1, 2]).await?;
+    stand.wait_for(POSTS, "1 s1, 2 s2, 3 ").await?;
+    stand.wait_for("SELECT count(*) FROM penstock.waiting_object", "0").await?;
+    worker.terminate(LIMIT).await?;
+
+    // Nothing else waits: its pointer is that of the object.
+    world.pipeline.put("posts/b.json", r#"{"post_id":8,"site_id":8,"n":1}{"post_id":9,"site_id":9,"n":"x"}"#).await?;
+    world.drain(1).await?;
+    world.database.execute("DELETE FROM penstock.waiting_object; DELETE FROM penstock.waiting_key").await?;
+    let mend = "UPDATE penstock.reject SET payload = convert_to('{\"post_id\":9,\"site_id\":9}', 'UTF8'), payload_length = 25 \
+                WHERE resolved_at IS NULL";
+    world.database.execute(mend).await?;
+    let said = rejects().await?;
+    assert!(said.contains("1 rejects resolved, 0 left"), "{said}");
+    let pointer = "SELECT w.pointer ->> 'etag' = o.etag, w.pointer ->> 'dataset', w.pointer ->> 'refresh', i.event, k.value \
+                   FROM penstock.waiting_object w JOIN penstock.object o ON o.id = w.object_id \
+                   JOIN penstock.due_item i ON i.object_id = o.id JOIN penstock.waiting_key k ON k.head_id = w.head_id";
+    assert_eq!(world.database.rows(pointer).await?, ["true | posts | true | again | 9"]);
     Ok(())
 }
 

@@ -152,7 +152,7 @@ async fn a_recipe_is_of_what_shapes_rows_and_of_nothing_else() -> Result<()> {
     ];
     let of_all = [
         "rename = { title = \"body\" }",
-        "on_new_field = \"ignore\"",
+        "on_new_field = \"reject\"",
         "on_new_field = \"extras\"\nextras_column = \"rest\"",
         "newer = \"at\"",
         "format = \"csv\"",
@@ -162,7 +162,7 @@ async fn a_recipe_is_of_what_shapes_rows_and_of_nothing_else() -> Result<()> {
         "set = { at = \"input.penstock_last_modified\" }",
         "where = \"input.id >= 0\"",
         "where = \"input.id >= 0 AND true\"",
-        "where = \"input.id::int >= 0\"\ninput = { id = \"text\" }",
+        "where = \"input.id >= 0\"\ninput = { body = \"varchar\" }",
         "join = \"LEFT JOIN public.u ON u.id = input.id\"",
         "command = [\"cat\"]",
         "command = [\"cat\", \"-\"]",
@@ -170,7 +170,7 @@ async fn a_recipe_is_of_what_shapes_rows_and_of_nothing_else() -> Result<()> {
         "input_format = \"bytes\"\ncommand = [\"sh\", \"-c\", \"sed 1d | sed 's/.*/{\\\"id\\\": &}/'\"]",
         "[dataset.csv]\nquote = \"|\"",
         "[dataset.csv]\ndelimiter = \";\"",
-        "[dataset.csv]\nnull = \"~\"",
+        "[dataset.csv]\nnull = [\"~\"]",
         "[dataset.csv]\nencoding = \"latin1\"",
         "\n[defaults.set]\nbody = \"'z'\"",
     ];

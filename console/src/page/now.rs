@@ -32,6 +32,8 @@ pub struct Now {
     pub span: Span,
     /// The drawn pool over time.
     pub points: Seen<Vec<Point>>,
+    /// What starts the database.
+    pub start_database: Option<String>,
 }
 
 impl Now {
@@ -40,7 +42,8 @@ impl Now {
         let mut all = self.problems.clone();
         let of_pools = self.pools.value.as_deref().map(|pools| now::of_pools(pools)).unwrap_or_default();
         let mut problems = of_pools;
-        problems.extend(now::of_failure(self.pools.failure.as_ref(), self.pools.at));
+        let start = self.start_database.as_deref();
+        problems.extend(now::of_failure(self.pools.failure.as_ref(), self.pools.at, start));
         problems.extend(all.value.iter().flat_map(|known| known.iter().cloned()));
         now::sort(&mut problems);
         if all.value.is_some() || !problems.is_empty() {

@@ -36,6 +36,7 @@ type Charts = HashMap<(String, Span), Arc<Kept<Vec<Point>>>>;
 /// The database, and what was read of it last.
 pub struct Look {
     reader: Reader,
+    start_database: Option<String>,
     pools: Kept<Vec<PoolNow>>,
     datasets: Kept<Vec<DatasetNow>>,
     problems: Kept<Vec<Problem>>,
@@ -46,9 +47,10 @@ pub struct Look {
 
 impl Look {
     /// Nothing is read yet.
-    pub fn new(reader: Reader) -> Self {
+    pub fn new(reader: Reader, start_database: Option<String>) -> Self {
         Self {
             reader,
+            start_database,
             pools: Kept::new(FRESH),
             datasets: Kept::new(FRESH_ENOUGH),
             problems: Kept::new(FRESH),
@@ -76,7 +78,8 @@ impl Look {
             Some(pool) => self.chart(pool, span).get(async || chart(reader, pool, span).await).await,
             None => Seen::default(),
         };
-        Now { pools, datasets, problems, server, changes, drawn, span, points }
+        let start_database = self.start_database.clone();
+        Now { pools, datasets, problems, server, changes, drawn, span, points, start_database }
     }
 
     /// Returns what is known of one version.

@@ -5,13 +5,14 @@
 //! (`migrations/…_await_keys.sql` says why no key is missed).
 
 use super::{
-    Load, LoadError,
+    Load, LoadError, Target,
     catalog::TableColumn,
     sql::{ALL, LoadPlan, OF_ROWS, Origin, Place, quote, quote_pair},
     transform::Transform,
 };
 use crate::{
     config::{Awaits, Dataset, fragment::Fragment},
+    ledger::rejects::Waiting,
     message::{Anew, ObjectPointer, Record, pointer_body},
 };
 use serde_json::json;
@@ -137,17 +138,6 @@ pub async fn is_incomplete(connection: &mut PgConnection, load: &Load<'_>) -> sq
 /// # Errors
 /// Of the database.
 pub async fn record(connection: &mut PgConnection, load: &Load<'_>) -> sqlx::Result<()> {
-    let Some(transform) = load.target.transform.as_deref().filter(|transform| !transform.awaits.is_empty()) else {
-        return Ok(());
-    };
-    let dataset = &load.target.config;
-    let lookups = transform.awaits.iter().enumerate().map(|(number, awaited)| {
-        let Awaits { field, column, again, give_up } = &awaited.config;
-        json!({
-            "number": number, "field": field, "lookup": column, "value_type": awaited.value_type,
-            "again": again.0, "give_up": give_up.0,
-        })
-    });
     let (identity, object) = (&load.candidate.identity, load.object);
     let pointer = ObjectPointer {
         version_id: identity.version_id.clone(),
@@ -156,16 +146,76 @@ pub async fn record(connection: &mut PgConnection, load: &Load<'_>) -> sqlx::Res
         sequencer: load.candidate.stamp.sequencer.clone(),
         ..ObjectPointer::new(&object.bucket, &object.key)
     };
-    let (name, after) = (Some(dataset.name.clone()), load.after.map(str::to_owned));
-    let record = Record { dataset: name, after, anew: Some(Anew::Refresh), ..Record::created(pointer) };
-    sqlx::query("SELECT penstock.record_waits($1, $2, $3, $4::jsonb, $5::jsonb, $6)")
-        .bind(load.recorded.head_id)
-        .bind(load.recorded.object_id)
-        .bind(&dataset.name)
-        .bind(pointer_body(&record))
-        .bind(serde_json::Value::Array(lookups.collect()).to_string())
-        .bind(MAX_KEYS)
-        .execute(connection)
+    let (head_id, object_id) = (load.recorded.head_id, load.recorded.object_id);
+    let waiter = Waiter { head_id, object_id, pointer, after: load.after.map(str::to_owned) };
+    waiter.record(connection, load.target).await
+}
+
+/// Writes down what was found missing of rows that come to an object's others, beside what it waits for already. Under the
+/// head's lock.
+///
+/// # Errors
+/// Of the database.
+pub async fn record_more(connection: &mut PgConnection, target: &Target, of: &Waiting) -> sqlx::Result<()> {
+    if target.transform.as_deref().is_none_or(|transform| transform.awaits.is_empty()) {
+        return Ok(());
+    }
+    let known = "INSERT INTO pg_temp.penstock_missing (number, value) \
+                 SELECT l.number - 1, k.value FROM penstock.waiting_key k JOIN penstock.awaited a ON a.id = k.awaited_id \
+                 JOIN unnest($2::text[], $3::text[]) WITH ORDINALITY l (field, lookup, number) USING (field, lookup) \
+                 WHERE k.head_id = $1";
+    let awaits = &target.config.awaits;
+    sqlx::query(known)
+        .bind(of.head_id)
+        .bind(awaits.iter().map(|awaits| awaits.field.as_str()).collect::<Vec<_>>())
+        .bind(awaits.iter().map(|awaits| awaits.column.as_str()).collect::<Vec<_>>())
+        .execute(&mut *connection)
         .await?;
-    Ok(())
+    let entry = "SELECT etag, size, sequencer, after FROM penstock.object WHERE id = $1";
+    let (etag, size, sequencer, after): (_, Option<i64>, _, _) =
+        sqlx::query_as(entry).bind(of.object_id).fetch_one(&mut *connection).await?;
+    let pointer = ObjectPointer {
+        version_id: of.version_id.clone(),
+        etag,
+        size: size.and_then(|size| size.try_into().ok()),
+        sequencer,
+        ..ObjectPointer::new(&of.bucket, &of.key)
+    };
+    Waiter { head_id: of.head_id, object_id: of.object_id, pointer, after }.record(connection, target).await
+}
+
+/// Who waits, and what runs it again.
+struct Waiter {
+    head_id: i64,
+    object_id: i64,
+    pointer: ObjectPointer,
+    after: Option<String>,
+}
+
+impl Waiter {
+    async fn record(self, connection: &mut PgConnection, target: &Target) -> sqlx::Result<()> {
+        let Some(transform) = target.transform.as_deref().filter(|transform| !transform.awaits.is_empty()) else {
+            return Ok(());
+        };
+        let lookups = transform.awaits.iter().enumerate().map(|(number, awaited)| {
+            let Awaits { field, column, again, give_up } = &awaited.config;
+            json!({
+                "number": number, "field": field, "lookup": column, "value_type": awaited.value_type,
+                "again": again.0, "give_up": give_up.0,
+            })
+        });
+        let name = &target.config.name;
+        let (dataset, anew) = (Some(name.clone()), Some(Anew::Refresh));
+        let record = Record { dataset, after: self.after, anew, ..Record::created(self.pointer) };
+        sqlx::query("SELECT penstock.record_waits($1, $2, $3, $4::jsonb, $5::jsonb, $6)")
+            .bind(self.head_id)
+            .bind(self.object_id)
+            .bind(name)
+            .bind(pointer_body(&record))
+            .bind(serde_json::Value::Array(lookups.collect()).to_string())
+            .bind(MAX_KEYS)
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
 }

@@ -3,7 +3,7 @@
 mod stage;
 
 use super::{
-    LoadError, Session, Target,
+    LoadError, Session, Target, awaits,
     fence::hold_unique_index,
     mapping::{filtered, staged_columns},
     merge::{merge_refused, write_staged},
@@ -91,6 +91,7 @@ async fn load_lanes(
     for mut lane in lanes {
         run(tx, replay, &mut lane, &mut second, &mut cut).await?;
     }
+    awaits::record_more(tx, replay.target, replay.waiting).await?;
     for refused in &mut second.refused {
         refused.why.message = replay.target.table.storable(&refused.why.message);
     }
@@ -188,7 +189,9 @@ async fn transform_rejects(
     let place = Place { bucket: &waiting.bucket, key: &waiting.key, last_modified };
     let plan = LoadPlan::plain(target, &step.columns, &step.staging);
     let (origin, rejects_of) = (Origin::Object(&place), (waiting.object_id, i64::MAX as u64));
-    transform.started().run(connection, input, &plan, &origin, rejects_of).await?;
+    let transform = transform.started();
+    awaits::look(connection, &transform, input, &place).await?;
+    transform.run(connection, input, &plan, &origin, rejects_of).await?;
     Ok(())
 }
 

@@ -29,7 +29,7 @@ async fn the_first_screen_says_that_data_is_late_what_is_broken_and_what_mends_i
         "Data is late by 10m",
         "The oldest message of pool importers has waited 25m; promised is 15m.",
         "Late, and at its maximum: pool importers max",
-        "scaler history --pool importers --since 1h --guards",
+        "importer run --until-empty",
         "3 objects failed d schema",
         "importer replay --state failed --dataset d",
         "1,000+ objects failed many corrupt",

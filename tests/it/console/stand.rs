@@ -9,7 +9,7 @@ use penstock_tests::{
     scratch::Scratch,
 };
 use serde_json::Value;
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
 pub const LIMIT: Duration = Duration::from_secs(30);
 
@@ -46,16 +46,8 @@ impl Stand {
 
     async fn with(database: Database, database_url: &str, settings: &str, http: &str) -> Result<Self> {
         let scratch = Scratch::new("console")?;
-        scratch.write("console.toml", format!("{settings}\n[http]\nlisten = \"127.0.0.1:0\"\n{http}\n"))?;
-        let console = Program::new("console")
-            .args(["run", "--log-format", "json"])
-            .env("DATABASE_URL", database_url)
-            .in_directory(scratch.path())
-            .start()?;
-        let line = console.wait_for_line("serving health and metrics", LIMIT).await?;
-        let line: Value = serde_json::from_str(&line)?;
-        let address = line["listen"].as_str().context("an address")?;
-        Ok(Self { database, scratch, url: format!("http://{address}"), console })
+        let (console, url) = console(scratch.path(), database_url, settings, http).await?;
+        Ok(Self { database, scratch, url, console })
     }
 
     /// Returns a page, which has to be there.
@@ -74,6 +66,17 @@ impl Stand {
     pub async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
         http::request("GET", &format!("{}{path}", self.url), headers, "").await
     }
+}
+
+/// Starts a console that is configured in this directory, with settings beyond the database's and of `[http]`; returns its
+/// URL, too.
+pub async fn console(directory: &Path, database_url: &str, settings: &str, http: &str) -> Result<(Process, String)> {
+    fs::write(directory.join("console.toml"), format!("{settings}\n[http]\nlisten = \"127.0.0.1:0\"\n{http}\n"))?;
+    let console = Program::new("console").args(["run", "--log-format", "json"]).env("DATABASE_URL", database_url);
+    let console = console.in_directory(directory).start()?;
+    let line: Value = serde_json::from_str(&console.wait_for_line("serving health and metrics", LIMIT).await?)?;
+    let url = format!("http://{}", line["listen"].as_str().context("an address")?);
+    Ok((console, url))
 }
 
 /// Returns what a reader sees of a page: its text, with one space for each gap.

@@ -251,6 +251,9 @@ fn of_group(group: Group, may_show: bool) -> Problem {
         false => values::of_row(said, may_show),
     });
     let (advice, command) = match (is_failed, group.dataset.as_str()) {
+        (true, "") if group.reason == "unrouted" && !is_local => {
+            (advice(&group.reason), "importer redrive --reason unrouted".to_owned())
+        }
         (true, "") => (advice(&group.reason), "importer status --state failed".to_owned()),
         (true, _) if is_local => {
             (advice(&group.reason), format!("importer load {}", address.unwrap_or_else(|| "FILE".into())))
@@ -294,7 +297,9 @@ fn advice(reason: &str) -> &'static str {
         "schema" | "constraint" => "The table does not take it: mend the table or the dataset's settings. Then:",
         "access" | "no_bucket" | "archived" => "The store does not hand it out: mend the rights, or restore it. Then:",
         "too_many_rejects" => "More rows are bad than `max_rejects` allows: see its rejects. Then:",
-        "unrouted" => "No dataset takes it: mend `match`. Then replay its prefix. Which objects they are:",
+        "unrouted" => {
+            "No dataset takes it: mend `match` and start the importers anew. Then the dead letters may go back to the queue:"
+        }
         "command" => "The dataset's program fails: mend it. Then:",
         _ => "Find out why from what was said of one, and mend that. Then:",
     }
@@ -353,18 +358,21 @@ fn of_unsent(unsent: Unsent) -> Problem {
     }
 }
 
-/// Returns the problem that the database cannot be reached, if it is that; `since` it was seen last.
+/// Returns the problem that the database cannot be reached, if it is that; `since` it was seen last. `start`: what starts it.
 #[must_use]
-pub fn of_failure(failure: Option<&Failure>, since: Option<DateTime<Utc>>) -> Option<Problem> {
+pub fn of_failure(failure: Option<&Failure>, since: Option<DateTime<Utc>>, start: Option<&str>) -> Option<Problem> {
     let Some(Failure::Unreachable(why)) = failure else { return None };
-    let advice = "Importers hold what they have and lose nothing; they go on by themselves when it is back. Start the server, or \
-                  mend the way to it. Whether it answers:";
+    let holds = "Importers hold what they have and lose nothing; they go on by themselves when it is back. ";
+    let (advice, command) = match start {
+        Some(start) => ("If the server is down, this starts it:", start),
+        None => ("Start the server, or mend the way to it. Whether it answers:", "pg_isready -d \"$DATABASE_URL\""),
+    };
     Some(Problem {
         reason: Some("unreachable".into()),
         since,
         said: Some(why.clone()),
-        advice: advice.into(),
-        command: Some("pg_isready -d \"$DATABASE_URL\"".into()),
+        advice: holds.to_owned() + advice,
+        command: Some(command.to_owned()),
         ..Problem::new(Kind::NoDatabase, None, 1, "databases")
     })
 }
@@ -397,12 +405,15 @@ pub fn of_pools(pools: &[PoolNow]) -> Vec<Problem> {
             add(Kind::QueueUnreadable, "counters", Some(why), advice.into(), "scaler check");
         }
         if pool.is_late() && pool.is_at_max() {
-            let advice = format!(
-                "All {} workers that `max` allows are there. If Postgres can take more, raise `max` in scaler.toml and \
-                 start the scaler anew. What held it:",
-                pool.max.unwrap_or_default()
-            );
-            add(Kind::AtMax, "max", pool.explain.as_ref(), advice, &history);
+            let all = format!("All {} workers that `max` allows are there. ", pool.max.unwrap_or_default());
+            let (advice, command) = if pool.sink_healthy == Some(false) {
+                (all + "Postgres takes no more of them: see below. What was decided:", history.as_str())
+            } else {
+                let more = "Raise `max` in scaler.toml if that is to last, and start the scaler anew. Until then one more worker \
+                            helps, wherever importer.toml is (with `--queue` if there are several), and ends with the queue:";
+                (all + more, "importer run --until-empty")
+            };
+            add(Kind::AtMax, "max", pool.explain.as_ref(), advice, command);
         } else if pool.is_late() {
             let reason = pool.reason.as_deref().unwrap_or("unknown");
             let advice = "It grows, or is held back as was said; what each guard allowed:";

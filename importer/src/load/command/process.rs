@@ -234,7 +234,10 @@ impl Process {
 
     fn failed(&self, what: &str) -> DecodeError {
         let stderr = self.stderr.recv_timeout(LEFT_OPEN).unwrap_or_default();
-        CommandError::Failed { what: what.to_owned(), stderr: String::from_utf8_lossy(&stderr).into_owned() }.into()
+        // Of a character that was cut off at the beginning nothing is kept.
+        let rest = stderr.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count();
+        let stderr = String::from_utf8_lossy(&stderr[rest..]).into_owned();
+        CommandError::Failed { what: what.to_owned(), stderr }.into()
     }
 
     /// Returns whether the program has ended. What is not known of it has.

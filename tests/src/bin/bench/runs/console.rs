@@ -139,7 +139,8 @@ impl Bench {
         sleep(PAUSE).await;
         let postmaster = self.postgres.pid().context("the server is not ours")?;
         let used = async || -> Result<(f64, f64)> {
-            let backends = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE application_name = 'penstock console'";
+            let backends =
+                "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE application_name = 'penstock console'";
             let pids = database.value(backends).await?;
             let pids = pids.split_whitespace().filter_map(|pid| pid.parse().ok());
             let of_backends: f64 = pids.filter_map(measure::process_now).map(|(secs, _)| secs).sum();
