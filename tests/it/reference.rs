@@ -74,8 +74,9 @@ fn the_reference_of_console_toml_is_that_of_the_doc_comments() -> Result<()> {
     let source = joined("console/src/config")? + &joined("service/src/config")?;
     let mut page = String::new();
     let top = fields_of(&source, "Config")?;
-    for field in top.iter().filter(|field| field.kind == "bool") {
-        write!(page, "\n## `{}`\n\n{}\n\nDefault: `false`\n", field.name(), field.docs())?;
+    for field in top.iter().filter(|field| ["bool", "Option<String>"].contains(&field.kind.as_str())) {
+        let default = if field.kind == "bool" { "\nDefault: `false`\n" } else { "" };
+        write!(page, "\n## `{}`\n\n{}\n{default}", field.name(), field.docs())?;
     }
     for (section, structure) in CONSOLE {
         write_section(&mut page, section, structure, &source, |field| field.default_in(&source))?;
