@@ -5,4 +5,5 @@ mod hostile;
 mod lists;
 mod now;
 mod object;
+mod reports;
 mod stand;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 /// Returns the page.
 #[must_use]
-pub fn page(name: &str, span: Span, points: &Seen<Vec<Point>>, seen: &Seen<Pool>) -> Markup {
+pub fn page(name: &str, span: Span, points: &Seen<Vec<Point>>, seen: &Seen<Pool>) -> Page {
     let path = format!("/pools/{}", encoded(name));
     let body = html! {
         section id="over-time" aria-labelledby="over-time-title" {
@@ -36,7 +36,7 @@ pub fn page(name: &str, span: Span, points: &Seen<Vec<Point>>, seen: &Seen<Pool>
         }
     };
     let json = format!("{path}.json?span={}", span.word());
-    Page { path: "/pools", title: &format!("Pool {name}"), stream: None, json: &json, body }.html()
+    Page { path: "/pools", title: format!("Pool {name}"), stream: None, json, body }
 }
 
 /// Returns the same as JSON.
