@@ -19,6 +19,9 @@ const MOST_CHARS: usize = 1100;
 /// A longer text may break anywhere.
 const MOST_UNBROKEN: usize = 40;
 
+/// The longest word of a command that has to stand in one line, also on a narrow telephone.
+const MOST_UNBROKEN_WORD: usize = 26;
+
 /// Changes with the assets, so that browsers may keep them.
 static EDITION: LazyLock<String> = LazyLock::new(|| {
     let digest = Sha256::new().chain_update(STYLE).chain_update(SCRIPT).finalize();
@@ -48,10 +51,10 @@ impl Page {
     #[must_use]
     pub fn html(&self, has_reports: bool) -> Markup {
         let edition = EDITION.as_str();
+        let menu = &MENU[..MENU.len() - usize::from(!has_reports)];
         html! {
             (DOCTYPE)
             html lang="en" {
-        let menu = &MENU[..MENU.len() - usize::from(!has_reports)];
                 head {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
@@ -178,7 +181,15 @@ pub fn number_or(n: Option<u64>, unknown: &str) -> String {
 /// Returns a command, ready to be copied. A line ends between its words; a long word, such as a key, may break anywhere.
 #[must_use]
 pub fn command(command: &str) -> Markup {
-    html! { div .command { code { (command) } button type="button" data-copy hidden { "Copy" } } }
+    html! {
+        div .command {
+            code { @for (place, word) in command.split(' ').enumerate() {
+                @if place > 0 { " " }
+                @if word.len() <= MOST_UNBROKEN_WORD { span .unbroken { (word) } } @else { (word) }
+            } }
+            button type="button" data-copy hidden { "Copy" }
+        }
+    }
 }
 
 /// Returns a part of a page that is read by itself: when it cannot be read it says so, and shows what was seen last.
@@ -213,6 +224,18 @@ mod tests {
         let shown = key("<script>\u{202e}&\"'").into_string();
         assert_eq!(shown, "<bdi class=\"key\">&lt;script&gt;\\u{202e}&amp;&quot;'</bdi>");
         assert!(text(&"x".repeat(5000)).into_string().ends_with("x… (5000 characters)</bdi>"));
+    }
+
+    #[test]
+    fn the_words_of_a_command_stay_whole_and_its_text_stays_the_same() {
+        let shown = command("scaler history --since 1h  s3://landing/orders/2026/01/31/a.csv").into_string();
+        assert!(
+            shown.contains("<span class=\"unbroken\">--since</span> ") && shown.contains(" s3://landing/"),
+            "{shown}"
+        );
+        let code = shown.split("<code>").nth(1).and_then(|rest| rest.split("</code>").next()).unwrap_or_default();
+        let text = code.replace("<span class=\"unbroken\">", "").replace("</span>", "");
+        assert_eq!(text, "scaler history --since 1h  s3://landing/orders/2026/01/31/a.csv");
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub fn page(name: &str, span: Span, points: &Seen<Vec<Point>>, seen: &Seen<Pool>
     let body = html! {
         section id="over-time" aria-labelledby="over-time-title" {
             h1 id="over-time-title" { "Pool " (text(name)) }
+            (panel(seen, |pool| html! {
+                @if !pool.is_known { p .quiet { "No scaler has decided for it. It may be new, or have another name." } }
+            }))
             (over_time::spans(span, |span| format!("{path}?span={}", span.word())))
             (panel(points, |points| over_time::chart(name, points, span)))
         }

@@ -56,11 +56,8 @@ pub async fn object(State(app): Shared, Path(asked): Path<String>) -> Response {
     let (id, is_json) = split(&asked);
     let Ok(id) = id.parse() else { return (StatusCode::NOT_FOUND, NO_PAGE).into_response() };
     let seen = app.look.object(id).await;
-    let answer = if is_json { json(&page::object::json(&seen)) } else { html(page::object::page(id, &seen)) };
-    match seen.value.as_deref() {
-        Some(None) => (StatusCode::NOT_FOUND, answer).into_response(),
-        _ => with_status(&seen, answer),
-    }
+    let answer = if is_json { json(&page::object::json(&seen)) } else { html(&app, page::object::page(id, &seen)) };
+    found(seen.value.as_deref().is_none_or(Option::is_some), with_status(&seen, answer))
 }
 
 /// `/objects`
@@ -92,9 +89,12 @@ pub async fn objects_json(State(app): Shared, Query(asked): Query<Asked>) -> Res
 pub async fn dataset(State(app): Shared, Path(asked): Path<String>, Query(query): Query<SpanQuery>) -> Response {
     let (name, is_json) = split(&asked);
     let seen = app.look.dataset(name, query.span).await;
-    let answer =
-        if is_json { json(&page::dataset::json(&seen)) } else { html(page::dataset::page(name, query.span, &seen)) };
-    with_status(&seen, answer)
+    let answer = if is_json {
+        json(&page::dataset::json(&seen))
+    } else {
+        html(&app, page::dataset::page(name, query.span, &seen))
+    };
+    found(seen.value.as_deref().is_none_or(|dataset| dataset.is_known), with_status(&seen, answer))
 }
 
 /// `/pools/NAME` and `/pools/NAME.json`
@@ -106,7 +106,7 @@ pub async fn pool(State(app): Shared, Path(asked): Path<String>, Query(query): Q
     } else {
         html(&app, page::pool::page(name, query.span, &points, &seen))
     };
-    with_status(&seen, answer)
+    found(seen.value.as_deref().is_none_or(|pool| pool.is_known), with_status(&seen, answer))
 }
 
 /// Which rows of `/rejects` are asked for; without a dataset only what kinds there are.
@@ -211,8 +211,15 @@ pub fn with_status<T>(seen: &Seen<T>, answer: Response) -> Response {
     }
 }
 
-fn html(markup: Markup) -> Response {
-    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], markup.into_string()).into_response()
+/// Says of an answer that it is about nothing that is known, unless it is.
+fn found(is_known: bool, answer: Response) -> Response {
+    if is_known { answer } else { (StatusCode::NOT_FOUND, answer).into_response() }
+}
+
+/// Answers with a page.
+pub fn html(app: &App, page: Page) -> Response {
+    let text = page.html(app.reports.is_some()).into_string();
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response()
 }
 
 /// Answers with JSON.
