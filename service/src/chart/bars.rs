@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 /// How much each bar has of the height.
 const STEP: f64 = 24.0;
 
-/// What a value at the end of a bar takes, and a character of a name.
+/// What a value at the end of a bar takes, and a character of a name, of which those beyond ASCII may be as wide as two.
 const VALUE: f64 = 64.0;
-const CHARACTER: f64 = 7.0;
+const CHARACTER: f64 = 7.6;
 
 /// One bar.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub struct Bar {
 #[must_use]
 pub fn bars(look: &Look, title: &str, bars: &[Bar], colours: &[&str]) -> String {
     let (width, ink, faint, grid) = (look.width, look.ink, look.faint, look.grid);
-    let begin = width * 0.28;
+    let begin = (width * 0.28).max(140.0);
     let sum = |bar: &Bar, sign: f64| bar.parts.iter().filter(|part| **part * sign > 0.0).sum::<f64>();
     let high = bars.iter().map(|bar| sum(bar, 1.0)).fold(0.0, f64::max);
     let low = bars.iter().map(|bar| sum(bar, -1.0)).fold(0.0, f64::min);
@@ -59,7 +59,7 @@ pub fn bars(look: &Look, title: &str, bars: &[Bar], colours: &[&str]) -> String 
              <text x=\"{at:.1}\" y=\"{baseline:.1}\" text-anchor=\"{anchor}\" fill=\"{faint}\">{}</text>",
             begin - 8.0,
             escaped(&shortened(&bar.name, ((begin - 8.0) / CHARACTER) as usize)),
-            tick_label(value)
+            value_label(value)
         );
     }
     let _ =
@@ -67,16 +67,42 @@ pub fn bars(look: &Look, title: &str, bars: &[Bar], colours: &[&str]) -> String 
     out
 }
 
+/// Returns a value as far as its place is wide.
+fn value_label(value: f64) -> String {
+    match value.abs() {
+        size if (1.0..1e7).contains(&size) => format!("{}", (value * 100.0).round() / 100.0),
+        size if size >= 1e7 => {
+            let unit = 10.0_f64.powf(size.log10().floor() - 3.0);
+            tick_label((value / unit).round() * unit)
+        }
+        _ => tick_label(value),
+    }
+}
+
 fn shortened(name: &str, most: usize) -> String {
-    if name.chars().count() <= most {
+    let mut taken = 0;
+    let wide = |c: char| if c.is_ascii() { 1 } else { 2 };
+    if name.chars().map(wide).sum::<usize>() <= most {
         return name.to_owned();
     }
-    name.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+    let fits = |c: &char| {
+        taken += wide(*c);
+        taken < most
+    };
+    name.chars().take_while(fits).chain(['…']).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_and_values_are_as_long_as_their_places() {
+        assert_eq!(["abcde", "abcdef", "東京"].map(|name| shortened(name, 5)), ["abcde", "abcd…", "東京"]);
+        assert_eq!(shortened("東京都", 5), "東京…");
+        let values = [0.0, 0.25, 12.345, -1_234_567.0, 123_456_789.0, 2e12].map(value_label);
+        assert_eq!(values, ["0", "0.25", "12.35", "-1234567", "123.5M", "2000G"]);
+    }
 
     #[test]
     fn parts_follow_each_other_to_both_sides_within_the_picture() {
