@@ -1,5 +1,6 @@
 # make demo            the whole pipeline on this machine: private Postgres, emulated AWS, real importers
 # make demo DATA=path  the same with your own files
+# make demo KEEP=1       leaves everything up, the console too, until Ctrl-C
 # make demo PIPELINE=1   a chain of steps whose metadata comes late (examples/pipeline)
 # make test            format, lints, all tests
 # make infra-config   the datasets' pieces in infra/aws joined: target/infra/importer.toml and the list of stacks
@@ -31,8 +32,8 @@ on_each_postgres := owner_migrates_worker_imports mistakes_of_tables_and_dataset
 
 # Not optimised, which takes half the time of the build; and without the pools that a demo on one machine has not.
 demo: prepare
-	cargo build --workspace --no-default-features --bin importer --bin scaler --bin demo
-	./target/debug/demo $(if $(PIPELINE),--pipeline,$(if $(DATA),--data '$(DATA)'))
+	cargo build --workspace --no-default-features --bin importer --bin scaler --bin console --bin demo
+	./target/debug/demo $(if $(KEEP),--keep) $(if $(PIPELINE),--pipeline,$(if $(DATA),--data '$(DATA)'))
 
 # Clippy compiles what it lints, so that nothing is compiled once to be linted and once more to run.
 test: export RUSTC_WORKSPACE_WRAPPER = clippy-driver

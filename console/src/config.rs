@@ -3,7 +3,7 @@
 use serde::Deserialize;
 pub use service::config::{ConfigError, Database};
 use service::{
-    config::{Source, variable},
+    config::{Secret, Source, variable},
     words::chain,
 };
 use std::{
@@ -25,6 +25,8 @@ pub struct Config {
     pub http: Http,
     /// Who may read the pages. Without it only this machine may, and everybody on it.
     pub auth: Option<Auth>,
+    /// Reports of your own: SQL files that become charts and tables. Without it there are none.
+    pub reports: Option<Reports>,
 }
 
 /// Where the pages are served.
@@ -64,6 +66,25 @@ pub struct Auth {
     pub proxy: Option<IpAddr>,
 }
 
+/// Where reports are, and who runs them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reports {
+    /// The directory of the reports: each file `NAME.sql` in it is one. They are read whenever somebody looks.
+    #[serde(default = "default_directory")]
+    pub directory: String,
+    /// Where reports run, and as whom: a URL like `database.url`, of a login of their own that may read what they show and
+    /// nothing else. `REPORTS_DATABASE_URL` overrides it, and the file that `REPORTS_DATABASE_URL_FILE` names overrides both.
+    pub database_url: Option<Secret>,
+    /// The same with the environment's values.
+    #[serde(skip)]
+    pub database: Database,
+}
+
+fn default_directory() -> String {
+    "reports".to_owned()
+}
+
 impl Config {
     /// Reads and checks a configuration file; the environment overrides where the database is.
     ///
@@ -90,18 +111,26 @@ impl Config {
             if ["DATABASE_URL", "DATABASE_URL_FILE"].iter().any(|name| variable(&environment, name).is_some()) {
                 config.database.override_with(&environment);
             }
+            if let Some(reports) = &mut config.reports {
+                let url = reports.database_url.take();
+                reports.database = Database::named(url, "reports.database_url", "REPORTS_DATABASE_URL");
+                reports.database.override_with(&environment);
+            }
             config.check(&mut source);
         }
         source.finish(config)
     }
 
     fn check(&self, source: &mut Source<'_>) {
-        if !self.database.is_set() {
-            source.add("database.url", "`database.url` is missing");
-        } else if self.database.url_file.is_none()
-            && let Err(error) = self.database.server("")
-        {
-            source.add("database.url", chain(&error));
+        let of_reports = self.reports.as_ref().map(|reports| &reports.database);
+        let databases = [("database.url", Some(&self.database)), ("reports.database_url", of_reports)];
+        for (setting, database) in databases {
+            // A file may be written later, or be another by then.
+            if let Some(database) = database.filter(|database| database.url_file.is_none())
+                && let Err(error) = database.server("")
+            {
+                source.add(setting, chain(&error));
+            }
         }
         if self.http.listen.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             source.add("http.listen", "http.listen: must be an address and a port, such as 127.0.0.1:9466");
@@ -184,6 +213,24 @@ mod tests {
             "[auth]\npassword_file = \"x\"\ntrusted_header = \"X-User\"\nproxy = \"::1\"",
             &["f:5: auth.trusted_header: not beside"],
         );
+    }
+
+    #[test]
+    fn reports_have_a_database_of_their_own() {
+        let parse = |text: &str, variable: &str| {
+            let environment = |name: &str| (name == variable).then(|| "postgres://u@localhost/other".to_owned());
+            Config::parse(&format!("{DATABASE}{text}"), "f", environment)
+        };
+        check("[reports]\ndatabase_url = \"postgres://r@localhost/d\"", &[]);
+        check("[reports]\ndirectory = \"x\"", &["f:3: `reports.database_url` is missing"]);
+        check(
+            "[reports]\ndatabase_url = \"mysql://h\"",
+            &["f:4: read `reports.database_url` (or REPORTS_DATABASE_URL): must"],
+        );
+        let reports = parse("[reports]", "REPORTS_DATABASE_URL").expect("a URL").reports.expect("reports");
+        assert_eq!(reports.database.server("").expect("a server").options().get_database(), Some("other"));
+        assert_eq!(reports.directory, "reports");
+        assert!(parse("[reports]", "REPORTS_DATABASE_URL_FILE").is_ok() && parse("[reports]", "DATABASE_URL").is_err());
     }
 
     #[test]

@@ -19,34 +19,39 @@ const MOST_CHARS: usize = 1100;
 /// A longer text may break anywhere.
 const MOST_UNBROKEN: usize = 40;
 
+/// The longest word of a command that has to stand in one line, also on a narrow telephone.
+const MOST_UNBROKEN_WORD: usize = 26;
+
 /// Changes with the assets, so that browsers may keep them.
 static EDITION: LazyLock<String> = LazyLock::new(|| {
     let digest = Sha256::new().chain_update(STYLE).chain_update(SCRIPT).finalize();
     digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 });
 
-/// The pages that the menu names.
-const MENU: [(&str, &str); 4] = [("/", "Now"), ("/objects", "Objects"), ("/rejects", "Rejects"), ("/due", "Due")];
+/// The pages that the menu names; the last only where there are reports.
+const MENU: [(&str, &str); 5] =
+    [("/", "Now"), ("/objects", "Objects"), ("/rejects", "Rejects"), ("/due", "Due"), ("/reports", "Reports")];
 
 /// A page.
-pub struct Page<'a> {
+pub struct Page {
     /// Its path, of the menu's where it is one of them.
-    pub path: &'a str,
+    pub path: &'static str,
     /// What the browser's tab says.
-    pub title: &'a str,
+    pub title: String,
     /// Where its fragments are sent from, if they change by themselves.
-    pub stream: Option<&'a str>,
+    pub stream: Option<String>,
     /// Where the same is as JSON.
-    pub json: &'a str,
+    pub json: String,
     /// What it shows.
     pub body: Markup,
 }
 
-impl Page<'_> {
-    /// Returns it as HTML.
+impl Page {
+    /// Returns it as HTML, with reports in its menu or without.
     #[must_use]
-    pub fn html(&self) -> Markup {
+    pub fn html(&self, has_reports: bool) -> Markup {
         let edition = EDITION.as_str();
+        let menu = &MENU[..MENU.len() - usize::from(!has_reports)];
         html! {
             (DOCTYPE)
             html lang="en" {
@@ -54,20 +59,20 @@ impl Page<'_> {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
-                    title { (cut(self.title)) " – Penstock" }
+                    title { (cut(&self.title)) " – Penstock" }
                     link rel="stylesheet" href=(format!("/assets/console.css?{edition}"));
                     link rel="icon" href="/assets/icon.svg" type="image/svg+xml";
                     script src=(format!("/assets/console.js?{edition}")) defer {}
                     @if self.stream.is_some() { noscript { meta http-equiv="refresh" content="30"; } }
                 }
-                body data-stream=[self.stream] {
+                body data-stream=[self.stream.as_deref()] {
                     a .skip href="#main" { "Skip to the content" }
                     header {
                         a .brand href="/" { "Penstock" }
                         nav aria-label="Pages" {
                             ul {
-                                @for (path, name) in MENU {
-                                    li { a href=(path) aria-current=[(path == self.path).then_some("page")] { (name) } }
+                                @for (path, name) in menu {
+                                    li { a href=(path) aria-current=[(*path == self.path).then_some("page")] { (name) } }
                                 }
                             }
                         }
@@ -76,7 +81,7 @@ impl Page<'_> {
                     footer {
                         span { "As of " (time(Utc::now())) }
                         span id="live" {}
-                        a href=(self.json) { "JSON" }
+                        a href=(&self.json) { "JSON" }
                         span { "console " (crate::cli::VERSION) }
                     }
                 }
@@ -173,10 +178,18 @@ pub fn number_or(n: Option<u64>, unknown: &str) -> String {
     n.map_or_else(|| unknown.to_owned(), |n| number(i64::try_from(n).unwrap_or(i64::MAX)))
 }
 
-/// Returns a command, ready to be copied.
+/// Returns a command, ready to be copied. A line ends between its words; a long word, such as a key, may break anywhere.
 #[must_use]
 pub fn command(command: &str) -> Markup {
-    html! { div .command { code { (command) } button type="button" data-copy hidden { "Copy" } } }
+    html! {
+        div .command {
+            code { @for (place, word) in command.split(' ').enumerate() {
+                @if place > 0 { " " }
+                @if word.len() <= MOST_UNBROKEN_WORD { span .unbroken { (word) } } @else { (word) }
+            } }
+            button type="button" data-copy hidden { "Copy" }
+        }
+    }
 }
 
 /// Returns a part of a page that is read by itself: when it cannot be read it says so, and shows what was seen last.
@@ -211,6 +224,18 @@ mod tests {
         let shown = key("<script>\u{202e}&\"'").into_string();
         assert_eq!(shown, "<bdi class=\"key\">&lt;script&gt;\\u{202e}&amp;&quot;'</bdi>");
         assert!(text(&"x".repeat(5000)).into_string().ends_with("x… (5000 characters)</bdi>"));
+    }
+
+    #[test]
+    fn the_words_of_a_command_stay_whole_and_its_text_stays_the_same() {
+        let shown = command("scaler history --since 1h  s3://landing/orders/2026/01/31/a.csv").into_string();
+        assert!(
+            shown.contains("<span class=\"unbroken\">--since</span> ") && shown.contains(" s3://landing/"),
+            "{shown}"
+        );
+        let code = shown.split("<code>").nth(1).and_then(|rest| rest.split("</code>").next()).unwrap_or_default();
+        let text = code.replace("<span class=\"unbroken\">", "").replace("</span>", "");
+        assert_eq!(text, "scaler history --since 1h  s3://landing/orders/2026/01/31/a.csv");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Shows what Penstock did, what is late and what to do, as web pages over Postgres alone.
 //!
 //! Everything is read: [`read`] asks Postgres within a time, [`page`] says it in HTML and JSON, [`web`] answers who may ask.
+//! A [`report`] is a team's own SQL.
 
 pub mod auth;
 pub mod cli;
@@ -9,5 +10,6 @@ pub mod config;
 pub mod html;
 pub mod page;
 pub mod read;
+pub mod report;
 pub mod shell;
 pub mod web;

@@ -9,6 +9,7 @@ mod over_time;
 pub mod pool;
 mod problems;
 pub mod rejects;
+pub mod reports;
 
 use maud::{Markup, html};
 

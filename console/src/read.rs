@@ -1,4 +1,4 @@
-//! What is read of Postgres: over two connections, read-only, each statement within a time.
+//! What is read of Postgres: over two connections, and one more for reports, read-only, each statement within a time.
 
 pub mod chart;
 pub mod dataset;
@@ -9,33 +9,49 @@ pub mod object;
 pub mod objects;
 pub mod pool;
 pub mod rejects;
+pub mod reports;
 pub mod values;
 
 use crate::config::Database;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use service::words::chain;
-use sqlx::{Executor as _, PgConnection};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::{sync::Semaphore, time::timeout};
 
-/// Connections to the database. More would take from the importers; fewer, and one slow panel holds up all others.
-const CONNECTIONS: usize = 2;
+/// What sessions are for, and what each may take.
+#[derive(Debug)]
+struct Terms {
+    /// `application_name` of the connections.
+    name: &'static str,
+    /// Connections to the database. More would take from the importers; fewer, and one slow panel holds up all others.
+    connections: usize,
+    /// Whether a connection is kept for the next who reads.
+    is_kept: bool,
+    /// How long the server works on a statement.
+    statement: Duration,
+    /// How long is waited for an answer, for the connection and for one's turn included.
+    patience: Duration,
+    /// What a session says beside [`SETTINGS`].
+    settings: &'static str,
+}
 
-/// How long the server works on a statement.
-const STATEMENT: Duration = Duration::from_secs(3);
-
-/// How long is waited for an answer, for the connection and for one's turn included.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The terms of what the pages show of Penstock.
+const PAGES: Terms = Terms {
+    name: "penstock console",
+    connections: 2,
+    is_kept: true,
+    statement: Duration::from_secs(3),
+    patience: Duration::from_secs(5),
+    settings: "",
+};
 
 /// How long a server that could not be reached is left alone.
 const LEAVE_ALONE: Duration = Duration::from_secs(2);
-
-/// `application_name` of the connections.
-const APPLICATION_NAME: &str = "penstock console";
 
 /// What a session says first. Nothing it does writes, and none of its statements takes more than one processor.
 const SETTINGS: &str = "SET default_transaction_read_only = on; SET lock_timeout = '1s'; SET jit = off; \
@@ -60,6 +76,9 @@ pub enum Failure {
     /// Something else.
     #[error("Postgres refused: {0}")]
     Refused(String),
+    /// A report's file is wrong, or what it asks for.
+    #[error("{0}")]
+    Report(String),
 }
 
 impl Serialize for Failure {
@@ -88,6 +107,7 @@ impl Failure {
 #[derive(Debug)]
 pub struct Reader {
     database: Database,
+    terms: &'static Terms,
     show_values: bool,
     free: Semaphore,
     idle: Mutex<Vec<PgConnection>>,
@@ -100,8 +120,12 @@ impl Reader {
     /// Names the database, and says whether what is in rows may be shown; nothing is connected yet.
     #[must_use]
     pub fn new(database: Database, show_values: bool) -> Self {
-        let (free, idle) = (Semaphore::new(CONNECTIONS), Mutex::default());
-        Self { database, show_values, free, idle, away: Mutex::default(), last_answer: Mutex::default() }
+        Self::on(&PAGES, database, show_values)
+    }
+
+    fn on(terms: &'static Terms, database: Database, show_values: bool) -> Self {
+        let (free, idle) = (Semaphore::new(terms.connections), Mutex::default());
+        Self { database, terms, show_values, free, idle, away: Mutex::default(), last_answer: Mutex::default() }
     }
 
     /// Returns whether what is in rows may be shown.
@@ -136,6 +160,7 @@ impl Reader {
             };
             let done = statements(&mut connection).await;
             match &done {
+                Ok(_) if !self.terms.is_kept => drop(connection.close().await),
                 Ok(_) => lock(&self.idle).push(connection),
                 // What the server refused leaves the session as it was.
                 Err(sqlx::Error::Database(said)) if !said.code().is_some_and(|code| code.starts_with("57P")) => {
@@ -145,7 +170,7 @@ impl Reader {
             }
             done.map_err(|error| Failure::of(&error))
         };
-        let done = timeout(PATIENCE, work).await.unwrap_or(Err(Failure::Slow));
+        let done = timeout(self.terms.patience, work).await.unwrap_or(Err(Failure::Slow));
         match &done {
             Err(failure @ Failure::Unreachable(_)) => *lock(&self.away) = Some((Instant::now(), failure.clone())),
             Err(_) => {}
@@ -164,8 +189,9 @@ impl Reader {
 
     async fn connect(&self) -> Result<PgConnection, Failure> {
         let connect = async {
-            let mut connection = self.database.server(APPLICATION_NAME)?.connect().await?;
-            let settings = format!("SET statement_timeout = {}; {SETTINGS}", STATEMENT.as_millis());
+            let Terms { name, statement, settings, .. } = self.terms;
+            let mut connection = self.database.server(name)?.connect().await?;
+            let settings = format!("SET statement_timeout = {}; {SETTINGS}; {settings}", statement.as_millis());
             connection.execute(settings.as_str()).await?;
             Ok::<_, anyhow::Error>(connection)
         };

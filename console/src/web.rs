@@ -3,6 +3,7 @@
 mod answers;
 mod guard;
 mod look;
+mod reports;
 mod stream;
 
 use crate::{
@@ -18,6 +19,7 @@ use axum::{
     routing::get,
 };
 use look::Look;
+use reports::Reports;
 use std::{collections::HashSet, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,8 @@ pub struct App {
     doorman: Doorman,
     hosts: HashSet<String>,
     look: Look,
+    /// Where there are any.
+    reports: Option<Reports>,
     /// Ends streams.
     stop: CancellationToken,
 }
@@ -39,7 +43,8 @@ const NO_PAGE: &str = "There is no such page.\n";
 pub fn router(config: &Config, doorman: Doorman, stop: CancellationToken) -> Router {
     let reader = Reader::new(config.database.clone(), config.show_values);
     let hosts = config.http.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-    let app = Arc::new(App { doorman, hosts, look: Look::new(reader, config.start_database.clone()), stop });
+    let reports = config.reports.as_ref().map(Reports::new);
+    let app = Arc::new(App { doorman, hosts, look: Look::new(reader, config.start_database.clone()), reports, stop });
     let asset = |kind: &'static str, text: &'static str| {
         let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];
         get(async move || (headers, text))
@@ -58,6 +63,9 @@ pub fn router(config: &Config, doorman: Doorman, stop: CancellationToken) -> Rou
         .route("/rejects.json", get(answers::rejects_json))
         .route("/due", get(answers::due))
         .route("/due.json", get(answers::due_json))
+        .route("/reports", get(reports::all))
+        .route("/reports.json", get(reports::all_json))
+        .route("/reports/{name}", get(reports::one))
         .route("/assets/console.css", asset("text/css; charset=utf-8", STYLE))
         .route("/assets/console.js", asset("text/javascript; charset=utf-8", SCRIPT))
         .route("/assets/icon.svg", asset("image/svg+xml", ICON))

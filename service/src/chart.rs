@@ -1,4 +1,8 @@
-//! What happened over time as SVG: panels one below the other, each with its lines.
+//! What happened over time as SVG: panels one below the other, each with its lines; and bars that have names.
+
+mod bars;
+
+pub use bars::{Bar, bars};
 
 use crate::words;
 use std::fmt::Write as _;
@@ -135,7 +139,8 @@ fn draw<P>(
     };
     for (index, panel) in panels.iter().enumerate() {
         let top = look.top + index as f64 * (panel_height + GAP);
-        let frame = Frame { look, top, height: panel_height, end, ceiling: ceiling_of(panel, points) };
+        let (floor, ceiling) = range_of(panel, points);
+        let frame = Frame { look, top, height: panel_height, end, floor, ceiling };
         frame.draw_axes(&mut out, panel.label, tick);
         let mut heights = vec![0.0; points.len()];
         for (index, line) in panel.lines.iter().enumerate() {
@@ -159,6 +164,7 @@ struct Frame<'l> {
     top: f64,
     height: f64,
     end: f64,
+    floor: f64,
     ceiling: f64,
 }
 
@@ -168,15 +174,16 @@ impl Frame<'_> {
     }
 
     fn y(&self, value: f64) -> f64 {
-        self.top + self.height * (1.0 - value / self.ceiling)
+        self.top + self.height * (1.0 - (value - self.floor) / (self.ceiling - self.floor))
     }
 
     fn draw_axes(&self, out: &mut String, label: &str, tick: &dyn Fn(f64) -> String) {
         let Look { width, left, right, ticks, ink, faint, grid, .. } = *self.look;
         let begin = if self.look.is_page() { 0.0 } else { left };
+        let label = escaped(label);
         let _ = writeln!(out, "<text x=\"{begin}\" y=\"{:.1}\" fill=\"{ink}\">{label}</text>", self.top - 8.0);
         for quarter in 0..=4 {
-            let value = self.ceiling * f64::from(quarter) / 4.0;
+            let value = self.floor + (self.ceiling - self.floor) * f64::from(quarter) / 4.0;
             let _ = writeln!(
                 out,
                 "<line x1=\"{left}\" x2=\"{0}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"{grid}\"/>\
@@ -205,14 +212,17 @@ impl Frame<'_> {
     fn draw_line<P>(&self, out: &mut String, line: &Line<'_, P>, points: &[P], at: impl Fn(&P) -> f64) {
         let dash = if line.dashed { " stroke-dasharray=\"4 3\"" } else { "" };
         let mut draw = |path: &mut String| {
-            if !path.is_empty() {
-                let (colour, points) = (line.colour, path.trim_end());
+            let (colour, points) = (line.colour, path.trim_end());
+            if let Some((x, y)) = points.split_once(',').filter(|_| !points.contains(' ')) {
+                // A line of one point would not be seen.
+                let _ = writeln!(out, "<circle cx=\"{x}\" cy=\"{y}\" r=\"2\" fill=\"{colour}\"/>");
+            } else if !points.is_empty() {
                 let _ = writeln!(
                     out,
                     "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"{dash} points=\"{points}\"/>"
                 );
-                path.clear();
             }
+            path.clear();
         };
         let mut path = String::new();
         let stretch = points.len().div_ceil(MOST_POINTS).max(1);
@@ -266,21 +276,25 @@ impl Frame<'_> {
             right + 34.0,
             right + 40.0,
             legend + 4.0,
-            line.label
+            escaped(line.label)
         );
     }
 }
 
-fn ceiling_of<P>(panel: &Panel<'_, P>, points: &[P]) -> f64 {
+/// Returns where a panel's axis begins and ends; with values below zero, as far below as above.
+fn range_of<P>(panel: &Panel<'_, P>, points: &[P]) -> (f64, f64) {
     let (bars, lines): (Vec<_>, Vec<_>) = panel.lines.iter().partition(|line| line.stacked);
     let values = lines.iter().flat_map(|line| points.iter().map(line.value));
     let sums = points.iter().map(|point| bars.iter().map(|line| (line.value)(point)).sum());
-    nice_ceiling(values.chain(sums).fold(0.0, f64::max))
+    let all = values.chain(sums);
+    let (low, high) = all.fold((0.0_f64, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
+    let ceiling = nice_ceiling(high.max(-low));
+    (if low < 0.0 { -ceiling } else { 0.0 }, ceiling)
 }
 
-/// Returns the next of 1, 2, 4, 5, 8 or 10 times a power of ten.
+/// Returns the next of 1, 2, 4, 5, 8 or 10 times a power of ten; what is counted has an axis up to 4 at least.
 fn nice_ceiling(value: f64) -> f64 {
-    if value <= 4.0 {
+    if value == 0.0 || (1.0..=4.0).contains(&value) {
         return 4.0;
     }
     let power = 10.0_f64.powf(value.log10().floor());
@@ -288,7 +302,15 @@ fn nice_ceiling(value: f64) -> f64 {
 }
 
 fn tick_label(value: f64) -> String {
-    if value >= 10_000.0 { format!("{}k", value / 1000.0) } else { format!("{value}") }
+    let (divisor, unit) = match value.abs() {
+        size if size >= 1e15 || (size > 0.0 && size < 1e-4) => return format!("{value:e}"),
+        size if size >= 1e10 => (1e9, "G"),
+        size if size >= 1e7 => (1e6, "M"),
+        size if size >= 1e4 => (1e3, "k"),
+        _ => (1.0, ""),
+    };
+    // Without what binary fractions leave behind.
+    format!("{}{unit}", (value / divisor * 1e6).round() / 1e6)
 }
 
 fn escaped(text: &str) -> String {
@@ -369,7 +391,20 @@ mod tests {
 
     #[test]
     fn axes_end_at_round_numbers() {
-        let ends: Vec<_> = [0.0, 3.0, 9.0, 17.0, 41.0, 5001.0].into_iter().map(nice_ceiling).collect();
-        assert_eq!(ends, [4.0, 4.0, 10.0, 20.0, 50.0, 8000.0]);
+        let ends: Vec<_> = [0.0, 3.0, 9.0, 17.0, 41.0, 5001.0, 0.03].into_iter().map(nice_ceiling).collect();
+        assert_eq!(ends, [4.0, 4.0, 10.0, 20.0, 50.0, 8000.0, 0.04]);
+        let labels = [0.0, 0.1 + 0.2, 9500.0, 12_500.0, -2e7, 3e10].map(tick_label);
+        assert_eq!(labels, ["0", "0.3", "9500", "12.5k", "-20M", "30G"]);
+    }
+
+    #[test]
+    fn values_below_zero_have_their_place_and_one_alone_is_seen() {
+        let value = |point: &(f64, f64)| point.1;
+        let panels = [Panel { label: "<b>", lines: vec![Line::new("balance", "a", &value)] }];
+        let points = [(0.0, -10.0), (10.0, 10.0), (20.0, f64::NAN), (30.0, 0.0)];
+        let chart = fragment(&Look::PAGE, "", &points, (&|point| point.0, 40.0), &panels, 80.0, &|_| String::new());
+        assert!(chart.contains("points=\"56.0,104.0 278.5,24.0\""), "{chart}");
+        assert!(chart.contains("<circle cx=\"723.5\" cy=\"64.0\""), "{chart}");
+        assert!(chart.contains(">-10<") && chart.contains("&lt;b&gt;"), "{chart}");
     }
 }

@@ -96,7 +96,13 @@ async fn every_other_stack_can_be_created_beside_them() -> Result<()> {
         ("ServiceName", tasks["ServiceName"].as_str()),
     ];
     let scaler = [&network[..], &image, &pools, &queues[..1]].concat();
-    site.create("penstock-scaler", "scaler.yaml", &scaler).await?;
+    let console = [
+        ("ConsoleDatabaseUrlSecretArn", SECRET),
+        ("ReportsDatabaseUrlSecretArn", SECRET),
+        ("ConsoleClientSecurityGroupId", "sg-0123456789abcdef0"),
+    ];
+    let scaler = site.create("penstock-scaler", "scaler.yaml", &[&scaler[..], &console].concat()).await?;
+    assert!(scaler.contains_key("ConsoleSecurityGroupId"), "{scaler:?}");
     let operator = site.create("penstock-operator", "operator.yaml", &queues).await?;
     assert!(operator["PolicyArn"].contains(":policy/"), "{operator:?}");
     Ok(())

@@ -5,5 +5,6 @@ mod hostile;
 mod lists;
 mod now;
 mod object;
+mod reports;
 mod staged;
 mod stand;

@@ -2,18 +2,23 @@
 
 use penstock_tests::{
     aws::{self, Account},
-    process, wait,
+    http,
+    postgres::Postgres,
+    process::{self, Program},
+    scratch::Scratch,
+    wait,
 };
 use serde_norway::Value;
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 /// Variables of the environment the programs read; everything else in the compose file would be ignored in silence.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 11] = [
     "AWS_ENDPOINT_URL",
     "AWS_REGION",
     "AWS_ACCESS_KEY_ID",
@@ -22,6 +27,8 @@ const VARIABLES: [&str; 9] = [
     "DATABASE_URL",
     "IMPORTER_CONFIG",
     "SCALER_CONFIG",
+    "CONSOLE_CONFIG",
+    "REPORTS_DATABASE_URL",
     "QUEUE_URL",
 ];
 
@@ -100,7 +107,7 @@ fn every_command_line_is_one_the_binaries_understand() {
     let mut n_checked = 0;
     for (name, service) in services() {
         let words: Vec<String> = texts(&service["entrypoint"]).into_iter().chain(texts(&service["command"])).collect();
-        if words.first().is_some_and(|word| word == "importer" || word == "scaler") {
+        if words.first().is_some_and(|word| ["importer", "scaler", "console"].contains(&word.as_str())) {
             assert!(understands(&words), "{name}: {words:?}");
             n_checked += 1;
         }
@@ -115,7 +122,7 @@ fn every_command_line_is_one_the_binaries_understand() {
     let default = read("Dockerfile").lines().find_map(|line| line.strip_prefix("CMD ").map(str::to_owned));
     let words: Vec<String> = serde_json::from_str(&default.expect("a CMD")).expect("CMD is a JSON list");
     assert!(understands(&words), "{words:?}");
-    assert!(n_checked >= 4, "{n_checked}");
+    assert!(n_checked >= 5, "{n_checked}");
 }
 
 #[test]
@@ -181,7 +188,7 @@ fn a_flag_that_does_not_exist_would_be_found() {
 #[test]
 fn every_variable_is_one_that_is_read() {
     for (name, service) in services() {
-        if !["scaler", "importer"].contains(&name.as_str()) {
+        if !["scaler", "importer", "console"].contains(&name.as_str()) {
             continue;
         }
         let environment = service["environment"].as_mapping().expect("an environment");
@@ -212,6 +219,48 @@ fn the_containers_configurations_are_valid() {
     let output = decide.wait_with_output().expect("it ends");
     let decision: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a decision");
     assert!(decision["desired"].as_u64().is_some_and(|desired| desired >= 1), "{decision}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_of_the_containers_lets_in_who_knows_the_password_and_has_the_reports() -> anyhow::Result<()> {
+    // Roles belong to the whole server, so it is one of the story's own.
+    let postgres = Arc::new(tokio::task::spawn_blocking(|| Postgres::start(Default::default())).await??);
+    let database = postgres.create_database().await?;
+    for file in ["tables.sql", "console.sql"] {
+        database.execute(&read(&format!("infra/compose/{file}"))).await?;
+    }
+    let limit = Duration::from_secs(30);
+    let migrated = Program::new("importer").arg("migrate").env("DATABASE_URL", database.url()).run(limit).await?;
+    assert!(migrated.status.success(), "{}", migrated.stderr);
+    let text = read("infra/compose/console.toml");
+    assert!(text.contains("listen = \"0.0.0.0:9466\""), "{text}");
+    let text = text
+        .replace("0.0.0.0:9466", "127.0.0.1:0")
+        .replace("/etc/penstock/reports", &top().join("examples/reports").display().to_string())
+        .replace("/etc/penstock/", &format!("{}/", top().join("infra/compose").display()));
+    let scratch = Scratch::new("console")?;
+    let file = scratch.write("console.toml", text)?;
+    // The compose file's own variables, with another place of the database.
+    let environment = compose()["services"]["console"]["environment"].clone();
+    let place = format!("{}/{}", postgres.host_and_port(), database.name());
+    let url = |name: &str| environment[name].as_str().unwrap_or_default().replace("postgres:5432/warehouse", &place);
+    let console = |command| {
+        let program = Program::new("console").args([command, "--log-format", "json", "--config"]).arg(&file);
+        program.env("DATABASE_URL", url("DATABASE_URL")).env("REPORTS_DATABASE_URL", url("REPORTS_DATABASE_URL"))
+    };
+    let checked = console("check").run(limit).await?;
+    assert!(checked.stdout.ends_with("0 wrong, 0 to consider\n"), "{}{}", checked.stdout, checked.stderr);
+    let console = console("run").start()?;
+    let line: serde_json::Value = serde_json::from_str(&console.wait_for_line("serving health", limit).await?)?;
+    let pages = format!("http://{}", line["listen"].as_str().unwrap_or_default());
+    assert_eq!(http::get(&format!("{pages}/reports")).await?.status, 401);
+    // penstock:penstock
+    let login = [("Authorization", "Basic cGVuc3RvY2s6cGVuc3RvY2s=")];
+    for report in ["messages", "failing"] {
+        let answer = http::request("GET", &format!("{pages}/reports/{report}"), &login, "").await?;
+        assert!(answer.status == 200 && answer.body.contains("No rows."), "{report}: {}", answer.body);
+    }
+    Ok(())
 }
 
 #[test]

@@ -6,7 +6,8 @@ use serde_norway::Value;
 use std::{collections::BTreeSet, fs, process::Command};
 
 /// Everything the guides ask the reader to make by hand.
-const SECRETS: [&str; 4] = ["penstock-importer", "penstock-scaler", "penstock-owner", "penstock-aws"];
+const SECRETS: [&str; 5] =
+    ["penstock-importer", "penstock-scaler", "penstock-console", "penstock-owner", "penstock-aws"];
 
 /// The oldest version the guide names, and a recent one.
 const VERSIONS: [&str; 2] = ["1.25", "1.35"];
@@ -16,8 +17,8 @@ fn what_renders_is_what_the_api_knows() -> Result<()> {
     for (directory, kinds) in [
         (
             "infra/kubernetes",
-            "ConfigMap ConfigMap Deployment Deployment Namespace NetworkPolicy NetworkPolicy Role RoleBinding \
-             ServiceAccount ServiceAccount",
+            "ConfigMap ConfigMap ConfigMap Deployment Deployment Deployment Namespace NetworkPolicy NetworkPolicy \
+             NetworkPolicy Role RoleBinding Service ServiceAccount ServiceAccount ServiceAccount",
         ),
         ("infra/kubernetes/migrate", "Job"),
     ] {
@@ -75,20 +76,25 @@ fn the_scaler_has_the_rights_it_uses_and_no_other_and_importers_have_none() -> R
 #[test]
 fn pods_fit_their_configuration_and_what_they_mount_exists() -> Result<()> {
     let documents = documents(&render("infra/kubernetes")?)?;
-    for (name, port) in [("penstock-importer", 9464), ("penstock-scaler", 9465)] {
+    for (name, port) in [("penstock-importer", 9464), ("penstock-scaler", 9465), ("penstock-console", 9466)] {
         let deployment = find(&documents, "Deployment", name)?;
         let template = &deployment["spec"]["template"];
         let pod = &template["spec"];
         let container = &list(&pod["containers"])[0];
         let annotations = &template["metadata"]["annotations"];
-        assert_eq!(annotations["prometheus.io/scrape"], "true", "{name}");
-        assert_eq!(annotations["prometheus.io/path"], "/metrics", "{name}");
-        assert_eq!(annotations["prometheus.io/port"], port.to_string(), "{name}");
+        // The console has no metrics, and its port another name: whoever scrapes is not let in by it.
+        let has_metrics = name != "penstock-console";
+        if has_metrics {
+            assert_eq!(annotations["prometheus.io/scrape"], "true", "{name}");
+            assert_eq!(annotations["prometheus.io/path"], "/metrics", "{name}");
+            assert_eq!(annotations["prometheus.io/port"], port.to_string(), "{name}");
+        }
+        let (port_name, ready) = if has_metrics { ("http", "/readyz") } else { ("pages", "/healthz") };
         let ports = list(&container["ports"]);
-        assert_eq!((&ports[0]["name"], ports[0]["containerPort"].as_u64()), (&"http".into(), Some(port)), "{name}");
-        for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+        assert_eq!((&ports[0]["name"], ports[0]["containerPort"].as_u64()), (&port_name.into(), Some(port)), "{name}");
+        for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", ready)] {
             assert_eq!(container[probe]["httpGet"]["path"], path, "{name}");
-            assert_eq!(container[probe]["httpGet"]["port"], "http", "{name}");
+            assert_eq!(container[probe]["httpGet"]["port"], port_name, "{name}");
         }
         understood(container)?;
         locked_in(pod, container);
@@ -135,6 +141,37 @@ fn a_stop_leaves_time_to_drain_and_the_pool_is_the_deployment() -> Result<()> {
 }
 
 #[test]
+fn the_console_s_service_and_configuration_fit_its_pod() -> Result<()> {
+    let documents = documents(&render("infra/kubernetes")?)?;
+    let service = find(&documents, "Service", "penstock-console")?;
+    let pod_labels = &find(&documents, "Deployment", "penstock-console")?["spec"]["template"]["metadata"]["labels"];
+    for (name, value) in service["spec"]["selector"].as_mapping().context("a selector")? {
+        assert_eq!(&pod_labels[name], value);
+    }
+    let port = &list(&service["spec"]["ports"])[0];
+    assert_eq!((&port["port"], &port["targetPort"]), (&9466.into(), &"pages".into()));
+    assert!(service["spec"]["type"].is_null(), "no way in from outside the cluster unless somebody makes one");
+    // It takes its configuration, which names the passwords of the secret.
+    let scratch = Scratch::new("kubernetes")?;
+    let text = config(&documents, "console")?;
+    let file = scratch.write("console.toml", text.replace("/run/secrets/penstock", "."))?;
+    let line = Command::new("sh")
+        .args(["-c", "echo secret | \"$0\" password ann"])
+        .arg(process::binary("console")?)
+        .output()?;
+    scratch.write("passwords", line.stdout)?;
+    let check = Command::new(process::binary("console")?)
+        .current_dir(scratch.path())
+        .env("DATABASE_URL", "postgres://u@127.0.0.1:1/d")
+        .args(["check", "--config"])
+        .arg(file)
+        .output()?;
+    let said = String::from_utf8_lossy(&check.stdout);
+    assert!(said.contains("auth: 1 passwords") && said.contains("wrong: database: "), "{said}");
+    Ok(())
+}
+
+#[test]
 fn the_network_policies_are_about_our_pods_and_let_nobody_in_but_the_monitoring() -> Result<()> {
     let documents = documents(&render("infra/kubernetes")?)?;
     let labels: BTreeSet<String> = documents
@@ -172,13 +209,15 @@ fn the_guides_overlay_changes_image_namespace_and_configuration() -> Result<()> 
         overlay.replace("resources:\n  - penstock/infra/kubernetes\n", "bases:\n  - penstock/infra/kubernetes\n"),
     )?;
     scratch.write("importer.toml", "# mine\n[queue]\n")?;
-    scratch.write("scaler.toml", fs::read_to_string(base.join("scaler.toml"))?)?;
+    for file in ["scaler.toml", "console.toml"] {
+        scratch.write(file, fs::read_to_string(base.join(file))?)?;
+    }
     let kubectl = tools::kubectl()?;
     let text = spawn::run(Command::new(kubectl).current_dir(scratch.path()).args(["kustomize", "."]))?;
     validate(&text)?;
     let documents = documents(&text)?;
     assert!(config(&documents, "importer")?.starts_with("# mine"));
-    for name in ["penstock-importer", "penstock-scaler"] {
+    for name in ["penstock-importer", "penstock-scaler", "penstock-console"] {
         let deployment = find(&documents, "Deployment", name)?;
         assert_eq!(deployment["metadata"]["namespace"], "imports");
         let image = string(&list(&pod(deployment)["containers"])[0]["image"]);

@@ -30,6 +30,16 @@ async fn what_failed_is_a_problem_until_it_is_imported_or_another_version_is() -
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_load_mends_is_forgotten_though_no_worker_runs() -> Result<()> {
+    let desk = crate::desk::Desk::new("CREATE TABLE t (id int PRIMARY KEY)", "table = \"t\"\nkey = [\"id\"]").await?;
+    assert_eq!(desk.load("k.csv", "id\nx\n").await?, 3);
+    assert_eq!(desk.database.rows(PROBLEMS).await?.len(), 1);
+    assert_eq!(desk.load("k.csv", "id\n17\n").await?, 0);
+    assert_eq!(desk.database.rows(PROBLEMS).await?, [""; 0]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rejects_are_counted_by_what_is_wrong_until_their_second_chance() -> Result<()> {
     let desk = crate::desk::Desk::new(
         "CREATE TABLE t (id int PRIMARY KEY, n smallint CHECK (n < 100))",

@@ -32,7 +32,8 @@ const IMPORTER: [(&str, &str); 10] = [
 
 const SCALER: [(&str, &str); 3] = [("database", "Database"), ("http", "Http"), ("pool", "Pool")];
 
-const CONSOLE: [(&str, &str); 3] = [("database", "Database"), ("http", "Http"), ("auth", "Auth")];
+const CONSOLE: [(&str, &str); 4] =
+    [("database", "Database"), ("http", "Http"), ("auth", "Auth"), ("reports", "Reports")];
 
 #[test]
 fn the_reference_of_importer_toml_is_that_of_the_doc_comments() -> Result<()> {

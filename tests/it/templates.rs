@@ -83,9 +83,13 @@ fn user_data_is_a_script_with_no_placeholder_left() {
 
 #[test]
 fn every_command_line_is_one_the_binaries_understand() {
-    for (stack, program) in [("importers-ecs.yaml", "importer"), ("scaler.yaml", "scaler")] {
+    for (stack, task, program) in [
+        ("importers-ecs.yaml", "Task", "importer"),
+        ("scaler.yaml", "Task", "scaler"),
+        ("scaler.yaml", "ConsoleTask", "console"),
+    ] {
         let template = read(&directory().join(stack));
-        let task = &template["Resources"]["Task"]["Properties"];
+        let task = &template["Resources"][task]["Properties"];
         let words = task["ContainerDefinitions"][0]["Command"].as_sequence().expect("a command");
         let word = |word: &Value| match word {
             Value::Tagged(parameter) => template["Parameters"][&parameter.value]["Default"].as_str().map(str::to_owned),

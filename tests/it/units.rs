@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use penstock_tests::{process, repository, scratch::Scratch, spawn, tools};
 use std::{fs, process::Command};
 
-const UNITS: [&str; 2] = ["penstock-importer.service", "penstock-scaler.service"];
+const UNITS: [&str; 3] = ["penstock-importer.service", "penstock-scaler.service", "penstock-console.service"];
 
 /// Ten times the exposure `systemd-analyze security` may find, of 100. A unit without any of its directives has 96.
 const MOST_EXPOSURE: u32 = 20;
@@ -36,7 +36,7 @@ fn a_slip_in_a_unit_would_be_found() -> Result<()> {
 #[test]
 fn the_units_start_the_programs_as_they_understand_it_and_stop_them_no_sooner_than_they_drain() -> Result<()> {
     let drain_secs = importer::config::Config::parse("", "importer.toml", |_| None)?.worker.drain_timeout_secs;
-    for (unit, least_secs) in [(UNITS[0], u64::from(drain_secs)), (UNITS[1], 150)] {
+    for (unit, least_secs) in [(UNITS[0], u64::from(drain_secs)), (UNITS[1], 150), (UNITS[2], 5)] {
         let text = read(unit)?;
         let command = value(&text, "ExecStart").context("ExecStart")?;
         let mut words = command.split_whitespace();

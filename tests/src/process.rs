@@ -21,8 +21,19 @@ use std::{
 pub const BIN_DIR_VARIABLE: &str = "PENSTOCK_BIN_DIR";
 
 /// Variables of the caller that must not reach a program under test.
-const HIDDEN_PREFIXES: [&str; 10] =
-    ["AWS_", "PG", "DATABASE_URL", "QUEUE_URL", "IMPORTER_", "SCALER_", "CONSOLE_", "PENSTOCK_", "RUST_LOG", "HTTP"];
+const HIDDEN_PREFIXES: [&str; 11] = [
+    "AWS_",
+    "PG",
+    "DATABASE_URL",
+    "QUEUE_URL",
+    "IMPORTER_",
+    "SCALER_",
+    "CONSOLE_",
+    "REPORTS_",
+    "PENSTOCK_",
+    "RUST_LOG",
+    "HTTP",
+];
 
 /// What to run.
 #[derive(Debug, Clone)]

@@ -17,7 +17,7 @@ use service::chart::{Line, Look, Panel, fragment};
 
 /// Returns the page.
 #[must_use]
-pub fn page(name: &str, span: Span, seen: &Seen<Dataset>) -> Markup {
+pub fn page(name: &str, span: Span, seen: &Seen<Dataset>) -> Page {
     let path = format!("/datasets/{}", encoded(name));
     let of_kind = |dataset: &Dataset, is_rejects: bool| -> Vec<Problem> {
         let known = dataset.problems.iter().filter(|problem| (problem.kind == Kind::Rejected) == is_rejects);
@@ -51,7 +51,7 @@ pub fn page(name: &str, span: Span, seen: &Seen<Dataset>) -> Markup {
         }
     };
     let json = format!("{path}.json?span={}", span.word());
-    Page { path: "/datasets", title: &format!("Dataset {name}"), stream: None, json: &json, body }.html()
+    Page { path: "/datasets", title: format!("Dataset {name}"), stream: None, json, body }
 }
 
 /// Returns the same as JSON.

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 /// Returns the page.
 #[must_use]
-pub fn page(seen: &Seen<Due>) -> Markup {
+pub fn page(seen: &Seen<Due>) -> Page {
     let body = html! {
         section id="targets" aria-labelledby="targets-title" {
             h1 id="targets-title" { "What is to be sent" }
@@ -22,7 +22,7 @@ pub fn page(seen: &Seen<Due>) -> Markup {
         }
         section id="items" aria-labelledby="items-title" { h2 id="items-title" { "One by one" } (panel(seen, |due| items(&due.items))) }
     };
-    Page { path: "/due", title: "Due", stream: None, json: "/due.json", body }.html()
+    Page { path: "/due", title: "Due".to_owned(), stream: None, json: "/due.json".to_owned(), body }
 }
 
 /// Returns the same as JSON.

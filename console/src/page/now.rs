@@ -54,7 +54,7 @@ impl Now {
 
     /// Returns the page.
     #[must_use]
-    pub fn page(&self) -> Markup {
+    pub fn page(&self) -> Page {
         let (_, answer, _) = now::lateness(&self.pools);
         let query = self.query();
         let body = html! {
@@ -63,7 +63,7 @@ impl Now {
             }
         };
         let (stream, json) = (format!("/now/stream{query}"), format!("/now.json{query}"));
-        Page { path: "/", title: &answer, stream: Some(&stream), json: &json, body }.html()
+        Page { path: "/", title: answer, stream: Some(stream), json, body }
     }
 
     fn query(&self) -> String {

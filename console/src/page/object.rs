@@ -14,7 +14,7 @@ use serde_json::Value;
 
 /// Returns the page of a version; of one that nobody knows it says so.
 #[must_use]
-pub fn page(id: i64, seen: &Seen<Option<Story>>) -> Markup {
+pub fn page(id: i64, seen: &Seen<Option<Story>>) -> Page {
     let known = seen.value.as_deref().and_then(Option::as_ref);
     let title = known.map_or_else(|| format!("Object {id}"), |story| story.entry.key.clone());
     let body = match known {
@@ -27,7 +27,7 @@ pub fn page(id: i64, seen: &Seen<Option<Story>>) -> Markup {
         },
     };
     let json = format!("/objects/{id}.json");
-    Page { path: "/objects", title: &title, stream: None, json: &json, body }.html()
+    Page { path: "/objects", title, stream: None, json, body }
 }
 
 /// Returns the same as JSON.

@@ -54,7 +54,7 @@ impl Asked {
 
 /// Returns the page; `wrong` is what is wrong with what was asked for.
 #[must_use]
-pub fn page(asked: &Asked, wrong: Option<&str>, seen: &Seen<Objects>) -> Markup {
+pub fn page(asked: &Asked, wrong: Option<&str>, seen: &Seen<Objects>) -> Page {
     let body = html! {
         section id="search" aria-labelledby="search-title" {
             h1 id="search-title" { "Objects" }
@@ -64,7 +64,7 @@ pub fn page(asked: &Asked, wrong: Option<&str>, seen: &Seen<Objects>) -> Markup 
         section id="found" aria-label="Found" { (panel(seen, |objects| found(asked, objects))) }
     };
     let json = format!("/objects.json{}", asked.query(None));
-    Page { path: "/objects", title: "Objects", stream: None, json: &json, body }.html()
+    Page { path: "/objects", title: "Objects".to_owned(), stream: None, json, body }
 }
 
 /// Returns the same as JSON.

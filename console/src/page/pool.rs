@@ -14,11 +14,14 @@ use serde_json::{Value, json};
 
 /// Returns the page.
 #[must_use]
-pub fn page(name: &str, span: Span, points: &Seen<Vec<Point>>, seen: &Seen<Pool>) -> Markup {
+pub fn page(name: &str, span: Span, points: &Seen<Vec<Point>>, seen: &Seen<Pool>) -> Page {
     let path = format!("/pools/{}", encoded(name));
     let body = html! {
         section id="over-time" aria-labelledby="over-time-title" {
             h1 id="over-time-title" { "Pool " (text(name)) }
+            (panel(seen, |pool| html! {
+                @if !pool.is_known { p .quiet { "No scaler has decided for it. It may be new, or have another name." } }
+            }))
             (over_time::spans(span, |span| format!("{path}?span={}", span.word())))
             (panel(points, |points| over_time::chart(name, points, span)))
         }
@@ -36,7 +39,7 @@ pub fn page(name: &str, span: Span, points: &Seen<Vec<Point>>, seen: &Seen<Pool>
         }
     };
     let json = format!("{path}.json?span={}", span.word());
-    Page { path: "/pools", title: &format!("Pool {name}"), stream: None, json: &json, body }.html()
+    Page { path: "/pools", title: format!("Pool {name}"), stream: None, json, body }
 }
 
 /// Returns the same as JSON.

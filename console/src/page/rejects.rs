@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 /// Returns the page of all kinds, or of one with its rows.
 #[must_use]
-pub fn page(groups: &Seen<Vec<Problem>>, which: Option<&Which>, rows: &Seen<Vec<Row>>) -> Markup {
+pub fn page(groups: &Seen<Vec<Problem>>, which: Option<&Which>, rows: &Seen<Vec<Row>>) -> Page {
     let body = html! {
         section id="kinds" aria-labelledby="kinds-title" {
             h1 id="kinds-title" { "Rejected rows" }
@@ -34,7 +34,7 @@ pub fn page(groups: &Seen<Vec<Problem>>, which: Option<&Which>, rows: &Seen<Vec<
     };
     let query = which.map(query).unwrap_or_default();
     let json = format!("/rejects.json{query}");
-    Page { path: "/rejects", title: "Rejects", stream: None, json: &json, body }.html()
+    Page { path: "/rejects", title: "Rejects".to_owned(), stream: None, json, body }
 }
 
 /// Returns the same as JSON.

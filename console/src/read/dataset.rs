@@ -119,14 +119,8 @@ pub async fn dataset(reader: &Reader, name: &str, span: Span) -> Result<Dataset,
         let steps: Vec<Step> = steps.bind(name).fetch_all(&mut *connection).await?;
         let awaited = sqlx::query_as(include_str!("dataset/awaited.sql")).bind(name);
         let awaited: Vec<Awaited> = awaited.fetch_all(&mut *connection).await?;
-        let known: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM penstock.dataset_minute WHERE dataset = $1) \
-                 OR EXISTS (SELECT FROM penstock.problem WHERE kind = 'failed' AND dataset = $1) \
-                 OR EXISTS (SELECT FROM penstock.problem WHERE kind = 'rejected' AND dataset = $1)",
-        )
-        .bind(name)
-        .fetch_one(connection)
-        .await?;
+        let known = sqlx::query_scalar(include_str!("dataset/known.sql")).bind(name).fetch_one(connection);
+        let known: bool = known.await?;
         let is_known = known || !steps.is_empty() || !awaited.is_empty();
         Ok(Dataset { is_known, intervals, interval_secs, problems: Vec::new(), made, steps, awaited })
     };

@@ -61,6 +61,9 @@ const REST: u32 = 50;
 /// The longest such rest.
 const LONGEST_REST: Duration = Duration::from_secs(20);
 
+/// How long what could not be read is not tried again.
+const TRIED: Duration = Duration::from_secs(10);
+
 /// One thing that is read now and then: at most once in a while, however many look.
 #[derive(Debug)]
 pub struct Kept<T> {
@@ -82,11 +85,17 @@ impl<T> Kept<T> {
         let begun = Instant::now();
         if slot.0.is_none_or(|until| until <= begun) {
             let read = read().await;
-            let rest = if read.is_ok() { (begun.elapsed() * REST).min(LONGEST_REST) } else { Duration::ZERO };
+            let rest = (begun.elapsed() * REST).min(LONGEST_REST);
+            let fresh = if read.is_ok() { self.fresh.max(rest) } else { self.fresh.min(TRIED) };
             slot.1.take(read);
-            slot.0 = Some(Instant::now() + self.fresh.max(rest));
+            slot.0 = Some(Instant::now() + fresh);
         }
         slot.1.clone()
+    }
+
+    /// Returns what there is, however old; nothing while it is read.
+    pub fn last(&self) -> Seen<T> {
+        self.slot.try_lock().map(|slot| slot.1.clone()).unwrap_or_default()
     }
 }
 

@@ -58,6 +58,8 @@ service::from_row!(Worker {
 /// One pool.
 #[derive(Debug, Clone, Serialize)]
 pub struct Pool {
+    /// Whether anything is known of it.
+    pub is_known: bool,
     /// Its last decisions, the newest first.
     pub decisions: Vec<Decision>,
     /// What the last one was made from, with what each guard allowed.
@@ -76,9 +78,11 @@ pub async fn pool(reader: &Reader, name: &str) -> Result<Pool, Failure> {
         let decisions = decisions.fetch_all(&mut *connection).await?;
         let inputs =
             sqlx::query_scalar("SELECT inputs FROM penstock.decisions WHERE pool = $1 ORDER BY at DESC LIMIT 1");
-        let inputs = inputs.bind(name).fetch_optional(&mut *connection).await?;
+        let inputs: Option<Value> = inputs.bind(name).fetch_optional(&mut *connection).await?;
+        let known = sqlx::query_scalar("SELECT EXISTS (SELECT FROM penstock.pool_state WHERE pool = $1)").bind(name);
+        let is_known = inputs.is_some() || known.fetch_one(&mut *connection).await?;
         let workers = sqlx::query_as(include_str!("pool/workers.sql")).bind(MOST + 1).fetch_all(connection).await?;
-        Ok(Pool { decisions, inputs, workers })
+        Ok(Pool { is_known, decisions, inputs, workers })
     };
     reader.read(query).await
 }

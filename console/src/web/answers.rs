@@ -2,6 +2,7 @@
 
 use super::{App, NO_PAGE};
 use crate::{
+    html::Page,
     page::{self, objects::Asked},
     read::{
         chart::Span,
@@ -16,12 +17,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use maud::Markup;
 use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
 
-type Shared = State<Arc<App>>;
+/// What all requests share.
+pub type Shared = State<Arc<App>>;
 
 /// What may be asked of `/`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -42,7 +43,7 @@ pub struct SpanQuery {
 
 /// `/`
 pub async fn now(State(app): Shared, Query(asked): Query<NowQuery>) -> Response {
-    html(app.look.now(asked.span, asked.pool.as_deref()).await.page())
+    html(&app, app.look.now(asked.span, asked.pool.as_deref()).await.page())
 }
 
 /// `/.json`
@@ -55,11 +56,8 @@ pub async fn object(State(app): Shared, Path(asked): Path<String>) -> Response {
     let (id, is_json) = split(&asked);
     let Ok(id) = id.parse() else { return (StatusCode::NOT_FOUND, NO_PAGE).into_response() };
     let seen = app.look.object(id).await;
-    let answer = if is_json { json(&page::object::json(&seen)) } else { html(page::object::page(id, &seen)) };
-    match seen.value.as_deref() {
-        Some(None) => (StatusCode::NOT_FOUND, answer).into_response(),
-        _ => with_status(&seen, answer),
-    }
+    let answer = if is_json { json(&page::object::json(&seen)) } else { html(&app, page::object::page(id, &seen)) };
+    found(seen.value.as_deref().is_none_or(Option::is_some), with_status(&seen, answer))
 }
 
 /// `/objects`
@@ -67,10 +65,11 @@ pub async fn objects(State(app): Shared, Query(asked): Query<Asked>) -> Response
     match search(&asked, Utc::now()) {
         Ok(search) => {
             let seen = app.look.objects(&search).await;
-            with_status(&seen, html(page::objects::page(&asked, None, &seen)))
+            with_status(&seen, html(&app, page::objects::page(&asked, None, &seen)))
         }
         Err(wrong) => {
-            (StatusCode::BAD_REQUEST, html(page::objects::page(&asked, Some(&wrong), &Seen::default()))).into_response()
+            (StatusCode::BAD_REQUEST, html(&app, page::objects::page(&asked, Some(&wrong), &Seen::default())))
+                .into_response()
         }
     }
 }
@@ -90,9 +89,12 @@ pub async fn objects_json(State(app): Shared, Query(asked): Query<Asked>) -> Res
 pub async fn dataset(State(app): Shared, Path(asked): Path<String>, Query(query): Query<SpanQuery>) -> Response {
     let (name, is_json) = split(&asked);
     let seen = app.look.dataset(name, query.span).await;
-    let answer =
-        if is_json { json(&page::dataset::json(&seen)) } else { html(page::dataset::page(name, query.span, &seen)) };
-    with_status(&seen, answer)
+    let answer = if is_json {
+        json(&page::dataset::json(&seen))
+    } else {
+        html(&app, page::dataset::page(name, query.span, &seen))
+    };
+    found(seen.value.as_deref().is_none_or(|dataset| dataset.is_known), with_status(&seen, answer))
 }
 
 /// `/pools/NAME` and `/pools/NAME.json`
@@ -102,9 +104,9 @@ pub async fn pool(State(app): Shared, Path(asked): Path<String>, Query(query): Q
     let answer = if is_json {
         json(&page::pool::json(&points, &seen))
     } else {
-        html(page::pool::page(name, query.span, &points, &seen))
+        html(&app, page::pool::page(name, query.span, &points, &seen))
     };
-    with_status(&seen, answer)
+    found(seen.value.as_deref().is_none_or(|pool| pool.is_known), with_status(&seen, answer))
 }
 
 /// Which rows of `/rejects` are asked for; without a dataset only what kinds there are.
@@ -128,7 +130,7 @@ impl RejectsQuery {
 pub async fn rejects(State(app): Shared, Query(asked): Query<RejectsQuery>) -> Response {
     let which = asked.which();
     let (kinds, rows) = app.look.rejects(which.as_ref()).await;
-    with_status(&kinds, html(page::rejects::page(&kinds, which.as_ref(), &rows)))
+    with_status(&kinds, html(&app, page::rejects::page(&kinds, which.as_ref(), &rows)))
 }
 
 /// `/rejects.json`
@@ -153,7 +155,7 @@ impl DueQuery {
 /// `/due`
 pub async fn due(State(app): Shared, Query(asked): Query<DueQuery>) -> Response {
     let seen = app.look.due(asked.after()).await;
-    with_status(&seen, html(page::due::page(&seen)))
+    with_status(&seen, html(&app, page::due::page(&seen)))
 }
 
 /// `/due.json`
@@ -197,23 +199,31 @@ fn search(asked: &Asked, now: DateTime<Utc>) -> Result<Search, String> {
 }
 
 /// Takes `.json` from the end of a name.
-fn split(asked: &str) -> (&str, bool) {
+pub fn split(asked: &str) -> (&str, bool) {
     asked.strip_suffix(".json").map_or((asked, false), |name| (name, true))
 }
 
 /// Says of an answer that has nothing to say that it is none.
-fn with_status<T>(seen: &Seen<T>, answer: Response) -> Response {
+pub fn with_status<T>(seen: &Seen<T>, answer: Response) -> Response {
     match (&seen.value, &seen.failure) {
         (None, Some(_)) => (StatusCode::SERVICE_UNAVAILABLE, answer).into_response(),
         _ => answer,
     }
 }
 
-fn html(markup: Markup) -> Response {
-    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], markup.into_string()).into_response()
+/// Says of an answer that it is about nothing that is known, unless it is.
+fn found(is_known: bool, answer: Response) -> Response {
+    if is_known { answer } else { (StatusCode::NOT_FOUND, answer).into_response() }
 }
 
-fn json(value: &Value) -> Response {
+/// Answers with a page.
+pub fn html(app: &App, page: Page) -> Response {
+    let text = page.html(app.reports.is_some()).into_string();
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response()
+}
+
+/// Answers with JSON.
+pub fn json(value: &Value) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], format!("{value:#}\n")).into_response()
 }
 

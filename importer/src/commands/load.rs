@@ -6,6 +6,8 @@ use crate::{
     config::Config,
     dataset::Dataset,
     import::{GROUP_OBJECTS, Held, Importer, Settled, may_share},
+    ledger::problems,
+    load::Sessions,
     message::{Anew, LOCAL_BUCKET, ObjectPointer, Record},
     object::{ObjectStore, file::FileStore, s3::S3Store},
     outcome::Outcome,
@@ -76,9 +78,28 @@ pub async fn load(config: Config, options: &cli::Load) -> anyhow::Result<ExitCod
         }
     }
     watching.abort();
+    if let Err(error) = forget_mended(&sessions, &groups).await {
+        debug!(error = chain(&error), "problems that are mended are shown until a newer version comes");
+    }
     bar.finish_and_clear();
     summary.print(started.elapsed());
     Ok(if summary.n_failed > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
+}
+
+/// Keys that are looked at together.
+const KEYS: usize = 1000;
+
+/// Forgets problems of older versions of what was loaded: heartbeats do so only for what came through a queue.
+async fn forget_mended(sessions: &Sessions, groups: &[Vec<Routed>]) -> anyhow::Result<()> {
+    let pointers = groups.iter().flatten().map(|routed| &routed.record.pointer);
+    let keys: Vec<(&str, &str)> = pointers.map(|pointer| (pointer.bucket.as_str(), pointer.key.as_str())).collect();
+    let mut session = sessions.open().await?;
+    let server = session.server.clone();
+    for keys in keys.chunks(KEYS) {
+        let forget = problems::forget_mended(&mut session.connection, keys);
+        server.answer("forget what is mended", forget).await?;
+    }
+    Ok(())
 }
 
 /// An object that a URI names, and its length where that is known without another request.
@@ -124,7 +145,7 @@ struct Loader {
 }
 
 impl Loader {
-    async fn new(config: &Config, sessions: &crate::load::Sessions, uris: &[String]) -> anyhow::Result<Self> {
+    async fn new(config: &Config, sessions: &Sessions, uris: &[String]) -> anyhow::Result<Self> {
         let id = worker_id(&host());
         let importer = |store: Arc<dyn ObjectStore>| {
             Importer::new(config.clone(), store, sessions.clone(), id.clone(), None)

@@ -8,6 +8,7 @@ mod ending;
 mod fence;
 mod judge;
 pub mod many;
+pub mod problems;
 pub mod rejects;
 mod state;
 pub mod steps;

@@ -19,18 +19,43 @@ pub struct Database {
     /// while the program runs. Only from the environment: `DATABASE_URL_FILE`, which wins over `DATABASE_URL`.
     #[serde(skip)]
     pub url_file: Option<PathBuf>,
+    /// What it is called where it is set.
+    #[serde(skip)]
+    names: Names,
+}
+
+/// What the URL is called where it is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Names {
+    setting: &'static str,
+    /// With `_FILE` behind it, that of the file.
+    variable: &'static str,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { setting: "database.url", variable: "DATABASE_URL" }
+    }
 }
 
 impl Database {
     /// Takes a URL as it is.
     pub fn of(url: impl Into<String>) -> Self {
-        Self { url: Some(Secret::from(url.into())), url_file: None }
+        Self { url: Some(Secret::from(url.into())), ..Self::default() }
+    }
+
+    /// Takes a URL from a setting and a variable that have other names.
+    #[must_use]
+    pub fn named(url: Option<Secret>, setting: &'static str, variable: &'static str) -> Self {
+        Self { url, url_file: None, names: Names { setting, variable } }
     }
 
     /// Puts the environment's values in place.
     pub fn override_with(&mut self, environment: &impl Fn(&str) -> Option<String>) {
-        self.url = variable(environment, "DATABASE_URL").map(Secret::from).or(self.url.take());
-        self.url_file = variable(environment, "DATABASE_URL_FILE").map(PathBuf::from).or(self.url_file.take());
+        let name = self.names.variable;
+        self.url = variable(environment, name).map(Secret::from).or(self.url.take());
+        let file = variable(environment, &format!("{name}_FILE"));
+        self.url_file = file.map(PathBuf::from).or(self.url_file.take());
     }
 
     /// Returns whether there is a URL, or a file that holds one.
@@ -39,18 +64,21 @@ impl Database {
         self.url.is_some() || self.url_file.is_some()
     }
 
-    /// Returns the server to connect to, where the session has a name. `DATABASE_URL_FILE` is read again on every call.
+    /// Returns the server to connect to, where the session has a name. A file is read again on every call.
     ///
     /// # Errors
     /// No URL, an unreadable file, or an invalid URL; the text never contains the URL.
     pub fn server(&self, application_name: &str) -> anyhow::Result<Server> {
+        let Names { setting, variable } = self.names;
         let server = match (&self.url_file, &self.url) {
             (Some(path), _) => std::fs::read_to_string(path)
                 .map_err(Into::into)
                 .and_then(|text| Server::read(text.trim()))
-                .with_context(|| format!("read DATABASE_URL_FILE {}", path.display()))?,
-            (None, Some(url)) => Server::read(url.expose()).context("read `database.url` (or DATABASE_URL)")?,
-            (None, None) => bail!("`database.url` is missing"),
+                .with_context(|| format!("read {variable}_FILE {}", path.display()))?,
+            (None, Some(url)) => {
+                Server::read(url.expose()).with_context(|| format!("read `{setting}` (or {variable})"))?
+            }
+            (None, None) => bail!("`{setting}` is missing"),
         };
         Ok(server.named(application_name))
     }

@@ -55,8 +55,10 @@ async fn names_of_all_kinds_are_shown_as_text_wherever_they_come_from() -> Resul
     let mut paths = vec!["/".to_owned(), "/objects".to_owned(), "/rejects".to_owned(), "/due".to_owned()];
     paths.extend(ids.iter().map(|id| format!("/objects/{id}")));
     for name in names() {
-        let name = utf8_percent_encode(&name, NON_ALPHANUMERIC).to_string();
-        paths.extend(["datasets", "pools"].map(|place| format!("/{place}/{name}")));
+        let encoded = |name: &str| utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
+        paths.push(format!("/datasets/{}", encoded(&name.chars().take(63).collect::<String>())));
+        let name = encoded(&name);
+        paths.push(format!("/pools/{name}"));
         paths
             .extend([format!("/?pool={name}"), format!("/objects?prefix=landing/{name}&dataset={name}&reason={name}")]);
         paths.push(format!("/rejects?dataset={name}&class={name}&column={name}"));

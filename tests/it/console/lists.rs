@@ -155,7 +155,12 @@ async fn a_dataset_is_drawn_with_what_became_of_its_objects_and_who_waits_for_wh
     assert!(page.matches("<rect").count() > 100, "bars");
     let json = stand.json("/datasets/d.json?span=1h").await?;
     assert_eq!(json["value"]["intervals"].as_array().map(Vec::len), Some(50));
-    assert!(seen(&stand.page("/datasets/none").await?).contains("Nothing of it is known."));
+    let none = stand.ask("/datasets/none", &[]).await?;
+    assert!(none.status == 404 && seen(&none.body).contains("Nothing of it is known."), "{}", none.body);
+    assert_eq!(stand.ask("/datasets/none.json", &[]).await?.status, 404);
+    // Of this one there is only an object, which came without a queue.
+    stand.database.execute("INSERT INTO penstock.head (dataset, bucket, key) VALUES ('old', 'b', 'k')").await?;
+    assert_eq!(stand.ask("/datasets/old", &[]).await?.status, 200);
     let now = stand.json("/now.json").await?;
     assert_eq!(now["datasets"]["value"][0]["lag_p95"], 4.5);
     Ok(())
@@ -184,6 +189,7 @@ async fn a_pool_s_decisions_guards_and_workers_are_shown() -> Result<()> {
         assert!(text.contains(words), "{words}: {text}");
     }
     assert!(stand.json("/pools/importers.json").await?["pool"]["value"]["decisions"].is_array());
-    assert!(seen(&stand.page("/pools/none").await?).contains("Nothing was decided yet."));
+    let none = stand.ask("/pools/none", &[]).await?;
+    assert!(none.status == 404 && seen(&none.body).contains("No scaler has decided for it."), "{}", none.body);
     Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! A private Postgres and an emulated AWS; everything else is what runs in production.
 
+mod console;
 mod own_files;
 mod pipeline;
 mod plan;
@@ -11,6 +12,7 @@ mod watch;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
+use console::Console;
 use penstock_tests::{
     aws::{Account, Emulator, Kind, Options, Pipeline},
     database::Database,
@@ -45,6 +47,9 @@ struct Arguments {
     /// Objects to spread them over, in three formats
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     objects: u64,
+    /// Leave everything up afterwards, until Ctrl-C
+    #[arg(long)]
+    keep: bool,
     /// Where the chart goes
     #[arg(long, default_value = "demo.svg", value_name = "FILE")]
     chart: PathBuf,
@@ -80,17 +85,31 @@ async fn demo(arguments: &Arguments) -> Result<ExitCode> {
     println!("  postgres  {} (durable settings)", stage.database.postgres().host_and_port());
     println!("  aws       {}", stage.pipeline.account.emulator().endpoint());
     println!("  queue     {} ← SNS ← s3://{}", stage.pipeline.queue_url, stage.pipeline.bucket);
-    if arguments.pipeline {
-        let is_equal = pipeline::demo(&stage).await?;
-        return Ok(if is_equal { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    let (is_fine, console, _pool) = if arguments.pipeline {
+        let console = Console::start(&stage, false).await?;
+        println!("  console   {}", console.url);
+        (pipeline::demo(&stage).await?, console, None)
+    } else {
+        one_dataset(arguments, &stage).await?
+    };
+    if arguments.keep {
+        report::step(&format!("everything is left up: {} until Ctrl-C", console.url));
+        println!("  psql {}", stage.database.url());
+        std::future::pending::<()>().await;
     }
+    Ok(if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
 
+/// Loads one dataset; returns whether all of it was imported, and what may be left up.
+async fn one_dataset(arguments: &Arguments, stage: &Stage) -> Result<(bool, Console, Option<Pool>)> {
     let plan = match &arguments.data {
-        Some(path) => own_files::plan(path, &stage).await?,
+        Some(path) => own_files::plan(path, stage).await?,
         None => Plan::telemetry(arguments.rows, arguments.objects),
     };
     stage.database.execute(&plan.create_table).await.context("create the table")?;
-    let config = plan.importer_config(&stage)?;
+    let console = Console::start(stage, arguments.data.is_none()).await?;
+    println!("  console   {}", console.url);
+    let config = plan.importer_config(stage)?;
     report::step("the table and the dataset");
     report::indented(&plan.create_table);
     report::indented(&plan.dataset.replace("{bucket}", &stage.pipeline.bucket));
@@ -110,15 +129,20 @@ async fn demo(arguments: &Arguments) -> Result<ExitCode> {
     let sent = AtomicU64::new(0);
     let upload = plan.upload(&stage.pipeline, &sent);
     let so_far = || sent.load(Ordering::Relaxed);
-    let watch = watch::until_drained(&stage, &pool, &so_far, plan.n_objects());
+    let watch = watch::until_drained(stage, &pool, &so_far, plan.n_objects());
     let (uploaded_bytes, samples) = tokio::try_join!(upload, watch)?;
-    pool.stop().await?;
+    let pool = if arguments.keep {
+        Some(pool)
+    } else {
+        pool.stop().await?;
+        None
+    };
 
-    report::decisions(&stage).await?;
-    let all_imported = report::summary(&stage, &plan, uploaded_bytes, &samples).await?;
+    report::decisions(stage).await?;
+    let all_imported = report::summary(stage, &plan, uploaded_bytes, &samples).await?;
     std::fs::write(&arguments.chart, chart(&samples)).context("write the chart")?;
     println!("  chart         {}", arguments.chart.display());
-    Ok(if all_imported { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok((all_imported, console, pool))
 }
 
 /// Returns the chart of a run: messages above, workers below.
