@@ -2,7 +2,7 @@
 //! around it.
 
 use crate::read::kept::Seen;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use service::terminal;
 use sha2::{Digest as _, Sha256};
@@ -121,8 +121,9 @@ pub fn cut(text: &str) -> String {
 #[must_use]
 pub fn time(at: DateTime<Utc>) -> Markup {
     let exact = at.to_rfc3339_opts(SecondsFormat::Millis, true);
-    // Of today the time is enough.
-    let format = if at.date_naive() == Utc::now().date_naive() { "%H:%M:%S UTC" } else { "%Y-%m-%d %H:%M:%S UTC" };
+    // Of half a day the time is enough, also shortly after midnight.
+    let is_near = (Utc::now() - at).abs() < TimeDelta::hours(12);
+    let format = if is_near { "%H:%M:%S UTC" } else { "%Y-%m-%d %H:%M:%S UTC" };
     html! { time datetime=(exact) { (at.format(format)) } }
 }
 
@@ -176,7 +177,14 @@ pub fn number_or(n: Option<u64>, unknown: &str) -> String {
 /// Returns a command, ready to be copied.
 #[must_use]
 pub fn command(command: &str) -> Markup {
-    html! { div .command { code { (command) } button type="button" data-copy hidden { "Copy" } } }
+    // A line is broken between its words, and never behind their hyphens.
+    let words = command.split(' ').enumerate();
+    html! {
+        div .command {
+            code { @for (place, word) in words { @if place > 0 { " " } span { (word) } } }
+            button type="button" data-copy hidden { "Copy" }
+        }
+    }
 }
 
 /// Returns a part of a page that is read by itself: when it cannot be read it says so, and shows what was seen last.

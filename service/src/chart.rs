@@ -174,7 +174,11 @@ impl Frame<'_> {
     fn draw_axes(&self, out: &mut String, label: &str, tick: &dyn Fn(f64) -> String) {
         let Look { width, left, right, ticks, ink, faint, grid, .. } = *self.look;
         let begin = if self.look.is_page() { 0.0 } else { left };
-        let _ = writeln!(out, "<text x=\"{begin}\" y=\"{:.1}\" fill=\"{ink}\">{label}</text>", self.top - 8.0);
+        let _ = writeln!(
+            out,
+            "<text x=\"{begin}\" y=\"{:.1}\" fill=\"{ink}\">{label}</text>",
+            self.top - if self.look.is_page() { 12.0 } else { 8.0 }
+        );
         for quarter in 0..=4 {
             let value = self.ceiling * f64::from(quarter) / 4.0;
             let _ = writeln!(
@@ -288,7 +292,11 @@ fn nice_ceiling(value: f64) -> f64 {
 }
 
 fn tick_label(value: f64) -> String {
-    if value >= 10_000.0 { format!("{}k", value / 1000.0) } else { format!("{value}") }
+    match value {
+        1_000_000.0.. => format!("{}M", value / 1e6),
+        10_000.0.. => format!("{}k", value / 1e3),
+        _ => format!("{value}"),
+    }
 }
 
 fn escaped(text: &str) -> String {
