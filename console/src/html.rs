@@ -2,7 +2,7 @@
 //! around it.
 
 use crate::read::kept::Seen;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use service::terminal;
 use sha2::{Digest as _, Sha256};
@@ -18,9 +18,6 @@ const MOST_CHARS: usize = 1100;
 
 /// A longer text may break anywhere.
 const MOST_UNBROKEN: usize = 40;
-
-/// The longest word of a command that has to stand in one line, also on a narrow telephone.
-const MOST_UNBROKEN_WORD: usize = 26;
 
 /// Changes with the assets, so that browsers may keep them.
 static EDITION: LazyLock<String> = LazyLock::new(|| {
@@ -126,8 +123,9 @@ pub fn cut(text: &str) -> String {
 #[must_use]
 pub fn time(at: DateTime<Utc>) -> Markup {
     let exact = at.to_rfc3339_opts(SecondsFormat::Millis, true);
-    // Of today the time is enough.
-    let format = if at.date_naive() == Utc::now().date_naive() { "%H:%M:%S UTC" } else { "%Y-%m-%d %H:%M:%S UTC" };
+    // Of half a day the time is enough, also shortly after midnight.
+    let is_near = (Utc::now() - at).abs() < TimeDelta::hours(12);
+    let format = if is_near { "%H:%M:%S UTC" } else { "%Y-%m-%d %H:%M:%S UTC" };
     html! { time datetime=(exact) { (at.format(format)) } }
 }
 
@@ -181,12 +179,11 @@ pub fn number_or(n: Option<u64>, unknown: &str) -> String {
 /// Returns a command, ready to be copied. A line ends between its words; a long word, such as a key, may break anywhere.
 #[must_use]
 pub fn command(command: &str) -> Markup {
+    // A line is broken between its words, and never behind their hyphens.
+    let words = command.split(' ').enumerate();
     html! {
         div .command {
-            code { @for (place, word) in command.split(' ').enumerate() {
-                @if place > 0 { " " }
-                @if word.len() <= MOST_UNBROKEN_WORD { span .unbroken { (word) } } @else { (word) }
-            } }
+            code { @for (place, word) in words { @if place > 0 { " " } span { (word) } } }
             button type="button" data-copy hidden { "Copy" }
         }
     }
@@ -229,12 +226,9 @@ mod tests {
     #[test]
     fn the_words_of_a_command_stay_whole_and_its_text_stays_the_same() {
         let shown = command("scaler history --since 1h  s3://landing/orders/2026/01/31/a.csv").into_string();
-        assert!(
-            shown.contains("<span class=\"unbroken\">--since</span> ") && shown.contains(" s3://landing/"),
-            "{shown}"
-        );
+        assert!(shown.contains("<span>--since</span> ") && shown.contains("<span>s3://landing/"), "{shown}");
         let code = shown.split("<code>").nth(1).and_then(|rest| rest.split("</code>").next()).unwrap_or_default();
-        let text = code.replace("<span class=\"unbroken\">", "").replace("</span>", "");
+        let text = code.replace("<span>", "").replace("</span>", "");
         assert_eq!(text, "scaler history --since 1h  s3://landing/orders/2026/01/31/a.csv");
     }
 

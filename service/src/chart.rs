@@ -181,7 +181,8 @@ impl Frame<'_> {
         let Look { width, left, right, ticks, ink, faint, grid, .. } = *self.look;
         let begin = if self.look.is_page() { 0.0 } else { left };
         let label = escaped(label);
-        let _ = writeln!(out, "<text x=\"{begin}\" y=\"{:.1}\" fill=\"{ink}\">{label}</text>", self.top - 8.0);
+        let above = if self.look.is_page() { 12.0 } else { 8.0 };
+        let _ = writeln!(out, "<text x=\"{begin}\" y=\"{:.1}\" fill=\"{ink}\">{label}</text>", self.top - above);
         for quarter in 0..=4 {
             let value = self.floor + (self.ceiling - self.floor) * f64::from(quarter) / 4.0;
             let _ = writeln!(
@@ -304,8 +305,8 @@ fn nice_ceiling(value: f64) -> f64 {
 fn tick_label(value: f64) -> String {
     let (divisor, unit) = match value.abs() {
         size if size >= 1e15 || (size > 0.0 && size < 1e-4) => return format!("{value:e}"),
-        size if size >= 1e10 => (1e9, "G"),
-        size if size >= 1e7 => (1e6, "M"),
+        size if size >= 1e9 => (1e9, "G"),
+        size if size >= 1e6 => (1e6, "M"),
         size if size >= 1e4 => (1e3, "k"),
         _ => (1.0, ""),
     };

@@ -47,7 +47,8 @@ pub async fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &s
         head.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
         stream.write_all(head.as_bytes()).await?;
         let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).await?;
+        // Some servers leave it to us to end the connection.
+        while !is_whole(&bytes) && stream.read_buf(&mut bytes).await? > 0 {}
         parse(&bytes)
     };
     tokio::time::timeout(LIMIT, exchange)
@@ -68,6 +69,14 @@ pub fn authority(url: &str) -> Result<&str> {
 fn split(url: &str) -> Result<(&str, &str)> {
     let rest = url.strip_prefix("http://").with_context(|| format!("{url} is not an http:// URL"))?;
     Ok(rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash)))
+}
+
+/// Returns whether an answer that says how long its body is has all of it.
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| bytes.len() - end - 4 >= length)
 }
 
 fn parse(bytes: &[u8]) -> Result<Answer> {
@@ -116,6 +125,14 @@ mod tests {
         let answer =
             parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n").unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (200, "abcde"));
+    }
+
+    #[test]
+    fn an_answer_is_whole_when_its_body_is() {
+        let answers = ["HTTP/1.1 200 OK\r\nContent-Length:2\r\n\r\n", "a", "b"];
+        let whole = [1, 2, 3].map(|n| is_whole(answers[..n].concat().as_bytes()));
+        assert_eq!(whole, [false, false, true]);
+        assert!(!is_whole(b"HTTP/1.1 200 OK\r\n\r\nab"));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! instead of starting their own; tests keep apart by a fresh database and a fresh account each.
 
 pub mod aws;
+pub mod browser;
 pub mod database;
 pub mod example;
 pub mod fake;

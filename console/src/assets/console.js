@@ -51,7 +51,11 @@
       getSelection().selectAllChildren(code);
       button.textContent = 'Selected';
     }
-    setTimeout(() => { button.textContent = 'Copy'; }, 2000);
+    setTimeout(() => {
+      button.textContent = 'Copy';
+      // Who pointed at it is done with it, and the part may change again.
+      if (!button.matches(':focus-visible')) button.blur();
+    }, 2000);
   });
 
   const live = document.getElementById('live');

@@ -127,6 +127,8 @@ fn charts(name: &str, span: Span, dataset: &Dataset) -> Markup {
             lines: vec![Line::new("95 %", "var(--line-4)", &most).dashed(), Line::new("half", "var(--line-1)", &half)],
         },
     ];
+    // What the last one holds is not known before it is over.
+    let over = &intervals[..intervals.len().saturating_sub(1)];
     let begin = intervals.first().map_or_else(Utc::now, |interval| interval.at);
     let at = |interval: &Interval| (interval.at - begin).as_seconds_f64();
     let format = if span.secs() > 90_000.0 { "%m-%d %H:%M" } else { "%H:%M" };
@@ -140,9 +142,8 @@ fn charts(name: &str, span: Span, dataset: &Dataset) -> Markup {
         sum(|i| i.rows_written),
         sum(|i| i.rows_rejected)
     );
-    let draw = |look: &Look, height| {
-        drawn(fragment(look, &cut(&summary), &intervals, (&at, span.secs()), &panels, height, &tick))
-    };
+    let draw =
+        |look: &Look, height| drawn(fragment(look, &cut(&summary), over, (&at, span.secs()), &panels, height, &tick));
     html! {
         figure {
             ul .legend aria-hidden="true" {
@@ -162,15 +163,19 @@ fn figures(intervals: &[Interval]) -> Markup {
     html! {
         details {
             summary { "The same in figures" }
-            table .whole {
+            table {
                 thead { tr {
                     th scope="col" { "From (UTC)" } th scope="col" .n { "Imported" } th scope="col" .n { "Failed" }
                     th scope="col" .n { "Rows" } th scope="col" .n { "Rejected" } th scope="col" .n { "Half within" } th scope="col" .n { "95 % within" }
                 } }
                 tbody { @for interval in with_objects.take(24) { tr {
                     th scope="row" { (interval.at.format("%m-%d %H:%M")) }
-                    @for n in [interval.n_imported, interval.n_failed, interval.rows_written, interval.rows_rejected] { td .n { (number(n)) } }
-                    @for secs in [interval.lag_p50, interval.lag_p95] { td .n { (secs_or(secs, "–")) } }
+                    @for (label, n) in [("Imported", interval.n_imported), ("Failed", interval.n_failed), ("Rows", interval.rows_written), ("Rejected", interval.rows_rejected)] {
+                        td .n data-label=(label) { (number(n)) }
+                    }
+                    @for (label, secs) in [("Half within", interval.lag_p50), ("95 % within", interval.lag_p95)] {
+                        td .n data-label=(label) { (secs_or(secs, "–")) }
+                    }
                 } } }
             }
         }

@@ -118,23 +118,23 @@ impl Now {
                 @if datasets.is_empty() {
                     p .quiet { "No dataset has imported anything from a queue within 30 days." }
                 } @else {
-                    table {
+                    table .whole {
                         caption { "Datasets, the one that was quiet for longest first" }
                         thead { tr {
                             th scope="col" { "Dataset" }
                             th scope="col" { "Last import" }
-                            th scope="col" { "Newest event" }
-                            th scope="col" .n { "Half within" }
+                            th scope="col" .more { "Newest event" }
+                            th scope="col" .n.more { "Half within" }
                             th scope="col" .n { "95 % within" }
                         } }
                         tbody {
                             @for dataset in datasets {
                                 tr {
                                     th scope="row" { a href=(format!("/datasets/{}", encoded(&dataset.dataset))) { (text(&dataset.dataset)) } }
-                                    td data-label="Last import" { (optional(dataset.newest_import)) }
-                                    td data-label="Newest event" { (optional(dataset.newest_event)) }
-                                    td .n data-label="Half within" { (secs_or(dataset.lag_p50, "–")) }
-                                    td .n data-label="95 % within" { (secs_or(dataset.lag_p95, "–")) }
+                                    td { (optional(dataset.newest_import)) }
+                                    td .more { (optional(dataset.newest_event)) }
+                                    td .n.more { (secs_or(dataset.lag_p50, "–")) }
+                                    td .n { (secs_or(dataset.lag_p95, "–")) }
                                 }
                             }
                         }

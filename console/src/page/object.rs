@@ -39,12 +39,17 @@ pub fn json(seen: &Seen<Option<Story>>) -> Value {
 fn whole(story: &Story) -> Markup {
     let entry = &story.entry;
     let address = shell::address(&entry.bucket, &entry.key);
-    let (class, words) = standing(entry);
+    let (class, sign, words) = standing(entry);
     html! {
         section id="story" aria-labelledby="story-title" {
-            h1 id="story-title" .object { (key(&address)) }
-            p .answer.(class) { (text(&words)) }
-            @if let Some(error) = &entry.error { p .said { (text(error)) } }
+            div .status.(class) {
+                span .sign aria-hidden="true" { (sign) }
+                div {
+                    h1 id="story-title" .object { (key(&address)) }
+                    p .answer { (text(&words)) }
+                    @if let Some(error) = &entry.error { p .said { (text(error)) } }
+                }
+            }
             @if let Some((advice, line)) = next(entry, &address) { p .advice { (advice) } (command(&line)) }
         }
         section id="way" aria-labelledby="way-title" { h2 id="way-title" { "Its way" } (way(entry)) }
@@ -73,26 +78,29 @@ fn whole(story: &Story) -> Markup {
     }
 }
 
-/// Returns how it stands: a class and a sentence.
-fn standing(entry: &Entry) -> (&'static str, String) {
+/// Returns how it stands: a class, a sign and a sentence.
+fn standing(entry: &Entry) -> (&'static str, &'static str, String) {
+    let good = |words: &str| ("fine", "✓", words.to_owned());
+    let bad = |words: String| ("late", "!", words);
+    let plain = |words: String| ("plain", "–", words);
     let reason = entry.reason.as_deref().unwrap_or("no reason given");
     match entry.state.as_str() {
         "imported" if entry.error.is_some() => {
-            ("bad", "Imported; a later attempt at it failed, and its rows stand.".into())
+            bad("Imported; a later attempt at it failed, and its rows stand.".into())
         }
-        "imported" if entry.stands => ("good", "Imported: its rows stand in the table.".into()),
-        "imported" => ("", "Imported once; another version of its key stands now.".into()),
+        "imported" if entry.stands => good("Imported: its rows stand in the table."),
+        "imported" => plain("Imported once; another version of its key stands now.".into()),
         "importing" if !entry.is_worker_there => {
-            ("bad", "Being imported by a worker that is not heard of any more.".into())
+            bad("Being imported by a worker that is not heard of any more.".into())
         }
-        "importing" => ("", "Being imported now.".into()),
-        "retrying" => ("bad", format!("Tried again until it can be imported: {reason}.")),
-        "failed" => ("bad", format!("Failed for good: {reason}.")),
-        "skipped" => ("", format!("Skipped: {reason}.")),
-        "superseded" => ("", format!("Not imported, for a newer version was there: {reason}.")),
-        "gone" if entry.is_delete => ("", "The key was removed.".into()),
-        "gone" => ("", "It was gone from the store before it could be read.".into()),
-        other => ("", format!("{other}: {reason}.")),
+        "importing" => plain("Being imported now.".into()),
+        "retrying" => bad(format!("Tried again until it can be imported: {reason}.")),
+        "failed" => bad(format!("Failed for good: {reason}.")),
+        "skipped" => plain(format!("Skipped: {reason}.")),
+        "superseded" => plain(format!("Not imported, for a newer version was there: {reason}.")),
+        "gone" if entry.is_delete => plain("The key was removed.".into()),
+        "gone" => plain("It was gone from the store before it could be read.".into()),
+        other => plain(format!("{other}: {reason}.")),
     }
 }
 

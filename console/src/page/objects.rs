@@ -112,7 +112,7 @@ fn table(found: &[Found]) -> Markup {
         table {
             caption { (found.len()) " entries, each a version of an object" }
             thead { tr {
-                th scope="col" { "Object" } th scope="col" { "Dataset" } th scope="col" { "State" }
+                th scope="col" .widest { "Object" } th scope="col" { "Dataset" } th scope="col" { "State" }
                 th scope="col" .n { "Read" } th scope="col" .n { "Written" } th scope="col" .n { "Rejected" }
                 th scope="col" { "First seen" }
             } }
