@@ -6,14 +6,17 @@ use penstock_tests::{
     postgres::Postgres,
     process::{self, Program},
     scratch::Scratch,
-    wait,
+    spawn, wait,
 };
 use serde_norway::Value;
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -78,7 +81,15 @@ fn every_file_the_container_files_name_exists() {
     let mut named = Vec::new();
     for (name, service) in services() {
         for volume in texts(&service["volumes"]) {
-            named.push((name.clone(), volume.split(':').next().unwrap_or_default().to_owned()));
+            let source = volume.split(':').next().unwrap_or_default();
+            if source.starts_with('.') {
+                named.push((name.clone(), source.to_owned()));
+            } else {
+                assert!(
+                    compose()["volumes"].as_mapping().is_some_and(|volumes| volumes.contains_key(source)),
+                    "{volume}"
+                );
+            }
         }
         match &service["build"] {
             Value::String(context) => named.push((name, format!("{context}/Dockerfile"))),
@@ -161,23 +172,99 @@ async fn the_wiring_works_with_the_variables_it_gets() -> anyhow::Result<()> {
             let ours = own.iter().find(|(own, _)| own == name).filter(|_| is_ours);
             command.env(name, ours.map_or(value, |(_, value)| value));
         }
+        command.env("AWS_ENDPOINT_URL", account.emulator().endpoint());
         let output = command.output().expect("python starts");
         assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     };
-    let wired = run("wiring", "wire.py", &[]);
+    let wired = run("aws", "wire.py", &[]);
     assert!(wired.starts_with("s3://landing -> arn:aws:sns:eu-west-1:"), "{wired}");
-    assert_eq!(run("wiring", "wire.py", &[]), wired, "running it again changes nothing");
+    assert_eq!(run("aws", "wire.py", &[]), wired, "running it again changes nothing");
     let file = top().join("infra/compose/wire.py").display().to_string();
     assert_eq!(run("producer", "put.py", &[&file]), "s3://landing/telemetry/wire.py");
     let url = wired.rsplit(" -> ").next().unwrap_or_default();
     let receive = [("QueueUrl".to_owned(), url.to_owned()), ("MaxNumberOfMessages".to_owned(), "10".to_owned())];
-    // What S3 sends when it tries the topic comes before.
+    // What S3 sends when it tries the topic comes before, once.
+    let n_tests = AtomicUsize::new(0);
     wait::until("the object's event", Duration::from_secs(30), || async {
         let messages = account.query("sqs", "ReceiveMessage", &receive).await?;
+        n_tests.fetch_add(messages.matches("s3:TestEvent").count(), Ordering::Relaxed);
         Ok(messages.contains("telemetry/wire.py").then_some(()))
     })
-    .await
+    .await?;
+    assert_eq!(n_tests.into_inner(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_emulated_aws_is_wired_whenever_it_starts_and_keeps_what_it_had() -> anyhow::Result<()> {
+    let scratch = Scratch::new("aws")?;
+    let python = aws::python("autoscaling")?;
+    let directory = |python: &Path| python.parent().expect("a directory").display().to_string();
+    let programs = format!("{}:{}", directory(&python), directory(&aws::python("queues")?));
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
+    let start = || {
+        let mut serve = Command::new(top().join("infra/compose/serve.sh"));
+        serve.env_clear().env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap_or_default()));
+        let compose = compose();
+        let environment = compose["services"]["aws"]["environment"].as_mapping().expect("an environment");
+        for (name, value) in environment {
+            let (name, value) = (name.as_str().expect("a name"), value.as_str().expect("a text"));
+            serve.env(name, value.replace("/var/lib/aws", &scratch.path().display().to_string()));
+        }
+        serve.env("GATEWAY_PORT", &port).env("BIND_HOST", "127.0.0.1").env("TMPDIR", scratch.path());
+        serve.stdout(Stdio::null()).stderr(Stdio::null());
+        Served(serve.spawn().expect("it starts"))
+    };
+    let account = |what: &str| {
+        let script = format!(
+            "import boto3; s3 = boto3.client('s3', region_name='eu-west-1'); \
+             sqs = boto3.client('sqs', region_name='eu-west-1'); {what}"
+        );
+        let mut command = Command::new(&python);
+        command.args(["-c", &script]).env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"));
+        command.env("AWS_ACCESS_KEY_ID", "000000000000").env("AWS_SECRET_ACCESS_KEY", "local");
+        let output = command.output().expect("python starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let wired = scratch.path().join("wired");
+    let depth = "print(sqs.get_queue_attributes(QueueUrl=sqs.get_queue_url(QueueName='imports')['QueueUrl'], \
+                 AttributeNames=['All'])['Attributes']['ApproximateNumberOfMessages'])";
+    for turn in 0..2 {
+        let served = start();
+        wait::until("the wiring", Duration::from_secs(90), || async { Ok(wired.exists().then_some(())) }).await?;
+        // Its own test event, and then the object's; no other test event at the second start.
+        assert_eq!(account(depth), ["1", "2"][turn]);
+        let keys = account("print([o['Key'] for o in s3.list_objects_v2(Bucket='landing').get('Contents', [])])");
+        assert_eq!(keys, ["[]", "['telemetry/a']"][turn]);
+        if turn == 0 {
+            account("s3.put_object(Bucket='landing', Key='telemetry/a', Body=b'x')");
+            wait::until("the event", Duration::from_secs(30), || async { Ok((account(depth) == "2").then_some(())) })
+                .await?;
+        }
+        served.stop()?;
+        std::fs::remove_file(&wired)?;
+    }
+    Ok(())
+}
+
+/// A server that is stopped whatever happens.
+struct Served(std::process::Child);
+
+impl Served {
+    fn stop(mut self) -> anyhow::Result<()> {
+        spawn::run(Command::new("kill").args(["-TERM", &self.0.id().to_string()]))?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = spawn::run(Command::new("kill").args(["-TERM", &self.0.id().to_string()]));
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
