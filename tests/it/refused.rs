@@ -7,8 +7,9 @@ use crate::{
 use anyhow::Result;
 use penstock_tests::proxy::{Action, Rule};
 
-/// The most an object with a handful of refused rows may cost, from the first look at the ledger to its commit.
-const MAX_ROUND_TRIPS: usize = 60;
+/// The most an object with a handful of refused rows may cost, from the first look at the ledger to its commit, and two
+/// to forget what it mends.
+const MAX_ROUND_TRIPS: usize = 62;
 
 const CHECKED: &str = "CREATE TABLE t (id bigint PRIMARY KEY, n int CONSTRAINT n_is_small CHECK (n < 1000000))";
 const KEYED: &str = "table = \"t\"\nkey = [\"id\"]";

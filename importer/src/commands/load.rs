@@ -93,7 +93,7 @@ const KEYS: usize = 1000;
 async fn forget_mended(sessions: &Sessions, groups: &[Vec<Routed>]) -> anyhow::Result<()> {
     let pointers = groups.iter().flatten().map(|routed| &routed.record.pointer);
     let keys: Vec<(&str, &str)> = pointers.map(|pointer| (pointer.bucket.as_str(), pointer.key.as_str())).collect();
-    let mut session = sessions.open().await?;
+    let mut session = sessions.lend().await?;
     let server = session.server.clone();
     for keys in keys.chunks(KEYS) {
         let forget = problems::forget_mended(&mut session.connection, keys);
