@@ -45,8 +45,8 @@ const EMPTY: [(&str, &str); 7] = [
     ("/due", "Nothing waits."),
 ];
 
-/// What WCAG 2.2 asks for at levels A and AA; returns what a page lacks.
-const LACKS: &str = "const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22a', 'wcag22aa']; \
+/// What WCAG 2.2 asks for at levels A and AA, and what else is good practice; returns what a page lacks.
+const LACKS: &str = "const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22a', 'wcag22aa', 'best-practice']; \
     return axe.run(document, { runOnly: tags, resultTypes: ['violations'] }).then((found) => found.violations.map( \
         (rule) => `${rule.id}: ` + rule.nodes.map((node) => `${node.target}: ${node.failureSummary}`).join('; ')))";
 
