@@ -60,8 +60,6 @@ pub struct KeptRows {
     fields: Fields,
     mapping: Arc<Mapping>,
     delimiter: u8,
-    /// The line that names the fields, where the records need one.
-    header: Vec<u8>,
     options: ReadOptions,
     seen: Vec<bool>,
 }
@@ -76,17 +74,14 @@ impl KeptRows {
         options.csv.encoding = "utf-8".into();
         let names: Option<Vec<String>> = csv_fields.iter().cloned().collect();
         let delimiter = sniff::delimiter(options.csv.delimiter, name);
-        let mut header = Vec::new();
         let fields = match (form, names) {
             (PayloadForm::Json | PayloadForm::Columns, _) => Fields::Open,
             (PayloadForm::Csv, None) => Fields::Positional(csv_fields.len()),
             (PayloadForm::Csv, Some(names)) => {
-                header = header_line(&names, delimiter, options.csv.quote);
                 Fields::Named(names.into_iter().map(|name| Field { name, nested: false }).collect())
             }
         };
-        options.csv.header = !header.is_empty();
-        Self { fields, mapping: Arc::default(), delimiter, header, options, seen: Vec::new() }
+        Self { fields, mapping: Arc::default(), delimiter, options, seen: Vec::new() }
     }
 
     /// Returns what is known of the rows' fields.
@@ -150,9 +145,6 @@ impl KeptRows {
     /// Reads one payload to its end; returns which columns it had a field for.
     fn read(&self, payload: &[u8], row: &mut Batch) -> Result<Vec<bool>, DecodeError> {
         let mut reader = self.reader(payload)?;
-        if *reader.fields() != self.fields {
-            return Err(DecodeError::Corrupt("not as many fields as the object's rows have".into()));
-        }
         reader.set_mapping(Arc::clone(&self.mapping));
         while reader.fill(row, usize::MAX)? {}
         Ok(reader.seen_columns())
@@ -167,8 +159,8 @@ impl KeptRows {
             let declared = if payload.contains(&b'\n') { Format::Json } else { Format::Ndjson };
             return json::open(Box::new(Cursor::new(payload.to_vec())), declared, &self.options);
         }
-        let content = [self.header.as_slice(), payload].concat();
-        csv::open(Box::new(Cursor::new(content)), &[], self.delimiter, &self.options)
+        let input = Box::new(Cursor::new(payload.to_vec()));
+        Ok(csv::open_records(input, &self.fields, self.delimiter, &self.options))
     }
 }
 
@@ -213,26 +205,6 @@ impl RowReader for KeptReader {
     fn new_fields(&self) -> Vec<Field> {
         Vec::new()
     }
-}
-
-/// Returns the names as a record, each in quotes.
-fn header_line(names: &[String], delimiter: u8, quote: u8) -> Vec<u8> {
-    let mut line = Vec::new();
-    for name in names {
-        if !line.is_empty() {
-            line.push(delimiter);
-        }
-        line.push(quote);
-        for byte in name.bytes() {
-            line.push(byte);
-            if byte == quote {
-                line.push(quote);
-            }
-        }
-        line.push(quote);
-    }
-    line.push(b'\n');
-    line
 }
 
 #[cfg(test)]

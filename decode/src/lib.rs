@@ -21,6 +21,7 @@ mod kept;
 mod mapping;
 mod named;
 mod open;
+mod options;
 pub mod parquet;
 mod questions;
 mod row;
@@ -37,6 +38,7 @@ pub use json::{Answer, Answers, Asked, CONTROL_FIELDS};
 pub use kept::{KeptReader, KeptRows, PayloadForm, Refusal};
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot, Unstaged};
 pub use open::{content, open};
+pub use options::{CsvOptions, ShortRows};
 pub use questions::{Asking, Questions};
 pub use row::{FREE_ROW_BYTES, MAX_PAYLOAD_BYTES, RowEncoder};
 
@@ -158,21 +160,6 @@ impl Limits {
         self.row_bytes = self.row_bytes.min(budget.max_bytes() / 7 * 2);
         self.budget = budget;
     }
-}
-
-/// `[dataset.csv]`.
-#[derive(Debug, Clone)]
-pub struct CsvOptions {
-    /// The first record names the fields; without it fields are the table's columns in order.
-    pub header: bool,
-    /// One byte between fields.
-    pub delimiter: u8,
-    /// One byte around fields.
-    pub quote: u8,
-    /// Unquoted texts that mean NULL, besides the empty field.
-    pub null: Vec<String>,
-    /// A WHATWG encoding label; a BOM wins over it.
-    pub encoding: String,
 }
 
 /// What the dataset says about how to read its objects.

@@ -54,7 +54,7 @@ pub fn options() -> ReadOptions {
     ReadOptions {
         format: Format::Auto,
         compression: Compression::Auto,
-        csv: CsvOptions { header: true, delimiter: b',', quote: b'"', null: vec![], encoding: "utf-8".into() },
+        csv: CsvOptions::default(),
         limits: Limits {
             row_bytes: 1 << 20,
             depth: 64,

@@ -74,7 +74,7 @@ pub fn options() -> ReadOptions {
     ReadOptions {
         format: Format::Auto,
         compression: Compression::Auto,
-        csv: CsvOptions { header: true, delimiter: b',', quote: b'"', null: Vec::new(), encoding: "utf-8".into() },
+        csv: CsvOptions::default(),
         limits: Limits {
             row_bytes: 1024 * 1024,
             depth: 64,

@@ -6,12 +6,14 @@
 
 mod check;
 pub mod conjuncts;
+mod files;
 pub mod fragment;
 mod max_rejects;
 mod steps;
 mod transform;
 
 pub use check::CONCURRENCY;
+pub use files::Csv;
 pub use max_rejects::MaxRejects;
 pub use service::config::{ConfigError, Database};
 pub use steps::{AtMost, Event, Notify, Seconds, names_in};
@@ -320,22 +322,6 @@ pub enum Technique {
     Direct,
 }
 
-/// `[dataset.csv]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Csv {
-    /// The first record names the fields; without it the fields are the table's columns in order.
-    pub header: bool,
-    /// The character between fields, one byte.
-    pub delimiter: char,
-    /// The character around fields that contain delimiters or line ends, one byte.
-    pub quote: char,
-    /// Unquoted texts that mean NULL, besides the empty field.
-    pub null: Vec<String>,
-    /// A WHATWG label such as `utf-8`, `windows-1252`, `utf-16le`; a byte order mark wins over it.
-    pub encoding: String,
-}
-
 /// What a command cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Needs {
@@ -469,20 +455,6 @@ impl Limits {
     }
 }
 
-impl Csv {
-    fn options(&self) -> decode::CsvOptions {
-        // The check has seen to it that both are ASCII.
-        let byte = |c: char, otherwise| u8::try_from(c).unwrap_or(otherwise);
-        decode::CsvOptions {
-            header: self.header,
-            delimiter: byte(self.delimiter, b','),
-            quote: byte(self.quote, b'"'),
-            null: self.null.clone(),
-            encoding: self.encoding.clone(),
-        }
-    }
-}
-
 impl Worker {
     /// Returns the memory for rows in bytes.
     #[must_use]
@@ -522,12 +494,6 @@ impl Default for Limits {
 impl Default for Http {
     fn default() -> Self {
         Self { listen: "127.0.0.1:9464".into() }
-    }
-}
-
-impl Default for Csv {
-    fn default() -> Self {
-        Self { header: true, delimiter: ',', quote: '"', null: Vec::new(), encoding: "utf-8".into() }
     }
 }
 

@@ -47,7 +47,7 @@ fn usual(options: &Options) -> ReadOptions {
     ReadOptions {
         format: Format::Auto,
         compression: Compression::Auto,
-        csv: CsvOptions { header: true, delimiter: b',', quote: b'"', null: Vec::new(), encoding: "utf-8".into() },
+        csv: CsvOptions::default(),
         limits: options.limits.clone(),
     }
 }

@@ -18,11 +18,21 @@ pub fn of(dataset: &Dataset, transform: Option<&Transform>) -> String {
         }
     };
     let plain = Csv::default();
-    let Csv { header, delimiter, quote, null: empty, encoding } = &dataset.csv;
+    let Csv { header, delimiter, quote, escape, comment, skip_lines, short_rows, trailing_delimiter, .. } =
+        &dataset.csv;
+    let Csv { decimal, null: empty, null_by_column, null_quoted, encoding, .. } = &dataset.csv;
     part("csv.header", json!(header), *header != plain.header);
     part("csv.delimiter", json!(delimiter), *delimiter != plain.delimiter);
     part("csv.quote", json!(quote), *quote != plain.quote);
+    part("csv.escape", json!(escape), *escape != plain.escape);
+    part("csv.comment", json!(comment), *comment != plain.comment);
+    part("csv.skip_lines", json!(skip_lines), *skip_lines != plain.skip_lines);
+    part("csv.short_rows", json!(format!("{short_rows:?}")), *short_rows != plain.short_rows);
+    part("csv.trailing_delimiter", json!(trailing_delimiter), *trailing_delimiter);
+    part("csv.decimal", json!(decimal), *decimal != plain.decimal);
     part("csv.null", json!(empty), *empty != plain.null);
+    part("csv.null_by_column", json!(null_by_column), !null_by_column.is_empty());
+    part("csv.null_quoted", json!(null_quoted), *null_quoted);
     part("csv.encoding", json!(encoding), *encoding != plain.encoding);
     let captures: Vec<_> = dataset.pattern.iter().flat_map(|pattern| names_in(pattern)).collect();
     part("captures", json!(captures), !captures.is_empty());

@@ -79,13 +79,24 @@ impl Target {
         let field_key = key.iter().filter(|column| !sets(column)).cloned().collect();
         let (config, table, transform) = (dataset.clone(), Arc::new(table), transform.map(Arc::new));
         let recipe = recipe::of(dataset, transform.as_deref());
-        Ok(Self { recipe, config, table, key, newer, keep, read, transform, field_key })
+        let target = Self { recipe, config, table, key, newer, keep, read, transform, field_key };
+        match target.config.csv.null_by_column.keys().find(|name| !target.has_input(name)) {
+            Some(name) => {
+                let problem = format!("csv.null_by_column names {name:?}, which is no column that a field fills");
+                Err(TableError::unusable(Misfit::Other, problem))
+            }
+            None => Ok(target),
+        }
     }
 
     /// Returns the columns that fields go to: of the table, or of the rows that a transform takes.
     #[must_use]
     pub fn input_columns(&self) -> &[TableColumn] {
         self.transform.as_ref().map_or(&self.table.columns, |transform| &transform.columns)
+    }
+
+    fn has_input(&self, name: &str) -> bool {
+        self.input_columns().iter().any(|column| column.column.name == name)
     }
 
     /// Returns these columns as the decoder wants them.

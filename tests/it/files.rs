@@ -1,0 +1,51 @@
+//! Files as people have them: each is read as its dataset says, exactly, and what does not fit is a reject.
+
+use crate::desk::Desk;
+use anyhow::Result;
+
+/// Loads a file into a table `t` with the key `id`, with these settings; returns the table's rows, then the rejects.
+async fn loaded(columns: &str, settings: &str, name: &str, content: impl AsRef<[u8]>) -> Result<Vec<String>> {
+    let dataset = format!("table = \"public.t\"\nkey = [\"id\"]\nmax_rejects = \"100%\"\n{settings}");
+    let desk = Desk::new(&format!("CREATE TABLE t (id int PRIMARY KEY, {columns})"), &dataset).await?;
+    let file = desk.write(name, content)?;
+    let ended = desk.run(&["load", &file]).await?;
+    anyhow::ensure!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+    let mut rows = desk.database.rows("SELECT * FROM t ORDER BY id").await?;
+    rows.extend(desk.rejects().await?);
+    Ok(rows)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_csv_dialect_is_read_as_it_is_configured() -> Result<()> {
+    let settings = "[dataset.csv]\nescape = \"\\\\\"\ncomment = \"#\"\nskip_lines = 1\nshort_rows = \"null\"\n\
+                    trailing_delimiter = true\ndelimiter = \";\"\ndecimal = \",\"\nnull = [\"NA\"]\n\
+                    null_by_column = { note = [\"-\"] }\nnull_quoted = true\n";
+    let file =
+        "report;\"x\n#\nid;amount;note;\n1;1.234,50;\"say \\\"hi\\\"; ok\";\n#2;1;x;\n3;NA;\"-\"\n4;7\n5;1.5;NA\n";
+    let rows = loaded("amount numeric, note text", settings, "k.csv", file).await?;
+    assert_eq!(rows, ["1 | 1234.50 | say \"hi\"; ok", "3 | ∅ | ∅", "4 | 7 | ∅", "4 type amount"]);
+    let off = "[dataset.csv]\nquote = \"\"\n";
+    assert_eq!(loaded("note text", off, "k.csv", "id,note\n1,\"5\" pipe\n").await?, ["1 | \"5\" pipe"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejects_of_a_dialect_have_their_second_chance_in_it() -> Result<()> {
+    let dialect = "[dataset.csv]\nskip_lines = 1\ncomment = \"#\"\nquote = \"\"\nescape = \"\\\\\"\n";
+    let dataset = format!("table = \"public.t\"\nkey = [\"id\"]\nmax_rejects = \"100%\"\n{dialect}");
+    let desk = Desk::new("CREATE TABLE t (id int PRIMARY KEY, \"a,b\" varchar(2))", &dataset).await?;
+    assert_eq!(desk.load("k.csv", "x\nid,a\\,b\n1,\\#\\,y\n2,ok\n").await?, 0);
+    assert_eq!(desk.rejects().await?, ["1 length a,b"]);
+    desk.database.execute("ALTER TABLE t ALTER \"a,b\" TYPE text").await?;
+    desk.succeed(&["rejects", "--replay"]).await?;
+    assert_eq!(desk.database.rows("SELECT * FROM t ORDER BY id").await?, ["1 | #,y", "2 | ok"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn null_texts_of_no_column_are_refused() -> Result<()> {
+    let settings = "[dataset.csv]\nnull_by_column = { nota = [\"-\"] }\n";
+    let error = loaded("note text", settings, "k.csv", "id,note\n1,x\n").await.expect_err("no such column");
+    assert!(error.to_string().contains("csv.null_by_column names \"nota\""), "{error}");
+    Ok(())
+}
