@@ -72,6 +72,8 @@ impl KeptRows {
         let mut options = options.clone();
         // The payload is the row after whatever encoding the file was in.
         options.csv.encoding = "utf-8".into();
+        // Nor is it in a document any more.
+        options.json.rows = None;
         let names: Option<Vec<String>> = csv_fields.iter().cloned().collect();
         let delimiter = sniff::delimiter(options.csv.delimiter, name);
         let fields = match (form, names) {
@@ -263,6 +265,7 @@ mod tests {
             columns: &columns,
             rename: &BTreeMap::new(),
             captures: &[],
+            types: &Default::default(),
             on_new_field: OnNewField::Ignore,
             extras_column: None,
             key: &[],

@@ -20,6 +20,7 @@ pub mod json;
 mod kept;
 mod mapping;
 mod named;
+mod notation;
 mod open;
 mod options;
 pub mod parquet;
@@ -34,11 +35,12 @@ mod varint;
 pub use csv::{OTHER_WIDTH, TORN};
 pub use declared::Declared;
 pub use encode::RejectClass;
-pub use json::{Answer, Answers, Asked, CONTROL_FIELDS};
+pub use json::{Answer, Answers, Asked, CONTROL_FIELDS, Pointer};
 pub use kept::{KeptReader, KeptRows, PayloadForm, Refusal};
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot, Unstaged};
+pub use notation::Notation;
 pub use open::{content, open};
-pub use options::{CsvOptions, ShortRows};
+pub use options::{CsvOptions, JsonOptions, ShortRows};
 pub use questions::{Asking, Questions};
 pub use row::{FREE_ROW_BYTES, MAX_PAYLOAD_BYTES, RowEncoder};
 
@@ -171,6 +173,8 @@ pub struct ReadOptions {
     pub compression: Compression,
     /// CSV dialect.
     pub csv: CsvOptions,
+    /// Where in JSON the rows and fields are.
+    pub json: JsonOptions,
     /// Bounds.
     pub limits: Limits,
 }
@@ -233,6 +237,8 @@ pub struct MappingSpec<'a> {
     pub rename: &'a std::collections::BTreeMap<String, String>,
     /// Captured path segments: field → text (None is NULL); they win over the file's own field of that name.
     pub captures: &'a [(String, Option<String>)],
+    /// Column → how its values are written, where its type does not say.
+    pub types: &'a std::collections::BTreeMap<String, Notation>,
     /// What to do with fields no column takes.
     pub on_new_field: OnNewField,
     /// Column that takes extras, when `on_new_field` is `Extras`.

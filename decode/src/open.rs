@@ -2,7 +2,8 @@
 
 use super::sniff::{self, Kind};
 use super::{
-    Compression, DecodeError, Format, ReadOptions, RowReader, Source, avro, compression, csv, encoding, json, parquet,
+    Compression, DecodeError, Format, JsonOptions, ReadOptions, RowReader, Source, avro, compression, csv, encoding,
+    json, parquet,
 };
 use std::{io, sync::Arc};
 
@@ -14,7 +15,8 @@ const PARQUET_MAGIC: &[u8] = b"PAR1";
 /// [`DecodeError::Corrupt`] when the content is not the declared (or any known) format.
 pub fn open(source: Arc<dyn Source>, options: &ReadOptions) -> Result<Box<dyn RowReader>, DecodeError> {
     // Parquet is read from its end: starting a stream of it would be for nothing.
-    if sniff::may_be_parquet(options.format, source.name()) && has_parquet_magic(&*source)? {
+    let may_be_parquet = options.json == JsonOptions::default() && sniff::may_be_parquet(options.format, source.name());
+    if may_be_parquet && has_parquet_magic(&*source)? {
         return parquet::open(source, options);
     }
     let content = compression::unpack(&*source, &options.limits)?;
@@ -23,7 +25,11 @@ pub fn open(source: Arc<dyn Source>, options: &ReadOptions) -> Result<Box<dyn Ro
         // Without rows nothing tells formats apart, and no row lacks a field.
         return json::open(content.input, Format::Ndjson, options);
     }
-    match sniff::kind(&content.head, options.format, source.name())? {
+    let kind = sniff::kind(&content.head, options.format, source.name())?;
+    if options.json != JsonOptions::default() && !matches!(kind, Kind::Json(_)) {
+        return Err(DecodeError::Corrupt(format!("{}, and the dataset's rows and fields are for JSON", kind.name())));
+    }
+    match kind {
         Kind::Parquet if content.n_layers > 0 => {
             // It would have to be unpacked somewhere before it could be read.
             Err(DecodeError::Corrupt("a compressed Parquet file; Parquet compresses within".into()))

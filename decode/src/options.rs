@@ -1,6 +1,16 @@
 //! What a dataset says about the inside of its files.
 
+use crate::json::Pointer;
 use std::collections::BTreeMap;
+
+/// Where in JSON the rows and some of their fields are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JsonOptions {
+    /// The array of a document's rows; None where the document is it, or a row.
+    pub rows: Option<Pointer>,
+    /// Fields that each row has beside its members, and where in it they are.
+    pub fields: Vec<(String, Pointer)>,
+}
 
 /// `[dataset.csv]`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,6 +12,18 @@ pub enum Kind {
     Csv,
 }
 
+impl Kind {
+    /// Returns what people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Parquet => "Parquet",
+            Self::Avro => "Avro",
+            Self::Json(_) => "JSON",
+            Self::Csv => "CSV",
+        }
+    }
+}
+
 /// Formats that are recognised only to say so.
 const OTHERS: [(&[u8], &str); 27] = [
     (b"PK\x03\x04", "a zip archive"),

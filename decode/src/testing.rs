@@ -55,6 +55,7 @@ pub fn options() -> ReadOptions {
         format: Format::Auto,
         compression: Compression::Auto,
         csv: CsvOptions::default(),
+        json: Default::default(),
         limits: Limits {
             row_bytes: 1 << 20,
             depth: 64,
@@ -89,6 +90,7 @@ pub fn read_rows_with(
         columns,
         rename: &BTreeMap::new(),
         captures: &[],
+        types: &Default::default(),
         on_new_field,
         extras_column: columns.iter().find(|column| column.pg_type == PgType::Jsonb).map(|column| column.name.as_str()),
         key: &[],

@@ -75,6 +75,7 @@ pub fn options() -> ReadOptions {
         format: Format::Auto,
         compression: Compression::Auto,
         csv: CsvOptions::default(),
+        json: Default::default(),
         limits: Limits {
             row_bytes: 1024 * 1024,
             depth: 64,
@@ -118,6 +119,7 @@ pub fn read(
         columns,
         rename: &BTreeMap::new(),
         captures: &[],
+        types: &Default::default(),
         on_new_field,
         extras_column: Some("extra").filter(|extra| columns.iter().any(|column| column.name == *extra)),
         key: &[],

@@ -66,6 +66,7 @@ fn read_rows(object: &[u8], options: &ReadOptions) -> Result<u64, DecodeError> {
         columns: &columns,
         rename: &BTreeMap::new(),
         captures: &[],
+        types: &Default::default(),
         on_new_field: OnNewField::Extras,
         extras_column: Some("extra"),
         key: &[],
@@ -164,6 +165,7 @@ fn options(format: Format) -> ReadOptions {
         format,
         compression: Compression::Auto,
         csv: CsvOptions { null: vec!["NA".into()], ..CsvOptions::default() },
+        json: Default::default(),
         limits: Limits {
             row_bytes: ROW_BYTES,
             depth: 32,

@@ -190,6 +190,14 @@ pub struct Dataset {
     /// How the objects are packed; `auto` looks at the content.
     #[serde(default)]
     pub compression: Compression,
+    /// Where in a JSON document the rows are: a JSON Pointer to an array, like `/Records`. Each document of a file has one;
+    /// null instead of an array is no row, and a document without it fails the object.
+    #[serde(default, deserialize_with = "files::pointer")]
+    pub rows: Option<decode::Pointer>,
+    /// Field → where in each row its value is, a JSON Pointer to a nested member: `{ user_name = "/user/name" }`. A field of
+    /// that name in the row itself is read only where that place has nothing.
+    #[serde(default, deserialize_with = "files::by_name")]
+    pub fields: BTreeMap<String, decode::Pointer>,
     /// The target, `schema.table`. The table is the schema: fields go to columns by name, in the column's type.
     pub table: String,
     /// How a new version's rows meet those already there.
@@ -201,9 +209,14 @@ pub struct Dataset {
     pub key: Vec<String>,
     /// With `mode = "upsert"`: a column such as `updated_at`; a row is only replaced by one that is not older.
     pub newer: Option<String>,
-    /// Field → column, where the names differ.
+    /// Field → column, where the names differ. For a nested member of JSON see `fields`.
     #[serde(default)]
     pub rename: BTreeMap<String, String>,
+    /// Column → how its values are written, where the column's type does not say: `epoch_s`, `epoch_ms`, `epoch_us` or
+    /// `epoch_ns` for a count since 1970, else a format like `%d.%m.%Y` or `%d/%b/%Y:%H:%M:%S %z` in the words of
+    /// [strftime](https://docs.rs/chrono/latest/chrono/format/strftime/). It has to say a whole date, time of day or both.
+    #[serde(default, deserialize_with = "files::by_name")]
+    pub types: BTreeMap<String, decode::Notation>,
     /// What to do with a field no column takes.
     #[serde(default)]
     pub on_new_field: OnNewField,
@@ -435,6 +448,7 @@ impl Dataset {
             format: self.format,
             compression: self.compression,
             csv: self.csv.options(),
+            json: decode::JsonOptions { rows: self.rows.clone(), fields: self.fields.clone().into_iter().collect() },
             limits: limits.for_decoding(buffer_bytes),
         }
     }

@@ -49,3 +49,26 @@ async fn null_texts_of_no_column_are_refused() -> Result<()> {
     assert!(error.to_string().contains("csv.null_by_column names \"nota\""), "{error}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_and_fields_are_taken_from_within_json() -> Result<()> {
+    let settings = "rows = \"/Records\"\nfields = { user_name = \"/user/name\" }\n[dataset.types]\nat = \"epoch_ms\"\n";
+    let file = "{\"v\":1,\"Records\":[{\"id\":1,\"user\":{\"name\":\"ada\"},\"at\":1767225600123},\
+                {\"id\":2,\"at\":\"soon\"},{\"id\":3,\"at\":null}]}\n{\"Records\":[{\"id\":4}]}";
+    let rows = loaded("user_name text, at timestamptz", settings, "k.json", file).await?;
+    assert_eq!(rows, ["1 | ada | 2026-01-01T00:00:00.123+00:00", "3 | ∅ | ∅", "4 | ∅ | ∅", "2 type at"]);
+    let error = loaded("v text", settings, "k.json", file).await.expect_err("no such column").to_string();
+    assert!(error.contains("fields names \"user_name\", which is no column"), "{error}");
+    let error = loaded("v text", "rename = { \"/user/name\" = \"v\" }", "k.json", file).await.expect_err("a path");
+    assert!(error.to_string().contains("fields = { name = \"/user/name\" } reads it"), "{error}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_columns_values_are_read_as_they_are_written() -> Result<()> {
+    let settings = "[dataset.types]\nday = \"%d.%m.%Y\"\nat = \"%d/%b/%Y:%H:%M:%S %z\"\n";
+    let file = "id,day,at\n1,02.01.2026,06/Feb/2019:00:00:38 +0200\n2,31.02.2026,\n3,,soon\n";
+    let rows = loaded("day date, at timestamptz", settings, "k.csv", file).await?;
+    assert_eq!(rows, ["1 | 2026-01-02 | 2019-02-05T22:00:38+00:00", "2 range day", "3 type at"]);
+    Ok(())
+}

@@ -5,13 +5,15 @@ mod document;
 mod fields;
 mod frame;
 mod lines;
+mod pointer;
 mod row;
 mod scan;
 mod window;
 
 pub use answers::{Answer, Answers, Asked, CONTROL_FIELDS};
+pub use pointer::Pointer;
 
-use super::{Batch, DecodeError, Field, Fields, Format, Limits, Mapping, ReadOptions, RowReader};
+use super::{Batch, DecodeError, Field, Fields, Format, JsonOptions, Limits, Mapping, ReadOptions, RowReader};
 use document::Document;
 use frame::Frame;
 use lines::Lines;
@@ -34,12 +36,13 @@ pub fn open(
     let mut window = Window::new(input, &options.limits.budget);
     skip_byte_order_mark(&mut window)?;
     let max_bytes = options.limits.row_bytes;
-    let by_lines =
-        is_by_lines(&mut window, max_bytes)? || (declared == Format::Ndjson && window.data().len() <= max_bytes);
-    let framing = if by_lines { Framing::Lines(Lines::default()) } else { Framing::Document(Document::default()) };
+    let JsonOptions { rows: place, fields: nested } = options.json.clone();
+    let by_lines = place.is_none()
+        && (is_by_lines(&mut window, max_bytes)? || (declared == Format::Ndjson && window.data().len() <= max_bytes));
+    let framing = if by_lines { Framing::Lines(Lines::default()) } else { Framing::Document(Document::new(place)) };
     let rows = RowParser::new(Arc::default(), &options.limits);
-    let reader = JsonReader { fields: Fields::Open, window, framing, rows, max_bytes, limits: options.limits.clone() };
-    Ok(Box::new(reader))
+    let limits = options.limits.clone();
+    Ok(Box::new(JsonReader { fields: Fields::Open, window, framing, rows, nested, max_bytes, limits }))
 }
 
 struct JsonReader {
@@ -47,6 +50,7 @@ struct JsonReader {
     window: Window,
     framing: Framing,
     rows: RowParser,
+    nested: Vec<(String, Pointer)>,
     max_bytes: usize,
     limits: Limits,
 }
@@ -62,7 +66,7 @@ impl RowReader for JsonReader {
     }
 
     fn set_mapping(&mut self, mapping: Arc<Mapping>) {
-        self.rows = RowParser::new(mapping, &self.limits);
+        self.rows = RowParser::new(mapping, &self.limits).with_nested(&self.nested);
     }
 
     fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {

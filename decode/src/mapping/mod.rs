@@ -3,7 +3,7 @@
 mod build;
 
 use super::{
-    Column, Fields, MappingSpec, RejectClass,
+    Column, Fields, MappingSpec, Notation, RejectClass,
     condition::{Condition, Test},
 };
 use std::collections::{BTreeMap, HashMap};
@@ -44,6 +44,8 @@ pub struct Mapping {
     unknown: Slot,
     extras: Option<usize>,
     constants: Vec<Option<Vec<u8>>>,
+    /// How each column's values are written; empty where all types say so.
+    notations: Vec<Option<Notation>>,
     required: Vec<Requirement>,
     unstaged: BTreeMap<u64, Unstaged>,
     /// How many columns, at the end, are only asked about.
@@ -183,6 +185,12 @@ impl Mapping {
     #[must_use]
     pub fn is_captured(&self, column: usize) -> bool {
         self.constants.get(column).is_some_and(Option::is_some)
+    }
+
+    /// Returns how a column's values are written, where its type does not say.
+    #[inline]
+    pub(super) fn notation(&self, column: usize) -> Option<&Notation> {
+        self.notations.get(column)?.as_ref()
     }
 
     /// Returns the encoded field of a captured column.

@@ -1,6 +1,6 @@
 //! What must hold between settings, beyond their types.
 
-use super::{Awaits, Config, Dataset, InputFormat, Mode, fragment::Fragment};
+use super::{Awaits, Config, Dataset, InputFormat, Mode, files::check_places, fragment::Fragment};
 use crate::pattern::Pattern;
 use decode::OnNewField;
 use service::{config::Source, due::Place, postgres::connect_options, words::chain};
@@ -247,6 +247,7 @@ fn check_dataset(index: usize, dataset: &Dataset, names: &mut BTreeSet<String>, 
         }
     }
     dataset.csv.check(&mut add);
+    check_places(dataset, &mut add);
     check_transform(dataset, &mut add);
     check_command(dataset, &mut add);
 }

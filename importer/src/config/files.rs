@@ -1,8 +1,9 @@
 //! How the inside of files is written.
 
-use decode::{CsvOptions, ShortRows};
+use super::{Dataset, InputFormat};
+use decode::{CsvOptions, Format, Pointer, ShortRows};
 use serde::{Deserialize, Deserializer};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 /// `[dataset.csv]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -112,6 +113,44 @@ impl Csv {
             );
         }
     }
+}
+
+/// Adds what is wrong with where a dataset's rows and fields are said to be.
+pub(super) fn check_places(dataset: &Dataset, add: &mut impl FnMut(&str, String)) {
+    let is_json = matches!(dataset.format, Format::Auto | Format::Json | Format::Ndjson);
+    let settings = [("rows", dataset.rows.is_some()), ("fields", !dataset.fields.is_empty())];
+    for (field, _) in settings.into_iter().filter(|(_, is_set)| *is_set) {
+        if !is_json {
+            add(field, format!("is for JSON, and format is {:?}", format!("{:?}", dataset.format).to_lowercase()));
+        }
+        let answers = !dataset.command.is_empty() && (field == "fields" || dataset.input_format == InputFormat::Bytes);
+        if answers {
+            add(field, "is for rows as the file has them, and those of the command are others".into());
+        }
+    }
+    if let Some(path) = dataset.rename.keys().find(|field| is_json && field.starts_with('/')) {
+        let name = path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("name");
+        add("rename", format!("{path:?} is a path, and no field's name; fields = {{ {name} = {path:?} }} reads it"));
+    }
+}
+
+/// Reads a JSON Pointer.
+pub(super) fn pointer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Pointer>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+/// Reads what is written as a text, by name.
+pub(super) fn by_name<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err = String>,
+{
+    let texts = BTreeMap::<String, String>::deserialize(deserializer)?.into_iter();
+    let parsed = texts.map(|(name, text)| match text.parse() {
+        Ok(value) => Ok((name, value)),
+        Err(problem) => Err(serde::de::Error::custom(format!("{name}: {problem}"))),
+    });
+    parsed.collect()
 }
 
 /// Reads a character; an empty text is none.

@@ -48,6 +48,7 @@ fn usual(options: &Options) -> ReadOptions {
         format: Format::Auto,
         compression: Compression::Auto,
         csv: CsvOptions::default(),
+        json: Default::default(),
         limits: options.limits.clone(),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::evidence::{Evidence, text_of_json};
 use decode::{
-    Batch, Column, Declared, DecodeError, Fields, Mapping, MappingSpec, OTHER_WIDTH, OnNewField, PayloadForm,
+    Batch, Column, Declared, DecodeError, Fields, Mapping, MappingSpec, Notation, OTHER_WIDTH, OnNewField, PayloadForm,
     RejectClass, RowReader, TORN, encode::PgType,
 };
 use serde::de::{Deserializer as _, MapAccess, Visitor};
@@ -161,10 +161,12 @@ fn columns(sample: &Sample) -> Vec<Column> {
 
 fn spec(columns: &[Column], is_by_column: bool) -> MappingSpec<'_> {
     static NO_RENAME: BTreeMap<String, String> = BTreeMap::new();
+    static NO_TYPES: BTreeMap<String, Notation> = BTreeMap::new();
     MappingSpec {
         columns,
         rename: &NO_RENAME,
         captures: &[],
+        types: &NO_TYPES,
         on_new_field: if is_by_column { OnNewField::Ignore } else { OnNewField::Extras },
         extras_column: (!is_by_column).then_some(ALL_FIELDS),
         key: &[],

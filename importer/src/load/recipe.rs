@@ -43,6 +43,12 @@ pub fn of(dataset: &Dataset, transform: Option<&Transform>) -> String {
     part("newer", json!(dataset.newer), dataset.newer.is_some());
     part("format", json!(format!("{:?}", dataset.format)), dataset.format != Format::default());
     part("compression", json!(format!("{:?}", dataset.compression)), dataset.compression != Compression::default());
+    part("rows", json!(dataset.rows.as_ref().map(ToString::to_string)), dataset.rows.is_some());
+    let fields: Map<_, _> =
+        dataset.fields.iter().map(|(name, place)| (name.clone(), json!(place.to_string()))).collect();
+    part("fields", json!(fields), !fields.is_empty());
+    let types: Map<_, _> = dataset.types.iter().map(|(name, way)| (name.clone(), json!(way.as_str()))).collect();
+    part("types", json!(types), !types.is_empty());
     part("rename", json!(dataset.rename), !dataset.rename.is_empty());
     part("on_new_field", json!(format!("{:?}", dataset.on_new_field)), dataset.on_new_field != OnNewField::default());
     part("extras_column", json!(dataset.extras_column), dataset.extras_column.is_some());

@@ -6,7 +6,7 @@ use super::{
     transform::Transform,
 };
 use crate::config::{self, Mode, OnDelete};
-use decode::{Column, Field, MappingSpec, ReadOptions, encode::PgType};
+use decode::{Column, Field, MappingSpec, OnNewField, ReadOptions, encode::PgType};
 use service::words::chain;
 use sqlx::PgConnection;
 use std::sync::Arc;
@@ -80,9 +80,9 @@ impl Target {
         let (config, table, transform) = (dataset.clone(), Arc::new(table), transform.map(Arc::new));
         let recipe = recipe::of(dataset, transform.as_deref());
         let target = Self { recipe, config, table, key, newer, keep, read, transform, field_key };
-        match target.config.csv.null_by_column.keys().find(|name| !target.has_input(name)) {
-            Some(name) => {
-                let problem = format!("csv.null_by_column names {name:?}, which is no column that a field fills");
+        match target.without_column() {
+            Some((setting, name)) => {
+                let problem = format!("{setting} names {name:?}, which is no column that a field fills");
                 Err(TableError::unusable(Misfit::Other, problem))
             }
             None => Ok(target),
@@ -95,8 +95,17 @@ impl Target {
         self.transform.as_ref().map_or(&self.table.columns, |transform| &transform.columns)
     }
 
-    fn has_input(&self, name: &str) -> bool {
-        self.input_columns().iter().any(|column| column.column.name == name)
+    /// Returns what settings of single fields name in vain.
+    fn without_column(&self) -> Option<(&'static str, &str)> {
+        let has = |name: &str| self.input_columns().iter().any(|column| column.column.name == name);
+        let dataset = &self.config;
+        let null = dataset.csv.null_by_column.keys().map(|name| ("csv.null_by_column", name));
+        let null = null.filter(|(_, name)| !has(name));
+        let takes_any = matches!(dataset.on_new_field, OnNewField::Extras);
+        let fields = dataset.fields.keys().map(|name| ("fields", name));
+        let fields = fields.filter(|(_, name)| !takes_any && !has(dataset.rename.get(*name).unwrap_or(name)));
+        let types = dataset.types.keys().map(|name| ("types", name)).filter(|(_, name)| !has(name));
+        null.chain(fields).chain(types).map(|(setting, name)| (setting, name.as_str())).next()
     }
 
     /// Returns these columns as the decoder wants them.
@@ -116,6 +125,7 @@ impl Target {
             columns,
             rename: &self.config.rename,
             captures,
+            types: &self.config.types,
             on_new_field: self.config.on_new_field,
             extras_column: self.config.extras_column.as_deref(),
             key: &self.field_key,
