@@ -120,6 +120,33 @@ fn rows_that_share_a_line_load_whatever_is_declared() {
     assert_eq!((found.rows, found.rejects), (vec!["2 | 2".to_owned()], vec!["1 syntax".to_owned()]));
 }
 
+#[test]
+fn carriage_returns_alone_end_lines_too() {
+    for declared in [Format::Auto, Format::Ndjson] {
+        let found =
+            read_with("{\"a\":1}\r{\"a\":\r\r{\"a\":2}\r{\"a\":3}", declared, &[text_column("a")], OnNewField::Ignore);
+        assert_eq!(found.rows, ["1 | 1", "3 | 2", "4 | 3"], "{declared:?}");
+        assert_eq!(found.rejects, ["2 syntax"], "{declared:?}");
+    }
+}
+
+#[test]
+fn a_document_is_one_whatever_its_name() {
+    for text in [
+        "{\n  \"a\": 1\n}\n{\n  \"a\": 2\n}\n",
+        "{ \"a\": 1,\r\n \"x\": [\r\n1]}\r\n{\"a\":2}",
+        "[\n  {\"a\": 1},\n  {\"a\": 2}\n]\n",
+        "[{\"a\":1},{\"a\":2}]",
+        "{\"x\": {\n  \"y\": 1}, \"a\": 1}\n{\"a\":2}\n",
+    ] {
+        assert_eq!(lines(text, "a").rows, ["1 | 1", "2 | 2"], "{text}");
+    }
+    // A torn line is no document.
+    let found = lines("{\"a\":1,\n{\"a\":2}\n", "a");
+    assert_eq!((found.rows, found.rejects), (vec!["2 | 2".to_owned()], vec!["1 syntax".to_owned()]));
+    assert_eq!(lines("[1]\n{\"a\":2}\n", "a").rejects, ["1 syntax"]);
+}
+
 fn placed(rows: Option<&str>, fields: &[(&str, &str)]) -> ReadOptions {
     let pointer = |text: &str| text.parse::<Pointer>().expect("a pointer");
     let fields = fields.iter().map(|(name, place)| ((*name).to_owned(), pointer(place))).collect();
