@@ -2,8 +2,13 @@
 
 use super::{
     Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, Reject, RejectClass, RowReader, csv, json, sniff,
+    text::{self, preset::as_csv},
 };
-use std::{io::Cursor, sync::Arc, vec};
+use std::{
+    io::{self, Cursor},
+    sync::Arc,
+    vec,
+};
 
 /// Where a tuple's row number stands: after the number of fields and the number's own length.
 const ROW_NUMBER: std::ops::Range<usize> = 6..14;
@@ -16,6 +21,8 @@ pub enum PayloadForm {
     Json,
     /// A record; the fields' names are kept beside it.
     Csv,
+    /// A line of text.
+    Text,
     /// An object by column, of a row that was decoded and that Postgres refused.
     Columns,
 }
@@ -27,6 +34,7 @@ impl PayloadForm {
         match self {
             Self::Json => "json",
             Self::Csv => "csv",
+            Self::Text => "text",
             Self::Columns => "columns",
         }
     }
@@ -34,7 +42,7 @@ impl PayloadForm {
     /// Reads the ledger's word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Json, Self::Csv, Self::Columns].into_iter().find(|form| form.as_str() == word)
+        [Self::Json, Self::Csv, Self::Text, Self::Columns].into_iter().find(|form| form.as_str() == word)
     }
 }
 
@@ -57,6 +65,7 @@ impl From<Reject> for Refusal {
 
 /// Reads kept rows, one at a time: one that is broken must not take its neighbours along.
 pub struct KeptRows {
+    form: PayloadForm,
     fields: Fields,
     mapping: Arc<Mapping>,
     delimiter: u8,
@@ -69,7 +78,7 @@ impl KeptRows {
     /// of a record's fields, None for each where the file had no header.
     #[must_use]
     pub fn new(form: PayloadForm, name: &str, csv_fields: &[Option<String>], options: &ReadOptions) -> Self {
-        let mut options = options.clone();
+        let mut options = as_csv(options).unwrap_or_else(|| options.clone());
         // The payload is the row after whatever encoding the file was in.
         options.csv.encoding = "utf-8".into();
         // Nor is it in a document any more.
@@ -78,12 +87,13 @@ impl KeptRows {
         let delimiter = sniff::delimiter(options.csv.delimiter, name);
         let fields = match (form, names) {
             (PayloadForm::Json | PayloadForm::Columns, _) => Fields::Open,
+            (PayloadForm::Text, _) => text::open(Box::new(io::empty()), &options).fields().clone(),
             (PayloadForm::Csv, None) => Fields::Positional(csv_fields.len()),
             (PayloadForm::Csv, Some(names)) => {
                 Fields::Named(names.into_iter().map(|name| Field { name, nested: false }).collect())
             }
         };
-        Self { fields, mapping: Arc::default(), delimiter, options, seen: Vec::new() }
+        Self { form, fields, mapping: Arc::default(), delimiter, options, seen: Vec::new() }
     }
 
     /// Returns what is known of the rows' fields.
@@ -153,6 +163,9 @@ impl KeptRows {
     }
 
     fn reader(&self, payload: &[u8]) -> Result<Box<dyn RowReader>, DecodeError> {
+        if self.form == PayloadForm::Text {
+            return Ok(text::open(Box::new(Cursor::new(payload.to_vec())), &self.options));
+        }
         if matches!(self.fields, Fields::Open) {
             // An array would be taken for a document of rows, which one row of a document can be no more.
             if payload.trim_ascii_start().first() != Some(&b'{') {

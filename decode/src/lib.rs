@@ -4,6 +4,7 @@
 //! `open` looks at the content, undoes compression and picks the format; the returned
 //! [`RowReader`] fills [`Batch`]es through a [`Mapping`] until the object ends.
 
+mod archive;
 pub mod avro;
 pub mod budget;
 mod calendar;
@@ -27,11 +28,13 @@ pub mod parquet;
 mod questions;
 mod row;
 mod sniff;
+mod text;
 mod times;
 mod to_json;
 #[cfg(test)]
 pub(crate) mod trial;
 mod varint;
+pub use archive::MEMBER_FIELD;
 pub use csv::{OTHER_WIDTH, TORN};
 pub use declared::Declared;
 pub use encode::RejectClass;
@@ -40,9 +43,10 @@ pub use kept::{KeptReader, KeptRows, PayloadForm, Refusal};
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot, Unstaged};
 pub use notation::Notation;
 pub use open::{content, open};
-pub use options::{CsvOptions, JsonOptions, ShortRows};
+pub use options::{CsvOptions, JsonOptions, Names, ShortRows, TextOptions};
 pub use questions::{Asking, Questions};
 pub use row::{FREE_ROW_BYTES, MAX_PAYLOAD_BYTES, RowEncoder};
+pub use text::{Pattern, preset::Preset};
 
 use crate::encode::PgType;
 use std::{io, sync::Arc};
@@ -115,6 +119,8 @@ pub enum Format {
     Csv,
     /// Avro object container file.
     Avro,
+    /// A line of text a row, as the field `line`, or taken apart as `[dataset.text]` says. Blank lines are none.
+    Text,
 }
 
 /// `compression` of a dataset.
@@ -128,6 +134,18 @@ pub enum Compression {
     Gzip,
     /// Zstandard, all frames.
     Zstd,
+    /// bzip2, all streams.
+    Bzip2,
+    /// xz, all streams.
+    Xz,
+    /// zlib.
+    Zlib,
+    /// Snappy in frames, as its framing format has it.
+    Snappy,
+    /// A zip archive: the rows of all members, each with its name as the field `archive_member`.
+    Zip,
+    /// A tar archive, packed or not, likewise.
+    Tar,
     /// Not compressed.
     None,
 }
@@ -175,6 +193,8 @@ pub struct ReadOptions {
     pub csv: CsvOptions,
     /// Where in JSON the rows and fields are.
     pub json: JsonOptions,
+    /// How lines of text are taken apart.
+    pub text: TextOptions,
     /// Bounds.
     pub limits: Limits,
 }

@@ -1,6 +1,6 @@
 //! What a dataset says about the inside of its files.
 
-use crate::json::Pointer;
+use crate::{Pattern, Preset, json::Pointer};
 use std::collections::BTreeMap;
 
 /// Where in JSON the rows and some of their fields are.
@@ -17,6 +17,8 @@ pub struct JsonOptions {
 pub struct CsvOptions {
     /// The first record names the fields; without it fields are the table's columns in order.
     pub header: bool,
+    /// What the fields are called, with a header.
+    pub names: Names,
     /// One byte between fields.
     pub delimiter: u8,
     /// One byte around fields; None where a quote is a character like others.
@@ -47,6 +49,7 @@ impl Default for CsvOptions {
     fn default() -> Self {
         Self {
             header: true,
+            names: Names::default(),
             delimiter: b',',
             quote: Some(b'"'),
             escape: None,
@@ -60,6 +63,38 @@ impl Default for CsvOptions {
             null_quoted: false,
             encoding: "utf-8".into(),
         }
+    }
+}
+
+/// What a CSV file's fields are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Names {
+    /// As the header has them.
+    #[default]
+    AsWritten,
+    /// As the header has them, in lower case and with underscores for all that is neither letter nor digit.
+    Plain,
+    /// The same, of a comment that begins with `#Fields:`.
+    OfFieldsLine,
+}
+
+/// `[dataset.text]`.
+#[derive(Debug, Clone, Default)]
+pub struct TextOptions {
+    /// What lines are taken apart by; None where a line is a field.
+    pub pattern: Option<Pattern>,
+    /// The log it is.
+    pub preset: Option<Preset>,
+    /// Texts of groups that mean NULL.
+    pub null: Vec<String>,
+}
+
+impl TextOptions {
+    /// Returns those of a log, in which a dash means NULL, and these texts.
+    #[must_use]
+    pub fn of_preset(preset: Preset, null: &[String]) -> Self {
+        let null = null.iter().cloned().chain(["-".to_owned()]).collect();
+        Self { pattern: preset.pattern(), preset: Some(preset), null }
     }
 }
 

@@ -46,8 +46,8 @@ impl RowEncoder {
         let n_columns = mapping.all_columns().len();
         let seen = (0..n_columns).map(|column| mapping.is_captured(column)).collect();
         Self {
+            n_rows: mapping.n_rows_before(),
             mapping,
-            n_rows: 0,
             max_depth: DEFAULT_DEPTH,
             seen,
             absent: vec![false; n_columns],

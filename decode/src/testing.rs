@@ -56,6 +56,7 @@ pub fn options() -> ReadOptions {
         compression: Compression::Auto,
         csv: CsvOptions::default(),
         json: Default::default(),
+        text: Default::default(),
         limits: Limits {
             row_bytes: 1 << 20,
             depth: 64,

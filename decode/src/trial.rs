@@ -76,6 +76,7 @@ pub fn options() -> ReadOptions {
         compression: Compression::Auto,
         csv: CsvOptions::default(),
         json: Default::default(),
+        text: Default::default(),
         limits: Limits {
             row_bytes: 1024 * 1024,
             depth: 64,

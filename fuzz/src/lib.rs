@@ -166,6 +166,7 @@ fn options(format: Format) -> ReadOptions {
         compression: Compression::Auto,
         csv: CsvOptions { null: vec!["NA".into()], ..CsvOptions::default() },
         json: Default::default(),
+        text: Default::default(),
         limits: Limits {
             row_bytes: ROW_BYTES,
             depth: 32,

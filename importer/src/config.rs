@@ -13,7 +13,7 @@ mod steps;
 mod transform;
 
 pub use check::CONCURRENCY;
-pub use files::Csv;
+pub use files::{Csv, Text};
 pub use max_rejects::MaxRejects;
 pub use service::config::{ConfigError, Database};
 pub use steps::{AtMost, Event, Notify, Seconds, names_in};
@@ -284,6 +284,9 @@ pub struct Dataset {
     /// The CSV dialect.
     #[serde(default)]
     pub csv: Csv,
+    /// How lines of text are taken apart.
+    #[serde(default)]
+    pub text: Text,
 }
 
 /// `input_format`
@@ -448,6 +451,7 @@ impl Dataset {
             format: self.format,
             compression: self.compression,
             csv: self.csv.options(),
+            text: self.text.options(),
             json: decode::JsonOptions { rows: self.rows.clone(), fields: self.fields.clone().into_iter().collect() },
             limits: limits.for_decoding(buffer_bytes),
         }

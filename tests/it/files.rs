@@ -72,3 +72,45 @@ async fn a_columns_values_are_read_as_they_are_written() -> Result<()> {
     assert_eq!(rows, ["1 | 2026-01-02 | 2019-02-05T22:00:38+00:00", "2 range day", "3 type at"]);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archives_are_loaded_member_by_member() -> Result<()> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in [("one.csv", "id,v\n1,a\nx,b\n"), ("two.csv", "id,v\n2,c\n")] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, name, content.as_bytes())?;
+    }
+    let rows = loaded("v text, archive_member text, penstock_row bigint", "", "k.tar", builder.into_inner()?).await?;
+    assert_eq!(rows, ["1 | a | one.csv | 1", "2 | c | two.csv | 3", "2 type id"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_text_are_taken_apart_and_have_their_second_chance() -> Result<()> {
+    let settings = "format = \"text\"\n[dataset.text]\npattern = '(?P<id>\\d+) (?P<v>.*)'\n";
+    let dataset = format!("table = \"public.t\"\nkey = [\"id\"]\nmax_rejects = \"100%\"\n{settings}");
+    let desk = Desk::new("CREATE TABLE t (id int PRIMARY KEY, v varchar(2))", &dataset).await?;
+    assert_eq!(desk.load("k.log", "1 ab\nno number\n\n2 abc\n").await?, 0);
+    assert_eq!(desk.rejects().await?, ["2 syntax", "3 length v"]);
+    desk.database.execute("ALTER TABLE t ALTER v TYPE text").await?;
+    desk.run(&["rejects", "--replay"]).await?;
+    assert_eq!(desk.database.rows("SELECT * FROM t ORDER BY id").await?, ["1 | ab", "2 | abc"]);
+    assert_eq!(desk.rejects().await?, ["2 syntax"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_read_by_their_names() -> Result<()> {
+    let preset = |name: &str| {
+        format!("format = \"text\"\nrename = {{ status = \"id\" }}\n[dataset.text]\npreset = \"{name}\"\n")
+    };
+    let line = "10.0.0.1 - - [10/Oct/2000:13:55:36 -0700] \"GET /a HTTP/1.0\" 200 -\n";
+    let columns = "remote_host inet, time timestamptz, request_method text, bytes bigint";
+    let rows = loaded(columns, &preset("clf"), "k.log", line).await?;
+    assert_eq!(rows, ["200 | 10.0.0.1 | 2000-10-10T20:55:36+00:00 | GET | ∅"]);
+    let flow = "srcaddr start log-status status\n10.0.0.1 1431280876 OK 7\nx - OK 8\n";
+    let rows = loaded("srcaddr inet, start timestamptz, log_status text", &preset("vpc_flow"), "k.log", flow).await?;
+    assert_eq!(rows, ["7 | 10.0.0.1 | 2015-05-10T18:01:16+00:00 | OK", "2 type"]);
+    Ok(())
+}

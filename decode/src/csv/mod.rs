@@ -6,7 +6,7 @@ mod readings;
 mod splitter;
 
 use super::{
-    Batch, DecodeError, Field, Fields, Limits, Mapping, PayloadForm, ReadOptions, RowReader, Slot,
+    Batch, DecodeError, Field, Fields, Limits, Mapping, Names, PayloadForm, ReadOptions, RowReader, Slot,
     budget::Reservation,
     encoding,
     named::{NamedRows, quoted},
@@ -44,10 +44,10 @@ pub fn open(
     let input = encoding::to_utf8(input, head, &options.csv.encoding)?;
     let mut reader = CsvReader::new(input, delimiter, options);
     reader.splitter.skip_lines(options.csv.skip_lines)?;
-    if options.csv.header {
-        reader.read_header()?
-    } else {
-        reader.count_fields()?
+    match (options.csv.header, options.csv.names) {
+        (false, _) => reader.count_fields()?,
+        (true, Names::OfFieldsLine) => reader.read_fields_line()?,
+        (true, names) => reader.read_header(names)?,
     }
     Ok(Box::new(reader))
 }
@@ -111,7 +111,7 @@ impl<R: Read> CsvReader<R> {
         }
     }
 
-    fn read_header(&mut self) -> Result<(), DecodeError> {
+    fn read_header(&mut self, names_as: Names) -> Result<(), DecodeError> {
         let (start, end) = match self.splitter.advance()? {
             // Without a header nothing is known of the fields, and there are no rows to ask.
             Next::End => return Ok(()),
@@ -140,13 +140,33 @@ impl<R: Read> CsvReader<R> {
             let name = match text.trim() {
                 // Some writers leave the index column without a name.
                 "" => format!("column_{}", index + 1),
+                name if names_as == Names::Plain => plain(name),
                 name => name.to_owned(),
             };
             names.push(name);
         }
+        self.name_fields(names);
+        Ok(())
+    }
+
+    /// Reads the comments at the start up to the one that names the fields.
+    fn read_fields_line(&mut self) -> Result<(), DecodeError> {
+        while let Some(line) = self.splitter.next_comment(MAX_HEADER_BYTES)? {
+            let Some(names) = line.strip_prefix(b"#Fields:") else { continue };
+            let names = String::from_utf8_lossy(names).into_owned();
+            let names: Vec<String> = names.split_ascii_whitespace().map(plain).collect();
+            check_width(names.len())?;
+            let length = names.iter().map(String::len).sum::<usize>() * NAME_COPIES;
+            self.reserved.grow("the names of fields", length + names.len() * FIELD_BYTES)?;
+            self.name_fields(names);
+            return Ok(());
+        }
+        Err(DecodeError::Corrupt("no #Fields: line before the first record".into()))
+    }
+
+    fn name_fields(&mut self, names: Vec<String>) {
         self.expect_fields(names.len());
         self.fields = Fields::Named(names.into_iter().map(|name| Field { name, nested: false }).collect());
-        Ok(())
     }
 
     fn expect_fields(&mut self, n_fields: usize) {
@@ -253,6 +273,12 @@ impl<R: Read> CsvReader<R> {
         }
         Ok(true)
     }
+}
+
+/// Returns a name in lower case, with an underscore for each run of what is neither letter nor digit.
+fn plain(name: &str) -> String {
+    let words = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect::<Vec<_>>().join("_")
 }
 
 fn check_width(n_fields: usize) -> Result<(), DecodeError> {

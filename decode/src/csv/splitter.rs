@@ -162,6 +162,33 @@ impl<R: Read> Splitter<R> {
         Ok(())
     }
 
+    /// Returns the next line that is a comment; None where a record or the end comes next.
+    ///
+    /// # Errors
+    /// What reading says, and when the line is longer than `max_bytes`.
+    pub fn next_comment(&mut self, max_bytes: usize) -> Result<Option<&[u8]>, DecodeError> {
+        let comment = self.dialect.comment.take();
+        let skipped = self.skip_blank_lines();
+        self.dialect.comment = comment;
+        skipped?;
+        if self.start == self.end || Some(self.buffer[self.start]) != comment {
+            return Ok(None);
+        }
+        loop {
+            let found = memchr2(b'\n', b'\r', &self.buffer[self.start..self.end]);
+            let length = found.unwrap_or(self.end - self.start);
+            if length > max_bytes {
+                return Err(DecodeError::Limits(format!("a comment of more than {max_bytes} bytes")));
+            }
+            if found.is_some() || self.at_end {
+                let start = self.start;
+                self.start += length;
+                return Ok(Some(&self.buffer[start..start + length]));
+            }
+            self.read_more()?;
+        }
+    }
+
     /// Returns the next record that is neither a blank line nor a comment.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod build;
 use super::{
     Column, Fields, MappingSpec, Notation, RejectClass,
     condition::{Condition, Test},
+    encode::{Value, encode},
 };
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -34,7 +35,7 @@ pub enum Slot {
 ///
 /// With `OnNewField::AddColumn` and [`Fields::Open`] a jsonb column named `penstock_extras`
 /// is the last of `columns()`: the loader takes new columns' values from it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Mapping {
     columns: Vec<Column>,
     absent_flags: Vec<usize>,
@@ -51,10 +52,12 @@ pub struct Mapping {
     /// How many columns, at the end, are only asked about.
     n_unsent: usize,
     conditions: Vec<Asked>,
+    /// How many rows come before the first.
+    n_rows_before: u64,
 }
 
 /// A condition of the rows that are sent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Asked {
     /// The column; None where no field fills it, so that it is NULL.
     pub column: Option<usize>,
@@ -114,6 +117,26 @@ impl Mapping {
         });
         self.conditions = asked.collect();
         self
+    }
+
+    /// Returns the mapping of rows that follow this many others; a column has the name of where they are from.
+    ///
+    /// # Errors
+    /// When the column does not take it.
+    pub(super) fn of_member(&self, n_rows_before: u64, name: Option<(usize, &str)>) -> Result<Self, String> {
+        let mut mapping = Self { n_rows_before, ..self.clone() };
+        if let Some((column, name)) = name {
+            let mut constant = Vec::new();
+            let encoded = encode(&Value::Text(name.into()), &self.columns[column].pg_type, &mut constant);
+            encoded.map_err(|error| format!("column \"{}\": {}", self.columns[column].name, error.message))?;
+            mapping.constants[column] = Some(constant);
+        }
+        Ok(mapping)
+    }
+
+    /// Returns how many rows come before the first.
+    pub(super) fn n_rows_before(&self) -> u64 {
+        self.n_rows_before
     }
 
     /// Returns the conditions of the rows that are sent.

@@ -247,6 +247,7 @@ fn check_dataset(index: usize, dataset: &Dataset, names: &mut BTreeSet<String>, 
         }
     }
     dataset.csv.check(&mut add);
+    dataset.text.check(dataset.format, &mut add);
     check_places(dataset, &mut add);
     check_transform(dataset, &mut add);
     check_command(dataset, &mut add);

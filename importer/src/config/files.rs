@@ -1,7 +1,7 @@
 //! How the inside of files is written.
 
 use super::{Dataset, InputFormat};
-use decode::{CsvOptions, Format, Pointer, ShortRows};
+use decode::{CsvOptions, Format, Pattern, Pointer, Preset, ShortRows, TextOptions};
 use serde::{Deserialize, Deserializer};
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -84,6 +84,7 @@ impl Csv {
             null_by_column: self.null_by_column.clone(),
             null_quoted: self.null_quoted,
             encoding: self.encoding.clone(),
+            ..CsvOptions::default()
         }
     }
 
@@ -111,6 +112,48 @@ impl Csv {
                 "csv.encoding",
                 format!("{:?} is not a WHATWG encoding label, like \"utf-8\" or \"windows-1252\"", self.encoding),
             );
+        }
+    }
+}
+
+/// `[dataset.text]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Text {
+    /// A [regular expression](https://docs.rs/regex/latest/regex/#syntax) for a whole line; each named group is a field, as
+    /// in `(?P<status>[0-9]{3}) (?P<path>.*)`. One that takes no part is NULL, and a line that is not so is a reject.
+    /// Without it, and without a `preset`, the line is the field `line`.
+    pub pattern: Option<String>,
+    /// A log whose lines are known. A dash is NULL, and times are read as the log writes them.
+    pub preset: Option<Preset>,
+    /// Texts of groups that mean NULL.
+    pub null: Vec<String>,
+}
+
+impl Text {
+    /// Returns what the decoder wants to know.
+    pub(super) fn options(&self) -> TextOptions {
+        match self.preset {
+            Some(preset) => TextOptions::of_preset(preset, &self.null),
+            None => {
+                // The check has compiled it.
+                let pattern = self.pattern.as_deref().and_then(|pattern| Pattern::new(pattern).ok());
+                TextOptions { pattern, preset: None, null: self.null.clone() }
+            }
+        }
+    }
+
+    /// Adds what is wrong, with the field.
+    pub(super) fn check(&self, format: Format, add: &mut impl FnMut(&str, String)) {
+        let is_set = self.pattern.is_some() || self.preset.is_some() || !self.null.is_empty();
+        if is_set && format != Format::Text {
+            add("text", "is for format = \"text\"".into());
+        }
+        if self.pattern.is_some() && self.preset.is_some() {
+            add("text.pattern", "excludes text.preset, which is a pattern".into());
+        }
+        if let Some(Err(problem)) = self.pattern.as_deref().map(Pattern::new) {
+            add("text.pattern", problem);
         }
     }
 }

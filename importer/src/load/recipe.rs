@@ -1,7 +1,7 @@
 //! A fingerprint of what shapes an object's rows, so that those that were made another way can be found.
 
 use super::transform::Transform;
-use crate::config::{Csv, Dataset, InputFormat, names_in};
+use crate::config::{self, Csv, Dataset, InputFormat, names_in};
 use decode::{Compression, Format, OnNewField};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -43,6 +43,10 @@ pub fn of(dataset: &Dataset, transform: Option<&Transform>) -> String {
     part("newer", json!(dataset.newer), dataset.newer.is_some());
     part("format", json!(format!("{:?}", dataset.format)), dataset.format != Format::default());
     part("compression", json!(format!("{:?}", dataset.compression)), dataset.compression != Compression::default());
+    let config::Text { pattern, preset, null } = &dataset.text;
+    part("text.pattern", json!(pattern), pattern.is_some());
+    part("text.preset", json!(format!("{preset:?}")), preset.is_some());
+    part("text.null", json!(null), !null.is_empty());
     part("rows", json!(dataset.rows.as_ref().map(ToString::to_string)), dataset.rows.is_some());
     let fields: Map<_, _> =
         dataset.fields.iter().map(|(name, place)| (name.clone(), json!(place.to_string()))).collect();

@@ -111,7 +111,7 @@ async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadFo
     let spec = MappingSpec {
         rename: if by_column { &unchanged } else { &target.config.rename },
         // A row by column was read before.
-        types: if by_column { &as_they_are } else { &target.config.types },
+        types: if by_column { &as_they_are } else { &target.types },
         on_new_field: if ignores { OnNewField::Ignore } else { target.config.on_new_field },
         ..target.mapping_spec(&columns, if by_column { &[] } else { captures })
     };

@@ -38,6 +38,7 @@ const FILES: &[(&str, &str)] = files![
     "20261001000001_gather_problems_there_are"
     "20261001000002_gather_rejects_there_are"
     "20261001000003_find_keys_by_prefix"
+    "20261101000000_keep_lines_of_text"
 ];
 
 /// Returns what sqlx makes of a file: a name is `VERSION_DESCRIPTION`, and a first line may ask for no transaction.
