@@ -3,7 +3,7 @@
 use super::evidence::{Evidence, text_of_json};
 use decode::{
     Batch, Column, Declared, DecodeError, Fields, Mapping, MappingSpec, Notation, OTHER_WIDTH, OnNewField, PayloadForm,
-    RejectClass, RowReader, TORN, encode::PgType,
+    Pointer, RejectClass, RowReader, TORN, encode::PgType,
 };
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -180,6 +180,15 @@ fn twice(names: &[String]) -> BTreeSet<String> {
 }
 
 impl Sample {
+    /// Returns where the rows are in a document that is one row but for an array of objects in it.
+    #[must_use]
+    pub fn rows_within(&self) -> Option<Pointer> {
+        let mut lists = self.fields.iter().filter(|field| field.evidence.is_one_list_of_objects());
+        let list = lists.next().filter(|_| self.is_open && self.is_whole && self.n_rows == 1)?;
+        let name = list.name.replace('~', "~0").replace('/', "~1");
+        lists.next().is_none().then(|| format!("/{name}").parse().ok()).flatten()
+    }
+
     /// Returns whether each field is read into a column of text: those without names, and those of which several have one
     /// name, for there is no object of such.
     fn is_by_column(&self) -> bool {
