@@ -1,25 +1,39 @@
 //! Undoing compression, by content: what the name or the dataset says is only a hint.
 
+mod inflate;
+mod xz;
+
 use super::{
     DecodeError, Limits, Source, SourceError,
     budget::{Budget, Reservation},
 };
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::GzDecoder;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use inflate::Inflate;
+use std::{
+    io::{self, BufRead, BufReader, Cursor, Read},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+use xz::XzStreams;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 /// How much of the content is looked at; enough to tell text from binary, little enough to keep.
 const HEAD_BYTES: usize = 8 * 1024;
 /// How often an object may be packed over; honest producers do it once, by mistake twice.
 const MAX_LAYERS: usize = 3;
-/// log2 of the largest zstd window: 64 MiB, what `zstd -19 --long=26` needs, where memory allows.
-const MAX_ZSTD_WINDOW_LOG: u32 = 26;
+/// log2 of the largest zstd window: 128 MiB, what `zstd -d` takes, and `zstd --long` needs; where memory allows.
+const MAX_ZSTD_WINDOW_LOG: u32 = 27;
 /// log2 of the smallest that the library knows.
 const MIN_ZSTD_WINDOW_LOG: u32 = 10;
 /// What the library takes beside a window: tables, and blocks in and out.
 pub const ZSTD_BUFFER_BYTES: usize = 512 * 1024;
 /// The longest header of a frame.
 const MAX_ZSTD_HEADER_BYTES: usize = 18;
+/// What bzip2 takes for its largest block.
+const BZIP2_BYTES: usize = 4 * 1024 * 1024;
 /// Buffers between layers. Larger ones cost memory per slot, smaller ones calls.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -31,38 +45,53 @@ pub struct Content {
     pub head: Vec<u8>,
     /// How many layers of compression there were.
     pub n_layers: usize,
+    /// What counts the bytes of further ones.
+    pub meter: Meter,
 }
 
-/// Opens an object's content: gzip with all its members, zstd with all its frames, or as it is.
+/// Opens an object's content: what is packed with all its members, frames or streams, or as it is.
 ///
 /// # Errors
 /// [`DecodeError::Limits`] for an object packed more than three times; otherwise what reading the first bytes says.
 pub fn unpack(source: &dyn Source, limits: &Limits) -> Result<Content, DecodeError> {
     let stream = source.stream().map_err(|error| DecodeError::from(from_store(error)))?;
-    let mut input: Box<dyn Read + Send> = Box::new(StoreReader(stream));
-    let (packed_bytes, ratio) = (source.size(), limits.expansion_ratio);
-    let max_bytes = limits.allowed_bytes(packed_bytes);
+    layers(Box::new(StoreReader(stream)), &Meter::new(source.size(), limits), limits)
+}
+
+/// Opens a content that is read from `input`.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn layers(mut input: Box<dyn Read + Send>, meter: &Meter, limits: &Limits) -> Result<Content, DecodeError> {
     for n_layers in 0.. {
         let mut buffered = BufReader::with_capacity(BUFFER_BYTES, input);
         let mut head = Vec::with_capacity(HEAD_BYTES);
         buffered.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head)?;
         let packing = Packing::of(&head);
         let whole = Cursor::new(head.clone()).chain(buffered);
-        let Some(packing) = packing else { return Ok(Content { input: Box::new(whole), head, n_layers }) };
+        let Some(packing) = packing else {
+            return Ok(Content { input: Box::new(whole), head, n_layers, meter: meter.clone() });
+        };
         if n_layers == MAX_LAYERS {
             return Err(DecodeError::Limits(format!("packed more than {MAX_LAYERS} times")));
         }
         let unpacked = packing.unpack(Box::new(whole), &limits.budget)?;
-        input = Box::new(Metered { unpacked, n_bytes: 0, max_bytes, packed_bytes, ratio });
+        input = meter.metered(unpacked);
     }
     unreachable!("the loop ends at the limit of layers")
 }
 
 /// A form of compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Packing {
+pub enum Packing {
     Gzip,
     Zstd,
+    Bzip2,
+    Xz,
+    Zlib,
+    Snappy,
+    /// A member of a zip archive: nothing at its start tells.
+    Deflate,
 }
 
 impl Packing {
@@ -72,11 +101,18 @@ impl Packing {
             [0x1F, 0x8B, 8, ..] => Some(Self::Gzip),
             // A frame, or a frame to be skipped.
             [0x28, 0xB5, 0x2F, 0xFD, ..] | [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..] => Some(Self::Zstd),
+            // A block, or the end of a file without one.
+            [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', b'Y', b'&', b'S', b'Y', ..]
+            | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Some(Self::Bzip2),
+            [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
+            [0xFF, 6, 0, 0, b's', b'N', b'a', b'P', b'p', b'Y', ..] => Some(Self::Snappy),
+            _ if inflate::is_zlib(head) => Some(Self::Zlib),
             _ => None,
         }
     }
 
-    fn unpack(self, input: Box<dyn BufRead + Send>, budget: &Budget) -> Result<Box<dyn Read + Send>, DecodeError> {
+    /// Returns what reads the content of `input`.
+    pub fn unpack(self, input: Box<dyn BufRead + Send>, budget: &Budget) -> Result<Box<dyn Read + Send>, DecodeError> {
         match self {
             Self::Gzip => Ok(Box::new(GzipMembers { member: GzDecoder::new(input), is_over: false })),
             Self::Zstd => Ok(Box::new(ZstdFrames {
@@ -84,6 +120,19 @@ impl Packing {
                 input: Peeking { input, peeked: Vec::new() },
                 window_bytes: budget.nothing(),
                 in_frame: false,
+            })),
+            Self::Bzip2 => Ok(Box::new(Blamed {
+                _memory: budget.reserve("bzip2", BZIP2_BYTES)?,
+                packing: "bzip2",
+                unpacked: MultiBzDecoder::new(input),
+            })),
+            Self::Xz => Ok(Box::new(XzStreams::new(input, budget)?)),
+            Self::Zlib => Ok(Box::new(Inflate::zlib(input))),
+            Self::Deflate => Ok(Box::new(Inflate::raw(input))),
+            Self::Snappy => Ok(Box::new(Blamed {
+                _memory: budget.nothing(),
+                packing: "snappy",
+                unpacked: snap::read::FrameDecoder::new(input),
             })),
         }
     }
@@ -260,27 +309,62 @@ fn blame(packing: &str, error: io::Error) -> io::Error {
     io::Error::other(DecodeError::Corrupt(format!("{packing}: {problem}")))
 }
 
-/// Counts what comes out of a layer, and ends it at `max_bytes`: an object of `packed_bytes` may unpack to `ratio` times
-/// as many.
-struct Metered {
-    unpacked: Box<dyn Read + Send>,
-    n_bytes: u64,
+/// Calls what a library reports the content's fault.
+struct Blamed<R> {
+    unpacked: R,
+    packing: &'static str,
+    _memory: Reservation,
+}
+
+impl<R: Read> Read for Blamed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.unpacked.read(into).map_err(|error| blame(self.packing, error))
+    }
+}
+
+/// Counts what comes out of an object's layers, members included, and ends it at `max_bytes`: an object of
+/// `packed_bytes` may unpack to `ratio` times as many.
+#[derive(Debug, Clone)]
+pub struct Meter {
+    n_bytes: Arc<AtomicU64>,
     max_bytes: u64,
     packed_bytes: u64,
     ratio: u64,
 }
 
+impl Meter {
+    /// Returns what counts for an object of this length.
+    pub fn new(packed_bytes: u64, limits: &Limits) -> Self {
+        let max_bytes = limits.allowed_bytes(packed_bytes);
+        Self { n_bytes: Arc::default(), max_bytes, packed_bytes, ratio: limits.expansion_ratio }
+    }
+
+    /// Returns `unpacked`, with its bytes counted.
+    pub fn metered(&self, unpacked: Box<dyn Read + Send>) -> Box<dyn Read + Send> {
+        Box::new(Metered { unpacked, meter: self.clone() })
+    }
+}
+
+struct Metered {
+    unpacked: Box<dyn Read + Send>,
+    meter: Meter,
+}
+
 impl Read for Metered {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let n_bytes = self.unpacked.read(into)?;
-        self.n_bytes += n_bytes as u64;
-        if self.n_bytes > self.max_bytes {
-            let Self { packed_bytes, ratio, .. } = self;
+        let Meter { n_bytes: so_far, max_bytes, packed_bytes, ratio } = &self.meter;
+        if so_far.fetch_add(n_bytes as u64, Relaxed) + n_bytes as u64 > *max_bytes {
             let message = format!("{packed_bytes} bytes unpack to more than {ratio} times as many");
             return Err(io::Error::other(DecodeError::Limits(message)));
         }
         Ok(n_bytes)
     }
+}
+
+/// Returns a failure of the content for those who read it.
+pub fn from_content(error: DecodeError) -> io::Error {
+    io::Error::other(error)
 }
 
 /// Reads a store's stream: whatever fails here is the store's fault, never the data's.

@@ -2,8 +2,13 @@
 
 use super::{
     Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, Reject, RejectClass, RowReader, csv, json, sniff,
+    text::{self, preset::as_csv},
 };
-use std::{io::Cursor, sync::Arc, vec};
+use std::{
+    io::{self, Cursor},
+    sync::Arc,
+    vec,
+};
 
 /// Where a tuple's row number stands: after the number of fields and the number's own length.
 const ROW_NUMBER: std::ops::Range<usize> = 6..14;
@@ -16,6 +21,8 @@ pub enum PayloadForm {
     Json,
     /// A record; the fields' names are kept beside it.
     Csv,
+    /// A line of text.
+    Text,
     /// An object by column, of a row that was decoded and that Postgres refused.
     Columns,
 }
@@ -27,6 +34,7 @@ impl PayloadForm {
         match self {
             Self::Json => "json",
             Self::Csv => "csv",
+            Self::Text => "text",
             Self::Columns => "columns",
         }
     }
@@ -34,7 +42,7 @@ impl PayloadForm {
     /// Reads the ledger's word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Json, Self::Csv, Self::Columns].into_iter().find(|form| form.as_str() == word)
+        [Self::Json, Self::Csv, Self::Text, Self::Columns].into_iter().find(|form| form.as_str() == word)
     }
 }
 
@@ -57,11 +65,10 @@ impl From<Reject> for Refusal {
 
 /// Reads kept rows, one at a time: one that is broken must not take its neighbours along.
 pub struct KeptRows {
+    form: PayloadForm,
     fields: Fields,
     mapping: Arc<Mapping>,
     delimiter: u8,
-    /// The line that names the fields, where the records need one.
-    header: Vec<u8>,
     options: ReadOptions,
     seen: Vec<bool>,
 }
@@ -71,22 +78,22 @@ impl KeptRows {
     /// of a record's fields, None for each where the file had no header.
     #[must_use]
     pub fn new(form: PayloadForm, name: &str, csv_fields: &[Option<String>], options: &ReadOptions) -> Self {
-        let mut options = options.clone();
+        let mut options = as_csv(options).unwrap_or_else(|| options.clone());
         // The payload is the row after whatever encoding the file was in.
         options.csv.encoding = "utf-8".into();
+        // Nor is it in a document any more.
+        options.json.rows = None;
         let names: Option<Vec<String>> = csv_fields.iter().cloned().collect();
         let delimiter = sniff::delimiter(options.csv.delimiter, name);
-        let mut header = Vec::new();
         let fields = match (form, names) {
             (PayloadForm::Json | PayloadForm::Columns, _) => Fields::Open,
+            (PayloadForm::Text, _) => text::open(Box::new(io::empty()), &options).fields().clone(),
             (PayloadForm::Csv, None) => Fields::Positional(csv_fields.len()),
             (PayloadForm::Csv, Some(names)) => {
-                header = header_line(&names, delimiter, options.csv.quote);
                 Fields::Named(names.into_iter().map(|name| Field { name, nested: false }).collect())
             }
         };
-        options.csv.header = !header.is_empty();
-        Self { fields, mapping: Arc::default(), delimiter, header, options, seen: Vec::new() }
+        Self { form, fields, mapping: Arc::default(), delimiter, options, seen: Vec::new() }
     }
 
     /// Returns what is known of the rows' fields.
@@ -150,15 +157,15 @@ impl KeptRows {
     /// Reads one payload to its end; returns which columns it had a field for.
     fn read(&self, payload: &[u8], row: &mut Batch) -> Result<Vec<bool>, DecodeError> {
         let mut reader = self.reader(payload)?;
-        if *reader.fields() != self.fields {
-            return Err(DecodeError::Corrupt("not as many fields as the object's rows have".into()));
-        }
         reader.set_mapping(Arc::clone(&self.mapping));
         while reader.fill(row, usize::MAX)? {}
         Ok(reader.seen_columns())
     }
 
     fn reader(&self, payload: &[u8]) -> Result<Box<dyn RowReader>, DecodeError> {
+        if self.form == PayloadForm::Text {
+            return Ok(text::open(Box::new(Cursor::new(payload.to_vec())), &self.options));
+        }
         if matches!(self.fields, Fields::Open) {
             // An array would be taken for a document of rows, which one row of a document can be no more.
             if payload.trim_ascii_start().first() != Some(&b'{') {
@@ -167,8 +174,8 @@ impl KeptRows {
             let declared = if payload.contains(&b'\n') { Format::Json } else { Format::Ndjson };
             return json::open(Box::new(Cursor::new(payload.to_vec())), declared, &self.options);
         }
-        let content = [self.header.as_slice(), payload].concat();
-        csv::open(Box::new(Cursor::new(content)), &[], self.delimiter, &self.options)
+        let input = Box::new(Cursor::new(payload.to_vec()));
+        Ok(csv::open_records(input, &self.fields, self.delimiter, &self.options))
     }
 }
 
@@ -213,26 +220,6 @@ impl RowReader for KeptReader {
     fn new_fields(&self) -> Vec<Field> {
         Vec::new()
     }
-}
-
-/// Returns the names as a record, each in quotes.
-fn header_line(names: &[String], delimiter: u8, quote: u8) -> Vec<u8> {
-    let mut line = Vec::new();
-    for name in names {
-        if !line.is_empty() {
-            line.push(delimiter);
-        }
-        line.push(quote);
-        for byte in name.bytes() {
-            line.push(byte);
-            if byte == quote {
-                line.push(quote);
-            }
-        }
-        line.push(quote);
-    }
-    line.push(b'\n');
-    line
 }
 
 #[cfg(test)]
@@ -291,6 +278,7 @@ mod tests {
             columns: &columns,
             rename: &BTreeMap::new(),
             captures: &[],
+            types: &Default::default(),
             on_new_field: OnNewField::Ignore,
             extras_column: None,
             key: &[],

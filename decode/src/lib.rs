@@ -4,6 +4,7 @@
 //! `open` looks at the content, undoes compression and picks the format; the returned
 //! [`RowReader`] fills [`Batch`]es through a [`Mapping`] until the object ends.
 
+mod archive;
 pub mod avro;
 pub mod budget;
 mod calendar;
@@ -20,25 +21,32 @@ pub mod json;
 mod kept;
 mod mapping;
 mod named;
+mod notation;
 mod open;
+mod options;
 pub mod parquet;
 mod questions;
 mod row;
 mod sniff;
+mod text;
 mod times;
 mod to_json;
 #[cfg(test)]
 pub(crate) mod trial;
 mod varint;
+pub use archive::MEMBER_FIELD;
 pub use csv::{OTHER_WIDTH, TORN};
 pub use declared::Declared;
 pub use encode::RejectClass;
-pub use json::{Answer, Answers, Asked, CONTROL_FIELDS};
+pub use json::{Answer, Answers, Asked, CONTROL_FIELDS, Pointer};
 pub use kept::{KeptReader, KeptRows, PayloadForm, Refusal};
 pub use mapping::{EXTRAS_COLUMN, Mapping, Slot, Unstaged};
+pub use notation::Notation;
 pub use open::{content, open};
+pub use options::{CsvOptions, JsonOptions, Names, ShortRows, TextOptions};
 pub use questions::{Asking, Questions};
 pub use row::{FREE_ROW_BYTES, MAX_PAYLOAD_BYTES, RowEncoder};
+pub use text::{Pattern, preset::Preset};
 
 use crate::encode::PgType;
 use std::{io, sync::Arc};
@@ -111,6 +119,8 @@ pub enum Format {
     Csv,
     /// Avro object container file.
     Avro,
+    /// A line of text a row, as the field `line`, or taken apart as `[dataset.text]` says. Blank lines are none.
+    Text,
 }
 
 /// `compression` of a dataset.
@@ -124,6 +134,18 @@ pub enum Compression {
     Gzip,
     /// Zstandard, all frames.
     Zstd,
+    /// bzip2, all streams.
+    Bzip2,
+    /// xz, all streams.
+    Xz,
+    /// zlib.
+    Zlib,
+    /// Snappy in frames, as its framing format has it.
+    Snappy,
+    /// A zip archive: the rows of all members, each with its name as the field `archive_member`.
+    Zip,
+    /// A tar archive, packed or not, likewise.
+    Tar,
     /// Not compressed.
     None,
 }
@@ -160,21 +182,6 @@ impl Limits {
     }
 }
 
-/// `[dataset.csv]`.
-#[derive(Debug, Clone)]
-pub struct CsvOptions {
-    /// The first record names the fields; without it fields are the table's columns in order.
-    pub header: bool,
-    /// One byte between fields.
-    pub delimiter: u8,
-    /// One byte around fields.
-    pub quote: u8,
-    /// Unquoted texts that mean NULL, besides the empty field.
-    pub null: Vec<String>,
-    /// A WHATWG encoding label; a BOM wins over it.
-    pub encoding: String,
-}
-
 /// What the dataset says about how to read its objects.
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
@@ -184,6 +191,10 @@ pub struct ReadOptions {
     pub compression: Compression,
     /// CSV dialect.
     pub csv: CsvOptions,
+    /// Where in JSON the rows and fields are.
+    pub json: JsonOptions,
+    /// How lines of text are taken apart.
+    pub text: TextOptions,
     /// Bounds.
     pub limits: Limits,
 }
@@ -246,6 +257,8 @@ pub struct MappingSpec<'a> {
     pub rename: &'a std::collections::BTreeMap<String, String>,
     /// Captured path segments: field → text (None is NULL); they win over the file's own field of that name.
     pub captures: &'a [(String, Option<String>)],
+    /// Column → how its values are written, where its type does not say.
+    pub types: &'a std::collections::BTreeMap<String, Notation>,
     /// What to do with fields no column takes.
     pub on_new_field: OnNewField,
     /// Column that takes extras, when `on_new_field` is `Extras`.

@@ -49,6 +49,7 @@ impl Questions {
             columns: &[column],
             rename: &BTreeMap::new(),
             captures: &[],
+            types: &Default::default(),
             on_new_field: OnNewField::Extras,
             extras_column: Some(ROW),
             key: &[],

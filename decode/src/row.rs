@@ -46,8 +46,8 @@ impl RowEncoder {
         let n_columns = mapping.all_columns().len();
         let seen = (0..n_columns).map(|column| mapping.is_captured(column)).collect();
         Self {
+            n_rows: mapping.n_rows_before(),
             mapping,
-            n_rows: 0,
             max_depth: DEFAULT_DEPTH,
             seen,
             absent: vec![false; n_columns],
@@ -211,6 +211,8 @@ impl RowEncoder {
     /// Encodes a field as its column's type has it.
     #[inline]
     fn field(&mut self, column: usize, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError> {
+        let read = self.mapping.notation(column).map(|notation| notation.read(value)).transpose()?.flatten();
+        let value = read.as_ref().unwrap_or(value);
         let length = out.len() - self.start + longest(value, &self.mapping.all_columns()[column].pg_type);
         if length > FREE_ROW_BYTES {
             self.reserve(length)?;

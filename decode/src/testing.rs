@@ -54,7 +54,9 @@ pub fn options() -> ReadOptions {
     ReadOptions {
         format: Format::Auto,
         compression: Compression::Auto,
-        csv: CsvOptions { header: true, delimiter: b',', quote: b'"', null: vec![], encoding: "utf-8".into() },
+        csv: CsvOptions::default(),
+        json: Default::default(),
+        text: Default::default(),
         limits: Limits {
             row_bytes: 1 << 20,
             depth: 64,
@@ -89,6 +91,7 @@ pub fn read_rows_with(
         columns,
         rename: &BTreeMap::new(),
         captures: &[],
+        types: &Default::default(),
         on_new_field,
         extras_column: columns.iter().find(|column| column.pg_type == PgType::Jsonb).map(|column| column.name.as_str()),
         key: &[],

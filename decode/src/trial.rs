@@ -74,7 +74,9 @@ pub fn options() -> ReadOptions {
     ReadOptions {
         format: Format::Auto,
         compression: Compression::Auto,
-        csv: CsvOptions { header: true, delimiter: b',', quote: b'"', null: Vec::new(), encoding: "utf-8".into() },
+        csv: CsvOptions::default(),
+        json: Default::default(),
+        text: Default::default(),
         limits: Limits {
             row_bytes: 1024 * 1024,
             depth: 64,
@@ -118,6 +120,7 @@ pub fn read(
         columns,
         rename: &BTreeMap::new(),
         captures: &[],
+        types: &Default::default(),
         on_new_field,
         extras_column: Some("extra").filter(|extra| columns.iter().any(|column| column.name == *extra)),
         key: &[],

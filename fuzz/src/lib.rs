@@ -2,7 +2,7 @@
 
 use decode::{
     Batch, Column, Compression, CsvOptions, DecodeError, Format, Limits, Mapping, MappingSpec, OnNewField, ReadOptions,
-    Source,
+    ShortRows, Source,
     budget::{Budget, Pool},
     encode::PgType,
 };
@@ -66,6 +66,7 @@ fn read_rows(object: &[u8], options: &ReadOptions) -> Result<u64, DecodeError> {
         columns: &columns,
         rename: &BTreeMap::new(),
         captures: &[],
+        types: &Default::default(),
         on_new_field: OnNewField::Extras,
         extras_column: Some("extra"),
         key: &[],
@@ -94,10 +95,18 @@ pub fn read_dialect(bytes: &[u8]) {
     let mut options = options(Format::Csv);
     let ascii = |byte: u8, otherwise| if byte.is_ascii_graphic() || byte == b'\t' { byte } else { otherwise };
     options.csv.delimiter = ascii(*delimiter, b',');
-    options.csv.quote = ascii(*quote, b'"');
-    if options.csv.delimiter == options.csv.quote {
+    let quote = ascii(*quote, b'"');
+    let special = [Some(options.csv.delimiter), Some(quote)];
+    if options.csv.delimiter == quote {
         return;
     }
+    let other = |byte: u8, set: u8| (flags & set != 0 && !special.contains(&Some(byte))).then_some(byte);
+    options.csv.quote = (flags & 8 == 0).then_some(quote);
+    options.csv.escape = other(b'\\', 16);
+    options.csv.comment = other(b'#', 32);
+    options.csv.skip_lines = u32::from(flags >> 6 & 1);
+    options.csv.short_rows = if flags & 64 == 0 { ShortRows::Reject } else { ShortRows::Null };
+    options.csv.trailing_delimiter = flags & 128 != 0;
     options.csv.header = flags & 1 == 0;
     options.csv.encoding = ["utf-8", "utf-16le", "windows-1252", "shift_jis"][usize::from(flags >> 1 & 3)].into();
     let read = read_rows(object, &options);
@@ -155,13 +164,9 @@ fn options(format: Format) -> ReadOptions {
     ReadOptions {
         format,
         compression: Compression::Auto,
-        csv: CsvOptions {
-            header: true,
-            delimiter: b',',
-            quote: b'"',
-            null: vec!["NA".into()],
-            encoding: "utf-8".into(),
-        },
+        csv: CsvOptions { null: vec!["NA".into()], ..CsvOptions::default() },
+        json: Default::default(),
+        text: Default::default(),
         limits: Limits {
             row_bytes: ROW_BYTES,
             depth: 32,

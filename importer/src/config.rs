@@ -6,12 +6,14 @@
 
 mod check;
 pub mod conjuncts;
+mod files;
 pub mod fragment;
 mod max_rejects;
 mod steps;
 mod transform;
 
 pub use check::CONCURRENCY;
+pub use files::{Csv, Text};
 pub use max_rejects::MaxRejects;
 pub use service::config::{ConfigError, Database};
 pub use steps::{AtMost, Event, Notify, Seconds, names_in};
@@ -188,6 +190,14 @@ pub struct Dataset {
     /// How the objects are packed; `auto` looks at the content.
     #[serde(default)]
     pub compression: Compression,
+    /// Where in a JSON document the rows are: a JSON Pointer to an array, like `/Records`. Each document of a file has one;
+    /// null instead of an array is no row, and a document without it fails the object.
+    #[serde(default, deserialize_with = "files::pointer")]
+    pub rows: Option<decode::Pointer>,
+    /// Field → where in each row its value is, a JSON Pointer to a nested member: `{ user_name = "/user/name" }`. A field of
+    /// that name in the row itself is read only where that place has nothing.
+    #[serde(default, deserialize_with = "files::by_name")]
+    pub fields: BTreeMap<String, decode::Pointer>,
     /// The target, `schema.table`. The table is the schema: fields go to columns by name, in the column's type.
     pub table: String,
     /// How a new version's rows meet those already there.
@@ -199,9 +209,14 @@ pub struct Dataset {
     pub key: Vec<String>,
     /// With `mode = "upsert"`: a column such as `updated_at`; a row is only replaced by one that is not older.
     pub newer: Option<String>,
-    /// Field → column, where the names differ.
+    /// Field → column, where the names differ. For a nested member of JSON see `fields`.
     #[serde(default)]
     pub rename: BTreeMap<String, String>,
+    /// Column → how its values are written, where the column's type does not say: `epoch_s`, `epoch_ms`, `epoch_us` or
+    /// `epoch_ns` for a count since 1970, else a format like `%d.%m.%Y` or `%d/%b/%Y:%H:%M:%S %z` in the words of
+    /// [strftime](https://docs.rs/chrono/latest/chrono/format/strftime/). It has to say a whole date, time of day or both.
+    #[serde(default, deserialize_with = "files::by_name")]
+    pub types: BTreeMap<String, decode::Notation>,
     /// What to do with a field no column takes.
     #[serde(default)]
     pub on_new_field: OnNewField,
@@ -269,6 +284,9 @@ pub struct Dataset {
     /// The CSV dialect.
     #[serde(default)]
     pub csv: Csv,
+    /// How lines of text are taken apart.
+    #[serde(default)]
+    pub text: Text,
 }
 
 /// `input_format`
@@ -318,22 +336,6 @@ pub enum Technique {
     Staged,
     /// Direct COPY first, whatever is known; staging when it is refused.
     Direct,
-}
-
-/// `[dataset.csv]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Csv {
-    /// The first record names the fields; without it the fields are the table's columns in order.
-    pub header: bool,
-    /// The character between fields, one byte.
-    pub delimiter: char,
-    /// The character around fields that contain delimiters or line ends, one byte.
-    pub quote: char,
-    /// Unquoted texts that mean NULL, besides the empty field.
-    pub null: Vec<String>,
-    /// A WHATWG label such as `utf-8`, `windows-1252`, `utf-16le`; a byte order mark wins over it.
-    pub encoding: String,
 }
 
 /// What a command cannot do without.
@@ -449,6 +451,8 @@ impl Dataset {
             format: self.format,
             compression: self.compression,
             csv: self.csv.options(),
+            text: self.text.options(),
+            json: decode::JsonOptions { rows: self.rows.clone(), fields: self.fields.clone().into_iter().collect() },
             limits: limits.for_decoding(buffer_bytes),
         }
     }
@@ -465,20 +469,6 @@ impl Limits {
             expansion_free_bytes: u64::from(self.expansion_free_mib) * MIB as u64,
             buffer_bytes,
             budget: decode::budget::Budget::default(),
-        }
-    }
-}
-
-impl Csv {
-    fn options(&self) -> decode::CsvOptions {
-        // The check has seen to it that both are ASCII.
-        let byte = |c: char, otherwise| u8::try_from(c).unwrap_or(otherwise);
-        decode::CsvOptions {
-            header: self.header,
-            delimiter: byte(self.delimiter, b','),
-            quote: byte(self.quote, b'"'),
-            null: self.null.clone(),
-            encoding: self.encoding.clone(),
         }
     }
 }
@@ -522,12 +512,6 @@ impl Default for Limits {
 impl Default for Http {
     fn default() -> Self {
         Self { listen: "127.0.0.1:9464".into() }
-    }
-}
-
-impl Default for Csv {
-    fn default() -> Self {
-        Self { header: true, delimiter: ',', quote: '"', null: Vec::new(), encoding: "utf-8".into() }
     }
 }
 

@@ -24,6 +24,7 @@ mod envelopes;
 mod escapes;
 mod example;
 mod fairness;
+mod files;
 mod forwarding;
 mod guards;
 mod guides;

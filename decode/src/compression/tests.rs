@@ -72,6 +72,84 @@ fn all_members_and_all_frames_are_read() {
     reads([skippable.clone(), zstd(first), skippable.clone(), zstd(second), skippable].concat(), &text, 1);
 }
 
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn xz(bytes: &[u8], dictionary_bytes: u32) -> Vec<u8> {
+    let mut options = liblzma::stream::LzmaOptions::new_preset(1).unwrap();
+    options.dict_size(dictionary_bytes);
+    let mut filters = liblzma::stream::Filters::new();
+    filters.lzma2(&options);
+    let stream = liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc32).unwrap();
+    let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zlib(bytes: &[u8], level: u32) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(level));
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn snappy(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+    encoder.write_all(bytes).unwrap();
+    encoder.into_inner().unwrap()
+}
+
+#[test]
+fn other_packings_are_known_by_their_content_and_read_whole() {
+    let text = long_text();
+    let (first, second) = text.split_at(100_000);
+    type Pack = fn(&[u8]) -> Vec<u8>;
+    let packings: [(&str, Pack); 4] =
+        [("bzip2", bzip2), ("xz", |bytes| xz(bytes, 1 << 20)), ("zlib", |bytes| zlib(bytes, 6)), ("snappy", snappy)];
+    for (name, pack) in packings {
+        reads(pack(&text), &text, 1);
+        reads(gzip(&pack(&text)), &text, 2);
+        if name != "zlib" {
+            reads([pack(first), pack(second)].concat(), &text, 1);
+        }
+        let packed = pack(&text);
+        for length in [packed.len() - 1, packed.len() / 2] {
+            let error = read(packed[..length].to_vec()).map(|(bytes, _)| bytes.len()).expect_err(name).to_string();
+            assert!(error.starts_with(&format!("corrupt: {name}: ")), "{error}");
+        }
+        let mut torn = packed.clone();
+        torn[packed.len() / 2] ^= 0x55;
+        assert!(matches!(read(torn), Err(DecodeError::Corrupt(_))), "{name}");
+        let zeros = vec![0; 64 << 20];
+        assert!(matches!(read(pack(&zeros)), Err(DecodeError::Limits(_))) || name == "snappy", "{name}");
+    }
+    for level in [0, 1, 9] {
+        reads(zlib(b"a", level), b"a", 1);
+    }
+    reads([zlib(&text, 6), b"\n\0".to_vec()].concat(), &text, 1);
+    fails([zlib(&text, 6), b"x".to_vec()].concat(), "corrupt: zlib: something else follows the stream");
+    for text in ["x^2,y\n1,2\n", "x\u{1}", "xœ,b\n"] {
+        reads(text.as_bytes().to_vec(), text.as_bytes(), 0);
+    }
+}
+
+#[test]
+fn the_dictionary_of_xz_is_reserved() {
+    let text = long_text();
+    let read = |megabytes: usize| {
+        let limits = Limits { budget: Budget::new(megabytes << 20, crate::budget::Pool::new(0)), ..options().limits };
+        let source = Memory { bytes: xz(&text, 8 << 20), ..Memory::default() };
+        let mut bytes = Vec::new();
+        unpack(&source, &limits)?.input.read_to_end(&mut bytes)?;
+        Ok::<_, DecodeError>(bytes)
+    };
+    assert!(read(16).expect("it fits") == text);
+    let error = read(4).expect_err("eight do not fit").to_string();
+    assert!(error.starts_with("limits: an xz dictionary takes "), "{error}");
+}
+
 #[test]
 fn zeros_and_blanks_may_follow_a_member_and_nothing_else() {
     let text = long_text();
@@ -129,12 +207,12 @@ fn bombs_end_at_the_limits() {
 #[test]
 fn a_zstd_window_beyond_the_limit_is_a_limit() {
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
-    encoder.window_log(27).unwrap();
+    encoder.window_log(28).unwrap();
     encoder.write_all(b"x").unwrap();
     let packed = encoder.finish().unwrap();
-    fails(packed, "limits: zstd: a window larger than 65536 KiB");
+    fails(packed, "limits: zstd: a window larger than 131072 KiB");
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
-    encoder.window_log(26).unwrap();
+    encoder.window_log(27).unwrap();
     encoder.write_all(b"x").unwrap();
     reads(encoder.finish().unwrap(), b"x", 1);
 }

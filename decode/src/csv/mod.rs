@@ -1,19 +1,22 @@
 //! CSV: records of text, with a header or without.
 
+mod cells;
+mod dialect;
 mod readings;
 mod splitter;
 
 use super::{
-    Batch, DecodeError, Field, Fields, Limits, Mapping, PayloadForm, ReadOptions, RowReader, Slot,
+    Batch, DecodeError, Field, Fields, Limits, Mapping, Names, PayloadForm, ReadOptions, RowReader, Slot,
     budget::Reservation,
     encoding,
-    named::{NamedRows, RowCells, quoted},
-    to_json,
+    named::{NamedRows, quoted},
 };
-use crate::encode::{CellError, RejectClass, Value};
+use crate::encode::{CellError, RejectClass};
+use cells::{Cells, FieldReadings, field_text};
+use dialect::Dialect;
 pub use splitter::TORN;
-use splitter::{MAX_FIELDS, Next, Span, Splitter};
-use std::{borrow::Cow, io::BufRead, io::Read, sync::Arc};
+use splitter::{MAX_FIELDS, Next, Splitter};
+use std::{io::BufRead, io::Read, sync::Arc};
 
 /// What is said of a record that has not as many fields as the header or the first record.
 pub const OTHER_WIDTH: &str = "fields where there should be";
@@ -39,7 +42,32 @@ pub fn open(
     options: &ReadOptions,
 ) -> Result<Box<dyn RowReader>, DecodeError> {
     let input = encoding::to_utf8(input, head, &options.csv.encoding)?;
-    Ok(Box::new(CsvReader::new(input, delimiter, options)?))
+    let mut reader = CsvReader::new(input, delimiter, options);
+    reader.splitter.skip_lines(options.csv.skip_lines)?;
+    match (options.csv.header, options.csv.names) {
+        (false, _) => reader.count_fields()?,
+        (true, Names::OfFieldsLine) => reader.read_fields_line()?,
+        (true, names) => reader.read_header(names)?,
+    }
+    Ok(Box::new(reader))
+}
+
+/// Opens records that were taken from a file with these fields: there is no header, and no line is skipped.
+#[must_use]
+pub fn open_records(
+    input: Box<dyn BufRead + Send>,
+    fields: &Fields,
+    delimiter: u8,
+    options: &ReadOptions,
+) -> Box<dyn RowReader> {
+    let mut reader = CsvReader::new(input, delimiter, options);
+    reader.expect_fields(match fields {
+        Fields::Named(fields) => fields.len(),
+        Fields::Positional(n_fields) => *n_fields,
+        Fields::Open => 0,
+    });
+    reader.fields = fields.clone();
+    Box::new(reader)
 }
 
 /// Reads the rows of a CSV file.
@@ -48,8 +76,8 @@ struct CsvReader<R> {
     fields: Fields,
     /// How many there are.
     n_fields: usize,
-    nulls: NullTexts,
-    quote: char,
+    dialect: Dialect,
+    readings: FieldReadings,
     limits: Limits,
     /// Torn records that were met while the fields were looked for.
     torn_at_start: Vec<(CellError, Vec<u8>, u64)>,
@@ -65,14 +93,14 @@ struct CsvReader<R> {
 }
 
 impl<R: Read> CsvReader<R> {
-    fn new(input: R, delimiter: u8, options: &ReadOptions) -> Result<Self, DecodeError> {
-        let quote = options.csv.quote;
-        let mut reader = Self {
-            splitter: Splitter::new(input, delimiter, quote, options.limits.row_bytes, &options.limits.budget),
+    fn new(input: R, delimiter: u8, options: &ReadOptions) -> Self {
+        let dialect = Dialect::new(delimiter, &options.csv);
+        Self {
+            splitter: Splitter::new(input, dialect.clone(), options.limits.row_bytes, &options.limits.budget),
             fields: Fields::Open,
             n_fields: 0,
-            nulls: NullTexts::new(&options.csv.null),
-            quote: char::from(quote),
+            dialect,
+            readings: FieldReadings::new(&options.csv),
             limits: options.limits.clone(),
             torn_at_start: Vec::new(),
             rows: None,
@@ -80,16 +108,10 @@ impl<R: Read> CsvReader<R> {
             unwanted: None,
             input_bytes: 0,
             output_bytes: 0,
-        };
-        if options.csv.header {
-            reader.read_header()?
-        } else {
-            reader.count_fields()?
         }
-        Ok(reader)
     }
 
-    fn read_header(&mut self) -> Result<(), DecodeError> {
+    fn read_header(&mut self, names_as: Names) -> Result<(), DecodeError> {
         let (start, end) = match self.splitter.advance()? {
             // Without a header nothing is known of the fields, and there are no rows to ask.
             Next::End => return Ok(()),
@@ -112,19 +134,39 @@ impl<R: Read> CsvReader<R> {
         let record = self.splitter.bytes(start, end);
         let mut names = Vec::new();
         for (index, span) in self.splitter.spans().iter().enumerate() {
-            let text = field_text(record, *span, self.quote).map_err(|error| {
+            let text = field_text(record, *span, &self.dialect).map_err(|error| {
                 DecodeError::Corrupt(format!("field {} of the header: {}", index + 1, error.message))
             })?;
             let name = match text.trim() {
                 // Some writers leave the index column without a name.
                 "" => format!("column_{}", index + 1),
+                name if names_as == Names::Plain => plain(name),
                 name => name.to_owned(),
             };
             names.push(name);
         }
+        self.name_fields(names);
+        Ok(())
+    }
+
+    /// Reads the comments at the start up to the one that names the fields.
+    fn read_fields_line(&mut self) -> Result<(), DecodeError> {
+        while let Some(line) = self.splitter.next_comment(MAX_HEADER_BYTES)? {
+            let Some(names) = line.strip_prefix(b"#Fields:") else { continue };
+            let names = String::from_utf8_lossy(names).into_owned();
+            let names: Vec<String> = names.split_ascii_whitespace().map(plain).collect();
+            check_width(names.len())?;
+            let length = names.iter().map(String::len).sum::<usize>() * NAME_COPIES;
+            self.reserved.grow("the names of fields", length + names.len() * FIELD_BYTES)?;
+            self.name_fields(names);
+            return Ok(());
+        }
+        Err(DecodeError::Corrupt("no #Fields: line before the first record".into()))
+    }
+
+    fn name_fields(&mut self, names: Vec<String>) {
         self.expect_fields(names.len());
         self.fields = Fields::Named(names.into_iter().map(|name| Field { name, nested: false }).collect());
-        Ok(())
     }
 
     fn expect_fields(&mut self, n_fields: usize) {
@@ -175,6 +217,7 @@ impl<R: Read + Send> RowReader for CsvReader<R> {
         };
         let unwanted = (0..names.len()).rev().find(|index| mapping.slot(*index) == Slot::Reject);
         self.unwanted = unwanted.map(|index| quoted(names[index]).to_owned());
+        self.readings.set_mapping(&mapping, names.len());
         self.rows = Some(NamedRows::new(&mapping, names.into_iter(), &self.limits));
     }
 
@@ -214,11 +257,10 @@ impl<R: Read> CsvReader<R> {
                     let record = self.splitter.bytes(start, end);
                     // One look at the whole record is cheaper than one at each field.
                     let text = std::str::from_utf8(record).ok();
-                    let (spans, nulls, quote) = (self.splitter.spans(), &self.nulls, self.quote);
-                    let cells = Cells { record, text, spans, nulls, quote };
-                    let (n_fields, n_expected) = (self.splitter.n_spans(), self.n_fields);
-                    if n_fields != n_expected {
-                        let message = format!("{n_fields} {OTHER_WIDTH} {n_expected}");
+                    let (spans, readings, dialect) = (self.splitter.spans(), &self.readings, &self.dialect);
+                    let cells = Cells { record, text, spans, readings, dialect };
+                    if self.splitter.has_other_width() {
+                        let message = format!("{} {OTHER_WIDTH} {}", self.splitter.n_spans(), self.n_fields);
                         rows.reject(CellError::new(RejectClass::Syntax, message), &cells, None, batch);
                     } else if let Some(name) = &self.unwanted {
                         let message = format!("no column for field {name:?}");
@@ -233,92 +275,10 @@ impl<R: Read> CsvReader<R> {
     }
 }
 
-/// One record.
-struct Cells<'r> {
-    record: &'r [u8],
-    /// All of it, where it is text.
-    text: Option<&'r str>,
-    spans: &'r [Span],
-    nulls: &'r NullTexts,
-    quote: char,
-}
-
-impl<'r> RowCells<'r> for Cells<'r> {
-    #[inline]
-    fn cell(&self, field: usize) -> Result<Value<'r>, CellError> {
-        let span = self.spans[field];
-        let text = match self.text {
-            Some(text) => &text[range(span)],
-            None => std::str::from_utf8(&self.record[range(span)]).map_err(not_utf8)?,
-        };
-        Ok(self.nulls.value(text, span, self.quote))
-    }
-
-    /// Fields are texts and nulls.
-    fn write_json(&self, field: usize, max_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
-        to_json::write_value_within(&self.cell(field)?, max_bytes, out)
-    }
-
-    fn payload(&self, _fields: &[(usize, Vec<u8>)]) -> Cow<'r, [u8]> {
-        self.record.into()
-    }
-}
-
-/// The unquoted texts that mean NULL.
-struct NullTexts {
-    texts: Vec<String>,
-    /// A bit for each length one of them has, so that most fields are compared with none.
-    lengths: u64,
-}
-
-impl NullTexts {
-    fn new(texts: &[String]) -> Self {
-        let lengths = texts.iter().fold(0, |lengths, text| lengths | length_bit(text));
-        Self { texts: texts.to_vec(), lengths }
-    }
-
-    #[inline]
-    fn value<'r>(&self, text: &'r str, span: Span, quote: char) -> Value<'r> {
-        if span.is_quoted {
-            return Value::Text(unquoted(text, span, quote));
-        }
-        let is_null =
-            text.is_empty() || (self.lengths & length_bit(text) != 0 && self.texts.iter().any(|null| null == text));
-        if is_null { Value::Null } else { Value::Text(Cow::Borrowed(text)) }
-    }
-}
-
-fn length_bit(text: &str) -> u64 {
-    1 << text.len().min(63)
-}
-
-#[inline]
-fn range(span: Span) -> std::ops::Range<usize> {
-    span.start as usize..span.end as usize
-}
-
-fn field_text(record: &[u8], span: Span, quote: char) -> Result<Cow<'_, str>, CellError> {
-    let text = std::str::from_utf8(&record[range(span)]).map_err(not_utf8)?;
-    Ok(unquoted(text, span, quote))
-}
-
-fn unquoted(text: &str, span: Span, quote: char) -> Cow<'_, str> {
-    if !span.has_quotes {
-        return text.into();
-    }
-    let mut doubled = [0; 8];
-    let len = quote.len_utf8();
-    quote.encode_utf8(&mut doubled);
-    quote.encode_utf8(&mut doubled[len..]);
-    match std::str::from_utf8(&doubled[..2 * len]) {
-        Ok(doubled) => text.replace(doubled, &doubled[len..]).into(),
-        Err(_) => text.into(),
-    }
-}
-
-#[cold]
-fn not_utf8(error: std::str::Utf8Error) -> CellError {
-    CellError::new(RejectClass::Text, format!("not text in the file's encoding, from byte {}", error.valid_up_to()))
+/// Returns a name in lower case, with an underscore for each run of what is neither letter nor digit.
+fn plain(name: &str) -> String {
+    let words = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect::<Vec<_>>().join("_")
 }
 
 fn check_width(n_fields: usize) -> Result<(), DecodeError> {

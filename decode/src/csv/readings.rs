@@ -1,5 +1,7 @@
 //! Where a record with a torn quote may end.
 
+use super::dialect::Dialect;
+
 /// The ways to read a quote that stands where none should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -36,7 +38,9 @@ enum Place {
 /// Follows one record in all ways at once, in however many pieces its bytes come.
 pub struct Readings {
     delimiter: u8,
-    quote: u8,
+    quote: Option<u8>,
+    /// What the dialect has for an escape in every way.
+    escape: Option<u8>,
     places: [Place; WAYS.len()],
     /// The record is whole as far as RFC 4180 has it; then that says where it ends.
     trusts_strict: bool,
@@ -44,15 +48,23 @@ pub struct Readings {
 
 impl Readings {
     /// Returns the readings at the start of a record; `trusts_strict` while nothing in it is torn.
-    pub fn new(delimiter: u8, quote: u8, trusts_strict: bool) -> Self {
-        Self { delimiter, quote, places: [Place::FieldStart; WAYS.len()], trusts_strict }
+    pub fn new(dialect: &Dialect, trusts_strict: bool) -> Self {
+        let Dialect { delimiter, quote, escape, .. } = *dialect;
+        Self { delimiter, quote, escape, places: [Place::FieldStart; WAYS.len()], trusts_strict }
     }
 
     /// Reads on; returns where in `bytes` the line's end is at which the record ends in all ways.
     pub fn advance(&mut self, bytes: &[u8]) -> Option<usize> {
         for (at, &byte) in bytes.iter().enumerate() {
+            let Self { delimiter, quote, escape, .. } = *self;
+            let is_escape = Some(byte) == escape;
             for (way, place) in WAYS.into_iter().zip(&mut self.places) {
-                *place = step(way, *place, byte, self.delimiter, self.quote);
+                let escapes = is_escape || (way == Way::Backslash && byte == b'\\');
+                *place = match *place {
+                    // Of a line's end too.
+                    Place::Escaped(false) if escape.is_some() => Place::Unquoted,
+                    _ => step(way, *place, byte, (delimiter, quote), escapes),
+                };
             }
             if matches!(byte, b'\n' | b'\r') {
                 if self.trusts_strict && self.places[0] == Place::Ended {
@@ -87,23 +99,24 @@ impl Readings {
     }
 }
 
-fn step(way: Way, place: Place, byte: u8, delimiter: u8, quote: u8) -> Place {
+fn step(way: Way, place: Place, byte: u8, (delimiter, quote): (u8, Option<u8>), escapes: bool) -> Place {
+    let is_quote = Some(byte) == quote;
     let is_line_end = matches!(byte, b'\n' | b'\r');
     match place {
         Place::Ended | Place::Torn => place,
         Place::Escaped(true) => Place::Quoted,
-        Place::Quoted if byte == quote => Place::Closing,
-        Place::Quoted if byte == b'\\' && way == Way::Backslash => Place::Escaped(true),
+        Place::Quoted if is_quote => Place::Closing,
+        Place::Quoted if escapes => Place::Escaped(true),
         Place::Quoted => Place::Quoted,
-        Place::Closing if byte == quote => Place::Quoted,
+        Place::Closing if is_quote => Place::Quoted,
         _ if is_line_end => Place::Ended,
         _ if byte == delimiter => Place::FieldStart,
         Place::Closing if way == Way::Strict => Place::Torn,
         Place::Closing if way == Way::Inner => Place::Quoted,
         Place::Escaped(false) => Place::Unquoted,
-        Place::FieldStart if byte == quote => Place::Quoted,
-        Place::Unquoted if byte == quote && matches!(way, Way::Toggle | Way::Backslash) => Place::Quoted,
-        _ if byte == b'\\' && way == Way::Backslash => Place::Escaped(false),
+        Place::FieldStart if is_quote => Place::Quoted,
+        Place::Unquoted if is_quote && matches!(way, Way::Toggle | Way::Backslash) => Place::Quoted,
+        _ if escapes => Place::Escaped(false),
         _ => Place::Unquoted,
     }
 }

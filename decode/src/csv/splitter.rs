@@ -3,7 +3,7 @@
 //! Unlike the usual splitters this one keeps whether a field was quoted (an empty field is NULL,
 //! a quoted one is not).
 //!
-//! A record is taken by RFC 4180 alone: a quote that opens a field is closed by the next one that is
+//! A record is taken by RFC 4180, and the escape where the dialect has one, alone: a quote that opens a field is closed by the next one that is
 //! not doubled, and after that only a delimiter or a line's end may follow. Where something else
 //! follows, or a record over lines has not as many fields as there should be, a quote stands where
 //! none should, and what is text and what is rows can be read in several ways ([`Readings`]). Such a record is one
@@ -11,9 +11,10 @@
 //! must never become a row. It fails as well where a quote is not closed before the end.
 
 use super::super::{
-    DecodeError, MAX_PAYLOAD_BYTES,
+    DecodeError, MAX_PAYLOAD_BYTES, ShortRows,
     budget::{Budget, Reservation},
 };
+use super::dialect::Dialect;
 use super::readings::Readings;
 use crate::encode::{CellError, RejectClass};
 use memchr::{memchr, memchr_iter, memchr2};
@@ -37,8 +38,8 @@ pub struct Span {
     pub start: u32,
     pub end: u32,
     pub is_quoted: bool,
-    /// There are doubled quotes in it.
-    pub has_quotes: bool,
+    /// There are doubled quotes or escapes in it.
+    pub has_escapes: bool,
 }
 
 /// What the stream has next. Ranges are of [`Splitter::bytes`] and hold until the next call.
@@ -82,15 +83,6 @@ pub struct Splitter<R> {
     pub n_touched: u64,
 }
 
-/// The bytes that mean something.
-#[derive(Debug, Clone)]
-struct Dialect {
-    delimiter: u8,
-    quote: u8,
-    /// Whether a byte ends an unquoted field.
-    ends_field: [bool; 256],
-}
-
 /// What a scan for one record found.
 #[derive(Debug, PartialEq, Eq)]
 enum Scan {
@@ -106,14 +98,10 @@ enum Scan {
 
 impl<R: Read> Splitter<R> {
     /// Returns a splitter at the start of a stream.
-    pub fn new(input: R, delimiter: u8, quote: u8, max_record_bytes: usize, budget: &Budget) -> Self {
-        let mut ends_field = [false; 256];
-        for byte in [delimiter, b'\n', b'\r'] {
-            ends_field[usize::from(byte)] = true;
-        }
+    pub fn new(input: R, dialect: Dialect, max_record_bytes: usize, budget: &Budget) -> Self {
         Self {
             input,
-            dialect: Dialect { delimiter, quote, ends_field },
+            dialect,
             // Spans count in 32 bits.
             max_record_bytes: max_record_bytes.min(u32::MAX as usize / 2),
             n_fields: None,
@@ -155,7 +143,53 @@ impl<R: Read> Splitter<R> {
         self.start = start;
     }
 
-    /// Returns the next record that is not a blank line.
+    /// Steps over this many lines, whatever is in them.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn skip_lines(&mut self, n_lines: u32) -> Result<(), DecodeError> {
+        for _ in 0..n_lines {
+            self.skip_line()?;
+            let is_carriage_return = self.buffer.get(self.start) == Some(&b'\r');
+            self.start = (self.start + 1).min(self.end);
+            if self.start == self.end && !self.at_end {
+                self.read_more()?;
+            }
+            if is_carriage_return && self.start < self.end && self.buffer[self.start] == b'\n' {
+                self.start += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the next line that is a comment; None where a record or the end comes next.
+    ///
+    /// # Errors
+    /// What reading says, and when the line is longer than `max_bytes`.
+    pub fn next_comment(&mut self, max_bytes: usize) -> Result<Option<&[u8]>, DecodeError> {
+        let comment = self.dialect.comment.take();
+        let skipped = self.skip_blank_lines();
+        self.dialect.comment = comment;
+        skipped?;
+        if self.start == self.end || Some(self.buffer[self.start]) != comment {
+            return Ok(None);
+        }
+        loop {
+            let found = memchr2(b'\n', b'\r', &self.buffer[self.start..self.end]);
+            let length = found.unwrap_or(self.end - self.start);
+            if length > max_bytes {
+                return Err(DecodeError::Limits(format!("a comment of more than {max_bytes} bytes")));
+            }
+            if found.is_some() || self.at_end {
+                let start = self.start;
+                self.start += length;
+                return Ok(Some(&self.buffer[start..start + length]));
+            }
+            self.read_more()?;
+        }
+    }
+
+    /// Returns the next record that is neither a blank line nor a comment.
     ///
     /// # Errors
     /// What reading says.
@@ -196,37 +230,49 @@ impl<R: Read> Splitter<R> {
     /// Scans one record from `self.start`; places are relative to it.
     fn scan(&mut self) -> Scan {
         let bytes = &self.buffer[self.start..self.end];
-        let Dialect { delimiter, quote, ref ends_field } = self.dialect;
+        let Dialect { delimiter, quote, escape, ref ends_field, ref stops, .. } = self.dialect;
         // A record of too many fields is counted, but not kept.
         let max_spans = self.n_fields.unwrap_or(MAX_FIELDS) + 1;
         self.spans.clear();
         self.n_spans = 0;
         let mut at = 0;
         loop {
-            let (span, end) = if bytes.get(at) == Some(&quote) {
+            let mut has_escapes = false;
+            let (span, end) = if let Some(quote) = quote.filter(|quote| bytes.get(at) == Some(quote)) {
                 let opened = at;
-                let mut has_quotes = false;
                 let mut from = at + 1;
                 let closed = loop {
-                    let Some(found) = memchr(quote, &bytes[from..]) else {
+                    let rest = bytes.get(from..).unwrap_or_default();
+                    let found = escape.map_or_else(|| memchr(quote, rest), |escape| memchr2(quote, escape, rest));
+                    let Some(found) = found else {
                         return if self.at_end { Scan::Unclosed { seen: bytes.len() } } else { Scan::More };
                     };
                     let found = from + found;
-                    if bytes.get(found + 1) != Some(&quote) {
+                    if bytes[found] == quote && bytes.get(found + 1) != Some(&quote) {
                         break found;
                     }
-                    has_quotes = true;
+                    has_escapes = true;
                     from = found + 2;
                 };
                 if bytes.get(closed + 1).is_some_and(|after| !ends_field[usize::from(*after)]) {
                     return Scan::GoesOn { closed };
                 }
-                (Span { start: opened as u32 + 1, end: closed as u32, is_quoted: true, has_quotes }, closed + 1)
+                (Span { start: opened as u32 + 1, end: closed as u32, is_quoted: true, has_escapes }, closed + 1)
             } else {
-                let rest = &bytes[at..];
-                let len = rest.iter().position(|byte| ends_field[usize::from(*byte)]).unwrap_or(rest.len());
-                let end = at + len;
-                (Span { start: at as u32, end: end as u32, is_quoted: false, has_quotes: false }, end)
+                let mut end = at;
+                loop {
+                    let rest = &bytes[end..];
+                    end += rest.iter().position(|byte| stops[usize::from(*byte)]).unwrap_or(rest.len());
+                    if end == bytes.len() || Some(bytes[end]) != escape {
+                        break;
+                    }
+                    has_escapes = true;
+                    if end + 1 == bytes.len() && !self.at_end {
+                        return Scan::More;
+                    }
+                    end = (end + 2).min(bytes.len());
+                }
+                (Span { start: at as u32, end: end as u32, is_quoted: false, has_escapes }, end)
             };
             if self.n_spans < max_spans {
                 self.spans.push(span);
@@ -236,15 +282,37 @@ impl<R: Read> Splitter<R> {
                 Some(byte) if *byte == delimiter => {
                     at = end + 1;
                 }
-                Some(_) => return Scan::Record { end, next: end + 1 },
-                None if self.at_end => return Scan::Record { end, next: end },
+                Some(_) => {
+                    self.drop_trailing();
+                    return Scan::Record { end, next: end + 1 };
+                }
+                None if self.at_end => {
+                    self.drop_trailing();
+                    return Scan::Record { end, next: end };
+                }
                 None => return Scan::More,
             }
         }
     }
 
-    fn has_other_width(&self) -> bool {
-        self.n_fields.is_some_and(|n_fields| n_fields != self.n_spans)
+    /// Takes what follows a trailing delimiter for no field.
+    fn drop_trailing(&mut self) {
+        let is_one_more = self.n_fields.map_or(self.n_spans > 1, |n_fields| self.n_spans == n_fields + 1);
+        if self.dialect.trailing_delimiter
+            && is_one_more
+            && self.n_spans == self.spans.len()
+            && self.spans.last().is_some_and(|span| !span.is_quoted && span.start == span.end)
+        {
+            self.spans.pop();
+            self.n_spans -= 1;
+        }
+    }
+
+    /// Returns whether the record has not as many fields as the dialect lets it have.
+    pub fn has_other_width(&self) -> bool {
+        self.n_fields.is_some_and(|n_fields| {
+            self.n_spans > n_fields || (self.n_spans < n_fields && self.dialect.short_rows == ShortRows::Reject)
+        })
     }
 
     fn goes_over_lines(&self, end: usize) -> bool {
@@ -262,7 +330,7 @@ impl<R: Read> Splitter<R> {
     /// Without a `problem` it is only too long: then its end is where the dialect says.
     fn give_up(&mut self, problem: Option<&'static str>) -> Result<Next, DecodeError> {
         let torn = problem.unwrap_or("a quote that is torn");
-        let mut readings = Readings::new(self.dialect.delimiter, self.dialect.quote, problem.is_none());
+        let mut readings = Readings::new(&self.dialect, problem.is_none());
         // Places are relative to the record's start, which moves to the front only where more has to be read.
         let (mut read, mut length, mut kept, mut lines_dropped) = (0, 0, None, 0);
         let ended = loop {
@@ -313,7 +381,25 @@ impl<R: Read> Splitter<R> {
             while self.start < self.end && matches!(self.buffer[self.start], b'\n' | b'\r') {
                 self.start += 1;
             }
-            if self.start < self.end || self.at_end {
+            if self.start < self.end && Some(self.buffer[self.start]) == self.dialect.comment {
+                self.skip_line()?;
+            } else if self.start < self.end || self.at_end {
+                return Ok(());
+            } else {
+                self.read_more()?;
+            }
+        }
+    }
+
+    /// Goes to the end of the line, however long it is.
+    fn skip_line(&mut self) -> Result<(), DecodeError> {
+        loop {
+            if let Some(found) = memchr2(b'\n', b'\r', &self.buffer[self.start..self.end]) {
+                self.start += found;
+                return Ok(());
+            }
+            self.start = self.end;
+            if self.at_end {
                 return Ok(());
             }
             self.read_more()?;
@@ -370,14 +456,15 @@ impl<R: Read> Splitter<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Pool;
+    use crate::{CsvOptions, budget::Pool};
 
     #[test]
     fn the_memory_of_a_long_record_is_given_back_after_it() {
         let budget = Budget::new(4 << 20, Pool::new(0));
         // The buffer is read full behind the record, so lines of its length must pass before it shrinks.
         let content = format!("{}\n{}", "x".repeat(1 << 20), "1,2\n".repeat(1 << 20));
-        let mut splitter = Splitter::new(content.as_bytes(), b',', b'"', 2 << 20, &budget);
+        let mut splitter =
+            Splitter::new(content.as_bytes(), Dialect::new(b',', &CsvOptions::default()), 2 << 20, &budget);
         splitter.advance().expect("it fits");
         budget.reserve("another", 3 << 20).expect_err("the record takes it");
         while splitter.advance().expect("the lines fit") != Next::End {}

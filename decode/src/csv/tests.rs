@@ -1,6 +1,6 @@
 use super::super::testing::{options, read_rows_with, text_columns};
 use super::super::{
-    Column, MappingSpec, OnNewField,
+    Column, CsvOptions, MappingSpec, OnNewField, ShortRows,
     budget::{Budget, Pool},
 };
 use super::*;
@@ -132,7 +132,7 @@ fn torn_quotes_cost_linear_time() {
     // lines that close no quote; lines whose quotes go on.
     for line in ["x\",\"\"\"\n", "x,\"\"\n", "\"x\"x,\n", "\"\n", "\",\n", "\"\"\",\n"] {
         let content = format!("0,\"torn\n{}", line.repeat(50_000));
-        let mut splitter = Splitter::new(content.as_bytes(), b',', b'"', 1 << 20, &Budget::default());
+        let mut splitter = Splitter::new(content.as_bytes(), usual(), 1 << 20, &Budget::default());
         splitter.expect_fields(5_000);
         while !matches!(splitter.advance(), Ok(Next::End) | Err(_)) {}
         let times = splitter.n_touched as f64 / content.len() as f64;
@@ -143,7 +143,7 @@ fn torn_quotes_cost_linear_time() {
 #[test]
 fn torn_records_cost_linear_time() {
     let content = "\"a\"b\"c\"\n".repeat(100_000);
-    let mut splitter = Splitter::new(content.as_bytes(), b',', b'"', 1 << 20, &Budget::default());
+    let mut splitter = Splitter::new(content.as_bytes(), usual(), 1 << 20, &Budget::default());
     let mut n_torn = 0;
     while let Next::Torn { start, end, .. } = splitter.advance().expect("ends that are known") {
         assert_eq!(splitter.bytes(start, end), b"\"a\"b\"c\"");
@@ -204,6 +204,7 @@ fn a_message_quotes_no_more_than_the_start_of_a_name() {
         columns: &text_columns(&["a"]),
         rename: &Default::default(),
         captures: &[],
+        types: &Default::default(),
         on_new_field: OnNewField::Reject,
         extras_column: None,
         key: &[],
@@ -219,8 +220,9 @@ fn a_message_quotes_no_more_than_the_start_of_a_name() {
     // So do the rows of the other formats with a schema.
     let Fields::Named(fields) = reader.fields() else { panic!("there is a header") };
     let mut rows = NamedRows::new(&mapping, fields.iter().map(|field| field.name.as_str()), &options.limits);
-    let spans = [0, 2].map(|start| Span { start, end: start + 1, is_quoted: false, has_quotes: false });
-    let cells = Cells { record: b"1,2", text: None, spans: &spans, nulls: &NullTexts::new(&[]), quote: '"' };
+    let spans = [0, 2].map(|start| splitter::Span { start, end: start + 1, is_quoted: false, has_escapes: false });
+    let readings = FieldReadings::new(&CsvOptions::default());
+    let cells = Cells { record: b"1,2", text: None, spans: &spans, readings: &readings, dialect: &usual() };
     rows.push(&cells, &mut batch);
     assert_eq!(batch.rejects[1].message, format!("no column takes field \"{}\"", "é".repeat(40)));
 }
@@ -231,6 +233,7 @@ fn names_that_every_row_repeats_are_held_against_the_rows() {
         columns: &[Column { name: "extra".into(), pg_type: PgType::Jsonb, not_null: false, has_default: false }],
         rename: &Default::default(),
         captures: &[],
+        types: &Default::default(),
         on_new_field: OnNewField::Extras,
         extras_column: Some("extra"),
         key: &[],
@@ -320,6 +323,99 @@ fn small_batches_carry_the_same_rows() {
     assert_eq!(whole.len(), 6000);
     assert_eq!(read(1), whole);
     assert_eq!(read(10_000), whole);
+}
+
+fn usual() -> Dialect {
+    Dialect::new(b',', &CsvOptions::default())
+}
+
+/// A file in a dialect of its own.
+fn in_dialect(change: impl Fn(&mut CsvOptions)) -> File {
+    let mut file = File::default();
+    change(&mut file.options.csv);
+    file
+}
+
+#[test]
+fn an_escape_takes_the_meaning_of_what_follows() {
+    let file = in_dialect(|csv| csv.escape = Some(b'\\'));
+    file.check("a,b\n1,\"say \\\"hi\\\", ok\"\n2,\"C:\\dir\"\n", &["1|say \"hi\", ok", "2|C:\\dir"]);
+    file.check("a,b\n1,x\\,y\n2,x\\\ny\n3,\\\\\n", &["1|x,y", "2|x\ny", "3|\\"]);
+    file.check("a,b\n1,\"\"\"x\"\n2,\\\"y\n3,\"z\\\\\"\n", &["1|\"x", "2|\"y", "3|z\\"]);
+    file.check("a,b\n1,\\", &["1|\\"]);
+    file.fails(
+        "a,b\n1,\"x\\\"\n",
+        "corrupt: the CSV record at line 2 has a quote that is never closed, and its end cannot be determined",
+    );
+    // A text over lines is text, and what is torn is one reject or the object's failure as ever.
+    file.check("a,b\n1,\"x \\\"y\n2,injected\n\\\" z\"\n3,4\n", &["1|x \"y\n2,injected\n\" z", "3|4"]);
+    file.check("a,b\n1,\"x\"y\"\\\"z\"\n3,4\n", &["1 syntax: 1,\"x\"y\"\\\"z\"", "3|4"]);
+    let null = in_dialect(|csv| (csv.escape, csv.null) = (Some(b'\\'), vec!["\\N".into()]));
+    null.check("a,b\n\\N,\\\\N\n", &["∅|\\N"]);
+}
+
+#[test]
+fn an_escaped_text_is_the_same_in_whatever_pieces_it_comes() {
+    let mut file = in_dialect(|csv| (csv.escape, csv.header) = (Some(b'\\'), false));
+    file.columns = text_columns(&["a", "b"]);
+    let record = "x\\,y,\"\\\"z\\\"\"\n";
+    let rows = file.read(record.repeat(60_000).as_bytes()).expect("rows");
+    assert!(rows.len() == 60_000 && rows.iter().all(|row| row == "x,y|\"z\""));
+}
+
+#[test]
+fn comments_and_the_first_lines_are_no_records() {
+    let file = in_dialect(|csv| csv.comment = Some(b'#'));
+    file.check("# made by x, \"y\na,b\n1,2\n#3,4\r\n\n5,#6\n\"#7\",8\n#", &["1|2", "5|#6", "#7|8"]);
+    file.check(format!("#{}\na,b\n1,2\n", "x".repeat(3 << 20)), &["1|2"]);
+    let file = in_dialect(|csv| csv.skip_lines = 2);
+    file.check("report, \"of\r\n\r\na,b\n1,2\n", &["1|2"]);
+    file.check("x\ry\ra,b\r1,2\r", &["1|2"]);
+    file.check("a,b\n1,2", &[]);
+    file.check(format!("{}\r\n\na,b\n1,2\n", "x".repeat(256 * 1024 - 1)), &["1|2"]);
+}
+
+#[test]
+fn without_a_quote_it_is_a_character_like_others() {
+    let file = in_dialect(|csv| csv.quote = None);
+    file.check("a,b\n\"1,2\"\n5\" pipe,\"\n", &["\"1|2\"", "5\" pipe|\""]);
+}
+
+#[test]
+fn short_rows_end_in_nulls_where_the_dialect_says_so() {
+    let file = in_dialect(|csv| csv.short_rows = ShortRows::Null);
+    file.check("a,b,c\n1\n2,\"x\ny\"\n3,4,5\n6,7,8,9\n", &["1|∅|∅", "2|x\ny|∅", "3|4|5", "4 syntax: 6,7,8,9"]);
+}
+
+#[test]
+fn a_trailing_delimiter_is_no_field() {
+    let file = in_dialect(|csv| csv.trailing_delimiter = true);
+    file.check(
+        "a,b\n1,2,\n3,\n4,5\n6,7,8\n9,0,\"\"\n",
+        &["1|2", "3|∅", "4|5", "4 syntax: 6,7,8", "5 syntax: 9,0,\"\""],
+    );
+    file.check("a,b,\n1,2,\n3,4\n", &["1|2", "3|4"]);
+    let mut file = in_dialect(|csv| (csv.trailing_delimiter, csv.header) = (true, false));
+    file.columns = text_columns(&["a", "b"]);
+    file.check("1,2,\n3,4,\n", &["1|2", "3|4"]);
+}
+
+#[test]
+fn columns_have_null_texts_of_their_own_and_quotes_may_hold_them() {
+    let mut file = in_dialect(|csv| csv.null = vec!["NA".into()]);
+    file.options.csv.null_by_column = [("b".into(), vec!["-".into()])].into();
+    file.check("a,b\nNA,NA\n-,-\n\"NA\",\"-\"\n", &["∅|NA", "-|∅", "NA|-"]);
+    file.options.csv.null_quoted = true;
+    file.check("a,b\n\"NA\",\"-\"\n\"\",x\n", &["∅|∅", "∅|x"]);
+}
+
+#[test]
+fn numbers_have_a_comma_only_in_columns_of_numbers() {
+    let mut file = in_dialect(|csv| (csv.decimal_comma, csv.delimiter) = (true, b';'));
+    file.columns[1].pg_type = PgType::Int4;
+    file.check("a;b\n1,5;1.2\nx;1.234,5\n", &["1 type b: 1,5;1.2", "2 type b: x;1.234,5"]);
+    file.columns[1].pg_type = PgType::Text(None);
+    file.check("a;b\n1.234,5;1.2\n", &["1.234,5|1.2"]);
 }
 
 /// Bytes that are nearly CSV.

@@ -37,31 +37,7 @@ pub(super) enum NotInteger {
 /// Encodes a value for a `numeric` column.
 pub(super) fn numeric(value: &Value<'_>, limit: Option<(u16, i16)>, out: &mut Vec<u8>) -> Result<(), CellError> {
     let mut buffer = text::Buffer::new();
-    let digits = match value {
-        Value::Int(_) | Value::UInt(_) => {
-            text::push_scalar(value, &mut buffer);
-            Digits::parse(buffer.bytes())
-        }
-        Value::Decimal(unscaled, scale) => {
-            buffer.push_u128(unscaled.unsigned_abs());
-            Some(Digits::scaled(*unscaled < 0, buffer.bytes(), i64::from(*scale)))
-        }
-        Value::Float32(float) if float.is_finite() => {
-            buffer.push_fmt(format_args!("{float:e}"));
-            Digits::parse(buffer.bytes())
-        }
-        Value::Float64(float) if float.is_finite() => {
-            buffer.push_fmt(format_args!("{float:e}"));
-            Digits::parse(buffer.bytes())
-        }
-        Value::Float32(_) | Value::Float64(_) => return Err(CellError::out_of_range(value, "numeric")),
-        Value::Text(written) | Value::Number(written) => match Digits::parse(written.as_bytes()) {
-            None if is_not_finite(written) => return Err(CellError::out_of_range(value, "numeric")),
-            parsed => parsed,
-        },
-        _ => None,
-    };
-    let Some(digits) = digits else { return Err(CellError::mismatch(value, "numeric")) };
+    let digits = digits_of(value, "numeric", &mut buffer)?;
     let rounded;
     let digits = match limit {
         Some((_, scale)) if digits.len() as i64 - digits.point > i64::from(scale) => {
@@ -87,6 +63,45 @@ pub(super) fn numeric(value: &Value<'_>, limit: Option<(u16, i16)>, out: &mut Ve
         digits.write(scale as u16, out);
         Ok(())
     })
+}
+
+/// Returns the digits of a number, which may be written into the buffer.
+fn digits_of<'a>(value: &'a Value<'_>, to: &str, buffer: &'a mut text::Buffer) -> Result<Digits<'a>, CellError> {
+    let digits = match value {
+        Value::Int(_) | Value::UInt(_) => {
+            text::push_scalar(value, buffer);
+            Digits::parse(buffer.bytes())
+        }
+        Value::Decimal(unscaled, scale) => {
+            buffer.push_u128(unscaled.unsigned_abs());
+            Some(Digits::scaled(*unscaled < 0, buffer.bytes(), i64::from(*scale)))
+        }
+        Value::Float32(float) if float.is_finite() => {
+            buffer.push_fmt(format_args!("{float:e}"));
+            Digits::parse(buffer.bytes())
+        }
+        Value::Float64(float) if float.is_finite() => {
+            buffer.push_fmt(format_args!("{float:e}"));
+            Digits::parse(buffer.bytes())
+        }
+        Value::Float32(_) | Value::Float64(_) => return Err(CellError::out_of_range(value, to)),
+        Value::Text(written) | Value::Number(written) => match Digits::parse(written.as_bytes()) {
+            None if is_not_finite(written) => return Err(CellError::out_of_range(value, to)),
+            parsed => parsed,
+        },
+        _ => None,
+    };
+    digits.ok_or_else(|| CellError::mismatch(value, to))
+}
+
+/// Returns a number times ten to the `shift`, rounded down.
+///
+/// # Errors
+/// Class `type` for what is no number, `range` for one that 64 bits do not hold.
+pub(crate) fn floor_shifted(value: &Value<'_>, shift: i64, to: &str) -> Result<i64, CellError> {
+    let mut buffer = text::Buffer::new();
+    let digits = digits_of(value, to, &mut buffer)?;
+    digits.floor_shifted(shift).ok_or_else(|| CellError::out_of_range(value, to))
 }
 
 /// Returns whether `numeric` can hold a number as it is written in JSON.
@@ -128,6 +143,20 @@ impl<'a> Digits<'a> {
             Some(_) => return None,
         };
         Some(Self::normalised(negative, head, tail, exponent))
+    }
+
+    fn floor_shifted(&self, shift: i64) -> Option<i64> {
+        let n_whole = self.point + shift;
+        if self.is_zero() {
+            return Some(0);
+        }
+        if n_whole > 19 {
+            return None;
+        }
+        let n_whole = usize::try_from(n_whole).unwrap_or(0);
+        let whole = (0..n_whole).fold(0, |whole: i128, place| whole * 10 + i128::from(self.digit(place)));
+        let is_cut = n_whole < self.len();
+        i64::try_from(if self.negative { -whole - i128::from(is_cut) } else { whole }).ok()
     }
 
     /// Returns `digits / 10^scale`.

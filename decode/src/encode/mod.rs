@@ -58,6 +58,7 @@ mod scalar;
 mod text;
 mod time;
 mod value;
+pub(crate) use decimal::floor_shifted;
 pub use json::{DEFAULT_DEPTH, unescape, validate, write_escaped, write_string};
 pub(crate) use text::push_scaled;
 pub use text::write_text;

@@ -1,6 +1,12 @@
 //! Rows in a JSON document: one object, objects one after another, or arrays of them.
 
-use super::{frame::Frame, next_byte, row::RowParser, window::Window};
+use super::{
+    frame::Frame,
+    next_byte,
+    pointer::{Pointer, skip_rest},
+    row::RowParser,
+    window::Window,
+};
 use crate::{Batch, DecodeError, MAX_PAYLOAD_BYTES};
 
 /// What may come next in the document.
@@ -21,9 +27,16 @@ enum State {
 #[derive(Default)]
 pub struct Document {
     state: State,
+    /// Where in each document the array of its rows is, unless it is the document.
+    rows: Option<Pointer>,
 }
 
 impl Document {
+    /// Returns what finds the rows at this place.
+    pub fn new(rows: Option<Pointer>) -> Self {
+        Self { state: State::default(), rows }
+    }
+
     /// Reads on to the end of the next row and hands it over; returns false at the end of the input.
     ///
     /// # Errors
@@ -43,8 +56,23 @@ impl Document {
                 };
             };
             self.state = match (self.state, byte) {
+                (State::Outside, _) if let Some(pointer) = &self.rows => {
+                    if pointer.descend(window)? {
+                        self.state = State::Opened;
+                    } else {
+                        skip_rest(window, pointer.depth())?;
+                    }
+                    continue;
+                }
                 (State::Outside, b'[') => State::Opened,
-                (State::Opened | State::AfterElement, b']') => State::Outside,
+                (State::Opened | State::AfterElement, b']') => {
+                    window.consume(1);
+                    if let Some(pointer) = &self.rows {
+                        skip_rest(window, pointer.depth())?;
+                    }
+                    self.state = State::Outside;
+                    continue;
+                }
                 (State::AfterElement, b',') => State::Element,
                 (State::Outside, b'{') => {
                     push_value(window, max_bytes, rows, batch)?;

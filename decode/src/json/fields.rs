@@ -12,7 +12,7 @@ const MAX_KNOWN: usize = 4096;
 /// Longer names are not remembered: no column's name is that long.
 const MAX_NAME_BYTES: usize = 256;
 /// What `new_fields` promises to stay within.
-const MAX_NEW_FIELDS: usize = 50;
+pub const MAX_NEW_FIELDS: usize = 50;
 
 /// What became of the names seen so far.
 #[derive(Default)]

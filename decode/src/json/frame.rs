@@ -11,6 +11,11 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Returns a frame of what is left of this many open containers.
+    pub fn within(depth: u64) -> Self {
+        Self { depth, ..Self::default() }
+    }
+
     /// Reads the next piece of the value; returns where in it the value ends, if it does.
     pub fn advance(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;

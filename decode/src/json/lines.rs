@@ -5,8 +5,8 @@ use crate::{Batch, MAX_PAYLOAD_BYTES};
 use std::io;
 
 /// Finds the lines of an NDJSON object.
-#[derive(Default)]
 pub struct Lines {
+    end: u8,
     /// How far the bytes in view are known to hold no line's end.
     searched: usize,
     /// How many bytes in view are left of a line that rows share.
@@ -14,6 +14,11 @@ pub struct Lines {
 }
 
 impl Lines {
+    /// Returns what finds lines that end in this byte.
+    pub fn ending_in(end: u8) -> Self {
+        Self { end, searched: 0, shared: 0 }
+    }
+
     /// Reads on to the end of the next row and hands it over; returns false at the end of the input.
     pub fn next(
         &mut self,
@@ -27,12 +32,12 @@ impl Lines {
                 return Ok(true);
             }
             let data = window.data();
-            let found = memchr::memchr(b'\n', &data[self.searched..]);
+            let found = memchr::memchr(self.end, &data[self.searched..]);
             let end = match found {
                 Some(found) => self.searched + found,
                 None if data.len() > max_bytes => {
                     self.searched = 0;
-                    skip_oversized(window, rows, batch)?;
+                    skip_oversized(self.end, window, rows, batch)?;
                     return Ok(true);
                 }
                 None => {
@@ -77,12 +82,12 @@ impl Lines {
 }
 
 /// Lets a line go that does not fit, keeping its start for the reject.
-fn skip_oversized(window: &mut Window, rows: &mut RowParser, batch: &mut Batch) -> io::Result<()> {
+fn skip_oversized(line_end: u8, window: &mut Window, rows: &mut RowParser, batch: &mut Batch) -> io::Result<()> {
     let start = window.data()[..window.data().len().min(MAX_PAYLOAD_BYTES)].to_vec();
     let mut length = 0;
     loop {
         let data = window.data();
-        let end = memchr::memchr(b'\n', data);
+        let end = memchr::memchr(line_end, data);
         length += end.unwrap_or(data.len()) as u64;
         window.consume(end.map_or(data.len(), |end| end + 1));
         if end.is_some() || !window.more()? {

@@ -5,19 +5,22 @@ mod document;
 mod fields;
 mod frame;
 mod lines;
+mod pointer;
 mod row;
 mod scan;
 mod window;
 
 pub use answers::{Answer, Answers, Asked, CONTROL_FIELDS};
+pub use fields::MAX_NEW_FIELDS;
+pub use pointer::Pointer;
 
-use super::{Batch, DecodeError, Field, Fields, Format, Limits, Mapping, ReadOptions, RowReader};
+use super::{Batch, DecodeError, Field, Fields, Format, JsonOptions, Limits, Mapping, ReadOptions, RowReader};
 use document::Document;
 use frame::Frame;
 use lines::Lines;
 use row::RowParser;
 use std::{io, sync::Arc};
-use window::Window;
+pub(crate) use window::Window;
 
 /// How many blanks after the first line are looked through for the start of a second one.
 const MAX_BLANKS: usize = 1024;
@@ -34,12 +37,18 @@ pub fn open(
     let mut window = Window::new(input, &options.limits.budget);
     skip_byte_order_mark(&mut window)?;
     let max_bytes = options.limits.row_bytes;
-    let by_lines =
-        is_by_lines(&mut window, max_bytes)? || (declared == Format::Ndjson && window.data().len() <= max_bytes);
-    let framing = if by_lines { Framing::Lines(Lines::default()) } else { Framing::Document(Document::default()) };
+    let JsonOptions { rows: place, fields: nested } = options.json.clone();
+    let by_lines = place.is_none()
+        && (is_by_lines(&mut window, max_bytes)?
+            || (declared == Format::Ndjson && window.data().len() <= max_bytes && !is_document(&mut window)?));
+    let framing = match place {
+        None if is_by_carriage_returns(&window) => Framing::Lines(Lines::ending_in(b'\r')),
+        None if by_lines => Framing::Lines(Lines::ending_in(b'\n')),
+        place => Framing::Document(Document::new(place)),
+    };
     let rows = RowParser::new(Arc::default(), &options.limits);
-    let reader = JsonReader { fields: Fields::Open, window, framing, rows, max_bytes, limits: options.limits.clone() };
-    Ok(Box::new(reader))
+    let limits = options.limits.clone();
+    Ok(Box::new(JsonReader { fields: Fields::Open, window, framing, rows, nested, max_bytes, limits }))
 }
 
 struct JsonReader {
@@ -47,6 +56,7 @@ struct JsonReader {
     window: Window,
     framing: Framing,
     rows: RowParser,
+    nested: Vec<(String, Pointer)>,
     max_bytes: usize,
     limits: Limits,
 }
@@ -62,7 +72,7 @@ impl RowReader for JsonReader {
     }
 
     fn set_mapping(&mut self, mapping: Arc<Mapping>) {
-        self.rows = RowParser::new(mapping, &self.limits);
+        self.rows = RowParser::new(mapping, &self.limits).with_nested(&self.nested);
     }
 
     fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {
@@ -140,6 +150,33 @@ fn is_by_lines(window: &mut Window, max_bytes: usize) -> io::Result<bool> {
             Ok(!goes_on && next == Some(&b'{'))
         }
     }
+}
+
+/// Returns whether what is called lines is a document all the same: an array of objects, or an object that is written over
+/// lines and not torn, for then a name would follow on the next.
+fn is_document(window: &mut Window) -> io::Result<bool> {
+    let first = next_byte(window)?;
+    while window.data().len() < MAX_BLANKS && window.more()? {}
+    let data = window.data();
+    let next_after = |at: usize| data.get(at..).unwrap_or_default().trim_ascii_start().first();
+    Ok(match first {
+        Some(b'[') => matches!(next_after(1), Some(b'{')),
+        Some(b'{') => memchr::memchr(b'\n', data).is_some_and(|end| {
+            let goes_on = matches!(data[..end].trim_ascii_end().last(), Some(b'{' | b'[' | b',' | b':'));
+            goes_on && Frame::default().advance(&data[..end]).is_none() && next_after(end) == Some(&b'"')
+        }),
+        _ => false,
+    })
+}
+
+/// Returns whether objects are lines that end in a carriage return alone.
+fn is_by_carriage_returns(window: &Window) -> bool {
+    let data = window.data();
+    let Some(end) = memchr::memchr2(b'\r', b'\n', data) else { return false };
+    data[end] == b'\r'
+        && data.first() == Some(&b'{')
+        && Frame::default().advance(&data[..end]).is_some()
+        && data[end..].iter().find(|byte| **byte != b'\r') == Some(&b'{')
 }
 
 /// Steps over blanks; returns the byte after them, which stays in view.

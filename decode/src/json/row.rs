@@ -3,12 +3,13 @@
 use super::{
     fields::FieldTable,
     frame::Frame,
+    pointer::{Pointer, is_name},
     scan::{Fault, Kind, Scanner, Token},
 };
 use crate::{
     Batch, FREE_ROW_BYTES, Field, Limits, Mapping, RowEncoder, Slot,
     budget::Reservation,
-    encode::{CellError, PgType, RejectClass, Value, unescape},
+    encode::{CellError, PgType, RejectClass, Value, unescape, write_string},
     named::{MAX_QUOTED_BYTES, utf8},
 };
 use std::{borrow::Cow, sync::Arc};
@@ -25,6 +26,18 @@ impl RowParser {
     pub fn new(mapping: Arc<Mapping>, limits: &Limits) -> Self {
         let encoder = RowEncoder::new(Arc::clone(&mapping)).with_limits(limits);
         Self { encoder, members: Members::new(mapping, limits), any_encoded: false }
+    }
+
+    /// Has each row have these fields too, each the value at its place in the row.
+    #[must_use]
+    pub fn with_nested(mut self, fields: &[(String, Pointer)]) -> Self {
+        let nested = |(name, place): &(String, Pointer)| {
+            let mut json = Vec::new();
+            write_string(name, &mut json);
+            Nested { slot: self.members.mapping.slot_of(name), json, place: place.clone(), root: Token::ABSENT }
+        };
+        self.members.nested = fields.iter().map(nested).collect();
+        self
     }
 
     /// Adds one row, given as JSON text, to the batch: as a tuple or as a reject. Returns false, and adds nothing, where
@@ -95,6 +108,7 @@ struct Members {
     /// Which columns take any JSON value as it was written.
     wants_json: Vec<bool>,
     fields: FieldTable,
+    nested: Vec<Nested>,
     /// Whether a column took a field of any row.
     any_taken: bool,
     // What follows is memory that rows share.
@@ -112,6 +126,7 @@ impl Members {
             max_depth: limits.depth,
             wants_json: columns.iter().map(|column| matches!(column.pg_type, PgType::Json | PgType::Jsonb)).collect(),
             fields: FieldTable::default(),
+            nested: Vec::new(),
             any_taken: false,
             tokens: vec![Token::ABSENT; columns.len()],
             extras: Vec::new(),
@@ -133,6 +148,7 @@ impl Members {
         }
         self.extras.clear();
         self.fields.start_row();
+        self.nested.iter_mut().for_each(|nested| nested.root = Token::ABSENT);
         let mut refusal = None;
         let mut scanner = Scanner::new(row, self.max_depth, &mut self.open);
         if !scanner.take(b'{') {
@@ -142,6 +158,9 @@ impl Members {
         while more {
             let name = scanner.name()?;
             let value = scanner.value(1)?;
+            for nested in self.nested.iter_mut().filter(|nested| is_name(name.quoted(row), nested.place.root())) {
+                nested.root = value;
+            }
             match self.fields.slot(name.quoted(row), value.kind == Kind::Nested, &self.mapping) {
                 Ok(Slot::Column(column)) => {
                     self.tokens[column] = value;
@@ -149,13 +168,8 @@ impl Members {
                 }
                 Ok(Slot::Ignored) => {}
                 Ok(Slot::Extras) => {
-                    let length = self.extras.len() + name.raw(row).len() + value.raw(row).len() + "{:}".len();
-                    if length > FREE_ROW_BYTES && length > self.extras.capacity() {
-                        // At once for all members that the row may have.
-                        self.reserved.grow_to("an object of extra fields", row.len())?;
-                        self.extras.reserve_exact(row.len() - self.extras.len());
-                    }
-                    add_member(&mut self.extras, name.raw(row), value.raw(row));
+                    let (name, value) = (name.raw(row), value.raw(row));
+                    add_extra(&mut self.extras, &mut self.reserved, name, value, row.len())?;
                 }
                 Ok(Slot::Reject) => {
                     let name = name.raw(row);
@@ -174,6 +188,22 @@ impl Members {
             }
         }
         scanner.finish()?;
+        for Nested { slot, json, place, root } in &self.nested {
+            let value = place.follow(row, *root, &mut self.open);
+            if value.kind == Kind::Absent {
+                continue;
+            }
+            match slot {
+                Slot::Column(column) => {
+                    self.tokens[*column] = value;
+                    self.any_taken = true;
+                }
+                Slot::Extras => {
+                    add_extra(&mut self.extras, &mut self.reserved, json, value.raw(row), 2 * row.len())?;
+                }
+                _ => {}
+            }
+        }
         if !self.extras.is_empty() {
             self.extras.push(b'}');
         }
@@ -199,6 +229,16 @@ impl Members {
         };
         Ok(value)
     }
+}
+
+/// A field whose value is within a member.
+struct Nested {
+    /// Its name as JSON.
+    json: Vec<u8>,
+    slot: Slot,
+    place: Pointer,
+    /// The outermost member of the row in hand.
+    root: Token,
 }
 
 /// Returns whether a text is several objects and nothing else.
@@ -230,6 +270,24 @@ pub fn text(inside: &[u8]) -> Result<Cow<'_, str>, CellError> {
     unescape(utf8(inside)?)
 }
 
+/// Adds `name: value` to the extras of a row, in memory reserved for all that the row may have.
+fn add_extra(
+    extras: &mut Vec<u8>,
+    reserved: &mut Reservation,
+    name: &[u8],
+    value: &[u8],
+    at_most: usize,
+) -> Result<(), CellError> {
+    let length = extras.len() + name.len() + value.len() + "{:}".len();
+    if length > FREE_ROW_BYTES && length > extras.capacity() {
+        let wanted = at_most.max(length);
+        reserved.grow_to("an object of extra fields", wanted)?;
+        extras.reserve_exact(wanted - extras.len());
+    }
+    add_member(extras, name, value);
+    Ok(())
+}
+
 /// Adds `name: value` to an object under construction.
 fn add_member(object: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     object.push(if object.is_empty() { b'{' } else { b',' });
@@ -254,6 +312,7 @@ mod tests {
             columns: &columns,
             rename: &Default::default(),
             captures: &[],
+            types: &Default::default(),
             on_new_field: OnNewField::Extras,
             extras_column: Some("extra"),
             key: &[],

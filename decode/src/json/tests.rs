@@ -121,6 +121,91 @@ fn rows_that_share_a_line_load_whatever_is_declared() {
 }
 
 #[test]
+fn carriage_returns_alone_end_lines_too() {
+    for declared in [Format::Auto, Format::Ndjson] {
+        let found =
+            read_with("{\"a\":1}\r{\"a\":\r\r{\"a\":2}\r{\"a\":3}", declared, &[text_column("a")], OnNewField::Ignore);
+        assert_eq!(found.rows, ["1 | 1", "3 | 2", "4 | 3"], "{declared:?}");
+        assert_eq!(found.rejects, ["2 syntax"], "{declared:?}");
+    }
+}
+
+#[test]
+fn a_document_is_one_whatever_its_name() {
+    for text in [
+        "{\n  \"a\": 1\n}\n{\n  \"a\": 2\n}\n",
+        "{ \"a\": 1,\r\n \"x\": [\r\n1]}\r\n{\"a\":2}",
+        "[\n  {\"a\": 1},\n  {\"a\": 2}\n]\n",
+        "[{\"a\":1},{\"a\":2}]",
+        "{\"x\": {\n  \"y\": 1}, \"a\": 1}\n{\"a\":2}\n",
+    ] {
+        assert_eq!(lines(text, "a").rows, ["1 | 1", "2 | 2"], "{text}");
+    }
+    // A torn line is no document.
+    let found = lines("{\"a\":1,\n{\"a\":2}\n", "a");
+    assert_eq!((found.rows, found.rejects), (vec!["2 | 2".to_owned()], vec!["1 syntax".to_owned()]));
+    assert_eq!(lines("[1]\n{\"a\":2}\n", "a").rejects, ["1 syntax"]);
+}
+
+fn placed(rows: Option<&str>, fields: &[(&str, &str)]) -> ReadOptions {
+    let pointer = |text: &str| text.parse::<Pointer>().expect("a pointer");
+    let fields = fields.iter().map(|(name, place)| ((*name).to_owned(), pointer(place))).collect();
+    ReadOptions { json: JsonOptions { rows: rows.map(pointer), fields }, ..options() }
+}
+
+fn rows_at(text: &str, rows: &str) -> Result<Vec<String>, DecodeError> {
+    let input = Box::new(Cursor::new(text.to_owned()));
+    let opened = open(input, Format::Ndjson, &placed(Some(rows), &[]));
+    let found = read(opened, &[text_column("a")], OnNewField::Ignore)?;
+    Ok(found.rows.into_iter().chain(found.rejects).collect())
+}
+
+#[test]
+fn rows_are_found_where_a_pointer_says() {
+    let long = format!("{{\"x\":\"{}\",\"rows\":[{{\"a\":1}}]}}", "]}".repeat(2 << 20));
+    for (text, rows) in [
+        ("{\"v\":[{\"rows\":[9]}],\"rows\":[{\"a\":1},{\"a\":2}],\"z\":{\"rows\":3}}", "/rows"),
+        ("{\"rows\":[{\"a\":1}]}\n\n{\"rows\":[]}{\"rows\": null, \"n\":1}{\"rows\":[{\"a\":2}]}", "/rows"),
+        ("{\"x\":{\"y/~z\":[[1,\"],\"],[{\"a\":1},{\"a\":2}]],\"q\":[\"}\"]}}\n", "/x/y~1~0z/1"),
+        ("{\"\\u0072ows\" : [ {\"a\":1} , {\"a\":2} ] }", "/rows"),
+    ] {
+        assert_eq!(rows_at(text, rows).expect(text), ["1 | 1", "2 | 2"], "{text}");
+    }
+    assert_eq!(rows_at(&long, "/rows").expect("rows"), ["1 | 1"]);
+    assert_eq!(rows_at("{\"r\":[{\"a\":1},{\"a\" 2},7]}", "/r").expect("rows"), ["1 | 1", "2 syntax", "3 syntax"]);
+    assert_eq!(rows_at("", "/r").expect("nothing"), [""; 0]);
+    for (text, problem) in [
+        ("{\"r\":[{\"a\":1}]}{\"x\":1}", "nothing at \"/r\" in a JSON document"),
+        ("{\"r\":{\"a\":1}}", "no array at \"/r\" in a JSON document"),
+        ("[1]", "nothing at \"/r\" in a JSON document"),
+        ("{\"r\":[{\"a\":1}]", "JSON document ends early"),
+        ("{\"r\":[{\"a\":1}", "JSON array ends early"),
+        ("{\"x\":[1", "JSON document ends early"),
+        ("{\"x\" 1}", "a JSON member's name without a colon after it"),
+    ] {
+        assert_eq!(rows_at(text, "/r").expect_err(text).to_string(), format!("corrupt: {problem}"), "{text}");
+    }
+    for pointer in ["", "r", "/a~2", "/~"] {
+        assert!(pointer.parse::<Pointer>().is_err(), "{pointer}");
+    }
+}
+
+#[test]
+fn a_field_may_be_a_nested_members() {
+    let fields = placed(None, &[("a", "/user/name"), ("b", "/tags/1"), ("c", "/user/at/0")]);
+    let text = "{\"user\":{\"name\":1,\"name\":\"x\\ty\",\"at\":[{\"k\":1}]},\"tags\":[1,2.50],\"a\":0}\n\
+                {\"user\":7,\"tags\":[1],\"a\":\"own\"}\n{\"\\u0075ser\":{\"name\":null},\"a\":3}";
+    let columns: Vec<_> = ["a", "b", "c"].map(text_column).into();
+    let opened = open(Box::new(Cursor::new(text)), Format::Auto, &fields);
+    let found = read(opened, &columns, OnNewField::Ignore).expect("rows");
+    assert_eq!(found.rows, ["1 | x\ty | 2.50 | {\"k\":1}", "2 | own | ~ | ~", "3 | ~ | ~ | ~"]);
+    let columns = [text_column("b"), column("extra", PgType::Jsonb)];
+    let opened = open(Box::new(Cursor::new("{\"user\":{\"name\":1}}")), Format::Auto, &fields);
+    let found = read(opened, &columns, OnNewField::Extras).expect("rows");
+    assert_eq!(found.rows, ["1 | ~ | {\"user\":{\"name\":1},\"a\":1}"]);
+}
+
+#[test]
 fn seen_columns_are_those_that_some_row_had() {
     let found = lines("{\"a\":1}\n{\"c\":null,\"x\":1}", "a b c");
     assert_eq!(found.seen, [true, false, true]);
@@ -279,6 +364,7 @@ fn batches_end_within_a_line_that_rows_share() {
             columns: &columns,
             rename: &Default::default(),
             captures: &[],
+            types: &Default::default(),
             on_new_field: OnNewField::Ignore,
             extras_column: None,
             key: &[],

@@ -48,7 +48,7 @@ impl Window {
         if oversized || self.end == length {
             let wanted = if oversized { CHUNK_BYTES } else { length + length.clamp(CHUNK_BYTES, MAX_STEP_BYTES) };
             if wanted > MAX_KEPT_BYTES {
-                self.reserved.grow_to("a JSON row", wanted).map_err(io::Error::other)?;
+                self.reserved.grow_to("a row", wanted).map_err(io::Error::other)?;
             }
             self.buffer.resize(wanted, 0);
             self.buffer.shrink_to(wanted);
@@ -114,6 +114,6 @@ mod tests {
                 Err(error) => break DecodeError::from(error),
             }
         };
-        assert!(matches!(&too_long, DecodeError::Limits(limit) if limit.contains("a JSON row")), "{too_long}");
+        assert!(matches!(&too_long, DecodeError::Limits(limit) if limit.contains("a row takes")), "{too_long}");
     }
 }

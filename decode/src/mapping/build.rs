@@ -97,7 +97,10 @@ fn capture_constants(names: &Names<'_>, spec: &MappingSpec<'_>) -> Result<HashMa
             return Err(format!("capture {{{field}}} is NULL, which column \"{}\" does not allow", column.name));
         }
         let mut constant = Vec::new();
-        encode::encode(&value, &column.pg_type, &mut constant).map_err(|error| {
+        let read = spec.types.get(&column.name).map(|notation| notation.read(&value)).transpose();
+        let read = read.map(|read| read.flatten().unwrap_or(value));
+        let encoded = read.and_then(|value| encode::encode(&value, &column.pg_type, &mut constant));
+        encoded.map_err(|error| {
             format!("capture {{{field}}} does not fit column \"{}\": {}", column.name, error.message)
         })?;
         if constants.insert(index, constant).is_some() {
@@ -245,6 +248,9 @@ impl Builder<'_> {
                 mapping.extras = Some(position);
             }
             mapping.required.push(requirement(column, self.spec));
+            if !self.spec.types.is_empty() {
+                mapping.notations.push(self.spec.types.get(&column.name).cloned());
+            }
             mapping.columns.push(column.clone());
             mapping.constants.push(constant);
         }

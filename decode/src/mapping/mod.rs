@@ -3,8 +3,9 @@
 mod build;
 
 use super::{
-    Column, Fields, MappingSpec, RejectClass,
+    Column, Fields, MappingSpec, Notation, RejectClass,
     condition::{Condition, Test},
+    encode::{Value, encode},
 };
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -34,7 +35,7 @@ pub enum Slot {
 ///
 /// With `OnNewField::AddColumn` and [`Fields::Open`] a jsonb column named `penstock_extras`
 /// is the last of `columns()`: the loader takes new columns' values from it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Mapping {
     columns: Vec<Column>,
     absent_flags: Vec<usize>,
@@ -44,15 +45,19 @@ pub struct Mapping {
     unknown: Slot,
     extras: Option<usize>,
     constants: Vec<Option<Vec<u8>>>,
+    /// How each column's values are written; empty where all types say so.
+    notations: Vec<Option<Notation>>,
     required: Vec<Requirement>,
     unstaged: BTreeMap<u64, Unstaged>,
     /// How many columns, at the end, are only asked about.
     n_unsent: usize,
     conditions: Vec<Asked>,
+    /// How many rows come before the first.
+    n_rows_before: u64,
 }
 
 /// A condition of the rows that are sent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Asked {
     /// The column; None where no field fills it, so that it is NULL.
     pub column: Option<usize>,
@@ -112,6 +117,26 @@ impl Mapping {
         });
         self.conditions = asked.collect();
         self
+    }
+
+    /// Returns the mapping of rows that follow this many others; a column has the name of where they are from.
+    ///
+    /// # Errors
+    /// When the column does not take it.
+    pub(super) fn of_member(&self, n_rows_before: u64, name: Option<(usize, &str)>) -> Result<Self, String> {
+        let mut mapping = Self { n_rows_before, ..self.clone() };
+        if let Some((column, name)) = name {
+            let mut constant = Vec::new();
+            let encoded = encode(&Value::Text(name.into()), &self.columns[column].pg_type, &mut constant);
+            encoded.map_err(|error| format!("column \"{}\": {}", self.columns[column].name, error.message))?;
+            mapping.constants[column] = Some(constant);
+        }
+        Ok(mapping)
+    }
+
+    /// Returns how many rows come before the first.
+    pub(super) fn n_rows_before(&self) -> u64 {
+        self.n_rows_before
     }
 
     /// Returns the conditions of the rows that are sent.
@@ -183,6 +208,12 @@ impl Mapping {
     #[must_use]
     pub fn is_captured(&self, column: usize) -> bool {
         self.constants.get(column).is_some_and(Option::is_some)
+    }
+
+    /// Returns how a column's values are written, where its type does not say.
+    #[inline]
+    pub(super) fn notation(&self, column: usize) -> Option<&Notation> {
+        self.notations.get(column)?.as_ref()
     }
 
     /// Returns the encoded field of a captured column.

@@ -20,6 +20,7 @@ impl Dataset {
             columns: &self.columns,
             rename: &self.rename,
             captures: &self.captures,
+            types: &Default::default(),
             on_new_field: self.on_new_field,
             extras_column: self.extras_column,
             key: &self.key,

@@ -97,6 +97,8 @@ fn asked<'m>(metadata: &ParquetMetaData, schema: &Schema, mapping: &'m Mapping) 
         let physical = described.physical_type();
         let order = file.column_orders().and_then(|orders| orders.get(leaf)).copied();
         let has_order = match order {
+            // What is read in another way is in another order.
+            Some(ColumnOrder::TYPE_DEFINED_ORDER(_)) if mapping.notation(column).is_some() => false,
             Some(ColumnOrder::TYPE_DEFINED_ORDER(order)) => keeps_order(physical, meaning, pg_type, order),
             _ => false,
         };

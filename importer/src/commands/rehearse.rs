@@ -197,7 +197,9 @@ pub async fn test(config: &Config, dataset: Option<&str>) -> anyhow::Result<Exit
 /// Runs a test and returns where its rows differ from what it expects.
 async fn run_test(session: &mut Session, target: &Arc<Target>, test: &config::Test) -> anyhow::Result<Vec<String>> {
     let text: String = test.input.iter().map(|row| format!("{}\n", Value::Object(row.clone()))).collect();
-    let read = decode::ReadOptions { format: Format::Ndjson, compression: Compression::None, ..target.read.clone() };
+    let mut read =
+        decode::ReadOptions { format: Format::Ndjson, compression: Compression::None, ..target.read.clone() };
+    read.json.rows = None;
     let rehearsal = Rehearsal {
         target: Arc::clone(target),
         read,

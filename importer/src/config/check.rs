@@ -1,6 +1,6 @@
 //! What must hold between settings, beyond their types.
 
-use super::{Awaits, Config, Csv, Dataset, InputFormat, Mode, fragment::Fragment};
+use super::{Awaits, Config, Dataset, InputFormat, Mode, files::check_places, fragment::Fragment};
 use crate::pattern::Pattern;
 use decode::OnNewField;
 use service::{config::Source, due::Place, postgres::connect_options, words::chain};
@@ -246,7 +246,9 @@ fn check_dataset(index: usize, dataset: &Dataset, names: &mut BTreeSet<String>, 
             add("rename", format!("{other:?} and {field:?} both go to column {column:?}"));
         }
     }
-    check_csv(&dataset.csv, &mut add);
+    dataset.csv.check(&mut add);
+    dataset.text.check(dataset.format, &mut add);
+    check_places(dataset, &mut add);
     check_transform(dataset, &mut add);
     check_command(dataset, &mut add);
 }
@@ -338,24 +340,6 @@ fn check_command(dataset: &Dataset, add: &mut impl FnMut(&str, String)) {
     }
     if dataset.input_format == InputFormat::Rows && !dataset.csv.header {
         add("input_format", "\"rows\" needs fields with names, and csv.header is false; use \"bytes\"".into());
-    }
-}
-
-fn check_csv(csv: &Csv, add: &mut impl FnMut(&str, String)) {
-    let usable = |c: char| c.is_ascii() && !matches!(c, '\0' | '\r' | '\n');
-    for (field, c) in [("csv.delimiter", csv.delimiter), ("csv.quote", csv.quote)] {
-        if !usable(c) {
-            add(field, format!("{c:?} is not a single byte that can stand within a line"));
-        }
-    }
-    if csv.delimiter == csv.quote {
-        add("csv.quote", "must differ from csv.delimiter".into());
-    }
-    if encoding_rs::Encoding::for_label_no_replacement(csv.encoding.as_bytes()).is_none() {
-        add(
-            "csv.encoding",
-            format!("{:?} is not a WHATWG encoding label, like \"utf-8\" or \"windows-1252\"", csv.encoding),
-        );
     }
 }
 

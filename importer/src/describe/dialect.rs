@@ -5,7 +5,9 @@ use super::{
     evidence::Evidence,
     sample::{self, Extent, Sample},
 };
-use decode::{Compression, CsvOptions, DecodeError, Format, ReadOptions, RejectClass, Source, encode::PgType};
+use decode::{
+    Compression, CsvOptions, DecodeError, Format, JsonOptions, ReadOptions, RejectClass, Source, encode::PgType,
+};
 use std::sync::Arc;
 
 /// What fields are separated by, the usual first.
@@ -24,6 +26,17 @@ pub fn read(source: &Arc<dyn Source>, options: &Options) -> Result<(ReadOptions,
     let is_csv = match decode::open(Arc::clone(source), &read) {
         Ok(reader) if reader.payload_form() != decode::PayloadForm::Csv => {
             let sample = sample::read(reader, options.extent)?;
+            if let Some(pointer) = sample.rows_within() {
+                let within =
+                    ReadOptions { json: JsonOptions { rows: Some(pointer), ..JsonOptions::default() }, ..read.clone() };
+                let found =
+                    decode::open(Arc::clone(source), &within).and_then(|rows| sample::read(rows, options.extent));
+                if let Ok(found) = found
+                    && !found.fields.is_empty()
+                {
+                    return Ok((within, found, None));
+                }
+            }
             return Ok((read, sample, None));
         }
         Ok(_) => true,
@@ -47,7 +60,9 @@ fn usual(options: &Options) -> ReadOptions {
     ReadOptions {
         format: Format::Auto,
         compression: Compression::Auto,
-        csv: CsvOptions { header: true, delimiter: b',', quote: b'"', null: Vec::new(), encoding: "utf-8".into() },
+        csv: CsvOptions::default(),
+        json: Default::default(),
+        text: Default::default(),
         limits: options.limits.clone(),
     }
 }
@@ -85,6 +100,9 @@ fn find(source: &Arc<dyn Source>, usual: &ReadOptions) -> Result<Option<(CsvOpti
             break;
         }
     }
+    if let Some(csv) = in_other_dialect(&found, usual, &glance) {
+        return Ok(Some((csv, None)));
+    }
     let Some((csv, sample)) = best(&found) else { return Ok(None) };
     // A header is not one more good row, which makes bad ones fewer.
     let is_same = |(other, of_other): &&Reading| {
@@ -112,6 +130,50 @@ fn find(source: &Arc<dyn Source>, usual: &ReadOptions) -> Result<Option<(CsvOpti
     Ok(Some((csv, remark)))
 }
 
+/// Looks for a dialect that has settings beyond the usual ones, where without them rows are torn or fields hidden; it has
+/// to show no row that cannot be read.
+fn in_other_dialect(
+    found: &[Reading],
+    usual: &ReadOptions,
+    glance: &impl Fn(&CsvOptions) -> Option<Sample>,
+) -> Option<CsvOptions> {
+    let is_clean = |sample: &Sample| sample.n_rejected == 0 && sample.broken.is_none() && sample.n_fields > 1;
+    let name = |sample: &Sample| sample.fields.first().map_or(String::new(), |field| field.name.clone());
+    let first = found.iter().find(|(csv, _)| csv.header).map(|(_, sample)| name(sample)).unwrap_or_default();
+    let named = first.strip_prefix("sep=").and_then(|rest| rest.bytes().next());
+    let is_torn = best(found).is_none_or(|(_, sample)| !is_clean(sample));
+    if !is_torn && !first.starts_with("sep=") {
+        return None;
+    }
+    let encoding = best(found).map_or(&usual.csv.encoding, |(csv, _)| &csv.encoding);
+    let mut variants: Vec<CsvOptions> = Vec::new();
+    for delimiter in DELIMITERS {
+        let plain = CsvOptions { delimiter, encoding: encoding.clone(), ..usual.csv.clone() };
+        if first.starts_with("sep=") {
+            let delimiter = named.unwrap_or(delimiter);
+            variants.push(CsvOptions { delimiter, skip_lines: 1, ..plain.clone() });
+            continue;
+        }
+        let comment = first.starts_with('#').then_some(b'#');
+        let escape = Some(b'\\');
+        if comment.is_some() {
+            variants.push(CsvOptions { comment, ..plain.clone() });
+        }
+        variants.push(CsvOptions { escape, comment, ..plain.clone() });
+        let is_wider = |(csv, sample): &Reading| {
+            let one_more = sample.other_width == Some(sample.n_fields as u64 + 1);
+            csv.delimiter == delimiter && csv.header && one_more && sample.n_other_width * 10 >= sample.n_rows * 9
+        };
+        if found.iter().any(is_wider) {
+            variants.push(CsvOptions { trailing_delimiter: true, comment, ..plain });
+        }
+    }
+    let readings = variants.into_iter().filter_map(|csv| Some((glance(&csv)?, csv)));
+    let clean = readings.filter(|(sample, _)| is_clean(sample) && sample.n_rows > 0 && !header_is_data(sample));
+    let (_, csv) = clean.reduce(|best, next| if next.0.n_fields > best.0.n_fields { next } else { best })?;
+    Some(csv)
+}
+
 /// Returns the reading in which most fields are found and fewest rows are torn, of equal ones the first.
 fn best(found: &[Reading]) -> Option<&Reading> {
     let score = |(_, sample): &Reading| {
@@ -129,7 +191,7 @@ fn best(found: &[Reading]) -> Option<&Reading> {
     found.iter().rev().max_by_key(|reading| score(reading))
 }
 
-/// Looks for lines before the header, which no setting skips; returns what to say where it may be one.
+/// Looks for lines before the header; returns what to say where it may be one.
 ///
 /// # Errors
 /// [`DecodeError::Schema`] where it is one.
@@ -141,14 +203,14 @@ fn before_header(sample: &Sample, found: &[Reading]) -> Result<Option<String>, D
         Some(format!("the lines after it have {width} fields by \"{}\"", char::from(csv.delimiter).escape_default()))
     });
     match hidden {
-        _ if name.starts_with("sep=") => {
-            Err(DecodeError::Schema("its first line names the delimiter (sep=) and is no header; remove it".into()))
-        }
+        _ if name.starts_with("sep=") => Err(DecodeError::Schema(
+            "its first line names the delimiter (sep=) and is no header; csv.skip_lines = 1 passes over it".into(),
+        )),
         Some(hidden) if sample.n_fields == 1 && name.starts_with('#') => Err(DecodeError::Schema(format!(
-            "its first line is no header, for {hidden}; remove what is before the header"
+            "its first line is no header, for {hidden}; csv.skip_lines passes over what is before the header"
         ))),
         Some(hidden) if sample.n_fields == 1 => Ok(Some(format!(
-            "its first line is taken for a header of one field, but {hidden}; if it is none, remove it"
+            "its first line is taken for a header of one field, but {hidden}; if it is none, csv.skip_lines = 1 passes over it"
         ))),
         _ => Ok(None),
     }

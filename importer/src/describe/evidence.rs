@@ -121,6 +121,13 @@ impl Evidence {
         }
     }
 
+    /// Returns whether the only value is a list of objects, and nothing else in it.
+    #[must_use]
+    pub fn is_one_list_of_objects(&self) -> bool {
+        let is_of_objects = |items: &Self| items.n_objects > 0 && items.n_objects == items.n_values;
+        self.n_values == 1 && self.n_lists == 1 && self.items.as_deref().is_some_and(is_of_objects)
+    }
+
     /// Returns how many hashes are kept.
     #[must_use]
     pub fn n_kept(&self) -> usize {

@@ -98,6 +98,9 @@ impl Description {
             ),
             (None, _) => {}
         }
+        if let Some(rows) = &self.read.json.rows {
+            line(format!("rows = {}", string(&rows.to_string())), "where the rows are in the document");
+        }
         if !self.rename.is_empty() {
             let pairs = self.rename.iter().map(|(field, column)| format!("{} = {}", string(field), string(column)));
             line(format!("rename = {{ {} }}", pairs.collect::<Vec<_>>().join(", ")), "field = column");
@@ -119,13 +122,25 @@ impl Description {
     }
 
     fn csv_toml(&self) -> String {
-        let CsvOptions { header, delimiter, encoding, .. } = &self.read.csv;
+        let CsvOptions { header, delimiter, escape, comment, skip_lines, trailing_delimiter, encoding, .. } =
+            &self.read.csv;
         let mut toml = String::new();
         if !header {
             toml.push_str("header = false  # its first record looks like data\n");
         }
         if *delimiter != b',' {
             let _ = writeln!(toml, "delimiter = {}", string(&char::from(*delimiter).to_string()));
+        }
+        for (setting, byte) in [("escape", escape), ("comment", comment)] {
+            if let Some(byte) = byte {
+                let _ = writeln!(toml, "{setting} = {}", string(&char::from(*byte).to_string()));
+            }
+        }
+        if *skip_lines > 0 {
+            let _ = writeln!(toml, "skip_lines = {skip_lines}");
+        }
+        if *trailing_delimiter {
+            toml.push_str("trailing_delimiter = true\n");
         }
         if encoding != "utf-8" {
             let _ = writeln!(toml, "encoding = {}  # not UTF-8; a guess", string(encoding));

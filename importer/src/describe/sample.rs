@@ -2,8 +2,8 @@
 
 use super::evidence::{Evidence, text_of_json};
 use decode::{
-    Batch, Column, Declared, DecodeError, Fields, Mapping, MappingSpec, OTHER_WIDTH, OnNewField, PayloadForm,
-    RejectClass, RowReader, TORN, encode::PgType,
+    Batch, Column, Declared, DecodeError, Fields, Mapping, MappingSpec, Notation, OTHER_WIDTH, OnNewField, PayloadForm,
+    Pointer, RejectClass, RowReader, TORN, encode::PgType,
 };
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -161,10 +161,12 @@ fn columns(sample: &Sample) -> Vec<Column> {
 
 fn spec(columns: &[Column], is_by_column: bool) -> MappingSpec<'_> {
     static NO_RENAME: BTreeMap<String, String> = BTreeMap::new();
+    static NO_TYPES: BTreeMap<String, Notation> = BTreeMap::new();
     MappingSpec {
         columns,
         rename: &NO_RENAME,
         captures: &[],
+        types: &NO_TYPES,
         on_new_field: if is_by_column { OnNewField::Ignore } else { OnNewField::Extras },
         extras_column: (!is_by_column).then_some(ALL_FIELDS),
         key: &[],
@@ -178,6 +180,15 @@ fn twice(names: &[String]) -> BTreeSet<String> {
 }
 
 impl Sample {
+    /// Returns where the rows are in a document that is one row but for an array of objects in it.
+    #[must_use]
+    pub fn rows_within(&self) -> Option<Pointer> {
+        let mut lists = self.fields.iter().filter(|field| field.evidence.is_one_list_of_objects());
+        let list = lists.next().filter(|_| self.is_open && self.is_whole && self.n_rows == 1)?;
+        let name = list.name.replace('~', "~0").replace('/', "~1");
+        lists.next().is_none().then(|| format!("/{name}").parse().ok()).flatten()
+    }
+
     /// Returns whether each field is read into a column of text: those without names, and those of which several have one
     /// name, for there is no object of such.
     fn is_by_column(&self) -> bool {

@@ -47,6 +47,7 @@ fn refusing_columns(
         columns: &columns,
         rename: &description.rename,
         captures: &description.location.captures,
+        types: &Default::default(),
         on_new_field: if description.extras.is_some() { OnNewField::Extras } else { OnNewField::Ignore },
         extras_column: description.extras.as_deref(),
         key: description.key.as_slice(),

@@ -108,8 +108,11 @@ async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadFo
     // the table has those that the object's other rows asked for.
     let by_column = form == PayloadForm::Columns;
     let ignores = by_column || target.config.on_new_field == OnNewField::AddColumn;
+    let as_they_are = BTreeMap::new();
     let spec = MappingSpec {
         rename: if by_column { &unchanged } else { &target.config.rename },
+        // A row by column was read before.
+        types: if by_column { &as_they_are } else { &target.types },
         on_new_field: if ignores { OnNewField::Ignore } else { target.config.on_new_field },
         ..target.mapping_spec(&columns, if by_column { &[] } else { captures })
     };
@@ -124,7 +127,7 @@ async fn lane(session: &mut Session, replay: &ReplayRejects<'_>, form: PayloadFo
         Way::Asked { seen: vec![false; columns.len()], mapping }
     } else {
         rows.set_mapping(mapping);
-        Way::Read(rows)
+        Way::Read(Box::new(rows))
     };
     let staging = session.staging(&sql::staging_shape(&columns, &[])).await?;
     session.record_types(&columns).await?;

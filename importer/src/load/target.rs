@@ -6,10 +6,10 @@ use super::{
     transform::Transform,
 };
 use crate::config::{self, Mode, OnDelete};
-use decode::{Column, Field, MappingSpec, ReadOptions, encode::PgType};
+use decode::{Column, Field, MappingSpec, Notation, OnNewField, ReadOptions, encode::PgType};
 use service::words::chain;
 use sqlx::PgConnection;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A dataset and its table.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub struct Target {
     pub transform: Option<Arc<Transform>>,
     /// What shapes its rows.
     pub recipe: String,
+    /// How values of columns are written, where their types do not say.
+    pub types: BTreeMap<String, Notation>,
     /// The key's columns that fields fill.
     field_key: Vec<String>,
 }
@@ -79,13 +81,50 @@ impl Target {
         let field_key = key.iter().filter(|column| !sets(column)).cloned().collect();
         let (config, table, transform) = (dataset.clone(), Arc::new(table), transform.map(Arc::new));
         let recipe = recipe::of(dataset, transform.as_deref());
-        Ok(Self { recipe, config, table, key, newer, keep, read, transform, field_key })
+        let types = config.types.clone();
+        let mut target = Self { recipe, config, table, key, newer, keep, read, transform, types, field_key };
+        target.add_notations();
+        match target.without_column() {
+            Some((setting, name)) => {
+                let problem = format!("{setting} names {name:?}, which is no column that a field fills");
+                Err(TableError::unusable(Misfit::Other, problem))
+            }
+            None => Ok(target),
+        }
     }
 
     /// Returns the columns that fields go to: of the table, or of the rows that a transform takes.
     #[must_use]
     pub fn input_columns(&self) -> &[TableColumn] {
         self.transform.as_ref().map_or(&self.table.columns, |transform| &transform.columns)
+    }
+
+    /// Adds how the log that the files are writes times, for columns of times.
+    fn add_notations(&mut self) {
+        let Some(preset) = self.config.text.preset else { return };
+        for (field, notation) in preset.notations() {
+            let name = self.config.rename.get(*field).map_or(*field, String::as_str);
+            let column = self.input_columns().iter().map(|column| &column.column).find(|column| column.name == name);
+            let is_time = |of: &PgType| matches!(of, PgType::Date | PgType::Timestamp | PgType::TimestampTz);
+            if let Some(column) = column.filter(|column| is_time(&column.pg_type))
+                && let Ok(notation) = notation.parse()
+            {
+                self.types.entry(column.name.clone()).or_insert(notation);
+            }
+        }
+    }
+
+    /// Returns what settings of single fields name in vain.
+    fn without_column(&self) -> Option<(&'static str, &str)> {
+        let has = |name: &str| self.input_columns().iter().any(|column| column.column.name == name);
+        let dataset = &self.config;
+        let null = dataset.csv.null_by_column.keys().map(|name| ("csv.null_by_column", name));
+        let null = null.filter(|(_, name)| !has(name));
+        let takes_any = matches!(dataset.on_new_field, OnNewField::Extras);
+        let fields = dataset.fields.keys().map(|name| ("fields", name));
+        let fields = fields.filter(|(_, name)| !takes_any && !has(dataset.rename.get(*name).unwrap_or(name)));
+        let types = dataset.types.keys().map(|name| ("types", name)).filter(|(_, name)| !has(name));
+        null.chain(fields).chain(types).map(|(setting, name)| (setting, name.as_str())).next()
     }
 
     /// Returns these columns as the decoder wants them.
@@ -105,6 +144,7 @@ impl Target {
             columns,
             rename: &self.config.rename,
             captures,
+            types: &self.types,
             on_new_field: self.config.on_new_field,
             extras_column: self.config.extras_column.as_deref(),
             key: &self.field_key,

@@ -40,6 +40,7 @@ fn pass(file: Vec<u8>, pg_type: PgType, test: Test) -> Result<(Vec<u64>, u64), D
         columns: &columns,
         rename: &BTreeMap::new(),
         captures: &[],
+        types: &Default::default(),
         on_new_field: OnNewField::Ignore,
         extras_column: None,
         key: &[],

@@ -24,7 +24,7 @@ const ANSWERS_BYTES: usize = 1024 * 1024;
 /// How a lane's payloads become rows.
 pub enum Way {
     /// They are rows.
-    Read(KeptRows),
+    Read(Box<KeptRows>),
     /// They are what the program was given, or would have been: it is asked again.
     Asked {
         /// Of what it answers.

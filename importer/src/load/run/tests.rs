@@ -13,6 +13,7 @@ fn run_of(columns: &[Column], rows: &[&[&str]]) -> Run {
         columns,
         rename: &BTreeMap::new(),
         captures: &[],
+        types: &Default::default(),
         on_new_field: OnNewField::Ignore,
         extras_column: None,
         key: &[],
