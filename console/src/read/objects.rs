@@ -30,6 +30,14 @@ pub struct Search {
     pub after: Option<Cursor>,
 }
 
+impl Search {
+    /// Returns whether every entry will do, whatever became of it.
+    fn takes_all(&self) -> bool {
+        let Self { dataset, state, reason, since, until, .. } = self;
+        [dataset, state, reason].iter().all(|text| text.is_none()) && [since, until].iter().all(|time| time.is_none())
+    }
+}
+
 /// Where a page begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Cursor {
@@ -107,12 +115,14 @@ async fn by_key(connection: &mut PgConnection, search: &Search, bucket: &str, pr
         _ => (None, 0),
     };
     let end = end_of(prefix);
+    // Where every entry will do, a page of keys has a page of entries.
+    let looked_at = if search.takes_all() { PAGE + 1 } else { LOOKED_AT };
     let heads = "SELECT h.key, h.id FROM penstock.head h \
         WHERE h.bucket = $1 AND h.key ~>=~ $2 AND ($3::text IS NULL OR h.key ~<~ $3) \
           AND ($4::text IS NULL OR h.key ~>=~ $4) AND ($4::text IS NULL OR h.key ~>~ $4 OR h.id > $5) \
         ORDER BY h.bucket USING ~<~, h.key USING ~<~ OFFSET $6 LIMIT 1";
     let last = sqlx::query_as(heads).bind(bucket).bind(prefix).bind(&end).bind(after_key).bind(after_head);
-    let last: Option<(String, i64)> = last.bind(LOOKED_AT - 1).fetch_optional(&mut *connection).await?;
+    let last: Option<(String, i64)> = last.bind(looked_at - 1).fetch_optional(&mut *connection).await?;
     let found = sqlx::query_as(include_str!("objects/by_key.sql"))
         .bind(bucket)
         .bind(prefix)
@@ -125,7 +135,7 @@ async fn by_key(connection: &mut PgConnection, search: &Search, bucket: &str, pr
         .bind(search.since)
         .bind(search.until)
         .bind(PAGE + 1)
-        .bind(LOOKED_AT);
+        .bind(looked_at);
     let mut found: Vec<Found> = found.fetch_all(connection).await?;
     // Versions of one key stay together, unless they are more than a page.
     if found.len() as i64 > PAGE
@@ -136,7 +146,8 @@ async fn by_key(connection: &mut PgConnection, search: &Search, bucket: &str, pr
         let next = found.last().map(|last| Cursor::Key(last.key.clone(), i64::MAX));
         return Ok(Objects { next, found, looked_at: None });
     }
-    Ok(page(found, last.map(|(key, head)| Cursor::Key(key, head)), |last| Cursor::Key(last.key.clone(), i64::MAX)))
+    let looked_to = last.map(|(key, head)| Cursor::Key(key, head));
+    Ok(page(found, (looked_to, looked_at), |last| Cursor::Key(last.key.clone(), i64::MAX)))
 }
 
 async fn by_id(connection: &mut PgConnection, search: &Search) -> sqlx::Result<Objects> {
@@ -177,15 +188,19 @@ async fn by_id(connection: &mut PgConnection, search: &Search) -> sqlx::Result<O
         .bind(LOOKED_AT)
         .fetch_all(connection)
         .await?;
-    Ok(page(found, last.map(Cursor::Id), |last| Cursor::Id(last.id)))
+    Ok(page(found, (last.map(Cursor::Id), LOOKED_AT), |last| Cursor::Id(last.id)))
 }
 
-fn page(mut found: Vec<Found>, looked_to: Option<Cursor>, cursor: impl Fn(&Found) -> Cursor) -> Objects {
+fn page(
+    mut found: Vec<Found>,
+    (looked_to, looked_at): (Option<Cursor>, i64),
+    cursor: impl Fn(&Found) -> Cursor,
+) -> Objects {
     if found.len() as i64 > PAGE {
         found.truncate(PAGE as usize);
         return Objects { next: found.last().map(cursor), found, looked_at: None };
     }
-    Objects { found, looked_at: looked_to.as_ref().map(|_| LOOKED_AT), next: looked_to }
+    Objects { found, looked_at: looked_to.as_ref().map(|_| looked_at), next: looked_to }
 }
 
 /// Returns the id of the first entry that was first seen then or later. Ids are given as entries are made, so it is found
