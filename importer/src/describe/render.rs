@@ -118,6 +118,12 @@ impl Description {
         if self.is_csv {
             toml.push_str(&self.csv_toml());
         }
+        if !self.types.is_empty() {
+            toml.push_str("\n[dataset.types]\n");
+            for (column, notation) in &self.types {
+                let _ = writeln!(toml, "{} = {}", string(column), string(notation.as_str()));
+            }
+        }
         toml
     }
 
@@ -138,6 +144,9 @@ impl Description {
         }
         if *skip_lines > 0 {
             let _ = writeln!(toml, "skip_lines = {skip_lines}");
+        }
+        if self.read.csv.decimal_comma {
+            toml.push_str("decimal = \",\"\n");
         }
         if *trailing_delimiter {
             toml.push_str("trailing_delimiter = true\n");

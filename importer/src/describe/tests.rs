@@ -179,6 +179,24 @@ fn a_dialect_that_a_sample_shows_is_proposed_and_loads() {
 }
 
 #[test]
+fn values_of_other_countries_have_their_types() {
+    let found = described("/d/x.csv", "id;n;m;day\n1;1.234,50;7;02.01.2026\n2;-;1.000;\n".as_bytes().to_vec());
+    let found = found.expect("a description");
+    let columns: Vec<_> = found.columns.iter().map(|c| format!("{} {}", c.name, types::name(&c.sql_type))).collect();
+    assert_eq!(columns, ["id bigint", "n numeric", "m numeric", "day date"]);
+    assert_eq!((found.n_rejected, found.read.csv.decimal_comma), (0, true));
+    let toml = found.dataset_toml();
+    assert!(
+        toml.contains("decimal = \",\"\n") && toml.ends_with("[dataset.types]\n\"day\" = \"%d.%m.%Y\"\n"),
+        "{toml}"
+    );
+    Config::parse(&toml, "importer.toml", |_| None).expect("a configuration");
+    // Both ways in one file are neither.
+    let found = described("/d/x.csv", "id;n;m\n1;1,5;1.5\n".as_bytes().to_vec()).expect("a description");
+    assert_eq!((found.read.csv.decimal_comma, types::name(&found.columns[1].sql_type)), (false, "text".to_owned()));
+}
+
+#[test]
 fn rows_within_a_document_are_found() {
     let content = r#"{"n":2,"Re/cords":[{"id":1,"a":[{"b":1}]},{"id":2}]}"#.as_bytes().to_vec();
     let found = described("/d/x.json", content).expect("a description");
