@@ -115,8 +115,18 @@ impl Description {
         for (name, value) in &location.captures {
             take_from_path(name, value.as_deref(), &mut columns);
         }
+        let logged = read.text.preset.map_or(&[][..], |preset| preset.notations());
+        let logged: BTreeMap<&str, &str> = logged.iter().copied().collect();
+        for column in columns.iter_mut().filter(|column| logged.contains_key(column.field.as_str())) {
+            column.sql_type = PgType::TimestampTz;
+        }
+        let logged: Vec<(String, Notation)> = columns
+            .iter()
+            .filter_map(|column| Some((column.name.clone(), logged.get(column.field.as_str())?.parse().ok()?)))
+            .collect();
         let dotted = columns.iter().filter(|column| column.written == Shapes::DOTTED_DATE);
-        let types = dotted.filter_map(|column| Some((column.name.clone(), DOTTED.parse().ok()?))).collect();
+        let types =
+            dotted.filter_map(|column| Some((column.name.clone(), DOTTED.parse().ok()?))).chain(logged).collect();
         let rename = columns.iter().filter(|column| column.field != column.name && !sample.is_positional);
         let rename = rename.map(|column| (column.field.clone(), column.name.clone())).collect();
         // An object of all fields has none of those that cannot be told apart.

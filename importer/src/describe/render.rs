@@ -98,6 +98,9 @@ impl Description {
             ),
             (None, _) => {}
         }
+        if self.read.text.preset.is_some() {
+            line("format = \"text\"".into(), "");
+        }
         if let Some(rows) = &self.read.json.rows {
             line(format!("rows = {}", string(&rows.to_string())), "where the rows are in the document");
         }
@@ -115,7 +118,9 @@ impl Description {
             }
             None => {}
         }
-        if self.is_csv {
+        if let Some(preset) = self.read.text.preset {
+            let _ = write!(toml, "\n[dataset.text]\npreset = {}\n", string(preset.as_str()));
+        } else if self.is_csv {
             toml.push_str(&self.csv_toml());
         }
         if !self.types.is_empty() {
