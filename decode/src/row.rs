@@ -211,8 +211,14 @@ impl RowEncoder {
     /// Encodes a field as its column's type has it.
     #[inline]
     fn field(&mut self, column: usize, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError> {
-        let read = self.mapping.notation(column).map(|notation| notation.read(value)).transpose()?.flatten();
-        let value = read.as_ref().unwrap_or(value);
+        let read;
+        let value = match self.mapping.notation(column) {
+            None => value,
+            Some(notation) => {
+                read = notation.read(value)?;
+                read.as_ref().unwrap_or(value)
+            }
+        };
         let length = out.len() - self.start + longest(value, &self.mapping.all_columns()[column].pg_type);
         if length > FREE_ROW_BYTES {
             self.reserve(length)?;

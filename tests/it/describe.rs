@@ -143,7 +143,7 @@ async fn odd_files_are_described_too() -> Result<()> {
             zstd(br#"[{"id":18446744073709551615,"Name":"A","n":1},{"id":2,"n":"1","deep":{"a":[1.10]}}]"#)?,
             &["18446744073709551615 | A | 1 | ∅ | ∅", "2 | ∅ | 1 | {\"a\": [1.10]} | ∅"],
         ),
-        ("semicolons.csv", b"kennung;Stra\xdfe;Preis\n01;Hauptstra\xdfe;1,50\n02;;\n".to_vec(), &["01 | Hauptstraße | 1,50 | ∅", "02 | ∅ | ∅ | ∅"]),
+        ("semicolons.csv", b"kennung;Stra\xdfe;Preis\n01;Hauptstra\xdfe;1,50\n02;;\n".to_vec(), &["01 | Hauptstraße | 1.50 | ∅", "02 | ∅ | ∅ | ∅"]),
         ("tabs.tsv", b"a\tb\n1\t2026-01-31\n1\tNULL\n".to_vec(), &["1 | 2026-01-31 | ∅", "1 | ∅ | ∅"]),
         ("nameless.csv", b"7,x,2026-01-31\n8,x,2026-02-01\n".to_vec(), &["7 | x | 2026-01-31 | ∅", "8 | x | 2026-02-01 | ∅"]),
         (

@@ -148,6 +148,24 @@ const NLB: [Part; 22] = [
 const NLB_REQUIRED: usize = 18;
 
 impl Preset {
+    /// Those there are; of two that fit a line the first says more.
+    pub const ALL: [Self; 7] =
+        [Self::Combined, Self::Clf, Self::S3Access, Self::Alb, Self::Nlb, Self::Cloudfront, Self::VpcFlow];
+
+    /// Returns how it is configured.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::S3Access => "s3_access",
+            Self::Alb => "alb",
+            Self::Nlb => "nlb",
+            Self::Cloudfront => "cloudfront",
+            Self::VpcFlow => "vpc_flow",
+            Self::Clf => "clf",
+            Self::Combined => "combined",
+        }
+    }
+
     /// Returns the pattern of the log's lines; None where the file says what its fields are.
     #[must_use]
     pub fn pattern(self) -> Option<Pattern> {

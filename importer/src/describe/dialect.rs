@@ -6,7 +6,8 @@ use super::{
     sample::{self, Extent, Sample},
 };
 use decode::{
-    Compression, CsvOptions, DecodeError, Format, JsonOptions, ReadOptions, RejectClass, Source, encode::PgType,
+    Compression, CsvOptions, DecodeError, Format, JsonOptions, Preset, ReadOptions, RejectClass, Source, TextOptions,
+    encode::PgType,
 };
 use std::sync::Arc;
 
@@ -44,6 +45,10 @@ pub fn read(source: &Arc<dyn Source>, options: &Options) -> Result<(ReadOptions,
         Err(DecodeError::Schema(_) | DecodeError::Corrupt(_)) => false,
         Err(error) => return Err(error),
     };
+    if let Some(log) = as_log(source, &read) {
+        let sample = sample::read(decode::open(Arc::clone(source), &log)?, options.extent)?;
+        return Ok((log, sample, None));
+    }
     let mut remark = None;
     if let Some(found) = find(source, &read)? {
         (read.csv, remark) = found;
@@ -54,6 +59,21 @@ pub fn read(source: &Arc<dyn Source>, options: &Options) -> Result<(ReadOptions,
     }
     let sample = sample::read(decode::open(Arc::clone(source), &read)?, options.extent)?;
     Ok((read, sample, remark))
+}
+
+/// Returns how to read a file that is a log: all lines of a sample are as one has them.
+fn as_log(source: &Arc<dyn Source>, usual: &ReadOptions) -> Option<ReadOptions> {
+    let glance = |read: &ReadOptions| sample::read(decode::open(Arc::clone(source), read).ok()?, GLANCE).ok();
+    Preset::ALL.into_iter().find_map(|preset| {
+        let text = TextOptions::of_preset(preset, &[]);
+        let read = ReadOptions { format: Format::Text, text, ..usual.clone() };
+        let sample = glance(&read)?;
+        let names = || sample.fields.iter().map(|field| field.name.as_str());
+        // Its first line could be any words.
+        let is_flow = preset != Preset::VpcFlow || names().any(|name| matches!(name, "srcaddr" | "interface_id"));
+        let is_log = is_flow && sample.n_rows > 0 && sample.n_rejected == 0 && sample.broken.is_none();
+        is_log.then_some(read)
+    })
 }
 
 fn usual(options: &Options) -> ReadOptions {

@@ -41,6 +41,8 @@ pub struct Guess {
     pub sql_type: PgType,
     /// The texts that mean NULL for it to be that.
     pub null_texts: BTreeSet<&'static str>,
+    /// How the values are written, where the type does not say: empty, a decimal comma or a date with dots.
+    pub written: Shapes,
     /// For people, when the type is not what one might expect.
     pub note: Option<&'static str>,
 }
@@ -49,7 +51,7 @@ pub struct Guess {
 pub const ONLY_NULL: &str = "only NULL so far; text holds any scalar";
 
 /// What texts are taken for, the first that all of them could be.
-const OF_TEXTS: [(Shapes, PgType, Option<&str>); 10] = [
+const OF_TEXTS: [(Shapes, PgType, Option<&str>); 12] = [
     (Shapes::BIGINT, PgType::Int8, None),
     (Shapes::INTEGER, PgType::Numeric(None), Some("integers beyond bigint")),
     (Shapes::DECIMAL, PgType::Numeric(None), None),
@@ -60,6 +62,8 @@ const OF_TEXTS: [(Shapes, PgType, Option<&str>); 10] = [
     (Shapes::TIMESTAMP, PgType::Timestamp, None),
     (Shapes::TIMESTAMPTZ, PgType::TimestampTz, None),
     (Shapes::UUID, PgType::Uuid, None),
+    (Shapes::DECIMAL_COMMA, PgType::Numeric(None), Some("with a decimal comma")),
+    (Shapes::DOTTED_DATE, PgType::Date, Some("written day.month.year")),
 ];
 
 impl Evidence {
@@ -121,6 +125,13 @@ impl Evidence {
         }
     }
 
+    /// Returns whether its values are no numbers, or are the same with a decimal comma.
+    #[must_use]
+    pub fn takes_decimal_comma(&self) -> bool {
+        let is_number = matches!(self.guess().sql_type, PgType::Int8 | PgType::Numeric(_) | PgType::Float8);
+        !is_number || self.texts.contains(Shapes::DECIMAL_COMMA)
+    }
+
     /// Returns whether the only value is a list of objects, and nothing else in it.
     #[must_use]
     pub fn is_one_list_of_objects(&self) -> bool {
@@ -154,7 +165,7 @@ impl Evidence {
     /// Returns the type that loses none of the values.
     #[must_use]
     pub fn guess(&self) -> Guess {
-        let plain = |sql_type| Guess { sql_type, null_texts: BTreeSet::new(), note: None };
+        let plain = |sql_type| Guess { sql_type, null_texts: BTreeSet::new(), written: Shapes::empty(), note: None };
         let noted = |sql_type, note| Guess { note: Some(note), ..plain(sql_type) };
         let kinds = [self.n_booleans, self.n_numbers, self.n_texts, self.n_lists, self.n_objects];
         match kinds.iter().filter(|n| **n > 0).count() {
@@ -185,7 +196,7 @@ impl Evidence {
             shapes if shapes.contains(Shapes::FLOAT) => (PgType::Float8, Some("has -0, which numeric does not")),
             _ => (PgType::Text(None), Some("numbers that neither numeric nor double precision holds as they are")),
         };
-        Guess { sql_type, null_texts: BTreeSet::new(), note }
+        Guess { sql_type, null_texts: BTreeSet::new(), written: Shapes::empty(), note }
     }
 
     fn of_lists(&self) -> PgType {
@@ -205,14 +216,21 @@ impl Evidence {
     }
 
     fn of_texts(&self) -> Guess {
-        let no_nulls = |note| Guess { sql_type: PgType::Text(None), null_texts: BTreeSet::new(), note };
+        let nothing = (BTreeSet::new(), Shapes::empty());
+        let no_nulls = |note| {
+            let (null_texts, written) = nothing.clone();
+            Guess { sql_type: PgType::Text(None), null_texts, written, note }
+        };
         if self.n_texts == self.n_null_texts {
             return no_nulls(None);
         }
         match OF_TEXTS.iter().find(|(shape, ..)| self.texts.contains(*shape)) {
-            Some((_, sql_type, note)) => {
-                Guess { sql_type: sql_type.clone(), null_texts: self.null_texts.clone(), note: *note }
-            }
+            Some((shape, sql_type, note)) => Guess {
+                sql_type: sql_type.clone(),
+                null_texts: self.null_texts.clone(),
+                written: *shape & (Shapes::DECIMAL_COMMA | Shapes::DOTTED_DATE),
+                note: *note,
+            },
             None if self.texts.contains(Shapes::OTHER_UUID) => {
                 no_nulls(Some("UUIDs, which uuid would write in lower case"))
             }

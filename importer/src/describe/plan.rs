@@ -4,10 +4,11 @@ use super::{
     evidence::{Evidence, Guess, ONLY_NULL},
     identifiers::column_for,
     location::{Location, identifier},
-    sample::Sample,
+    sample::{FieldSeen, Sample},
+    shape::Shapes,
     types::of_declared,
 };
-use decode::{Declared, ReadOptions, encode::PgType};
+use decode::{Declared, Notation, ReadOptions, encode::PgType};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names of columns that say when a row was last changed, the clearest first.
@@ -25,6 +26,8 @@ const NEWER: [&str; 12] = [
     "modified",
     "updated_on",
 ];
+/// How dates with dots are written.
+const DOTTED: &str = "%d.%m.%Y";
 /// Other columns that could be the key; more would not help to choose.
 const MAX_KEY_IDEAS: usize = 3;
 
@@ -39,6 +42,8 @@ pub struct Column {
     pub sql_type: PgType,
     /// The texts that must mean NULL for it to have that type.
     pub null_texts: BTreeSet<&'static str>,
+    /// How the values are written, where the type does not say.
+    pub written: Shapes,
     /// Texts among [`super::evidence::NULL_TEXTS`] that were seen in it, as values if it is text.
     pub seen_null_texts: BTreeSet<&'static str>,
     /// Whether a value was refused by the type that was proposed first.
@@ -58,6 +63,8 @@ pub struct Description {
     pub columns: Vec<Column>,
     /// Field → column where the names differ.
     pub rename: BTreeMap<String, String>,
+    /// Column → how its values are written.
+    pub types: BTreeMap<String, Notation>,
     /// The key, or none found.
     pub key: Option<String>,
     /// Other columns without a NULL or a value twice.
@@ -86,7 +93,11 @@ impl Description {
     /// Returns what a sample suggests.
     #[must_use]
     pub fn new(sample: Sample, location: Location, read: ReadOptions) -> Self {
+        let mut read = read;
         let mut columns: Vec<Column> = Vec::new();
+        let has_comma = |field: &FieldSeen| field.evidence.guess().written == Shapes::DECIMAL_COMMA;
+        read.csv.decimal_comma = sample.fields.iter().any(has_comma)
+            && sample.fields.iter().all(|field| field.evidence.takes_decimal_comma());
         for field in &sample.fields {
             let name = column_for(&field.name, |name| columns.iter().any(|column| column.name == name));
             columns.push(match &field.declared {
@@ -94,9 +105,28 @@ impl Description {
                 None => Column::new(&field.name, name, field.evidence.guess(), field.evidence.null_texts.clone()),
             });
         }
+        for column in columns.iter_mut().filter(|column| column.written == Shapes::DECIMAL_COMMA) {
+            if !read.csv.decimal_comma {
+                column.sql_type = PgType::Text(None);
+                column.null_texts.clear();
+                column.notes = vec!["numbers with a decimal comma, and others have a point".into()];
+            }
+        }
         for (name, value) in &location.captures {
             take_from_path(name, value.as_deref(), &mut columns);
         }
+        let logged = read.text.preset.map_or(&[][..], |preset| preset.notations());
+        let logged: BTreeMap<&str, &str> = logged.iter().copied().collect();
+        for column in columns.iter_mut().filter(|column| logged.contains_key(column.field.as_str())) {
+            column.sql_type = PgType::TimestampTz;
+        }
+        let logged: Vec<(String, Notation)> = columns
+            .iter()
+            .filter_map(|column| Some((column.name.clone(), logged.get(column.field.as_str())?.parse().ok()?)))
+            .collect();
+        let dotted = columns.iter().filter(|column| column.written == Shapes::DOTTED_DATE);
+        let types =
+            dotted.filter_map(|column| Some((column.name.clone(), DOTTED.parse().ok()?))).chain(logged).collect();
         let rename = columns.iter().filter(|column| column.field != column.name && !sample.is_positional);
         let rename = rename.map(|column| (column.field.clone(), column.name.clone())).collect();
         // An object of all fields has none of those that cannot be told apart.
@@ -144,6 +174,7 @@ impl Description {
             read,
             columns,
             rename,
+            types,
             key,
             key_ideas,
             newer,
@@ -189,7 +220,7 @@ fn declared_guess(declared: &Declared) -> Guess {
         Declared::Null => Some(ONLY_NULL),
         _ => None,
     };
-    Guess { sql_type: of_declared(declared), null_texts: BTreeSet::new(), note }
+    Guess { sql_type: of_declared(declared), null_texts: BTreeSet::new(), written: Shapes::empty(), note }
 }
 
 impl Column {
@@ -199,6 +230,7 @@ impl Column {
             name,
             sql_type: guess.sql_type,
             null_texts: guess.null_texts,
+            written: guess.written,
             seen_null_texts,
             is_widened: false,
             notes: guess.note.map(str::to_owned).into_iter().collect(),
@@ -217,7 +249,11 @@ fn take_from_path(name: &str, value: Option<&str>, columns: &mut Vec<Column>) {
         Some(place) => columns[place].name.clone(),
         None => column_for(name, |name| columns.iter().any(|column| column.name == name)),
     };
-    let guess = Guess { null_texts: BTreeSet::new(), note: Some("from the path"), ..evidence.guess() };
+    let mut guess = Guess { null_texts: BTreeSet::new(), note: Some("from the path"), ..evidence.guess() };
+    if guess.written == Shapes::DECIMAL_COMMA {
+        // The dialect is not that of the path.
+        guess.sql_type = PgType::Text(None);
+    }
     let column = Column::new(name, column_name, guess, BTreeSet::new());
     match found {
         Some(place) => columns[place] = column,

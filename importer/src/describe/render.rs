@@ -98,6 +98,9 @@ impl Description {
             ),
             (None, _) => {}
         }
+        if self.read.text.preset.is_some() {
+            line("format = \"text\"".into(), "");
+        }
         if let Some(rows) = &self.read.json.rows {
             line(format!("rows = {}", string(&rows.to_string())), "where the rows are in the document");
         }
@@ -115,8 +118,16 @@ impl Description {
             }
             None => {}
         }
-        if self.is_csv {
+        if let Some(preset) = self.read.text.preset {
+            let _ = write!(toml, "\n[dataset.text]\npreset = {}\n", string(preset.as_str()));
+        } else if self.is_csv {
             toml.push_str(&self.csv_toml());
+        }
+        if !self.types.is_empty() {
+            toml.push_str("\n[dataset.types]\n");
+            for (column, notation) in &self.types {
+                let _ = writeln!(toml, "{} = {}", string(column), string(notation.as_str()));
+            }
         }
         toml
     }
@@ -138,6 +149,9 @@ impl Description {
         }
         if *skip_lines > 0 {
             let _ = writeln!(toml, "skip_lines = {skip_lines}");
+        }
+        if self.read.csv.decimal_comma {
+            toml.push_str("decimal = \",\"\n");
         }
         if *trailing_delimiter {
             toml.push_str("trailing_delimiter = true\n");

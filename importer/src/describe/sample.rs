@@ -64,8 +64,10 @@ pub struct Sample {
     pub is_positional: bool,
     /// Whether there were more than [`MAX_FIELDS`].
     pub too_many_fields: bool,
-    /// Whether the values are all texts.
+    /// Whether it is CSV.
     pub is_csv: bool,
+    /// Whether the values are all texts.
+    pub has_texts: bool,
     /// Fields in a row, those of one name counted each.
     pub n_fields: usize,
     /// Names that several fields of a CSV file have: they cannot be told apart, so none of them is among the fields.
@@ -98,6 +100,7 @@ pub fn read(mut reader: Box<dyn RowReader>, extent: Extent) -> Result<Sample, De
         is_positional: matches!(fields, Fields::Positional(_)),
         too_many_fields: names.len() > MAX_FIELDS,
         is_csv,
+        has_texts: is_csv || reader.payload_form() == PayloadForm::Text,
         n_fields: names.len(),
         ambiguous: if is_csv { twice(&names) } else { BTreeSet::new() },
         ..Sample::default()
@@ -225,7 +228,7 @@ impl Sample {
 
     fn note(&mut self, place: usize, raw: &str) {
         let evidence = &mut self.fields[place].evidence;
-        match (raw, self.is_csv) {
+        match (raw, self.has_texts) {
             ("null", _) => {}
             (raw, true) => evidence.add_text(&text_of_json(raw)),
             (raw, false) => evidence.add_json(raw),

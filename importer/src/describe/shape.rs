@@ -33,9 +33,13 @@ bitflags! {
         const OTHER_UUID = 1 << 10;
         /// Date and time, finer than microseconds.
         const NANOS = 1 << 11;
+        /// A number with a comma before its fraction, and perhaps points between groups of three digits.
+        const DECIMAL_COMMA = 1 << 12;
+        /// `DD.MM.YYYY`.
+        const DOTTED_DATE = 1 << 13;
         /// What a string of a format with types of its own may stand for: a number in quotes was meant as text.
         const OF_STRINGS = Self::DATE.bits() | Self::TIME.bits() | Self::TIMESTAMP.bits() | Self::TIMESTAMPTZ.bits()
-            | Self::UUID.bits() | Self::OTHER_UUID.bits() | Self::NANOS.bits();
+            | Self::UUID.bits() | Self::OTHER_UUID.bits() | Self::NANOS.bits() | Self::DOTTED_DATE.bits();
     }
 }
 
@@ -49,6 +53,30 @@ impl Default for Shapes {
 /// Returns what a text could be.
 #[must_use]
 pub fn of_text(text: &str) -> Shapes {
+    let mut shapes = of_plain(text);
+    shapes.set(Shapes::DECIMAL_COMMA, has_decimal_comma(text));
+    shapes.set(Shapes::DOTTED_DATE, is_dotted_date(text));
+    shapes
+}
+
+/// Returns whether it is a number as `decimal = ","` reads it, also one without a comma, and no code.
+fn has_decimal_comma(text: &str) -> bool {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = unsigned.split_once(',').map_or((unsigned, None), |(whole, rest)| (whole, Some(rest)));
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mut groups = whole.split('.');
+    let first = groups.next().unwrap_or_default();
+    let is_grouped = groups.clone().next().is_none() || (first.len() <= 3 && groups.all(|group| group.len() == 3));
+    let is_code = whole.len() > 1 && whole.starts_with('0');
+    is_grouped && !is_code && whole.split('.').all(is_digits) && fraction.is_none_or(is_digits)
+}
+
+fn is_dotted_date(text: &str) -> bool {
+    let [day, month, year] = text.split('.').collect::<Vec<_>>()[..] else { return false };
+    (day.len(), month.len(), year.len()) == (2, 2, 4) && fits(&format!("{year}-{month}-{day}"), &PgType::Date)
+}
+
+fn of_plain(text: &str) -> Shapes {
     let bytes = text.as_bytes();
     match bytes {
         [] => Shapes::empty(),
@@ -186,7 +214,7 @@ mod tests {
         (Shapes::DECIMAL, "decimal"),
         (Shapes::FLOAT, "float"),
     ];
-    const OTHERS: [(Shapes, &str); 8] = [
+    const OTHERS: [(Shapes, &str); 9] = [
         (Shapes::BOOLEAN, "boolean"),
         (Shapes::DATE, "date"),
         (Shapes::TIME, "time"),
@@ -195,6 +223,7 @@ mod tests {
         (Shapes::UUID, "uuid"),
         (Shapes::OTHER_UUID, "other-uuid"),
         (Shapes::NANOS, "nanos"),
+        (Shapes::DOTTED_DATE, "dotted"),
     ];
 
     #[test]
@@ -227,7 +256,8 @@ mod tests {
             ("2026-01-31", "date"),
             ("2026-02-30", ""),
             ("2026-1-31", ""),
-            ("31.01.2026", ""),
+            ("31.01.2026", "dotted"),
+            ("32.01.2026", ""),
             ("05:17:00", "time"),
             ("05:17:00.1234560", "time"),
             ("05:17:00.1234567", ""),
@@ -258,6 +288,16 @@ mod tests {
                 .map(|(_, name)| *name)
                 .collect();
             assert_eq!(names.join(" "), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_other_countries_are_known() {
+        for text in ["1,5", "-1.234,50", "12", "1.234.567", "0,5"] {
+            assert!(of_text(text).contains(Shapes::DECIMAL_COMMA), "{text}");
+        }
+        for text in ["1.5", "1,", ",5", "1.23,4", "1,2,3", "007", "", "1,5e3", "1234.567"] {
+            assert!(!of_text(text).contains(Shapes::DECIMAL_COMMA), "{text}");
         }
     }
 

@@ -179,6 +179,50 @@ fn a_dialect_that_a_sample_shows_is_proposed_and_loads() {
 }
 
 #[test]
+fn values_of_other_countries_have_their_types() {
+    let found = described("/d/x.csv", "id;n;m;day\n1;1.234,50;7;02.01.2026\n2;-;1.000;\n".as_bytes().to_vec());
+    let found = found.expect("a description");
+    let columns: Vec<_> = found.columns.iter().map(|c| format!("{} {}", c.name, types::name(&c.sql_type))).collect();
+    assert_eq!(columns, ["id bigint", "n numeric", "m numeric", "day date"]);
+    assert_eq!((found.n_rejected, found.read.csv.decimal_comma), (0, true));
+    let toml = found.dataset_toml();
+    assert!(
+        toml.contains("decimal = \",\"\n") && toml.ends_with("[dataset.types]\n\"day\" = \"%d.%m.%Y\"\n"),
+        "{toml}"
+    );
+    Config::parse(&toml, "importer.toml", |_| None).expect("a configuration");
+    // Both ways in one file are neither.
+    let found = described("/d/x.csv", "id;n;m\n1;1,5;1.5\n".as_bytes().to_vec()).expect("a description");
+    assert_eq!((found.read.csv.decimal_comma, types::name(&found.columns[1].sql_type)), (false, "text".to_owned()));
+}
+
+#[test]
+fn a_log_is_described_as_one() {
+    let said = |content: &str| {
+        let found = described("/d/access.log", content.as_bytes().to_vec()).expect("a description");
+        let toml = found.dataset_toml();
+        let config = Config::parse(&toml, "importer.toml", |_| None).unwrap_or_else(|error| panic!("{error}\n{toml}"));
+        let preset = config.datasets[0].text.preset.map(|preset| preset.as_str());
+        assert_eq!((found.n_rejected, config.datasets[0].types.len()), (0, found.types.len()), "{toml}");
+        let columns = found.columns.iter().map(|c| format!("{} {}", c.name, types::name(&c.sql_type)));
+        (preset, columns.collect::<Vec<_>>().join(", "))
+    };
+    let line = "10.0.0.1 - - [10/Oct/2000:13:55:36 -0700] \"GET /a,b HTTP/1.0\" 200 7\n";
+    let (preset, columns) = said(line);
+    assert_eq!(preset, Some("clf"));
+    assert!(columns.contains("time timestamptz") && columns.contains("status bigint"), "{columns}");
+    assert_eq!(said(&line.replace('\n', " \"-\" \"curl\"\n")).0, Some("combined"));
+    let (preset, columns) = said("version account-id srcaddr start\n2 123 10.0.0.1 1431280876\n");
+    assert_eq!(
+        (preset, columns.as_str()),
+        (Some("vpc_flow"), "version bigint, account_id bigint, srcaddr text, start timestamptz")
+    );
+    let (preset, columns) = said("#Version: 1.0\n#Fields: date sc-bytes\n2026-01-02\t5\n2026-01-02\t-\n");
+    assert_eq!((preset, columns.as_str()), (Some("cloudfront"), "date date, sc_bytes bigint"));
+    assert_eq!(said("a b c\n1 2 3\n").0, None);
+}
+
+#[test]
 fn rows_within_a_document_are_found() {
     let content = r#"{"n":2,"Re/cords":[{"id":1,"a":[{"b":1}]},{"id":2}]}"#.as_bytes().to_vec();
     let found = described("/d/x.json", content).expect("a description");

@@ -25,6 +25,7 @@ pub fn widen(source: &Arc<dyn Source>, description: &mut Description, extent: Ex
                 column.notes.push(format!("{} does not take every value", types::name(&column.sql_type)));
             }
             column.sql_type = wider;
+            description.types.remove(&column.name);
             column.null_texts.clear();
             any = true;
         }
@@ -47,7 +48,7 @@ fn refusing_columns(
         columns: &columns,
         rename: &description.rename,
         captures: &description.location.captures,
-        types: &Default::default(),
+        types: &description.types,
         on_new_field: if description.extras.is_some() { OnNewField::Extras } else { OnNewField::Ignore },
         extras_column: description.extras.as_deref(),
         key: description.key.as_slice(),
