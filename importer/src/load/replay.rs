@@ -88,10 +88,14 @@ async fn load_lanes(
     }
     hold_unique_index(tx, replay.target).await?;
     let (mut second, mut cut) = (Second::default(), Vec::new());
+    // Where nothing can be staged, nothing was made ready to look for keys either.
+    let looks = !lanes.is_empty();
     for mut lane in lanes {
         run(tx, replay, &mut lane, &mut second, &mut cut).await?;
     }
-    awaits::record_more(tx, replay.target, replay.waiting).await?;
+    if looks {
+        awaits::record_more(tx, replay.target, replay.waiting).await?;
+    }
     for refused in &mut second.refused {
         refused.why.message = replay.target.table.storable(&refused.why.message);
     }
