@@ -13,6 +13,7 @@ mod cloudformation;
 mod command;
 mod console;
 mod containers;
+mod copied;
 mod dead_letters;
 mod describe;
 mod desk;

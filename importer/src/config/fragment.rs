@@ -125,6 +125,27 @@ impl Fragment {
         called.collect()
     }
 
+    /// Returns an expression with the fields of `input` as columns of `relation`; none where it names `input` otherwise.
+    #[must_use]
+    pub fn of_columns(sql: &str, relation: &str) -> Option<String> {
+        let tokens = spanned(sql).ok()?;
+        let is_point = |token: Option<&(Token, _)>| matches!(token, Some((Token::Sign('.'), _)));
+        let (mut written, mut from) = (String::new(), 0);
+        for (index, (token, span)) in tokens.iter().enumerate() {
+            let is_behind_point = index > 0 && is_point(tokens.get(index - 1));
+            if is_behind_point || !matches!(token, Token::Word(name) | Token::Quoted(name) if name == INPUT) {
+                continue;
+            }
+            if !is_point(tokens.get(index + 1)) {
+                return None;
+            }
+            written.push_str(&sql[from..span.start]);
+            written.push_str(relation);
+            from = span.end;
+        }
+        Some(written + &sql[from..])
+    }
+
     fn of(sql: &str, tokens: &[Token]) -> Result<Self, FragmentError> {
         if tokens.is_empty() {
             return Err(FragmentError::Empty);
@@ -320,6 +341,19 @@ fn words(sql: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_of_input_become_columns() {
+        for (sql, expected) in [
+            ("length(input.a) < Input . \"B\"", Some("length(\"t\".a) < \"t\" . \"B\"")),
+            ("\"input\".a = 'input.a' -- input.a", Some("\"t\".a = 'input.a' -- input.a")),
+            ("a.input = 1 AND b", Some("a.input = 1 AND b")),
+            ("input IS NOT NULL", None),
+            ("(input).a = 1", None),
+        ] {
+            assert_eq!(Fragment::of_columns(sql, "\"t\"").as_deref(), expected, "{sql}");
+        }
+    }
 
     #[test]
     fn joins_that_leave_out_rows_and_queries_are_seen() {

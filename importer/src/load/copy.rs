@@ -79,9 +79,17 @@ impl<'c> Copying<'c> {
     /// # Errors
     /// Of the database.
     pub async fn all_taken(self, n_rows: u64) -> sqlx::Result<bool> {
+        Ok(self.taken(is_refusal).await? == Some(n_rows))
+    }
+
+    /// Ends it and returns how many rows were taken; none after an error that `refuses` knows.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn taken(self, refuses: impl FnOnce(&sqlx::Error) -> bool) -> sqlx::Result<Option<u64>> {
         match self.finish().await {
-            Ok(n_taken) => Ok(n_taken == n_rows),
-            Err(error) if is_refusal(&error) => Ok(false),
+            Ok(n_taken) => Ok(Some(n_taken)),
+            Err(error) if refuses(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -8,6 +8,8 @@
 use super::{
     Load, LoadError, Loaded, Prepared, Session,
     catalog::{LINEAGE_LOADED_AT, LINEAGE_OBJECT, LINEAGE_ROW, Table},
+    copied,
+    copied::Copied,
     copy::Copying,
     fence::{fence, hold_unique_index},
     merge::make_room,
@@ -18,6 +20,7 @@ use super::{
     sql::{self, LoadPlan, StagedColumn, quote},
     stage::Staged,
     technique::Used,
+    transform::{Transform, is_cancelled},
 };
 use crate::{
     config::Mode,
@@ -138,7 +141,9 @@ pub async fn load(
 ) -> Result<Attempt, LoadError> {
     // Under the fence no import waits for memory that another has, who may wait for the fence or for a row.
     decoding.budget.never_wait();
-    let mut direct = Direct { load, prepared, staged: Staged::default(), loaded_at: None, merged: 0 };
+    let copied = copied(load.target);
+    let mut direct =
+        Direct { load, prepared, copied, staged: Staged::default(), loaded_at: None, merged: 0, dropped: 0 };
     session.transaction(Begin::ConstraintsImmediate, async |tx| direct.write(tx, first, decoding).await).await
 }
 
@@ -146,11 +151,15 @@ pub async fn load(
 struct Direct<'a> {
     load: &'a Load<'a>,
     prepared: &'a Prepared,
+    /// What COPY judges.
+    copied: Option<(&'a Transform, &'a Copied)>,
     /// What was found out on the way; nothing is staged.
     staged: Staged,
     /// The transaction's `now()` in microseconds since 2000, once it was asked for.
     loaded_at: Option<i64>,
     merged: u64,
+    /// Rows that COPY left out.
+    dropped: u64,
 }
 
 impl Direct<'_> {
@@ -173,9 +182,9 @@ impl Direct<'_> {
         let counts = Counts {
             added: 0,
             read: self.staged.n_read,
-            written: self.staged.n_staged - self.merged,
+            written: self.staged.n_staged - self.merged - self.dropped,
             merged: self.merged,
-            filtered: self.staged.n_filtered,
+            filtered: self.staged.n_filtered + self.dropped,
             rejected: self.staged.n_rejected,
         };
         Ok(End::Commit(Attempt::Done(self.load.finish(tx, &self.prepared.opened, counts, Used::Direct).await?)))
@@ -224,17 +233,17 @@ impl Direct<'_> {
 
     /// Copies a run; false when it has to be staged.
     async fn copy(&mut self, connection: &mut PgConnection, run: &mut Run) -> Result<bool, LoadError> {
-        let Some(without) = absent_columns(&self.prepared.columns, run) else { return Ok(false) };
+        let Some(without) = self.absent_columns(run) else { return Ok(false) };
         if !self.settle(run) {
             return Ok(false);
         }
-        let (sql, projection) = self.statement(connection, without).await?;
         if run.n_ordered() == 0 {
             return Ok(true);
         }
+        let (sql, projection) = self.statement(connection, without).await?;
         let mut copying = Copying::start(connection, &sql).await?;
         copying.add(run.rows(), |out, tuple| projection.write(tuple, out)).await?;
-        Ok(copying.all_taken(run.n_ordered() as u64).await?)
+        self.end(copying, run.n_ordered() as u64).await
     }
 
     /// Copies a run and those that follow, up to a bound of bytes, and returns what comes next; none when the object
@@ -247,7 +256,7 @@ impl Direct<'_> {
         mut run: Run,
         decoding: &mut Decoding,
     ) -> Result<Option<Decoded>, LoadError> {
-        let Some(without) = absent_columns(&self.prepared.columns, &run) else { return Ok(None) };
+        let Some(without) = self.absent_columns(&run) else { return Ok(None) };
         let (sql, projection) = self.statement(connection, without.clone()).await?;
         let mut copying = Copying::start(connection, &sql).await?;
         let (mut n_rows, mut n_bytes) = (0, 0);
@@ -266,20 +275,43 @@ impl Direct<'_> {
                 Decoded::Run(following)
                     if n_bytes < self.load.run_bytes
                         && !self.staged.has_many_rejects()
-                        && absent_columns(&self.prepared.columns, &following).as_ref() == Some(&without) =>
+                        && self.absent_columns(&following).as_ref() == Some(&without) =>
                 {
                     run = following;
                 }
                 next => break next,
             }
         };
-        Ok(copying.all_taken(n_rows).await?.then_some(next))
+        Ok(self.end(copying, n_rows).await?.then_some(next))
+    }
+
+    /// Ends a COPY of so many rows; false when the object has to be staged.
+    async fn end(&mut self, copying: Copying<'_>, n_rows: u64) -> Result<bool, LoadError> {
+        if self.copied.is_none() {
+            return Ok(copying.all_taken(n_rows).await?);
+        }
+        // Whether it was the condition that took too long is for the transform to find out.
+        let refuses = |error: &sqlx::Error| is_refusal(error) || is_cancelled(error);
+        let Some(n_taken) = copying.taken(refuses).await? else { return Ok(false) };
+        self.dropped += n_rows.saturating_sub(n_taken);
+        Ok(true)
+    }
+
+    /// Returns the columns that no row of a run has, as [`absent_columns`]; none, too, where the condition is about one.
+    fn absent_columns(&self, run: &Run) -> Option<Vec<usize>> {
+        let columns = &self.prepared.columns;
+        let has_all = |without: &[usize]| self.copied.is_none_or(|(_, copied)| copied.has_all(columns, without));
+        absent_columns(columns, run).filter(|without| has_all(without))
     }
 
     /// Settles which rows of a run are to be copied, and counts them; false when only the server can tell.
     fn settle(&mut self, run: &mut Run) -> bool {
         if let Some(order) = self.prepared.order.as_ref().filter(|_| self.load.target.config.mode == Mode::Upsert) {
             let Some(dropped) = run.settle_duplicates(order, |_, _| true) else { return false };
+            // Of two rows with one key it may be the newer one that the condition drops.
+            if self.copied.is_some() && !dropped.is_empty() {
+                return false;
+            }
             self.merged += dropped.len() as u64;
         }
         true
@@ -293,7 +325,11 @@ impl Direct<'_> {
     ) -> Result<(String, Projection), LoadError> {
         let constants = self.constants(connection).await?;
         let table = &self.load.target.table;
-        let sql = copy_sql(table, &self.prepared.columns, &without);
+        let mut sql = copy_sql(table, &self.prepared.columns, &without);
+        if let Some((transform, copied)) = self.copied {
+            sql += &copied.clause();
+            transform.limit_each(connection).await?;
+        }
         Ok((sql, projection(table, &self.prepared.columns, without, &constants)))
     }
 

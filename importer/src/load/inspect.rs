@@ -2,6 +2,7 @@
 
 use super::{
     catalog::{Misfit, Table, TableError},
+    copied::Copied,
     runs_as::RunsAs,
     sql::Piece,
     transform::Transform,
@@ -12,7 +13,8 @@ use sqlx::{Executor, PgConnection};
 /// SQLSTATE of a missing right.
 pub const RIGHTS: &str = "42501";
 
-/// Looks at each piece of a transform's SQL. Must be called outside a transaction; nothing is left behind.
+/// Looks at each piece of a transform's SQL, and returns what COPY may judge. Must be called outside a transaction; nothing
+/// is left behind.
 ///
 /// # Errors
 /// [`TableError::Unusable`] with the piece and what is wrong with it, or of the database.
@@ -21,7 +23,7 @@ pub async fn inspect(
     transform: &Transform,
     table: &Table,
     keep: &[String],
-) -> Result<(), TableError> {
+) -> Result<Option<Copied>, TableError> {
     let whole = ("SQL".to_owned(), transform.select(table));
     transaction(connection, Begin::Plainly, async |connection| {
         connection.execute(format!("SET LOCAL search_path = {}", transform.names).as_str()).await?;
@@ -39,7 +41,7 @@ pub async fn inspect(
         for (name, select) in pieces.into_iter().map(|piece| (piece.name, piece.select)).chain([whole]) {
             plan(connection, (&transform.runs_as, &transform.names), (&name, &select)).await?;
         }
-        Ok(End::RollBack(()))
+        Ok(End::RollBack(Copied::find(connection, transform, table).await?))
     })
     .await
 }

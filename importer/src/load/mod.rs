@@ -4,6 +4,7 @@ mod awaits;
 pub mod catalog;
 mod columns;
 pub mod command;
+mod copied;
 mod copy;
 mod direct;
 mod distinct;
@@ -56,6 +57,7 @@ use crate::{
     message::Anew,
     object::{ObjectStore, ReadTarget},
 };
+use copied::Copied;
 use decode::{EXTRAS_COLUMN, Field, Mapping, OnNewField, Source, Unstaged};
 use distinct::DistinctKeys;
 use fence::{fence, hold_unique_index};
@@ -77,6 +79,7 @@ use std::{
 use step::Step;
 use technique::{Recent, Used, Way};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use transform::Transform;
 
 /// Loads one object, in one transaction.
 ///
@@ -195,7 +198,7 @@ async fn goes_direct<'a>(
     let may_leave_rows = load.candidate.anew.is_some() && target.config.mode == Mode::Upsert;
     if load.new_columns.is_some()
         || may_leave_rows
-        || prepared.step.is_some()
+        || prepared.step.is_some() && copied(target).is_none()
         || !target.config.command.is_empty()
         || !direct::suits(&target.table, &prepared.columns)
     {
@@ -215,6 +218,12 @@ async fn goes_direct<'a>(
         }
     }
     Ok(writing)
+}
+
+/// Returns the transform of a target, and the condition that is all of it that COPY may judge.
+fn copied(target: &Target) -> Option<(&Transform, &Copied)> {
+    let transform = target.transform.as_deref()?;
+    Some((transform, transform.copied.as_ref()?))
 }
 
 /// Loads an object through staging, in a transaction. The permit to write into tables lasts beyond it: until COMMIT.

@@ -9,6 +9,7 @@ use super::{
     LoadError,
     awaits::{Awaited, may_leave_out},
     catalog::{Misfit, Table, TableColumn, TableError, resolve_key},
+    copied::Copied,
     early::Early,
     inspect::{self, RIGHTS, inspect},
     refused::{may_be_of_a_row, search},
@@ -57,7 +58,11 @@ pub struct Transform {
     pub early: Early,
     /// Columns at the end of `columns` that are asked about and not sent on; all is done early then.
     pub unsent: Option<Vec<String>>,
+    /// What COPY may judge; it is all there is to do then.
+    pub copied: Option<Copied>,
     awaited_fields: BTreeSet<String>,
+    /// Fields are read as other types than their columns'.
+    is_typed: bool,
     fan_out: bool,
     timeout: i32,
     /// When an object's statements began, where those of one object share the timeout.
@@ -118,7 +123,9 @@ impl Transform {
             awaits,
             early: Early::default(),
             unsent: None,
+            copied: None,
             awaited_fields,
+            is_typed: !dataset.input.is_empty(),
             fan_out,
             timeout,
             begun: None,
@@ -165,11 +172,11 @@ impl Transform {
         let runs_so = (&self.names, &self.runs_as);
         let same = before
             .filter(|(other, of)| (&other.names, &other.runs_as) == runs_so && other.pieces(of) == self.pieces(table));
-        self.inspected = same.and_then(|(other, _)| other.inspected).filter(|at| at.elapsed() < INSPECTED_FOR);
-        if self.inspected.is_none() {
-            inspect(connection, self, table, keep).await?;
-            self.inspected = Some(Instant::now());
-        }
+        let same = same.filter(|(other, _)| other.inspected.is_some_and(|at| at.elapsed() < INSPECTED_FOR));
+        (self.copied, self.inspected) = match same {
+            Some((other, _)) => (other.copied.clone(), other.inspected),
+            None => (inspect(connection, self, table, keep).await?, Some(Instant::now())),
+        };
         Ok(())
     }
 
@@ -358,6 +365,14 @@ impl Transform {
         format!("SELECT {}({arguments})", self.runs_as.function(function))
     }
 
+    /// Bounds each statement by which others do the transform's work to its timeout.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn limit_each(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        self.limit(connection, Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0))).await
+    }
+
     /// Bounds statements to what is left of the timeout since `begun`.
     async fn limit_from(&self, connection: &mut PgConnection, begun: Instant) -> Result<(), LoadError> {
         let timeout = Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0));
@@ -368,7 +383,7 @@ impl Transform {
     }
 
     /// Bounds statements in time, to the millisecond that is not before it; zero: no bound.
-    async fn limit(&self, connection: &mut PgConnection, time: Duration) -> sqlx::Result<()> {
+    pub async fn limit(&self, connection: &mut PgConnection, time: Duration) -> sqlx::Result<()> {
         let limit = format!("SET LOCAL statement_timeout = {}", time.as_micros().div_ceil(1000));
         connection.execute(limit.as_str()).await.map(|_| ())
     }
@@ -376,7 +391,7 @@ impl Transform {
     /// Tells what is the transform's fault from what is the database's.
     fn sort(&self, error: sqlx::Error, begun: Instant) -> LoadError {
         let is_late = begun.elapsed().as_secs_f64() >= f64::from(self.timeout);
-        if is_late && code(&error).is_some_and(|code| code == CANCELLED) {
+        if is_late && is_cancelled(&error) {
             LoadError::TransformTimeout(self.timeout)
         } else if is_write(&error) {
             LoadError::Schema("the transform calls what writes, creates something, or leaves something behind".into())
@@ -388,6 +403,11 @@ impl Transform {
 
 fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
     error.as_database_error().and_then(|error| error.code())
+}
+
+/// Returns whether a statement was cancelled, which is how one ends that takes too long.
+pub fn is_cancelled(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| code == CANCELLED)
 }
 
 fn is_write(error: &sqlx::Error) -> bool {

@@ -172,9 +172,11 @@ fn described_mode(target: &Target) -> String {
 /// Returns, for each part of `where`, what it is applied to and by whom.
 fn described_condition(target: &Target) -> impl Iterator<Item = String> {
     let parts = target.transform.iter().flat_map(|transform| &transform.early.parts);
+    let is_copied = target.transform.as_ref().is_some_and(|transform| transform.copied.is_some());
     let may_be_parquet = matches!(target.config.format, Format::Auto | Format::Parquet);
     parts.map(move |(sql, is_early)| {
         let by = match (is_early, may_be_parquet) {
+            (false, _) if is_copied => "by Postgres, while rows are copied or once they are staged",
             (false, _) => "by Postgres, to rows that are staged",
             (true, false) => "while rows are read",
             (true, true) => "while rows are read, and to row groups of Parquet before",

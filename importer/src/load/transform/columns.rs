@@ -33,6 +33,22 @@ impl Transform {
         self.columns = table.columns.iter().cloned().chain(unsent).collect();
     }
 
+    /// Returns the parts of `where` that are left to Postgres, over the table's columns; none where there are others to be
+    /// asked, or something else is to be done.
+    pub(in crate::load) fn late_condition(&self, table: &Table) -> Option<String> {
+        let is_plain = self.join.is_none() && self.set.is_empty() && self.awaits.is_empty();
+        let is_of_table = |column: &TableColumn| table.column(&column.column.name).is_some();
+        let is_plain = is_plain && self.columns.iter().all(is_of_table);
+        // No trigger leaves out rows, which would count as dropped by the condition.
+        if !is_plain || self.runs_as.role().is_some() || self.is_typed || table.may_drop_rows {
+            return None;
+        }
+        let late = self.early.parts.iter().filter(|(_, is_early)| !is_early);
+        let late: Option<Vec<_>> =
+            late.map(|(sql, _)| Some(format!("(\n{}\n)", Fragment::of_columns(sql, &table.qualified)?))).collect();
+        late.filter(|late| !late.is_empty()).map(|late| late.join(" AND "))
+    }
+
     /// Returns the columns of `input`: those the table takes from fields, in its order, then what else is declared or used.
     pub(super) fn input_columns(&self, table: &Table, declared: &Table) -> Vec<TableColumn> {
         let mut wanted: BTreeSet<String> = declared.columns.iter().map(|column| column.column.name.clone()).collect();
