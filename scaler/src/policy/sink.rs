@@ -5,11 +5,17 @@
 //! settled, it is measured again. The comparison is always across a growth, so
 //! objects that become larger (which also lower the throughput, at one size) are
 //! not mistaken for a tired database.
+//!
+//! A tired database shows in the objects themselves: each takes longer the more
+//! are loaded at once. Where they take as long as before, few completions mean a
+//! few long objects, or a store that is slow, and the pool is not capped. How long
+//! objects take is compared by the logarithm, for whose mean a few that take very
+//! long count little.
 
 use super::{elapsed_secs, words};
 use crate::{
     decision::{Bound, Guard, Reason},
-    observation::{Observation, PoolSize, Sink},
+    observation::{Completion, Observation, PoolSize, Sink},
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -41,8 +47,17 @@ const SHORTEST_WINDOW_SECS: f64 = 8.0;
 /// Standard deviations between "no gain" and "full gain" for an observation to say anything.
 const SIGMAS: f64 = 3.0;
 
+/// Part of the slowing that a tired sink would bring, on a scale of logarithms, from which objects count as slower.
+const LEAST_SLOWING: f64 = 0.5;
+
+/// Standard errors by which objects must be slower.
+const SLOWER_ERRORS: f64 = 2.0;
+
 /// Fewest completions that make a rate.
 const FEWEST_COMPLETIONS: f64 = 10.0;
+
+/// What a job counts as that is recorded as shorter.
+const SHORTEST_JOB_SECS: f64 = 0.001;
 
 /// How long an unhealthy sink is watched before workers are drained for it.
 const UNHEALTHY_SECS: f64 = 60.0;
@@ -57,6 +72,8 @@ pub struct SinkState {
     before: Option<Measure>,
     /// The best per-worker rate of this kind of work.
     best: Option<f64>,
+    /// What was completed at it.
+    at_best: Option<Count>,
     cap: Option<u32>,
     cap_at: Option<DateTime<Utc>>,
     strikes: u32,
@@ -85,12 +102,39 @@ struct Era {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 struct Count {
     secs: f64,
     done: f64,
+    /// Of the logarithms of how long each object took: their sum, and that of their squares.
+    logs: f64,
+    squares: f64,
 }
 
 impl Count {
+    fn add(&mut self, secs: f64, completions: &[Completion]) {
+        self.secs += secs;
+        self.done += completions.len() as f64;
+        for log in completions.iter().map(|done| done.duration_secs.max(SHORTEST_JOB_SECS).ln()) {
+            self.logs += log;
+            self.squares += log * log;
+        }
+    }
+
+    /// The mean of the logarithms, and the square of its standard error.
+    fn mean_log(&self) -> (f64, f64) {
+        let mean = self.logs / self.done.max(1.0);
+        let variance = (self.squares / self.done.max(1.0) - mean * mean).max(0.0);
+        (mean, variance / (self.done - 1.0).max(1.0))
+    }
+
+    /// Whether objects took longer than `before`, where a tired sink would make them take `factor` times as long.
+    fn is_slower(&self, before: &Self, factor: f64) -> bool {
+        let ((was, was_unsure), (is, is_unsure)) = (before.mean_log(), self.mean_log());
+        let least = (LEAST_SLOWING * factor.ln()).max(SLOWER_ERRORS * (was_unsure + is_unsure).sqrt());
+        is - was >= least
+    }
+
     fn per_sec(&self) -> f64 {
         self.done / self.secs.max(1.0)
     }
@@ -111,7 +155,8 @@ impl SinkState {
     pub fn absorb(&mut self, seen: &Observation, secs: f64, job_secs: f64, now: DateTime<Utc>) {
         self.relax(now);
         self.watch_health(seen.sink.healthy, now);
-        let Some(done) = seen.completions.as_ref().map(Vec::len) else { return };
+        let Some(completions) = seen.completions.as_deref() else { return };
+        let done = completions.len();
         if done > 0 {
             self.finished_at = Some(now);
         }
@@ -137,8 +182,7 @@ impl SinkState {
             return;
         }
         for count in [&mut era.total, &mut era.window] {
-            count.secs += secs;
-            count.done += done as f64;
+            count.add(secs, completions);
         }
         if pool.starting == 0 {
             self.judge(now);
@@ -261,7 +305,8 @@ impl SinkState {
             if expected * (1.0 - LEAST_GAIN) < SIGMAS * noise {
                 return;
             }
-            in_vain = per_sec - was < LEAST_GAIN * expected;
+            in_vain = per_sec - was < LEAST_GAIN * expected
+                && era.window.is_slower(&before.count, f64::from(era.size) / f64::from(before.size));
         }
         let window = std::mem::take(&mut era.window);
         let drifted = era.last_per_sec.is_some_and(|last| {
@@ -274,16 +319,22 @@ impl SinkState {
             era.total = window;
             era.condemned = false;
             self.before = None;
-            self.best = Some(per_worker);
+            (self.best, self.at_best) = (Some(per_worker), Some(window));
             return;
         }
         if era.condemned {
             return;
         }
-        let past_it = self.best.is_some_and(|best| per_worker < LEAST_RATE * best);
+        let past_it = self.best.is_some_and(|best| {
+            // A state of an older version says nothing of what was completed.
+            let is_slower = self.at_best.is_none_or(|before| window.is_slower(&before, best / per_worker));
+            per_worker < LEAST_RATE * best && is_slower
+        });
         if !in_vain && !past_it {
             self.strikes = 0;
-            self.best = Some(self.best.map_or(per_worker, |best| best.max(per_worker)));
+            if self.best.is_none_or(|best| per_worker > best) {
+                (self.best, self.at_best) = (Some(per_worker), Some(window));
+            }
             return;
         }
         self.strikes += 1;
@@ -344,13 +395,24 @@ mod tests {
         super::tests::{at, blind},
         *,
     };
-    use crate::observation::{Completion, PoolSize, QueueDepth};
+    use crate::observation::QueueDepth;
 
+    /// What is seen of `done` objects finished in ten seconds by `n` workers that were never idle.
     fn seen(n: u32, starting: u32, done: usize, secs: f64) -> Observation {
+        let duration_secs = f64::from(n) * 10.0 / done as f64;
+        with_durations(n, starting, vec![duration_secs; done], secs)
+    }
+
+    fn with_durations(n: u32, starting: u32, durations: Vec<f64>, secs: f64) -> Observation {
         Observation {
             pool: PoolSize { busy: n, starting, ..PoolSize::default() },
             queue: Ok(QueueDepth { visible: 5000, ..QueueDepth::default() }),
-            completions: Some(vec![Completion { ended_at: at(secs), duration_secs: 1.0, ok: true }; done]),
+            completions: Some(
+                durations
+                    .into_iter()
+                    .map(|secs_each| Completion { ended_at: at(secs), duration_secs: secs_each, ok: true })
+                    .collect(),
+            ),
             sink: Sink { healthy: Some(true), ..Sink::default() },
             ..blind()
         }
@@ -397,6 +459,21 @@ mod tests {
     #[test]
     fn cap_relaxes_by_a_quarter_every_five_minutes() {
         assert_eq!(caps(&[(6, 10, 94), (6, 20, 98), (33, 20, 98), (30, 20, 98)])[1..], [Some(10), Some(13), Some(17)]);
+    }
+
+    #[test]
+    fn few_completions_of_a_calm_sink_are_no_cap() {
+        let mut sink = SinkState::default();
+        let mut caps = [(6, 10, 94), (12, 20, 98), (12, 40, 90)].map(|(ticks, n, done)| {
+            for _ in 0..ticks {
+                let secs = sink.finished_at.map_or(0.0, |before| elapsed_secs(at(0.0), before) + 10.0);
+                // Nearly all take a second; the rest of the slots have an object that takes minutes.
+                sink.absorb(&with_durations(n, 0, vec![1.0; done], secs), 10.0, 1.0, at(secs));
+            }
+            sink.cap()
+        });
+        caps.sort_unstable();
+        assert_eq!(caps, [None; 3]);
     }
 
     #[test]
