@@ -1,6 +1,6 @@
 //! A condition that COPY judges keeps what the staged one would, and nothing else is left to COPY.
 
-use crate::desk::Desk;
+use crate::{desk::Desk, world::LIMIT};
 use anyhow::Result;
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, v text, land varchar(3), size int DEFAULT 7, at timestamptz, \
@@ -65,6 +65,7 @@ async fn what_copy_cannot_judge_as_a_transform_would_is_staged() -> Result<()> {
     let hidden = "CREATE FUNCTION length(varchar) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 2'";
     let trigger = "CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN CASE WHEN new.id <> 1 THEN new END; END'; \
                    CREATE TRIGGER leave BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION leave()";
+    let mut direct = Vec::new();
     let enumeration = "CREATE TYPE mood AS ENUM ('one', 'three')";
     for (tables, condition) in [
         (own, "short(input.v)"),
@@ -79,8 +80,12 @@ async fn what_copy_cannot_judge_as_a_transform_would_is_staged() -> Result<()> {
         ("", "input IS NOT NULL"),
         ("", "input.other IS NULL AND length(input.v) > 3"),
     ] {
-        assert_goes("staged", &format!("{TABLE}; {tables}"), &dataset(condition), CSV).await?;
+        let tables = format!("{TABLE}; {tables}");
+        if loaded(&tables, &dataset(condition), "auto", CSV).await?.1.starts_with("direct") {
+            direct.push(condition);
+        }
     }
+    assert_eq!(direct, [""; 0]);
     let typed = dataset("input.size % 2 = 1") + "input = { size = \"bigint\" }\n";
     assert_goes("staged", TABLE, &typed, CSV).await?;
     Ok(())
@@ -146,6 +151,26 @@ async fn several_runs_of_one_object_and_each_mode_count_what_copy_leaves_out() -
         let stands = "SELECT count(*), max(length(v)), sum(id) = (SELECT sum(id) FROM generate_series(0, 29999) id WHERE id % 300 < 30) FROM t";
         assert_eq!(desk.database.rows(stands).await?, ["3000 | 30 | true"], "{mode}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_not_read_the_table_stages() -> Result<()> {
+    let append = "table = \"t\"\nmode = \"append\"\nwhere = \"length(input.v) < 5\"\n";
+    let desk = Desk::new(TABLE, append).await?;
+    let role = format!("{}_writer", desk.database.name());
+    let grants = format!(
+        "CREATE ROLE {role}; GRANT INSERT ON t TO {role}; GRANT USAGE ON SCHEMA penstock TO {role}; \
+         GRANT ALL ON ALL TABLES IN SCHEMA penstock TO {role}; GRANT ALL ON ALL SEQUENCES IN SCHEMA penstock TO {role}"
+    );
+    desk.database.execute(&grants).await?;
+    let url = format!("{}?options=-c%20role%3D{role}", desk.database.url());
+    let file = desk.write("a.csv", CSV)?;
+    let ended = desk.importer(&["load", &file]).env("DATABASE_URL", url).run(LIMIT).await;
+    desk.database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await?;
+    let ended = ended?;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert_eq!(desk.database.rows(COUNTS).await?, ["staged | 5 | 3 | 0 | 2 | 0"]);
     Ok(())
 }
 
