@@ -4,7 +4,7 @@
 # make demo PIPELINE=1   a chain of steps whose metadata comes late (examples/pipeline)
 # make test            format, lints, all tests
 # make infra-config   the datasets' pieces in infra/aws joined: target/infra/importer.toml and the list of stacks
-# make dist            dist/: a static binary of each program, man pages, completions
+# make dist            dist/: the programs in one static binary, man pages, completions
 # make bench           the importer beside psql's own copy; QUICK=1 takes minutes instead of an hour
 # make deny           known vulnerabilities and licences of all that Penstock is built from
 # make fuzz           each fuzz target for SECONDS=600, one after the other
@@ -79,7 +79,7 @@ packed := $(shell getconf GNU_LIBC_VERSION 2>/dev/null | awk '{ split($$2, v, ".
 
 dist: export RUSTFLAGS = -C target-feature=+crt-static $(packed)
 dist:
-	cargo build --profile dist --locked --target $(target) --bin importer --bin scaler --bin console
+	cargo build --profile dist --locked --target $(target) --bin penstock
 	./infra/dist/collect.sh target/$(target)/dist dist
 
 prepare:
