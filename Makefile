@@ -3,6 +3,7 @@
 # make demo KEEP=1       leaves everything up, the console too, until Ctrl-C
 # make demo PIPELINE=1   a chain of steps whose metadata comes late (examples/pipeline)
 # make test            format, lints, all tests
+# make test-containers   images, compose stack and killed containers on a Docker engine; PROFILE=dev builds sooner
 # make infra-config   the datasets' pieces in infra/aws joined: target/infra/importer.toml and the list of stacks
 # make dist            dist/: the programs in one static binary, man pages, completions
 # make bench           the importer beside psql's own copy; QUICK=1 takes minutes instead of an hour
@@ -28,7 +29,7 @@ on_each_postgres := owner_migrates_worker_imports mistakes_of_tables_and_dataset
 	roles_of_one_session load_runs_the_datasets_that_follow rows_whose_parents_arrive_later \
 	a_worker_with_another_recipe
 
-.PHONY: demo test deny fuzz soak bench bench-peers dist infra-config prepare
+.PHONY: demo test test-containers deny fuzz soak bench bench-peers dist infra-config prepare
 
 # Not optimised, which takes half the time of the build; and without the pools that a demo on one machine has not.
 demo: prepare
@@ -48,6 +49,14 @@ test: prepare
 	done
 	cargo test --workspace --doc
 	./fuzz/run.sh 5 2
+
+# Built only where it can do something; it says so itself where it cannot.
+test-containers:
+	@if docker info >/dev/null 2>&1; then \
+		cargo build --workspace --bin containers && ./target/debug/containers --profile $(or $(PROFILE),dist); \
+	else \
+		echo 'test-containers: skipped, for there is no Docker engine here (`docker info` fails)'; \
+	fi
 
 # Needs cargo-deny and the network, for the advisories.
 deny:
