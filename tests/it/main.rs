@@ -30,6 +30,7 @@ mod forwarding;
 mod guards;
 mod guides;
 mod heartbeat;
+mod helm;
 mod hostile;
 mod identity;
 mod imports;
