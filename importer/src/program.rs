@@ -37,7 +37,7 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Test { dataset } => commands::rehearse::test(&config()?, dataset.as_deref()).await,
         Command::Status(options) => commands::status::run(&config()?, options).await,
         Command::Rejects(options) if !options.replay => commands::rejects::run(&config()?, options).await,
-        Command::Check { .. } => commands::check::run(&config()?, &file_name).await,
+        Command::Check { offline, .. } => commands::check::run(&config()?, &file_name, *offline).await,
         Command::Due => commands::due::run(&config()?).await,
         Command::Migrate { forget } => commands::migrate::run(&config()?, forget).await,
         Command::Redrive { reason, .. } => commands::redrive::run(&config()?, reason.as_deref()).await,

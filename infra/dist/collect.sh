@@ -2,12 +2,15 @@
 # Puts what is handed out into one directory: the three programs in one, a link to it for each, their man pages and
 # completion scripts.
 #
-#   infra/dist/collect.sh target/x86_64-unknown-linux-gnu/dist dist
+#   infra/dist/collect.sh target/x86_64-unknown-linux-gnu/dist dist [NATIVE]
+#
+# NATIVE  the same program for this machine, where the one that is handed out is for another
 #
 # Refuses a program that needs shared libraries: it would not start on a machine with another C library.
 set -eu
 from=$1
 to=$2
+native=${3:-$from/penstock}
 
 # readelf rather than ldd, which runs what it looks at.
 if readelf --dynamic --wide "$from/penstock" | grep --quiet '(NEEDED)'; then
@@ -19,9 +22,9 @@ mkdir -p "$to/bin" "$to/man/man1" "$to/completions"
 cp "$from/penstock" "$to/bin/penstock"
 for program in importer scaler console; do
     ln -sfn penstock "$to/bin/$program"
-    "$to/bin/$program" man "$to/man/man1"
-    "$to/bin/$program" completions bash > "$to/completions/$program.bash"
-    "$to/bin/$program" completions zsh > "$to/completions/_$program"
-    "$to/bin/$program" completions fish > "$to/completions/$program.fish"
-    "$to/bin/$program" --version
+    "$native" "$program" man "$to/man/man1"
+    "$native" "$program" completions bash > "$to/completions/$program.bash"
+    "$native" "$program" completions zsh > "$to/completions/_$program"
+    "$native" "$program" completions fish > "$to/completions/$program.fish"
+    "$native" "$program" --version
 done

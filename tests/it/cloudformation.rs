@@ -113,8 +113,8 @@ async fn every_other_stack_can_be_created_beside_them() -> Result<()> {
     assert_eq!(tasks["ClusterName"], "penstock-operator");
     let secret = [("DatabaseUrlSecretArn", SECRET), ("ArtifactsBucket", "example-artifacts"), ("ImageId", IMAGE)];
     let place = [("VpcId", site.vpc.as_str()), ("SubnetId", site.subnet.as_str())];
-    let machine = site.create("penstock-operator-ec2", "operator-ec2.yaml", &[&place[..], &policy, &secret].concat());
-    let machine = machine.await?;
+    let parameters = [&place[..], &policy, &secret].concat();
+    let machine = site.create("penstock-operator-ec2", "operator-ec2.yaml", &parameters).await?;
     assert!(machine["InstanceId"].starts_with("i-"), "{machine:?}");
     // The right to read a bucket comes to them as it does to importers, and the operator's was attached.
     for role in [&tasks["RoleName"], &machine["RoleName"]] {

@@ -45,6 +45,7 @@ mod modules;
 mod observe;
 mod outages;
 mod overwritten;
+mod packages;
 mod pages;
 mod problems;
 mod protocol;
