@@ -82,7 +82,7 @@ bench-peers: prepare
 	./target/release/bench --peers $(if $(QUICK),--quick)
 
 # The C library is linked in as well. A target is named, or its flags would reach build scripts and macros, too.
-# For another machine: target=aarch64-unknown-linux-gnu native=dist/bin/penstock to=dist-arm64, after one for this machine.
+# For another machine: target=aarch64-unknown-linux-gnu native=dist/bin to=dist-arm64, after one for this machine.
 target ?= $(shell rustc -vV | sed -n 's/^host: //p')
 
 # Relative relocations packed, of which a static program has a hundred thousand: glibc starts such programs since 2.36.

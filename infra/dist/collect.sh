@@ -4,13 +4,13 @@
 #
 #   infra/dist/collect.sh target/x86_64-unknown-linux-gnu/dist dist [NATIVE]
 #
-# NATIVE  the same program for this machine, where the one that is handed out is for another
+# NATIVE  where the same programs for this machine are, when those that are handed out are for another
 #
 # Refuses a program that needs shared libraries: it would not start on a machine with another C library.
 set -eu
 from=$1
 to=$2
-native=${3:-$from/penstock}
+native=${3:-$to/bin}
 
 # readelf rather than ldd, which runs what it looks at.
 if readelf --dynamic --wide "$from/penstock" | grep --quiet '(NEEDED)'; then
@@ -22,9 +22,9 @@ mkdir -p "$to/bin" "$to/man/man1" "$to/completions"
 cp "$from/penstock" "$to/bin/penstock"
 for program in importer scaler console; do
     ln -sfn penstock "$to/bin/$program"
-    "$native" "$program" man "$to/man/man1"
-    "$native" "$program" completions bash > "$to/completions/$program.bash"
-    "$native" "$program" completions zsh > "$to/completions/_$program"
-    "$native" "$program" completions fish > "$to/completions/$program.fish"
-    "$native" "$program" --version
+    "$native/$program" man "$to/man/man1"
+    "$native/$program" completions bash > "$to/completions/$program.bash"
+    "$native/$program" completions zsh > "$to/completions/_$program"
+    "$native/$program" completions fish > "$to/completions/$program.fish"
+    "$native/$program" --version
 done

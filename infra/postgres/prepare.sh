@@ -31,5 +31,7 @@ done
 owner=$out/owner.database-url
 DATABASE_URL_FILE=$owner importer migrate
 sed 's|^[a-z]*://\([^:]*\):\([^@]*\)@.*|*:*:*:\1:\2|' "$owner" >"$out/owner.pgpass"
+# And not from a variable that has the administrator's.
+unset PGPASSWORD
 PGPASSFILE=$out/owner.pgpass psql "postgres://penstock_owner@$place" -q -v ON_ERROR_STOP=1 -f "$here/grants.sql"
 rm "$out/owner.pgpass"

@@ -39,9 +39,7 @@ fn the_chart_s_pod_monitor_is_the_base_s() -> Result<()> {
 
 #[test]
 fn every_value_is_taken_and_the_api_knows_what_comes_of_it() -> Result<()> {
-    let role = |name: &str| {
-        json!({"annotations": {"eks.amazonaws.com/role-arn": format!("arn:aws:iam::123456789012:role/{name}")}})
-    };
+    let role = |name: &str| json!({"annotations": {"eks.amazonaws.com/role-arn": format!("arn:aws:iam::123456789012:role/{name}")}});
     let place = json!({"podAnnotations": {"a": "b"}, "nodeSelector": {"kubernetes.io/arch": "arm64"},
         "tolerations": [{"key": "imports", "operator": "Exists"}],
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
@@ -129,8 +127,12 @@ fn a_value_that_does_not_exist_is_refused_by_name() {
 
 #[test]
 fn the_chart_has_the_version_of_the_programs() -> Result<()> {
-    let chart: Value = serde_norway::from_str(&fs::read_to_string(repository().join("infra/helm/penstock/Chart.yaml"))?)?;
-    assert_eq!((&chart["version"], &chart["appVersion"]), (&env!("CARGO_PKG_VERSION").into(), &env!("CARGO_PKG_VERSION").into()));
+    let chart: Value =
+        serde_norway::from_str(&fs::read_to_string(repository().join("infra/helm/penstock/Chart.yaml"))?)?;
+    assert_eq!(
+        (&chart["version"], &chart["appVersion"]),
+        (&env!("CARGO_PKG_VERSION").into(), &env!("CARGO_PKG_VERSION").into())
+    );
     Ok(())
 }
 
@@ -166,7 +168,13 @@ fn plain(text: &str) -> Result<Objects> {
 fn strip(value: &mut Value) {
     match value {
         Value::Mapping(mapping) => {
-            for own in ["imagePullPolicy", "checksum/config", "creationTimestamp", "helm.sh/hook", "helm.sh/hook-delete-policy"] {
+            for own in [
+                "imagePullPolicy",
+                "checksum/config",
+                "creationTimestamp",
+                "helm.sh/hook",
+                "helm.sh/hook-delete-policy",
+            ] {
                 mapping.remove(own);
             }
             mapping.values_mut().for_each(strip);

@@ -159,7 +159,11 @@ fn commands_have_a_place_that_never_runs_by_itself() -> Result<()> {
     command.args(["patch", "--local", "--type=json", "--output=json", &format!("--patch={patch}"), "--filename"]);
     let patched: serde_json::Value = serde_json::from_str(&spawn::run(command.arg(file))?)?;
     let container = &patched["spec"]["template"]["spec"]["containers"][0];
-    assert_eq!((&container["command"][0], &container["args"][0]), (&"importer".into(), &"reconcile".into()), "{patched}");
+    assert_eq!(
+        (&container["command"][0], &container["args"][0]),
+        (&"importer".into(), &"reconcile".into()),
+        "{patched}"
+    );
     understood(&serde_norway::to_value(container)?)?;
     Ok(())
 }

@@ -103,6 +103,7 @@ async fn owner_migrates_worker_imports_where_the_administrator_cannot_let_them_s
     let postgres = Arc::new(tokio::task::spawn_blocking(|| Postgres::start(Default::default())).await??);
     let database = postgres.create_database().await?;
     database.execute("CREATE ROLE administrator LOGIN CREATEROLE PASSWORD 'p'").await?;
+    database.execute("CREATE ROLE provider SUPERUSER").await?;
     database.execute(&format!("ALTER DATABASE {} OWNER TO administrator", database.name())).await?;
     let scratch = Scratch::new("roles")?;
     let files = scratch.path().join("postgres");
@@ -111,7 +112,7 @@ async fn owner_migrates_worker_imports_where_the_administrator_cannot_let_them_s
     let roles = std::fs::read_to_string(files.join("roles.sql"))?;
     let grant = "GRANT pg_read_all_stats TO penstock_scaler, penstock_reader;\nEXCEPTION";
     assert!(roles.contains(grant), "{roles}");
-    let refused = grant.replace("pg_read_all_stats", "penstock");
+    let refused = grant.replace("pg_read_all_stats", "provider");
     std::fs::write(files.join("roles.sql"), roles.replace(grant, &refused))?;
     let prepare = || {
         let mut prepare = Command::new(files.join("prepare.sh"));
@@ -135,7 +136,7 @@ async fn owner_migrates_worker_imports_where_the_administrator_cannot_let_them_s
     assert_eq!(url("worker")?, first);
     for (role, statement, allowed) in [
         ("owner", "CREATE TABLE penstock.t (id int)", true),
-        ("worker", "INSERT INTO penstock.head SELECT * FROM penstock.head", true),
+        ("worker", "DELETE FROM penstock.workers", true),
         ("scaler", "SELECT FROM penstock.workers", true),
         ("reader", "SELECT FROM penstock.problem", true),
         ("reader", "SELECT FROM penstock.due", false),

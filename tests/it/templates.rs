@@ -151,7 +151,8 @@ fn a_subnet_without_a_way_out_has_an_endpoint_for_every_service() {
         .collect();
     let readme = fs::read_to_string(directory().join("README.md")).expect("infra/aws/README.md");
     let table = readme.split("| endpoint | for |").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a table");
-    let told: BTreeSet<String> = table.lines().skip(2).flat_map(|row| coded(row.split('|').nth(1).unwrap_or(""))).collect();
+    let told: BTreeSet<String> =
+        table.lines().skip(2).flat_map(|row| coded(row.split('|').nth(1).unwrap_or(""))).collect();
     assert_eq!(told, made);
     for (stack, right) in templates().iter().flat_map(|path| grants(path)) {
         let services = match right.split(':').next().unwrap_or_default() {

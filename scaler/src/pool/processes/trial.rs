@@ -18,7 +18,10 @@ pub async fn ask(settings: &Settings) -> Vec<Remark> {
             return vec![Remark::doubt(what, "run it by hand with `--version`, as the user the scaler runs as")];
         }
         Err(why) => {
-            return vec![Remark::wrong(why, "see that the user the scaler runs as may start it, and that this machine can")];
+            return vec![Remark::wrong(
+                why,
+                "see that the user the scaler runs as may start it, and that this machine can",
+            )];
         }
     };
     let mut remarks = vec![Remark::Fine(format!("the program is {version}"))];
