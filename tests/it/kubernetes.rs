@@ -183,6 +183,49 @@ fn a_pod_monitor_finds_the_pods_that_have_metrics_by_their_port() -> Result<()> 
     Ok(())
 }
 
+/// KEDA starts Jobs, which end by themselves, of what the Deployment's pods are.
+#[test]
+fn keda_s_jobs_are_the_importers_pods_and_have_their_configuration() -> Result<()> {
+    let scratch = Scratch::new("keda")?;
+    std::os::unix::fs::symlink(repository(), scratch.path().join("penstock"))?;
+    // An overlay as the guide's, in words that kustomize knew always.
+    let overlay = "bases:\n  - penstock/infra/kubernetes\n  - penstock/infra/kubernetes/keda\n\
+                   configMapGenerator:\n  - name: penstock-importer-config\n    behavior: merge\n    files: [importer.toml]\n";
+    scratch.write("kustomization.yaml", overlay)?;
+    scratch.write("importer.toml", "# mine\n")?;
+    let kubectl = tools::kubectl()?;
+    let text = spawn::run(Command::new(kubectl).current_dir(scratch.path()).args(["kustomize", "."]))?;
+    let documents = documents(&text)?;
+    let scaled = &find(&documents, "ScaledJob", "penstock-importer")?["spec"];
+    let job = &scaled["jobTargetRef"]["template"]["spec"];
+    let importer = pod(find(&documents, "Deployment", "penstock-importer")?);
+    let differs = |name: &str| ["restartPolicy", "containers"].contains(&name);
+    for (name, value) in importer.as_mapping().context("a pod")?.iter().filter(|(name, _)| !differs(&string(name))) {
+        assert_eq!(&job[name], value, "{name:?}");
+    }
+    assert_eq!(job["restartPolicy"], "Never");
+    let (own, theirs) = (&list(&job["containers"])[0], &list(&importer["containers"])[0]);
+    for (name, value) in theirs.as_mapping().context("a container")?.iter().filter(|(name, _)| *name != "args") {
+        assert_eq!(&own[name], value, "{name:?}");
+    }
+    assert_eq!(list(&own["args"])[0], "--until-empty");
+    understood(own)?;
+    locked_in(job, own);
+    // The configuration is the overlay's, under the name it has today.
+    let name = string(&list(&job["volumes"])[0]["configMap"]["name"]);
+    assert!(string(&find(&documents, "ConfigMap", &name)?["data"]["importer.toml"]).starts_with("# mine"), "{name}");
+
+    // The scaler's bounds, and a queue's worth for one importer.
+    let trigger = &list(&scaled["triggers"])[0];
+    assert_eq!(trigger["type"], "aws-sqs-queue");
+    let scaler: toml::Value = toml::from_str(&config(&documents, "scaler")?)?;
+    assert_eq!(scaler["pool"][0]["max"].as_integer(), scaled["maxReplicaCount"].as_i64());
+    assert_eq!(scaler["pool"][0]["queue_urls"][0].as_str(), trigger["metadata"]["queueURL"].as_str());
+    let authentication = string(&trigger["authenticationRef"]["name"]);
+    find(&documents, "TriggerAuthentication", &authentication)?;
+    Ok(())
+}
+
 #[test]
 fn a_stop_leaves_time_to_drain_and_the_pool_is_the_deployment() -> Result<()> {
     let documents = documents(&render("infra/kubernetes")?)?;
