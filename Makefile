@@ -3,8 +3,10 @@
 # make demo KEEP=1       leaves everything up, the console too, until Ctrl-C
 # make demo PIPELINE=1   a chain of steps whose metadata comes late (examples/pipeline)
 # make test            format, lints, all tests
+# make test-containers   images, compose stack and killed containers on a Docker engine; PROFILE=dev builds sooner
 # make infra-config   the datasets' pieces in infra/aws joined: target/infra/importer.toml and the list of stacks
-# make dist            dist/: a static binary of each program, man pages, completions
+# make dist            dist/: the programs in one static binary, man pages, completions
+# make packages        dist/ as a .deb and an .rpm with the systemd units, in packages/
 # make bench           the importer beside psql's own copy; QUICK=1 takes minutes instead of an hour
 # make deny           known vulnerabilities and licences of all that Penstock is built from
 # make fuzz           each fuzz target for SECONDS=600, one after the other
@@ -28,7 +30,7 @@ on_each_postgres := owner_migrates_worker_imports mistakes_of_tables_and_dataset
 	roles_of_one_session load_runs_the_datasets_that_follow rows_whose_parents_arrive_later \
 	a_worker_with_another_recipe
 
-.PHONY: demo test deny fuzz soak bench bench-peers dist infra-config prepare
+.PHONY: demo test test-containers deny fuzz soak bench bench-peers dist infra-config packages prepare
 
 # Not optimised, which takes half the time of the build; and without the pools that a demo on one machine has not.
 demo: prepare
@@ -48,6 +50,14 @@ test: prepare
 	done
 	cargo test --workspace --doc
 	./fuzz/run.sh 5 2
+
+# Built only where it can do something; it says so itself where it cannot.
+test-containers:
+	@if docker info >/dev/null 2>&1; then \
+		cargo build --workspace --bin containers && ./target/debug/containers --profile $(or $(PROFILE),dist); \
+	else \
+		echo 'test-containers: skipped, for there is no Docker engine here (`docker info` fails)'; \
+	fi
 
 # Needs cargo-deny and the network, for the advisories.
 deny:
@@ -72,6 +82,7 @@ bench-peers: prepare
 	./target/release/bench --peers $(if $(QUICK),--quick)
 
 # The C library is linked in as well. A target is named, or its flags would reach build scripts and macros, too.
+# For another machine: target=aarch64-unknown-linux-gnu native=dist/bin to=dist-arm64, after one for this machine.
 target ?= $(shell rustc -vV | sed -n 's/^host: //p')
 
 # Relative relocations packed, of which a static program has a hundred thousand: glibc starts such programs since 2.36.
@@ -79,8 +90,12 @@ packed := $(shell getconf GNU_LIBC_VERSION 2>/dev/null | awk '{ split($$2, v, ".
 
 dist: export RUSTFLAGS = -C target-feature=+crt-static $(packed)
 dist:
-	cargo build --profile dist --locked --target $(target) --bin importer --bin scaler --bin console
-	./infra/dist/collect.sh target/$(target)/dist dist
+	cargo build --profile dist --locked --target $(target) --bin penstock
+	./infra/dist/collect.sh target/$(target)/dist $(or $(to),dist) $(native)
+
+# Needs cargo-deb and cargo-generate-rpm.
+packages:
+	./infra/package/stage.sh $(or $(to),dist) packages $(target)
 
 prepare:
 	@./infra/local/prepare.sh $(filter test,$(MAKECMDGOALS))

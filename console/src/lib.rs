@@ -9,6 +9,7 @@ pub mod command;
 pub mod config;
 pub mod html;
 pub mod page;
+pub mod program;
 pub mod read;
 pub mod report;
 pub mod shell;

@@ -1,42 +1,5 @@
-//! The `console` program: reads the command line and the configuration, then runs one command.
+//! The `console` program by itself; its work is the library's.
 
-use clap::Parser;
-use console::{
-    cli::{Cli, Command},
-    command,
-    config::Config,
-};
-use service::{
-    logging,
-    program::{self, EXIT_WRONG, block_on},
-};
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
-
-fn main() -> ExitCode {
-    let cli = Cli::parse();
-    logging::start(cli.log_format);
-    start(&cli).unwrap_or_else(|error| program::failed("console", &error))
-}
-
-fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
-    match &cli.command {
-        Command::Run => block_on(command::run(Config::load(&cli.config)?))?,
-        Command::Check => {
-            let findings = block_on(async { Ok(command::check::check(&Config::load(&cli.config)?).await) })?;
-            print(&findings.lines().map(|line| line + "\n").collect::<String>());
-            return Ok(if findings.is_wrong() { ExitCode::from(EXIT_WRONG) } else { ExitCode::SUCCESS });
-        }
-        Command::Password(args) => print(&command::password::line(&args.name, io::stdin().lock())?),
-        Command::Completions(args) => print(&program::completions::<Cli>(args.shell)),
-        Command::Man(args) => program::man_pages::<Cli>(&args.directory)?,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Prints a result; a reader that went away is no failure.
-fn print(text: &str) {
-    drop(io::stdout().lock().write_all(text.as_bytes()));
+fn main() -> std::process::ExitCode {
+    console::program::main(std::env::args_os().collect())
 }

@@ -80,6 +80,9 @@ pub enum Command {
         /// Use this configured queue instead of the first
         #[arg(long, value_name = "NAME")]
         queue: Option<String>,
+        /// Only read the configuration; connect to nothing
+        #[arg(long)]
+        offline: bool,
     },
     /// Send pending step pointers and notices once
     Due,
@@ -355,7 +358,7 @@ impl Command {
     #[must_use]
     pub fn queue(&self) -> Option<&str> {
         match self {
-            Self::Run(Run { queue, .. }) | Self::Redrive { queue, .. } | Self::Check { queue } => queue.as_deref(),
+            Self::Run(Run { queue, .. }) | Self::Redrive { queue, .. } | Self::Check { queue, .. } => queue.as_deref(),
             _ => None,
         }
     }

@@ -17,6 +17,7 @@ pub mod object;
 pub mod order;
 pub mod outcome;
 pub mod pattern;
+pub mod program;
 pub mod queue;
 pub mod route;
 pub mod worker;

@@ -41,7 +41,9 @@ sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
 if BUCKET not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
 configuration = {"TopicConfigurations": [{"TopicArn": topic, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}]}
-# Each time it is set S3 sends a test event, which would wake the pool.
+# Each time it is set S3 sends a test event; with nothing else in the queue it would wake the pool, so it is taken out.
 if not s3.get_bucket_notification_configuration(Bucket=BUCKET).get("TopicConfigurations"):
     s3.put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration=configuration)
+    for message in sqs.receive_message(QueueUrl=url, WaitTimeSeconds=10).get("Messages", []):
+        sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 print(f"s3://{BUCKET} -> {topic} -> {url}")

@@ -22,8 +22,13 @@ SELECT format('GRANT CONNECT, CREATE ON DATABASE %I TO penstock_owner', current_
 -- A message is deleted once its rows are committed, so a commit has to be one, whatever the server's default.
 ALTER ROLE penstock_worker SET synchronous_commit = on;
 
--- What holds the pool back when importers wait for locks: the scaler has to see what others' sessions wait for.
--- Without it the scaler still counts connections.
-GRANT pg_read_all_stats TO penstock_scaler;
--- And what the console names as the lock that importers wait for. Without it the console shows connections only.
-GRANT pg_read_all_stats TO penstock_reader;
+-- What holds the pool back when importers wait for locks: the scaler has to see what others' sessions wait for. And what
+-- the console names as the lock that importers wait for. Without it both count connections only.
+DO $$
+BEGIN
+    GRANT pg_read_all_stats TO penstock_scaler, penstock_reader;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING 'pg_read_all_stats is not yours to grant (%): scaler and console will not see what importers wait for', SQLERRM
+        USING HINT = 'Somebody who may runs: GRANT pg_read_all_stats TO penstock_scaler, penstock_reader;';
+END
+$$;

@@ -126,6 +126,8 @@ pub struct Controller<P> {
     last_size: Option<PoolSize>,
     last_kept: Option<Kept>,
     last_logged: Option<u32>,
+    /// Whether the last decision was to look a second time before a first worker is started.
+    looks_again: bool,
     forgotten_at: Option<Instant>,
     pool_failures: u32,
     /// What each part failed with last, without the numbers in it.
@@ -148,6 +150,7 @@ impl<P: WorkerPool> Controller<P> {
             last_size: None,
             last_kept: None,
             last_logged: None,
+            looks_again: false,
             forgotten_at: None,
             pool_failures: 0,
             last_errors: BTreeMap::new(),

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod observation;
 pub mod policy;
 pub mod pool;
+pub mod program;
 pub mod queue_depth;
 pub mod sim;
 pub mod sink_watch;

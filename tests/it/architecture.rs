@@ -106,6 +106,7 @@ fn the_programs_and_what_they_stand_on_do_not_know_each_other() -> Result<()> {
         ("importer", &["decode", "service"]),
         ("scaler", &["service"]),
         ("console", &["service"]),
+        ("penstock", &["console", "importer", "scaler"]),
         ("penstock-tests", &["service"]),
     ] {
         let manifest = manifest(package)?;
@@ -160,7 +161,7 @@ impl SourceFile {
 
 fn sources() -> Result<Vec<SourceFile>> {
     let mut sources = Vec::new();
-    for package in ["console", "decode", "importer", "scaler", "service"] {
+    for package in ["console", "decode", "importer", "penstock", "scaler", "service"] {
         read(&repository().join(package).join("src"), &mut sources)?;
     }
     ensure!(sources.len() > 100, "only {} source files", sources.len());

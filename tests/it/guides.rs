@@ -58,6 +58,49 @@ async fn the_guides_commands_work_as_they_stand() -> Result<()> {
     Ok(())
 }
 
+/// Who has followed one guide may follow the next in the same directory, with the same database, or the first again.
+#[tokio::test(flavor = "multi_thread")]
+async fn guides_followed_one_after_the_other_do_not_collide() -> Result<()> {
+    let mut all = Vec::new();
+    for guide in ["one-box", "ec2", "ecs", "kubernetes", "keda", "ec2", "one-box"] {
+        let text = fs::read_to_string(repository().join("docs/guides").join(guide).with_extension("md"))?;
+        all.extend(blocks(&text)?.into_iter().filter(|block| block.run));
+    }
+    run(&all).await
+}
+
+/// What is on a command line is there for everybody on the machine to read, and stays in the shell's history.
+#[test]
+fn no_guide_puts_a_secret_on_a_command_line_or_beside_what_git_knows() -> Result<()> {
+    for guide in guides()? {
+        let text = fs::read_to_string(&guide)?;
+        let name = guide.display();
+        for line in text.lines() {
+            for word in ["--secret-string \"", "$(cat", "PASSWORD=", "from-literal"] {
+                assert!(!line.contains(word) || line.contains("REPORTS"), "{name}: {line}");
+            }
+        }
+        // What holds a password is made where git looks away, or outside the repository.
+        for path in text.split_whitespace().filter_map(|word| word.strip_prefix('>')) {
+            let path = path.trim_start_matches('>');
+            if path.ends_with(".database-url") || path.ends_with("passwords") || path.ends_with(".env") {
+                assert!(path.starts_with('/') || git_ignores(path)?, "{name}: {path}");
+            }
+        }
+    }
+    for path in ["deploy/x", "owner.database-url", "a/console.passwords", "owner.pgpass"] {
+        assert!(git_ignores(path)?, "{path}");
+    }
+    assert!(!git_ignores("infra/compose/console.passwords")?, "part of the repository");
+    Ok(())
+}
+
+fn git_ignores(path: &str) -> Result<bool> {
+    let mut git = std::process::Command::new("git");
+    git.current_dir(repository()).args(["check-ignore", "--quiet", "--no-index", path]);
+    Ok(git.status()?.success())
+}
+
 #[test]
 fn a_block_that_is_neither_run_nor_marked_is_refused() {
     let check = |text: &str, expected: &str| {

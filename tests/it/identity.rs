@@ -226,5 +226,13 @@ async fn proxies_and_certificate_authorities_are_those_of_the_environment() -> R
         "{}",
         ended.stderr
     );
+    // As in an image without any.
+    let bare = world.command("check").env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/nonexistent");
+    let ended = bare.expect_line("native root").expect_line("panicked").run(LIMIT).await?;
+    assert!(
+        !ended.status.success() && ended.stderr.contains("this machine trusts no certificate authority"),
+        "{}",
+        ended.stderr
+    );
     Ok(())
 }

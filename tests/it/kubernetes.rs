@@ -17,8 +17,9 @@ fn what_renders_is_what_the_api_knows() -> Result<()> {
     for (directory, kinds) in [
         (
             "infra/kubernetes",
-            "ConfigMap ConfigMap ConfigMap Deployment Deployment Deployment Namespace NetworkPolicy NetworkPolicy \
-             NetworkPolicy Role RoleBinding Service ServiceAccount ServiceAccount ServiceAccount",
+            "ConfigMap ConfigMap ConfigMap CronJob Deployment Deployment Deployment Namespace NetworkPolicy \
+             NetworkPolicy NetworkPolicy PodDisruptionBudget Role RoleBinding Service ServiceAccount ServiceAccount \
+             ServiceAccount ServiceAccount",
         ),
         ("infra/kubernetes/migrate", "Job"),
     ] {
@@ -117,6 +118,115 @@ fn pods_fit_their_configuration_and_what_they_mount_exists() -> Result<()> {
 }
 
 #[test]
+fn a_busy_importer_is_not_what_others_end_to_save_a_node() -> Result<()> {
+    let documents = documents(&render("infra/kubernetes")?)?;
+    let importer = find(&documents, "Deployment", "penstock-importer")?;
+    let annotations = &importer["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["karpenter.sh/do-not-disrupt"], "true");
+    assert_eq!(annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"], "false");
+    let budget = &find(&documents, "PodDisruptionBudget", "penstock-importer")?["spec"];
+    assert_eq!(budget["selector"], importer["spec"]["selector"]);
+    // Nodes can still be emptied when there is one importer: a quarter of one is rounded up.
+    assert_eq!(budget["maxUnavailable"], "25%");
+    Ok(())
+}
+
+#[test]
+fn commands_have_a_place_that_never_runs_by_itself() -> Result<()> {
+    let documents = documents(&render("infra/kubernetes")?)?;
+    let place = &find(&documents, "CronJob", "penstock-operator")?["spec"];
+    assert_eq!(place["suspend"], true);
+    assert_eq!(place["jobTemplate"]["spec"]["backoffLimit"], 0, "a command that failed is not repeated");
+    let pod = &place["jobTemplate"]["spec"]["template"]["spec"];
+    let container = &list(&pod["containers"])[0];
+    understood(container)?;
+    locked_in(pod, container);
+    let importer = self::pod(find(&documents, "Deployment", "penstock-importer")?);
+    // The same configuration, database and keys.
+    assert_eq!(pod["volumes"], importer["volumes"]);
+    for same in ["env", "envFrom", "volumeMounts"] {
+        assert_eq!(container[same], list(&importer["containers"])[0][same], "{same}");
+    }
+
+    // The guide's way to give it a command.
+    let guide = fs::read_to_string(repository().join("docs/guides/kubernetes.md"))?;
+    let patch = guide.split("--patch='").nth(1).and_then(|rest| rest.split('\'').next()).context("a patch")?;
+    let scratch = Scratch::new("operator")?;
+    let job = serde_json::json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a"},
+        "spec": serde_json::to_value(&place["jobTemplate"]["spec"])?});
+    let file = scratch.write("job.json", job.to_string())?;
+    let mut command = Command::new(tools::kubectl()?);
+    command.args(["patch", "--local", "--type=json", "--output=json", &format!("--patch={patch}"), "--filename"]);
+    let patched: serde_json::Value = serde_json::from_str(&spawn::run(command.arg(file))?)?;
+    let container = &patched["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(
+        (&container["command"][0], &container["args"][0]),
+        (&"importer".into(), &"reconcile".into()),
+        "{patched}"
+    );
+    understood(&serde_norway::to_value(container)?)?;
+    Ok(())
+}
+
+#[test]
+fn a_pod_monitor_finds_the_pods_that_have_metrics_by_their_port() -> Result<()> {
+    let monitors = documents(&render("infra/kubernetes/podmonitor")?)?;
+    let monitor = &find(&monitors, "PodMonitor", "penstock")?["spec"];
+    assert_eq!(list(&monitor["podMetricsEndpoints"])[0]["port"], "http");
+    let selected = monitor["selector"]["matchLabels"].as_mapping().context("a selector")?;
+    let documents = documents(&render("infra/kubernetes")?)?;
+    for name in ["penstock-importer", "penstock-scaler"] {
+        let template = &find(&documents, "Deployment", name)?["spec"]["template"];
+        assert!(selected.iter().all(|(label, value)| &template["metadata"]["labels"][label] == value), "{name}");
+        assert_eq!(list(&list(&template["spec"]["containers"])[0]["ports"])[0]["name"], "http", "{name}");
+    }
+    Ok(())
+}
+
+/// KEDA starts Jobs, which end by themselves, of what the Deployment's pods are.
+#[test]
+fn keda_s_jobs_are_the_importers_pods_and_have_their_configuration() -> Result<()> {
+    let scratch = Scratch::new("keda")?;
+    std::os::unix::fs::symlink(repository(), scratch.path().join("penstock"))?;
+    // An overlay as the guide's, in words that kustomize knew always.
+    let overlay = "bases:\n  - penstock/infra/kubernetes\n  - penstock/infra/kubernetes/keda\n\
+                   configMapGenerator:\n  - name: penstock-importer-config\n    behavior: merge\n    files: [importer.toml]\n";
+    scratch.write("kustomization.yaml", overlay)?;
+    scratch.write("importer.toml", "# mine\n")?;
+    let kubectl = tools::kubectl()?;
+    let text = spawn::run(Command::new(kubectl).current_dir(scratch.path()).args(["kustomize", "."]))?;
+    let documents = documents(&text)?;
+    let scaled = &find(&documents, "ScaledJob", "penstock-importer")?["spec"];
+    let job = &scaled["jobTargetRef"]["template"]["spec"];
+    let importer = pod(find(&documents, "Deployment", "penstock-importer")?);
+    let differs = |name: &str| ["restartPolicy", "containers"].contains(&name);
+    for (name, value) in importer.as_mapping().context("a pod")?.iter().filter(|(name, _)| !differs(&string(name))) {
+        assert_eq!(&job[name], value, "{name:?}");
+    }
+    assert_eq!(job["restartPolicy"], "Never");
+    let (own, theirs) = (&list(&job["containers"])[0], &list(&importer["containers"])[0]);
+    for (name, value) in theirs.as_mapping().context("a container")?.iter().filter(|(name, _)| *name != "args") {
+        assert_eq!(&own[name], value, "{name:?}");
+    }
+    assert_eq!(list(&own["args"])[0], "--until-empty");
+    understood(own)?;
+    locked_in(job, own);
+    // The configuration is the overlay's, under the name it has today.
+    let name = string(&list(&job["volumes"])[0]["configMap"]["name"]);
+    assert!(string(&find(&documents, "ConfigMap", &name)?["data"]["importer.toml"]).starts_with("# mine"), "{name}");
+
+    // The scaler's bounds, and a queue's worth for one importer.
+    let trigger = &list(&scaled["triggers"])[0];
+    assert_eq!(trigger["type"], "aws-sqs-queue");
+    let scaler: toml::Value = toml::from_str(&config(&documents, "scaler")?)?;
+    assert_eq!(scaler["pool"][0]["max"].as_integer(), scaled["maxReplicaCount"].as_i64());
+    assert_eq!(scaler["pool"][0]["queue_urls"][0].as_str(), trigger["metadata"]["queueURL"].as_str());
+    let authentication = string(&trigger["authenticationRef"]["name"]);
+    find(&documents, "TriggerAuthentication", &authentication)?;
+    Ok(())
+}
+
+#[test]
 fn a_stop_leaves_time_to_drain_and_the_pool_is_the_deployment() -> Result<()> {
     let documents = documents(&render("infra/kubernetes")?)?;
     let text = config(&documents, "importer")?;
@@ -201,13 +311,15 @@ fn the_guides_overlay_changes_image_namespace_and_configuration() -> Result<()> 
     let overlay = guide.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).context("an overlay")?;
     // kustomize before 2.1, as in Debian's kubectl, keeps directories apart from files; later ones know the word still.
     let base = repository().join("infra/kubernetes");
-    ensure!(overlay.contains("resources:\n  - penstock/infra/kubernetes\n"), "{overlay}");
+    ensure!(overlay.contains("resources:\n  - ../../infra/kubernetes\n"), "{overlay}");
     let scratch = Scratch::new("overlay")?;
     std::os::unix::fs::symlink(repository(), scratch.path().join("penstock"))?;
-    scratch.write(
-        "kustomization.yaml",
-        overlay.replace("resources:\n  - penstock/infra/kubernetes\n", "bases:\n  - penstock/infra/kubernetes\n"),
-    )?;
+    // And takes patches from files alone.
+    let (overlay, patch) = overlay.split_once("patches:\n  - patch: |-\n").context("a patch")?;
+    let overlay = overlay.replace("resources:\n  - ../../infra/", "bases:\n  - penstock/infra/");
+    scratch.write("kustomization.yaml", overlay + "patchesStrategicMerge: [patch.yaml]\n")?;
+    let patch: Vec<&str> = patch.lines().map(|line| line.strip_prefix("      ").unwrap_or(line)).collect();
+    scratch.write("patch.yaml", patch.join("\n"))?;
     scratch.write("importer.toml", "# mine\n[queue]\n")?;
     for file in ["scaler.toml", "console.toml"] {
         scratch.write(file, fs::read_to_string(base.join(file))?)?;
@@ -224,6 +336,8 @@ fn the_guides_overlay_changes_image_namespace_and_configuration() -> Result<()> 
         assert!(image.starts_with("registry.example.com/penstock:"), "{image}");
     }
     assert_eq!(list(&find(&documents, "RoleBinding", "penstock-scaler")?["subjects"])[0]["namespace"], "imports");
+    let annotations = &find(&documents, "ServiceAccount", "penstock-importer")?["metadata"]["annotations"];
+    assert!(string(&annotations["eks.amazonaws.com/role-arn"]).starts_with("arn:aws:iam::"), "{annotations:?}");
     Ok(())
 }
 
@@ -239,7 +353,7 @@ fn locked_in(pod: &Value, container: &Value) {
 }
 
 /// Fails unless the program takes the container's command line.
-fn understood(container: &Value) -> Result<()> {
+pub fn understood(container: &Value) -> Result<()> {
     let words: Vec<String> =
         list(&container["command"]).iter().chain(list(&container["args"]).iter()).map(string).collect();
     let (program, arguments) = words.split_first().context("a command")?;
@@ -247,12 +361,12 @@ fn understood(container: &Value) -> Result<()> {
     Ok(())
 }
 
-fn render(directory: &str) -> Result<String> {
+pub fn render(directory: &str) -> Result<String> {
     spawn::run(Command::new(tools::kubectl()?).current_dir(repository()).args(["kustomize", directory]))
 }
 
 /// Holds rendered objects against the API's own schemas, unknown fields refused.
-fn validate(text: &str) -> Result<()> {
+pub fn validate(text: &str) -> Result<()> {
     let python = aws::python("kubernetes")?;
     let scratch = Scratch::new("kubernetes")?;
     let file = scratch.write("rendered.yaml", text)?;
@@ -265,11 +379,11 @@ fn validate(text: &str) -> Result<()> {
     Ok(())
 }
 
-fn documents(text: &str) -> Result<Vec<Value>> {
+pub fn documents(text: &str) -> Result<Vec<Value>> {
     text.split("\n---\n").map(|document| serde_norway::from_str(document).context(document.to_owned())).collect()
 }
 
-fn find<'a>(documents: &'a [Value], kind: &str, name: &str) -> Result<&'a Value> {
+pub fn find<'a>(documents: &'a [Value], kind: &str, name: &str) -> Result<&'a Value> {
     let wanted = |document: &&Value| document["kind"] == kind && document["metadata"]["name"] == name;
     documents.iter().find(wanted).with_context(|| format!("no {kind} {name}"))
 }
@@ -284,14 +398,14 @@ fn config(documents: &[Value], program: &str) -> Result<String> {
     Ok(data[format!("{program}.toml")].as_str().context("a file in it")?.to_owned())
 }
 
-fn pod(workload: &Value) -> &Value {
+pub fn pod(workload: &Value) -> &Value {
     &workload["spec"]["template"]["spec"]
 }
 
-fn list(value: &Value) -> &[Value] {
+pub fn list(value: &Value) -> &[Value] {
     value.as_sequence().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn string(value: &Value) -> String {
+pub fn string(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }

@@ -5,7 +5,14 @@ use penstock_tests::{
     process::{self, Ended, Program},
     scratch::Scratch,
 };
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -119,14 +126,14 @@ fn what_is_handed_out_is_static_and_complete() -> Result<()> {
 
     let from = scratch.path().join("static");
     fs::create_dir(&from)?;
-    for program in PROGRAMS {
-        let path = from.join(program);
-        fs::write(&path, format!("#!/bin/sh\nexec '{}' \"$@\"\n", built.join(program).display()))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    }
+    let path = from.join("penstock");
+    let started_as = "\"$(basename \"$0\")\"";
+    fs::write(&path, format!("#!/bin/sh\nexec '{}' {started_as} \"$@\"\n", built.join("penstock").display()))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     let collected = collect(&from)?;
     assert!(collected.status.success(), "{}", String::from_utf8_lossy(&collected.stderr));
     for file in [
+        "bin/penstock",
         "bin/importer",
         "bin/scaler",
         "bin/console",
@@ -139,6 +146,47 @@ fn what_is_handed_out_is_static_and_complete() -> Result<()> {
         "completions/scaler.fish",
     ] {
         assert!(fs::metadata(scratch.path().join("dist").join(file)).is_ok_and(|file| file.len() > 0), "{file}");
+    }
+    let said = String::from_utf8(collected.stdout)?;
+    assert!(PROGRAMS.iter().all(|program| said.contains(&format!("{program} "))), "{said}");
+    Ok(())
+}
+
+#[test]
+fn one_program_is_the_three_by_its_name() -> Result<()> {
+    let scratch = Scratch::new("penstock")?;
+    let program = scratch.path().join("penstock");
+    let built = process::binary("penstock")?;
+    fs::hard_link(&built, &program).or_else(|_| fs::copy(&built, &program).map(drop))?;
+    let run = |path: &Path, arguments: &[&str]| -> Result<(Option<i32>, String, String)> {
+        let mut command = Command::new(path);
+        command.args(arguments).current_dir(scratch.path()).env("PATH", "/nowhere").env_remove("GLIBC_TUNABLES");
+        let output = command.output()?;
+        Ok((output.status.code(), String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
+    };
+    for name in PROGRAMS {
+        let link = scratch.path().join(name);
+        symlink("penstock", &link)?;
+        for arguments in [&["--version"][..], &["--help"], &["run", "--faster"], &["run", "--config", "none.toml"]] {
+            let itself = run(&process::binary(name)?, arguments)?;
+            assert_eq!(run(&link, arguments)?, itself, "{name} {arguments:?}");
+            assert_eq!(run(&program, &[&[name], arguments].concat())?, itself, "penstock {name} {arguments:?}");
+        }
+    }
+    // The importer starts itself anew by the file it was read from, and is the importer still.
+    let (status, _, said) = run(&scratch.path().join("importer"), &["load", "--config", "none.toml", "a.csv"])?;
+    assert!(status == Some(2) && said.starts_with("importer: "), "{said}");
+    // A pool of processes finds the importer beside the scaler.
+    let pool = "[database]\nurl = \"postgres://x@127.0.0.1:9/x\"\n[[pool]]\nname = \"a\"\nqueue_urls = [\"http://127.0.0.1:9/1/q\"]\n\
+                max = 1\ndrain_within = \"5m\"\n[pool.workers]\nkind = \"processes\"\ncommand = [\"importer\", \"run\"]\n";
+    scratch.write("scaler.toml", pool)?;
+    let (_, said, _) = run(&scratch.path().join("scaler"), &["check"])?;
+    assert!(said.contains("processes: importer on "), "{said}");
+    fs::remove_file(scratch.path().join("importer"))?;
+    let (_, said, _) = run(&scratch.path().join("scaler"), &["check"])?;
+    assert!(said.contains("importer is neither in PATH nor beside the scaler"), "{said}");
+    for (arguments, status) in [(&["--help"][..], 0), (&["--version"], 0), (&[], 2), (&["importers"], 2)] {
+        assert_eq!(run(&program, arguments)?.0, Some(status), "{arguments:?}");
     }
     Ok(())
 }

@@ -51,8 +51,18 @@ fn the_first_pages_stay_short() -> Result<()> {
 #[test]
 fn the_map_names_files_that_exist() -> Result<()> {
     let map = fs::read_to_string(repository().join("ARCHITECTURE.md"))?;
-    let crates =
-        ["console/", "decode/", "fuzz/", "importer/", "infra/", "migrations/", "scaler/", "service/", "tests/"];
+    let crates = [
+        "console/",
+        "decode/",
+        "fuzz/",
+        "importer/",
+        "infra/",
+        "migrations/",
+        "penstock/",
+        "scaler/",
+        "service/",
+        "tests/",
+    ];
     let crates = crates.iter().filter(|name| repository().join(name).is_dir());
     let is_path = |word: &&str| crates.clone().any(|name| word.starts_with(name));
     let paths: Vec<&str> = map.split('`').skip(1).step_by(2).filter(is_path).collect();

@@ -6,10 +6,12 @@ use anyhow::{Context as _, Result};
 use penstock_tests::{
     aws::Options,
     postgres::{Postgres, installed},
-    process::{Ended, Program},
-    repository, spawn,
+    process::{self, Ended, Program},
+    repository,
+    scratch::Scratch,
+    spawn,
 };
-use std::{process::Command, sync::Arc};
+use std::{os::unix::fs::PermissionsExt as _, process::Command, sync::Arc};
 
 /// What everyone may do on a fresh database. Taken away, what is left is what the files grant.
 const NOTHING_FOR_EVERYONE: &str =
@@ -92,6 +94,61 @@ async fn owner_migrates_worker_imports_and_scaler_decides_each_with_its_own_righ
         let answer = penstock_tests::http::get(&format!("{url}{path}")).await?;
         assert!(answer.status == 200 && !answer.body.contains("\"failure\": \""), "{path}: {}", answer.body);
     }
+    Ok(())
+}
+
+/// On managed servers the administrator is no superuser, and from Postgres 16 on it may not grant what others own.
+#[tokio::test(flavor = "multi_thread")]
+async fn owner_migrates_worker_imports_where_the_administrator_cannot_let_them_see_statistics() -> Result<()> {
+    let postgres = Arc::new(tokio::task::spawn_blocking(|| Postgres::start(Default::default())).await??);
+    let database = postgres.create_database().await?;
+    database.execute("CREATE ROLE administrator LOGIN CREATEROLE PASSWORD 'p'").await?;
+    database.execute("CREATE ROLE provider SUPERUSER").await?;
+    database.execute(&format!("ALTER DATABASE {} OWNER TO administrator", database.name())).await?;
+    let scratch = Scratch::new("roles")?;
+    let files = scratch.path().join("postgres");
+    crate::guides::copy(&repository().join("infra/postgres"), &files)?;
+    // Postgres 15 lets it; what only a superuser may grant stands for what a newer one refuses.
+    let roles = std::fs::read_to_string(files.join("roles.sql"))?;
+    let grant = "GRANT pg_read_all_stats TO penstock_scaler, penstock_reader;\nEXCEPTION";
+    assert!(roles.contains(grant), "{roles}");
+    let refused = grant.replace("pg_read_all_stats", "provider");
+    std::fs::write(files.join("roles.sql"), roles.replace(grant, &refused))?;
+    let prepare = || {
+        let mut prepare = Command::new(files.join("prepare.sh"));
+        let programs = process::binary("importer")?;
+        let own = [programs.parent().context("a directory")?.to_path_buf(), installed()?];
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        prepare.env("PATH", std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path)))?);
+        let place = format!("{}/{}", postgres.host_and_port(), database.name());
+        prepare.env("DATABASE_URL", format!("postgres://administrator@{place}")).env("PGPASSWORD", "p");
+        let output = prepare.arg(scratch.path().join("out")).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        anyhow::ensure!(output.status.success(), "{said}");
+        anyhow::ensure!(said.contains("pg_read_all_stats is not yours to grant"), "{said}");
+        anyhow::Ok(())
+    };
+    prepare()?;
+    let url = |role: &str| std::fs::read_to_string(scratch.path().join(format!("out/{role}.database-url")));
+    let first = url("worker")?;
+    // Again, as before an upgrade: nobody's password changes.
+    prepare()?;
+    assert_eq!(url("worker")?, first);
+    for (role, statement, allowed) in [
+        ("owner", "CREATE TABLE penstock.t (id int)", true),
+        ("worker", "DELETE FROM penstock.workers", true),
+        ("scaler", "SELECT FROM penstock.workers", true),
+        ("reader", "SELECT FROM penstock.problem", true),
+        ("reader", "SELECT FROM penstock.due", false),
+    ] {
+        let file = scratch.path().join(format!("out/{role}.database-url"));
+        assert_eq!(std::fs::metadata(&file)?.permissions().mode() & 0o077, 0, "{role}: others may read it");
+        let psql = Command::new(installed()?.join("psql"))
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement, "-d", url(role)?.trim()])
+            .output()?;
+        assert_eq!(psql.status.success(), allowed, "{role}: {}", String::from_utf8_lossy(&psql.stderr));
+    }
+    assert!(!scratch.path().join("out/owner.pgpass").exists());
     Ok(())
 }
 

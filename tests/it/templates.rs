@@ -41,6 +41,7 @@ fn every_call_to_aws_is_one_that_some_role_may_make() {
     for (program, stacks, elsewhere) in [
         ("importer", &["importers-asg.yaml", "source-sns.yaml"][..], "none:"),
         ("importer", &["importers-ecs.yaml", "source-eventbridge.yaml"][..], "autoscaling:"),
+        ("importer", &["roles-eks.yaml", "source-sns.yaml"][..], "autoscaling:"),
         ("scaler", &["scaler.yaml"][..], "none:"),
     ] {
         let granted: BTreeSet<String> =
@@ -59,10 +60,124 @@ fn every_call_to_aws_is_one_that_some_role_may_make() {
     }
 }
 
+/// SQS refuses a policy that names another queue than the one it is put on.
+#[test]
+fn every_queue_has_a_policy_of_its_own_about_itself_alone() {
+    let resources = read(&directory().join("queue.yaml"))["Resources"].clone();
+    let of_type = |wanted: &str| -> Vec<(String, Value)> {
+        let all = resources.as_mapping().expect("resources").iter();
+        let wanted = all.filter(|(_, resource)| resource["Type"] == wanted);
+        wanted.map(|(name, resource)| (name.as_str().expect("a name").to_owned(), resource.clone())).collect()
+    };
+    let named = |value: &Value| match value {
+        Value::Tagged(tagged) => tagged.value.as_str().expect("a name").trim_end_matches(".Arn").to_owned(),
+        other => panic!("{other:?}"),
+    };
+    let mut with_policy = BTreeSet::new();
+    for (name, policy) in of_type("AWS::SQS::QueuePolicy") {
+        let queues = policy["Properties"]["Queues"].as_sequence().expect("queues");
+        assert_eq!(queues.len(), 1, "{name}");
+        let queue = named(&queues[0]);
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"].as_sequence().expect("statements") {
+            assert_eq!(named(&statement["Resource"]), queue, "{name}");
+        }
+        assert!(with_policy.insert(queue), "{name}");
+    }
+    let queues: BTreeSet<String> = of_type("AWS::SQS::Queue").into_iter().map(|(name, _)| name).collect();
+    assert_eq!(with_policy, queues);
+    assert_eq!(queues.len(), 2);
+}
+
+/// What is only retained blocks the next try, when the creation of its stack failed.
+#[test]
+fn what_outlives_its_stack_does_not_outlive_a_failed_creation() {
+    let mut n_kept = 0;
+    for template in templates() {
+        for (name, resource) in read(&template)["Resources"].as_mapping().expect("resources") {
+            let holds_data = ["AWS::S3::Bucket", "AWS::SQS::Queue"].contains(&resource["Type"].as_str().unwrap_or(""));
+            let policy = resource["DeletionPolicy"].as_str();
+            assert_eq!(policy, holds_data.then_some("RetainExceptOnCreate"), "{}: {name:?}", template.display());
+            n_kept += usize::from(holds_data);
+        }
+    }
+    assert_eq!(n_kept, 4);
+}
+
+#[test]
+fn who_reads_a_secret_or_uses_the_queues_may_use_their_keys_too() {
+    for template in templates() {
+        let granted: BTreeSet<String> = grants(&template).into_iter().map(|(_, right)| right).collect();
+        let parameters = read(&template)["Parameters"].clone();
+        let text = fs::read_to_string(&template).expect("a template");
+        let uses = |right: &str| granted.contains(right);
+        // The right to send that a queue gives others is of another kind: their key's policy speaks of them.
+        let sends = uses("sqs:SendMessage") && !text.contains("AWS::SQS::QueuePolicy");
+        for (used, key) in [(uses("secretsmanager:GetSecretValue"), "SecretKeyArn"), (sends, "QueueKeyArn")] {
+            assert_eq!(!parameters[key].is_null(), used, "{}: {key}", template.display());
+            let resource = format!("Resource: !Ref {key}\n");
+            let decrypts = text.split("Effect: Allow").any(|part| {
+                let statement = part.split("!Ref AWS::NoValue").next().unwrap_or_default();
+                statement.contains("kms:Decrypt") && statement.contains(&resource)
+            });
+            assert_eq!(decrypts, used, "{}: {key}", template.display());
+        }
+    }
+}
+
+#[test]
+fn a_group_on_spot_instances_has_five_types_to_choose_from() {
+    let template = read(&directory().join("importers-asg.yaml"));
+    let policy = &template["Resources"]["Group"]["Properties"]["MixedInstancesPolicy"];
+    assert_eq!(policy["LaunchTemplate"]["Overrides"].as_sequence().expect("overrides").len(), 5);
+    let more = template["Parameters"]["MoreInstanceTypes"]["Default"].as_str().expect("a default");
+    let first = template["Parameters"]["InstanceType"]["Default"].as_str().expect("a default");
+    let types: BTreeSet<&str> = more.split(',').chain([first]).collect();
+    assert_eq!(types.len(), 5);
+    // The scaler counts instances, so one is as good as another.
+    assert!(types.iter().all(|kind| kind.ends_with("g.medium")), "{types:?}");
+}
+
+/// Without one of them a program in such a subnet hangs where nobody looks.
+#[test]
+fn a_subnet_without_a_way_out_has_an_endpoint_for_every_service() {
+    let made: BTreeSet<String> = read(&directory().join("endpoints.yaml"))["Resources"]
+        .as_mapping()
+        .expect("resources")
+        .values()
+        .filter_map(|resource| match &resource["Properties"]["ServiceName"] {
+            Value::Tagged(name) => Some(name.value.as_str()?.rsplit_once("${AWS::Region}.")?.1.to_owned()),
+            _ => None,
+        })
+        .collect();
+    let readme = fs::read_to_string(directory().join("README.md")).expect("infra/aws/README.md");
+    let table = readme.split("| endpoint | for |").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a table");
+    let told: BTreeSet<String> =
+        table.lines().skip(2).flat_map(|row| coded(row.split('|').nth(1).unwrap_or(""))).collect();
+    assert_eq!(told, made);
+    for (stack, right) in templates().iter().flat_map(|path| grants(path)) {
+        let services = match right.split(':').next().unwrap_or_default() {
+            "ecr" => &["ecr.api", "ecr.dkr"][..],
+            // Signed here, or asked by the service itself.
+            "rds-db" | "kms" => &[],
+            other => &[other],
+        };
+        assert!(services.iter().all(|service| made.contains(*service)), "{stack}: {right}");
+    }
+    // What Session Manager's own policy needs.
+    assert!(made.contains("ssm") && made.contains("ssmmessages"));
+}
+
 #[test]
 fn user_data_is_a_script_with_no_placeholder_left() {
     let template = read(&directory().join("importers-asg.yaml"));
-    let data = &template["Resources"]["LaunchTemplate"]["Properties"]["LaunchTemplateData"]["UserData"]["Fn::Base64"];
+    let launched = &template["Resources"]["LaunchTemplate"]["Properties"]["LaunchTemplateData"];
+    check_user_data(&template, launched);
+    let template = read(&directory().join("operator-ec2.yaml"));
+    check_user_data(&template, &template["Resources"]["Instance"]["Properties"]);
+}
+
+fn check_user_data(template: &Value, launched: &Value) {
+    let data = &launched["UserData"]["Fn::Base64"];
     let Value::Tagged(tagged) = data else { panic!("{data:?}") };
     let text = tagged.value.as_str().expect("a text");
     let known: BTreeSet<&str> = ["Parameters", "Resources"]
@@ -85,6 +200,8 @@ fn user_data_is_a_script_with_no_placeholder_left() {
 fn every_command_line_is_one_the_binaries_understand() {
     for (stack, task, program) in [
         ("importers-ecs.yaml", "Task", "importer"),
+        ("operator-ecs.yaml", "Task", "importer"),
+        ("operator-ecs.yaml", "OwnerTask", "importer"),
         ("scaler.yaml", "Task", "scaler"),
         ("scaler.yaml", "ConsoleTask", "console"),
     ] {
@@ -293,7 +410,7 @@ fn grants(template: &Path) -> Vec<Grant> {
     let stack = template.file_name().expect("a file").to_string_lossy().into_owned();
     let mut rights = Vec::new();
     collect(&read(template)["Resources"], &mut rights);
-    rights.retain(|right| right != "sts:AssumeRole");
+    rights.retain(|right| !right.starts_with("sts:"));
     rights.into_iter().map(|right| (stack.clone(), right)).collect()
 }
 

@@ -53,7 +53,7 @@ fn the_units_start_the_programs_as_they_understand_it_and_stop_them_no_sooner_th
 }
 
 /// Runs systemd's own checks on a unit whose program is the built one.
-fn check(name: &str, text: &str) -> Result<()> {
+pub fn check(name: &str, text: &str) -> Result<()> {
     let analyze = tools::systemd_analyze()?;
     let binary = process::binary("importer")?;
     let programs = binary.parent().context("a directory")?;

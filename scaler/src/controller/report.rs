@@ -2,7 +2,7 @@
 
 use super::{Controller, Decided};
 use crate::{
-    decision::Decision,
+    decision::{Decision, Reason},
     metrics::{OfReason, OfState},
     observation::Observation,
     policy::Target,
@@ -26,6 +26,9 @@ impl<P: WorkerPool> Controller<P> {
         let changed = self.last_logged != Some(decision.desired) || decision.desired != live;
         self.last_logged = Some(decision.desired);
         let text = if changed { "pool resized" } else { "pool left as it is" };
+        // Who waits for what a first file brings is told once why nothing happens.
+        let looks_again = decision.reason == Reason::WakeUnconfirmed;
+        let is_news = !std::mem::replace(&mut self.looks_again, looks_again) && looks_again;
         macro_rules! line {
             ($level:ident) => {
                 $level!(
@@ -42,7 +45,7 @@ impl<P: WorkerPool> Controller<P> {
                 )
             };
         }
-        if changed {
+        if changed || is_news {
             line!(info);
         } else {
             line!(debug);

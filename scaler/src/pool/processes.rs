@@ -7,6 +7,7 @@
 
 mod blocking;
 mod proc;
+mod trial;
 
 use super::{Abilities, Applied, Key, Member, Members, Phase, Plan, Remark, WorkerPool};
 use anyhow::{Context, bail};
@@ -205,7 +206,9 @@ impl WorkerPool for Processes {
         }
         let running = self.look().await?.len();
         // Not its arguments, which may hold a password.
-        Ok(vec![Remark::Fine(format!("processes: {program} on {}, {running} running", self.host))])
+        let mut remarks = vec![Remark::Fine(format!("processes: {program} on {}, {running} running", self.host))];
+        remarks.extend(trial::ask(&settings).await);
+        Ok(remarks)
     }
 }
 

@@ -76,17 +76,21 @@ impl Refusals {
 /// # Errors
 /// When `AWS_CA_BUNDLE` cannot be used.
 pub(super) fn client(refusals: Refusals) -> anyhow::Result<SharedHttpClient> {
-    let trust = match super::ca_bundle()? {
+    let (trust, lack) = match super::ca_bundle()? {
         // In place of the system's, as the AWS CLI has it.
-        Some(bundle) => TrustStore::empty().with_pem_certificate(bundle),
-        None => TrustStore::default(),
+        Some(bundle) => {
+            (TrustStore::empty().with_pem_certificate(bundle), "AWS_CA_BUNDLE holds a certificate that cannot be read")
+        }
+        None => (
+            TrustStore::default(),
+            "this machine trusts no certificate authority; install ca-certificates, or name some in AWS_CA_BUNDLE",
+        ),
     };
     let tls = TlsContext::builder().with_trust_store(trust).build()?;
     let ways = Ways { tls, refusals, silence: SILENCE, pools: Mutex::default() };
     // Certificates are read when the first connection is made, and wrong ones panic there.
     let settings = HttpConnectorSettings::builder().build();
-    catch_unwind(AssertUnwindSafe(|| ways.connector(&Key::new(&settings, true))))
-        .map_err(|_| anyhow::anyhow!("AWS_CA_BUNDLE holds a certificate that cannot be read"))?;
+    catch_unwind(AssertUnwindSafe(|| ways.connector(&Key::new(&settings, true)))).map_err(|_| anyhow::anyhow!(lack))?;
     Ok(SharedHttpClient::new(Client(Arc::new(ways))))
 }
 

@@ -149,11 +149,23 @@ async fn check_finds_what_a_run_would_stumble_over() -> Result<()> {
     assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
     assert!(ended.stdout.contains("20 migrations behind") && ended.stdout.contains("0 visible"), "{}", ended.stdout);
 
+    // A worker was started to say who it is and what it would do.
+    assert!(ended.stdout.contains("pool importers: the program is importer "), "{}", ended.stdout);
+    assert!(ended.stdout.contains("it reads its configuration importer.toml: datasets pairs"), "{}", ended.stdout);
+
     let text = std::fs::read_to_string(stand.path("scaler.toml"))?;
     std::fs::write(stand.path("scaler.toml"), text.replace("/imports\"", "/exports\""))?;
     let ended = stand.scaler("check").run(LIMIT).await?;
     assert_eq!(ended.status.code(), Some(2));
     assert!(ended.stdout.contains("wrong: pool importers: read the depth of queue"), "{}", ended.stdout);
+
+    std::fs::write(stand.path("scaler.toml"), text)?;
+    let worker = std::fs::read_to_string(stand.path("importer.toml"))?;
+    std::fs::write(stand.path("importer.toml"), worker.replace("table =", "tabel ="))?;
+    let ended = stand.scaler("check").run(LIMIT).await?;
+    assert_eq!(ended.status.code(), Some(2));
+    let wrong = "wrong: pool importers: a worker would end at once: ";
+    assert!(ended.stdout.contains(wrong) && ended.stdout.contains("tabel"), "{}", ended.stdout);
     Ok(())
 }
 

@@ -32,24 +32,27 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What to do when Postgres refuses a question that it should answer.
 const LOOK_AT_SERVER: &str = "look into the server's log, then check again";
 
-/// Checks everything the configuration names. `file_name` is what messages call the configuration.
+/// Checks everything the configuration names; offline only what can be said without it. `file_name` is what messages call
+/// the configuration.
 ///
 /// # Errors
 /// Only when the result cannot be written; what is wrong outside is a finding.
-pub async fn run(config: &Config, file_name: &str) -> anyhow::Result<ExitCode> {
+pub async fn run(config: &Config, file_name: &str, offline: bool) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
-    output::unless_closed(print(config, file_name, &mut out).await)
+    output::unless_closed(print(config, file_name, offline, &mut out).await)
 }
 
-async fn print(config: &Config, file_name: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+async fn print(config: &Config, file_name: &str, offline: bool, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let mut findings = Findings::default();
     let router = Router::new(config).context("compile the patterns")?;
     output::line(out, &format!("configuration {file_name}: {}", datasets_named(&config.datasets)))?;
     check_routing(&router, &mut findings);
-    let sdk = service::aws::config().await?;
-    check_queue(config, &sdk, &mut findings, out).await?;
-    let store = s3_store(&sdk);
-    check_datasets(config, &router, &Arc::new(store), &mut findings, out).await?;
+    if !offline {
+        let sdk = service::aws::config().await?;
+        check_queue(config, &sdk, &mut findings, out).await?;
+        let store = s3_store(&sdk);
+        check_datasets(config, &router, &Arc::new(store), &mut findings, out).await?;
+    }
 
     for line in findings.lines() {
         output::line(out, &line)?;

@@ -1,4 +1,4 @@
-CREATE TABLE public.telemetry (
+CREATE TABLE IF NOT EXISTS public.telemetry (
     event_id      bigint PRIMARY KEY,
     observed_at   timestamptz NOT NULL,
     sender_domain text NOT NULL,

@@ -120,6 +120,8 @@ async fn one_dataset(arguments: &Arguments, stage: &Stage) -> Result<(bool, Cons
     )?;
     report::step("starting the scaler: the queue is empty, so there is no importer at all");
     let pool = Pool::start(&scaler_config, &stage.pipeline)?;
+    println!("  One or two messages wake a sleeping pool at a second look only, here after 2 s; more of them at once");
+    println!("  (docs/concepts/scaling.md#what-wakes-a-sleeping-pool).");
 
     report::step(&format!(
         "uploading {} objects to s3://{}; the pool goes 0 → N → 0, which takes about a minute and a half",

@@ -1,0 +1,2 @@
+# /etc/penstock has passwords of yours: it stays.
+[ ! -d /run/systemd/system ] || systemctl daemon-reload

@@ -1,0 +1,255 @@
+//! The compose stack, as a project of its own.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use penstock_tests::{http, repository, scratch::Scratch, spawn, wait};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long the stack may take to start.
+const START_LIMIT: Duration = Duration::from_secs(240);
+/// How long it may take to stop: importers drain.
+const STOP_LIMIT: Duration = Duration::from_secs(240);
+/// How long the scaler may take for a few ticks, and the console to see what happened.
+const TICK_LIMIT: Duration = Duration::from_secs(90);
+/// Between two looks; each starts a process or two.
+const LOOK_PAUSE: Duration = Duration::from_millis(300);
+/// penstock:penstock
+const LOGIN: (&str, &str) = ("Authorization", "Basic cGVuc3RvY2s6cGVuc3RvY2s=");
+
+/// The project: containers, volumes, networks and images of its own.
+pub struct Stack {
+    /// The programs' image.
+    pub image: String,
+    /// Whether it is built for this project alone.
+    is_ours: bool,
+    variables: Vec<(&'static str, String)>,
+    scaler: String,
+    console: String,
+    log: PathBuf,
+    runtime: tokio::runtime::Runtime,
+    _scratch: Scratch,
+}
+
+/// A `docker compose up` that runs.
+pub struct Up {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Stack {
+    /// Names a project, of that image or one to be built; nothing is started.
+    pub fn new(image: Option<&str>) -> Result<Self> {
+        let scratch = Scratch::new("containers")?;
+        let name = format!("penstock-test-{:08x}", fastrand::u32(..));
+        let (scaler, console) = (spawn::free_port()?, spawn::free_port()?);
+        let is_ours = image.is_none();
+        let image = image.map_or_else(|| name.clone(), str::to_owned);
+        let variables = vec![
+            ("COMPOSE_PROJECT_NAME", name),
+            ("PENSTOCK_IMAGE", image.clone()),
+            ("POSTGRES_PORT", spawn::free_port()?.to_string()),
+            ("AWS_PORT", spawn::free_port()?.to_string()),
+            ("SCALER_PORT", scaler.to_string()),
+            ("CONSOLE_PORT", console.to_string()),
+        ];
+        Ok(Self {
+            image,
+            is_ours,
+            variables,
+            scaler: format!("http://127.0.0.1:{scaler}"),
+            console: format!("http://127.0.0.1:{console}"),
+            log: scratch.path().join("up.log"),
+            runtime: tokio::runtime::Runtime::new()?,
+            _scratch: scratch,
+        })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(repository()).envs(self.variables.iter().cloned());
+        command
+    }
+
+    /// Runs `docker` with these arguments; returns what it printed.
+    pub fn docker(&self, arguments: &[&str]) -> Result<String> {
+        spawn::run(self.command("docker").args(arguments))
+    }
+
+    /// Runs a command as a shell takes it.
+    pub fn run(&self, line: &str) -> Result<()> {
+        spawn::run(self.command("sh").args(["-c", line])).map(drop)
+    }
+
+    /// Runs a command in the scaler's container, where its importers are.
+    pub fn in_scaler(&self, line: &str) -> Result<String> {
+        self.docker(&["compose", "exec", "-T", "scaler", "sh", "-c", line])
+    }
+
+    /// Builds both images.
+    pub fn build(&self, profile: &str) -> Result<()> {
+        let argument = format!("PROFILE={profile}");
+        let status = self.command("docker").args(["compose", "build", "--build-arg", &argument]).status()?;
+        ensure!(status.success(), "docker compose build: {status}");
+        Ok(())
+    }
+
+    /// Starts the stack as a reader does, and waits until all of it answers.
+    pub fn up(&self) -> Result<Up> {
+        let log = fs::File::options().create(true).append(true).open(&self.log)?;
+        let mut command = self.command("docker");
+        command.args(["compose", "up"]).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut up = Up { child: spawn::spawn(command)?, log: self.log.clone() };
+        self.until("the scaler and the console", START_LIMIT, || {
+            if let Some(status) = up.child.try_wait()? {
+                bail!("docker compose up ended with {status}");
+            }
+            let is_ready = self.get(&format!("{}/readyz", self.scaler)).is_ok_and(|(status, _)| status == 200);
+            // Who does not sign in is let in nowhere.
+            let asks = self
+                .runtime
+                .block_on(http::get(&format!("{}/", self.console)))
+                .is_ok_and(|answer| answer.status == 401);
+            Ok((is_ready && asks).then_some(()))
+        })?;
+        Ok(up)
+    }
+
+    /// Asks Postgres.
+    pub fn sql(&self, query: &str) -> Result<String> {
+        let psql =
+            ["compose", "exec", "-T", "postgres", "psql", "-U", "penstock", "-d", "warehouse", "-v", "ON_ERROR_STOP=1"];
+        self.docker(&[&psql[..], &["-Atqc", query]].concat())
+    }
+
+    /// Waits until Postgres answers so; it may be away meanwhile.
+    pub fn wait_for(&self, query: &str, expected: &str, limit: Duration) -> Result<()> {
+        let mut last = String::new();
+        let waited = self.until(query, limit, || {
+            last = self.sql(query).unwrap_or_else(|error| format!("{error:#}"));
+            Ok((last == expected).then_some(()))
+        });
+        waited.with_context(|| format!("it is {last}, not {expected}; {}", self.decisions().unwrap_or_default()))
+    }
+
+    /// Adds a file's rows, CSV or gzipped CSV, to those that are expected.
+    pub fn expect(&self, file: &Path) -> Result<()> {
+        let unpack = if file.extension().is_some_and(|extension| extension == "gz") { "gzip -dc" } else { "cat" };
+        let copy = "COPY public.expected FROM STDIN (FORMAT csv, HEADER)";
+        let line = format!("{unpack} | psql -U penstock -d warehouse -v ON_ERROR_STOP=1 -qc '{copy}'");
+        let mut command = self.command("docker");
+        command.args(["compose", "exec", "-T", "postgres", "sh", "-c", &line]).stdin(fs::File::open(file)?);
+        let output = command.output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// Waits for so many ticks of the scaler.
+    pub fn ticks(&self, n_ticks: u32) -> Result<()> {
+        // Not there before the first.
+        let counted = || self.metric("scaler_tick_duration_seconds_count").unwrap_or_default();
+        let before = counted();
+        self.until("ticks of the scaler", TICK_LIMIT, || Ok((counted() >= before + f64::from(n_ticks)).then_some(())))
+    }
+
+    /// Returns how many decisions were to start a first importer.
+    pub fn wakes(&self) -> Result<f64> {
+        self.metric("scaler_decisions_total{pool=\"importers\",reason=\"wake\"}")
+    }
+
+    /// Waits until there is no importer and no message.
+    pub fn sleeps(&self, limit: Duration) -> Result<()> {
+        self.until("the pool to sleep", limit, || {
+            let n_messages: f64 = ["visible", "in_flight"]
+                .iter()
+                .map(|state| self.metric(&format!("scaler_queue_messages{{pool=\"importers\",state=\"{state}\"}}")))
+                .sum::<Result<f64>>()?;
+            let is_gone = self.sql("SELECT count(*) FROM penstock.workers")? == "0";
+            Ok((is_gone && n_messages == 0.0).then_some(()))
+        })
+        .with_context(|| self.decisions().unwrap_or_default())
+    }
+
+    /// Returns the scaler's last decisions, for an error.
+    pub fn decisions(&self) -> Result<String> {
+        self.sql("SELECT at, desired, reason, explain FROM penstock.decisions ORDER BY at DESC LIMIT 12")
+    }
+
+    /// Waits until the console's first page is so.
+    pub fn wait_for_page(&self, is_so: impl Fn(&str) -> bool) -> Result<()> {
+        self.until("the console's page", TICK_LIMIT, || {
+            let answer = self.get(&format!("{}/", self.console));
+            Ok(answer.is_ok_and(|(status, page)| status == 200 && is_so(&page)).then_some(()))
+        })
+    }
+
+    /// Returns the end of what the containers said.
+    pub fn last_words(&self) -> String {
+        spawn::tail(&self.log)
+    }
+
+    /// Removes containers, volumes, networks and images.
+    pub fn remove(&self) {
+        let down = ["compose", "--profile", "tools", "down", "--volumes", "--remove-orphans", "--timeout", "5"];
+        let emulator = format!("{}-aws", self.image);
+        let images = ["image", "rm", "--force", &self.image, &emulator];
+        for arguments in [&down[..], &images].into_iter().take(if self.is_ours { 2 } else { 1 }) {
+            if let Err(error) = self.docker(arguments) {
+                eprintln!("{error:#}");
+            }
+        }
+    }
+
+    fn get(&self, url: &str) -> Result<(u16, String)> {
+        let answer = self.runtime.block_on(http::request("GET", url, &[LOGIN], ""))?;
+        Ok((answer.status, answer.body))
+    }
+
+    /// Returns the sum of the scaler's figures whose lines begin so.
+    fn metric(&self, begins: &str) -> Result<f64> {
+        let (_, text) = self.get(&format!("{}/metrics", self.scaler))?;
+        let values: Vec<f64> = text
+            .lines()
+            .filter(|line| line.starts_with(begins))
+            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+            .collect();
+        ensure!(!values.is_empty(), "{begins} is not in\n{text}");
+        Ok(values.iter().sum())
+    }
+
+    fn until<T>(&self, what: &str, limit: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        wait::until_blocking(what, limit, || {
+            thread::sleep(LOOK_PAUSE);
+            look()
+        })
+    }
+}
+
+impl Up {
+    /// Returns whether a container has said that.
+    pub fn said(&self, text: &str) -> Result<bool> {
+        Ok(fs::read_to_string(&self.log)?.contains(text))
+    }
+
+    /// Stops it as Ctrl-C does, and waits.
+    pub fn stop(&mut self) -> Result<()> {
+        spawn::signal(self.child.id(), "INT")?;
+        let deadline = Instant::now() + STOP_LIMIT;
+        while self.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "docker compose up does not end");
+            thread::sleep(LOOK_PAUSE);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
