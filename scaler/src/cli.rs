@@ -207,7 +207,9 @@ mod tests {
         let parse = |until: &str| Cli::try_parse_from(["scaler", "pause", "--at", "4", "--until", until]);
         let Command::Pause(pause) = parse("2h").expect("a time from now").command else { panic!("not a pause") };
         assert_eq!((pause.until - Utc::now()).num_minutes(), 119);
-        for (until, expected) in [("2026-01-01", "it is past"), ("0s", "it is past"), ("noon", "a time from now like 2h")] {
+        for (until, expected) in
+            [("2026-01-01", "it is past"), ("0s", "it is past"), ("noon", "a time from now like 2h")]
+        {
             let error = parse(until).expect_err(until).to_string();
             assert!(error.contains("--until") && error.contains(expected), "{error}");
         }

@@ -186,12 +186,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read, or does not answer in time.
-    pub async fn read(
-        &self,
-        pool: &str,
-        queues: &[String],
-        read_to: Option<DateTime<Utc>>,
-    ) -> anyhow::Result<Reading> {
+    pub async fn read(&self, pool: &str, queues: &[String], read_to: Option<DateTime<Utc>>) -> anyhow::Result<Reading> {
         self.run("read the ledger", async |connection| {
             let pause = read_pause(connection, pool).await?;
             let heartbeats =

@@ -334,7 +334,8 @@ mod tests {
     #[test]
     fn pauses_grow_and_have_an_end() {
         let item = |attempts| Item { id: 1, target: "t".into(), place: None, event: None, body: "{}".into(), attempts };
-        let pause = |attempts| refused(&item(attempts), "no".into(), LONGEST_PAUSE).refused.expect("refused").1.as_secs();
+        let pause =
+            |attempts| refused(&item(attempts), "no".into(), LONGEST_PAUSE).refused.expect("refused").1.as_secs();
         assert_eq!([1, 2, 3, 9, 10, 1000].map(pause), [2, 4, 8, 512, 900, 900]);
     }
 

@@ -31,7 +31,8 @@ async fn put(world: &World, key: &str, body: &str, tags: &[(&str, &str)]) -> Res
 async fn announce(world: &World, key: &str, stored: &Stored) -> Result<()> {
     let (bucket, version, etag) = (&world.pipeline.bucket, &stored.version_id, &stored.etag);
     let pointer = json!({"bucket": bucket, "key": key, "version_id": version, "etag": etag});
-    world.pipeline.send(pointer.to_string()).await
+    world.pipeline.send(pointer.to_string()).await?;
+    Ok(())
 }
 
 /// Returns a version's tags in their order, of the current one where none is named.
@@ -112,7 +113,8 @@ async fn a_tag_that_is_refused_is_kept_and_shown_and_one_for_what_is_gone_is_not
         let path = format!("PUT /{}/pairs/{key}?tagging", world.pipeline.bucket);
         store.add(Rule::when_client_sends(path, Action::Answer(http_answer(403, "Forbidden"))).always())
     };
-    let (denied, held) = (denied("denied"), store.add(Rule::when_client_sends("?tagging", Action::HoldRequest).always()));
+    let (denied, held) =
+        (denied("denied"), store.add(Rule::when_client_sends("?tagging", Action::HoldRequest).always()));
     let worker = world.through_aws(world.worker(), "S3", &store).expect_line("what is due was not taken").start()?;
     let ten: Vec<String> = (0..10).map(|n| n.to_string()).collect();
     let ten: Vec<(&str, &str)> = ten.iter().map(|n| (n.as_str(), n.as_str())).collect();
@@ -147,7 +149,12 @@ async fn a_tag_that_is_refused_is_kept_and_shown_and_one_for_what_is_gone_is_not
     world.database.execute(now).await?;
     let due = || world.through_aws(world.command("due"), "S3", &store).expect_line("what is due was not taken");
     let refused = due().run(LIMIT).await?;
-    assert_eq!((refused.status.code(), refused.stdout.as_str()), (Some(3), "0 sent, 2 not taken\n"), "{}", refused.stderr);
+    assert_eq!(
+        (refused.status.code(), refused.stdout.as_str()),
+        (Some(3), "0 sent, 2 not taken\n"),
+        "{}",
+        refused.stderr
+    );
     denied.release();
     world.database.execute(now).await?;
     assert_eq!(due().run(LIMIT).await?.stdout, "1 sent, 1 not taken\n");
@@ -187,9 +194,9 @@ async fn two_datasets_that_tag_the_same_objects_lose_none_of_the_tags() -> Resul
     anyhow::ensure!(migrated.status.success(), "{}", migrated.stderr);
     // Each is claimed as soon as it is due, by whoever of three is first.
     let held = world.aws_proxy().await?;
-    let slow = held.add(Rule::when_client_sends("?tagging", Action::Delay(std::time::Duration::from_millis(200))).always());
-    let workers =
-        (0..3).map(|_| world.through_aws(world.worker(), "S3", &held).start()).collect::<Result<Vec<_>>>()?;
+    let slow =
+        held.add(Rule::when_client_sends("?tagging", Action::Delay(std::time::Duration::from_millis(200))).always());
+    let workers = (0..3).map(|_| world.through_aws(world.worker(), "S3", &held).start()).collect::<Result<Vec<_>>>()?;
     for n in 0..10 {
         let key = format!("pairs/{n}");
         let stored = put(&world, &key, &pairs(&[(n, "x")]), &[]).await?;

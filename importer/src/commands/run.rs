@@ -99,8 +99,7 @@ async fn work(
     let beating = tokio::spawn(beat::beat(Arc::clone(&worker), sessions, identity, beat_stop.clone()));
     let follow_stop = CancellationToken::new();
     let targets = Targets::new(aws.clone());
-    let following =
-        tokio::spawn(follow::follow(Arc::clone(&worker), targets, tagging, health, follow_stop.clone()));
+    let following = tokio::spawn(follow::follow(Arc::clone(&worker), targets, tagging, health, follow_stop.clone()));
     attendant.looked().await;
     let drained = worker::run(Arc::clone(&worker), stop, until).await;
     let end = worker.end_of_stop();

@@ -308,7 +308,8 @@ fn a_tag_is_what_s3_takes_and_has_a_default() {
         ("key = \"AWS:x\"", "tag.key: must not begin with aws:, which is AWS's own"),
         ("value = \"a\\nb\"", "tag.value: must be at most 256 letters, digits, spaces and + - = . _ : / @"),
     ] {
-        let problems = parse(&tag(&format!("after_load = \"tag\"\ntag = {{ {written} }}\n"))).expect_err(written).problems;
+        let problems =
+            parse(&tag(&format!("after_load = \"tag\"\ntag = {{ {written} }}\n"))).expect_err(written).problems;
         assert!(problems.len() == 1 && problems[0].ends_with(expected), "{problems:?}");
     }
 }

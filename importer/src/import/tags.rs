@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use service::{
     aws::sqs::in_turn,
-    due::{self, Deliver, Item, Outbox, Sent},
+    due::{Deliver, Item, Outbox, Sent},
     words::chain,
 };
 use std::{sync::Arc, time::Duration};
@@ -69,9 +69,10 @@ pub struct DueTags<'i>(pub &'i Importer);
 
 impl Outbox for DueTags<'_> {
     fn claim<'a>(&'a self, busy: &'a [String]) -> BoxFuture<'a, anyhow::Result<Vec<Item>>> {
-        Box::pin(self.0.on_ledger("claiming tags", async move |session| {
-            Ok(tags::claim(&mut session.connection, busy).await?)
-        }))
+        Box::pin(
+            self.0
+                .on_ledger("claiming tags", async move |session| Ok(tags::claim(&mut session.connection, busy).await?)),
+        )
     }
 
     fn settle<'a>(&'a self, sent: &'a [Sent]) -> BoxFuture<'a, anyhow::Result<()>> {

@@ -209,7 +209,10 @@ pub async fn differences(connection: &mut PgConnection, config: &Config) -> sqlx
         let is = is.map_or("no tag".to_owned(), |(_, key, value)| format!("{key}={value}"));
         let says = dataset.loaded_tag().map_or("no tag".to_owned(), |tag| format!("{}={}", tag.key, tag.value));
         if is != says {
-            found.push(format!("dataset {} is registered with {is} for loaded objects, and configured with {says}", dataset.name));
+            found.push(format!(
+                "dataset {} is registered with {is} for loaded objects, and configured with {says}",
+                dataset.name
+            ));
         }
     }
     let says = awaited(connection, config).await?;

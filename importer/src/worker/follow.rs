@@ -74,10 +74,7 @@ pub async fn follow(
             };
             // S3 and the other targets do not wait for each other.
             let sending = async {
-                tokio::join!(
-                    sender.send(&*worker.importer, &targets, LIMIT),
-                    tagger.send(&due_tags, &tagging, LIMIT)
-                )
+                tokio::join!(sender.send(&*worker.importer, &targets, LIMIT), tagger.send(&due_tags, &tagging, LIMIT))
             };
             tokio::select! {
                 _ = sending => {}
@@ -95,12 +92,8 @@ pub async fn follow(
         }
     }
     let end = Instant::now() + LAST;
-    let last = async {
-        tokio::try_join!(
-            due::send(&*worker.importer, &targets, end),
-            due::send(&due_tags, &tagging, end)
-        )
-    };
+    let last =
+        async { tokio::try_join!(due::send(&*worker.importer, &targets, end), due::send(&due_tags, &tagging, end)) };
     if any && !matches!(timeout(LAST, last).await, Ok(Ok(_))) {
         debug!("leaving pending messages to other workers");
     }

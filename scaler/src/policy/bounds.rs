@@ -39,7 +39,8 @@ fn reason_is_of_the_tightest(decision: &Decision) -> bool {
 /// observation last for some ticks, since many guards act only on what lasts.
 fn troubled() -> impl Strategy<Value = Vec<(f64, Observation)>> {
     let pause = prop::option::weighted(0.2, (0..250_u32, 0.0..300.0_f64));
-    let trouble = (prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::option::of(20..500_u32), 0..60_u64, pause);
+    let trouble =
+        (prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::option::of(20..500_u32), 0..60_u64, pause);
     (histories(), prop::collection::vec((trouble, 1..25_usize), 40)).prop_map(|(past, troubles)| {
         let (mut ticks, mut now) = (Vec::new(), 0.0);
         for ((secs, mut seen), (trouble, n)) in past.into_iter().zip(troubles) {

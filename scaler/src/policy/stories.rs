@@ -632,10 +632,7 @@ fn a_pause_holds_the_pool_whatever_waits_and_ends_by_itself() {
     let mut story = Story::backlog(10, 3).depth(2000, 3).paused(1, 60.0);
     let decision = story.tick(0.0);
     check(&decision, 1, Reason::Paused);
-    assert_eq!(
-        decision.explain,
-        "Paused by hand at 1 until 2026-01-01 00:01:00 UTC, so the pool shrinks from 3 to 1."
-    );
+    assert_eq!(decision.explain, "Paused by hand at 1 until 2026-01-01 00:01:00 UTC, so the pool shrinks from 3 to 1.");
     assert_eq!(decision.inputs.want, Some(201), "what the policy wants is still known");
     check(&story.tick(59.0), 1, Reason::Paused);
     let decision = story.tick(1.0);

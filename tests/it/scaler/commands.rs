@@ -40,7 +40,7 @@ async fn a_message_that_is_later_than_promised_is_told_of_once() -> Result<()> {
     let ended = once().await?;
     assert!(ended.status.success(), "{}", ended.stderr);
     let told = "SELECT body ->> 'event', body ->> 'pool', (body -> 'oldest_secs')::int / 60, body ->> 'promised_secs', body ->> 'do' \
-                FROM penstock.due_item WHERE kind = 'notify'";
+                FROM penstock.due_item WHERE kind = 'notify' ORDER BY id";
     stand
         .database
         .execute("INSERT INTO penstock.notification (name, target, events) VALUES ('ops', 'http://127.0.0.1:1/0/q', '{late}')")
@@ -72,7 +72,8 @@ async fn a_pause_holds_the_pool_is_shown_and_ends() -> Result<()> {
     stand.configure_with(pool, DRY_RUN)?;
     let once = || async { Ok::<_, anyhow::Error>(stand.scaler("once").run(LIMIT).await?.stdout) };
     // Said before any scaler has ever run.
-    let ended = stand.scaler("pause").args(["--at", "3", "--until", "2126-01-01"]).env("USER", "ann").run(LIMIT).await?;
+    let ended =
+        stand.scaler("pause").args(["--at", "3", "--until", "2126-01-01"]).env("USER", "ann").run(LIMIT).await?;
     assert!(ended.status.success(), "{}", ended.stderr);
     assert_eq!(ended.stdout, "importers: paused at 3 until 2126-01-01 00:00:00 UTC\n");
     let said = once().await?;

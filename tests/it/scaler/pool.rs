@@ -62,7 +62,7 @@ async fn paused_pool_stays_at_its_size_and_goes_on_when_the_time_has_come() -> R
     // Those who import finish what they have; the rest waits.
     pause("0", "10m").await?;
     stand.wait_for_importers(0, 3, LIMIT).await?;
-    stand.check_nobody_was_ended_busy(u32::try_from(stand.imported().await?)?).await?;
+    stand.check_nobody_was_ended_busy(stand.imported().await?).await?;
     stand.send(200..400).await?;
     let metrics = http::get(&format!("http://{}/metrics", http_address(&scaler).await?)).await?.body;
     assert!(metrics.contains("scaler_paused{pool=\"importers\"} 1"), "{metrics}");

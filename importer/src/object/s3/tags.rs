@@ -56,12 +56,7 @@ impl S3Store {
 
     async fn tags(&self, of: &ReadTarget) -> Result<Vec<Tag>, StoreError> {
         let send = |client: Client| {
-            client
-                .get_object_tagging()
-                .bucket(&of.bucket)
-                .key(&of.key)
-                .set_version_id(of.version_id.clone())
-                .send()
+            client.get_object_tagging().bucket(&of.bucket).key(&of.key).set_version_id(of.version_id.clone()).send()
         };
         let answer = self.ask(&of.bucket, send).await;
         answer.map(|answer| answer.tag_set).map_err(|error| store_error(error, || format!("read the tags of {of}")))
