@@ -4,6 +4,7 @@
 //! at once and names line, field and accepted range; what only one command needs
 //! (a queue, a database, datasets) is asked for by [`Config::require`].
 
+mod after_load;
 mod check;
 pub mod conjuncts;
 mod files;
@@ -12,6 +13,7 @@ mod max_rejects;
 mod steps;
 mod transform;
 
+pub use after_load::{AfterLoad, Tag};
 pub use check::CONCURRENCY;
 pub use files::{Csv, Text};
 pub use max_rejects::MaxRejects;
@@ -229,6 +231,11 @@ pub struct Dataset {
     /// What the removal of an object does to its rows.
     #[serde(default)]
     pub on_delete: OnDelete,
+    /// What becomes of an object in S3 once it is loaded.
+    #[serde(default)]
+    pub after_load: AfterLoad,
+    /// The tag of `after_load = "tag"`.
+    pub tag: Option<Tag>,
     /// How rows get into the table: `auto`, `staged` or `direct`. Only useful for measurements.
     #[serde(default)]
     pub technique: Technique,
@@ -444,6 +451,12 @@ impl Config {
 }
 
 impl Dataset {
+    /// Returns the tag that its objects get once they are loaded.
+    #[must_use]
+    pub fn loaded_tag(&self) -> Option<Tag> {
+        (self.after_load == AfterLoad::Tag).then(|| self.tag.clone().unwrap_or_default())
+    }
+
     /// Returns how its objects are to be read. `buffer_bytes` is what one reader may use for itself.
     #[must_use]
     pub fn read_options(&self, limits: &Limits, buffer_bytes: usize) -> decode::ReadOptions {

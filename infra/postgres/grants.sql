@@ -18,7 +18,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON penstock.unfinished, penstock.finished T
 GRANT SELECT, INSERT, UPDATE, DELETE ON penstock.problem, penstock.dataset_minute, penstock.rolled_up TO penstock_worker;
 -- What follows commits: registered at the start, made due by the ledger's triggers, sent and forgotten.
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON penstock.step, penstock.notification, penstock.due_item, penstock.notification_window TO penstock_worker;
+    ON penstock.step, penstock.notification, penstock.tagging, penstock.due_item, penstock.notification_window
+    TO penstock_worker;
 GRANT SELECT ON penstock.due TO penstock_worker, penstock_scaler;
 -- What objects wait for, and looks for what has arrived; the scaler's look also needs SELECT on the awaited columns.
 GRANT SELECT, INSERT, UPDATE, DELETE
@@ -41,7 +42,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON penstock.refreshed, penstock.recheck_ite
 --   GRANT SELECT (payload) ON penstock.reject TO penstock_reader;
 GRANT SELECT ON penstock.head, penstock.object, penstock.object_status, penstock.problem, penstock.dataset_minute,
     penstock.rolled_up, penstock.unfinished, penstock.finished, penstock.workers, penstock.decisions, penstock.pool_state,
-    penstock.step, penstock.notification, penstock.notification_window, penstock.awaited TO penstock_reader;
+    penstock.step, penstock.notification, penstock.notification_window, penstock.tagging, penstock.awaited
+    TO penstock_reader;
 GRANT SELECT (id, object_id, row_number, class, column_name, message, payload_length, payload_form, created_at, resolved_at)
     ON penstock.reject TO penstock_reader;
 GRANT SELECT (id, at, kind, target, dataset, event, object_id, attempts, error, created_at)

@@ -36,6 +36,10 @@ pub enum Command {
     Simulate(Simulate),
     /// Print past decisions and why they were made
     History(History),
+    /// Hold a pool at a size by hand until a time, whatever the policy wants; a second pause replaces the first
+    Pause(Pause),
+    /// End a pool's pause before its time
+    Resume(Resume),
     /// Check the configuration, permissions and reachability, and do one dry tick
     Check,
     /// Print a completion script for a shell
@@ -100,6 +104,28 @@ pub struct Simulate {
     pub pool: Option<String>,
 }
 
+/// Arguments of `pause`.
+#[derive(Args, Debug)]
+pub struct Pause {
+    /// The pool; may be left out when there is one
+    #[arg(long, value_name = "P")]
+    pub pool: Option<String>,
+    /// Workers, from 0 to the pool's maximum
+    #[arg(long, value_name = "N")]
+    pub at: u32,
+    /// When it ends by itself: a time like 2026-01-31T12:00:00Z, a date, or a time from now such as 2h
+    #[arg(long, value_name = "T", value_parser = coming)]
+    pub until: DateTime<Utc>,
+}
+
+/// Arguments of `resume`.
+#[derive(Args, Debug)]
+pub struct Resume {
+    /// The pool; may be left out when there is one
+    #[arg(long, value_name = "P")]
+    pub pool: Option<String>,
+}
+
 /// Arguments of `history`.
 #[derive(Args, Debug)]
 pub struct History {
@@ -133,6 +159,16 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
     Ok(text.parse::<Time>()?.at(Utc::now()))
 }
 
+fn coming(text: &str) -> Result<DateTime<Utc>, String> {
+    let now = Utc::now();
+    let time = match text.parse() {
+        Ok(Time::At(time)) => time,
+        Ok(Time::Ago(length)) => now + length,
+        Err(_) => return Err("it must be a time like 2026-01-31T12:00:00Z, a date, or a time from now like 2h".into()),
+    };
+    if time <= now { Err("it is past".to_owned()) } else { Ok(time) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,12 +190,28 @@ mod tests {
             "simulate --trace t.jsonl",
             "history --pool importers --json --at 2026-01-01T00:00:00Z",
             "history --since 2h --guards",
+            "pause --pool importers --at 4 --until 2h",
+            "pause --at 0 --until 2126-01-01",
+            "resume --pool importers",
             "check --config other.toml --log-format json",
             "completions zsh",
             "man /tmp/man",
         ] {
             let args = std::iter::once("scaler").chain(line.split(' '));
             Cli::try_parse_from(args).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+    }
+
+    #[test]
+    fn a_pause_ends_in_the_future() {
+        let parse = |until: &str| Cli::try_parse_from(["scaler", "pause", "--at", "4", "--until", until]);
+        let Command::Pause(pause) = parse("2h").expect("a time from now").command else { panic!("not a pause") };
+        assert_eq!((pause.until - Utc::now()).num_minutes(), 119);
+        for (until, expected) in
+            [("2026-01-01", "it is past"), ("0s", "it is past"), ("noon", "a time from now like 2h")]
+        {
+            let error = parse(until).expect_err(until).to_string();
+            assert!(error.contains("--until") && error.contains(expected), "{error}");
         }
     }
 

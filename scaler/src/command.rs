@@ -3,5 +3,6 @@
 pub mod check;
 pub mod decide;
 pub mod history;
+pub mod pause;
 pub mod run;
 pub mod simulate;

@@ -15,7 +15,7 @@ use crate::{
     decision::Decision,
     leader::{Lead, Leadership},
     metrics::{Metrics, OfPart, OfPool},
-    observation::PoolSize,
+    observation::{Pause, PoolSize},
     policy::{self, Policy, State},
     pool::{WorkerPool, track::Track},
     queue_depth::SqsQueues,
@@ -107,6 +107,8 @@ struct Carried {
     /// Up to when the ledger was read.
     read_to: Option<DateTime<Utc>>,
     kept_at: Option<DateTime<Utc>>,
+    /// The pause read last: one goes on while the database cannot be read, and ends by the clock.
+    pause: Option<Pause>,
     /// A message is older than was promised, and people were told.
     late: bool,
 }

@@ -1,6 +1,6 @@
 //! What the policy answers: a number, the guard that bound it, and one sentence for people.
 
-use crate::observation::{Observation, PoolSize, QueueDepth, Sink};
+use crate::observation::{Observation, Pause, PoolSize, QueueDepth, Sink};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
@@ -78,6 +78,8 @@ worded! {
         DeadWorker = "dead_worker",
         /// The promised time leaves no room for a cold start.
         Budget = "budget",
+        /// Somebody holds the pool at a size for a while.
+        Paused = "paused",
     }
 }
 
@@ -111,6 +113,9 @@ pub struct Inputs {
     pub last_worker_empty_polls: Option<u32>,
     /// The database's health.
     pub sink: Sink,
+    /// The size somebody holds the pool at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
     /// Workers the policy alone would have; null when the counters could not be read.
     pub want: Option<u32>,
     /// The largest such number of the shrink window.
@@ -160,6 +165,7 @@ impl Inputs {
             receives: seen.receives,
             last_worker_empty_polls: seen.last_worker_empty_polls,
             sink: seen.sink,
+            pause: seen.pause.clone().filter(|pause| pause.until > now),
             slots_per_worker: 1,
             ..Self::default()
         }
@@ -174,8 +180,8 @@ impl Inputs {
 
 /// What one guard allows, whether or not another allows less.
 ///
-/// Applied to `want`, the largest `at_least` and then the smallest `at_most` give the decision's number;
-/// those of `min` and `max` come last, whatever the others say.
+/// Applied to `want`, or to the size of a pause, the largest `at_least` and then the smallest `at_most` give the
+/// decision's number; those of `min` and `max` come last, whatever the others say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Bound {
     /// The guard.
@@ -220,6 +226,8 @@ impl Bound {
 worded! {
     /// What may keep a pool from the size that its policy alone would give it.
     pub enum Guard {
+        /// Somebody holds the pool at this size, whatever the policy wants.
+        Pause = "pause",
         /// The pool's members cannot be seen.
         UnseenPool = "unseen_pool",
         /// Counters are missing.

@@ -64,6 +64,8 @@ pub struct Metrics {
     pub decisions: Family<OfReason, Counter>,
     /// Workers wanted.
     pub desired: Family<OfPool, Gauge>,
+    /// Whether somebody holds the pool at a size.
+    pub paused: Family<OfPool, Gauge>,
     /// Workers, by what they are doing.
     pub workers: Family<OfState, Gauge>,
     /// Messages by their counter, as last read.
@@ -104,6 +106,7 @@ impl Default for Metrics {
         let metrics = Self {
             decisions: listed(listing, "decisions", "Decisions made, by reason"),
             desired: listed(listing, "desired_workers", "Workers wanted"),
+            paused: listed(listing, "paused", "1 while the pool is held at a size by hand"),
             workers: listed(listing, "workers", "Workers, by what they are doing"),
             messages: listed(listing, "queue_messages", "Messages by counter, as last read"),
             queue_readable: listed(listing, "queue_readable", "1 when the counters of all queues could be read"),

@@ -4,7 +4,7 @@
 //! `None`, and the guards of the policy say what follows from that.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Everything one decision is made from, apart from the clock.
@@ -38,6 +38,8 @@ pub struct Observation {
     pub start_ups: Vec<f64>,
     /// Starts in a row that never became a worker.
     pub failed_starts: Option<u32>,
+    /// The pause that was asked for last, whether or not it is over.
+    pub pause: Option<Pause>,
 }
 
 impl Observation {
@@ -58,7 +60,27 @@ impl Observation {
             objects_per_message: None,
             start_ups: Vec::new(),
             failed_starts: None,
+            pause: None,
         }
+    }
+}
+
+/// A size at which somebody holds a pool, until a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Workers.
+    pub at: u32,
+    /// When it ends by itself.
+    pub until: DateTime<Utc>,
+    /// Who asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+impl Pause {
+    /// Returns it in words: "at 4 until 2026-01-31 12:00:00 UTC".
+    pub fn words(&self) -> String {
+        format!("at {} until {}", self.at, self.until.format("%Y-%m-%d %H:%M:%S UTC"))
     }
 }
 
@@ -189,6 +211,7 @@ pub fn parse_line(text: &str) -> Result<Line, String> {
         objects_per_message: top.number("objects_per_message")?,
         start_ups: top.numbers("start_ups")?,
         failed_starts: top.count32("failed_starts")?,
+        pause: top.object("pause")?.map(|pause| read_pause(&pause)).transpose()?,
     };
     Ok(Line { now, seen, complaint })
 }
@@ -212,6 +235,11 @@ fn read_depth(queue: &Fields<'_>) -> Result<(Result<QueueDepth, String>, Option<
         oldest_receive_count: queue.count("oldest_receive_count")?,
     };
     Ok((Ok(depth), None))
+}
+
+fn read_pause(pause: &Fields<'_>) -> Result<Pause, String> {
+    let until = pause.time("until")?.ok_or_else(|| format!("`{}` is missing", pause.name("until")))?;
+    Ok(Pause { at: pause.required("at")?, until, by: pause.text("by")? })
 }
 
 /// The fields of a JSON object, each absent, null, or of the right type.
@@ -367,6 +395,7 @@ mod tests {
         check("0.8", "-1", "`completions[0].duration_secs` is not a number from 0: -1");
         check("14", "1.5", "`receives` is not a whole number from 0: 1.5");
         check("{\"healthy\": true}", "[]", "`sink` is not an object: []");
+        check("\"receives\"", "\"pause\": {\"at\": 4}, \"receives\"", "`pause.until` is missing");
         check("12.5", "\"old\"", "`queue.oldest_age_secs` is not a number from 0: \"old\"");
     }
 

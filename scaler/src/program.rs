@@ -44,6 +44,8 @@ fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Run => block_on(command::run::run(config()?))?,
         Command::Once => print(&block_on(command::run::once(config()?))?),
         Command::History(args) => print(&block_on(command::history::history(config()?, args))?),
+        Command::Pause(args) => print(&block_on(command::pause::pause(&config()?, args))?),
+        Command::Resume(args) => print(&block_on(command::pause::resume(&config()?, args))?),
         Command::Completions(args) => print(&program::completions::<Cli>(args.shell)),
         Command::Man(args) => program::man_pages::<Cli>(&args.directory)?,
         Command::Check => {

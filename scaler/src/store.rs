@@ -1,6 +1,10 @@
 //! What the scaler keeps in Postgres and reads from it: its state and decisions, the importers' ledger and heartbeats.
 
-use crate::{config::Database, database, observation::Completion};
+use crate::{
+    config::Database,
+    database,
+    observation::{Completion, Pause},
+};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -125,6 +129,8 @@ pub struct Reading {
     pub load: ServerLoad,
     /// Up to when the ledger was read.
     pub read_to: Option<DateTime<Utc>>,
+    /// The pause that was asked for last.
+    pub pause: Option<Pause>,
 }
 
 /// A decision as it is kept.
@@ -176,12 +182,13 @@ impl Store {
         Self { shared: Arc::clone(&self.shared), limit }
     }
 
-    /// Reads heartbeats, what was finished after `read_to`, and the server's load.
+    /// Reads a pool's pause, heartbeats, what was finished after `read_to`, and the server's load.
     ///
     /// # Errors
     /// When the database cannot be read, or does not answer in time.
-    pub async fn read(&self, queues: &[String], read_to: Option<DateTime<Utc>>) -> anyhow::Result<Reading> {
+    pub async fn read(&self, pool: &str, queues: &[String], read_to: Option<DateTime<Utc>>) -> anyhow::Result<Reading> {
         self.run("read the ledger", async |connection| {
+            let pause = read_pause(connection, pool).await?;
             let heartbeats =
                 sqlx::query_as(include_str!("store/heartbeats.sql")).bind(queues).fetch_all(&mut *connection).await?;
             let load = sqlx::query_as(include_str!("store/server_load.sql")).fetch_one(&mut *connection).await?;
@@ -193,7 +200,8 @@ impl Store {
                 Some(from) => Some(completions(connection, queues, from, now).await?),
                 None => None,
             };
-            Ok(Reading { heartbeats, completions, load, read_to: Some(read_to.map_or(now, |from| from.max(now))) })
+            let read_to = Some(read_to.map_or(now, |from| from.max(now)));
+            Ok(Reading { heartbeats, completions, load, read_to, pause })
         })
         .await
     }
@@ -254,6 +262,31 @@ impl Store {
             let begun = Instant::now();
             transaction.commit().await?;
             Ok(begun.elapsed())
+        })
+        .await
+    }
+
+    /// Puts a pause in the place of a pool's, or takes it away; returns the one before, whether or not it was over.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; it may then have been put there.
+    pub async fn pause(&self, pool: &str, pause: Option<&Pause>) -> anyhow::Result<Option<Pause>> {
+        self.run("keep the pause", async |connection| {
+            let mut transaction = connection.begin().await?;
+            let before = read_pause(&mut transaction, pool).await?;
+            sqlx::query(
+                "INSERT INTO penstock.pool_state (pool, state, updated_at, pause_size, pause_until, paused_by) \
+                 VALUES ($1, '{}', clock_timestamp(), $2, $3, $4) ON CONFLICT (pool) DO UPDATE \
+                 SET pause_size = excluded.pause_size, pause_until = excluded.pause_until, paused_by = excluded.paused_by",
+            )
+            .bind(pool)
+            .bind(pause.map(|pause| i32::try_from(pause.at).unwrap_or(i32::MAX)))
+            .bind(pause.map(|pause| pause.until))
+            .bind(pause.and_then(|pause| pause.by.as_deref()))
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(before)
         })
         .await
     }
@@ -399,6 +432,16 @@ impl Shared {
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connected>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn read_pause(connection: &mut PgConnection, pool: &str) -> Result<Option<Pause>, sqlx::Error> {
+    let row: Option<(i32, DateTime<Utc>, Option<String>)> = sqlx::query_as(
+        "SELECT pause_size, pause_until, paused_by FROM penstock.pool_state WHERE pool = $1 AND pause_size IS NOT NULL",
+    )
+    .bind(pool)
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|(at, until, by)| Pause { at: at.unsigned_abs(), until, by }))
 }
 
 async fn completions(

@@ -5,6 +5,9 @@ mod targets;
 
 pub use targets::{Place, Targets};
 
+/// The pauses after refusals get no longer, unless [`Deliver`] says so.
+const LONGEST_PAUSE: Duration = Duration::from_secs(900);
+
 use crate::{
     postgres::{STATEMENT_TIMEOUT, is_outage},
     time::backoff,
@@ -34,7 +37,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 const AT_ONCE: i32 = 100;
 /// The pause after the first refusal; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(900);
 /// Longest text of an error that is kept.
 const MAX_ERROR_BYTES: usize = 500;
 
@@ -75,6 +77,17 @@ pub trait Outbox: Sync {
     /// Returns whether an error is the database being out of reach, which is reported elsewhere.
     fn is_outage(&self, error: &anyhow::Error) -> bool {
         is_outage(error)
+    }
+}
+
+/// What brings items where they go.
+pub trait Deliver: Sync {
+    /// Sends items of one target to its place. One result an item, in order.
+    fn send<'a>(&'a self, place: &'a str, items: &'a [Item]) -> BoxFuture<'a, Vec<Result<(), String>>>;
+
+    /// Returns how long the pauses after refusals get.
+    fn longest_pause(&self) -> Duration {
+        LONGEST_PAUSE
     }
 }
 
@@ -204,7 +217,7 @@ pub async fn settle(connection: &mut PgConnection, sent: &[Sent]) -> sqlx::Resul
 ///
 /// # Errors
 /// Of the database. What was claimed and could not be settled is sent again after its lease.
-pub async fn send(outbox: &dyn Outbox, targets: &Targets, end: Instant) -> anyhow::Result<Tally> {
+pub async fn send(outbox: &dyn Outbox, targets: &dyn Deliver, end: Instant) -> anyhow::Result<Tally> {
     let mut tally = Tally::default();
     let mut under_way = FuturesUnordered::new();
     let mut busy: Vec<String> = Vec::new();
@@ -256,7 +269,7 @@ pub struct Sender {
 
 impl Sender {
     /// As [`send`], for as long as `limit`.
-    pub async fn send(&mut self, outbox: &dyn Outbox, targets: &Targets, limit: Duration) {
+    pub async fn send(&mut self, outbox: &dyn Outbox, targets: &dyn Deliver, limit: Duration) {
         match send(outbox, targets, Instant::now() + limit).await {
             Ok(_) => self.failing = false,
             Err(error) if outbox.is_outage(&error) => {
@@ -274,7 +287,8 @@ impl Sender {
 const MAX_TARGETS: usize = 8;
 
 /// Sends items to their one target.
-async fn deliver(targets: &Targets, items: Vec<Item>) -> Vec<Sent> {
+async fn deliver(targets: &dyn Deliver, items: Vec<Item>) -> Vec<Sent> {
+    let refused = |item: &Item, error: String| refused(item, error, targets.longest_pause());
     let Some(place) = items.first().and_then(|item| item.place.clone()) else {
         let text = "its queue has no URL yet: start a worker that serves it, or run importer migrate";
         return items.iter().map(|item| refused(item, text.into())).collect();
@@ -303,10 +317,10 @@ async fn deliver(targets: &Targets, items: Vec<Item>) -> Vec<Sent> {
         .collect()
 }
 
-fn refused(item: &Item, mut error: String) -> Sent {
+fn refused(item: &Item, mut error: String, longest_pause: Duration) -> Sent {
     error.truncate(error.floor_char_boundary(MAX_ERROR_BYTES));
     let doublings = u32::try_from(item.attempts.saturating_sub(1)).unwrap_or_default();
-    let pause = backoff(FIRST_PAUSE, doublings, LONGEST_PAUSE);
+    let pause = backoff(FIRST_PAUSE, doublings, longest_pause);
     Sent { id: item.id, refused: Some((error, pause)) }
 }
 
@@ -320,14 +334,15 @@ mod tests {
     #[test]
     fn pauses_grow_and_have_an_end() {
         let item = |attempts| Item { id: 1, target: "t".into(), place: None, event: None, body: "{}".into(), attempts };
-        let pause = |attempts| refused(&item(attempts), "no".into()).refused.expect("refused").1.as_secs();
+        let pause =
+            |attempts| refused(&item(attempts), "no".into(), LONGEST_PAUSE).refused.expect("refused").1.as_secs();
         assert_eq!([1, 2, 3, 9, 10, 1000].map(pause), [2, 4, 8, 512, 900, 900]);
     }
 
     #[test]
     fn errors_are_cut_between_characters() {
         let item = Item { id: 1, target: "t".into(), place: None, event: None, body: "{}".into(), attempts: 1 };
-        let (text, _) = refused(&item, "é".repeat(400)).refused.expect("refused");
+        let (text, _) = refused(&item, "é".repeat(400), LONGEST_PAUSE).refused.expect("refused");
         assert_eq!(text.len(), 500);
     }
 }

@@ -31,7 +31,7 @@ const CONFINED: [(&str, &[&str], &[&str]); 3] = [
         &[
             "importer/src/commands/",
             "importer/src/instance/",
-            "importer/src/object/s3.rs",
+            "importer/src/object/s3",
             "importer/src/queue/settings.rs",
             "importer/src/queue/sqs.rs",
             "scaler/src/command/",

@@ -65,6 +65,7 @@ mod starting;
 mod steps;
 mod stopped;
 mod surroundings;
+mod tags;
 mod templates;
 mod torture;
 mod transform_roles;

@@ -17,7 +17,7 @@ use std::{
 const MARK: &str = "<!-- From here on written by a test, from the code: see CONTRIBUTING.md. -->\n";
 
 /// Sections of `importer.toml`, and the structs that say what is in them.
-const IMPORTER: [(&str, &str); 10] = [
+const IMPORTER: [(&str, &str); 11] = [
     ("database", "Database"),
     ("queue", "Queue"),
     ("worker", "Worker"),
@@ -26,6 +26,7 @@ const IMPORTER: [(&str, &str); 10] = [
     ("http", "Http"),
     ("dataset", "Dataset"),
     ("dataset.csv", "Csv"),
+    ("dataset.tag", "Tag"),
     ("defaults", "Defaults"),
     ("notify", "Notify"),
 ];

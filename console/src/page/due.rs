@@ -17,7 +17,7 @@ pub fn page(seen: &Seen<Due>) -> Page {
     let body = html! {
         section id="targets" aria-labelledby="targets-title" {
             h1 id="targets-title" { "What is to be sent" }
-            p .quiet { "Pointers for the steps after a dataset, notices, and looks for keys that are awaited. Importers and the leading scaler send them." }
+            p .quiet { "Pointers for the steps after a dataset, notices, tags of loaded objects, and looks for keys that are awaited. Importers and the leading scaler send them; tags are written by importers." }
             (panel(seen, |due| targets(&due.targets)))
         }
         section id="items" aria-labelledby="items-title" { h2 id="items-title" { "One by one" } (panel(seen, |due| items(&due.items))) }

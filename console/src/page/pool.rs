@@ -2,12 +2,13 @@
 
 use super::{encoded, over_time};
 use crate::{
-    html::{Page, ago, number, panel, prose, secs_or, text, time},
+    html::{Page, ago, command, number, panel, prose, secs_or, text, time},
     read::{
         chart::{Point, Span},
         kept::Seen,
-        pool::{Decision, MOST, Pool, Worker},
+        pool::{Decision, MOST, Pause, Pool, Worker},
     },
+    shell,
 };
 use maud::{Markup, html};
 use serde_json::{Value, json};
@@ -21,6 +22,7 @@ pub fn page(name: &str, span: Span, points: &Seen<Vec<Point>>, seen: &Seen<Pool>
             h1 id="over-time-title" { "Pool " (text(name)) }
             (panel(seen, |pool| html! {
                 @if !pool.is_known { p .quiet { "No scaler has decided for it. It may be new, or have another name." } }
+                @if let Some(pause) = &pool.pause { (paused(name, pause)) }
             }))
             (over_time::spans(span, |span| format!("{path}?span={}", span.word())))
             (panel(points, |points| over_time::chart(name, points, span)))
@@ -46,6 +48,18 @@ pub fn page(name: &str, span: Span, points: &Seen<Vec<Point>>, seen: &Seen<Pool>
 #[must_use]
 pub fn json(points: &Seen<Vec<Point>>, seen: &Seen<Pool>) -> Value {
     json!({ "over_time": points.json(), "pool": seen.json() })
+}
+
+/// Says that a pool is held at a size by hand, and what ends that.
+pub(super) fn paused(pool: &str, pause: &Pause) -> Markup {
+    html! {
+        p {
+            strong { "Paused at " (pause.at) } " until " (time(pause.until))
+            @if let Some(by) = &pause.by { " by " (text(by)) }
+            ". It ends by itself, or at once:"
+        }
+        (command(&format!("scaler resume --pool {}", shell::quoted(pool))))
+    }
 }
 
 fn guards(inputs: Option<&Value>) -> Markup {

@@ -10,9 +10,9 @@ pub const MOST: i64 = 100;
 /// Items for one target.
 #[derive(Debug, Clone, Serialize)]
 pub struct Target {
-    /// `step`, `notify` or `recheck`.
+    /// `step`, `notify`, `tag` or `recheck`.
     pub kind: String,
-    /// The dataset that follows, the notification's name, or the column that is looked at.
+    /// The dataset that follows or whose objects get a tag, the notification's name, or the column that is looked at.
     pub target: String,
     /// Where that is.
     pub place: Option<String>,
@@ -40,9 +40,9 @@ pub struct Item {
     pub id: i64,
     /// Not before.
     pub at: DateTime<Utc>,
-    /// `step` or `notify`.
+    /// `step`, `notify` or `tag`.
     pub kind: String,
-    /// The dataset that follows, or the notification's name.
+    /// The dataset that follows or whose object gets a tag, or the notification's name.
     pub target: String,
     /// What happened.
     pub event: Option<String>,

@@ -2,7 +2,7 @@
 
 use super::{Failure, Reader};
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Decisions and workers that are shown; one more says that there are more.
@@ -55,6 +55,24 @@ service::from_row!(Worker {
     start_secs
 });
 
+/// A size at which a pool is held by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Workers.
+    pub at: i32,
+    /// When it ends by itself.
+    pub until: DateTime<Utc>,
+    /// Who asked for it.
+    pub by: Option<String>,
+}
+
+impl Pause {
+    /// Reads what a statement made of the row.
+    pub(super) fn of(json: Value) -> Option<Self> {
+        serde_json::from_value(json).ok()
+    }
+}
+
 /// One pool.
 #[derive(Debug, Clone, Serialize)]
 pub struct Pool {
@@ -62,6 +80,8 @@ pub struct Pool {
     pub is_known: bool,
     /// Its last decisions, the newest first.
     pub decisions: Vec<Decision>,
+    /// The size it is held at by hand.
+    pub pause: Option<Pause>,
     /// What the last one was made from, with what each guard allowed.
     pub inputs: Option<Value>,
     /// The workers of all pools: the ledger does not know which is whose.
@@ -79,10 +99,12 @@ pub async fn pool(reader: &Reader, name: &str) -> Result<Pool, Failure> {
         let inputs =
             sqlx::query_scalar("SELECT inputs FROM penstock.decisions WHERE pool = $1 ORDER BY at DESC LIMIT 1");
         let inputs: Option<Value> = inputs.bind(name).fetch_optional(&mut *connection).await?;
-        let known = sqlx::query_scalar("SELECT EXISTS (SELECT FROM penstock.pool_state WHERE pool = $1)").bind(name);
-        let is_known = inputs.is_some() || known.fetch_one(&mut *connection).await?;
+        let state = sqlx::query_scalar(include_str!("pool/pause.sql")).bind(name).fetch_optional(&mut *connection);
+        let state: Option<Option<Value>> = state.await?;
+        let is_known = inputs.is_some() || state.is_some();
+        let pause = state.flatten().and_then(Pause::of);
         let workers = sqlx::query_as(include_str!("pool/workers.sql")).bind(MOST + 1).fetch_all(connection).await?;
-        Ok(Pool { is_known, decisions, inputs, workers })
+        Ok(Pool { is_known, decisions, pause, inputs, workers })
     };
     reader.read(query).await
 }

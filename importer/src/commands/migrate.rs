@@ -56,6 +56,6 @@ pub async fn run(config: &Config, forget: &[String]) -> anyhow::Result<ExitCode>
 }
 
 fn is_configured(config: &Config, name: &str) -> bool {
-    config.dataset(name).is_some_and(|dataset| !dataset.after.is_empty())
+    config.dataset(name).is_some_and(|dataset| !dataset.after.is_empty() || dataset.loaded_tag().is_some())
         || config.notify.iter().any(|notify| notify.name == name)
 }

@@ -4,7 +4,7 @@ use super::{connect_queue, host, s3_store, sessions, wait_for_schema, worker_id}
 use crate::{
     cli,
     config::Config,
-    import::Importer,
+    import::{Importer, tags::Tagging},
     instance::{Attendant, Surroundings},
     metrics::Metrics,
     queue::{Queue, sqs::Unusable},
@@ -81,6 +81,7 @@ async fn work(
     };
     let queue: Arc<dyn Queue> = Arc::new(queue);
     let store = Arc::new(s3_store(aws));
+    let tagging = Tagging(Arc::clone(&store));
     let importer = Importer::new(config.clone(), store, sessions.clone(), id.clone(), Some(url.clone()))?;
     let concurrency = config.worker.concurrency;
     let instance_id = Arc::clone(&surroundings.id);
@@ -97,8 +98,8 @@ async fn work(
     };
     let beating = tokio::spawn(beat::beat(Arc::clone(&worker), sessions, identity, beat_stop.clone()));
     let follow_stop = CancellationToken::new();
-    let following =
-        tokio::spawn(follow::follow(Arc::clone(&worker), Targets::new(aws.clone()), health, follow_stop.clone()));
+    let targets = Targets::new(aws.clone());
+    let following = tokio::spawn(follow::follow(Arc::clone(&worker), targets, tagging, health, follow_stop.clone()));
     attendant.looked().await;
     let drained = worker::run(Arc::clone(&worker), stop, until).await;
     let end = worker.end_of_stop();

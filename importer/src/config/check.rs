@@ -1,6 +1,6 @@
 //! What must hold between settings, beyond their types.
 
-use super::{Awaits, Config, Dataset, InputFormat, Mode, files::check_places, fragment::Fragment};
+use super::{AfterLoad, Awaits, Config, Dataset, InputFormat, Mode, files::check_places, fragment::Fragment};
 use crate::pattern::Pattern;
 use decode::OnNewField;
 use service::{config::Source, due::Place, postgres::connect_options, words::chain};
@@ -245,6 +245,12 @@ fn check_dataset(index: usize, dataset: &Dataset, names: &mut BTreeSet<String>, 
         } else if let Some(other) = fields_of.insert(column, field) {
             add("rename", format!("{other:?} and {field:?} both go to column {column:?}"));
         }
+    }
+    if let Some(tag) = &dataset.tag {
+        if dataset.after_load != AfterLoad::Tag {
+            add("tag", "is for after_load = \"tag\"".into());
+        }
+        tag.check(&mut add);
     }
     dataset.csv.check(&mut add);
     dataset.text.check(dataset.format, &mut add);

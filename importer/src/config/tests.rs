@@ -292,3 +292,24 @@ fn read_options_carry_the_dataset_and_the_limits() {
     assert_eq!((options.csv.delimiter, options.csv.null), (b'\t', vec!["NA".to_owned()]));
     assert_eq!((options.limits.row_bytes, options.limits.buffer_bytes), (16 << 20, 7));
 }
+
+#[test]
+fn a_tag_is_what_s3_takes_and_has_a_default() {
+    let tag = |lines: &str| format!("{}key = [\"id\"]\n{lines}", dataset(""));
+    let config = parse(&tag("after_load = \"tag\"\n")).expect("fine");
+    let loaded = config.datasets[0].loaded_tag().expect("a tag");
+    assert_eq!((loaded.key.as_str(), loaded.value.as_str()), ("penstock", "loaded"));
+    assert_eq!(parse(&tag("")).expect("fine").datasets[0].loaded_tag(), None);
+    check(&tag("after_load = \"tag\"\ntag = { key = \"Zustand äöü/1\", value = \"\" }\n"), &[]);
+    check(&tag("tag = { key = \"a\" }\n"), &["importer.toml:6: dataset \"d\": tag: is for after_load = \"tag\""]);
+    for (written, expected) in [
+        ("key = \"\"", "tag.key: must be 1 to 128 letters, digits, spaces and + - = . _ : / @"),
+        ("key = \"a*\"", "tag.key: must be 1 to 128 letters, digits, spaces and + - = . _ : / @"),
+        ("key = \"AWS:x\"", "tag.key: must not begin with aws:, which is AWS's own"),
+        ("value = \"a\\nb\"", "tag.value: must be at most 256 letters, digits, spaces and + - = . _ : / @"),
+    ] {
+        let problems =
+            parse(&tag(&format!("after_load = \"tag\"\ntag = {{ {written} }}\n"))).expect_err(written).problems;
+        assert!(problems.len() == 1 && problems[0].ends_with(expected), "{problems:?}");
+    }
+}

@@ -66,7 +66,7 @@ impl Importer {
     }
 
     /// Does some statements on the ledger; a session that is long in coming, or silent, ends it.
-    async fn on_ledger<T>(
+    pub(super) async fn on_ledger<T>(
         &self,
         what: &'static str,
         work: impl AsyncFnOnce(&mut Session) -> anyhow::Result<T>,

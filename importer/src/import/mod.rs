@@ -17,6 +17,7 @@ mod retry;
 mod session;
 mod settled;
 mod store;
+pub mod tags;
 mod unread;
 mod version;
 

@@ -1,9 +1,11 @@
--- $1 name of a step or a notification. How many items were due to it; NULL when nothing of that name is known.
+-- $1 name of a step, a dataset whose objects get a tag, or a notification. How many items were due to it; NULL when nothing of that name is known.
 -- An import under way may make one more due after this: it goes when the name is forgotten again.
 WITH step AS (
     DELETE FROM penstock.step WHERE dataset = $1 RETURNING 1
 ), notification AS (
     DELETE FROM penstock.notification WHERE name = $1 RETURNING 1
+), tagging AS (
+    DELETE FROM penstock.tagging WHERE dataset = $1 RETURNING 1
 ), awaited AS (
     DELETE FROM penstock.awaited WHERE dataset = $1 RETURNING id
 ), waits AS (
@@ -13,5 +15,5 @@ WITH step AS (
 ), due AS (
     DELETE FROM penstock.due_item WHERE target = $1 RETURNING 1
 )
-SELECT CASE WHEN EXISTS (SELECT FROM step) OR EXISTS (SELECT FROM notification) OR EXISTS (SELECT FROM due)
+SELECT CASE WHEN EXISTS (SELECT FROM step) OR EXISTS (SELECT FROM notification) OR EXISTS (SELECT FROM tagging) OR EXISTS (SELECT FROM due)
             THEN (SELECT count(*) FROM due) END

@@ -12,6 +12,7 @@ pub mod problems;
 pub mod rejects;
 mod state;
 pub mod steps;
+pub mod tags;
 mod text;
 pub mod workers;
 

@@ -1,4 +1,4 @@
-//! What follows a commit: the datasets that come after others, and notifications.
+//! What follows a commit: the datasets that come after others, notifications, and tags.
 //!
 //! Both are registered in the ledger (`load/registry.rs`), and its triggers make what follows due in the transaction that
 //! causes it.
@@ -11,9 +11,12 @@ use sqlx::PgConnection;
 /// # Errors
 /// Of the database.
 pub async fn any(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM penstock.step) OR EXISTS (SELECT FROM penstock.notification)")
-        .fetch_one(connection)
-        .await
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM penstock.step) OR EXISTS (SELECT FROM penstock.notification) \
+         OR EXISTS (SELECT FROM penstock.tagging)",
+    )
+    .fetch_one(connection)
+    .await
 }
 
 /// Forgets a step or a notification, and what is due to it. Returns how many items that were; None when nothing of that

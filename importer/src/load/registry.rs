@@ -1,4 +1,5 @@
-//! What is registered in the ledger: which datasets follow which, what is awaited, and whom to notify. The ledger's
+//! What is registered in the ledger: which datasets follow which, what is awaited, whom to notify, and whose objects get a
+//! tag. The ledger's
 //! triggers make messages due by it, whatever the configuration of the worker that commits.
 //!
 //! While workers of two configurations run, either may start last. So a start only adds: no send or wake-up of the other
@@ -21,7 +22,7 @@ pub enum Before {
     Goes,
 }
 
-/// Registers a configuration's steps, awaited columns and notifications. What others registered of other datasets stays.
+/// Registers a configuration's steps, awaited columns, notifications and tags. What others registered of other datasets stays.
 /// Must be called outside a transaction.
 ///
 /// # Errors
@@ -63,6 +64,16 @@ pub async fn register(connection: &mut PgConnection, config: &Config, before: Be
             .bind(awaits().map(|(_, awaits)| awaits.field.as_str()).collect::<Vec<_>>())
             .bind(awaits().map(|(_, awaits)| awaits.column.as_str()).collect::<Vec<_>>())
             .bind(names(all()))
+            .bind(names(all().filter(|dataset| dataset.loaded_tag().is_none())))
+            .execute(&mut *connection)
+            .await?;
+    }
+    for dataset in &config.datasets {
+        let Some(tag) = dataset.loaded_tag() else { continue };
+        sqlx::query(include_str!("register_tag.sql"))
+            .bind(&dataset.name)
+            .bind(tag.key)
+            .bind(tag.value)
             .execute(&mut *connection)
             .await?;
     }
@@ -150,13 +161,14 @@ async fn tables(connection: &mut PgConnection, config: &Config) -> sqlx::Result<
     Ok(tables)
 }
 
-/// Returns the steps and notifications that are registered and not in a configuration, as people are told of them.
+/// Returns the steps, tags and notifications that are registered and not in a configuration, as people are told of them.
 ///
 /// # Errors
 /// Of the database.
 pub async fn unknown(connection: &mut PgConnection, config: &Config) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar(
         "SELECT 'dataset ' || dataset FROM penstock.step WHERE dataset <> ALL($1) \
+         UNION SELECT 'dataset ' || dataset FROM penstock.tagging WHERE dataset <> ALL($1) \
          UNION ALL SELECT 'notify ' || name FROM penstock.notification WHERE name <> ALL($2) ORDER BY 1",
     )
     .bind(names(config.datasets.iter()))
@@ -188,6 +200,19 @@ pub async fn differences(connection: &mut PgConnection, config: &Config) -> sqlx
         let own = &config.queue_of(dataset).name;
         if let Some(queue) = queue.filter(|queue| *queue != own && !says.is_empty()) {
             found.push(format!("dataset {} is registered with queue {queue}, and configured with {own}", dataset.name));
+        }
+    }
+    let tags = "SELECT dataset, key, value FROM penstock.tagging WHERE dataset = ANY($1)";
+    let tags = sqlx::query_as(tags).bind(names(config.datasets.iter())).fetch_all(&mut *connection).await?;
+    for dataset in &config.datasets {
+        let is = tags.iter().find(|(name, ..): &&(String, String, String)| *name == dataset.name);
+        let is = is.map_or("no tag".to_owned(), |(_, key, value)| format!("{key}={value}"));
+        let says = dataset.loaded_tag().map_or("no tag".to_owned(), |tag| format!("{}={}", tag.key, tag.value));
+        if is != says {
+            found.push(format!(
+                "dataset {} is registered with {is} for loaded objects, and configured with {says}",
+                dataset.name
+            ));
         }
     }
     let says = awaited(connection, config).await?;

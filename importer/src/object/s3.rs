@@ -1,5 +1,7 @@
 //! Objects in S3.
 
+mod tags;
+
 use super::{Body, Listed, ObjectInfo, ObjectStore, ReadTarget, StoreError};
 use anyhow::Context;
 use aws_sdk_s3::{

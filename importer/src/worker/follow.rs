@@ -1,7 +1,15 @@
 //! Sends what follows a commit, right after it, and what others left; and tells of what no entry of the ledger stands for.
 
 use super::Worker;
-use crate::{config::Event, import::Foreign, outcome::Failure, queue::Message};
+use crate::{
+    config::Event,
+    import::{
+        Foreign,
+        tags::{DueTags, Tagging},
+    },
+    outcome::Failure,
+    queue::Message,
+};
 use serde_json::json;
 use service::{
     due::{self, Sender, Targets},
@@ -35,10 +43,17 @@ const STEPS: &str = "steps";
 const REGISTERED: &str = "registered";
 
 /// Sends until `stop` is cancelled, and then once more.
-pub async fn follow(worker: Arc<Worker>, targets: Targets, health: Arc<Health>, stop: CancellationToken) {
+pub async fn follow(
+    worker: Arc<Worker>,
+    targets: Targets,
+    tagging: Tagging,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) {
     let mut asked: Option<Instant> = None;
     let mut any = false;
-    let mut sender = Sender::default();
+    let (mut sender, mut tagger) = (Sender::default(), Sender::default());
+    let due_tags = DueTags(&worker.importer);
     let mut held = Held::default();
     while !stop.is_cancelled() {
         if asked.is_none_or(|at| at.elapsed() >= ASK) {
@@ -57,8 +72,12 @@ pub async fn follow(worker: Arc<Worker>, targets: Targets, health: Arc<Health>, 
                 stop.cancelled().await;
                 sleep(GRACE).await;
             };
+            // S3 and the other targets do not wait for each other.
+            let sending = async {
+                tokio::join!(sender.send(&*worker.importer, &targets, LIMIT), tagger.send(&due_tags, &tagging, LIMIT))
+            };
             tokio::select! {
-                () = sender.send(&*worker.importer, &targets, LIMIT) => {}
+                _ = sending => {}
                 // What was claimed is sent by others after its lease.
                 () = stopping => break,
             }
@@ -72,7 +91,9 @@ pub async fn follow(worker: Arc<Worker>, targets: Targets, health: Arc<Health>, 
             () = pause => {}
         }
     }
-    let last = due::send(&*worker.importer, &targets, Instant::now() + LAST);
+    let end = Instant::now() + LAST;
+    let last =
+        async { tokio::try_join!(due::send(&*worker.importer, &targets, end), due::send(&due_tags, &tagging, end)) };
     if any && !matches!(timeout(LAST, last).await, Ok(Ok(_))) {
         debug!("leaving pending messages to other workers");
     }

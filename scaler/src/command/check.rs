@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Config, Database, Pool, WorkersKind},
-    observation::{Observation, PoolSize, QueueDepth},
+    observation::{Observation, PoolSize},
     policy::{self, State, Target},
     pool::{Remark, WorkerPool, any::AnyPool, census},
     queue_depth::SqsQueues,
@@ -77,7 +77,7 @@ async fn check_database(database: &Database, store: &Store, found: &mut Findings
             return false;
         }
     }
-    match store.read(&[], Some(Utc::now())).await {
+    match store.read("", &[], Some(Utc::now())).await {
         Ok(_) => {
             found.fine("database: the ledger can be read");
             true
@@ -127,16 +127,20 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: 
     for (what, next) in doubts(pool) {
         found.warn(&subject, what, next);
     }
-    let mut workers = PoolSize::default();
+    let queue = depth.ok_or("the counters could not be read".to_owned());
+    let mut seen = Observation { queue_unread: depths.unread(), ..Observation::of(PoolSize::default(), queue) };
     if let Some(store) = store
-        && let Ok(reading) = store.read(&pool.queue_urls, None).await
+        && let Ok(reading) = store.read(&pool.name, &pool.queue_urls, None).await
     {
-        workers = census::workers(&reading.heartbeats);
+        seen.pool = census::workers(&reading.heartbeats);
+        seen.pause = reading.pause;
     }
-    found.fine(format!(
-        "{subject}: a first tick would say: {}",
-        dry_tick(pool, depth.ok_or("the counters could not be read".to_owned()), depths.unread(), workers)
-    ));
+    if let Some(pause) = seen.pause.as_ref().filter(|pause| pause.until > Utc::now()) {
+        let by = pause.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+        let next = format!("it ends by itself; `scaler resume --pool {}` ends it now", pool.name);
+        found.warn(&subject, format!("paused {}{by}", pause.words()), next);
+    }
+    found.fine(format!("{subject}: a first tick would say: {}", dry_tick(pool, &seen)));
 }
 
 /// Returns what to look at when a pool's workers cannot be reached.
@@ -181,15 +185,15 @@ fn doubts(pool: &Pool) -> Vec<(String, &'static str)> {
     doubts
 }
 
-fn dry_tick(pool: &Pool, queue: Result<QueueDepth, String>, queue_unread: Option<String>, workers: PoolSize) -> String {
-    let seen = Observation { queue_unread, ..Observation::of(workers, queue) };
-    let (decision, _) = policy::decide(&pool.policy(), &seen, &State::default(), Utc::now());
+fn dry_tick(pool: &Pool, seen: &Observation) -> String {
+    let (decision, _) = policy::decide(&pool.policy(), seen, &State::default(), Utc::now());
     format!("{} ({}) {}", decision.desired, decision.reason, decision.explain)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observation::QueueDepth;
 
     fn pool(text: &str) -> Pool {
         Config::parse(&format!("[[pool]]\nname = \"a\"\n{text}\n"), "a", |_| None).expect("a config").pools.remove(0)
@@ -207,7 +211,7 @@ mod tests {
     #[test]
     fn dry_tick_is_a_sentence() {
         let depth = QueueDepth { visible: 50, delayed_due: Some(0), ..QueueDepth::default() };
-        let said = dry_tick(&pool("backlog_per_worker = 10"), Ok(depth), None, PoolSize::default());
+        let said = dry_tick(&pool("backlog_per_worker = 10"), &Observation::of(PoolSize::default(), Ok(depth)));
         assert!(said.starts_with("5 (backlog) 50 visible"), "{said}");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Controller, LONGEST_PAUSE_SECS};
 use crate::{
+    config::Pool,
     metrics::OfQueue,
     observation::{Observation, Sink},
     pool::{
@@ -30,10 +31,10 @@ impl<P: WorkerPool> Controller<P> {
         let horizon_secs = self.policy.start_up_secs + f64::from(self.parts.pool.interval_secs);
         let read_to = self.carried.read_to.filter(|read_to| (now - *read_to).num_seconds() <= LONGEST_PAUSE_SECS);
         let store = self.store();
-        let urls = &self.parts.pool.queue_urls;
+        let Pool { name, queue_urls: urls, .. } = &self.parts.pool;
         let reading = async {
             match &store {
-                Some(store) => Some(store.read(urls, read_to).await),
+                Some(store) => Some(store.read(name, urls, read_to).await),
                 None => None,
             }
         };
@@ -82,6 +83,9 @@ impl<P: WorkerPool> Controller<P> {
         let flow = self.carried.account.absorb(heartbeats, completions.as_deref(), now);
         self.carried.read_to = read.as_ref().and_then(|read| read.read_to).or(self.carried.read_to);
 
+        if let Some(read) = &read {
+            self.carried.pause.clone_from(&read.pause);
+        }
         let in_flight = depth.filter(|_| unread.is_none()).map(|depth| depth.in_flight);
         let mut start_ups = Vec::new();
         let census = members.as_ref().ok().map(|members| self.take_census(members, heartbeats, in_flight, now));
@@ -116,6 +120,7 @@ impl<P: WorkerPool> Controller<P> {
             objects_per_message: flow.objects_per_message,
             start_ups,
             failed_starts: Some(self.carried.track.failed_in_a_row()),
+            pause: self.carried.pause.clone(),
         };
         Seen { observation, census, note: members.ok().and_then(|members| members.note) }
     }

@@ -70,6 +70,7 @@ impl<P: WorkerPool> Controller<P> {
         let of_pool = self.of_pool();
         let reason = OfReason { pool: of_pool.pool.clone(), reason: decision.reason.as_str() };
         metrics.decisions.get_or_create(&reason).inc();
+        metrics.paused.get_or_create(&of_pool).set(decision.inputs.pause.is_some().into());
         metrics.desired.get_or_create(&of_pool).set(decision.desired.into());
         let is_whole = seen.queue.is_ok() && seen.queue_unread.is_none();
         metrics.queue_readable.get_or_create(&of_pool).set(i64::from(is_whole));

@@ -8,17 +8,19 @@ use super::{
 };
 use crate::{
     decision::{Bound, Guard, Inputs, Reason},
-    observation::Sink,
+    observation::{Pause, Sink},
 };
 use proptest::prelude::*;
 
 /// Returns what the trace alone says the number is.
 fn tightest(inputs: &Inputs) -> u32 {
     let is_limit = |bound: &&Bound| matches!(bound.guard, Guard::Min | Guard::Max);
-    let (limits, guards): (Vec<_>, Vec<_>) = inputs.bounds.iter().partition(is_limit);
+    let is_pause = |bound: &&Bound| bound.guard == Guard::Pause;
+    let (limits, guards): (Vec<_>, Vec<_>) = inputs.bounds.iter().filter(|bound| !is_pause(bound)).partition(is_limit);
+    let paused = inputs.bounds.iter().find(is_pause).and_then(|pause| pause.at_least);
     let floor = guards.iter().filter_map(|bound| bound.at_least).max().unwrap_or(0);
     let ceiling = guards.iter().filter_map(|bound| bound.at_most).min().unwrap_or(u32::MAX);
-    let number = inputs.want.unwrap_or(0).max(floor).min(ceiling);
+    let number = paused.or(inputs.want).unwrap_or(0).max(floor).min(ceiling);
     limits.iter().fold(number, |number, limit| limit.allow(number))
 }
 
@@ -36,17 +38,22 @@ fn reason_is_of_the_tightest(decision: &Decision) -> bool {
 /// Adds what can go wrong with the looks at the pool, at some of the queues and at the database, and lets each
 /// observation last for some ticks, since many guards act only on what lasts.
 fn troubled() -> impl Strategy<Value = Vec<(f64, Observation)>> {
-    let trouble = (prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::option::of(20..500_u32), 0..60_u64);
+    let pause = prop::option::weighted(0.2, (0..250_u32, 0.0..300.0_f64));
+    let trouble =
+        (prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::option::of(20..500_u32), 0..60_u64, pause);
     (histories(), prop::collection::vec((trouble, 1..25_usize), 40)).prop_map(|(past, troubles)| {
-        let mut ticks = Vec::new();
+        let (mut ticks, mut now) = (Vec::new(), 0.0);
         for ((secs, mut seen), (trouble, n)) in past.into_iter().zip(troubles) {
-            let (unseen_pool, unread_queue, max_connections, redeliveries) = trouble;
+            let (unseen_pool, unread_queue, max_connections, redeliveries, pause) = trouble;
+            now += secs;
+            seen.pause = pause.map(|(size, secs)| Pause { at: size, until: at(now + secs), by: None });
             seen.pool_unread = unseen_pool.then(|| "no answer".to_owned());
             seen.queue_unread = (unread_queue && seen.queue.is_ok()).then(|| "1 of 2 queues".to_owned());
             seen.sink.max_connections = max_connections;
             seen.redeliveries = Some(redeliveries);
             ticks.push((secs, seen.clone()));
             ticks.extend(std::iter::repeat_n((10.0, seen), n - 1));
+            now += 10.0 * (n - 1) as f64;
         }
         ticks
     })
@@ -149,11 +156,12 @@ fn each_guard_has_a_story_in_which_it_stands() {
     unseen.seen.pool_unread = Some("no answer".to_owned());
     let mut uncounted = Story::deadline(3);
     uncounted.seen.queue = Err("no answer".to_owned());
+    let paused = Story::deadline(3).paused(1, 60.0);
     let mut stuck = Story::deadline(10).depth(50_000, 10);
     stuck.seen.receives = Some(10);
     let mut missing = Guard::ALL.to_vec();
-    for mut story in [unseen, uncounted, Story::deadline(0).depth(1, 0), held_back(), grown_in_vain(), stuck, held_up()]
-    {
+    let waking = Story::deadline(0).depth(1, 0);
+    for mut story in [unseen, uncounted, paused, waking, held_back(), grown_in_vain(), stuck, held_up()] {
         for _ in 0..30 {
             let decision = story.tick(10.0);
             missing.retain(|guard| bound(&decision, *guard).is_none());

@@ -4,7 +4,7 @@ use super::{
     tests::{at, blind},
     *,
 };
-use crate::observation::{Completion, PoolSize, QueueDepth, Sink};
+use crate::observation::{Completion, Pause, PoolSize, QueueDepth, Sink};
 use proptest::prelude::*;
 
 pub(super) fn policies() -> impl Strategy<Value = Policy> {
@@ -90,6 +90,29 @@ proptest! {
             prop_assert!((policy.min..=policy.max).contains(&decision.desired), "{}", decision.explain);
             state = next;
         }
+    }
+
+    #[test]
+    fn a_pause_is_within_zero_and_max_and_changes_nothing_once_it_is_over(
+        policy in policies(),
+        past in histories(),
+        last in observations(),
+        size in 0..300_u32,
+    ) {
+        let (state, now) = live_through(&policy, &past);
+        let paused = |secs| Observation {
+            pause: Some(Pause { at: size, until: at(now + secs), by: None }),
+            ..last.clone()
+        };
+        let (decision, _) = decide(&policy, &paused(60.0), &state, at(now + 10.0));
+        prop_assert!(decision.desired <= policy.max, "{}", decision.explain);
+        // Nobody is started beyond it, whatever waits.
+        prop_assert!(decision.desired <= size.max(last.pool.live()), "{}", decision.explain);
+        let (over, unpaused) = (paused(10.0), Observation { pause: None, ..last.clone() });
+        prop_assert_eq!(
+            decide(&policy, &over, &state, at(now + 10.0)),
+            decide(&policy, &unpaused, &state, at(now + 10.0))
+        );
     }
 
     #[test]

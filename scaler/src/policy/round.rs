@@ -8,14 +8,14 @@ mod shrink;
 
 use super::{
     Policy, State, Target,
-    demand::{self, Basis},
+    demand::{self, Basis, Demand},
     elapsed_secs,
     progress::{Activity, Stuck},
     words, zero,
 };
 use crate::{
     decision::{Bound, Decision, Guard, Inputs, Reason},
-    observation::{Observation, QueueDepth},
+    observation::{Observation, Pause, QueueDepth},
 };
 use chrono::{DateTime, Utc};
 
@@ -134,10 +134,11 @@ impl<'a> Round<'a> {
 
     /// Returns the decision.
     pub fn decide(mut self) -> Decision {
-        let verdict = match (&self.seen.queue, &self.seen.queue_unread) {
-            (Ok(depth), None) => self.with_counters(depth),
-            (Ok(depth), Some(why)) => self.with_some_counters(depth, why),
-            (Err(why), _) => self.without_counters(why),
+        let verdict = match (self.inputs.pause.clone(), &self.seen.queue, &self.seen.queue_unread) {
+            (Some(pause), ..) => self.paused(&pause),
+            (None, Ok(depth), None) => self.with_counters(depth),
+            (None, Ok(depth), Some(why)) => self.with_some_counters(depth, why),
+            (None, Err(why), _) => self.without_counters(why),
         };
         let verdict = match &self.seen.pool_unread {
             Some(why) => self.without_pool(why),
@@ -161,7 +162,33 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn with_counters(&mut self, depth: &QueueDepth) -> Verdict {
+    /// Goes by a pause, within what keeps the database, busy workers and starts that fail from harm.
+    ///
+    /// The policy is asked all the same, so that it knows what it wanted when the pause ends.
+    fn paused(&mut self, pause: &Pause) -> Verdict {
+        if let Ok(depth) = &self.seen.queue {
+            self.ask(depth);
+        }
+        let size = pause.at.min(self.policy.max);
+        let why = format!("paused by hand {}", pause.words());
+        self.inputs.note(Bound::exactly(size, Guard::Pause, Reason::Paused, &why));
+        if size > self.live {
+            return self.grow(size, &why, Reason::Paused);
+        }
+        let verdict = Verdict::new(size, Reason::Paused, &why);
+        match self.long_jobs() {
+            Some(bound) if size < self.live => {
+                let is_held = bound.allow(size) > size;
+                let held = Verdict::bound(&bound, size, &why, "but");
+                self.inputs.note(bound);
+                if is_held { held } else { verdict }
+            }
+            _ => verdict,
+        }
+    }
+
+    /// Asks the policy alone how many workers the counters call for.
+    fn ask(&mut self, depth: &QueueDepth) -> Demand {
         let basis = Basis {
             live: self.live,
             slots_per_worker: self.slots_per_worker,
@@ -183,7 +210,11 @@ impl<'a> Round<'a> {
         self.inputs.age_secs = demand.age_secs;
         self.inputs.slack_secs = demand.slack_secs;
         self.inputs.work_secs = demand.work_secs;
+        demand
+    }
 
+    fn with_counters(&mut self, depth: &QueueDepth) -> Verdict {
+        let demand = self.ask(depth);
         let need = self.need(depth, &demand);
         if self.live == 0 {
             return self.waking(depth, demand.workers, &need);
@@ -295,8 +326,15 @@ impl<'a> Round<'a> {
     }
 
     fn min(&self) -> Bound {
-        let min = self.policy.min.min(self.policy.max);
-        Bound::at_least(min, Guard::Min, Reason::Min, format!("min is {min}"))
+        let (min, least) = (self.policy.min.min(self.policy.max), self.least());
+        let below = if least < min { ", below which a pause may go" } else { "" };
+        Bound::at_least(least, Guard::Min, Reason::Min, format!("min is {min}{below}"))
+    }
+
+    /// Returns the fewest workers there may be: the minimum, or what a pause below it asks for.
+    fn least(&self) -> u32 {
+        let paused = self.inputs.pause.as_ref().map_or(u32::MAX, |pause| pause.at);
+        self.policy.min.min(self.policy.max).min(paused)
     }
 
     fn own_reason(&self) -> Reason {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     decision::Reason,
-    observation::{Completion, PoolSize, QueueDepth, Sink},
+    observation::{Completion, Pause, PoolSize, QueueDepth, Sink},
 };
 
 /// A policy in a situation: lines come in, decisions go out.
@@ -62,6 +62,11 @@ impl Story {
 
     pub fn pool(mut self, starting: u32, idle: u32, busy: u32, draining: u32) -> Self {
         self.seen.pool = PoolSize { starting, idle, busy, draining, dead: 0 };
+        self
+    }
+
+    pub fn paused(mut self, at: u32, secs: f64) -> Self {
+        self.seen.pause = Some(Pause { at, until: tests::at(self.now + secs), by: None });
         self
     }
 
@@ -620,4 +625,51 @@ fn pool_that_cannot_be_seen_is_held_at_what_was_seen_last() {
     assert!(decision.inputs.pool_error.is_some());
     story.queue(0, 0);
     check(&story.run(600), 4, Reason::StaleMetrics);
+}
+
+#[test]
+fn a_pause_holds_the_pool_whatever_waits_and_ends_by_itself() {
+    let mut story = Story::backlog(10, 3).depth(2000, 3).paused(1, 60.0);
+    let decision = story.tick(0.0);
+    check(&decision, 1, Reason::Paused);
+    assert_eq!(decision.explain, "Paused by hand at 1 until 2026-01-01 00:01:00 UTC, so the pool shrinks from 3 to 1.");
+    assert_eq!(decision.inputs.want, Some(201), "what the policy wants is still known");
+    check(&story.tick(59.0), 1, Reason::Paused);
+    let decision = story.tick(1.0);
+    check(&decision, 201, Reason::Backlog);
+    assert_eq!(decision.inputs.pause, None);
+}
+
+#[test]
+fn a_pause_keeps_workers_without_work_and_without_counters() {
+    check(&Story::deadline(0).paused(4, 60.0).tick(0.0), 4, Reason::Paused);
+    let mut idle = Story::deadline(0).pool(0, 4, 0, 0).paused(4, 600.0);
+    idle.seen.last_worker_empty_polls = Some(9);
+    check(&idle.run(300), 4, Reason::Paused);
+    let mut uncounted = Story::deadline(3).paused(1, 60.0);
+    uncounted.seen.queue = Err("no answer".to_owned());
+    check(&uncounted.tick(0.0), 1, Reason::Paused);
+}
+
+#[test]
+fn a_pause_goes_below_the_minimum_and_not_above_the_maximum() {
+    let mut story = Story::backlog(10, 3).depth(100, 3).paused(0, 60.0);
+    story.policy.min = 2;
+    check(&story.tick(0.0), 0, Reason::Paused);
+    let mut story = Story::backlog(10, 3).depth(100, 3).paused(9, 60.0);
+    story.policy.max = 5;
+    check(&story.tick(0.0), 5, Reason::Paused);
+}
+
+#[test]
+fn a_pause_ends_no_long_object_and_overloads_no_database() {
+    let mut story = Story::backlog(1, 12).depth(11, 0).paused(2, 60.0).pool(0, 8, 4, 0);
+    story.policy.job_secs = 600.0;
+    check(&story.tick(0.0), 4, Reason::Busy);
+    let mut story = Story::deadline(2).paused(40, 60.0);
+    story.seen.sink = Sink { max_connections: Some(100), connections_per_worker: Some(6), ..story.seen.sink };
+    check(&story.tick(0.0), 15, Reason::SinkCap);
+    let mut unseen = Story::deadline(3).paused(1, 60.0);
+    unseen.seen.pool_unread = Some("no answer".to_owned());
+    check(&unseen.tick(0.0), 3, Reason::StaleMetrics);
 }

@@ -1,6 +1,6 @@
 //! The targets of what is due.
 
-use super::Item;
+use super::{Deliver, Item};
 use crate::aws::{
     notify,
     sqs::{self, in_turn},
@@ -49,8 +49,7 @@ impl Targets {
         Self { config }
     }
 
-    /// Sends items to one place. One result an item, in order.
-    pub async fn send<'a>(&'a self, place: &'a str, items: &'a [Item]) -> Vec<Result<(), String>> {
+    async fn send_all<'a>(&'a self, place: &'a str, items: &'a [Item]) -> Vec<Result<(), String>> {
         let results = match Place::of(place) {
             Some(Place::Queue) => {
                 let bodies: Vec<String> = items.iter().map(|item| item.body.clone()).collect();
@@ -73,6 +72,12 @@ impl Targets {
                 .collect(),
         };
         results.into_iter().map(|result| result.map_err(|error| chain(&error))).collect()
+    }
+}
+
+impl Deliver for Targets {
+    fn send<'a>(&'a self, place: &'a str, items: &'a [Item]) -> BoxFuture<'a, Vec<Result<(), String>>> {
+        Box::pin(self.send_all(place, items))
     }
 }
 

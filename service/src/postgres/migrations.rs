@@ -40,6 +40,8 @@ const FILES: &[(&str, &str)] = files![
     "20261001000003_find_keys_by_prefix"
     "20261101000000_forget_what_was_routed_later"
     "20261101000001_keep_lines_of_text"
+    "20261201000000_pause_pools"
+    "20261201000001_tag_loaded_objects"
 ];
 
 /// Returns what sqlx makes of a file: a name is `VERSION_DESCRIPTION`, and a first line may ask for no transaction.

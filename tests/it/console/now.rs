@@ -82,6 +82,31 @@ async fn a_pool_in_time_is_drawn_and_nothing_is_broken() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_paused_pool_is_said_to_be_with_what_ends_it_until_it_is_over() -> Result<()> {
+    let pause = |until: &str| {
+        format!("UPDATE penstock.pool_state SET pause_size = 2, pause_until = {until}, paused_by = 'ann on host<1>'")
+    };
+    let seed = decided("importers", 2, "paused", LATE) + &pause("now() + interval '1 hour'");
+    let stand = Stand::new(&seed, "").await?;
+    for path in ["/", "/pools/importers"] {
+        let page = seen(&stand.page(path).await?);
+        assert!(page.contains("Paused at 2 until") && page.contains("by ann on host<1>"), "{path}: {page}");
+        assert!(page.contains("scaler resume --pool importers"), "{path}: {page}");
+    }
+    let json = stand.json("/now.json").await?;
+    assert_eq!(json["pools"]["value"][0]["pause"]["at"], 2, "{json}");
+    let late = &json["problems"]["value"][0];
+    assert_eq!((&late["kind"], &late["reason"]), (&"late".into(), &"paused".into()), "{late}");
+    stand.database.execute(&pause("now()")).await?;
+    wait::until("the pause to be over", LIMIT, || async {
+        let pages = [seen(&stand.page("/").await?), seen(&stand.page("/pools/importers").await?)];
+        Ok(pages.iter().all(|page| !page.contains("Paused at")).then_some(()))
+    })
+    .await?;
+    stand.console.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_ledger_is_no_failure_and_a_missing_one_says_what_to_do() -> Result<()> {
     let stand = Stand::new("", "").await?;
     let page = seen(&stand.page("/").await?);

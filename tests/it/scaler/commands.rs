@@ -40,7 +40,7 @@ async fn a_message_that_is_later_than_promised_is_told_of_once() -> Result<()> {
     let ended = once().await?;
     assert!(ended.status.success(), "{}", ended.stderr);
     let told = "SELECT body ->> 'event', body ->> 'pool', (body -> 'oldest_secs')::int / 60, body ->> 'promised_secs', body ->> 'do' \
-                FROM penstock.due_item WHERE kind = 'notify'";
+                FROM penstock.due_item WHERE kind = 'notify' ORDER BY id";
     stand
         .database
         .execute("INSERT INTO penstock.notification (name, target, events) VALUES ('ops', 'http://127.0.0.1:1/0/q', '{late}')")
@@ -62,6 +62,48 @@ async fn a_message_that_is_later_than_promised_is_told_of_once() -> Result<()> {
     }
     let first = "importers | 6 | 300.0 | scaler history --pool importers";
     assert_eq!(stand.database.rows(told).await?[0], format!("late | {first}"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_holds_the_pool_is_shown_and_ends() -> Result<()> {
+    let pool = "min = 1\nmax = 5\nbacklog_per_worker = 50";
+    let stand = Stand::new(pool).await?;
+    stand.configure_with(pool, DRY_RUN)?;
+    let once = || async { Ok::<_, anyhow::Error>(stand.scaler("once").run(LIMIT).await?.stdout) };
+    // Said before any scaler has ever run.
+    let ended =
+        stand.scaler("pause").args(["--at", "3", "--until", "2126-01-01"]).env("USER", "ann").run(LIMIT).await?;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert_eq!(ended.stdout, "importers: paused at 3 until 2126-01-01 00:00:00 UTC\n");
+    let said = once().await?;
+    assert!(said.starts_with("importers: 3 (paused) Paused by hand at 3 until 2126-01-01"), "{said}");
+    stand.send(0..500).await?;
+    let found = once().await?;
+    assert!(found.starts_with("importers: 3 (paused) "), "500 messages wait: {found}");
+
+    // Another one replaces it, and the number may be below the minimum, not above the maximum.
+    let replace = stand.scaler("pause").args(["--pool", POOL, "--at", "0", "--until", "1h"]).run(LIMIT).await?;
+    assert!(replace.stdout.ends_with(", instead of at 3 until 2126-01-01 00:00:00 UTC\n"), "{}", replace.stdout);
+    assert!(once().await?.starts_with("importers: 0 (paused) "));
+    let newest = &stand.history(&[]).await?.pop().expect("a decision");
+    assert_eq!((&newest["reason"], &newest["inputs"]["pause"]["at"]), (&"paused".into(), &0.into()), "{newest}");
+    assert_eq!(newest["inputs"]["want"], 10, "{newest}");
+    let checked = stand.scaler("check").run(LIMIT).await?.stdout;
+    assert!(checked.contains("pool importers: paused at 0 until") && checked.contains("scaler resume"), "{checked}");
+    let above = stand.scaler("pause").args(["--at", "6", "--until", "1h"]).run(LIMIT).await?;
+    assert_eq!(above.status.code(), Some(2), "{}{}", above.stdout, above.stderr);
+    assert!(above.stderr.contains("--at: pool \"importers\" has at most 5"), "{}", above.stderr);
+
+    // It ends when it is told to, and by itself; what stood before it is not said of one that is over.
+    let resumed = stand.scaler("resume").run(LIMIT).await?;
+    assert!(resumed.stdout.starts_with("importers: resumed; it was paused at 0 until "), "{}", resumed.stdout);
+    assert_eq!(stand.scaler("resume").run(LIMIT).await?.stdout, "importers: was not paused\n");
+    assert!(once().await?.starts_with("importers: 5 (max) "));
+    stand.scaler("pause").args(["--at", "2", "--until", "1h"]).run(LIMIT).await?;
+    assert!(once().await?.starts_with("importers: 2 (paused) "));
+    stand.database.execute("UPDATE penstock.pool_state SET pause_until = now()").await?;
+    assert!(once().await?.starts_with("importers: 5 (max) "));
     Ok(())
 }
 
@@ -111,7 +153,7 @@ async fn once_refuses_what_it_cannot_do() -> Result<()> {
 
     let text = std::fs::read_to_string(stand.path("scaler.toml"))?;
     std::fs::write(stand.path("alone.toml"), text.replace("[database]", "").replacen("url =", "#", 1))?;
-    for command in ["once", "history"] {
+    for command in ["once", "history", "resume"] {
         let alone = Program::new("scaler").arg(command).arg("--config").arg(stand.path("alone.toml"));
         let ended = alone.envs(stand.pipeline.account.variables()).run(LIMIT).await?;
         assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
@@ -147,7 +189,7 @@ async fn check_finds_what_a_run_would_stumble_over() -> Result<()> {
     let stand = Stand::new("max = 3\ndrain_within = \"15m\"").await?;
     let ended = stand.scaler("check").run(LIMIT).await?;
     assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
-    assert!(ended.stdout.contains("20 migrations behind") && ended.stdout.contains("0 visible"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("22 migrations behind") && ended.stdout.contains("0 visible"), "{}", ended.stdout);
 
     // A worker was started to say who it is and what it would do.
     assert!(ended.stdout.contains("pool importers: the program is importer "), "{}", ended.stdout);

@@ -1,7 +1,8 @@
 //! From none to many and back, with real importers.
 
-use super::stand::{LIMIT, Peak, Stand, timed, wait_for_ticks};
+use super::stand::{LIMIT, Peak, Stand, http_address, timed, wait_for_ticks};
 use anyhow::Result;
+use penstock_tests::http;
 use std::{sync::Arc, time::Duration};
 
 /// Objects of one burst; the emulator's queue is slow beyond two thousand.
@@ -42,6 +43,39 @@ async fn pool_comes_with_the_work_and_goes_with_it() -> Result<()> {
     assert_eq!((desired.first(), desired.last()), (Some(&0), Some(&0)));
     assert!(desired.iter().any(|desired| (1..=3).contains(desired)), "{desired:?}");
     assert!(history.iter().all(|decision| decision["explain"].as_str().is_some_and(|text| text.ends_with('.'))));
+    scaler.terminate(LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paused_pool_stays_at_its_size_and_goes_on_when_the_time_has_come() -> Result<()> {
+    let stand = Stand::new("max = 3\nbacklog_per_worker = 50").await?;
+    let scaler = stand.scaler("run").start()?;
+    wait_for_ticks(&scaler).await?;
+    stand.send(0..200).await?;
+    stand.wait_for_importers(3, 3, LIMIT).await?;
+    stand.wait_until_receiving().await?;
+    let pause = async |at: &str, until: &str| {
+        let ended = stand.scaler("pause").args(["--at", at, "--until", until]).run(LIMIT).await?;
+        anyhow::ensure!(ended.status.success(), "{}", ended.stderr);
+        anyhow::Ok(())
+    };
+    // Those who import finish what they have; the rest waits.
+    pause("0", "10m").await?;
+    stand.wait_for_importers(0, 3, LIMIT).await?;
+    stand.check_nobody_was_ended_busy(stand.imported().await?).await?;
+    stand.send(200..400).await?;
+    let metrics = http::get(&format!("http://{}/metrics", http_address(&scaler).await?)).await?.body;
+    assert!(metrics.contains("scaler_paused{pool=\"importers\"} 1"), "{metrics}");
+    pause("1", "15s").await?;
+    stand.wait_for_importers(1, 1, LIMIT).await?;
+    // Nobody resumes it.
+    stand.wait_for_imports(400, LIMIT).await?;
+    stand.wait_for_importers(0, 3, LIMIT).await?;
+    let metrics = http::get(&format!("http://{}/metrics", http_address(&scaler).await?)).await?.body;
+    assert!(metrics.contains("scaler_paused{pool=\"importers\"} 0"), "{metrics}");
+    let history = stand.history(&[]).await?;
+    let paused = history.iter().filter(|decision| decision["reason"] == "paused").count();
+    assert!(paused > 1 && history.last().is_some_and(|last| last["reason"] != "paused"), "{paused} paused");
     scaler.terminate(LIMIT).await
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     html::{ago, number_or, panel, secs_or, text},
-    page::{encoded, title},
+    page::{encoded, pool::paused, title},
     read::{kept::Seen, now::PoolNow},
 };
 use maud::{Markup, html};
@@ -39,6 +39,7 @@ fn one(pool: &PoolNow) -> Markup {
                 div { dt { "oldest waits" } dd { (secs_or(pool.oldest_secs, "–")) } }
                 div { dt { "promised" } dd { (secs_or(pool.promised_secs, "–")) } }
             }
+            @if let Some(pause) = &pool.pause { (paused(&pool.pool, pause)) }
             @if !others.is_empty() { p { (others) } }
             @if let Some(explain) = &pool.explain { p { (text(explain)) } }
             @if let Some(outcome) = &pool.outcome {

@@ -1,6 +1,6 @@
 //! The pools as their scalers decided last, and whether they are late.
 
-use crate::read::{Failure, Reader, kept::Seen};
+use crate::read::{Failure, Reader, kept::Seen, pool::Pause};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -62,6 +62,8 @@ pub struct PoolNow {
     pub sink_cap: Option<u64>,
     /// How long the scaler's own commits took lately, in seconds.
     pub commit_secs: Option<f64>,
+    /// The size it is held at by hand.
+    pub pause: Option<Pause>,
 }
 
 struct Row {
@@ -75,8 +77,9 @@ struct Row {
     applied: Option<bool>,
     outcome: Option<String>,
     inputs: Option<Value>,
+    pause: Option<Value>,
 }
-service::from_row!(Row { pool, leader, silent_secs, at, desired, reason, explain, applied, outcome, inputs });
+service::from_row!(Row { pool, leader, silent_secs, at, desired, reason, explain, applied, outcome, inputs, pause });
 
 /// Returns the pools, by name.
 ///
@@ -131,6 +134,7 @@ impl PoolNow {
             sink_healthy: sink["healthy"].as_bool(),
             sink_cap: inputs["sink_cap"].as_u64(),
             commit_secs: sink["commit_secs"].as_f64(),
+            pause: row.pause.and_then(Pause::of),
         }
     }
 
@@ -284,6 +288,7 @@ mod tests {
             applied: None,
             outcome: None,
             inputs: Some(inputs),
+            pause: None,
         };
         let pool = PoolNow::of(row);
         assert_eq!((pool.running, pool.max, pool.min, pool.oldest_secs), (Some(6), Some(32), Some(0), Some(7.5)));

@@ -404,7 +404,10 @@ pub fn of_pools(pools: &[PoolNow]) -> Vec<Problem> {
             let advice = "The pool is held as it is. Which right or address is wrong:";
             add(Kind::QueueUnreadable, "counters", Some(why), advice.into(), "scaler check");
         }
-        if pool.is_late() && pool.is_at_max() {
+        if pool.is_late() && pool.pause.is_some() {
+            let advice = "It is paused by hand. To end that now:";
+            add(Kind::Late, "paused", pool.explain.as_ref(), advice.into(), &format!("scaler resume --pool {name}"));
+        } else if pool.is_late() && pool.is_at_max() {
             let all = format!("All {} workers that `max` allows are there. ", pool.max.unwrap_or_default());
             let (advice, command) = if pool.sink_healthy == Some(false) {
                 (all + "Postgres takes no more of them: see below. What was decided:", history.as_str())

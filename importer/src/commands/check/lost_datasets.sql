@@ -12,7 +12,7 @@ FROM (
     UNION ALL
     SELECT target, 0, 0, count(*)
     FROM penstock.due_item
-    WHERE kind = 'step'
+    WHERE kind <> 'notify'
     GROUP BY target
 ) AS each
 WHERE dataset <> '' AND dataset <> ALL ($1)

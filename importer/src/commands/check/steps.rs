@@ -69,7 +69,7 @@ pub async fn check(connection: &mut PgConnection, config: &Config, findings: &mu
                 row.try_get::<i64, _>("minutes")?,
                 error.unwrap_or_default()
             ),
-            "check that it exists and that this role may send to it (sqs:SendMessage, sns:Publish, events:PutEvents)",
+            "check that it exists and that this role may send to it (sqs:SendMessage, sns:Publish, events:PutEvents; of objects s3:GetObjectTagging, s3:PutObjectTagging and those of versions)",
         );
     }
     Ok(())

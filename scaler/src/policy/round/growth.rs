@@ -49,7 +49,7 @@ impl Round<'_> {
 
     /// Returns the size that no guard on growth goes below: a pool below its minimum is brought there at once.
     pub(super) fn base(&self) -> u32 {
-        self.live.max(self.policy.min.min(self.policy.max))
+        self.live.max(self.least())
     }
 
     /// Limits growth while starts keep failing, and says so when it only replaces dead workers.

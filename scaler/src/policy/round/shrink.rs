@@ -55,7 +55,7 @@ impl Round<'_> {
         Some(Bound::at_least(stay, Guard::LastWorker, reason, why))
     }
 
-    fn long_jobs(&self) -> Option<Bound> {
+    pub(super) fn long_jobs(&self) -> Option<Bound> {
         let busy = self.seen.pool.busy.min(self.live);
         if self.job_secs <= LONG_JOB_SECS || busy == 0 {
             return None;
