@@ -16,8 +16,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 const STATUS_NAMES: &str = "id dataset bucket key version_id etag size sequencer state reason attempts worker rows_read \
     rows_written rows_merged rows_filtered rows_rejected bytes event_time first_seen_at started_at imported_at \
     duration_seconds error rows_added recipe sent_at first_received_at";
-const REJECT_NAMES: &str =
-    "dataset bucket key version_id row_number class column_name message payload payload_length created_at resolved_at";
+const REJECT_NAMES: &str = "dataset bucket key version_id row_number class column_name message payload payload_length created_at resolved_at \
+     archive_member";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_and_its_bad_rows_are_shown() -> Result<()> {

@@ -40,6 +40,7 @@ const FILES: &[(&str, &str)] = files![
     "20261001000003_find_keys_by_prefix"
     "20261101000000_forget_what_was_routed_later"
     "20261101000001_keep_lines_of_text"
+    "20261201000100_keep_members_of_archives"
 ];
 
 /// Returns what sqlx makes of a file: a name is `VERSION_DESCRIPTION`, and a first line may ask for no transaction.
