@@ -10,7 +10,7 @@ jobs=${2:-1}
 [ $# -ge 2 ] && shift 2 || shift $#
 # Quicker to build, or quicker to run.
 [ "$seconds" -lt 60 ] && optimised=0 || optimised=1
-targets=${*:-avro compression csv describe dialect json message ndjson parquet}
+targets=${*:-archives avro compression csv describe dialect json message ndjson parquet places text}
 
 # With the workspace named, its features are those of every other build, whose dependencies are there already.
 build() {

@@ -27,6 +27,9 @@ pub fn of_chain(error: &(dyn Error + 'static)) -> DecodeError {
     DecodeError::Corrupt(described(error))
 }
 
+/// What the libraries put before what is the matter, some of it once for each layer.
+const LAYERS: [&str; 5] = ["Parquet argument error: ", "Parquet error: ", "External: ", "Arrow: ", "EOF: "];
+
 /// Returns an error and its causes in one line, each said once.
 fn described(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -38,5 +41,22 @@ fn described(error: &(dyn Error + 'static)) -> String {
         }
         link = cause.source();
     }
-    text
+    let mut rest = text.as_str();
+    while let Some(inner) = LAYERS.iter().find_map(|layer| rest.strip_prefix(layer)) {
+        rest = inner;
+    }
+    if rest.len() < text.len() { format!("Parquet: {rest}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parquet::errors::ParquetError;
+
+    #[test]
+    fn what_is_the_matter_is_said_without_the_libraries_layers() {
+        let error = ParquetError::ArrowError("Parquet argument error: EOF: Invalid page header".into());
+        assert_eq!(of_chain(&error).to_string(), "corrupt: Parquet: Invalid page header");
+        assert_eq!(of_chain(&io::Error::other("torn")).to_string(), "corrupt: torn");
+    }
 }

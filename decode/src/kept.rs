@@ -1,7 +1,8 @@
 //! Rows of rejects, read again from what was kept of them.
 
 use super::{
-    Batch, DecodeError, Field, Fields, Format, Mapping, ReadOptions, Reject, RejectClass, RowReader, csv, json, sniff,
+    Batch, DecodeError, Field, Fields, Format, MEMBER_FIELD, Mapping, ReadOptions, Reject, RejectClass, RowReader, csv,
+    json, sniff,
     text::{self, preset::as_csv},
 };
 use std::{
@@ -66,7 +67,10 @@ impl From<Reject> for Refusal {
 /// Reads kept rows, one at a time: one that is broken must not take its neighbours along.
 pub struct KeptRows {
     form: PayloadForm,
+    /// What they have, the name of an archive's member last where there may be one.
     fields: Fields,
+    /// How many of the fields a record has.
+    n_read: usize,
     mapping: Arc<Mapping>,
     delimiter: u8,
     options: ReadOptions,
@@ -90,10 +94,13 @@ impl KeptRows {
             (PayloadForm::Text, _) => text::open(Box::new(io::empty()), &options).fields().clone(),
             (PayloadForm::Csv, None) => Fields::Positional(csv_fields.len()),
             (PayloadForm::Csv, Some(names)) => {
-                Fields::Named(names.into_iter().map(|name| Field { name, nested: false }).collect())
+                let is_other = !names.iter().any(|name| name == MEMBER_FIELD);
+                let member = is_other.then(|| MEMBER_FIELD.to_owned());
+                let names = names.into_iter().chain(member);
+                Fields::Named(names.map(|name| Field { name, nested: false }).collect())
             }
         };
-        Self { form, fields, mapping: Arc::default(), delimiter, options, seen: Vec::new() }
+        Self { form, fields, n_read: csv_fields.len(), mapping: Arc::default(), delimiter, options, seen: Vec::new() }
     }
 
     /// Returns what is known of the rows' fields.
@@ -108,15 +115,22 @@ impl KeptRows {
         self.mapping = mapping;
     }
 
-    /// Adds a row to the batch under its number in the object; one that a condition drops only counts.
+    /// Adds a row to the batch under its number in the object, with the archive's `member` it is from; one that a condition
+    /// drops only counts.
     ///
     /// # Errors
     /// [`Refusal`] when it still does not fit; the batch is as it was.
-    pub fn push(&mut self, row_number: u64, payload: &[u8], batch: &mut Batch) -> Result<(), Refusal> {
-        self.add(row_number, payload, batch).map_err(Refusal::from)
+    pub fn push(
+        &mut self,
+        row_number: u64,
+        payload: &[u8],
+        member: Option<&str>,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
+        self.add(row_number, payload, member, batch).map_err(Refusal::from)
     }
 
-    fn add(&mut self, row_number: u64, payload: &[u8], batch: &mut Batch) -> Result<(), Reject> {
+    fn add(&mut self, row_number: u64, payload: &[u8], member: Option<&str>, batch: &mut Batch) -> Result<(), Reject> {
         let refused = |message| Reject {
             row_number,
             class: RejectClass::Syntax,
@@ -124,9 +138,10 @@ impl KeptRows {
             message,
             payload: Vec::new(),
             payload_length: 0,
+            member: None,
         };
         let mut row = Batch::default();
-        let read = self.read(payload, &mut row).map_err(|error| refused(error.to_string()))?;
+        let read = self.read(payload, member, &mut row).map_err(|error| refused(error.to_string()))?;
         if let Some(reject) = row.rejects.pop() {
             return Err(Reject { row_number, ..reject });
         }
@@ -155,11 +170,24 @@ impl KeptRows {
     }
 
     /// Reads one payload to its end; returns which columns it had a field for.
-    fn read(&self, payload: &[u8], row: &mut Batch) -> Result<Vec<bool>, DecodeError> {
+    fn read(&self, payload: &[u8], member: Option<&str>, row: &mut Batch) -> Result<Vec<bool>, DecodeError> {
         let mut reader = self.reader(payload)?;
-        reader.set_mapping(Arc::clone(&self.mapping));
+        let column = match &self.fields {
+            Fields::Open => self.mapping.slot_of(MEMBER_FIELD).column(),
+            Fields::Named(fields) if fields.len() > self.n_read => self.mapping.slot(self.n_read).column(),
+            _ => None,
+        };
+        let mapping = match member {
+            Some(name) => Arc::new(self.mapping.of_member(0, name, column).map_err(DecodeError::Schema)?),
+            None => Arc::clone(&self.mapping),
+        };
+        reader.set_mapping(mapping);
         while reader.fill(row, usize::MAX)? {}
-        Ok(reader.seen_columns())
+        let mut seen = reader.seen_columns();
+        if let Some(seen) = column.filter(|_| member.is_some()).and_then(|column| seen.get_mut(column)) {
+            *seen = true;
+        }
+        Ok(seen)
     }
 
     fn reader(&self, payload: &[u8]) -> Result<Box<dyn RowReader>, DecodeError> {
@@ -175,20 +203,24 @@ impl KeptRows {
             return json::open(Box::new(Cursor::new(payload.to_vec())), declared, &self.options);
         }
         let input = Box::new(Cursor::new(payload.to_vec()));
-        Ok(csv::open_records(input, &self.fields, self.delimiter, &self.options))
+        let fields = match &self.fields {
+            Fields::Named(fields) => Fields::Named(fields[..self.n_read].to_vec()),
+            other => other.clone(),
+        };
+        Ok(csv::open_records(input, &fields, self.delimiter, &self.options))
     }
 }
 
 /// Kept rows as those of an object, for a program that they go through again.
 pub struct KeptReader {
     rows: KeptRows,
-    kept: vec::IntoIter<(u64, Vec<u8>)>,
+    kept: vec::IntoIter<(u64, Vec<u8>, Option<String>)>,
 }
 
 impl KeptReader {
-    /// Returns a reader of these payloads, each with the number of its row.
+    /// Returns a reader of these payloads, each with the number of its row and the archive's member it is from.
     #[must_use]
-    pub fn new(rows: KeptRows, kept: Vec<(u64, Vec<u8>)>) -> Self {
+    pub fn new(rows: KeptRows, kept: Vec<(u64, Vec<u8>, Option<String>)>) -> Self {
         Self { rows, kept: kept.into_iter() }
     }
 }
@@ -204,8 +236,8 @@ impl RowReader for KeptReader {
 
     fn fill(&mut self, batch: &mut Batch, batch_bytes: usize) -> Result<bool, DecodeError> {
         while batch.size() < batch_bytes {
-            let Some((row_number, payload)) = self.kept.next() else { return Ok(false) };
-            if let Err(reject) = self.rows.add(row_number, &payload, batch) {
+            let Some((row_number, payload, member)) = self.kept.next() else { return Ok(false) };
+            if let Err(reject) = self.rows.add(row_number, &payload, member.as_deref(), batch) {
                 batch.n_read += 1;
                 batch.rejects.push(reject);
             }
@@ -234,8 +266,8 @@ mod tests {
         let names = [Some("a".to_owned()), Some("b \"x\"".to_owned())];
         let mut rows = kept(PayloadForm::Csv, "k.tsv.gz", &names);
         let mut batch = Batch::default();
-        rows.push(9, b"1\t\"two\nlines\"\r\n", &mut batch).expect("a row");
-        rows.push(12, b"2\tx", &mut batch).expect("a row");
+        rows.push(9, b"1\t\"two\nlines\"\r\n", None, &mut batch).expect("a row");
+        rows.push(12, b"2\tx", None, &mut batch).expect("a row");
         assert_eq!(batch.ends.len(), 2);
         assert_eq!(batch.data[ROW_NUMBER], 9u64.to_be_bytes());
         assert!(batch.data.windows(9).any(|window| window == b"two\nlines"));
@@ -246,8 +278,8 @@ mod tests {
     fn records_without_names_go_by_their_place() {
         let mut rows = kept(PayloadForm::Csv, "k", &[None, None]);
         let mut batch = Batch::default();
-        rows.push(1, b"1,2\n", &mut batch).expect("a row");
-        assert_eq!(rows.push(2, b"1,2,3\n", &mut batch).expect_err("too wide").class, "syntax");
+        rows.push(1, b"1,2\n", None, &mut batch).expect("a row");
+        assert_eq!(rows.push(2, b"1,2,3\n", None, &mut batch).expect_err("too wide").class, "syntax");
         assert_eq!(batch.n_read, 1);
     }
 
@@ -264,10 +296,10 @@ mod tests {
             b"{\"a\":\"\\u0000\"}",
             b"\xff",
         ] {
-            rows.push(3, payload, &mut batch).expect_err(&String::from_utf8_lossy(payload));
+            rows.push(3, payload, None, &mut batch).expect_err(&String::from_utf8_lossy(payload));
         }
         assert!(batch.data.is_empty() && batch.ends.is_empty() && batch.n_read == 0);
-        rows.push(3, b"{\n \"a\": 1\n}", &mut batch).expect("a row of a document");
+        rows.push(3, b"{\n \"a\": 1\n}", None, &mut batch).expect("a row of a document");
         assert_eq!(rows.seen_columns(), [true, false]);
     }
 

@@ -282,6 +282,8 @@ pub struct Reject {
     pub payload: Vec<u8>,
     /// The payload's length before it was cut, in bytes.
     pub payload_length: u64,
+    /// The member of an archive that the row is from.
+    pub member: Option<Arc<str>>,
 }
 
 /// A bounded group of decoded rows, as binary COPY tuples without header or trailer.

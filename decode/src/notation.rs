@@ -37,7 +37,7 @@ impl FromStr for Notation {
             None if text.contains('%') => Way::Parts(parts(text)?),
             None => {
                 let names = EPOCHS.map(|(name, _)| name).join(", ");
-                return Err(format!("{text:?} is neither a format like \"%d.%m.%Y\" nor one of {names}"));
+                return Err(format!("{text:?} is neither a format like %d.%m.%Y nor one of {names}"));
             }
         };
         Ok(Self { written: text.to_owned(), way })

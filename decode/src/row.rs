@@ -284,7 +284,8 @@ impl RowEncoder {
         batch.n_read += 1;
         let payload = payload[..payload.len().min(MAX_PAYLOAD_BYTES)].to_vec();
         batch.reject_bytes += payload.len() + message.len() + REJECT_BYTES;
-        batch.rejects.push(Reject { row_number: self.n_rows, class, column, message, payload, payload_length });
+        let member = self.mapping.member().cloned();
+        batch.rejects.push(Reject { row_number: self.n_rows, class, column, message, payload, payload_length, member });
     }
 }
 

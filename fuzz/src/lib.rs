@@ -1,8 +1,8 @@
 //! Reads bytes as an import would, and checks what holds for any bytes.
 
 use decode::{
-    Batch, Column, Compression, CsvOptions, DecodeError, Format, Limits, Mapping, MappingSpec, OnNewField, ReadOptions,
-    ShortRows, Source,
+    Batch, Column, Compression, CsvOptions, DecodeError, Format, Limits, Mapping, MappingSpec, OnNewField, Pattern,
+    Preset, ReadOptions, ShortRows, Source, TextOptions,
     budget::{Budget, Pool},
     encode::PgType,
 };
@@ -113,6 +113,59 @@ pub fn read_dialect(bytes: &[u8]) {
     assert!(!matches!(read, Err(DecodeError::Source(_))), "the store is blamed: {read:?}");
 }
 
+/// Reads an object as JSON whose rows and fields are in places that the first byte chooses.
+///
+/// # Panics
+/// As [`read`].
+pub fn read_places(bytes: &[u8]) {
+    let Some((choice, object)) = bytes.split_first() else { return };
+    let place = |text: &str| text.parse().expect("a pointer");
+    let mut options = options(Format::Auto);
+    options.json.rows = [None, Some("/Records"), Some("/a/0/b"), Some("/data/")][usize::from(choice & 3)].map(place);
+    if choice & 4 != 0 {
+        let fields = [("value", "/user/name"), ("n", "/list/1"), ("doc", "/user"), ("id", "/a~1b/~0")];
+        options.json.fields = fields.map(|(field, at)| (field.to_owned(), place(at))).to_vec();
+    }
+    let read = read_rows(object, &options);
+    assert!(!matches!(read, Err(DecodeError::Source(_))), "the store is blamed: {read:?}");
+}
+
+/// Reads an object as lines of text, taken apart by what the first byte chooses.
+///
+/// # Panics
+/// As [`read`].
+pub fn read_text(bytes: &[u8]) {
+    let Some((choice, object)) = bytes.split_first() else { return };
+    let mut options = options(Format::Text);
+    match Preset::ALL.get(usize::from(choice % 16)) {
+        Some(preset) => options.text = TextOptions::of_preset(*preset, &[]),
+        None if choice & 1 == 0 => {
+            options.text.pattern = Pattern::new("(?<id>[0-9]+) (?<value>(\\S| )*)( (?<flag>[tf]))?").ok();
+        }
+        None => {}
+    }
+    let read = read_rows(object, &options);
+    assert!(!matches!(read, Err(DecodeError::Source(_))), "the store is blamed: {read:?}");
+}
+
+/// Reads an object as an archive of the kind that the first byte chooses, with the sums that would refuse it put right.
+///
+/// # Panics
+/// As [`read`].
+pub fn read_archive(bytes: &[u8]) {
+    const BLOCK: usize = 512;
+    let Some((choice, object)) = bytes.split_first() else { return };
+    let mut object = object.to_vec();
+    if choice & 1 == 0 {
+        for header in object.chunks_exact_mut(BLOCK).filter(|block| block[257..262] == *b"ustar") {
+            header[148..156].fill(b' ');
+            let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+            header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        }
+    }
+    let _ = read(Format::Auto, &object);
+}
+
 /// Describes an object, and reads it as what it was found to be.
 ///
 /// # Panics
@@ -153,6 +206,7 @@ fn columns() -> Vec<Column> {
         ("flag", PgType::Bool),
         ("doc", PgType::Jsonb),
         ("tags", PgType::Array(Box::new(PgType::Text(None)), 25)),
+        ("archive_member", PgType::Text(None)),
         ("extra", PgType::Jsonb),
     ];
     let column =

@@ -5,7 +5,10 @@ use arrow_array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
     types::Int64Type,
 };
-use flate2::{Compression, write::GzEncoder};
+use flate2::{
+    Compression,
+    write::{DeflateEncoder, GzEncoder},
+};
 use parquet::{arrow::ArrowWriter, basic, file::properties::WriterProperties};
 use std::{error::Error, fs, io::Write, path::Path, sync::Arc};
 
@@ -15,6 +18,46 @@ const NDJSON: &str = "{\"id\":1,\"n\":-7,\"amount\":1.50,\"value\":\"a\\u00e9\\n
     {\"id\":2,\"day\":\"2020-01-02\",\"raw\":\"\\\\xff00\",\"flag\":true,\"doc\":{\"a\":[1,null]},\"tags\":[\"x\",\"y\"],\"new\":{}}\n";
 const CSV: &str = "id,n,amount,value,at,day,flag,tags,new\n1,-7,1.50,\"a \"\"b\"\"\",2020-01-02 03:04:05,2020-01-02,t,\"{x,y}\",z\n\
     2,NA,,\"two\nlines\",,,f,,\n";
+/// Each with the byte that chooses how it is read.
+const PLACES: [(u8, &str); 4] = [
+    (
+        5,
+        "{\"v\":1,\"Records\":[{\"id\":1,\"user\":{\"name\":\"a\"},\"list\":[1,2]},null,{\"id\":2}],\"more\":{}}\n{\"Records\":null}",
+    ),
+    (6, "{\"a\":[{\"b\":[{\"a/b\":{\"~\":7},\"user\":{}}]}]}"),
+    (7, "{\"data\":{\"\":[{\"id\":1},{\"id\":\"x\"}]}}"),
+    (4, "{\"user\":{\"name\":[{\"deep\":[[]]}]}}\n{\"a/b\":{\"~\":\"\\ud83d\\ude00\"}}"),
+];
+/// Likewise; in the order of the presets.
+const TEXTS: [(u8, &str); 9] = [
+    (
+        0,
+        "127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] \"GET /a.gif HTTP/1.0\" 200 2326 \"http://a/b\" \"Mozilla/4.08 (\\\"x\\\")\"\n",
+    ),
+    (1, "127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] \"GET /a.gif HTTP/1.0\" 200 -\n"),
+    (
+        2,
+        "79a5 bucket [06/Feb/2019:00:00:38 +0000] 192.0.2.3 79a5 3E57427F3EXAMPLE REST.GET.VERSIONING - \"GET /b?versioning HTTP/1.1\" 200 - 113 - 7 - \"-\" \"S3Console/0.4\" - s9l SigV4 ECDHE-RSA AuthHeader b.s3.amazonaws.com TLSv1.2 - -\n",
+    ),
+    (
+        3,
+        "http 2018-07-02T22:23:00.186641Z app/my/50dc 192.168.131.39:2817 10.0.0.1:80 0.000 0.001 0.000 200 200 34 366 \"GET http://a:80/ HTTP/1.1\" \"curl/7.46.0\" - - arn:aws:x \"Root=1\" \"-\" \"-\" 0 2018-07-02T22:22:48.364000Z \"forward\" \"-\" \"-\" \"10.0.0.1:80\" \"200\" \"-\" \"-\"\n",
+    ),
+    (
+        4,
+        "tls 2.0 2018-12-20T02:59:40 net/my/c6 g3d4 72.21.218.154:51341 172.100.100.185:443 5 2 98 246 - arn:aws:x - ECDHE tlsv12 - a.com - - - 2018-12-20T02:59:30\n",
+    ),
+    (
+        5,
+        "#Version: 1.0\n#Fields: date time x-edge-location sc-bytes c-ip cs(User-Agent)\n2019-12-04\t21:02:31\tLAX1\t392\t192.0.2.100\tMozilla/5.0%20(x)\n",
+    ),
+    (
+        6,
+        "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status\n2 123456789010 eni-1235 172.31.16.139 172.31.16.21 20641 22 6 20 4249 1418530010 1418530070 ACCEPT OK\n",
+    ),
+    (8, "12 a value t\n13 another\nnone\n"),
+    (9, "any line\r\nand another\n"),
+];
 const MESSAGES: [&str; 3] = [
     "{\"bucket\":\"b\",\"key\":\"a/b.csv\",\"version_id\":\"v\",\"etag\":\"e\",\"size\":7}",
     "{\"Records\":[{\"eventVersion\":\"2.1\",\"eventSource\":\"aws:s3\",\"eventTime\":\"2026-01-01T00:00:00.000Z\",\
@@ -48,8 +91,15 @@ fn main() -> Result<()> {
     // The target puts the magic numbers before what it is given.
     let unpacking = gzipped.iter().map(|file| [&[1], &file[3..]].concat());
     let unpacking = unpacking.chain(zstandard.iter().map(|file| [&[2], &file[4..]].concat()));
+    let archives = archives(&[("a/b.csv", CSV), ("__MACOSX/._b", "x"), ("c.json", "{\"id\":1}")])?;
     let all = [&json[..], &csv, &gzipped, &zstandard, &parquet, &avro].concat();
+    let chosen = |seeds: &[(u8, &str)]| -> Vec<Vec<u8>> {
+        seeds.iter().map(|(choice, text)| [&[*choice], text.as_bytes()].concat()).collect()
+    };
     for (target, seeds) in [
+        ("archives", archives),
+        ("places", chosen(&PLACES)),
+        ("text", chosen(&TEXTS)),
         ("avro", avro),
         ("compression", unpacking.collect()),
         ("dialect", dialects.collect()),
@@ -73,6 +123,32 @@ fn gzip(content: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(content)?;
     Ok(encoder.finish()?)
+}
+
+/// Archives of these members, each with the byte that chooses how it is read.
+fn archives(members: &[(&str, &str)]) -> Result<Vec<Vec<u8>>> {
+    let mut tar = tar::Builder::new(vec![0]);
+    for (name, content) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, name, content.as_bytes())?;
+    }
+    let tar = tar.into_inner()?;
+    let packed = [&[1], &gzip(&tar[1..])?[..]].concat();
+    let mut zip = Vec::new();
+    let mut writer = rawzip::ZipArchiveWriter::new(&mut zip);
+    for (name, content) in members {
+        let (mut entry, config) =
+            writer.new_file(name).compression_method(rawzip::CompressionMethod::DEFLATE).start()?;
+        let mut packing = config.wrap(DeflateEncoder::new(&mut entry, Compression::fast()));
+        packing.write_all(content.as_bytes())?;
+        let (packed, descriptor) = packing.finish()?;
+        packed.finish()?;
+        entry.finish(descriptor)?;
+    }
+    writer.finish()?;
+    let zip = [&[1], &zip[..]].concat();
+    Ok(vec![tar, packed, zip])
 }
 
 fn zstd(content: &[u8]) -> Result<Vec<u8>> {

@@ -105,6 +105,33 @@ fn mutated_compression_is_read_within_bounds() {
 }
 
 #[test]
+fn mutated_documents_are_read_within_bounds_wherever_their_rows_are() {
+    let document =
+        r#"{"v":1,"Records":[{"id":1,"user":{"name":"a"},"list":[1,2]},null,{"id":2}],"more":{}} {"Records":null}"#;
+    each_mutation("places", &[&[5], document.as_bytes()].concat(), any_bytes::read_places);
+}
+
+#[test]
+fn mutated_lines_of_text_are_read_within_bounds() {
+    let line = "127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] \"GET /a.gif HTTP/1.0\" 200 2326 \"-\" \"Mozilla (\\\"x\\\")\"\n";
+    let fields = "#Version: 1.0\n#Fields: date time sc-bytes c-ip\n2019-12-04\t21:02:31\t392\t192.0.2.100\n";
+    for (choice, text) in [(0, line), (1, line), (5, fields), (8, "12 a value t\nnone\n"), (9, line)] {
+        each_mutation("text", &[&[choice], text.as_bytes()].concat(), any_bytes::read_text);
+    }
+}
+
+#[test]
+fn mutated_archives_are_read_within_bounds() {
+    let mut tar = tar::Builder::new(vec![0]);
+    for (name, content) in [("a.csv", "id,n\n1,2\n"), ("b/c.csv", "id,n\n3,4\n")] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, name, content.as_bytes()).expect("a Vec takes all");
+    }
+    each_mutation("tar", &tar.into_inner().expect("an archive"), any_bytes::read_archive);
+}
+
+#[test]
 fn mutated_messages_are_parsed_within_bounds() {
     let event = r#"{"Records":[{"eventVersion":"2.1","eventSource":"aws:s3","eventTime":"2026-01-02T03:04:05.678Z","eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"b"},"object":{"key":"a+b%20%C3%A9","size":3,"eTag":"\"e\"","versionId":"null","sequencer":"0055AED6DCD90281E5"}}}]}"#;
     let quoted = event.replace('\\', "\\\\").replace('"', "\\\"");

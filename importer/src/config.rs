@@ -200,7 +200,8 @@ pub struct Dataset {
     /// that name in the row itself is read only where that place has nothing.
     #[serde(default, deserialize_with = "files::by_name")]
     pub fields: BTreeMap<String, decode::Pointer>,
-    /// The target, `schema.table`. The table is the schema: fields go to columns by name, in the column's type.
+    /// The target, `schema.table`, for `append` also a view that Postgres inserts through. It is the schema: fields go to
+    /// columns by name, in the column's type.
     pub table: String,
     /// How a new version's rows meet those already there.
     #[serde(default)]

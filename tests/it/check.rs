@@ -22,7 +22,7 @@ const MISTAKES: &str = r#"wrong: dataset plain: upsert into "public"."plain" nee
     wrong: dataset wider: upsert into "public"."wider" needs a unique index on exactly its key ("id") that is valid, not partial and not deferrable; CREATE UNIQUE INDEX ON "public"."wider" ("id")
     wrong: dataset expression: upsert into "public"."expression" needs a unique index on exactly its key ("id") that is valid, not partial and not deferrable; CREATE UNIQUE INDEX ON "public"."expression" ("id")
     wrong: dataset missing: table missing does not exist in this role's search_path ("$user", public); create it (`importer describe FILE` prints a CREATE TABLE for one of its files), or change the dataset's table
-    wrong: dataset seen: seen is not a table (relkind v); views are not loaded into; name the table behind it
+    wrong: dataset seen: seen is a view that Postgres does not put rows through by itself; name the table behind it
     wrong: dataset unfenced: mode = "replace" and on_delete = "remove" need a column penstock_object bigint in plain; ALTER TABLE … ADD COLUMN penstock_object bigint, with an index on it
     wrong: dataset renamed: rename of field "a" names "nowhere", which is no column to fill; change the dataset's rename, key or extras_column
     wrong: dataset keyless: key column nothing is not in "public"."sound"; change the dataset's table, key or newer to what the table has
@@ -121,7 +121,7 @@ async fn mistakes_of_tables_and_datasets_are_found() -> Result<()> {
         ("warning", "columns", "fills needed, NOT NULL"),
         ("warning", "overlapping", "overlaps with that of plain"),
         ("wrong", "missing", "does not exist"),
-        ("wrong", "seen", "is not a table"),
+        ("wrong", "seen", "is a view"),
         ("wrong", "unfenced", "need a column penstock_object"),
         ("wrong", "renamed", "nowhere"),
         ("wrong", "keyless", "nothing"),
@@ -205,7 +205,7 @@ async fn mistakes_of_the_server_and_the_role_are_found() -> Result<()> {
         &format!(
             "wrong: database: role {role} may not create temporary tables; GRANT TEMPORARY ON DATABASE \"{name}\" TO \"{role}\""
         ),
-        "wrong: schema penstock: is 22 migrations behind and this role may not apply them",
+        "wrong: schema penstock: is 23 migrations behind and this role may not apply them",
         r#"wrong: dataset t: this role lacks INSERT, UPDATE; GRANT INSERT, UPDATE ON "public"."t" TO it"#,
         "wrong: dataset guarded: table guarded is under row-level security",
     ] {

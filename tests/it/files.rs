@@ -114,3 +114,61 @@ async fn logs_are_read_by_their_names() -> Result<()> {
     assert_eq!(rows, ["7 | 10.0.0.1 | 2015-05-10T18:01:16+00:00 | OK", "2 type"]);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_appended_through_a_view_into_the_table_behind_it() -> Result<()> {
+    const TABLES: &str = "CREATE TABLE base (id int PRIMARY KEY, amount numeric NOT NULL DEFAULT 7, region text, \
+                          hidden text DEFAULT 'h', penstock_object bigint);
+         CREATE VIEW t AS SELECT id, amount, upper(region) AS loud, region AS area, penstock_object FROM base \
+         WHERE region = 'eu' WITH CHECK OPTION;
+         ALTER VIEW t ALTER amount SET DEFAULT 8";
+    let desk = Desk::new(TABLES, "table = \"public.t\"\nmode = \"append\"\nmax_rejects = 9").await?;
+    let rows = "{\"id\":1,\"amount\":1.5,\"area\":\"eu\",\"loud\":\"x\"}\n{\"id\":2,\"area\":\"us\"}\n\
+                {\"id\":3,\"amount\":null,\"area\":\"eu\"}\n{\"id\":4,\"area\":\"eu\"}\n";
+    assert_eq!(desk.load("k.ndjson", rows).await?, 0);
+    // What the view would not show is refused, and what the table does not take; a default is the view's.
+    assert_eq!(desk.rejects().await?.len(), 2);
+    let stand = "SELECT id, amount, region, hidden, penstock_object IS NOT NULL FROM base ORDER BY id";
+    let expected = ["1 | 1.5 | eu | h | true", "4 | 8 | eu | h | true"];
+    assert_eq!(desk.database.rows(stand).await?, expected);
+    assert_eq!(desk.ledger().await?, ["imported 4 = 2 + 0 + 2"]);
+    // Once; and anew where that is asked for.
+    assert_eq!(desk.load("k.ndjson", rows).await?, 0);
+    let file = desk.write("k.ndjson", rows)?;
+    desk.succeed(&["load", "--force", &file]).await?;
+    assert_eq!(desk.database.rows(stand).await?, expected);
+    let said = desk.succeed(&["check"]).await?;
+    assert!(said.contains("amount") && !said.contains("wrong:"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_rows_cannot_go_through_is_refused_with_the_reason() -> Result<()> {
+    let by_itself = "t is a view that Postgres does not put rows through by itself";
+    let append = "mode = \"append\"";
+    let plain = "CREATE TABLE base (id int PRIMARY KEY); CREATE VIEW t AS SELECT id FROM base";
+    let triggered = "CREATE FUNCTION put() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
+                     CREATE TRIGGER put INSTEAD OF INSERT ON t FOR EACH ROW EXECUTE FUNCTION put()";
+    for (tables, settings, problem) in [
+        ("CREATE VIEW t AS SELECT 1 AS id", append, by_itself),
+        (format!("{plain} GROUP BY id").as_str(), append, by_itself),
+        (format!("{plain}; {triggered}").as_str(), append, by_itself),
+        (format!("{plain}; CREATE RULE put AS ON INSERT TO t DO INSTEAD NOTHING").as_str(), append, by_itself),
+        (plain, "key = [\"id\"]", "t is a view, which takes mode = \"append\" alone"),
+        (
+            plain,
+            "mode = \"append\"\non_new_field = \"add_column\"",
+            "t is a view, which gets no columns by on_new_field",
+        ),
+        ("CREATE MATERIALIZED VIEW t AS SELECT 1 AS id", append, "t is not a table (relkind m)"),
+    ] {
+        let desk = Desk::new(tables, &format!("table = \"public.t\"\n{settings}")).await?;
+        let file = desk.write("k.csv", "id\n1\n")?;
+        for command in [&["load", &file][..], &["check"]] {
+            let ended = desk.run(command).await?;
+            let said = format!("{}{}", ended.stdout, ended.stderr);
+            assert!(!ended.status.success() && said.contains(problem), "{tables} {command:?}: {said}");
+        }
+    }
+    Ok(())
+}

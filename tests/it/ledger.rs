@@ -16,8 +16,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 const STATUS_NAMES: &str = "id dataset bucket key version_id etag size sequencer state reason attempts worker rows_read \
     rows_written rows_merged rows_filtered rows_rejected bytes event_time first_seen_at started_at imported_at \
     duration_seconds error rows_added recipe sent_at first_received_at";
-const REJECT_NAMES: &str =
-    "dataset bucket key version_id row_number class column_name message payload payload_length created_at resolved_at";
+const REJECT_NAMES: &str = "dataset bucket key version_id row_number class column_name message payload payload_length created_at resolved_at \
+     archive_member";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_and_its_bad_rows_are_shown() -> Result<()> {
@@ -83,7 +83,7 @@ async fn migrating_again_changes_nothing_and_a_lesser_role_is_told_what_it_lacks
     setup.database.execute(&format!("CREATE ROLE {role}")).await?;
     let lesser = format!("{}?options=-c%20role%3D{role}", setup.database.url());
     let refused = setup.run_with(&["migrate"], &lesser).await?;
-    assert_eq!(setup.run(&["migrate"]).await?.stdout, "applied 22 migrations\n");
+    assert_eq!(setup.run(&["migrate"]).await?.stdout, "applied 23 migrations\n");
     assert_eq!(setup.run(&["migrate"]).await?.stdout, "schema penstock is up to date\n");
     setup
         .database

@@ -291,6 +291,7 @@ fn debug_fields(debug: &str, structure: &str) -> BTreeMap<String, String> {
 
 /// Returns a value of `{:#?}` as TOML has it.
 fn in_toml(value: &str) -> String {
+    let value = value.strip_prefix("Some( ").and_then(|rest| rest.strip_suffix(", )")).unwrap_or(value);
     match between(value, "Percent( ", ',').and_then(|millionths| millionths.parse::<f64>().ok()) {
         Some(millionths) => format!("\"{}%\"", millionths / 1_000_000.0),
         None => value.to_owned(),

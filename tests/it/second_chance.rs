@@ -309,3 +309,23 @@ async fn of_many_rejects_of_one_row_each_is_loaded_that_is_resolved() -> Result<
 fn ndjson(rows: &[(i32, i32, &str)]) -> String {
     rows.iter().map(|(id, n, v)| format!("{{\"id\":{id},\"n\":{n},\"v\":\"{v}\"}}\n")).collect()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_an_archive_keep_their_members_name() -> Result<()> {
+    for (content, name) in
+        [("id,n\n1,1\n2,70000\n", "a.csv"), ("{\"id\":1,\"n\":1}\n{\"id\":2,\"n\":70000}\n", "a.json")]
+    {
+        let desk = Desk::new("CREATE TABLE t (id int PRIMARY KEY, n smallint, archive_member text)", KEYED).await?;
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        archive.append_data(&mut header, format!("in/{name}"), content.as_bytes())?;
+        assert_eq!(desk.load("k.tar", archive.into_inner()?).await?, 0, "{name}");
+        assert!(desk.succeed(&["rejects"]).await?.contains(&format!("  member in/{name}: ")), "{name}");
+        desk.database.execute(WIDEN).await?;
+        desk.succeed(&REPLAY).await?;
+        let rows = desk.database.rows("SELECT id, n, archive_member FROM t ORDER BY id").await?;
+        assert_eq!(rows, [format!("1 | 1 | in/{name}"), format!("2 | 70000 | in/{name}")]);
+    }
+    Ok(())
+}

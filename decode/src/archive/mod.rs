@@ -7,6 +7,7 @@ use super::{
     Batch, DecodeError, Field, Fields, Format, Limits, Mapping, PayloadForm, ReadOptions, RowReader, Slot, Source,
     compression::{self, Content, Meter},
     json,
+    named::MAX_QUOTED_BYTES,
     open::open_content,
 };
 use std::{
@@ -121,10 +122,17 @@ fn is_data(name: &str) -> bool {
 
 fn of_member(name: &str, error: DecodeError) -> DecodeError {
     match error {
-        DecodeError::Corrupt(problem) => DecodeError::Corrupt(format!("member {name:?}: {problem}")),
-        DecodeError::Schema(problem) => DecodeError::Schema(format!("member {name:?}: {problem}")),
+        DecodeError::Corrupt(problem) => DecodeError::Corrupt(format!("member {}: {problem}", quoted(name))),
+        DecodeError::Schema(problem) => DecodeError::Schema(format!("member {}: {problem}", quoted(name))),
         other => other,
     }
+}
+
+/// Returns a member's name as a message has it: of a long one, which may take 64 KiB, the end, where its file is.
+fn quoted(name: &str) -> String {
+    let start = name.len().saturating_sub(MAX_QUOTED_BYTES);
+    let end = &name[name.ceil_char_boundary(start)..];
+    if start == 0 { format!("{end:?}") } else { format!("…{end:?}") }
 }
 
 struct ArchiveReader {
@@ -153,10 +161,7 @@ impl ArchiveReader {
             Fields::Open => self.mapping.slot_of(MEMBER_FIELD),
             Fields::Positional(_) => Slot::Ignored,
         };
-        let mapping = match slot {
-            Slot::Column(column) => self.mapping.of_member(self.n_rows, Some((column, &self.name))),
-            _ => self.mapping.of_member(self.n_rows, None),
-        };
+        let mapping = self.mapping.of_member(self.n_rows, &self.name, slot.column());
         reader.set_mapping(Arc::new(mapping.map_err(DecodeError::Schema)?));
         Ok(())
     }
@@ -171,7 +176,7 @@ impl ArchiveReader {
             (its, all) => its == all,
         };
         if !is_alike {
-            let problem = format!("its fields are not those of member {:?}", self.name);
+            let problem = format!("its fields are not those of member {}", quoted(&self.name));
             return Err(of_member(&name, DecodeError::Schema(problem)));
         }
         (self.name, self.reader) = (name, Some(reader));

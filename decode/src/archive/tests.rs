@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::{Memory, options, read_rows, text_columns};
+use crate::{MappingSpec, OnNewField};
 use std::io::Write;
 
 fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
@@ -99,6 +100,39 @@ fn what_cannot_be_read_names_its_member() {
     let mut torn = whole.clone();
     torn[1024 + 10] ^= 1;
     fails(torn, "corrupt: tar: a header whose checksum is another");
+}
+
+#[test]
+fn of_a_long_name_an_error_has_the_end() {
+    let folder = "é".repeat(200);
+    let path = format!("{folder}/a.orc");
+    // Quoted as it is, it could be a line of 64 KiB.
+    let error = of_member(&path, DecodeError::Corrupt("torn".into())).to_string();
+    assert!(error.starts_with("corrupt: member …\"é") && error.ends_with("/a.orc\": torn"), "{error}");
+    assert!(error.len() < 130, "{error}");
+    assert_eq!(quoted("a\n.csv"), "\"a\\n.csv\"");
+}
+
+#[test]
+fn a_reject_says_which_member_it_is_from() {
+    let bytes = tar(&[("a.csv", b"a,b\n1,2\n"), ("b.csv", b"a,b\n1,2,3\n")]);
+    let source = Memory { name: "x", bytes, ..Memory::default() };
+    let mut reader = crate::open(Arc::new(source), &options()).expect("an archive");
+    let columns = text_columns(&["a", "b"]);
+    let spec = MappingSpec {
+        columns: &columns,
+        rename: &Default::default(),
+        captures: &[],
+        types: &Default::default(),
+        on_new_field: OnNewField::Ignore,
+        extras_column: None,
+        key: &[],
+    };
+    reader.set_mapping(Arc::new(Mapping::new(reader.fields(), &spec).expect("a mapping")));
+    let mut batch = Batch::default();
+    while reader.fill(&mut batch, usize::MAX).expect("rows") {}
+    let members: Vec<_> = batch.rejects.iter().map(|reject| (reject.row_number, reject.member.as_deref())).collect();
+    assert_eq!(members, [(2, Some("b.csv"))]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! zip: members where the directory at its end says.
 
-use super::Member;
+use super::{Member, quoted};
 use crate::{
     DecodeError, Source,
     budget::{Budget, Reservation},
@@ -81,7 +81,7 @@ impl Zip {
             return Ok(None);
         };
         if is_encrypted {
-            return Err(DecodeError::Corrupt(format!("member {name:?} of a zip archive is encrypted")));
+            return Err(DecodeError::Corrupt(format!("member {} of a zip archive is encrypted", quoted(&name))));
         }
         let entry = self.archive.get_entry(place).map_err(|error| zip(&error))?;
         let (at, end) = entry.compressed_data_range();
@@ -96,7 +96,8 @@ impl Zip {
             other => {
                 let method = other.as_u16();
                 return Err(DecodeError::Corrupt(format!(
-                    "member {name:?} of a zip archive is packed by method {method}, which is not supported"
+                    "member {} of a zip archive is packed by method {method}, which is not supported",
+                    quoted(&name)
                 )));
             }
         };

@@ -24,7 +24,8 @@ impl FromStr for Pointer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let problem = || format!("{text:?} is no JSON Pointer, like \"/Records\" or \"/user/name\"");
+        // Without quotes around the examples: what is quoted may be left out, as a secret.
+        let problem = || format!("{text:?} is no JSON Pointer, like /Records or /user/name");
         let segments = text.strip_prefix('/').ok_or_else(problem)?;
         let unescaped = |segment: &str| segment.replace("~1", "/").replace("~0", "~");
         let is_sound = |segment: &str| segment.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));

@@ -9,6 +9,7 @@ use super::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 /// The jsonb column, at the end of a batch's columns, that carries fields for columns yet to be added.
 pub const EXTRAS_COLUMN: &str = "penstock_extras";
@@ -25,6 +26,16 @@ pub enum Slot {
     Ignored,
     /// The row is rejected (`new_field`).
     Reject,
+}
+
+impl Slot {
+    /// Returns the column that takes the field.
+    pub(super) fn column(self) -> Option<usize> {
+        match self {
+            Self::Column(column) => Some(column),
+            _ => None,
+        }
+    }
 }
 
 /// Which field goes to which COPY column, and the columns in COPY order.
@@ -54,6 +65,8 @@ pub struct Mapping {
     conditions: Vec<Asked>,
     /// How many rows come before the first.
     n_rows_before: u64,
+    /// The archive's member they are from.
+    member: Option<Arc<str>>,
 }
 
 /// A condition of the rows that are sent.
@@ -119,19 +132,24 @@ impl Mapping {
         self
     }
 
-    /// Returns the mapping of rows that follow this many others; a column has the name of where they are from.
+    /// Returns the mapping of the rows of an archive's member, which follow this many others; a column may have its name.
     ///
     /// # Errors
     /// When the column does not take it.
-    pub(super) fn of_member(&self, n_rows_before: u64, name: Option<(usize, &str)>) -> Result<Self, String> {
-        let mut mapping = Self { n_rows_before, ..self.clone() };
-        if let Some((column, name)) = name {
+    pub(super) fn of_member(&self, n_rows_before: u64, name: &str, column: Option<usize>) -> Result<Self, String> {
+        let mut mapping = Self { n_rows_before, member: Some(name.into()), ..self.clone() };
+        if let Some(column) = column {
             let mut constant = Vec::new();
             let encoded = encode(&Value::Text(name.into()), &self.columns[column].pg_type, &mut constant);
             encoded.map_err(|error| format!("column \"{}\": {}", self.columns[column].name, error.message))?;
             mapping.constants[column] = Some(constant);
         }
         Ok(mapping)
+    }
+
+    /// Returns the archive's member that the rows are from.
+    pub(super) fn member(&self) -> Option<&Arc<str>> {
+        self.member.as_ref()
     }
 
     /// Returns how many rows come before the first.

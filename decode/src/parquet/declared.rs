@@ -1,6 +1,6 @@
 //! What a Parquet schema says of each root field.
 
-use super::schema::{Meaning, is_nested, meaning, physical_type};
+use super::schema::{Meaning, is_hollow, is_nested, meaning, physical_type};
 use crate::{Declared, DecodeError, calendar::Calendars, failure};
 use arrow_schema::DataType;
 use parquet::{
@@ -18,11 +18,13 @@ pub fn declared(file: &SchemaDescriptor) -> Result<Vec<Declared>, DecodeError> {
     let physical = SchemaDescriptor::new(physical_type(file.root_schema()).map_err(corrupt)?);
     let arrow = parquet_to_arrow_schema(&physical, None).map_err(corrupt)?;
     let leaves = file.columns();
+    let mut read = arrow.fields().iter();
     let mut found = Vec::new();
     for (root, field) in file.root_schema().get_fields().iter().enumerate() {
         let mut of_root = (0..leaves.len()).filter(|&leaf| file.get_column_root_idx(leaf) == root);
         let only = of_root.next().filter(|_| of_root.next().is_none());
-        found.push(match (only, arrow.fields().get(root).map(|field| field.data_type())) {
+        let read = if is_hollow(field) { None } else { read.next() };
+        found.push(match (only, read.map(|field| field.data_type())) {
             (Some(leaf), _) if !is_nested(field) => of_leaf(&leaves[leaf])?,
             (Some(leaf), Some(DataType::List(item))) if !item.data_type().is_nested() => {
                 Declared::List(Box::new(of_leaf(&leaves[leaf])?))

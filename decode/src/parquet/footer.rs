@@ -1,17 +1,22 @@
 //! The footer of a Parquet file, looked at before the library allocates by it.
 
-use super::{object::Object, thrift::check_schema};
+use super::{
+    object::Object,
+    old,
+    thrift::{Seen, check_schema},
+};
 use crate::{
     DecodeError,
     budget::{Budget, Reservation},
     contain::contained,
     failure,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parquet::file::metadata::{
     ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
     RowGroupMetaData,
 };
+use std::collections::BTreeSet;
 
 /// Length and magic at the file's end.
 const TAIL_BYTES: usize = 8;
@@ -31,15 +36,23 @@ const PATH_COPIES: usize = 3;
 /// A longer name is refused: no column's is that long.
 const MAX_NAME_BYTES: usize = 64 * 1024;
 
+/// A file's metadata.
+pub struct Footer {
+    /// As the library has it.
+    pub metadata: ParquetMetaData,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// The columns that are encrypted, by number.
+    pub encrypted: BTreeSet<usize>,
+    /// For all of this.
+    pub reserved: Reservation,
+}
+
 /// Reads and checks the footer; its bytes are reserved as well.
 ///
 /// # Errors
 /// [`DecodeError::Corrupt`] when it is not one, [`DecodeError::Limits`] when it is too long.
-pub fn read(
-    object: &Object,
-    max_schema_depth: usize,
-    budget: &Budget,
-) -> Result<(ParquetMetaData, Bytes, Reservation), DecodeError> {
+pub fn read(object: &Object, max_schema_depth: usize, budget: &Budget) -> Result<Footer, DecodeError> {
     let corrupt = |problem: &str| DecodeError::Corrupt(format!("Parquet footer: {problem}"));
     let explain = |error| object.explain(&error);
     let size = object.size();
@@ -63,12 +76,19 @@ pub fn read(
     }
     // The library keeps what is not known to it, and names, as copies.
     let mut reserved = budget.reserve("the Parquet footer", 2 * length)?;
-    let bytes = if length <= before.len() {
+    let mut bytes = if length <= before.len() {
         end.slice(before.len() - length..before.len())
     } else {
         object.read_at(size - (length + TAIL_BYTES) as u64, length).map_err(explain)?
     };
-    let counts = check_schema(&bytes, max_schema_depth).map_err(corrupt)?;
+    let Seen { counts, patches, encrypted } = check_schema(&bytes, max_schema_depth).map_err(corrupt)?;
+    if !patches.is_empty() {
+        let mut patched = BytesMut::from(&bytes[..]);
+        for patch in patches {
+            patched[length - patch.from_end] = patch.byte;
+        }
+        bytes = patched.freeze();
+    }
     if counts.longest_name > MAX_NAME_BYTES {
         let problem = format!("a name of {} bytes in a Parquet schema", counts.longest_name);
         return Err(DecodeError::Limits(format!("{problem}, {MAX_NAME_BYTES} are allowed")));
@@ -82,8 +102,13 @@ pub fn read(
         .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll)
         .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll);
     let metadata = contained(|| {
-        ParquetMetaDataReader::decode_metadata_with_options(&bytes, Some(&options))
-            .map_err(|error| failure::of_chain(&error))
+        ParquetMetaDataReader::decode_metadata_with_options(&bytes, Some(&options)).map_err(|error| {
+            match encrypted.is_empty() {
+                true => failure::of_chain(&error),
+                false => corrupt("columns are encrypted, which is not supported"),
+            }
+        })
     })?;
-    Ok((metadata, bytes, reserved))
+    let metadata = old::as_specified(metadata, object, size - (length + TAIL_BYTES) as u64)?;
+    Ok(Footer { metadata, bytes, encrypted, reserved })
 }

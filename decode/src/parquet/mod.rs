@@ -6,6 +6,7 @@ mod delta;
 mod footer;
 mod groups;
 mod object;
+mod old;
 mod pages;
 mod read_ahead;
 mod rows;
@@ -14,17 +15,20 @@ mod statistics;
 mod thrift;
 
 use super::{
-    Batch, Declared, DecodeError, Fields, Limits, Mapping, ReadOptions, RowReader, Slot, Source, budget::Reservation,
-    calendar::Calendars, named::NamedRows,
+    Batch, Declared, DecodeError, Fields, Limits, Mapping, ReadOptions, RowReader, Slot, Source,
+    budget::Reservation,
+    calendar::Calendars,
+    named::{NamedRows, quoted},
 };
 use arrow_array::RecordBatch;
 use bytes::Bytes;
+use footer::Footer;
 use groups::{Next, RowGroups};
 use object::Object;
 use parquet::file::metadata::ParquetMetaData;
 use rows::Rows;
 use schema::Schema;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A list takes three levels of a schema, and its items more.
 const SCHEMA_LEVELS_PER_DEPTH: usize = 3;
@@ -40,13 +44,14 @@ pub fn open(source: Arc<dyn Source>, options: &ReadOptions) -> Result<Box<dyn Ro
     let limits = options.limits.clone();
     let object = Arc::new(Object::open(source, &limits.budget)?);
     let max_depth = limits.depth.saturating_mul(SCHEMA_LEVELS_PER_DEPTH).saturating_add(1);
-    let (metadata, footer, reserved) = footer::read(&object, max_depth, &limits.budget)?;
+    let Footer { metadata, bytes, encrypted, reserved } = footer::read(&object, max_depth, &limits.budget)?;
     let (schema, fields) = Schema::new(metadata.file_metadata().schema_descr(), &calendars(&metadata))?;
     Ok(Box::new(ParquetReader {
         fields: Fields::Named(fields),
         object,
         metadata: Arc::new(metadata),
-        footer,
+        footer: bytes,
+        encrypted,
         schema,
         limits,
         _metadata_bytes: reserved,
@@ -69,6 +74,7 @@ struct ParquetReader {
     object: Arc<Object>,
     metadata: Arc<ParquetMetaData>,
     footer: Bytes,
+    encrypted: BTreeSet<usize>,
     schema: Schema,
     limits: Limits,
     _metadata_bytes: Reservation,
@@ -129,7 +135,11 @@ impl RowReader for ParquetReader {
 impl ParquetReader {
     fn start(&mut self, mapping: Arc<Mapping>) -> Result<State, DecodeError> {
         let Fields::Named(fields) = &self.fields else { return Err(no_mapping()) };
-        let wanted = (0..fields.len()).map(|field| mapping.slot(field) != Slot::Ignored).collect();
+        let wanted: Vec<bool> = (0..fields.len()).map(|field| mapping.slot(field) != Slot::Ignored).collect();
+        if let Some(field) = self.schema.first_of(&self.encrypted, &wanted) {
+            let name = quoted(&fields[field].name);
+            return Err(DecodeError::Corrupt(format!("field \"{name}\" is encrypted, which is not supported")));
+        }
         let (object, metadata) = (Arc::clone(&self.object), Arc::clone(&self.metadata));
         let footer = std::mem::take(&mut self.footer);
         let without = statistics::without_matches(&footer, &metadata, &self.schema, &mapping);

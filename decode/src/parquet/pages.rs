@@ -3,6 +3,7 @@
 use super::{
     delta::unfolded_bytes,
     object::Object,
+    old,
     read_ahead::{ChunkBytes, MAX_PAGE_BYTES, Window},
     schema::{LEVELS_BYTES, value_bytes},
 };
@@ -118,7 +119,8 @@ impl RowGroup {
     fn pages(&self, column: usize) -> Result<Pages> {
         let group = self.metadata.row_group(self.index);
         let chunk = group.columns().get(column).ok_or(ParquetError::IndexOutOfBound(column, group.columns().len()))?;
-        let bytes = Arc::new(ChunkBytes::new(Arc::clone(&self.object), chunk, self.window)?);
+        let bytes =
+            Arc::new(ChunkBytes::new(Arc::clone(&self.object), chunk, self.window, old::says_plain(&self.metadata))?);
         let n_rows = usize::try_from(group.num_rows())?;
         Ok(Pages {
             inner: SerializedPageReader::new(Arc::clone(&bytes), chunk, n_rows, None)?,

@@ -2,7 +2,7 @@
 
 use super::{
     object::Object,
-    thrift::{PageSizes, page_sizes},
+    thrift::{PageSizes, as_true, page_sizes},
 };
 use crate::{DecodeError, Reading, budget::Reservation};
 use bytes::{Bytes, BytesMut};
@@ -51,6 +51,8 @@ struct Shared {
     end: u64,
     window: Window,
     codec: Compression,
+    /// Whether pages are compressed that say that they are not.
+    says_plain: bool,
     /// The read in view, the next, and the two joined.
     _window_bytes: Option<Reservation>,
     state: Mutex<State>,
@@ -87,8 +89,9 @@ struct Ahead {
 }
 
 impl ChunkBytes {
-    /// Returns the bytes of `chunk`, of which the first are on their way where the window says so.
-    pub fn new(object: Arc<Object>, chunk: &ColumnChunkMetaData, window: Window) -> Result<Self> {
+    /// Returns the bytes of `chunk`, of which the first are on their way where the window says so. Its pages may be compressed
+    /// also where their headers say that they are not: `says_plain`.
+    pub fn new(object: Arc<Object>, chunk: &ColumnChunkMetaData, window: Window, says_plain: bool) -> Result<Self> {
         let (start, length) = chunk.byte_range();
         let end = start.checked_add(length).filter(|&end| end <= object.size());
         let end = end.ok_or_else(|| ParquetError::EOF("column chunk is beyond the file's end".into()))?;
@@ -101,7 +104,8 @@ impl ChunkBytes {
             object.note(io::Error::other(error));
             ParquetError::General("no memory for a column".into())
         })?;
-        let shared = Shared { object, end, window, codec, _window_bytes: window_bytes, state: Mutex::default() };
+        let state = Mutex::default();
+        let shared = Shared { object, end, window, codec, says_plain, _window_bytes: window_bytes, state };
         shared.start_ahead(&mut shared.state(), start);
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -189,7 +193,7 @@ impl Shared {
     }
 
     /// Looks at a page's header before the library reserves memory by it.
-    fn check_header(&self, view: &[u8], start: u64) -> Result<(), DecodeError> {
+    fn check_header(&self, view: &[u8], start: u64) -> Result<PageSizes, DecodeError> {
         let sizes =
             page_sizes(view).map_err(|problem| DecodeError::Corrupt(format!("Parquet page header: {problem}")))?;
         if sizes.uncompressed.max(sizes.compressed) > MAX_PAGE_BYTES {
@@ -205,7 +209,7 @@ impl Shared {
         *slot = None;
         let reserved = self.object.budget.reserve(what, self.page_memory(sizes))?;
         *slot = Some(Announced { start: start + sizes.header, sizes, reserved });
-        Ok(())
+        Ok(sizes)
     }
 
     /// Returns what a page takes: its packed bytes where they are read beyond the window, what they unpack to, and for
@@ -313,11 +317,16 @@ pub struct HeaderBytes {
 
 impl Read for HeaderBytes {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some((shared, start)) = self.unchecked.take()
-            && let Err(error) = shared.check_header(&self.bytes, start)
-        {
-            shared.object.note(io::Error::other(error));
-            return Err(io::ErrorKind::InvalidData.into());
+        if let Some((shared, start)) = self.unchecked.take() {
+            let sizes = shared.check_header(&self.bytes, start).map_err(|error| {
+                shared.object.note(io::Error::other(error));
+                io::Error::from(io::ErrorKind::InvalidData)
+            })?;
+            if let Some(place) = sizes.says_plain.filter(|_| shared.says_plain) {
+                let mut header = BytesMut::from(&self.bytes[..sizes.header as usize]);
+                header[place] = as_true(header[place]);
+                self.bytes = header.freeze();
+            }
         }
         let n = self.bytes.len().min(buffer.len());
         buffer[..n].copy_from_slice(&self.bytes.split_to(n));

@@ -16,7 +16,7 @@ use parquet::{
     errors::Result,
     schema::types::{ColumnDescriptor, SchemaDescriptor, Type, TypePtr},
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A wider fixed-length column is refused: batches reserve its width for each row.
 pub const MAX_FIXED_BYTES: i32 = 64 * 1024;
@@ -95,6 +95,11 @@ impl Schema {
     pub fn flat_leaf(&self, field: usize, file: &SchemaDescriptor) -> Option<usize> {
         let is_nested = file.root_schema().get_fields().get(field).is_none_or(is_nested);
         (!is_nested).then(|| self.roots.iter().position(|root| *root == field)).flatten()
+    }
+
+    /// Returns the first root field among `wanted` that one of these leaf columns belongs to.
+    pub fn first_of(&self, leaves: &BTreeSet<usize>, wanted: &[bool]) -> Option<usize> {
+        leaves.iter().filter_map(|leaf| self.roots.get(*leaf)).copied().find(|root| wanted[*root])
     }
 
     /// Returns what a leaf's values mean.
@@ -185,6 +190,11 @@ pub(super) fn meaning(leaf: &ColumnDescriptor, calendars: &Calendars) -> std::re
     Ok(meaning)
 }
 
+/// Returns whether there are no columns in a type.
+pub(super) fn is_hollow(field: &Type) -> bool {
+    field.is_group() && field.get_fields().iter().all(|field| is_hollow(field))
+}
+
 fn per_second(unit: TimeUnit) -> i64 {
     match unit {
         TimeUnit::MILLIS => 1_000,
@@ -193,7 +203,8 @@ fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
-/// Returns a type without its leaves' annotations; recursion is as deep as the footer's check allows.
+/// Returns a type without its leaves' annotations, and without groups that have no members: those have no values, and
+/// arrow's reader does not pass over them everywhere. Recursion is as deep as the footer's check allows.
 pub(super) fn physical_type(file_type: &Type) -> Result<TypePtr> {
     let info = file_type.get_basic_info();
     let built = match file_type {
@@ -209,7 +220,8 @@ pub(super) fn physical_type(file_type: &Type) -> Result<TypePtr> {
                 .build()?
         }
         Type::GroupType { fields, .. } => {
-            let fields = fields.iter().map(|field| physical_type(field)).collect::<Result<_>>()?;
+            let has_values = |field: &&TypePtr| !is_hollow(field);
+            let fields = fields.iter().filter(has_values).map(|field| physical_type(field)).collect::<Result<_>>()?;
             let builder = Type::group_type_builder(info.name())
                 .with_converted_type(info.converted_type())
                 .with_logical_type(info.logical_type_ref().cloned())

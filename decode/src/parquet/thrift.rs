@@ -3,14 +3,20 @@
 //! The library builds the schema by recursion and reserves memory by child counts and page sizes
 //! that the file states; overflowing the stack or the memory ends the process.
 
+mod page;
+
 use crate::varint::{varint, zigzag};
-use std::ops::RangeInclusive;
+pub use page::{PageSizes, as_true, page_sizes};
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 /// Deeper structures are refused; Parquet's own go no deeper than a handful.
 pub(super) const MAX_SKIP_DEPTH: usize = 32;
 
 /// A longer list of [`Kind::Few`] is refused.
 const MAX_FEW: usize = 256;
+
+/// More that needs a note is refused.
+const MAX_PATCHES: usize = 64 * 1024;
 
 // Field types of the compact protocol.
 const TRUE: u8 = 1;
@@ -39,6 +45,8 @@ enum Kind {
     List(&'static Kind),
     /// A list of numbers that are few in practice: each is a byte, and four in memory.
     Few,
+    /// A number that nothing here needs. Some who write a format of their own have another field under it.
+    Spare,
     Struct(Fields),
 }
 
@@ -50,7 +58,7 @@ type Fields = &'static [(RangeInclusive<i16>, Kind)];
 mod format {
     use super::{
         Fields,
-        Kind::{Binary, Bool, Byte, Double, Few, List, Number, Struct},
+        Kind::{Binary, Bool, Byte, Double, Few, List, Number, Spare, Struct},
     };
 
     pub const FILE_METADATA: Fields = &[
@@ -91,41 +99,53 @@ mod format {
         (2..=2, List(&Number)),
         (4..=7, Number),
         (9..=11, Number),
-        (14..=15, Number),
+        (14..=15, Spare),
         (17..=17, Struct(&[(1..=1, Struct(&[(1..=8, Double)])), (2..=2, Few)])),
-    ];
-
-    pub const PAGE_HEADER: Fields = &[
-        (1..=4, Number),
-        (5..=5, Struct(&[(1..=4, Number)])),
-        (6..=6, Struct(EMPTY)),
-        (7..=7, Struct(&[(1..=2, Number), (3..=3, Bool)])),
-        (8..=8, Struct(&[(1..=6, Number), (7..=7, Bool)])),
     ];
 }
 
+/// A byte of a footer, and what stands there instead for the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patch {
+    /// How many bytes of the footer begin with it.
+    pub from_end: usize,
+    /// What it becomes.
+    pub byte: u8,
+}
+
+/// What a look at a footer shows.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// How much there is of everything.
+    pub counts: Counts,
+    /// What the library is not to see.
+    pub patches: Vec<Patch>,
+    /// The columns that are encrypted in some row group, by number.
+    pub encrypted: BTreeSet<usize>,
+}
+
 /// Checks the schema in a file's metadata: every child is there, and none lies deeper than `max_depth`.
-pub fn check_schema(footer: &[u8], max_depth: usize) -> Checked<Counts> {
+pub fn check_schema(footer: &[u8], max_depth: usize) -> Checked<Seen> {
     const SCHEMA: i16 = 2;
     const ROW_GROUPS: i16 = 4;
-    Compact { bytes: footer }.check(format::FILE_METADATA)?;
-    let mut counts = Counts::default();
+    let mut seen = Seen::default();
+    Compact { bytes: footer }.check(format::FILE_METADATA, &mut seen.patches)?;
     let mut found = false;
     // To the end: of a field that comes twice, the library takes the last.
     Compact { bytes: footer }.each_field(|id, input| {
         match id {
             SCHEMA => {
                 let (_, n_elements) = input.list()?;
-                check_tree(input, n_elements, max_depth, &mut counts)?;
-                counts.elements += n_elements;
+                check_tree(input, n_elements, max_depth, &mut seen)?;
+                seen.counts.elements += n_elements;
                 found = true;
             }
-            ROW_GROUPS => count_groups(input, &mut counts)?,
+            ROW_GROUPS => count_groups(input, &mut seen)?,
             _ => return Ok(false),
         }
         Ok(true)
     })?;
-    if found { Ok(counts) } else { Err("no schema") }
+    if found { Ok(seen) } else { Err("no schema") }
 }
 
 /// How many things a footer lists, each of which takes memory once it is read.
@@ -148,28 +168,38 @@ pub struct Counts {
 /// What a name in a column's path takes beside its bytes.
 const NAME_BYTES: usize = 64;
 
-fn count_groups(input: &mut Compact<'_>, counts: &mut Counts) -> Checked<()> {
+fn count_groups(input: &mut Compact<'_>, seen: &mut Seen) -> Checked<()> {
     const COLUMNS: i16 = 1;
+    const ENCRYPTION: i16 = 8;
     let (_, n_groups) = input.list()?;
-    counts.groups += n_groups;
+    seen.counts.groups += n_groups;
     (0..n_groups).try_for_each(|_| {
         input.each_field(|id, input| {
             if id != COLUMNS {
                 return Ok(false);
             }
-            let (element_type, n_chunks) = input.list()?;
-            counts.chunks += n_chunks;
-            (0..n_chunks).try_for_each(|_| input.skip_element(element_type, MAX_SKIP_DEPTH))?;
+            let (_, n_chunks) = input.list()?;
+            seen.counts.chunks += n_chunks;
+            for chunk in 0..n_chunks {
+                input.each_field(|id, _| {
+                    if id == ENCRYPTION {
+                        seen.encrypted.insert(chunk);
+                    }
+                    if seen.encrypted.len() > MAX_PATCHES { Err("too many encrypted columns") } else { Ok(false) }
+                })?;
+            }
             Ok(true)
         })
     })
 }
 
-fn check_tree(input: &mut Compact<'_>, n_elements: usize, max_depth: usize, counts: &mut Counts) -> Checked<()> {
+fn check_tree(input: &mut Compact<'_>, n_elements: usize, max_depth: usize, seen: &mut Seen) -> Checked<()> {
+    let Seen { counts, patches, .. } = seen;
     // How many children are still to come, of each group around, and what its path takes.
     let mut open: Vec<(usize, usize)> = Vec::new();
     for index in 0..n_elements {
-        let Element { n_children, name } = element(input)?;
+        let Element { n_children, name, patch } = element(input)?;
+        note(patch, patches)?;
         let mut path = 0;
         if index > 0 {
             match open.last_mut() {
@@ -203,14 +233,29 @@ struct Element {
     n_children: usize,
     /// The length of its name, in bytes.
     name: usize,
+    /// What the library does not know about its type.
+    patch: Option<Patch>,
 }
 
 fn element(input: &mut Compact<'_>) -> Checked<Element> {
+    const TYPE: i16 = 1;
+    const INT32: i64 = 1;
     const NAME: i16 = 4;
     const NUM_CHILDREN: i16 = 5;
+    const CONVERTED_TYPE: i16 = 6;
+    // Once for a column of nothing but nulls, as pandas makes them. `INT_32` says no more than the type, in a byte as well.
+    const NULLS: i64 = 24;
+    const INT_32: u8 = 17 << 1;
     let mut element = Element::default();
+    let mut is_int = false;
     input.each_field(|id, input| {
         match id {
+            TYPE => is_int = input.zigzag()? == INT32,
+            CONVERTED_TYPE => {
+                let from_end = input.bytes.len();
+                let is_nulls = input.zigzag()? == NULLS && is_int && from_end == input.bytes.len() + 1;
+                element.patch = is_nulls.then_some(Patch { from_end, byte: INT_32 });
+            }
             NAME => {
                 let length = input.varint()?;
                 input.advance(length)?;
@@ -227,70 +272,10 @@ fn element(input: &mut Compact<'_>) -> Checked<Element> {
     Ok(element)
 }
 
-/// What a page's header says about its lengths.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PageSizes {
-    /// The header's own, in bytes.
-    pub header: u64,
-    /// The number of its values, of a dictionary.
-    pub dictionary_values: Option<u64>,
-    /// Decompressed, in bytes.
-    pub uncompressed: u64,
-    /// As it stands in the file, in bytes.
-    pub compressed: u64,
-    /// Levels before the values, which are not compressed, in bytes.
-    pub levels: u64,
-}
-
-/// Reads a page header for its lengths, and checks that all of it is in `view`. It may not have the part that pages of
-/// another type have: the library tells them apart by the type, and reads some of the parts all the same.
-pub fn page_sizes(view: &[u8]) -> Checked<PageSizes> {
-    const TYPE: i16 = 1;
-    const UNCOMPRESSED: i16 = 2;
-    const COMPRESSED: i16 = 3;
-    const FIRST_PART: i16 = 5;
-    const DICTIONARY: i16 = 7;
-    const NUM_VALUES: i16 = 1;
-    const DATA_V2: i16 = 8;
-    const LEVELS: [i16; 2] = [5, 6];
-    Compact { bytes: view }.check(format::PAGE_HEADER)?;
-    let mut sizes = PageSizes::default();
-    let (mut part, mut parts, mut n_values) = (FIRST_PART, 0u32, 0);
-    let length =
-        |input: &mut Compact<'_>| u64::try_from(input.zigzag()?).map_err(|_| "page header has a negative length");
-    let mut header = Compact { bytes: view };
-    header.each_field(|id, input| {
-        if (FIRST_PART..=DATA_V2).contains(&id) {
-            parts |= 1 << id;
-        }
-        match id {
-            TYPE => part = i16::try_from(input.zigzag()?).map_or(0, |kind| FIRST_PART.saturating_add(kind)),
-            UNCOMPRESSED => sizes.uncompressed = length(input)?,
-            COMPRESSED => sizes.compressed = length(input)?,
-            DICTIONARY => n_values = sum_of(&[NUM_VALUES], input)?,
-            DATA_V2 => sizes.levels = sum_of(&LEVELS, input)?,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    })?;
-    if parts & !1u32.unbounded_shl(part as u32) != 0 {
-        return Err("page header has another type's part");
-    }
-    sizes.dictionary_values = (part == DICTIONARY).then_some(n_values);
-    sizes.header = (view.len() - header.bytes.len()) as u64;
-    Ok(sizes)
-}
-
-/// Reads a structure for the sum of some of its numbers.
-fn sum_of(ids: &[i16], input: &mut Compact<'_>) -> Checked<u64> {
-    let mut numbers = vec![0u64; ids.len()];
-    input.each_field(|id, input| {
-        let Some(place) = ids.iter().position(|wanted| *wanted == id) else { return Ok(false) };
-        // Of a field that comes twice, the library takes the last.
-        numbers[place] = u64::try_from(input.zigzag()?).map_err(|_| "page has a negative length")?;
-        Ok(true)
-    })?;
-    Ok(numbers.into_iter().fold(0, u64::saturating_add))
+/// Keeps a patch; there are few in practice.
+fn note(patch: Option<Patch>, patches: &mut Vec<Patch>) -> Checked<()> {
+    patches.extend(patch);
+    if patches.len() > MAX_PATCHES { Err("too many fields are not of their types") } else { Ok(()) }
 }
 
 /// The compact protocol's bytes, as far as they are not read.
@@ -338,31 +323,52 @@ impl<'a> Compact<'a> {
     }
 
     /// Reads a structure, whose known fields must be what they should be.
-    fn check(&mut self, fields: Fields) -> Checked<()> {
-        let mut id = 0;
+    fn check(&mut self, fields: Fields, patches: &mut Vec<Patch>) -> Checked<()> {
+        let (mut id, mut last, mut before) = (0, 0, self.bytes.len());
         while let Some(field_type) = self.field(&mut id)? {
             match fields.iter().find(|(known, _)| known.contains(&id)) {
-                Some((_, kind)) => self.check_value(kind, field_type)?,
+                Some((_, Kind::Spare)) if !matches!(field_type, I16 | I32 | I64) => {
+                    note(Some(self.renumbered(last, before, field_type)?), patches)?;
+                }
+                Some((_, kind)) => self.check_value(kind, field_type, patches)?,
                 None => self.skip(field_type, MAX_SKIP_DEPTH)?,
             }
+            (last, before) = (id, self.bytes.len());
         }
         Ok(())
     }
 
-    fn check_value(&mut self, kind: &Kind, value_type: u8) -> Checked<()> {
+    /// Steps over a field that is not of its type; returns what gives it a number that nobody knows, which is counted from
+    /// the `last` field's. The next would be counted from it, so there may be none.
+    fn renumbered(&mut self, last: i16, before: usize, field_type: u8) -> Checked<Patch> {
+        const LARGEST_KNOWN: i16 = 19;
+        const FURTHEST: u8 = 15;
+        let is_short = before == self.bytes.len() + 1;
+        self.skip(field_type, MAX_SKIP_DEPTH)?;
+        let is_last = self.bytes.first() == Some(&0);
+        match is_short && is_last && last > LARGEST_KNOWN - i16::from(FURTHEST) {
+            true => Ok(Patch { from_end: before, byte: FURTHEST << 4 | field_type }),
+            false => Err("a field is not of its type"),
+        }
+    }
+
+    fn check_value(&mut self, kind: &Kind, value_type: u8, patches: &mut Vec<Patch>) -> Checked<()> {
         match (kind, value_type) {
-            (Kind::Struct(fields), STRUCT) => self.check(fields),
+            (Kind::Struct(fields), STRUCT) => self.check(fields, patches),
             (Kind::List(kind), LIST) => {
                 let (element_type, n_elements) = self.list()?;
-                (0..n_elements).try_for_each(|_| self.check_value(kind, element_type))
+                (0..n_elements).try_for_each(|_| self.check_value(kind, element_type, patches))
             }
             (Kind::Few, LIST) => {
                 let is_short = self.clone().list()?.1 <= MAX_FEW;
-                if is_short { self.check_value(&Kind::List(&Kind::Number), LIST) } else { Err("a list is too long") }
+                match is_short {
+                    true => self.check_value(&Kind::List(&Kind::Number), LIST, patches),
+                    false => Err("a list is too long"),
+                }
             }
             (Kind::Bool, TRUE | FALSE)
             | (Kind::Byte, BYTE)
-            | (Kind::Number, I16 | I32 | I64)
+            | (Kind::Number | Kind::Spare, I16 | I32 | I64)
             | (Kind::Double, DOUBLE)
             | (Kind::Binary, BINARY) => self.skip(value_type, MAX_SKIP_DEPTH),
             _ => Err("a field is not of its type"),

@@ -81,6 +81,9 @@ fn text(row: &Value, payload: Option<&[u8]>) -> String {
     if let Value::String(column) = &row["column_name"] {
         text.push_str(&format!("  column {}", cell(column)));
     }
+    if let Value::String(member) = &row["archive_member"] {
+        text.push_str(&format!("  member {}", cell(member)));
+    }
     text.push_str(&format!(": {}", cell(&shown(&row["message"]))));
     if let Value::String(time) = &row["resolved_at"] {
         text.push_str(&format!("  (resolved {time})"));

@@ -217,6 +217,22 @@ fn bad_globs_are_found_where_they_stand() {
 }
 
 #[test]
+fn examples_of_places_and_notations_are_shown() {
+    let dataset =
+        |lines: &str| format!("[[dataset]]\nname = \"d\"\nmatch = \"**\"\ntable = \"t\"\nkey = [\"id\"]\n{lines}");
+    let is_none = "is no JSON Pointer, like /Records or /user/name";
+    check(&dataset("rows = \"Records\""), &[&format!("importer.toml:6: dataset.rows: \"Records\" {is_none}")]);
+    check(&dataset("fields = { v = \"v\" }"), &[&format!("importer.toml:6: dataset.fields: v: \"v\" {is_none}")]);
+    check(
+        &dataset("[dataset.types]\nat = \"epoc_ms\""),
+        &[
+            "importer.toml:6: dataset.types: at: \"epoc_ms\" is neither a format like %d.%m.%Y nor one of epoch_s, epoch_ms, \
+           epoch_us, epoch_ns",
+        ],
+    );
+}
+
+#[test]
 fn fifo_queues_and_urls_that_are_none_are_refused() {
     check(
         "[queue]\nurl = \"https://sqs/1/q.fifo\"",

@@ -6,8 +6,8 @@ use super::{
     sample::{self, Extent, Sample},
 };
 use decode::{
-    Compression, CsvOptions, DecodeError, Format, JsonOptions, Preset, ReadOptions, RejectClass, Source, TextOptions,
-    encode::PgType,
+    Compression, CsvOptions, DecodeError, Format, JsonOptions, Preset, ReadOptions, RejectClass, ShortRows, Source,
+    TextOptions, encode::PgType,
 };
 use std::sync::Arc;
 
@@ -57,8 +57,20 @@ pub fn read(source: &Arc<dyn Source>, options: &Options) -> Result<(ReadOptions,
             .err()
             .unwrap_or_else(|| DecodeError::Corrupt("no CSV".into())));
     }
-    let sample = sample::read(decode::open(Arc::clone(source), &read)?, options.extent)?;
+    let mut sample = sample::read(decode::open(Arc::clone(source), &read)?, options.extent)?;
+    if ends_early(&sample) {
+        read.csv.short_rows = ShortRows::Null;
+        let n_short = sample.n_short;
+        sample = sample::read(decode::open(Arc::clone(source), &read)?, options.extent)?;
+        sample.n_short = n_short;
+    }
     Ok((read, sample, remark))
+}
+
+/// Returns whether a file has so many rows that end early that it would not load, and no other problem with their width.
+fn ends_early(sample: &Sample) -> bool {
+    let n_short = sample.n_short;
+    n_short > 1 && n_short * 100 > sample.n_rows && n_short == sample.n_other_width && sample.n_fields > 1
 }
 
 /// Returns how to read a file that is a log: all lines of a sample are as one has them.
@@ -174,31 +186,48 @@ fn in_other_dialect(
             variants.push(CsvOptions { delimiter, skip_lines: 1, ..plain.clone() });
             continue;
         }
-        let comment = first.starts_with('#').then_some(b'#');
-        let escape = Some(b'\\');
-        if comment.is_some() {
-            variants.push(CsvOptions { comment, ..plain.clone() });
-        }
+        let (comment, escape) = (Some(b'#'), Some(b'\\'));
+        variants.push(CsvOptions { comment, ..plain.clone() });
+        variants.push(CsvOptions { escape, ..plain.clone() });
         variants.push(CsvOptions { escape, comment, ..plain.clone() });
         let is_wider = |(csv, sample): &Reading| {
             let one_more = sample.other_width == Some(sample.n_fields as u64 + 1);
             csv.delimiter == delimiter && csv.header && one_more && sample.n_other_width * 10 >= sample.n_rows * 9
         };
         if found.iter().any(is_wider) {
+            variants.push(CsvOptions { trailing_delimiter: true, ..plain.clone() });
             variants.push(CsvOptions { trailing_delimiter: true, comment, ..plain });
         }
     }
-    let readings = variants.into_iter().filter_map(|csv| Some((glance(&csv)?, csv)));
-    let clean = readings.filter(|(sample, _)| is_clean(sample) && sample.n_rows > 0 && !header_is_data(sample));
-    let (_, csv) = clean.reduce(|best, next| if next.0.n_fields > best.0.n_fields { next } else { best })?;
-    Some(csv)
+    let is_sound = |sample: &Sample| is_clean(sample) && sample.n_rows > 0 && !header_is_data(sample);
+    let widest = |variants: Vec<CsvOptions>, is_sound: &dyn Fn(&Sample) -> bool| {
+        let readings = variants.into_iter().filter_map(|csv| Some((glance(&csv)?, csv)));
+        let sound = readings.filter(|(sample, _)| is_sound(sample));
+        sound.reduce(|best, next| if next.0.n_fields > best.0.n_fields { next } else { best }).map(|(_, csv)| csv)
+    };
+    // Where quotes are torn they may be characters like others, unless more fields are within them than have one elsewhere.
+    let is_unquoted = |sample: &Sample| {
+        let quotes = || sample.fields.iter().map(|field| field.evidence.quotes());
+        is_sound(sample) && quotes().map(|(around, _)| around).sum::<u64>() <= quotes().map(|(_, other)| other).sum()
+    };
+    let plain = |delimiter| CsvOptions { delimiter, quote: None, encoding: encoding.clone(), ..usual.csv.clone() };
+    let has_torn = |(_, sample): &Reading| {
+        let quote = |problem: &String| problem.contains("quote");
+        sample.broken.as_ref().is_some_and(quote) || sample.first_reject.as_ref().is_some_and(quote)
+    };
+    widest(variants, &is_sound).or_else(|| {
+        let is_torn = best(found).is_none_or(has_torn) && !first.starts_with("sep=");
+        is_torn.then(|| widest(DELIMITERS.map(plain).to_vec(), &is_unquoted)).flatten()
+    })
 }
 
 /// Returns the reading in which most fields are found and fewest rows are torn, of equal ones the first.
 fn best(found: &[Reading]) -> Option<&Reading> {
     let score = |(_, sample): &Reading| {
         let is_sound = sample.n_rejected * 10 <= sample.n_rows && sample.broken.is_none();
-        let is_regular = sample.n_other_width * 10 <= sample.n_rows;
+        // Up to half of the rows may end early.
+        let n_short = if sample.n_short * 2 <= sample.n_rows { sample.n_short } else { 0 };
+        let is_regular = (sample.n_other_width - n_short) * 10 <= sample.n_rows;
         let rank = match sample.n_fields > 1 {
             true if is_sound => 3,
             // Rows that are torn are no reason to take all for one field.

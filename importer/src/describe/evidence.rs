@@ -1,6 +1,9 @@
 //! What the values of one field have been so far, and which type would lose none of them.
 
-use super::shape::{self, Shapes};
+use super::{
+    dates::Formats,
+    shape::{self, Shapes},
+};
 use decode::encode::{PgType, unescape};
 use std::{
     borrow::Cow,
@@ -24,6 +27,12 @@ pub struct Evidence {
     numbers: Shapes,
     /// What all texts could be, besides those that stand for NULL.
     texts: Shapes,
+    /// How all texts could be written as dates, besides those that stand for NULL.
+    dates: Formats,
+    /// The least and the greatest, while all are integers.
+    integers: Integers,
+    /// Texts that have a quote at both ends, and others that have one.
+    quotes: (u64, u64),
     /// Texts that may stand for NULL.
     pub null_texts: BTreeSet<&'static str>,
     n_null_texts: u64,
@@ -32,6 +41,18 @@ pub struct Evidence {
     distinct: HashSet<u64>,
     /// Some are the same, or it does not matter.
     repeats: bool,
+}
+
+/// Which integers values are.
+#[derive(Debug, Clone, Copy, Default)]
+enum Integers {
+    /// No value so far.
+    #[default]
+    None,
+    /// All are between these.
+    Between(i64, i64),
+    /// Some is none.
+    Others,
 }
 
 /// A type, and what is to be said with it.
@@ -43,10 +64,15 @@ pub struct Guess {
     pub null_texts: BTreeSet<&'static str>,
     /// How the values are written, where the type does not say: empty, a decimal comma or a date with dots.
     pub written: Shapes,
+    /// The format of dates that the type does not read by itself.
+    pub format: Option<&'static str>,
     /// For people, when the type is not what one might expect.
     pub note: Option<&'static str>,
 }
 
+/// The note of dates that could be read in two ways.
+const DAY_OR_MONTH: &str = "dates, and no value tells whether the day or the month comes first; as date or timestamp it \
+                            needs [dataset.types] to say so, like %d/%m/%Y or %m/%d/%Y";
 /// The note of a column without a value.
 pub const ONLY_NULL: &str = "only NULL so far; text holds any scalar";
 
@@ -75,10 +101,10 @@ impl Evidence {
             Some(b'"') => {
                 self.n_texts += 1;
                 let inside = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
-                self.texts &= match unescape(inside) {
-                    Ok(text) => shape::of_text(&text) & Shapes::OF_STRINGS,
-                    Err(_) => Shapes::empty(),
-                };
+                let text = unescape(inside).unwrap_or_default();
+                self.texts &= shape::of_text(&text) & Shapes::OF_STRINGS;
+                self.dates.add(&text);
+                self.integers = Integers::Others;
             }
             Some(b'[') => {
                 self.n_lists += 1;
@@ -97,6 +123,7 @@ impl Evidence {
             _ => {
                 self.n_numbers += 1;
                 self.numbers &= shape::of_number(raw);
+                self.note_integer(raw);
             }
         }
     }
@@ -110,8 +137,38 @@ impl Evidence {
                 self.null_texts.insert(null);
                 self.n_null_texts += 1;
             }
-            None => self.texts &= shape::of_text(text),
+            None => {
+                self.texts &= shape::of_text(text);
+                self.dates.add(text);
+                self.note_integer(text);
+                let is_wrapped = text.len() > 1 && text.starts_with('"') && text.ends_with('"');
+                self.quotes.0 += u64::from(is_wrapped);
+                self.quotes.1 += u64::from(!is_wrapped && text.contains('"'));
+            }
         }
+    }
+
+    fn note_integer(&mut self, text: &str) {
+        self.integers = match (self.integers, text.parse()) {
+            (Integers::None, Ok(value)) => Integers::Between(value, value),
+            (Integers::Between(least, greatest), Ok(value)) => Integers::Between(least.min(value), greatest.max(value)),
+            _ => Integers::Others,
+        };
+    }
+
+    /// Returns the least and the greatest value, where all are integers.
+    #[must_use]
+    pub fn integers(&self) -> Option<(i64, i64)> {
+        match self.integers {
+            Integers::Between(least, greatest) => Some((least, greatest)),
+            _ => None,
+        }
+    }
+
+    /// Returns how many texts have a quote at both ends, and how many others have one.
+    #[must_use]
+    pub fn quotes(&self) -> (u64, u64) {
+        self.quotes
     }
 
     fn note_value(&mut self, written: &str) {
@@ -165,8 +222,8 @@ impl Evidence {
     /// Returns the type that loses none of the values.
     #[must_use]
     pub fn guess(&self) -> Guess {
-        let plain = |sql_type| Guess { sql_type, null_texts: BTreeSet::new(), written: Shapes::empty(), note: None };
-        let noted = |sql_type, note| Guess { note: Some(note), ..plain(sql_type) };
+        let plain = |sql_type| Guess::of(sql_type, None);
+        let noted = |sql_type, note| Guess::of(sql_type, Some(note));
         let kinds = [self.n_booleans, self.n_numbers, self.n_texts, self.n_lists, self.n_objects];
         match kinds.iter().filter(|n| **n > 0).count() {
             0 => return noted(PgType::Text(None), ONLY_NULL),
@@ -196,7 +253,7 @@ impl Evidence {
             shapes if shapes.contains(Shapes::FLOAT) => (PgType::Float8, Some("has -0, which numeric does not")),
             _ => (PgType::Text(None), Some("numbers that neither numeric nor double precision holds as they are")),
         };
-        Guess { sql_type, null_texts: BTreeSet::new(), written: Shapes::empty(), note }
+        Guess::of(sql_type, note)
     }
 
     fn of_lists(&self) -> PgType {
@@ -216,20 +273,15 @@ impl Evidence {
     }
 
     fn of_texts(&self) -> Guess {
-        let nothing = (BTreeSet::new(), Shapes::empty());
-        let no_nulls = |note| {
-            let (null_texts, written) = nothing.clone();
-            Guess { sql_type: PgType::Text(None), null_texts, written, note }
-        };
+        let no_nulls = |note| Guess::of(PgType::Text(None), note);
         if self.n_texts == self.n_null_texts {
             return no_nulls(None);
         }
         match OF_TEXTS.iter().find(|(shape, ..)| self.texts.contains(*shape)) {
             Some((shape, sql_type, note)) => Guess {
-                sql_type: sql_type.clone(),
                 null_texts: self.null_texts.clone(),
                 written: *shape & (Shapes::DECIMAL_COMMA | Shapes::DOTTED_DATE),
-                note: *note,
+                ..Guess::of(sql_type.clone(), *note)
             },
             None if self.texts.contains(Shapes::OTHER_UUID) => {
                 no_nulls(Some("UUIDs, which uuid would write in lower case"))
@@ -237,8 +289,25 @@ impl Evidence {
             None if self.texts.contains(Shapes::NANOS) => {
                 no_nulls(Some("timestamps, of which timestamptz would cut the nanoseconds"))
             }
-            None => no_nulls(None),
+            None => match self.dates.all()[..] {
+                [] => no_nulls(None),
+                [format] => {
+                    let has_clock = format.contains("%H");
+                    let sql_type = if has_clock { PgType::Timestamp } else { PgType::Date };
+                    let format = Some(format);
+                    Guess { null_texts: self.null_texts.clone(), format, ..Guess::of(sql_type, None) }
+                }
+                _ => no_nulls(Some(DAY_OR_MONTH)),
+            },
         }
+    }
+}
+
+impl Guess {
+    /// Returns a type that reads its values by itself.
+    #[must_use]
+    pub fn of(sql_type: PgType, note: Option<&'static str>) -> Self {
+        Self { sql_type, null_texts: BTreeSet::new(), written: Shapes::empty(), format: None, note }
     }
 }
 
@@ -309,6 +378,9 @@ mod tests {
         csv(&["TRUE", "FALSE"], "boolean");
         csv(&["2026-01-31", "2026-01-31T00:00:00Z"], "text");
         csv(&["05:17:00"], "time");
+        csv(&["03/14/2024", "NA"], "date NA");
+        csv(&["03/04/2024", "04/05/2024"], "text");
+        csv(&["03/14/2024 10:00"], "timestamp");
         csv(&["1", ""], "text");
         csv(&["a", "1"], "text");
     }

@@ -3,6 +3,7 @@
 //! Pure but for the [`Source`] it reads: the decoder that would load the file reads it here too, first into evidence
 //! field by field, then once more into the proposed columns, and a column that refuses a value is made wider.
 
+mod dates;
 mod dialect;
 mod evidence;
 mod identifiers;
@@ -11,6 +12,7 @@ mod plan;
 mod render;
 mod sample;
 mod shape;
+mod together;
 mod types;
 mod verify;
 
@@ -52,7 +54,22 @@ pub fn describe(source: &Arc<dyn Source>, address: &str, options: &Options) -> R
     }
     let mut description = Description::new(sample, location, read);
     description.remarks.extend(remark);
+    if description.rename.keys().any(|field| field.starts_with('/')) {
+        // Of JSON it would be taken for a path.
+        let is_parquet = || source.read_at(0, 4).is_ok_and(|magic| *magic == *b"PAR1");
+        description.format = Some(if description.is_csv {
+            "csv"
+        } else if is_parquet() {
+            "parquet"
+        } else {
+            "avro"
+        });
+    }
     verify::widen(source, &mut description, options.extent)?;
+    if description.key.is_empty() {
+        together::find_key(source, &mut description, options.extent)?;
+    }
+    verify::say_what_does_not_load(&mut description);
     Ok(description)
 }
 

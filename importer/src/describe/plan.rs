@@ -8,6 +8,7 @@ use super::{
     shape::Shapes,
     types::of_declared,
 };
+use chrono::DateTime;
 use decode::{Declared, Notation, ReadOptions, encode::PgType};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +45,8 @@ pub struct Column {
     pub null_texts: BTreeSet<&'static str>,
     /// How the values are written, where the type does not say.
     pub written: Shapes,
+    /// The format of its dates, where the type does not read them by itself.
+    pub format: Option<&'static str>,
     /// Texts among [`super::evidence::NULL_TEXTS`] that were seen in it, as values if it is text.
     pub seen_null_texts: BTreeSet<&'static str>,
     /// Whether a value was refused by the type that was proposed first.
@@ -61,14 +64,18 @@ pub struct Description {
     pub read: ReadOptions,
     /// The columns, in the file's order, then those of the path.
     pub columns: Vec<Column>,
+    /// The format, where the dataset has to say it.
+    pub format: Option<&'static str>,
     /// Field → column where the names differ.
     pub rename: BTreeMap<String, String>,
     /// Column → how its values are written.
     pub types: BTreeMap<String, Notation>,
-    /// The key, or none found.
-    pub key: Option<String>,
-    /// Other columns without a NULL or a value twice.
-    pub key_ideas: Vec<String>,
+    /// The key's columns; none where none was found.
+    pub key: Vec<String>,
+    /// Other columns without a NULL or a value twice, by themselves or together.
+    pub key_ideas: Vec<Vec<String>>,
+    /// The columns that every row has a value for.
+    pub complete: Vec<String>,
     /// A column that says which of two rows is newer, and whether it is never NULL.
     pub newer: Option<(String, bool)>,
     /// The column for fields that are not among the others.
@@ -79,6 +86,8 @@ pub struct Description {
     pub is_whole: bool,
     /// Whether the file is CSV.
     pub is_csv: bool,
+    /// Rows of a CSV file that end early.
+    pub n_short: u64,
     /// Whether it has a record that no rows can be told apart after.
     pub is_broken: bool,
     /// Rows that still cannot be loaded.
@@ -124,11 +133,23 @@ impl Description {
             .iter()
             .filter_map(|column| Some((column.name.clone(), logged.get(column.field.as_str())?.parse().ok()?)))
             .collect();
-        let dotted = columns.iter().filter(|column| column.written == Shapes::DOTTED_DATE);
-        let types =
-            dotted.filter_map(|column| Some((column.name.clone(), DOTTED.parse().ok()?))).chain(logged).collect();
+        let captured = |name: &str| location.captures.iter().any(|(captured, _)| captured == name);
+        let own = columns.iter_mut().zip(&sample.fields).filter(|(_, field)| !captured(&field.name));
+        let epochs = own.filter_map(|(column, field)| as_epoch(column, field));
+        let epochs: Vec<(String, Notation)> = epochs.collect();
+        let format = |column: &Column| column.format.or((column.written == Shapes::DOTTED_DATE).then_some(DOTTED));
+        let dates = columns.iter().filter_map(|column| Some((column.name.clone(), format(column)?.parse().ok()?)));
+        let types = dates.chain(logged).chain(epochs).collect();
         let rename = columns.iter().filter(|column| column.field != column.name && !sample.is_positional);
-        let rename = rename.map(|column| (column.field.clone(), column.name.clone())).collect();
+        let mut rename: BTreeMap<String, String> =
+            rename.map(|column| (column.field.clone(), column.name.clone())).collect();
+        if sample.is_open {
+            // A renamed field that begins so would be taken for a path.
+            for (field, column) in rename.extract_if(.., |field, _| field.starts_with('/')) {
+                let pointer = format!("/{}", field.replace('~', "~0").replace('/', "~1"));
+                read.json.fields.extend(pointer.parse().ok().map(|pointer| (column, pointer)));
+            }
+        }
         // An object of all fields has none of those that cannot be told apart.
         let has_names = !sample.is_positional && sample.ambiguous.is_empty();
         let needs_extras = (sample.is_open || sample.too_many_fields) && has_names;
@@ -136,7 +157,6 @@ impl Description {
 
         // What stands for NULL somewhere is not a value anywhere.
         let nulls: BTreeSet<&str> = columns.iter().flat_map(|column| column.null_texts.iter().copied()).collect();
-        let captured = |name: &str| location.captures.iter().any(|(captured, _)| captured == name);
         let unique: Vec<&Column> = sample
             .fields
             .iter()
@@ -150,11 +170,16 @@ impl Description {
             .map(|(_, column)| column)
             .collect();
         let ranked = unique.iter().filter_map(|column| Some((key_rank(&column.name, &location.name)?, *column)));
-        let key = ranked.min_by_key(|(rank, _)| *rank).map(|(_, column)| column.name.clone());
+        let key: Vec<String> =
+            ranked.min_by_key(|(rank, _)| *rank).map(|(_, column)| column.name.clone()).into_iter().collect();
         // Measurements are often all different.
         let others = unique.iter().filter(|column| column.sql_type != PgType::Numeric(None));
-        let others = others.map(|column| &column.name).filter(|name| Some(*name) != key.as_ref());
-        let key_ideas = others.take(MAX_KEY_IDEAS).cloned().collect();
+        let others = others.map(|column| &column.name).filter(|name| !key.contains(name));
+        let key_ideas = others.take(MAX_KEY_IDEAS).map(|name| vec![name.clone()]).collect();
+        let complete = sample.fields.iter().zip(&columns).filter(|(field, column)| {
+            !captured(&field.name) && field.evidence.is_complete(sample.n_rows) && column.seen_null_texts.is_empty()
+        });
+        let complete = complete.map(|(_, column)| column.name.clone()).collect();
         let newer = newer(&sample, &columns);
         let mut remarks = Vec::new();
         if !sample.ambiguous.is_empty() {
@@ -173,15 +198,18 @@ impl Description {
             location,
             read,
             columns,
+            format: None,
             rename,
             types,
             key,
             key_ideas,
+            complete,
             newer,
             extras,
             n_rows: sample.n_rows,
             is_whole: sample.is_whole,
             is_csv: sample.is_csv,
+            n_short: sample.n_short,
             is_broken: sample.broken.is_some(),
             n_rejected: sample.n_rejected,
             first_reject: sample.first_reject,
@@ -220,7 +248,7 @@ fn declared_guess(declared: &Declared) -> Guess {
         Declared::Null => Some(ONLY_NULL),
         _ => None,
     };
-    Guess { sql_type: of_declared(declared), null_texts: BTreeSet::new(), written: Shapes::empty(), note }
+    Guess::of(of_declared(declared), note)
 }
 
 impl Column {
@@ -231,6 +259,7 @@ impl Column {
             sql_type: guess.sql_type,
             null_texts: guess.null_texts,
             written: guess.written,
+            format: guess.format,
             seen_null_texts,
             is_widened: false,
             notes: guess.note.map(str::to_owned).into_iter().collect(),
@@ -250,9 +279,9 @@ fn take_from_path(name: &str, value: Option<&str>, columns: &mut Vec<Column>) {
         None => column_for(name, |name| columns.iter().any(|column| column.name == name)),
     };
     let mut guess = Guess { null_texts: BTreeSet::new(), note: Some("from the path"), ..evidence.guess() };
-    if guess.written == Shapes::DECIMAL_COMMA {
+    if guess.written == Shapes::DECIMAL_COMMA || guess.format.is_some() {
         // The dialect is not that of the path.
-        guess.sql_type = PgType::Text(None);
+        guess = Guess::of(PgType::Text(None), guess.note);
     }
     let column = Column::new(name, column_name, guess, BTreeSet::new());
     match found {
@@ -261,8 +290,37 @@ fn take_from_path(name: &str, value: Option<&str>, columns: &mut Vec<Column>) {
     }
 }
 
+/// Takes a column of integers for a count of time since 1970, where its name and all its values say so.
+fn as_epoch(column: &mut Column, field: &FieldSeen) -> Option<(String, Notation)> {
+    const UNITS: [(&str, &str, i64); 4] = [
+        ("epoch_s", "seconds", 1),
+        ("epoch_ms", "milliseconds", 1_000),
+        ("epoch_us", "microseconds", 1_000_000),
+        ("epoch_ns", "nanoseconds", 1_000_000_000),
+    ];
+    // From 1990 to 2100: counts in other units are far away from that.
+    const SECONDS: std::ops::Range<i64> = 631_152_000..4_102_444_800;
+    let is_integer = matches!(column.sql_type, PgType::Int4 | PgType::Int8) && column.field == field.name;
+    let (least, greatest) = field.evidence.integers().filter(|_| is_integer && says_time(&column.name))?;
+    let fits = |per_second: i64| SECONDS.contains(&(least / per_second)) && SECONDS.contains(&(greatest / per_second));
+    let (notation, unit, per_second) = UNITS.into_iter().find(|(_, _, per_second)| fits(*per_second))?;
+    let day = |count: i64| DateTime::from_timestamp(count / per_second, 0).map(|at| at.date_naive().to_string());
+    let (first, last) = (day(least)?, day(greatest)?);
+    column.sql_type = PgType::TimestampTz;
+    column.notes.push(format!("{unit} since 1970, to go by its name and values, which are {first} to {last}"));
+    Some((column.name.clone(), notation.parse().ok()?))
+}
+
+/// Returns whether a name is that of a moment.
+fn says_time(column: &str) -> bool {
+    let name = snake_case(column);
+    let is_named = ["ts", "time", "timestamp", "date", "datetime", "epoch", "created", "updated", "modified", "at"];
+    let ends = ["_ts", "_at", "_time", "_timestamp", "_date", "_datetime", "_epoch", "_ms", "_on"];
+    is_named.contains(&name.as_str()) || ends.iter().any(|end| name.ends_with(end))
+}
+
 /// Returns whether values of a type identify rows, rather than happen to be different.
-fn may_be_key(sql_type: &PgType) -> bool {
+pub(super) fn may_be_key(sql_type: &PgType) -> bool {
     matches!(
         sql_type,
         PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Numeric(_) | PgType::Uuid | PgType::Text(None)
@@ -270,7 +328,7 @@ fn may_be_key(sql_type: &PgType) -> bool {
 }
 
 /// Returns how much a name sounds like that of a key, smaller being more; None when not at all.
-fn key_rank(column: &str, table: &str) -> Option<u8> {
+pub(super) fn key_rank(column: &str, table: &str) -> Option<u8> {
     let name = identifier(column);
     let singular = table.strip_suffix('s').unwrap_or(table);
     let of_table = [format!("{table}_id"), format!("{singular}_id"), format!("{table}id"), format!("{singular}id")];

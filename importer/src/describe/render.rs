@@ -1,7 +1,7 @@
 //! A description as SQL and as TOML.
 
 use super::{identifiers::quoted, plan::Description, types};
-use decode::CsvOptions;
+use decode::{CsvOptions, ShortRows};
 use service::terminal::is_hidden;
 use std::fmt::Write as _;
 
@@ -22,9 +22,12 @@ impl Description {
         if let Some(extras) = &self.extras {
             lines.push((format!("{} jsonb", quoted(extras)), "fields that have no column of their own".into()));
         }
-        match &self.key {
-            Some(key) => lines.push((format!("PRIMARY KEY ({})", quoted(key)), self.how_sure("unique"))),
-            None => lines.push((
+        match &self.key[..] {
+            [_, ..] => {
+                let columns: Vec<String> = self.key.iter().map(|key| quoted(key)).collect();
+                lines.push((format!("PRIMARY KEY ({})", columns.join(", ")), self.how_sure(unique(&self.key))));
+            }
+            [] => lines.push((
                 "penstock_object bigint".into(),
                 "which object a row came from; mode = \"replace\" needs it".into(),
             )),
@@ -49,7 +52,7 @@ impl Description {
             let _ = writeln!(sql, "    {line}{comma}{note}");
         }
         sql.push_str(");\n");
-        if self.key.is_none() {
+        if self.key.is_empty() {
             let _ = writeln!(sql, "CREATE INDEX ON {table} (penstock_object);");
         }
         sql
@@ -72,27 +75,27 @@ impl Description {
             line(format!("# match = {}", string(pattern)), "once such files lie in a bucket");
         }
         line(format!("table = {}", string(&format!("public.{}", quoted(&self.location.name)))), "");
-        match &self.key {
-            Some(key) => line(format!("key = [{}]", string(key)), &self.how_sure("unique and never NULL")),
-            None => line(
+        match &self.key[..] {
+            [_] => line(format!("key = [{}]", strings(&self.key)), &self.how_sure("unique and never NULL")),
+            [_, ..] => line(format!("key = [{}]", strings(&self.key)), &self.how_sure("unique together, never NULL")),
+            [] => line(
                 "mode = \"replace\"".into(),
                 "no key was found: the rows belong to their object, and its next version replaces them",
             ),
         }
         for idea in &self.key_ideas {
-            let instead = if self.key.is_some() {
-                "instead, with a unique index"
-            } else {
-                "instead of mode, with a unique index"
+            let instead = match self.key.is_empty() {
+                false => "instead, with a unique index",
+                true => "instead of mode, with a unique index",
             };
-            line(format!("# key = [{}]", string(idea)), &format!("{instead}; {}", self.how_sure("unique")));
+            line(format!("# key = [{}]", strings(idea)), &format!("{instead}; {}", self.how_sure(unique(idea))));
         }
-        match (&self.newer, &self.key) {
-            (Some((newer, true)), Some(_)) => {
+        match (&self.newer, !self.key.is_empty()) {
+            (Some((newer, true)), true) => {
                 line(format!("newer = {}", string(newer)), "a row only gives way to one that is not older")
             }
-            (Some((newer, false)), Some(_)) => line(format!("# newer = {}", string(newer)), "is NULL in some rows"),
-            (Some((newer, _)), None) => line(
+            (Some((newer, false)), true) => line(format!("# newer = {}", string(newer)), "is NULL in some rows"),
+            (Some((newer, _)), false) => line(
                 format!("# newer = {}", string(newer)),
                 "with a key: a row only gives way to one that is not older",
             ),
@@ -103,6 +106,14 @@ impl Description {
         }
         if let Some(rows) = &self.read.json.rows {
             line(format!("rows = {}", string(&rows.to_string())), "where the rows are in the document");
+        }
+        if !self.read.json.fields.is_empty() {
+            let pairs = self.read.json.fields.iter();
+            let pairs = pairs.map(|(field, place)| format!("{} = {}", string(field), string(&place.to_string())));
+            line(format!("fields = {{ {} }}", pairs.collect::<Vec<_>>().join(", ")), "field = where its value is");
+        }
+        if let Some(format) = self.format {
+            line(format!("format = {}", string(format)), "");
         }
         if !self.rename.is_empty() {
             let pairs = self.rename.iter().map(|(field, column)| format!("{} = {}", string(field), string(column)));
@@ -133,8 +144,18 @@ impl Description {
     }
 
     fn csv_toml(&self) -> String {
-        let CsvOptions { header, delimiter, escape, comment, skip_lines, trailing_delimiter, encoding, .. } =
-            &self.read.csv;
+        let CsvOptions {
+            header,
+            delimiter,
+            quote,
+            escape,
+            comment,
+            skip_lines,
+            short_rows,
+            trailing_delimiter,
+            encoding,
+            ..
+        } = &self.read.csv;
         let mut toml = String::new();
         if !header {
             toml.push_str("header = false  # its first record looks like data\n");
@@ -142,19 +163,32 @@ impl Description {
         if *delimiter != b',' {
             let _ = writeln!(toml, "delimiter = {}", string(&char::from(*delimiter).to_string()));
         }
-        for (setting, byte) in [("escape", escape), ("comment", comment)] {
+        if quote.is_none() {
+            toml.push_str("quote = \"\"  # its quotes do not pair up: they are characters like others\n");
+        }
+        let why = ["stands before quotes within fields", "lines that begin so are no rows"];
+        for ((setting, byte), why) in [("escape", escape), ("comment", comment)].into_iter().zip(why) {
             if let Some(byte) = byte {
-                let _ = writeln!(toml, "{setting} = {}", string(&char::from(*byte).to_string()));
+                let _ = writeln!(toml, "{setting} = {}  # {why}", string(&char::from(*byte).to_string()));
             }
         }
         if *skip_lines > 0 {
             let _ = writeln!(toml, "skip_lines = {skip_lines}");
         }
+        if self.n_short > 0 {
+            let mark = if *short_rows == ShortRows::Null { "" } else { "# " };
+            let without = if mark.is_empty() { "; without it they are rejects" } else { " and are rejects without it" };
+            let _ = writeln!(
+                toml,
+                "{mark}short_rows = \"null\"  # {} of {} rows end early{without}",
+                self.n_short, self.n_rows
+            );
+        }
         if self.read.csv.decimal_comma {
             toml.push_str("decimal = \",\"\n");
         }
         if *trailing_delimiter {
-            toml.push_str("trailing_delimiter = true\n");
+            toml.push_str("trailing_delimiter = true  # a delimiter follows the last field\n");
         }
         if encoding != "utf-8" {
             let _ = writeln!(toml, "encoding = {}  # not UTF-8; a guess", string(encoding));
@@ -187,6 +221,15 @@ impl Description {
         let rows = if self.n_rows == 1 { "the only row".into() } else { format!("{} rows", self.n_rows) };
         format!("{claim} in {rows}")
     }
+}
+
+/// Returns texts as TOML strings.
+fn strings(texts: &[String]) -> String {
+    texts.iter().map(|text| string(text)).collect::<Vec<_>>().join(", ")
+}
+
+fn unique(key: &[String]) -> &'static str {
+    if key.len() > 1 { "unique together" } else { "unique" }
 }
 
 /// Returns a text as a TOML string that may also be a key: on one line, whatever is in it.

@@ -70,10 +70,12 @@ pub struct Sample {
     pub has_texts: bool,
     /// Fields in a row, those of one name counted each.
     pub n_fields: usize,
-    /// Names that several fields of a CSV file have: they cannot be told apart, so none of them is among the fields.
+    /// Names that several fields have: they cannot be told apart, so none of them is among the fields.
     pub ambiguous: BTreeSet<String>,
     /// Rows that have another number of fields.
     pub n_other_width: u64,
+    /// How many of them have fewer.
+    pub n_short: u64,
     /// How many the first of them has.
     pub other_width: Option<u64>,
     /// Why no more rows of a CSV file can be told apart, and the object would fail.
@@ -102,7 +104,7 @@ pub fn read(mut reader: Box<dyn RowReader>, extent: Extent) -> Result<Sample, De
         is_csv,
         has_texts: is_csv || reader.payload_form() == PayloadForm::Text,
         n_fields: names.len(),
-        ambiguous: if is_csv { twice(&names) } else { BTreeSet::new() },
+        ambiguous: twice(&names),
         ..Sample::default()
     };
     let mut declared = reader.declared().unwrap_or_default().into_iter();
@@ -140,8 +142,10 @@ pub fn read(mut reader: Box<dyn RowReader>, extent: Extent) -> Result<Sample, De
         for width in
             batch.rejects.iter().filter_map(|reject| reject.message.split_once(OTHER_WIDTH)).map(|(width, _)| width)
         {
+            let width: Option<u64> = width.trim().parse().ok();
             sample.n_other_width += 1;
-            sample.other_width = sample.other_width.or_else(|| width.trim().parse().ok());
+            sample.n_short += u64::from(width.is_some_and(|width| width < sample.n_fields as u64));
+            sample.other_width = sample.other_width.or(width);
         }
         if let (None, Some(reject)) = (&sample.first_reject, batch.rejects.first()) {
             sample.first_reject = Some(format!("row {}: {} ({})", reject.row_number, reject.message, reject.class));
@@ -200,8 +204,8 @@ impl Sample {
 
     /// Adds a row, given as the tuple that would be copied.
     fn add(&mut self, tuple: &[u8], places: &mut HashMap<String, usize>) {
-        // The number of fields, and the row's number.
-        let mut cells = Cells { rest: tuple.get(2..).unwrap_or_default() };
+        let mut cells = Cells::of(tuple);
+        // The row's number.
         cells.next();
         if self.is_by_column() {
             let is_first = self.first_row.is_empty();
@@ -248,8 +252,15 @@ impl Sample {
 }
 
 /// The cells of a COPY tuple.
-struct Cells<'t> {
+pub struct Cells<'t> {
     rest: &'t [u8],
+}
+
+impl<'t> Cells<'t> {
+    /// Returns those of a tuple, which begins with how many fields it has.
+    pub fn of(tuple: &'t [u8]) -> Self {
+        Self { rest: tuple.get(2..).unwrap_or_default() }
+    }
 }
 
 impl<'t> Iterator for Cells<'t> {

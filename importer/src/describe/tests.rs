@@ -168,14 +168,23 @@ fn a_dialect_that_a_sample_shows_is_proposed_and_loads() {
     };
     let said = |dialect: &str, columns, rows| (dialect.to_owned(), columns, rows, 0);
     let backslashes = "id,a,b\n1,\"say \\\"hi\\\", ok\",x\n2,plain,y\n";
-    assert_eq!(proposed(backslashes), said("escape = \"\\\\\"; ", 3, 2));
+    assert_eq!(proposed(backslashes), said("escape = \"\\\\\"  # stands before quotes within fields; ", 3, 2));
     let late = "id,a,b\n1,plain,x\n2,\"q \\\"z\\\"\",w\n";
-    assert_eq!(proposed(late), said("escape = \"\\\\\"; ", 3, 2));
-    assert_eq!(proposed("# exported 2026-01-01\nid,a,b\n1,x,y\n"), said("comment = \"#\"; ", 3, 1));
-    assert_eq!(proposed("#x, y\nid;a;b\n1;x;y\n"), said("delimiter = \";\"; comment = \"#\"; ", 3, 1));
+    assert_eq!(proposed(late), said("escape = \"\\\\\"  # stands before quotes within fields; ", 3, 2));
+    assert_eq!(
+        proposed("# exported 2026-01-01\nid,a,b\n1,x,y\n"),
+        said("comment = \"#\"  # lines that begin so are no rows; ", 3, 1)
+    );
+    assert_eq!(
+        proposed("#x, y\nid;a;b\n1;x;y\n"),
+        said("delimiter = \";\"; comment = \"#\"  # lines that begin so are no rows; ", 3, 1)
+    );
     assert_eq!(proposed("sep=;\nid;a\n1;x\n"), said("delimiter = \";\"; skip_lines = 1; ", 2, 1));
     assert_eq!(proposed("sep=,\nid,a,b\n1,x,y\n"), said("skip_lines = 1; ", 3, 1));
-    assert_eq!(proposed("id|a\n1|x|\n2|y|\n"), said("delimiter = \"|\"; trailing_delimiter = true; ", 2, 2));
+    assert_eq!(
+        proposed("id|a\n1|x|\n2|y|\n"),
+        said("delimiter = \"|\"; trailing_delimiter = true  # a delimiter follows the last field; ", 2, 2)
+    );
 }
 
 #[test]
@@ -232,6 +241,132 @@ fn rows_within_a_document_are_found() {
     Config::parse(&toml, "importer.toml", |_| None).expect("a configuration");
     let content = r#"{"id":1,"a":[{"b":1}],"c":[{"b":1}]}"#.as_bytes().to_vec();
     assert_eq!(described("/d/x.json", content).expect("a description").columns.len(), 3);
+}
+
+#[test]
+fn columns_that_identify_rows_together_are_the_key_where_they_are_called_so() {
+    let key = |content: &str| {
+        let found = described("/d/orders.csv", content.as_bytes().to_vec()).expect("a description");
+        let toml = found.dataset_toml();
+        Config::parse(&toml, "importer.toml", |_| None).unwrap_or_else(|error| panic!("{error}\n{toml}"));
+        (found.table_sql(), toml)
+    };
+    let (sql, toml) = key("order_id,line_no,what\n1,1,x\n1,2,x\n2,1,x\n2,2,y\n");
+    assert!(sql.contains("PRIMARY KEY (order_id, line_no)  -- unique together in 4 rows"), "{sql}");
+    assert!(toml.contains("key = [\"order_id\", \"line_no\"]  # unique together, never NULL in 4 rows"), "{toml}");
+    // Three, where two are not enough.
+    let (_, toml) = key("store_id,day,order_id\n1,2026-01-01,1\n1,2026-01-01,2\n1,2026-01-02,1\n2,2026-01-01,1\n");
+    assert!(toml.contains("\nkey = [\"order_id\", \"store_id\", \"day\"]"), "{toml}");
+    // Other names are an idea.
+    let (_, toml) = key("a,b\nx,1\nx,2\ny,1\n");
+    assert!(toml.contains("\nmode = \"replace\"") && toml.contains("\n# key = [\"a\", \"b\"]"), "{toml}");
+    // A value that is missing, and rows that are there twice.
+    for none in ["order_id,line_no\n1,1\n1,\n2,1\n", "order_id,line_no\n1,1\n1,1\n"] {
+        let (_, toml) = key(none);
+        assert!(!toml.contains("key = "), "{toml}");
+    }
+}
+
+#[test]
+fn counts_since_1970_are_moments_where_name_and_values_say_so() {
+    let of = |content: &'static str| {
+        let found = described("/d/x.ndjson", content.as_bytes().to_vec()).expect("a description");
+        let toml = found.dataset_toml();
+        Config::parse(&toml, "importer.toml", |_| None).unwrap_or_else(|error| panic!("{error}\n{toml}"));
+        let column = found.columns.last().expect("a column");
+        let notation = found.types.get(&column.name).map(|notation| notation.as_str().to_owned());
+        (types::name(&column.sql_type), notation.unwrap_or_default(), column.notes.join(""))
+    };
+    let (sql, notation, note) = of("{\"created_at\":1767225600000}\n{\"created_at\":1767312000000}\n");
+    assert_eq!((sql.as_str(), notation.as_str()), ("timestamptz", "epoch_ms"));
+    let said = "milliseconds since 1970, to go by its name and values, which are 2026-01-01 to 2026-01-02";
+    assert_eq!(note, said);
+    for (content, expected) in [
+        ("{\"ts\":1767225600}\n", "epoch_s"),
+        ("{\"eventTime\":1767225600000000}\n", "epoch_us"),
+        ("{\"time\":1767225600000000000}\n", "epoch_ns"),
+        // Values that are none, one among them, another name, and a text.
+        ("{\"ts\":5}\n", ""),
+        ("{\"ts\":1767225600}\n{\"ts\":17}\n", ""),
+        ("{\"size\":1767225600}\n", ""),
+        ("{\"ts\":\"1767225600\"}\n", ""),
+    ] {
+        assert_eq!(of(content).1, expected, "{content}");
+    }
+}
+
+#[test]
+fn slashed_dates_are_dates_where_a_value_tells_day_from_month() {
+    let of = |content: &'static str| {
+        let found = described("/d/x.csv", content.as_bytes().to_vec()).expect("a description");
+        assert_eq!(found.n_rejected, 0, "{content}");
+        Config::parse(&found.dataset_toml(), "importer.toml", |_| None).expect("a configuration");
+        let notation = found.types.get("d").map(|notation| notation.as_str().to_owned()).unwrap_or_default();
+        (types::name(&found.columns[1].sql_type), notation, found.columns[1].notes.join(""))
+    };
+    let told = |sql: &str, notation: &str| (sql.to_owned(), notation.to_owned(), String::new());
+    assert_eq!(of("n,d\n1,03/14/2026\n1,04/05/2026\n"), told("date", "%m/%d/%Y"));
+    assert_eq!(of("n,d\n1,14/03/2026\n1,04/05/2026\n"), told("date", "%d/%m/%Y"));
+    assert_eq!(of("n,d\n1,14/03/2026 10:20\n"), told("timestamp", "%d/%m/%Y %H:%M"));
+    let (sql, notation, note) = of("n,d\n1,03/04/2026\n1,04/05/2026\n");
+    assert_eq!((sql.as_str(), notation.as_str()), ("text", ""));
+    assert!(note.contains("no value tells whether the day or the month comes first"), "{note}");
+}
+
+#[test]
+fn rows_that_end_early_are_told_and_load() {
+    let of = |content: String| {
+        let found = described("/d/x.csv", content.into_bytes()).expect("a description");
+        let toml = found.dataset_toml();
+        Config::parse(&toml, "importer.toml", |_| None).unwrap_or_else(|error| panic!("{error}\n{toml}"));
+        (found.n_rejected, toml)
+    };
+    let (n_rejected, toml) = of("a,b,c\n1,x,y\n2,x\n3,x,y\n4\n5,x,y\n6,x,y\n".to_owned());
+    assert_eq!(n_rejected, 0);
+    let line = "\nshort_rows = \"null\"  # 2 of 6 rows end early; without it they are rejects\n";
+    assert!(toml.contains(line), "{toml}");
+    // One is let through as a reject.
+    let (n_rejected, toml) = of(format!("a,b,c\n{}2,x\n", "1,x,y\n".repeat(200)));
+    assert_eq!(n_rejected, 1);
+    assert!(toml.contains("\n# short_rows = \"null\"  # 1 of 201 rows end early and are rejects"), "{toml}");
+    // Longer ones are another problem.
+    let (n_rejected, toml) = of(format!("a,b,c\n2,x\n3,x,y,z\n4\n{}", "1,x,y\n".repeat(20)));
+    assert!(n_rejected > 0 && !toml.contains("\nshort_rows"), "{toml}");
+    assert!(toml.contains("# the file does not load as it is: "), "{toml}");
+}
+
+#[test]
+fn quotes_that_do_not_pair_up_are_characters_and_comments_stand_anywhere() {
+    let dialect = |content: &str| {
+        let found = described("/d/x.csv", content.as_bytes().to_vec()).expect("a description");
+        let toml = found.dataset_toml();
+        Config::parse(&toml, "importer.toml", |_| None).unwrap_or_else(|error| panic!("{error}\n{toml}"));
+        (found.n_rejected, found.columns.len(), found.read.csv.quote, found.read.csv.comment, toml)
+    };
+    let (n_rejected, n_columns, quote, _, toml) = dialect("id\ttitle\n1\t\"Swing\" it\n2\ta 7\" disc\n3\t\"\n");
+    assert_eq!((n_rejected, n_columns, quote), (0, 2, None));
+    assert!(toml.contains("quote = \"\"  # its quotes do not pair up: they are characters like others"), "{toml}");
+    // Fields that are quoted, and one that is torn.
+    let (_, _, quote, ..) = dialect("id\ttitle\n1\t\"a\"\n2\t\"b\"\n3\t\"c\" d\n");
+    assert_eq!(quote, Some(b'"'));
+    let (n_rejected, n_columns, _, comment, toml) = dialect("id,n\n1,2\n# a remark\n3,4\n# and, one, more\n5,6\n");
+    assert_eq!((n_rejected, n_columns, comment), (0, 2, Some(b'#')));
+    assert!(toml.contains("comment = \"#\"  # lines that begin so are no rows"), "{toml}");
+}
+
+#[test]
+fn names_that_look_like_paths_are_written_so_that_they_are_none() {
+    // Longer than a column's name, so that it gets another.
+    let name = format!("/{}", "x".repeat(70));
+    for (address, content, line) in [
+        ("/d/x.ndjson", format!("{{\"id\":1,\"{name}\":\"x\"}}\n"), "fields = { "),
+        ("/d/x.csv", format!("id,{name}\n1,x\n"), "format = \"csv\""),
+    ] {
+        let found = described(address, content.into_bytes()).expect("a description");
+        let toml = found.dataset_toml();
+        assert!(toml.contains(line), "{toml}");
+        Config::parse(&toml, "importer.toml", |_| None).unwrap_or_else(|error| panic!("{error}\n{toml}"));
+    }
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn refusing_columns(
         types: &description.types,
         on_new_field: if description.extras.is_some() { OnNewField::Extras } else { OnNewField::Ignore },
         extras_column: description.extras.as_deref(),
-        key: description.key.as_slice(),
+        key: &description.key,
     };
     let mapping = Mapping::new(reader.fields(), &spec).map_err(DecodeError::Schema)?;
     reader.set_mapping(Arc::new(mapping));
@@ -78,9 +78,20 @@ fn refusing_columns(
     Ok(refusing)
 }
 
-fn decoder_columns(description: &Description) -> Vec<decode::Column> {
+/// Says so where the sample has more rejects than a dataset takes.
+pub fn say_what_does_not_load(description: &mut Description) {
+    let Description { n_rows, n_rejected, is_broken, .. } = *description;
+    let is_too_many = n_rejected > 1 && n_rejected * 100 > n_rows;
+    if !is_broken && n_rejected > 0 && (is_too_many || n_rejected == n_rows) {
+        let problem = format!("the file does not load as it is: {n_rejected} of {n_rows} rows are rejects");
+        description.remarks.push(format!("{problem}, and max_rejects is 1%"));
+    }
+}
+
+/// Returns the columns that the decoder fills.
+pub fn decoder_columns(description: &Description) -> Vec<decode::Column> {
     let column = |name: &str, pg_type| decode::Column {
-        not_null: description.key.as_deref() == Some(name),
+        not_null: description.key.iter().any(|key| key == name),
         name: name.to_owned(),
         pg_type,
         has_default: false,

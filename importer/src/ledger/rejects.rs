@@ -36,8 +36,10 @@ pub struct KeptReject {
     pub row_number: u64,
     /// What is kept; None when that is not the whole row.
     pub payload: Option<Vec<u8>>,
+    /// The member of an archive that it is from.
+    pub archive_member: Option<String>,
 }
-service::from_row!(KeptReject { id, row_number: i64, payload });
+service::from_row!(KeptReject { id, row_number: i64, payload, archive_member });
 
 /// A reject that still does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +91,7 @@ pub async fn insert(
         .bind(rejects.iter().map(|r| r.payload.as_slice()).collect::<Vec<_>>())
         .bind(rejects.iter().map(|r| number(r.payload_length)).collect::<Vec<_>>())
         .bind(form.as_str())
+        .bind(rejects.iter().map(|r| r.member.as_deref().map(storable)).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())
@@ -135,7 +138,8 @@ pub async fn page(
     limit: i64,
 ) -> sqlx::Result<Vec<KeptReject>> {
     sqlx::query_as(
-        "SELECT id, row_number, CASE WHEN octet_length(payload) = payload_length THEN payload END AS payload \
+        "SELECT id, row_number, archive_member, \
+         CASE WHEN octet_length(payload) = payload_length THEN payload END AS payload \
          FROM penstock.reject \
          WHERE object_id = $1 AND resolved_at IS NULL AND payload_form = $2 AND (row_number, id) > ($3, $4) \
          ORDER BY row_number, id LIMIT $5",

@@ -41,6 +41,8 @@ pub struct Table {
     pub lineage_row: bool,
     /// Has `penstock_loaded_at`.
     pub lineage_loaded_at: bool,
+    /// Is a view that rows go through into the table behind it.
+    pub is_view: bool,
     /// Has rules, which INSERT follows and COPY does not.
     pub has_rules: bool,
     /// A row that is equal may be left out of an upsert: no trigger would have seen it, no child table has it.
@@ -177,7 +179,8 @@ impl Table {
     /// Reads the table `name`, as [`Self::find`] finds it, from the catalog.
     ///
     /// # Errors
-    /// [`TableError::Unusable`] when there is no such table, or it is a view or under row-level security.
+    /// [`TableError::Unusable`] when there is no such table, or it is under row-level security, or a view that rows do not
+    /// go through.
     pub async fn read(connection: &mut PgConnection, name: &str) -> Result<Self, TableError> {
         let oid = Self::find(connection, name).await?;
         let row = sqlx::query(include_str!("read_table.sql")).bind(oid).fetch_optional(&mut *connection).await?;
@@ -185,11 +188,15 @@ impl Table {
             return Err(TableError::unusable(Misfit::Missing, format!("table {name} does not exist")));
         };
         let kind: String = row.try_get("kind")?;
-        if !matches!(kind.as_str(), "r" | "p") {
-            return Err(TableError::unusable(
-                Misfit::NotATable,
-                format!("{name} is not a table (relkind {kind}); views are not loaded into"),
-            ));
+        let is_view = kind == "v";
+        let problem = match kind.as_str() {
+            "r" | "p" => None,
+            "v" if row.try_get("inserts_through")? => None,
+            "v" => Some(format!("{name} is a view that Postgres does not put rows through by itself")),
+            _ => Some(format!("{name} is not a table (relkind {kind})")),
+        };
+        if let Some(problem) = problem {
+            return Err(TableError::unusable(Misfit::NotATable, problem));
         }
         if row.try_get::<bool, _>("row_security")? {
             return Err(TableError::unusable(
@@ -201,6 +208,7 @@ impl Table {
             qualified: quote_pair(row.try_get("schema")?, row.try_get("name")?),
             schema: quote(row.try_get("schema")?),
             oid: row.try_get("oid")?,
+            is_view,
             has_rules: row.try_get("has_rules")?,
             may_skip_equal: row.try_get("may_skip_equal")?,
             may_drop_rows: row.try_get("may_drop_rows")?,
@@ -260,6 +268,9 @@ impl Table {
     fn add_column(&mut self, row: &sqlx::postgres::PgRow, table: &str) -> Result<(), TableError> {
         let name: String = row.try_get("name")?;
         let type_oid: i64 = row.try_get("type_oid")?;
+        if self.is_view && !row.try_get::<bool, _>("is_written_through")? {
+            return Ok(());
+        }
         match name.as_str() {
             LINEAGE_OBJECT | LINEAGE_ROW if type_oid != 20 => {
                 return Err(TableError::unusable(

@@ -93,8 +93,9 @@ impl Decoding {
             let open = || open(&options, stopped);
             let work = || decode_all(open, &options, run_bytes, &sender, shape, spare);
             // Decoders process untrusted input: a panic in one is the object's fault, not the worker's end.
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
-                .unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder panicked on these bytes".into())));
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {
+                Err(DecodeError::Corrupt("what makes no sense to the decoder (it panicked)".into()))
+            });
             if let Err(error) = result {
                 // The receiver is gone.
                 let _ = sender.blocking_send(Decoded::Failed(error));

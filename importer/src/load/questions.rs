@@ -50,7 +50,7 @@ pub async fn keep(connection: &mut sqlx::PgConnection, load: &Load<'_>) -> Resul
     while let Some(Page { rows, payloads, lengths, .. }) = liveness::elsewhere(pages.recv()).await {
         ledger::rejects::keep(connection, object_id, &rows, &payloads, &lengths).await?;
     }
-    let panicked = |_| DecodeError::Corrupt("the decoder panicked on these bytes".into());
+    let panicked = |_| DecodeError::Corrupt("what makes no sense to the decoder (it panicked)".into());
     liveness::elsewhere(reading).await.map_err(panicked).and_then(|read| read).map_err(LoadError::Decode)
 }
 

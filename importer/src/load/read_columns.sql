@@ -16,6 +16,8 @@ SELECT a.attname::text AS name,
        a.attnotnull AS not_null,
        a.attgenerated::text AS generated,
        a.attidentity::text AS identity,
+       -- Of a view, one that is a column of the table behind it.
+       pg_column_is_updatable(a.attrelid, a.attnum, false) AS is_written_through,
        pg_get_expr(d.adbin, d.adrelid) AS default_sql,
        cn.nspname::text AS collation_schema,
        c.collname::text AS collation_name,

@@ -11,6 +11,12 @@ SELECT c.oid::bigint AS oid,
            AND NOT drops.may
            AS may_skip_equal,
        drops.may AS may_drop_rows,
+       -- Rows can be inserted through a view where Postgres itself puts them into the table behind it, and nothing that
+       -- somebody wrote stands in between. 8 is INSERT; 64 in tgtype is INSTEAD OF.
+       c.relkind = 'v' AND pg_relation_is_updatable(c.oid, false) & 8 = 8
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN')
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgtype & 64 = 64)
+           AS inserts_through,
        c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = c.oid) AS has_children,
        -- SQL_ASCII takes bytes as they are.
        current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII') AS takes_any_text

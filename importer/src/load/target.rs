@@ -49,6 +49,19 @@ impl Target {
         before: Option<&Self>,
     ) -> Result<Self, TableError> {
         let table = Table::read(connection, &dataset.table).await?;
+        if table.is_view {
+            let problem = match (dataset.mode, dataset.on_new_field) {
+                (Mode::Append, OnNewField::AddColumn) => Some("gets no columns by on_new_field = \"add_column\""),
+                (Mode::Append, _) => None,
+                _ => Some("takes mode = \"append\" alone"),
+            };
+            if let Some(problem) = problem {
+                return Err(TableError::unusable(
+                    Misfit::NotATable,
+                    format!("{} is a view, which {problem}", dataset.table),
+                ));
+            }
+        }
         let unusable = |error: anyhow::Error| TableError::unusable(Misfit::Other, chain(&error));
         let key = resolve_key(&table, &dataset.key).map_err(unusable)?;
         let key = match in_index_order(connection, &table, &key).await? {

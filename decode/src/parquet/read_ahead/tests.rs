@@ -175,5 +175,5 @@ fn chunk_of(object: &Arc<Object>, codec: Compression, window: Window) -> ChunkBy
     let column = SchemaDescriptor::new(Arc::new(schema)).column(0);
     let builder = ColumnChunkMetaData::builder(column).set_compression(codec).set_data_page_offset(0);
     let metadata = builder.set_total_compressed_size(object.size() as i64).build().expect("metadata");
-    ChunkBytes::new(Arc::clone(object), &metadata, window).expect("a chunk")
+    ChunkBytes::new(Arc::clone(object), &metadata, window, false).expect("a chunk")
 }

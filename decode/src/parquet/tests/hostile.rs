@@ -32,7 +32,7 @@ fn a_file_cut_short_is_corrupt() {
 fn a_row_count_that_is_a_lie_is_corrupt() {
     // Spelled out rather than searched for: the footer's last i64 is the group's row count.
     let file = sample();
-    let (metadata, ..) = footer::read(
+    let Footer { metadata, .. } = footer::read(
         &Object::open(Arc::new(Memory::new(file.clone())), &Budget::default()).expect("an object"),
         200,
         &Budget::default(),

@@ -1,5 +1,6 @@
 mod conditions;
 mod hostile;
+mod old;
 mod types;
 
 use super::*;

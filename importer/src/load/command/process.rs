@@ -218,7 +218,7 @@ impl Process {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(DecodeError::Corrupt("the decoder panicked on these bytes".into()));
+                    return Err(DecodeError::Corrupt("what makes no sense to the decoder (it panicked)".into()));
                 }
             }
         };

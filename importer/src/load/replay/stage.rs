@@ -100,15 +100,15 @@ pub async fn stage(
             match reject.payload {
                 Some(payload) => {
                     tried.rejects.push((reject.id, number(reject.row_number)));
-                    kept.push((reject.row_number, payload));
+                    kept.push((reject.row_number, payload, reject.archive_member));
                 }
                 None => cut.push(reject.row_number),
             }
         }
         if let Way::Read(rows) = &mut lane.way {
             let mut batch = Batch::default();
-            for (row, payload) in kept {
-                if let Err(why) = rows.push(row, &payload, &mut batch) {
+            for (row, payload, member) in kept {
+                if let Err(why) = rows.push(row, &payload, member.as_deref(), &mut batch) {
                     tried.refuse(number(row), why);
                 }
             }
@@ -135,7 +135,7 @@ async fn ask(
     connection: &mut PgConnection,
     replay: &ReplayRejects<'_>,
     lane: &mut Lane,
-    kept: Vec<(u64, Vec<u8>)>,
+    kept: Vec<(u64, Vec<u8>, Option<String>)>,
     tried: &mut Tried,
 ) -> Result<(), LoadError> {
     let (waiting, target) = (replay.waiting, replay.target);

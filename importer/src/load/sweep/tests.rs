@@ -178,6 +178,7 @@ fn what_was_refused_leaves_with_the_next_run_also_when_no_row_does() {
         message: String::new(),
         payload: Vec::new(),
         payload_length: 0,
+        member: None,
     };
     let mut refused = Batch { rejects: vec![reject], reject_bytes: MEMORY, n_read: 1, ..Batch::default() };
     sweep.add(&mut refused);
