@@ -163,21 +163,24 @@ async fn by_id(connection: &mut PgConnection, search: &Search) -> sqlx::Result<O
         Some(until) => top.min(first_since(connection, until).await?),
         None => top,
     };
-    let source = match search.state.as_deref() {
-        Some("failed") => {
-            "SELECT p.object_id AS id FROM penstock.problem p WHERE p.kind = 'failed' AND p.object_id < $1 \
-                           AND p.object_id >= $2 ORDER BY p.object_id DESC"
-        }
-        Some("importing" | "retrying") => {
+    let (source, of) = match search.state.as_deref() {
+        // Which knows its dataset, so that no entry of another is looked up.
+        Some("failed") => (
+            "SELECT p.object_id AS id, p.dataset FROM penstock.problem p WHERE p.kind = 'failed' AND p.object_id < $1 \
+             AND p.object_id >= $2 ORDER BY p.object_id DESC",
+            "$3::text IS NULL OR c.dataset = $3",
+        ),
+        Some("importing" | "retrying") => (
             "SELECT u.object_id AS id FROM penstock.unfinished u WHERE u.object_id < $1 AND u.object_id >= $2 \
-             ORDER BY u.object_id DESC"
-        }
-        _ => "SELECT a.id FROM penstock.object a WHERE a.id < $1 AND a.id >= $2 ORDER BY a.id DESC",
+             ORDER BY u.object_id DESC",
+            "true",
+        ),
+        _ => ("SELECT a.id FROM penstock.object a WHERE a.id < $1 AND a.id >= $2 ORDER BY a.id DESC", "true"),
     };
-    let last = format!("{source} OFFSET $3 LIMIT 1");
+    let last = format!("SELECT c.id FROM ({source} OFFSET $3 LIMIT 1) c");
     let last = sqlx::query_scalar(&last).bind(top).bind(bottom).bind(LOOKED_AT - 1);
     let last: Option<i64> = last.fetch_optional(&mut *connection).await?;
-    let sql = include_str!("objects/by_id.sql").replace("{source}", source);
+    let sql = include_str!("objects/by_id.sql").replace("{source}", source).replace("{of}", of);
     let found = sqlx::query_as(&sql)
         .bind(top)
         .bind(bottom)
