@@ -6,6 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -30,9 +31,11 @@ pub struct Stack {
     variables: Vec<(&'static str, String)>,
     scaler: String,
     console: String,
+    /// Where its files are, which containers may read.
+    pub directory: PathBuf,
+    scratch: Mutex<Option<Scratch>>,
     log: PathBuf,
     runtime: tokio::runtime::Runtime,
-    _scratch: Scratch,
 }
 
 /// A `docker compose up` that runs.
@@ -44,7 +47,7 @@ pub struct Up {
 impl Stack {
     /// Names a project, of that image or one to be built; nothing is started.
     pub fn new(image: Option<&str>) -> Result<Self> {
-        let scratch = Scratch::new("containers")?;
+        let scratch = Scratch::traversable("containers")?;
         let name = format!("penstock-test-{:08x}", fastrand::u32(..));
         let (scaler, console) = (spawn::free_port()?, spawn::free_port()?);
         let is_ours = image.is_none();
@@ -65,7 +68,8 @@ impl Stack {
             console: format!("http://127.0.0.1:{console}"),
             log: scratch.path().join("up.log"),
             runtime: tokio::runtime::Runtime::new()?,
-            _scratch: scratch,
+            directory: scratch.path().to_owned(),
+            scratch: Mutex::new(Some(scratch)),
         })
     }
 
@@ -179,11 +183,12 @@ impl Stack {
         self.sql("SELECT at, desired, reason, explain FROM penstock.decisions ORDER BY at DESC LIMIT 12")
     }
 
-    /// Waits until the console's first page is so.
-    pub fn wait_for_page(&self, is_so: impl Fn(&str) -> bool) -> Result<()> {
+    /// Waits until the console's first page has a text, or has it no more.
+    pub fn wait_for_page(&self, text: &str, has_it: bool) -> Result<()> {
         self.until("the console's page", TICK_LIMIT, || {
-            let answer = self.get(&format!("{}/", self.console));
-            Ok(answer.is_ok_and(|(status, page)| status == 200 && is_so(&page)).then_some(()))
+            let Ok((200, page)) = self.get(&format!("{}/", self.console)) else { return Ok(None) };
+            let shown: String = page.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text).collect();
+            Ok((shown.contains(text) == has_it).then_some(()))
         })
     }
 
@@ -192,7 +197,7 @@ impl Stack {
         spawn::tail(&self.log)
     }
 
-    /// Removes containers, volumes, networks and images.
+    /// Removes containers, volumes, networks, images and files.
     pub fn remove(&self) {
         let down = ["compose", "--profile", "tools", "down", "--volumes", "--remove-orphans", "--timeout", "5"];
         let emulator = format!("{}-aws", self.image);
@@ -202,6 +207,7 @@ impl Stack {
                 eprintln!("{error:#}");
             }
         }
+        drop(self.scratch.lock().map(|mut scratch| scratch.take()));
     }
 
     fn get(&self, url: &str) -> Result<(u16, String)> {
