@@ -361,6 +361,10 @@ fn an_escaped_text_is_the_same_in_whatever_pieces_it_comes() {
     let record = "x\\,y,\"\\\"z\\\"\"\n";
     let rows = file.read(record.repeat(60_000).as_bytes()).expect("rows");
     assert!(rows.len() == 60_000 && rows.iter().all(|row| row == "x,y|\"z\""));
+    // The escape is the last byte of what is read at once.
+    let long = "x".repeat(256 * 1024 - 1);
+    let rows = file.read(format!("{long}\\,y,z\n").as_bytes()).expect("a row");
+    assert_eq!(rows, [format!("{long},y|z")]);
 }
 
 #[test]
@@ -371,6 +375,7 @@ fn comments_and_the_first_lines_are_no_records() {
     let file = in_dialect(|csv| csv.skip_lines = 2);
     file.check("report, \"of\r\n\r\na,b\n1,2\n", &["1|2"]);
     file.check("x\ry\ra,b\r1,2\r", &["1|2"]);
+    file.check("x\r\ny\r\na,b\r\n1,2\r\n", &["1|2"]);
     file.check("a,b\n1,2", &[]);
     file.check(format!("{}\r\n\na,b\n1,2\n", "x".repeat(256 * 1024 - 1)), &["1|2"]);
 }

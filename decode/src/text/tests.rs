@@ -79,6 +79,8 @@ fn logs_of_s3_and_load_balancers_are_read() {
     let expected =
         "bucket|06/Feb/2019:00:00:38 +0000|192.0.2.3|a/b+c|/bucket/a/b+c?x=\"y\"|200|∅|∅|S3Console/0.4 \"q\"|∅|Yes";
     assert_eq!(read(line, by_preset(Preset::S3Access), columns), [expected]);
+    // What the service adds later is passed over.
+    assert_eq!(read(&format!("{line} later \"fields\""), by_preset(Preset::S3Access), columns), [expected]);
     let old = line.split(" s9lz").next().expect("a part");
     assert_eq!(read(old, by_preset(Preset::S3Access), "bucket host_id"), ["bucket|∅"]);
     let line = r#"https 2018-07-02T22:23:00.186641Z app/my/50 192.168.131.39:2817 10.0.0.1:80 0.086 0.048 0.037 200 200 0 57 "GET https://www.example.com:443/ HTTP/1.1" "curl/7.46.0" ECDHE TLSv1.2 arn:aws:tg "Root=1-58" "www.example.com" "arn:cert" 1 2018-07-02T22:22:48.364000Z "authenticate,forward" "-" "-" "10.0.0.1:80" "200" "-" "-" TID_1"#;
