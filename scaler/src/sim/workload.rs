@@ -7,6 +7,9 @@ use serde::{Deserialize, de::Error};
 /// How much jobs differ: the sigma of a log-normal distribution with the right mean.
 const JOB_SIGMA: f64 = 0.47;
 
+/// The longest job of a distribution with a heavy tail.
+const LONGEST_JOB_SECS: f64 = 600.0;
+
 /// A load, drawn: every message with its time and its work.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Load {
@@ -42,6 +45,8 @@ pub struct Workload {
     /// The policy's first guess; twice the truth when absent.
     #[serde(deserialize_with = "duration::optional_secs")]
     pub guess: Option<f64>,
+    /// The tail index of job times that follow a Pareto distribution, up to [`LONGEST_JOB_SECS`]; else they are lognormal.
+    pub tail: Option<f64>,
     /// Mean time from request to first receive.
     #[serde(deserialize_with = "duration::secs")]
     pub start_up: f64,
@@ -104,6 +109,7 @@ impl Default for Workload {
             drain_within: 900.0,
             job: 1.0,
             guess: None,
+            tail: None,
             start_up: 45.0,
             slots_per_worker: 1,
             max: 200,
@@ -165,6 +171,11 @@ pub fn built_in() -> Vec<Workload> {
         of("on-off", 4.0 * HOUR, vec![Send { every: Some(HOUR), ..rate(2.0 * MINUTE, 20.0 * MINUTE, 20.0) }]),
         Workload { job: 5.0, guess: Some(1.0), ..of("wrong-guess", HOUR, vec![burst(5_000)]) },
         Workload { start_failures: 0.3, ..of("failing-starts", HOUR, vec![burst(20_000)]) },
+        Workload {
+            job: 4.0,
+            tail: Some(1.3),
+            ..of("heavy-tail", 2.0 * HOUR, vec![rate(2.0 * MINUTE, 2.0 * HOUR - 2.0 * MINUTE, 3.0)])
+        },
         Workload { poison: 0.01, ..of("poison", 2.0 * HOUR, vec![rate(2.0 * MINUTE, 1.5 * HOUR, 10.0)]) },
     ]
 }
@@ -196,13 +207,18 @@ impl Workload {
         times.sort_by(f64::total_cmp);
         let arrivals = times
             .into_iter()
-            .map(|at| Arrival {
-                at,
-                work_secs: self.job * (JOB_SIGMA * gauss(&mut rng) - JOB_SIGMA * JOB_SIGMA / 2.0).exp(),
-                poison: rng.f64() < self.poison,
-            })
+            .map(|at| Arrival { at, work_secs: self.work_secs(&mut rng), poison: rng.f64() < self.poison })
             .collect();
         Load { workload: Self { slots_per_worker: self.slots_per_worker.max(1), ..self.clone() }, arrivals }
+    }
+
+    fn work_secs(&self, rng: &mut fastrand::Rng) -> f64 {
+        let Some(tail) = self.tail else {
+            return self.job * (JOB_SIGMA * gauss(rng) - JOB_SIGMA * JOB_SIGMA / 2.0).exp();
+        };
+        // Without the bound their mean would be `job`.
+        let shortest = self.job * (tail - 1.0) / tail;
+        (shortest * (1.0 - rng.f64()).powf(-1.0 / tail)).min(LONGEST_JOB_SECS)
     }
 
     /// Returns the policy's first guess of one job's time.
