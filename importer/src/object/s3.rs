@@ -135,10 +135,10 @@ impl S3Store {
             client
                 .get_object()
                 .bucket(&target.bucket)
+                .set_request_payer(self.payer(&target.bucket))
                 .key(&target.key)
                 .set_version_id(target.version_id.clone())
                 .set_if_match(if_match)
-                .set_request_payer(self.payer(&target.bucket))
                 .set_range(range.map(|range| format!("bytes={}-{}", range.start, range.end - 1)))
                 .send()
         };
