@@ -4,6 +4,7 @@
 //! at once and names line, field and accepted range; what only one command needs
 //! (a queue, a database, datasets) is asked for by [`Config::require`].
 
+mod access;
 mod after_load;
 mod check;
 pub mod conjuncts;
@@ -13,6 +14,7 @@ mod max_rejects;
 mod steps;
 mod transform;
 
+pub use access::Bucket;
 pub use after_load::{AfterLoad, Tag};
 pub use check::CONCURRENCY;
 pub use files::{Csv, Text};
@@ -43,6 +45,9 @@ pub struct Config {
     /// `QUEUE_URL`, which overrides the URL of the queue that is served.
     #[serde(skip)]
     queue_url: Option<String>,
+    /// Buckets that are reached by a role, or make the requester pay.
+    #[serde(default, rename = "bucket")]
+    pub buckets: Vec<Bucket>,
     /// How much this process does at once.
     #[serde(default)]
     pub worker: Worker,
@@ -84,6 +89,11 @@ pub struct Queue {
     pub visibility_timeout_secs: u32,
     /// URL of the dead-letter queue that failed messages are forwarded to; found from the queue's redrive policy when absent.
     pub dead_letter_url: Option<String>,
+    /// Role to assume for whatever is asked of the queue and its dead-letter queue, such as one of the account that owns
+    /// them.
+    pub role_arn: Option<String>,
+    /// External id that the role's owner asks for.
+    pub external_id: Option<String>,
 }
 
 /// `[worker]`
@@ -499,7 +509,15 @@ const MIB: usize = 1 << 20;
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { name: "default".into(), url: None, wait_secs: 20, visibility_timeout_secs: 60, dead_letter_url: None }
+        Self {
+            name: "default".into(),
+            url: None,
+            wait_secs: 20,
+            visibility_timeout_secs: 60,
+            dead_letter_url: None,
+            role_arn: None,
+            external_id: None,
+        }
     }
 }
 

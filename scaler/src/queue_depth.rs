@@ -4,7 +4,10 @@ use crate::{observation::QueueDepth, timeouts::Timeouts};
 use anyhow::Context;
 use aws_config::SdkConfig;
 use aws_sdk_sqs::{Client, types::QueueAttributeName};
-use service::{aws::for_queue, words::chain};
+use service::{
+    aws::{for_queue, role::Role},
+    words::chain,
+};
 use std::{collections::HashMap, sync::Arc};
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
@@ -48,9 +51,10 @@ pub struct SqsQueues {
 }
 
 impl SqsQueues {
-    /// Names the queues.
-    pub fn new(config: &SdkConfig, urls: Vec<String>, timeouts: Timeouts) -> Self {
+    /// Names the queues, and the role that may read their counters, if it is not our own.
+    pub fn new(config: &SdkConfig, urls: Vec<String>, role: Option<&Role>, timeouts: Timeouts) -> Self {
         let config = timeouts.aws(config, true);
+        let config = role.map_or_else(|| config.clone(), |role| role.assumed(&config));
         let queues = urls.into_iter().map(|url| (url.clone(), Client::new(&for_queue(&config, &url)))).collect();
         Self { queues, timeouts }
     }

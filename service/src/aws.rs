@@ -4,6 +4,7 @@
 mod credentials;
 pub mod http;
 pub mod notify;
+pub mod role;
 pub mod sqs;
 
 use anyhow::{Context, bail};

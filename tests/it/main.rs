@@ -3,6 +3,7 @@
 //! One module a story. They need the binaries (`cargo build`), and run much faster side by side
 //! under one stack: `cargo run --bin stack -- run -- cargo nextest run -p penstock-tests`.
 
+mod accounts;
 mod architecture;
 mod assigned;
 mod awaits;

@@ -17,9 +17,10 @@ use std::{
 const MARK: &str = "<!-- From here on written by a test, from the code: see CONTRIBUTING.md. -->\n";
 
 /// Sections of `importer.toml`, and the structs that say what is in them.
-const IMPORTER: [(&str, &str); 11] = [
+const IMPORTER: [(&str, &str); 12] = [
     ("database", "Database"),
     ("queue", "Queue"),
+    ("bucket", "Bucket"),
     ("worker", "Worker"),
     ("instance", "Instance"),
     ("limits", "Limits"),

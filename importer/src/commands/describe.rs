@@ -72,7 +72,7 @@ pub async fn run(options: &cli::Describe) -> anyhow::Result<ExitCode> {
 async fn open(file: &str) -> anyhow::Result<(Arc<dyn Source>, String)> {
     if file.starts_with("s3://") {
         let object = cli::object_name(file).map_err(anyhow::Error::msg)?;
-        let store: Arc<dyn ObjectStore> = Arc::new(s3_store(&service::aws::config().await?));
+        let store: Arc<dyn ObjectStore> = Arc::new(s3_store(&service::aws::config().await?, &[]));
         let target = ReadTarget { bucket: object.bucket, key: object.key, version_id: None, etag: None };
         let opened = RemoteSource::open(store, target, false).await;
         let source = opened.map_err(|error| match error {

@@ -1,6 +1,6 @@
 //! `importer due`: sends pending messages and writes pending tags once.
 
-use super::{EXIT_INCOMPLETE, on_session, output, s3_store};
+use super::{EXIT_INCOMPLETE, on_session, output, s3_store, served, targets};
 use crate::{
     config::Config,
     import::tags::Tagging,
@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::Context;
 use futures_util::future::BoxFuture;
-use service::due::{self, Item, Outbox, Sent, Targets};
+use service::due::{self, Item, Outbox, Sent};
 use std::{io, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     sync::Mutex,
@@ -25,8 +25,8 @@ const LIMIT: Duration = Duration::from_secs(3600);
 /// When Postgres is out of reach.
 pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let aws = service::aws::config().await?;
-    let tagging = Tagging(Arc::new(s3_store(&aws)));
-    let targets = Targets::new(aws);
+    let tagging = Tagging(Arc::new(s3_store(&aws, &config.buckets)));
+    let targets = targets(&aws, &served(config));
     let send = async |session: &mut Session| {
         let end = Instant::now() + LIMIT;
         let session = Mutex::new(session);

@@ -156,7 +156,7 @@ impl Loader {
             return Ok(Self { files, objects: None, s3: None });
         }
         let aws = service::aws::config().await?;
-        let s3 = Arc::new(s3_store(&aws));
+        let s3 = Arc::new(s3_store(&aws, &config.buckets));
         let store: Arc<dyn ObjectStore> = s3.clone();
         let objects = importer(store)?.sharing_with(&files);
         Ok(Self { files, objects: Some(objects), s3: Some(s3) })

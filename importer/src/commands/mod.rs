@@ -18,7 +18,7 @@ pub mod status;
 
 use crate::{
     cli::{DEFAULT_CONFIG, Global},
-    config::{Config, ConfigError, Needs, Queue},
+    config::{Bucket, Config, ConfigError, Needs, Queue},
     database, ledger,
     load::{
         Session, Sessions,
@@ -32,6 +32,7 @@ use anyhow::Context;
 use aws_config::SdkConfig;
 use indicatif::{ProgressBar, ProgressStyle};
 use service::{
+    due::Targets,
     host::host,
     http::Health,
     postgres::{TransactionPooler, is_outage},
@@ -45,10 +46,34 @@ use std::{
 use tracing::info;
 
 /// Returns whether S3 is to be addressed by path: when an endpoint is set, as emulators and most S3-alikes want it.
+///
+/// Buckets are reached as they say.
 #[must_use]
-fn s3_store(aws: &SdkConfig) -> S3Store {
+fn s3_store(aws: &SdkConfig, buckets: &[Bucket]) -> S3Store {
     let path_style = aws.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
-    S3Store::new(aws, path_style)
+    S3Store::new(aws, path_style).with_buckets(aws, buckets)
+}
+
+/// Returns what reaches the targets of what is due; queues are reached as they say.
+#[must_use]
+fn targets(aws: &SdkConfig, queues: &[Queue]) -> Targets {
+    queues.iter().fold(Targets::new(aws.clone()), |targets, queue| match (&queue.url, queue.role()) {
+        (Some(url), Some(role)) => targets.with_role(url, &role),
+        _ => targets,
+    })
+}
+
+/// Returns the configuration's queues with their URLs; the one that is served may have its own from the environment.
+#[must_use]
+fn served(config: &Config) -> Vec<Queue> {
+    let others = config.queues.iter().filter(|queue| queue.name != config.queue.name);
+    others.chain([&config.queue]).cloned().collect()
+}
+
+/// Returns the configuration by which a queue is reached.
+#[must_use]
+fn for_queue(aws: &SdkConfig, queue: &Queue) -> SdkConfig {
+    queue.role().map_or_else(|| aws.clone(), |role| role.assumed(aws))
 }
 
 /// Connects to a queue.
@@ -58,7 +83,7 @@ fn s3_store(aws: &SdkConfig) -> S3Store {
 async fn connect_queue(aws: &SdkConfig, queue: &Queue) -> anyhow::Result<SqsQueue> {
     let url = queue.url.as_deref().with_context(|| format!("queue {:?} has no url", queue.name))?;
     let visibility = Duration::from_secs(queue.visibility_timeout_secs.into());
-    SqsQueue::connect(aws, url, queue.dead_letter_url.as_deref(), visibility).await
+    SqsQueue::connect(&for_queue(aws, queue), url, queue.dead_letter_url.as_deref(), visibility).await
 }
 
 /// Returns a progress bar on a terminal, and none elsewhere.

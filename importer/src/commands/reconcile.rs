@@ -36,7 +36,7 @@ pub async fn run(config: &Config, options: &Reconcile) -> anyhow::Result<ExitCod
 
 async fn compare(config: &Config, options: &Reconcile, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
     let aws = service::aws::config().await?;
-    let store = s3_store(&aws);
+    let store = s3_store(&aws, &config.buckets);
     let router = Router::new(config)?;
     let mut queues = options.enqueue.then(|| Queues { aws: aws.clone(), config, connected: HashMap::new() });
     let (bucket, prefix) = (&options.prefix.bucket, &options.prefix.prefix);

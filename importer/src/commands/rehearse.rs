@@ -35,7 +35,7 @@ pub async fn run(config: &Config, options: &cli::Try) -> anyhow::Result<ExitCode
         output::complain(format!("importer: {}: the configuration has no such dataset", options.dataset));
         return Ok(ExitCode::from(EXIT_WRONG));
     };
-    let (pointer, store) = find(&options.file).await?;
+    let (pointer, store) = find(config, &options.file).await?;
     let target = ReadTarget { bucket: pointer.bucket, key: pointer.key, version_id: None, etag: None };
     let (bucket, key) = (target.bucket.clone(), target.key.clone());
     let last_modified = store.head(&target).await.with_context(|| options.file.clone())?.last_modified;
@@ -67,10 +67,10 @@ pub async fn run(config: &Config, options: &cli::Try) -> anyhow::Result<ExitCode
 }
 
 /// Returns what is named, and where it is.
-async fn find(file: &str) -> anyhow::Result<(ObjectPointer, Arc<dyn ObjectStore>)> {
+async fn find(config: &Config, file: &str) -> anyhow::Result<(ObjectPointer, Arc<dyn ObjectStore>)> {
     if file.starts_with("s3://") {
         let pointer = cli::object_name(file).map_err(anyhow::Error::msg)?;
-        return Ok((pointer, Arc::new(s3_store(&service::aws::config().await?))));
+        return Ok((pointer, Arc::new(s3_store(&service::aws::config().await?, &config.buckets))));
     }
     let path = std::path::absolute(file.strip_prefix("file://").unwrap_or(file)).context("find it")?;
     let path = path.to_str().context("its path is not UTF-8")?;

@@ -1,6 +1,6 @@
 //! `importer run`: the worker.
 
-use super::{connect_queue, host, s3_store, sessions, wait_for_schema, worker_id};
+use super::{connect_queue, host, s3_store, served, sessions, targets, wait_for_schema, worker_id};
 use crate::{
     cli,
     config::Config,
@@ -13,7 +13,6 @@ use crate::{
 use anyhow::Context;
 use chrono::Utc;
 use service::{
-    due::Targets,
     http::{self, Health},
     program::{stop_on_signals, wait_for},
 };
@@ -80,8 +79,8 @@ async fn work(
         queue = connecting => queue?,
     };
     let queue: Arc<dyn Queue> = Arc::new(queue);
-    let store = Arc::new(s3_store(aws));
-    let tagging = Tagging(Arc::clone(&store));
+    let store = Arc::new(s3_store(aws, &config.buckets));
+    let (tagging, targets) = (Tagging(Arc::clone(&store)), targets(aws, &served(&config)));
     let importer = Importer::new(config.clone(), store, sessions.clone(), id.clone(), Some(url.clone()))?;
     let concurrency = config.worker.concurrency;
     let instance_id = Arc::clone(&surroundings.id);
@@ -98,7 +97,6 @@ async fn work(
     };
     let beating = tokio::spawn(beat::beat(Arc::clone(&worker), sessions, identity, beat_stop.clone()));
     let follow_stop = CancellationToken::new();
-    let targets = Targets::new(aws.clone());
     let following = tokio::spawn(follow::follow(Arc::clone(&worker), targets, tagging, health, follow_stop.clone()));
     attendant.looked().await;
     let drained = worker::run(Arc::clone(&worker), stop, until).await;

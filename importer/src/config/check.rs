@@ -1,9 +1,12 @@
 //! What must hold between settings, beyond their types.
 
-use super::{AfterLoad, Awaits, Config, Dataset, InputFormat, Mode, files::check_places, fragment::Fragment};
+use super::{
+    AfterLoad, Awaits, Config, Dataset, InputFormat, Mode, access::check_buckets, files::check_places,
+    fragment::Fragment,
+};
 use crate::pattern::Pattern;
 use decode::OnNewField;
-use service::{config::Source, due::Place, postgres::connect_options, words::chain};
+use service::{aws::role::Role, config::Source, due::Place, postgres::connect_options, words::chain};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -33,6 +36,9 @@ pub fn check(config: &Config, source: &mut Source<'_>, is_overridden: &dyn Fn(&s
         }
     }
     check_queues(config, &mut problems);
+    check_buckets(&config.buckets, |place, setting, problem| {
+        problems.source.add(&format!("bucket.{place}.{setting}"), format!("bucket.{setting}: {problem}"));
+    });
     for (column, expression) in &config.defaults.set {
         if let Err(problem) = Fragment::expression(expression) {
             problems.source.add(&format!("defaults.set.{column}"), format!("defaults.set: {column}: {problem}"));
@@ -111,6 +117,9 @@ fn check_queues(config: &Config, problems: &mut Problems<'_, '_>) {
             if let Some(problem) = url.and_then(queue_url_problem) {
                 add(field, problem.into());
             }
+        }
+        if let Err((setting, problem)) = Role::of(queue.role_arn.as_deref(), queue.external_id.as_deref()) {
+            add(setting, problem.into());
         }
         if !is_name(&queue.name) {
             add("name", format!("must be 1 to {MAX_NAME_BYTES} bytes without control characters"));

@@ -121,7 +121,7 @@ fn wrong_types_and_unknown_fields_name_line_and_field() {
         ),
         (
             "[que]",
-            "importer.toml:1: que: unknown field `que`, expected one of `database`, `queue`, `worker`, `instance`, `limits`, `http`, `dataset`",
+            "importer.toml:1: que: unknown field `que`, expected one of `database`, `queue`, `bucket`, `worker`, `instance`, `limits`, `http`, `dataset`",
         ),
         ("[[dataset]]\nname = \"d\"\nmatch = \"**\"", "importer.toml:1: dataset: missing field `table`"),
         (

@@ -3,6 +3,7 @@
 mod tags;
 
 use super::{Body, Listed, ObjectInfo, ObjectStore, ReadTarget, StoreError};
+use crate::config::Bucket;
 use anyhow::Context;
 use aws_sdk_s3::{
     Client,
@@ -10,6 +11,7 @@ use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
     operation::get_object::{GetObjectError, GetObjectOutput},
     primitives::DateTime as AwsDateTime,
+    types::RequestPayer,
 };
 use bytes::{Buf, Bytes};
 use chrono::{DateTime, Utc};
@@ -19,8 +21,16 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use parking_lot::Mutex;
-use service::words::chain;
-use std::{collections::HashMap, error::Error, ops::Range, sync::Arc};
+use service::{
+    aws::role::{self, Role},
+    words::chain,
+};
+use std::{
+    collections::{HashMap, HashSet},
+    error::Error,
+    ops::Range,
+    sync::Arc,
+};
 
 /// Buckets whose region is remembered; more are asked for their region once more.
 const MAX_MOVED: usize = 1000;
@@ -31,6 +41,10 @@ const MAX_TEXT: usize = 500;
 #[derive(Debug, Clone)]
 pub struct S3Store {
     client: Client,
+    /// Clients for buckets that are reached by a role.
+    by_role: HashMap<String, Client>,
+    /// Buckets whose owners let the requester pay.
+    paid: HashSet<String>,
     /// Clients for buckets that are in other regions than ours.
     moved: Arc<Mutex<HashMap<String, Client>>>,
 }
@@ -44,7 +58,31 @@ impl S3Store {
             // Any region will do to learn a bucket's own.
             builder.set_region(Some(Region::from_static("us-east-1")));
         }
-        Self { client: Client::from_conf(builder.build()), moved: Arc::default() }
+        let client = Client::from_conf(builder.build());
+        Self { client, by_role: HashMap::new(), paid: HashSet::new(), moved: Arc::default() }
+    }
+
+    /// Reaches buckets as they say. Those of one role share its session.
+    #[must_use]
+    pub fn with_buckets(mut self, config: &aws_config::SdkConfig, buckets: &[Bucket]) -> Self {
+        let mut clients: Vec<(Role, Client)> = Vec::new();
+        for bucket in buckets {
+            if bucket.requester_pays {
+                self.paid.insert(bucket.name.clone());
+            }
+            let Some(role) = bucket.role() else { continue };
+            let known = clients.iter().find(|(known, _)| *known == role).map(|(_, client)| client.clone());
+            let client = known.unwrap_or_else(|| {
+                let credentials = role.assumed(config).credentials_provider();
+                let mut own = self.client.config().to_builder();
+                own.set_credentials_provider(credentials);
+                let client = Client::from_conf(own.build());
+                clients.push((role, client.clone()));
+                client
+            });
+            self.by_role.insert(bucket.name.clone(), client);
+        }
+        self
     }
 
     /// Asks for something of a bucket; once more in the bucket's own region when the answer says that it is another.
@@ -76,7 +114,11 @@ impl S3Store {
 
     fn client(&self, bucket: &str) -> Client {
         let moved = self.moved.lock();
-        moved.get(bucket).unwrap_or(&self.client).clone()
+        moved.get(bucket).or_else(|| self.by_role.get(bucket)).unwrap_or(&self.client).clone()
+    }
+
+    fn payer(&self, bucket: &str) -> Option<RequestPayer> {
+        self.paid.contains(bucket).then_some(RequestPayer::Requester)
     }
 
     async fn send_get(
@@ -93,6 +135,7 @@ impl S3Store {
             client
                 .get_object()
                 .bucket(&target.bucket)
+                .set_request_payer(self.payer(&target.bucket))
                 .key(&target.key)
                 .set_version_id(target.version_id.clone())
                 .set_if_match(if_match)
@@ -108,7 +151,7 @@ impl ObjectStore for S3Store {
         Box::pin(async move {
             let send = |client: Client| {
                 let request = client.head_object().bucket(&target.bucket).key(&target.key);
-                request.set_version_id(target.version_id.clone()).send()
+                request.set_version_id(target.version_id.clone()).set_request_payer(self.payer(&target.bucket)).send()
             };
             match self.ask(&target.bucket, send).await {
                 Ok(head) => {
@@ -155,7 +198,8 @@ impl ObjectStore for S3Store {
         stream::unfold(Some(None), move |page: Option<Option<String>>| async move {
             let token = page?;
             let send = |client: Client| {
-                client.list_objects_v2().bucket(bucket).prefix(prefix).set_continuation_token(token.clone()).send()
+                let request = client.list_objects_v2().bucket(bucket).prefix(prefix);
+                request.set_continuation_token(token.clone()).set_request_payer(self.payer(bucket)).send()
             };
             let (listed, next): (Vec<Result<Listed, StoreError>>, _) = match self.ask(bucket, send).await {
                 Err(error) => (vec![Err(store_error(error, || format!("list s3://{bucket}/{prefix}")))], None),
@@ -253,6 +297,9 @@ fn store_error<E>(error: SdkError<E>, what: impl Fn() -> String) -> StoreError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
+    if let Some(refused) = role::refused(&error) {
+        return StoreError::AccessDenied(shown(&format!("{}: {refused}", what())));
+    }
     let answer = match &error {
         SdkError::ServiceError(service) => {
             sort_answer(service.raw().status().as_u16(), service.err().code().unwrap_or_default())

@@ -95,7 +95,8 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: 
         Ok(backend) => backend,
         Err(error) => return found.wrong(&subject, error, "add what is missing to the pool in scaler.toml"),
     };
-    let depths = SqsQueues::new(aws, pool.queue_urls.clone(), pool.timeouts()).depths(pool.start_up).await;
+    let depths =
+        SqsQueues::new(aws, pool.queue_urls.clone(), pool.role().as_ref(), pool.timeouts()).depths(pool.start_up).await;
     let depth = depths.total();
     if let Some(depth) = depth {
         let read = depths.0.iter().filter(|(_, depth)| depth.is_ok()).count();

@@ -63,7 +63,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let mut loops = JoinSet::new();
     let intervals = config.pools.iter().map(|pool| Duration::from_secs(pool.interval_secs.into()));
-    let sending = shared.keep_sending(&aws, intervals.min().unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE), &stop);
+    let sending = shared.keep_sending(
+        targets(&aws, &config.pools),
+        intervals.min().unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE),
+        &stop,
+    );
     for pool in config.pools {
         info!(
             pool = pool.name,
@@ -118,6 +122,7 @@ pub async fn once(config: Config) -> anyhow::Result<String> {
     let (shared, keeper) = Shared::open(&config, Arc::default(), Arc::default(), &keeping);
     shared.asked().await;
     let mut text = String::new();
+    let targets = targets(&aws, &config.pools);
     for pool in config.pools {
         let name = pool.name.clone();
         let ticked = Controller::new(shared.parts(pool, &aws)?).tick().await;
@@ -135,11 +140,19 @@ pub async fn once(config: Config) -> anyhow::Result<String> {
     if let (Some(store), Some(leadership)) = (&shared.store, &shared.leadership)
         && leadership.leads_any()
     {
-        due::send_once(store, &Targets::new(aws)).await;
+        due::send_once(store, &targets).await;
     }
     keeping.cancel();
     keeper.await.context("the keeper of the leader's session ended")?;
     Ok(text)
+}
+
+/// Returns what reaches the targets of what is due; the pools' queues are reached by their roles.
+fn targets(aws: &SdkConfig, pools: &[Pool]) -> Targets {
+    let roles = pools.iter().filter_map(|pool| Some((pool, pool.role()?)));
+    roles.fold(Targets::new(aws.clone()), |targets, (pool, role)| {
+        pool.queue_urls.iter().fold(targets, |targets, url| targets.with_role(url, &role))
+    })
 }
 
 /// What the pools' loops share.
@@ -182,16 +195,15 @@ impl Shared {
     }
 
     /// Starts to send pending messages that importers left.
-    fn keep_sending(&self, aws: &SdkConfig, interval: Duration, stop: &CancellationToken) -> Option<JoinHandle<()>> {
+    fn keep_sending(&self, targets: Targets, interval: Duration, stop: &CancellationToken) -> Option<JoinHandle<()>> {
         // Briefly, for the pools need the connections.
         let (store, leadership) = (self.store.as_ref()?.within(SENDING), self.leadership.clone()?);
-        let targets = Targets::new(aws.clone());
         Some(tokio::spawn(due::keep_sending(store, targets, leadership, interval, stop.clone())))
     }
 
     fn parts(&self, pool: Pool, aws: &SdkConfig) -> Result<Parts<AnyPool>, ConfigError> {
         Ok(Parts {
-            queue: SqsQueues::new(aws, pool.queue_urls.clone(), pool.timeouts()),
+            queue: SqsQueues::new(aws, pool.queue_urls.clone(), pool.role().as_ref(), pool.timeouts()),
             workers: AnyPool::open(&pool, aws)?,
             pool,
             store: self.store.clone(),

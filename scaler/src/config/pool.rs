@@ -6,7 +6,7 @@ use crate::{
     timeouts::Timeouts,
 };
 use serde::Deserialize;
-use service::config::Source;
+use service::{aws::role::Role, config::Source};
 
 /// One pool of workers and the queues it empties.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -17,6 +17,10 @@ pub struct Pool {
     /// The queues; their depths are added up.
     #[serde(default)]
     pub queue_urls: Vec<String>,
+    /// Role to assume for the counters of the queues, such as one of the account that owns them.
+    pub role_arn: Option<String>,
+    /// External id that the role's owner asks for.
+    pub external_id: Option<String>,
     /// Minimum number of workers; 0 lets an idle pool scale to zero.
     #[serde(default)]
     pub min: u32,
@@ -73,6 +77,11 @@ impl Pool {
             initial_proven: self.initial_proven,
             connection_reserve: self.connection_reserve,
         }
+    }
+
+    /// Returns the role to assume for the queues.
+    pub fn role(&self) -> Option<Role> {
+        Role::of(self.role_arn.as_deref(), self.external_id.as_deref()).ok().flatten()
     }
 
     /// Returns how long the parts of its ticks may take.
@@ -147,6 +156,9 @@ impl Pool {
             if !range.contains(&value) {
                 wrong(key, format!("is {value}, not between {} and {}", range.start(), range.end()));
             }
+        }
+        if let Err((setting, problem)) = Role::of(self.role_arn.as_deref(), self.external_id.as_deref()) {
+            wrong(setting, problem.to_owned());
         }
         for (place, url) in self.queue_urls.iter().enumerate() {
             // The value is not shown: it may be another URL, with a password.

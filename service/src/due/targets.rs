@@ -3,16 +3,20 @@
 use super::{Deliver, Item};
 use crate::aws::{
     notify,
+    role::Role,
     sqs::{self, in_turn},
 };
 use crate::words::chain;
 use aws_config::SdkConfig;
 use futures_util::future::BoxFuture;
+use std::collections::HashMap;
 
 /// Reaches the targets over AWS.
 #[derive(Debug, Clone)]
 pub struct Targets {
     config: SdkConfig,
+    /// Those of queues that are reached by a role, by their URLs.
+    roles: HashMap<String, SdkConfig>,
 }
 
 /// What a place is.
@@ -46,14 +50,22 @@ impl Targets {
     /// Returns what reaches the targets with this configuration.
     #[must_use]
     pub fn new(config: SdkConfig) -> Self {
-        Self { config }
+        Self { config, roles: HashMap::new() }
+    }
+
+    /// Makes the calls to a queue as a role.
+    #[must_use]
+    pub fn with_role(mut self, queue_url: &str, role: &Role) -> Self {
+        self.roles.insert(queue_url.to_owned(), role.assumed(&self.config));
+        self
     }
 
     async fn send_all<'a>(&'a self, place: &'a str, items: &'a [Item]) -> Vec<Result<(), String>> {
         let results = match Place::of(place) {
             Some(Place::Queue) => {
                 let bodies: Vec<String> = items.iter().map(|item| item.body.clone()).collect();
-                sqs::send(&sqs::client(&self.config, place), place, &bodies).await
+                let config = self.roles.get(place).unwrap_or(&self.config);
+                sqs::send(&sqs::client(config, place), place, &bodies).await
             }
             Some(Place::Topic) => {
                 in_turn(items.iter().map(|item| one(notify::publish(&self.config, place, &item.body))).collect()).await

@@ -10,6 +10,7 @@ use crate::{
     route::Router,
 };
 use futures_util::StreamExt;
+use service::aws::role::REFUSED;
 use std::sync::Arc;
 
 /// Keys looked at in search of a sample.
@@ -65,6 +66,11 @@ pub async fn find(
 
 fn report(error: StoreError, bucket: &str, subject: String, findings: &mut Findings) {
     match error {
+        StoreError::AccessDenied(why) if why.contains(REFUSED) => findings.wrong(
+            subject,
+            format!("bucket {bucket}: {why}"),
+            "its trust policy has to admit this role and the external id, and this role needs sts:AssumeRole on it",
+        ),
         StoreError::AccessDenied(_) => findings.warn(
             subject,
             format!(

@@ -7,7 +7,7 @@ mod server;
 mod steps;
 mod table;
 
-use super::{EXIT_WRONG, output, s3_store};
+use super::{EXIT_WRONG, for_queue, output, s3_store};
 use crate::{
     config::{Config, Dataset},
     database,
@@ -50,7 +50,7 @@ async fn print(config: &Config, file_name: &str, offline: bool, out: &mut impl W
     if !offline {
         let sdk = service::aws::config().await?;
         check_queue(config, &sdk, &mut findings, out).await?;
-        let store = s3_store(&sdk);
+        let store = s3_store(&sdk, &config.buckets);
         check_datasets(config, &router, &Arc::new(store), &mut findings, out).await?;
     }
 
@@ -89,7 +89,11 @@ async fn check_queue(
         findings.warn("queue", "queue.url is missing: load works without, run does not", "set it or QUEUE_URL");
         return Ok(());
     };
-    let read = tokio::time::timeout(PATIENCE, queue::read(sdk, url, config.queue.dead_letter_url.as_deref())).await;
+    let read = tokio::time::timeout(
+        PATIENCE,
+        queue::read(&for_queue(sdk, &config.queue), url, config.queue.dead_letter_url.as_deref()),
+    )
+    .await;
     match read.map_err(|_| anyhow::anyhow!("SQS did not answer within {PATIENCE:?}")).and_then(|read| read) {
         Ok(queues) => {
             output::line(out, &format!("queue {url}, {}", queues.described()))?;

@@ -189,7 +189,7 @@ fn selected<'c>(config: &'c Config, row: &PgRow) -> sqlx::Result<Selected<'c>> {
 /// When the bucket cannot be listed.
 pub async fn existing<'c>(config: &'c Config, options: &Replay) -> anyhow::Result<Vec<Selected<'c>>> {
     let Some(prefix) = &options.prefix else { return Ok(Vec::new()) };
-    let store = s3_store(&service::aws::config().await?);
+    let store = s3_store(&service::aws::config().await?, &config.buckets);
     let router = Router::new(config)?;
     let mut listed = store.list(&prefix.bucket, &prefix.prefix);
     let mut selected = Vec::new();

@@ -56,7 +56,13 @@ impl S3Store {
 
     async fn tags(&self, of: &ReadTarget) -> Result<Vec<Tag>, StoreError> {
         let send = |client: Client| {
-            client.get_object_tagging().bucket(&of.bucket).key(&of.key).set_version_id(of.version_id.clone()).send()
+            client
+                .get_object_tagging()
+                .set_request_payer(self.payer(&of.bucket))
+                .bucket(&of.bucket)
+                .key(&of.key)
+                .set_version_id(of.version_id.clone())
+                .send()
         };
         let answer = self.ask(&of.bucket, send).await;
         answer.map(|answer| answer.tag_set).map_err(|error| store_error(error, || format!("read the tags of {of}")))
@@ -72,6 +78,7 @@ impl S3Store {
                 .put_object_tagging()
                 .bucket(&of.bucket)
                 .key(&of.key)
+                .set_request_payer(self.payer(&of.bucket))
                 .set_version_id(of.version_id.clone())
                 .tagging(tags.clone())
                 .send()
