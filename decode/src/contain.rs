@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_place_is_said_without_the_machine_it_was_built_on() {
-        let place = "/home/me/.cargo/registry/src/index.crates.io-1949/parquet-1.0.0/src/file.rs:1:2";
+        let place = "/home/me/.cargo/registry/src/index-1949/parquet-1.0.0/src/file.rs:1:2";
         assert_eq!(within_crate(place), "parquet-1.0.0/src/file.rs:1:2");
         assert_eq!(within_crate("decode/src/file.rs:1:2"), "decode/src/file.rs:1:2");
     }

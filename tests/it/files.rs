@@ -152,6 +152,13 @@ async fn a_view_that_rows_cannot_go_through_is_refused_with_the_reason() -> Resu
     for (tables, settings, problem) in [
         ("CREATE VIEW t AS SELECT 1 AS id", append, by_itself),
         (format!("{plain} GROUP BY id").as_str(), append, by_itself),
+        (format!("{plain} WHERE id > 0").as_str(), append, by_itself),
+        (format!("{plain} WHERE id > 0 WITH LOCAL CHECK OPTION").as_str(), append, by_itself),
+        (
+            "CREATE TABLE base (id int); CREATE VIEW few AS SELECT id FROM base WHERE id > 0; CREATE VIEW t AS SELECT id FROM few",
+            append,
+            by_itself,
+        ),
         (format!("{plain}; {triggered}").as_str(), append, by_itself),
         (format!("{plain}; CREATE RULE put AS ON INSERT TO t DO INSTEAD NOTHING").as_str(), append, by_itself),
         (plain, "key = [\"id\"]", "t is a view, which takes mode = \"append\" alone"),

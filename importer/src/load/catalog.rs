@@ -192,7 +192,10 @@ impl Table {
         let problem = match kind.as_str() {
             "r" | "p" => None,
             "v" if row.try_get("inserts_through")? => None,
-            "v" => Some(format!("{name} is a view that Postgres does not put rows through by itself")),
+            "v" => Some(format!(
+                "{name} is a view that Postgres does not put rows through by itself, or that may hide one it took (WITH \
+                 CASCADED CHECK OPTION refuses those)"
+            )),
             _ => Some(format!("{name} is not a table (relkind {kind})")),
         };
         if let Some(problem) = problem {

@@ -29,6 +29,7 @@ use crate::{
 };
 use decode::{DecodeError, EXTRAS_COLUMN, encode::PgType};
 use sqlx::PgConnection;
+use std::time::Duration;
 
 /// Rows of the first run that are looked for in the table.
 const PROBED_ROWS: usize = 256;
@@ -177,6 +178,7 @@ impl Direct<'_> {
         if let Some(refused) = self.copy_all(tx, first, decoding).await? {
             return Ok(End::RollBack(refused));
         }
+        self.limit_no_more(tx).await?;
         check_rejects(self.load, &self.staged, false)?;
         self.staged.write_rejects(tx, self.load, self.prepared.opened.form).await?;
         let counts = Counts {
@@ -226,6 +228,7 @@ impl Direct<'_> {
             }
             check_rejects(self.load, &self.staged, true)?;
             if self.staged.has_many_rejects() {
+                self.limit_no_more(tx).await?;
                 self.staged.write_rejects(tx, self.load, self.prepared.opened.form).await?;
             }
         }
@@ -295,6 +298,14 @@ impl Direct<'_> {
         let Some(n_taken) = copying.taken(refuses).await? else { return Ok(false) };
         self.dropped += n_rows.saturating_sub(n_taken);
         Ok(true)
+    }
+
+    /// Takes back the time limit of a COPY that judges a condition: what follows is no part of it.
+    async fn limit_no_more(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        match self.copied {
+            Some((transform, _)) => transform.limit(connection, Duration::ZERO).await,
+            None => Ok(()),
+        }
     }
 
     /// Returns the columns that no row of a run has, as [`absent_columns`]; none, too, where the condition is about one.

@@ -106,7 +106,9 @@ struct Era {
 struct Count {
     secs: f64,
     done: f64,
-    /// Of the logarithms of how long each object took: their sum, and that of their squares.
+    /// Of the logarithms of how long each object took: how many, their sum, and that of their squares. A state of an
+    /// older version has none.
+    n_logs: f64,
     logs: f64,
     squares: f64,
 }
@@ -116,6 +118,7 @@ impl Count {
         self.secs += secs;
         self.done += completions.len() as f64;
         for log in completions.iter().map(|done| done.duration_secs.max(SHORTEST_JOB_SECS).ln()) {
+            self.n_logs += 1.0;
             self.logs += log;
             self.squares += log * log;
         }
@@ -130,6 +133,9 @@ impl Count {
 
     /// Whether objects took longer than `before`, where a tired sink would make them take `factor` times as long.
     fn is_slower(&self, before: &Self, factor: f64) -> bool {
+        if before.n_logs < before.done || self.n_logs < self.done {
+            return true;
+        }
         let ((was, was_unsure), (is, is_unsure)) = (before.mean_log(), self.mean_log());
         let least = (LEAST_SLOWING * factor.ln()).max(SLOWER_ERRORS * (was_unsure + is_unsure).sqrt());
         is - was >= least
