@@ -191,11 +191,13 @@ impl Table {
         let is_view = kind == "v";
         let problem = match kind.as_str() {
             "r" | "p" => None,
-            "v" if row.try_get("inserts_through")? => None,
-            "v" => Some(format!(
-                "{name} is a view that Postgres does not put rows through by itself, or that may hide one it took (WITH \
-                 CASCADED CHECK OPTION refuses those)"
+            "v" if !row.try_get::<bool, _>("inserts_through")? => {
+                Some(format!("{name} is a view that Postgres does not put rows through by itself"))
+            }
+            "v" if row.try_get("hides_rows")? => Some(format!(
+                "{name} is a view that may hide a row it took; WITH CASCADED CHECK OPTION refuses such rows"
             )),
+            "v" => None,
             _ => Some(format!("{name} is not a table (relkind {kind})")),
         };
         if let Some(problem) = problem {

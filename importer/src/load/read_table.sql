@@ -12,19 +12,21 @@ SELECT c.oid::bigint AS oid,
            AS may_skip_equal,
        drops.may AS may_drop_rows,
        -- Rows can be inserted through a view where Postgres itself puts them into the table behind it, and nothing that
-       -- somebody wrote stands in between; and where it hides no row that it takes, which a later run would not find.
+       -- somebody wrote stands in between.
        -- 8 is INSERT; 64 in tgtype is INSTEAD OF.
        c.relkind = 'v' AND pg_relation_is_updatable(c.oid, false) & 8 = 8
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN')
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgtype & 64 = 64)
-           AND ('check_option=cascaded' = ANY (c.reloptions)
-                OR NOT EXISTS (SELECT
-                               FROM pg_catalog.pg_rewrite r
-                               LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-                                    AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> c.oid
-                               LEFT JOIN pg_catalog.pg_class behind ON behind.oid = d.refobjid
-                               WHERE r.ev_class = c.oid AND (behind.relkind = 'v' OR r.ev_action::text !~ ':quals <>')))
            AS inserts_through,
+       -- A row that it takes and does not show is one that a later run would not find.
+       c.relkind = 'v' AND 'check_option=cascaded' <> ALL (coalesce(c.reloptions, '{}'))
+           AND EXISTS (SELECT
+                       FROM pg_catalog.pg_rewrite r
+                       LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+                            AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> c.oid
+                       LEFT JOIN pg_catalog.pg_class behind ON behind.oid = d.refobjid
+                       WHERE r.ev_class = c.oid AND (behind.relkind = 'v' OR r.ev_action::text !~ ':quals <>'))
+           AS hides_rows,
        c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = c.oid) AS has_children,
        -- SQL_ASCII takes bytes as they are.
        current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII') AS takes_any_text
