@@ -42,7 +42,7 @@ const MOST_BYTES: u64 = 75_000_000;
 const N_FILES: u64 = 40;
 const N_ROWS: u64 = 400_000;
 /// What the messages of a killed importer need to come back, and a loaded machine for everything else.
-const LOAD_LIMIT: Duration = Duration::from_secs(400);
+const LOAD_LIMIT: Duration = Duration::from_secs(900);
 /// The first file's wait for a second look, then the start of an importer.
 const FIRST_LIMIT: Duration = Duration::from_secs(180);
 /// Proof that the queue is empty, and two minutes in which a pool remembers what it wanted.
