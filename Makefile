@@ -28,7 +28,7 @@ endif
 on_each_postgres := owner_migrates_worker_imports mistakes_of_tables_and_datasets every_technique_upserts_the_same \
 	nothing_a_fragment_calls_can_write what_may_not_stand_in_a_transform rows_that_are_refused_are_found \
 	roles_of_one_session load_runs_the_datasets_that_follow rows_whose_parents_arrive_later \
-	a_worker_with_another_recipe
+	a_worker_with_another_recipe conditions_of_what_is_built_in what_copy_cannot_judge
 
 .PHONY: demo test test-containers deny fuzz soak bench bench-peers dist infra-config packages prepare
 
