@@ -80,7 +80,8 @@ pub struct Simulate {
     /// A built-in workload's name, or a file that describes one; default: all built-in workloads
     #[arg(long, value_name = "FILE", conflicts_with = "trace")]
     pub workload: Option<String>,
-    /// A history to play again, as `scaler history --json` prints it
+    /// A history to play again, as `scaler history --json` prints it; also with other settings than the pool had; - for standard
+    /// input
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// deadline, backlog, keda or aws; default: all of them
@@ -89,7 +90,7 @@ pub struct Simulate {
     /// The same seed gives the same run
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Write a chart of the first run
+    /// Write a chart of the first run, or of the history with other settings
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
     /// Print every change of the number and its explanation

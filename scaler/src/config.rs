@@ -2,6 +2,7 @@
 
 pub mod duration;
 mod pool;
+mod schedule;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -11,6 +12,7 @@ use service::config::{Source, variable};
 use std::{collections::BTreeSet, path::Path};
 
 pub use pool::Pool;
+pub use schedule::ScheduleSettings;
 pub use service::config::{ConfigError, Database};
 pub use workers::WorkersKind;
 

@@ -56,6 +56,8 @@ worded! {
         Min = "min",
         /// The configured maximum.
         Max = "max",
+        /// A configured schedule has so many workers now.
+        Schedule = "schedule",
         /// The first worker after none.
         Wake = "wake",
         /// One or two messages seen once, which may be phantoms.
@@ -122,6 +124,9 @@ pub struct Inputs {
     pub want_window_max: Option<u32>,
     /// One object's time in one slot, estimated.
     pub job_secs: f64,
+    /// That part of it which is recorded as its duration; absent where that is all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recorded_job_secs: Option<f64>,
     /// Objects arriving per second, estimated.
     pub arrivals_per_sec: f64,
     /// Age of the oldest message that counts.
@@ -262,6 +267,8 @@ worded! {
         Max = "max",
         /// The configured minimum.
         Min = "min",
+        /// A configured schedule has so many workers now.
+        Schedule = "schedule",
     }
 }
 

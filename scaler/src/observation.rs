@@ -121,7 +121,8 @@ pub struct QueueDepth {
     pub in_flight: u64,
     /// Messages that may not be received yet.
     pub delayed: u64,
-    /// Those of `delayed` that become visible before a new worker could be up.
+    /// Those of `delayed` that become visible before a new worker could be up, and pointers of earlier steps that will be
+    /// sent by then.
     pub delayed_due: Option<u64>,
     /// Age of the oldest message, in seconds.
     pub oldest_age_secs: Option<f64>,

@@ -10,6 +10,7 @@ mod gate;
 mod progress;
 mod rate;
 mod round;
+mod schedule;
 mod sink;
 mod stale;
 mod starts;
@@ -24,6 +25,8 @@ mod bounds;
 mod laws;
 #[cfg(test)]
 mod stories;
+
+pub use schedule::Schedule;
 
 use crate::{decision::Decision, observation::Observation};
 use chrono::{DateTime, Utc};
@@ -50,6 +53,8 @@ pub struct Policy {
     pub initial_proven: u32,
     /// Database connections kept for others.
     pub connection_reserve: u32,
+    /// When there are workers whatever the queues say.
+    pub schedules: Vec<Schedule>,
 }
 
 /// The rule that sizes a pool.
@@ -73,6 +78,7 @@ pub enum Target {
 pub struct State {
     seen_at: Option<DateTime<Utc>>,
     job_time: rate::JobTime,
+    slot_cost: rate::SlotCost,
     start_up: rate::StartUp,
     arrivals: arrivals::Arrivals,
     window: window::WantWindow,

@@ -10,6 +10,7 @@ pub mod optimum;
 pub mod rules;
 pub mod table;
 pub mod trace;
+pub mod what_if;
 mod workers;
 pub mod workload;
 

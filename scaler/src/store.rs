@@ -27,6 +27,9 @@ const CONNECTIONS: usize = 2;
 /// Objects of one look at the ledger, at most.
 const MOST_COMPLETIONS: i64 = 200_000;
 
+/// Pointers about to be sent that are counted, at most.
+const MOST_DUE: i64 = 10_000;
+
 /// What the ledger shows less recently than this is complete: rows are stamped shortly before they are committed.
 const SETTLED_SECS: f64 = 2.0;
 
@@ -131,6 +134,8 @@ pub struct Reading {
     pub read_to: Option<DateTime<Utc>>,
     /// The pause that was asked for last.
     pub pause: Option<Pause>,
+    /// Pointers of earlier steps that will be in the pool's queues within the horizon.
+    pub due_soon: u64,
 }
 
 /// A decision as it is kept.
@@ -182,11 +187,18 @@ impl Store {
         Self { shared: Arc::clone(&self.shared), limit }
     }
 
-    /// Reads a pool's pause, heartbeats, what was finished after `read_to`, and the server's load.
+    /// Reads a pool's pause, heartbeats, what was finished after `read_to`, the server's load, and what will be sent to the
+    /// queues within `horizon_secs`.
     ///
     /// # Errors
     /// When the database cannot be read, or does not answer in time.
-    pub async fn read(&self, pool: &str, queues: &[String], read_to: Option<DateTime<Utc>>) -> anyhow::Result<Reading> {
+    pub async fn read(
+        &self,
+        pool: &str,
+        queues: &[String],
+        read_to: Option<DateTime<Utc>>,
+        horizon_secs: f64,
+    ) -> anyhow::Result<Reading> {
         self.run("read the ledger", async |connection| {
             let pause = read_pause(connection, pool).await?;
             let heartbeats =
@@ -201,7 +213,13 @@ impl Store {
                 None => None,
             };
             let read_to = Some(read_to.map_or(now, |from| from.max(now)));
-            Ok(Reading { heartbeats, completions, load, read_to, pause })
+            let due_soon: i64 = sqlx::query_scalar(include_str!("store/due_soon.sql"))
+                .bind(queues)
+                .bind(horizon_secs)
+                .bind(MOST_DUE)
+                .fetch_one(&mut *connection)
+                .await?;
+            Ok(Reading { heartbeats, completions, load, read_to, pause, due_soon: due_soon.unsigned_abs() })
         })
         .await
     }

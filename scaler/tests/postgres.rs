@@ -86,7 +86,7 @@ async fn fifty_pools_take_three_sessions_in_the_leader_and_in_a_standby() -> Res
                 let lead = leadership.confirm(&pool, SOON).await;
                 for round in 0..5 {
                     store.load_state(&pool).await?;
-                    store.read(&pool, std::slice::from_ref(&pool), None).await?;
+                    store.read(&pool, std::slice::from_ref(&pool), None, 0.0).await?;
                     store.keep(&pool, &json!({ "round": round }), "host 1", None).await?;
                 }
                 anyhow::Ok(lead)
@@ -217,7 +217,7 @@ async fn schema_before_ours_in_the_search_path_changes_nothing() -> Result<()> {
     assert_eq!((first.lead(&pools[0]).await, second.lead(&pools[0]).await), (Lead::Ours, Lead::Theirs));
     assert_eq!(first.leadership.has_successor(&pools[0], SOON).await, Some(true));
     let store = Store::new(config::Database::of(database.url()), "store", SOON);
-    let read_to = store.read("", &pools, None).await?.read_to.map(|at| at.timestamp());
+    let read_to = store.read("", &pools, None, 0.0).await?.read_to.map(|at| at.timestamp());
     assert!(read_to.is_some_and(|secs| secs > 1_600_000_000), "{read_to:?}");
     first.stop().await?;
     second.stop().await

@@ -26,6 +26,11 @@ pub fn page(name: &str, span: Span, points: &Seen<Vec<Point>>, seen: &Seen<Pool>
             }))
             (over_time::spans(span, |span| format!("{path}?span={}", span.word())))
             (panel(points, |points| over_time::chart(name, points, span)))
+            p { "What another promise, maximum or start-up time would have cost:" }
+            (command(&format!(
+                "scaler history --pool {} --since {} --limit 100000 --json | scaler simulate --trace -",
+                shell::quoted(name), span.word()
+            )))
         }
         section id="guards" aria-labelledby="guards-title" {
             h2 id="guards-title" { "What each guard allowed in the last decision" }

@@ -77,7 +77,7 @@ async fn check_database(database: &Database, store: &Store, found: &mut Findings
             return false;
         }
     }
-    match store.read("", &[], Some(Utc::now())).await {
+    match store.read("", &[], Some(Utc::now()), 0.0).await {
         Ok(_) => {
             found.fine("database: the ledger can be read");
             true
@@ -131,7 +131,7 @@ async fn check_pool(pool: &Pool, aws: &SdkConfig, store: Option<&Store>, found: 
     let queue = depth.ok_or("the counters could not be read".to_owned());
     let mut seen = Observation { queue_unread: depths.unread(), ..Observation::of(PoolSize::default(), queue) };
     if let Some(store) = store
-        && let Ok(reading) = store.read(&pool.name, &pool.queue_urls, None).await
+        && let Ok(reading) = store.read(&pool.name, &pool.queue_urls, None, 0.0).await
     {
         seen.pool = census::workers(&reading.heartbeats);
         seen.pause = reading.pause;

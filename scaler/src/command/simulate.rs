@@ -3,17 +3,17 @@
 use crate::{
     cli::Simulate,
     config::{ConfigError, Pool},
-    policy::Policy,
+    policy::{Policy, Target},
     sim::{
         Outcome, bars, chart,
         optimum::optimum,
         rules::Kind,
-        run, table, trace,
+        run, table, trace, what_if,
         workload::{Load, Workload, built_in},
     },
 };
 use anyhow::{Context, bail};
-use std::fmt::Write as _;
+use std::{fmt::Write as _, io, path::Path};
 
 /// What is printed, and whether every bar was cleared.
 pub struct Report {
@@ -36,8 +36,8 @@ pub fn simulate(args: &Simulate, pool: Option<&Pool>) -> anyhow::Result<Report> 
     let kinds = kinds(args.policy.as_deref())?;
     let mut loads = loads(args, pool)?;
     let policy = pool.map(Pool::policy);
-    if let (Some(pool), None) = (pool, &args.trace) {
-        loads.iter_mut().for_each(|load| fit(load, pool));
+    if let Some(pool) = pool {
+        loads.iter_mut().for_each(|load| fit(load, pool, args.trace.is_none()));
     }
     let mut runs = Vec::new();
     for load in &loads {
@@ -57,10 +57,15 @@ pub fn simulate(args: &Simulate, pool: Option<&Pool>) -> anyhow::Result<Report> 
             explain(&mut text, outcome);
         }
     }
-    if let (Some(path), Some(table::Entry { load, kind, outcome, .. })) = (&args.plot, runs.first()) {
+    if let (Some(_), [load]) = (&args.trace, loads.as_slice()) {
+        let cases = what_if::cases(load, own_kind(policy.as_ref()), policy.as_ref(), args.seed);
+        let _ = write!(text, "\nThe same history with other settings:\n\n{}", what_if::table(&cases));
+        if let Some(path) = &args.plot {
+            write(path, &what_if::chart(&cases))?;
+        }
+    } else if let (Some(path), Some(table::Entry { load, kind, outcome, .. })) = (&args.plot, runs.first()) {
         let title = format!("{} under {kind}, seed {}", load.workload.name, args.seed);
-        std::fs::write(path, chart::svg(&title, outcome, load.workload.drain_within))
-            .with_context(|| format!("write {}", path.display()))?;
+        write(path, &chart::svg(&title, outcome, load.workload.drain_within))?;
     }
     Ok(Report { text, missed: false })
 }
@@ -76,10 +81,11 @@ fn kinds(name: Option<&str>) -> anyhow::Result<Vec<Kind>> {
 fn loads(args: &Simulate, pool: Option<&Pool>) -> anyhow::Result<Vec<Load>> {
     if let Some(path) = &args.trace {
         let wrong = |why: String| ConfigError::of(format!("--trace: {}: {why}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+        let text = if path == Path::new("-") { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(path) };
+        let text = text.map_err(|e| wrong(e.to_string()))?;
         let mut base = Workload::default().draw(args.seed);
         if let Some(pool) = pool {
-            fit(&mut base, pool);
+            fit(&mut base, pool, true);
         }
         return Ok(vec![trace::load(&text, &base).map_err(wrong)?]);
     }
@@ -104,16 +110,29 @@ fn read(name: &str, built_in: &[Workload]) -> anyhow::Result<Workload> {
     Ok(Workload::parse(&text).map_err(|e| ConfigError::of(format!("--workload: {name}: {e}")))?)
 }
 
-/// Gives a load the limits and the promise of a pool.
-fn fit(load: &mut Load, pool: &Pool) {
-    if let Some(secs) = pool.drain_within {
-        load.workload.drain_within = secs;
-    }
+/// Gives a load the limits and the promise of a pool, and what it guesses where nothing was measured.
+fn fit(load: &mut Load, pool: &Pool, guesses: bool) {
     let policy: Policy = pool.policy();
-    load.workload.guess = Some(policy.job_secs);
-    load.workload.start_up = policy.start_up_secs;
-    load.workload.slots_per_worker = policy.slots_per_worker;
-    load.workload.max = policy.max;
+    let workload = &mut load.workload;
+    workload.drain_within = pool.drain_within.unwrap_or(workload.drain_within);
+    workload.max = policy.max;
+    if guesses {
+        workload.guess = Some(policy.job_secs);
+        workload.start_up = policy.start_up_secs;
+        workload.slots_per_worker = policy.slots_per_worker;
+    }
+}
+
+/// Returns the rule that a pool goes by.
+fn own_kind(policy: Option<&Policy>) -> Kind {
+    match policy.map(|policy| policy.target) {
+        Some(Target::Backlog { .. }) => Kind::Backlog,
+        _ => Kind::Deadline,
+    }
+}
+
+fn write(path: &Path, chart: &str) -> anyhow::Result<()> {
+    std::fs::write(path, chart).with_context(|| format!("write {}", path.display()))
 }
 
 fn explain(text: &mut String, outcome: &Outcome) {

@@ -1,6 +1,6 @@
 //! One pool: its settings and what is checked of them.
 
-use super::{ConfigError, WorkersKind, duration};
+use super::{ConfigError, ScheduleSettings, WorkersKind, duration};
 use crate::{
     policy::{Policy, Target},
     timeouts::Timeouts,
@@ -55,6 +55,9 @@ pub struct Pool {
     /// Postgres connections reserved for other clients.
     #[serde(default = "default_connection_reserve")]
     pub connection_reserve: u32,
+    /// When there are workers whatever the queues say.
+    #[serde(default)]
+    pub schedule: Vec<ScheduleSettings>,
     /// What the workers are.
     pub workers: Option<WorkersKind>,
 }
@@ -76,6 +79,8 @@ impl Pool {
             shrink_window_secs: self.shrink_window,
             initial_proven: self.initial_proven,
             connection_reserve: self.connection_reserve,
+            // What is wrong with one was said when the file was read.
+            schedules: self.schedule.iter().filter_map(|settings| settings.schedule().ok()).collect(),
         }
     }
 
@@ -159,6 +164,15 @@ impl Pool {
         }
         if let Err((setting, problem)) = Role::of(self.role_arn.as_deref(), self.external_id.as_deref()) {
             wrong(setting, problem.to_owned());
+        }
+        for (place, settings) in self.schedule.iter().enumerate() {
+            let mut wrong = |key: &str, problem: String| wrong(&format!("schedule.{place}.{key}"), problem);
+            if let Err((key, problem)) = settings.schedule() {
+                wrong(key, problem);
+            }
+            if has_max && settings.floor > self.max {
+                wrong("floor", format!("is {}, more than `max` ({})", settings.floor, self.max));
+            }
         }
         for (place, url) in self.queue_urls.iter().enumerate() {
             // The value is not shown: it may be another URL, with a password.

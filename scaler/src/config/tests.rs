@@ -52,6 +52,24 @@ fn file_of_the_contract_is_read() {
 }
 
 #[test]
+fn schedules_are_read_and_their_mistakes_named() {
+    let with = |schedule: &str| parse(&format!("{FULL}\n[[pool.schedule]]\n{schedule}\n"));
+    let settings = "cron = \"0 2 * * MON-FRI\"\ntime_zone = \"Europe/Berlin\"\nlasts = \"90m\"\nfloor = 8";
+    let schedules = with(settings).unwrap().pools[0].policy().schedules;
+    assert_eq!(schedules, [crate::policy::Schedule::new("0 2 * * MON-FRI", "Europe/Berlin", 5400.0, 8).unwrap()]);
+    for (from, to, expected) in [
+        ("0 2", "0 25", "scaler.toml:25: pool \"importers\": `cron`"),
+        ("Berlin", "Nowhere", "scaler.toml:26: pool \"importers\": `time_zone`"),
+        ("90m", "0s", "scaler.toml:27: "),
+        ("= 8", "= 41", "scaler.toml:28: pool \"importers\": `floor` is 41, more than `max` (40)"),
+        ("floor", "min", "scaler.toml:28: "),
+    ] {
+        let error = with(&settings.replace(from, to)).expect_err(to).to_string();
+        assert!(error.contains(expected), "{to}: {error}");
+    }
+}
+
+#[test]
 fn little_is_enough() {
     let config = parse("[[pool]]\nname = \"a\"\nbacklog_per_worker = 5\n").unwrap();
     let pool = &config.pools[0];

@@ -34,7 +34,7 @@ impl<P: WorkerPool> Controller<P> {
         let Pool { name, queue_urls: urls, .. } = &self.parts.pool;
         let reading = async {
             match &store {
-                Some(store) => Some(store.read(name, urls, read_to).await),
+                Some(store) => Some(store.read(name, urls, read_to, horizon_secs).await),
                 None => None,
             }
         };
@@ -97,6 +97,9 @@ impl<P: WorkerPool> Controller<P> {
         let slots_per_worker = heartbeats.and_then(measured_slots);
         if let (Some(depth), Some(heartbeats)) = (&mut depth, heartbeats) {
             (depth.oldest_age_secs, depth.oldest_receive_count) = oldest(heartbeats);
+        }
+        if let (Some(depth), Some(due)) = (&mut depth, read.as_ref().map(|read| read.due_soon).filter(|due| *due > 0)) {
+            depth.delayed_due = Some(depth.delayed_due.unwrap_or(depth.delayed).saturating_add(due));
         }
         let sink = match &read {
             Some(read) => self.watch.judge(Some(&read.load), slots_per_worker.map(|slots| slots + 2)),

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 /// Returns what the trace alone says the number is.
 fn tightest(inputs: &Inputs) -> u32 {
-    let is_limit = |bound: &&Bound| matches!(bound.guard, Guard::Min | Guard::Max);
+    let is_limit = |bound: &&Bound| matches!(bound.guard, Guard::Min | Guard::Max | Guard::Schedule);
     let is_pause = |bound: &&Bound| bound.guard == Guard::Pause;
     let (limits, guards): (Vec<_>, Vec<_>) = inputs.bounds.iter().filter(|bound| !is_pause(bound)).partition(is_limit);
     let paused = inputs.bounds.iter().find(is_pause).and_then(|pause| pause.at_least);
@@ -161,7 +161,9 @@ fn each_guard_has_a_story_in_which_it_stands() {
     stuck.seen.receives = Some(10);
     let mut missing = Guard::ALL.to_vec();
     let waking = Story::deadline(0).depth(1, 0);
-    for mut story in [unseen, uncounted, paused, waking, held_back(), grown_in_vain(), stuck, held_up()] {
+    let mut scheduled = Story::deadline(0);
+    scheduled.policy.schedules = vec![Schedule::new("* * * * *", "UTC", 60.0, 8).unwrap()];
+    for mut story in [unseen, uncounted, paused, waking, held_back(), grown_in_vain(), stuck, held_up(), scheduled] {
         for _ in 0..30 {
             let decision = story.tick(10.0);
             missing.retain(|guard| bound(&decision, *guard).is_none());

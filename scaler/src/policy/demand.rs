@@ -76,8 +76,19 @@ pub fn backlog(depth: &QueueDepth) -> u64 {
     depth.visible.saturating_add(depth.in_flight).saturating_add(depth.delayed_due.unwrap_or(0))
 }
 
+/// Returns whether the oldest message has waited for longer than the plan allows.
+pub fn is_late(target: &Target, depth: &QueueDepth) -> bool {
+    let Target::Deadline { drain_within_secs } = *target else { return false };
+    counted_age(depth).is_some_and(|age| age > PLANNED_SHARE * drain_within_secs)
+}
+
+/// Returns the age of the oldest message, unless it is a retry.
+fn counted_age(depth: &QueueDepth) -> Option<f64> {
+    depth.oldest_age_secs.filter(|_| depth.oldest_receive_count.is_none_or(|n| n <= COUNTED_RECEIVES))
+}
+
 fn deadline(promised_secs: f64, depth: &QueueDepth, basis: &Basis) -> Demand {
-    let age = depth.oldest_age_secs.filter(|_| depth.oldest_receive_count.is_none_or(|n| n <= COUNTED_RECEIVES));
+    let age = counted_age(depth);
     let age_secs = age.unwrap_or(0.0).max(basis.waited_secs);
     let slack = (PLANNED_SHARE * promised_secs - age_secs).max(LEAST_SHARE * promised_secs);
     let slack_new = (slack - basis.start_up_secs).max(LEAST_SHARE_NEW * promised_secs);

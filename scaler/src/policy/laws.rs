@@ -12,8 +12,13 @@ pub(super) fn policies() -> impl Strategy<Value = Policy> {
         (10.0..7200.0_f64).prop_map(|drain_within_secs| Target::Deadline { drain_within_secs }),
         (1..1000_u64).prop_map(|messages_per_worker| Target::Backlog { messages_per_worker }),
     ];
-    (target, 0..6_u32, 1..200_u32, 1..8_u32, 1.0..300.0_f64, 0.01..600.0_f64, 1..100_u32).prop_map(
-        |(target, min, max, slots_per_worker, start_up_secs, job_secs, initial_proven)| Policy {
+    let schedules = prop::collection::vec((0..60_u32, 1.0..7200.0_f64, 0..250_u32), 0..2).prop_map(|settings| {
+        let schedule =
+            |(minute, lasts, floor)| Schedule::new(&format!("{minute} * * * *"), "UTC", lasts, floor).expect("a time");
+        settings.into_iter().map(schedule).collect()
+    });
+    (target, 0..6_u32, 1..200_u32, 1..8_u32, 1.0..300.0_f64, 0.01..600.0_f64, 1..100_u32, schedules).prop_map(
+        |(target, min, max, slots_per_worker, start_up_secs, job_secs, initial_proven, schedules)| Policy {
             target,
             min: min.min(max),
             max,
@@ -23,6 +28,7 @@ pub(super) fn policies() -> impl Strategy<Value = Policy> {
             shrink_window_secs: 120.0,
             initial_proven,
             connection_reserve: 10,
+            schedules,
         },
     )
 }
@@ -197,6 +203,7 @@ proptest! {
             shrink_window_secs: 120.0,
             initial_proven: 1000,
             connection_reserve: 10,
+            schedules: Vec::new(),
         };
         let sizes = constant_load(&policy, per_sec, job_secs);
         // Once it has settled: no way out and in and out again within an hour.

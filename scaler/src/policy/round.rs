@@ -32,7 +32,9 @@ pub struct Round<'a> {
     inputs: Inputs,
     live: u32,
     slots_per_worker: u32,
+    /// What an object costs a slot, and that part of it which is recorded.
     job_secs: f64,
+    recorded_secs: f64,
     start_up_secs: f64,
     settle_secs: f64,
     arrivals_per_sec: f64,
@@ -73,7 +75,13 @@ impl<'a> Round<'a> {
         state.start_up.absorb(&seen.start_ups);
         let live = seen.pool.live();
         let slots_per_worker = seen.slots_per_worker.unwrap_or(policy.slots_per_worker).max(1);
-        let job_secs = state.job_time.secs(policy.job_secs);
+        let recorded_secs = state.job_time.secs(policy.job_secs);
+        let work_waits = seen.queue.as_ref().is_ok_and(|depth| depth.visible > 0);
+        if seen.completions.is_some() && work_waits && seen.pool.busy > 0 && seen.pool.idle == 0 {
+            let slots = f64::from(seen.pool.busy) * f64::from(slots_per_worker);
+            state.slot_cost.absorb(slots, secs, completions.iter().map(|done| done.duration_secs));
+        }
+        let job_secs = recorded_secs * state.slot_cost.factor();
         let start_up_secs = state.start_up.secs(policy.start_up_secs);
         let settle_secs = start_up_secs + SETTLE_SECS;
 
@@ -88,6 +96,8 @@ impl<'a> Round<'a> {
         }
         state.quiet.absorb(seen, now);
         state.stale.absorb(whole.is_some(), now);
+        let is_late = depth.is_some_and(|depth| demand::is_late(&policy.target, depth));
+        state.sink.relax(is_late, seen.sink.healthy, now);
         state.sink.absorb(seen, secs, job_secs, now);
         if live == 0 {
             state.progress = Default::default();
@@ -112,6 +122,7 @@ impl<'a> Round<'a> {
             Target::Backlog { .. } => None,
         };
         inputs.job_secs = job_secs;
+        inputs.recorded_job_secs = (job_secs > recorded_secs).then_some(recorded_secs);
         inputs.arrivals_per_sec = arrivals_per_sec;
         inputs.slots_per_worker = slots_per_worker;
         inputs.start_up_secs = start_up_secs;
@@ -125,6 +136,7 @@ impl<'a> Round<'a> {
             live,
             slots_per_worker,
             job_secs,
+            recorded_secs,
             start_up_secs,
             settle_secs,
             arrivals_per_sec,
@@ -311,7 +323,7 @@ impl<'a> Round<'a> {
 
     /// Applies the configured limits, whatever else was decided.
     fn limit(&mut self, mut verdict: Verdict) -> Verdict {
-        for bound in [self.max(), self.min()] {
+        for bound in [self.max(), self.min()].into_iter().chain(self.scheduled()) {
             if bound.allow(verdict.desired) != verdict.desired {
                 verdict = Verdict::bound(&bound, verdict.desired, &verdict.why, "and");
             }
@@ -326,15 +338,29 @@ impl<'a> Round<'a> {
     }
 
     fn min(&self) -> Bound {
-        let (min, least) = (self.policy.min.min(self.policy.max), self.least());
+        let min = self.policy.min.min(self.policy.max);
+        let least = min.min(self.highest_floor());
         let below = if least < min { ", below which a pause may go" } else { "" };
         Bound::at_least(least, Guard::Min, Reason::Min, format!("min is {min}{below}"))
     }
 
-    /// Returns the fewest workers there may be: the minimum, or what a pause below it asks for.
+    /// Returns the floor that a schedule asks for now, the highest of several, but for one that a pause goes below.
+    fn scheduled(&self) -> Option<Bound> {
+        let asked = self.policy.schedules.iter().filter_map(|schedule| schedule.bound(self.settle_secs, self.now));
+        let highest = asked.max_by_key(|bound| bound.at_least)?;
+        Some(Bound { at_least: highest.at_least.map(|floor| floor.min(self.highest_floor())), ..highest })
+    }
+
+    /// Returns the fewest workers there may be: the minimum or a schedule's, or what a pause below it asks for.
     fn least(&self) -> u32 {
+        let floor = self.scheduled().and_then(|bound| bound.at_least).unwrap_or(0);
+        self.policy.min.max(floor).min(self.highest_floor())
+    }
+
+    /// Returns what no floor goes beyond.
+    fn highest_floor(&self) -> u32 {
         let paused = self.inputs.pause.as_ref().map_or(u32::MAX, |pause| pause.at);
-        self.policy.min.min(self.policy.max).min(paused)
+        self.policy.max.min(paused)
     }
 
     fn own_reason(&self) -> Reason {

@@ -7,17 +7,23 @@
 //! not mistaken for a tired database.
 //!
 //! A tired database shows in the objects themselves: each takes longer the more
-//! are loaded at once. Where they take as long as before, few completions mean a
-//! few long objects, or a store that is slow, and the pool is not capped. How long
-//! objects take is compared by the logarithm, for whose mean a few that take very
-//! long count little.
+//! are loaded at once. Where some are far longer than others and the rest take as
+//! long as before, few completions mean that long ones hold the slots, and the pool
+//! is not capped. How long objects take is compared by the logarithm, for whose mean
+//! a few that take very long count little, and nothing is judged before the figures
+//! are sure enough for how much the objects differ.
+
+mod count;
+#[cfg(test)]
+mod tests;
 
 use super::{elapsed_secs, words};
 use crate::{
     decision::{Bound, Guard, Reason},
-    observation::{Completion, Observation, PoolSize, Sink},
+    observation::{Observation, PoolSize, Sink},
 };
 use chrono::{DateTime, Utc};
+use count::{Count, SHORTEST_WINDOW_SECS};
 use serde::{Deserialize, Serialize};
 
 /// Share of the expected gain below which a growth was in vain.
@@ -38,26 +44,14 @@ const FORGOTTEN_CAP: u32 = 100_000;
 /// How often a cap is relaxed, by a quarter.
 const RELAX_SECS: f64 = 300.0;
 
+/// The same while messages are late and the database shows no sign of trouble.
+const RELAX_LATE_SECS: f64 = 100.0;
+
 /// How long one bad observation holds growth back while the second is awaited.
 const DOUBT_SECS: f64 = 120.0;
 
-/// Shortest stretch of full work that counts as an observation.
-const SHORTEST_WINDOW_SECS: f64 = 8.0;
-
 /// Standard deviations between "no gain" and "full gain" for an observation to say anything.
 const SIGMAS: f64 = 3.0;
-
-/// Part of the slowing that a tired sink would bring, on a scale of logarithms, from which objects count as slower.
-const LEAST_SLOWING: f64 = 0.5;
-
-/// Standard errors by which objects must be slower.
-const SLOWER_ERRORS: f64 = 2.0;
-
-/// Fewest completions that make a rate.
-const FEWEST_COMPLETIONS: f64 = 10.0;
-
-/// What a job counts as that is recorded as shorter.
-const SHORTEST_JOB_SECS: f64 = 0.001;
 
 /// How long an unhealthy sink is watched before workers are drained for it.
 const UNHEALTHY_SECS: f64 = 60.0;
@@ -97,57 +91,11 @@ struct Era {
     /// Its newest part, not yet judged.
     window: Count,
     last_per_sec: Option<f64>,
-    /// Whether this size has been found too large; it is not judged again.
+    /// Whether this size has been found too large.
     condemned: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-struct Count {
-    secs: f64,
-    done: f64,
-    /// Of the logarithms of how long each object took: how many, their sum, and that of their squares. A state of an
-    /// older version has none.
-    n_logs: f64,
-    logs: f64,
-    squares: f64,
-}
-
-impl Count {
-    fn add(&mut self, secs: f64, completions: &[Completion]) {
-        self.secs += secs;
-        self.done += completions.len() as f64;
-        for log in completions.iter().map(|done| done.duration_secs.max(SHORTEST_JOB_SECS).ln()) {
-            self.n_logs += 1.0;
-            self.logs += log;
-            self.squares += log * log;
-        }
-    }
-
-    /// The mean of the logarithms, and the square of its standard error.
-    fn mean_log(&self) -> (f64, f64) {
-        let mean = self.logs / self.done.max(1.0);
-        let variance = (self.squares / self.done.max(1.0) - mean * mean).max(0.0);
-        (mean, variance / (self.done - 1.0).max(1.0))
-    }
-
-    /// Whether objects took longer than `before`, where a tired sink would make them take `factor` times as long.
-    fn is_slower(&self, before: &Self, factor: f64) -> bool {
-        if before.n_logs < before.done || self.n_logs < self.done {
-            return true;
-        }
-        let ((was, was_unsure), (is, is_unsure)) = (before.mean_log(), self.mean_log());
-        let least = (LEAST_SLOWING * factor.ln()).max(SLOWER_ERRORS * (was_unsure + is_unsure).sqrt());
-        is - was >= least
-    }
-
-    fn per_sec(&self) -> f64 {
-        self.done / self.secs.max(1.0)
-    }
-
-    fn is_enough(&self) -> bool {
-        self.secs >= SHORTEST_WINDOW_SECS && self.done >= FEWEST_COMPLETIONS
-    }
+    /// Observations in a row that said otherwise since.
+    #[serde(default)]
+    acquittals: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -159,7 +107,6 @@ struct Measure {
 impl SinkState {
     /// Takes in what was finished in the `secs` since the observation before.
     pub fn absorb(&mut self, seen: &Observation, secs: f64, job_secs: f64, now: DateTime<Utc>) {
-        self.relax(now);
         self.watch_health(seen.sink.healthy, now);
         let Some(completions) = seen.completions.as_deref() else { return };
         let done = completions.len();
@@ -291,6 +238,7 @@ impl SinkState {
             window: Count::default(),
             last_per_sec: None,
             condemned: false,
+            acquittals: 0,
         });
     }
 
@@ -307,35 +255,43 @@ impl SinkState {
         if let Some(before) = self.before {
             let was = before.count.per_sec();
             let expected = was * (f64::from(era.size) / f64::from(before.size) - 1.0);
-            let noise = (per_sec / era.window.secs + was / before.count.secs).sqrt();
+            let noise = (era.window.variance() + before.count.variance()).sqrt();
             if expected * (1.0 - LEAST_GAIN) < SIGMAS * noise {
                 return;
             }
             in_vain = per_sec - was < LEAST_GAIN * expected
-                && era.window.is_slower(&before.count, f64::from(era.size) / f64::from(before.size));
+                && era.window.is_tired(&before.count, f64::from(era.size) / f64::from(before.size));
         }
         let window = std::mem::take(&mut era.window);
         let drifted = era.last_per_sec.is_some_and(|last| {
-            let noise = SIGMAS * (per_sec / window.secs).sqrt();
+            let noise = SIGMAS * window.variance().sqrt();
             (per_sec - last).abs() > (DRIFT * last).max(noise)
         });
-        era.last_per_sec = Some(per_sec);
+        let before_sec = era.last_per_sec.replace(per_sec);
         if drifted && self.strikes == 0 {
             // The same pool does another kind of work now; what was measured before is no measure for it.
+            if era.condemned && before_sec.is_some_and(|last| per_sec > last) {
+                (self.cap, self.cap_at) = (None, None);
+            }
             era.total = window;
             era.condemned = false;
             self.before = None;
             (self.best, self.at_best) = (Some(per_worker), Some(window));
             return;
         }
-        if era.condemned {
-            return;
-        }
         let past_it = self.best.is_some_and(|best| {
             // A state of an older version says nothing of what was completed.
-            let is_slower = self.at_best.is_none_or(|before| window.is_slower(&before, best / per_worker));
-            per_worker < LEAST_RATE * best && is_slower
+            let is_tired = self.at_best.is_none_or(|before| window.is_tired(&before, best / per_worker));
+            per_worker < LEAST_RATE * best && is_tired
         });
+        if era.condemned {
+            era.acquittals = if in_vain || past_it { 0 } else { era.acquittals + 1 };
+            if era.acquittals >= AGREEING {
+                era.condemned = false;
+                (self.cap, self.cap_at) = (None, None);
+            }
+            return;
+        }
         if !in_vain && !past_it {
             self.strikes = 0;
             if self.best.is_none_or(|best| per_worker > best) {
@@ -349,7 +305,7 @@ impl SinkState {
             return;
         }
         self.strikes = 0;
-        era.condemned = true;
+        (era.condemned, era.acquittals) = (true, 0);
         let size_before = self.before.map_or(era.size, |before| before.size);
         let takes = self.best.map_or(size_before, |best| (per_sec / best).ceil().max(1.0) as u32);
         let found = if past_it { takes.min(size_before) } else { size_before };
@@ -357,10 +313,12 @@ impl SinkState {
         self.cap_at = Some(now);
     }
 
-    fn relax(&mut self, now: DateTime<Utc>) {
+    /// Relaxes the cap from time to time, and sooner where messages are late beside a database that is well.
+    pub fn relax(&mut self, is_late: bool, healthy: Option<bool>, now: DateTime<Utc>) {
         let (Some(cap), Some(at)) = (self.cap, self.cap_at) else { return };
+        let pause_secs = if is_late && healthy == Some(true) { RELAX_LATE_SECS } else { RELAX_SECS };
         // One step at most: a scaler that was away has seen nothing that speaks for more.
-        if elapsed_secs(at, now) >= RELAX_SECS && !self.is_unhealthy() {
+        if elapsed_secs(at, now) >= pause_secs && !self.is_unhealthy() {
             self.cap = Some(cap.saturating_add(cap.div_ceil(4))).filter(|cap| *cap < FORGOTTEN_CAP);
             self.cap_at = Some(now);
         }
@@ -393,105 +351,4 @@ fn connection_ceiling(sink: &Sink, reserve: u32, slots_per_worker: u32) -> Optio
     let max_connections = sink.max_connections?;
     let each = sink.connections_per_worker.unwrap_or(slots_per_worker.saturating_add(2)).max(1);
     Some((max_connections.saturating_sub(reserve) / each).max(1))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{
-        super::tests::{at, blind},
-        *,
-    };
-    use crate::observation::QueueDepth;
-
-    /// What is seen of `done` objects finished in ten seconds by `n` workers that were never idle.
-    fn seen(n: u32, starting: u32, done: usize, secs: f64) -> Observation {
-        let duration_secs = f64::from(n) * 10.0 / done as f64;
-        with_durations(n, starting, vec![duration_secs; done], secs)
-    }
-
-    fn with_durations(n: u32, starting: u32, durations: Vec<f64>, secs: f64) -> Observation {
-        Observation {
-            pool: PoolSize { busy: n, starting, ..PoolSize::default() },
-            queue: Ok(QueueDepth { visible: 5000, ..QueueDepth::default() }),
-            completions: Some(
-                durations
-                    .into_iter()
-                    .map(|secs_each| Completion { ended_at: at(secs), duration_secs: secs_each, ok: true })
-                    .collect(),
-            ),
-            sink: Sink { healthy: Some(true), ..Sink::default() },
-            ..blind()
-        }
-    }
-
-    /// Runs stretches of (ticks, workers, completions a tick) and returns the cap after each.
-    fn caps(stretches: &[(u32, u32, usize)]) -> Vec<Option<u32>> {
-        let mut sink = SinkState::default();
-        let mut tick = 0;
-        stretches
-            .iter()
-            .map(|(ticks, n, done)| {
-                for _ in 0..*ticks {
-                    let secs = f64::from(tick) * 10.0;
-                    sink.absorb(&seen(*n, 0, *done, secs), 10.0, 1.0, at(secs));
-                    tick += 1;
-                }
-                sink.cap()
-            })
-            .collect()
-    }
-
-    #[test]
-    fn growth_in_vain_caps_at_the_size_before() {
-        assert_eq!(caps(&[(6, 10, 94), (6, 20, 98)]), [None, Some(10)]);
-    }
-
-    #[test]
-    fn growth_that_pays_is_not_capped() {
-        assert_eq!(caps(&[(6, 10, 94), (6, 20, 180), (6, 40, 350)]), [None, None, None]);
-    }
-
-    #[test]
-    fn larger_objects_are_not_taken_for_a_tired_sink() {
-        assert_eq!(caps(&[(6, 10, 94), (6, 10, 19), (6, 20, 38), (6, 40, 76)]), [None, None, None, None]);
-    }
-
-    #[test]
-    fn per_worker_rate_below_60_percent_caps_at_what_the_sink_takes() {
-        // 20 % gain each time, so no growth is in vain by itself.
-        assert_eq!(caps(&[(6, 10, 100), (6, 20, 130), (6, 40, 170)]), [None, None, Some(17)]);
-    }
-
-    #[test]
-    fn cap_relaxes_by_a_quarter_every_five_minutes() {
-        assert_eq!(caps(&[(6, 10, 94), (6, 20, 98), (33, 20, 98), (30, 20, 98)])[1..], [Some(10), Some(13), Some(17)]);
-    }
-
-    #[test]
-    fn few_completions_of_a_calm_sink_are_no_cap() {
-        let mut sink = SinkState::default();
-        let mut caps = [(6, 10, 94), (12, 20, 98), (12, 40, 90)].map(|(ticks, n, done)| {
-            for _ in 0..ticks {
-                let secs = sink.finished_at.map_or(0.0, |before| elapsed_secs(at(0.0), before) + 10.0);
-                // Nearly all take a second; the rest of the slots have an object that takes minutes.
-                sink.absorb(&with_durations(n, 0, vec![1.0; done], secs), 10.0, 1.0, at(secs));
-            }
-            sink.cap()
-        });
-        caps.sort_unstable();
-        assert_eq!(caps, [None; 3]);
-    }
-
-    #[test]
-    fn few_completions_judge_nothing() {
-        assert_eq!(caps(&[(6, 10, 1), (6, 20, 1)]), [None, None]);
-    }
-
-    #[test]
-    fn connections_set_a_ceiling() {
-        let sink = |max_connections| Sink { max_connections: Some(max_connections), ..Sink::default() };
-        assert_eq!(connection_ceiling(&sink(100), 10, 4), Some(15));
-        assert_eq!(connection_ceiling(&sink(5), 10, 4), Some(1));
-        assert_eq!(connection_ceiling(&Sink::default(), 10, 4), None);
-    }
 }

@@ -30,6 +30,7 @@ impl Story {
             shrink_window_secs: 120.0,
             initial_proven: 1000,
             connection_reserve: 10,
+            schedules: Vec::new(),
         };
         let mut seen = Observation {
             queue: Ok(QueueDepth { delayed_due: Some(0), ..QueueDepth::default() }),
@@ -346,6 +347,31 @@ pub(super) fn grown_in_vain() -> Story {
     story.done(98, 2.0);
     story.policy.max = 1000;
     story
+}
+
+#[test]
+fn schedule_has_its_workers_whatever_the_queue_says() {
+    // The stories begin at midnight.
+    let schedule = Schedule::new("10 0 * * *", "UTC", 1800.0, 8).unwrap();
+    let mut story = Story::deadline(0);
+    story.policy.schedules = vec![schedule.clone()];
+    check(&story.run(500), 0, Reason::Steady);
+    let begun = story.run(30);
+    check(&begun, 8, Reason::Schedule);
+    assert!(begun.explain.contains("the schedule \"10 0 * * *\" has 8 workers until 00:40 UTC"), "{}", begun.explain);
+
+    let mut story = Story::deadline(0).pool(0, 8, 0, 0);
+    story.policy.schedules = vec![schedule];
+    story.seen.last_worker_empty_polls = Some(50);
+    story.run(600);
+    check(&story.run(1790), 8, Reason::Schedule);
+    assert!(story.run(300).desired < 8, "they may go when it is over");
+
+    story.policy.max = 5;
+    story.policy.schedules = vec![Schedule::new("* * * * *", "UTC", 60.0, 8).unwrap()];
+    check(&story.tick(10.0), 5, Reason::Schedule);
+    story.seen.pause = Some(Pause { at: 2, until: at(1e6), by: None });
+    check(&story.tick(10.0), 2, Reason::Paused);
 }
 
 #[test]

@@ -69,6 +69,7 @@ impl Kind {
                 shrink_window_secs: base.map_or(120.0, |policy| policy.shrink_window_secs),
                 initial_proven: base.map_or(32, |policy| policy.initial_proven),
                 connection_reserve: base.map_or(10, |policy| policy.connection_reserve),
+                schedules: base.map_or_else(Vec::new, |policy| policy.schedules.clone()),
             };
             Box::new(Ours { policy, state: State::default() })
         };

@@ -12,6 +12,8 @@ struct Moment {
     completed_secs: f64,
     start_up_secs: f64,
     slots_per_worker: u32,
+    promised_secs: Option<f64>,
+    max: Option<u32>,
 }
 
 /// Builds a load from the lines of a history; `base` gives what a history does not know.
@@ -55,6 +57,8 @@ pub fn load(text: &str, base: &Load) -> Result<Load, String> {
         name: "trace".to_owned(),
         start_up: last.start_up_secs.max(1.0),
         slots_per_worker: last.slots_per_worker.max(1),
+        drain_within: last.promised_secs.unwrap_or(base.workload.drain_within),
+        max: last.max.unwrap_or(base.workload.max),
         horizon: last.secs - first.secs,
         ..base.workload.clone()
     };
@@ -65,6 +69,12 @@ fn send(arrivals: &mut Vec<Arrival>, from: f64, to: f64, n: f64, work_secs: f64)
     for i in 0..n as u64 {
         arrivals.push(Arrival { at: from + (to - from) * i as f64 / n, work_secs, poison: false });
     }
+}
+
+/// Returns the configured maximum, which stands among the bounds.
+fn max_of(inputs: &Value) -> Option<u32> {
+    let max = inputs.get("bounds")?.as_array()?.iter().find(|bound| bound["guard"] == "max")?;
+    u32::try_from(max["at_most"].as_u64()?).ok()
 }
 
 /// Reads a line: a decision of the history, or its inputs alone.
@@ -82,6 +92,8 @@ fn moment(line: &str) -> Result<Moment, String> {
         completed_secs: number("completed_secs").unwrap_or(0.0),
         start_up_secs: number("start_up_secs").unwrap_or(45.0),
         slots_per_worker: number("slots_per_worker").unwrap_or(1.0) as u32,
+        promised_secs: number("promised_secs"),
+        max: max_of(inputs),
     })
 }
 

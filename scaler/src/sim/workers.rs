@@ -331,7 +331,7 @@ impl Workers {
                 }
                 _ => {}
             },
-            Event::Done { worker: i, id } => self.done(i, id),
+            Event::Done { worker: i, id } => self.done(i, id, load),
             Event::DrainOver { worker: i } => {
                 if self.workers[i].stage == Stage::Draining && self.workers[i].drain_until <= self.now {
                     for job in std::mem::take(&mut self.workers[i].in_hand) {
@@ -350,7 +350,7 @@ impl Workers {
         }
     }
 
-    fn done(&mut self, i: usize, id: u64) {
+    fn done(&mut self, i: usize, id: u64, load: &Load) {
         let worker = &mut self.workers[i];
         let Some(place) = worker.in_hand.iter().position(|job| job.id == id) else { return };
         let job = worker.in_hand.swap_remove(place);
@@ -368,7 +368,7 @@ impl Workers {
         }
         self.since.completions.push(Completion {
             ended_at: at(self.now),
-            duration_secs: self.now - job.started,
+            duration_secs: self.now - job.started - load.workload.overhead,
             ok: !message.poison,
         });
         self.finished_work += message.work;

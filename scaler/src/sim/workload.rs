@@ -39,9 +39,12 @@ pub struct Workload {
     /// The promised time.
     #[serde(deserialize_with = "duration::secs")]
     pub drain_within: f64,
-    /// Mean time of one job in one slot.
+    /// Mean recorded time of one job in one slot.
     #[serde(deserialize_with = "duration::secs")]
     pub job: f64,
+    /// What a job costs its slot beside the time that is recorded for it.
+    #[serde(deserialize_with = "duration::secs")]
+    pub overhead: f64,
     /// The policy's first guess; twice the truth when absent.
     #[serde(deserialize_with = "duration::optional_secs")]
     pub guess: Option<f64>,
@@ -108,6 +111,7 @@ impl Default for Workload {
             name: String::new(),
             drain_within: 900.0,
             job: 1.0,
+            overhead: 0.0,
             guess: None,
             tail: None,
             start_up: 45.0,
@@ -172,9 +176,16 @@ pub fn built_in() -> Vec<Workload> {
         Workload { job: 5.0, guess: Some(1.0), ..of("wrong-guess", HOUR, vec![burst(5_000)]) },
         Workload { start_failures: 0.3, ..of("failing-starts", HOUR, vec![burst(20_000)]) },
         Workload {
-            job: 4.0,
+            job: 16.0,
             tail: Some(1.3),
+            slots_per_worker: 4,
             ..of("heavy-tail", 2.0 * HOUR, vec![rate(2.0 * MINUTE, 2.0 * HOUR - 2.0 * MINUTE, 3.0)])
+        },
+        Workload {
+            job: 0.5,
+            overhead: 1.0,
+            guess: Some(0.5),
+            ..of("slow-store", 2.0 * HOUR, vec![burst(40_000), rate(HOUR, HOUR, 20.0)])
         },
         Workload { poison: 0.01, ..of("poison", 2.0 * HOUR, vec![rate(2.0 * MINUTE, 1.5 * HOUR, 10.0)]) },
     ]
@@ -207,7 +218,11 @@ impl Workload {
         times.sort_by(f64::total_cmp);
         let arrivals = times
             .into_iter()
-            .map(|at| Arrival { at, work_secs: self.work_secs(&mut rng), poison: rng.f64() < self.poison })
+            .map(|at| Arrival {
+                at,
+                work_secs: self.overhead + self.work_secs(&mut rng),
+                poison: rng.f64() < self.poison,
+            })
             .collect();
         Load { workload: Self { slots_per_worker: self.slots_per_worker.max(1), ..self.clone() }, arrivals }
     }

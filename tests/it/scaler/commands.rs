@@ -141,6 +141,35 @@ async fn history_answers_for_any_past_minute() -> Result<()> {
     std::fs::write(&trace, stand.scaler("history").arg("--json").run(LIMIT).await?.stdout)?;
     let played = stand.scaler("simulate").arg("--trace").arg(&trace).run(LIMIT).await?;
     assert!(played.status.success() && played.stdout.contains("| trace "), "{}{}", played.stdout, played.stderr);
+    assert!(played.stdout.contains("| promise 15m, max 3, start-up "), "{}", played.stdout);
+    let cut = stand.scaler("simulate").args(["--trace", "-"]).run(LIMIT).await?;
+    assert!(cut.stderr.contains("--trace: -: the trace has no lines"), "{}{}", cut.stdout, cut.stderr);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pointers_of_earlier_steps_are_counted_before_they_are_sent() -> Result<()> {
+    let pool = "max = 3\nbacklog_per_worker = 50";
+    let stand = Stand::new(pool).await?;
+    stand.configure_with(pool, DRY_RUN)?;
+    // It makes the ledger.
+    stand.scaler("once").run(LIMIT).await?;
+    stand
+        .database
+        .execute(&format!(
+            "INSERT INTO penstock.step (dataset, after, queue, queue_url) \
+             VALUES ('next', '{{}}', 'next', '{}'), ('elsewhere', '{{}}', 'elsewhere', 'https://elsewhere'); \
+             INSERT INTO penstock.due_item (kind, target, at, attempts, body) \
+             SELECT 'step', target, now() + wait, attempts, '{{}}' FROM (VALUES \
+                 ('next', interval '20 seconds', 0), ('next', '20 seconds', 2), ('next', '1 hour', 0), \
+                 ('next', '20 seconds', 5), ('elsewhere', '20 seconds', 0)) item (target, wait, attempts)",
+            stand.pipeline.queue_url
+        ))
+        .await?;
+    let ended = stand.scaler("once").run(LIMIT).await?;
+    assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+    let newest = &stand.history(&[]).await?.pop().expect("a decision");
+    assert_eq!(newest["inputs"]["queue"]["delayed_due"], 2, "{newest}");
     Ok(())
 }
 

@@ -18,9 +18,9 @@ impl Round<'_> {
             }
             Target::Deadline { .. } if demand.workers == 0 => format!("{counters} need no worker"),
             Target::Deadline { .. } if demand.by_arrivals => format!(
-                "{:.1} arriving a second at {} each keep {want} occupied, with {counters}",
+                "{:.1} arriving a second at {} keep {want} occupied, with {counters}",
                 self.arrivals_per_sec,
-                words::secs(self.job_secs)
+                self.each()
             ),
             Target::Deadline { .. } => {
                 let arriving = if self.arrivals_per_sec >= 0.05 {
@@ -33,12 +33,21 @@ impl Round<'_> {
                     .filter(|age| *age >= 1.0)
                     .map(|age| format!(", the oldest {} old,", words::secs(age)));
                 format!(
-                    "{counters} at {} each{arriving}{} need {want} to be done within {}",
-                    words::secs(self.job_secs),
+                    "{counters} at {}{arriving}{} need {want} to be done within {}",
+                    self.each(),
                     age.unwrap_or_default(),
                     words::secs(demand.slack_secs.unwrap_or(0.0))
                 )
             }
+        }
+    }
+    /// Says what one object takes in its slot.
+    fn each(&self) -> String {
+        let job = words::secs(self.job_secs);
+        if self.job_secs > self.recorded_secs {
+            format!("{job} each (recorded: {})", words::secs(self.recorded_secs))
+        } else {
+            format!("{job} each")
         }
     }
 }

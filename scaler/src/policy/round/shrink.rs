@@ -7,9 +7,6 @@ use crate::{
     policy::{words, zero},
 };
 
-/// Jobs longer than this may not end before a draining worker's time is up, so busy workers are not asked to.
-const LONG_JOB_SECS: f64 = 30.0;
-
 impl Round<'_> {
     /// Passes a want below the pool's size through the guards on shrinking.
     pub(super) fn shrink(&mut self, want: u32, need: &str, depth: &QueueDepth) -> Verdict {
@@ -57,11 +54,12 @@ impl Round<'_> {
 
     pub(super) fn long_jobs(&self) -> Option<Bound> {
         let busy = self.seen.pool.busy.min(self.live);
-        if self.job_secs <= LONG_JOB_SECS || busy == 0 {
+        if !self.state.job_time.is_long(self.policy.job_secs) || busy == 0 {
             return None;
         }
         let job = words::secs(self.job_secs);
-        let why = format!("{busy} are busy with objects of {job} that a drain might cut short");
+        let some = if self.state.job_time.has_long_ones() { ", some of them far longer," } else { "" };
+        let why = format!("{busy} are busy with objects of {job}{some} that a drain might cut short");
         Some(Bound::at_least(busy, Guard::LongJobs, Reason::Busy, why))
     }
 }

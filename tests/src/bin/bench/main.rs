@@ -87,6 +87,7 @@ async fn main() -> Result<()> {
         eprintln!("round {round} of {rounds}");
         for format in &formats {
             bench.baseline(&mut report, 1).await?;
+            bench.plain_update(&mut report).await?;
             bench.versions(&mut report, *format, &[Change::Rows(0), Change::Rows(10), Change::Rows(100)]).await?;
         }
         bench.baseline(&mut report, 1).await?;
