@@ -451,6 +451,15 @@ mod tests {
         assert_eq!(caps(&[(6, 10, 94), (6, 20, 180), (6, 40, 350)]), [None, None, None]);
     }
 
+    /// Then it is throughput alone that speaks, as it did then.
+    #[test]
+    fn a_state_without_durations_is_none_of_instant_objects() {
+        let old: Count = serde_json::from_str(r#"{"secs": 60, "done": 100}"#).expect("a count of an older version");
+        let mut new = Count::default();
+        new.add(60.0, seen(20, 0, 1000, 0.0).completions.as_deref().unwrap_or_default());
+        assert!(new.is_slower(&old, 2.0) && old.is_slower(&new, 2.0));
+    }
+
     #[test]
     fn larger_objects_are_not_taken_for_a_tired_sink() {
         assert_eq!(caps(&[(6, 10, 94), (6, 10, 19), (6, 20, 38), (6, 40, 76)]), [None, None, None, None]);
