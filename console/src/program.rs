@@ -12,7 +12,7 @@ use service::{
 };
 use std::{
     ffi::OsString,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
 };
 
@@ -32,7 +32,12 @@ fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
             print(&findings.lines().map(|line| line + "\n").collect::<String>());
             return Ok(if findings.is_wrong() { ExitCode::from(EXIT_WRONG) } else { ExitCode::SUCCESS });
         }
-        Command::Password(args) => print(&command::password::line(&args.name, io::stdin().lock())?),
+        Command::Password(args) => {
+            if io::stdin().is_terminal() {
+                eprint!("password for {}, seen as it is typed: ", args.name);
+            }
+            print(&command::password::line(&args.name, io::stdin().lock())?);
+        }
         Command::Completions(args) => print(&program::completions::<Cli>(args.shell)),
         Command::Man(args) => program::man_pages::<Cli>(&args.directory)?,
     }

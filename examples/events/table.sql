@@ -1,4 +1,4 @@
-CREATE TABLE public.events (
+CREATE TABLE IF NOT EXISTS public.events (
     id      bigint PRIMARY KEY,
     kind    text NOT NULL CONSTRAINT kind_is_known CHECK (kind IN ('view', 'click')),
     at      timestamptz NOT NULL,

@@ -1,4 +1,4 @@
-CREATE TABLE public.orders (
+CREATE TABLE IF NOT EXISTS public.orders (
     order_id   bigint PRIMARY KEY,
     customer   text NOT NULL,
     country    text,

@@ -35,7 +35,7 @@ rows (name, row, stands) AS (
     FROM (SELECT h.dataset, r.row_number, r.class, substring(h.key FROM '[^/]+$') AS file
           FROM penstock.reject r
           JOIN penstock.head h ON h.object_id = r.object_id -- of the version that stands
-          WHERE r.resolved_at IS NULL) t
+          WHERE r.resolved_at IS NULL AND (h.dataset ^@ 'post' OR h.dataset IN ('sites', 'accounts'))) t
     UNION ALL
     SELECT 'rejects', to_jsonb(m), false
     FROM model, jsonb_to_recordset(tables -> 'rejects') m (dataset text, row_number bigint, class text, file text)

@@ -1,12 +1,12 @@
 -- Sites and accounts are datasets of their own; posts name them, often before they are here.
-CREATE TABLE public.site (
+CREATE TABLE IF NOT EXISTS public.site (
     site_id   bigint PRIMARY KEY,
     name      text NOT NULL,
     blocked   boolean,
     from_file text NOT NULL
 );
 
-CREATE TABLE public.account (
+CREATE TABLE IF NOT EXISTS public.account (
     user_id    bigint PRIMARY KEY,
     handle     text NOT NULL,
     plan       text NOT NULL,
@@ -16,7 +16,7 @@ CREATE TABLE public.account (
 );
 
 -- Site and handle stand in the row, because they never change; the plan does, so the view has it.
-CREATE TABLE public.post (
+CREATE TABLE IF NOT EXISTS public.post (
     post_id         bigint PRIMARY KEY,
     dt              date NOT NULL,
     site_id         bigint,
@@ -31,7 +31,7 @@ CREATE TABLE public.post (
     penstock_object bigint NOT NULL
 );
 
-CREATE TABLE public.post_line (
+CREATE TABLE IF NOT EXISTS public.post_line (
     post_id         bigint NOT NULL,
     line            int NOT NULL,
     item            text NOT NULL,
@@ -40,20 +40,20 @@ CREATE TABLE public.post_line (
     PRIMARY KEY (post_id, line)
 );
 
-CREATE TABLE public.post_card (
+CREATE TABLE IF NOT EXISTS public.post_card (
     post_id         bigint PRIMARY KEY,
     card            text,
     penstock_object bigint NOT NULL
 );
 
-CREATE TABLE public.post_language (
+CREATE TABLE IF NOT EXISTS public.post_language (
     post_id         bigint PRIMARY KEY,
     language        text NOT NULL,
     penstock_object bigint NOT NULL
 );
 
 -- What readers see: the base row at once, and the rest when it is there.
-CREATE VIEW public.post_complete AS
+CREATE OR REPLACE VIEW public.post_complete AS
 SELECT p.post_id, p.dt, p.country, p.site_name, p.handle, a.plan, p.body, c.card, l.language, lines.total
 FROM public.post p
 LEFT JOIN public.account a USING (user_id)

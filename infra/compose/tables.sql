@@ -1,5 +1,5 @@
 -- The table the compose stack loads into; the same as the demo's.
-CREATE TABLE public.telemetry (
+CREATE TABLE IF NOT EXISTS public.telemetry (
     event_id      bigint PRIMARY KEY,
     observed_at   timestamptz NOT NULL,
     sender_domain text NOT NULL,

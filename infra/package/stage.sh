@@ -7,6 +7,8 @@
 # OUT     gets the packages
 # TARGET  what the program was built for; this machine's when left out
 #
+# MAINTAINER  name and address of whoever answers for the packages; git's when it is not set
+#
 # Needs cargo-deb and cargo-generate-rpm. What lies where stands in penstock/Cargo.toml.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -30,5 +32,12 @@ for page in "$dist"/man/man1/*.1; do
     gzip --best --no-name --stdout "$page" >"$stage/man/${page##*/}.gz"
 done
 
-cargo deb --package penstock --no-build --no-strip --target "$target" --output "$out/"
+# Debian's own kind of changelog, which names the package's maker; what is new in the program stands in CHANGELOG.md.
+maintainer=${MAINTAINER:-$(git var GIT_COMMITTER_IDENT | sed 's/>.*/>/')}
+version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
+changed=$(date --utc --rfc-email ${SOURCE_DATE_EPOCH:+"--date=@$SOURCE_DATE_EPOCH"})
+printf '%s\n' "penstock ($version-1) unstable; urgency=medium" '' \
+    '  * What is new stands in /usr/share/doc/penstock/CHANGELOG.md.' '' " -- $maintainer  $changed" >"$stage/changelog"
+
+cargo deb --package penstock --no-build --no-strip --target "$target" --maintainer "$maintainer" --output "$out/"
 cargo generate-rpm --package penstock --target "$target" --output "$out/"

@@ -12,6 +12,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 out=${1:?usage: prepare.sh OUT [PLACE]}
 : "${DATABASE_URL:?}"
 place=${2:-${DATABASE_URL#*@}}
+case $place in
+*://*)
+    echo "prepare.sh: DATABASE_URL names no user@host, so say as the second argument where the programs reach the database: host:port/database" >&2
+    exit 2
+    ;;
+esac
 umask 077
 mkdir -p "$out"
 

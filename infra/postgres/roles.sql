@@ -19,6 +19,20 @@ SELECT format('GRANT CONNECT, CREATE ON DATABASE %I TO penstock_owner', current_
        format('GRANT CONNECT ON DATABASE %I TO penstock_reader', current_database())
 \gexec
 
+-- Whoever tried Penstock here before made its schema, which then becomes the owner's with all that is in it.
+SELECT format('ALTER %s OWNER TO penstock_owner', what)
+FROM (SELECT 'SCHEMA penstock' AS what, nspowner AS owner FROM pg_catalog.pg_namespace WHERE nspname = 'penstock'
+      UNION ALL
+      SELECT format('TABLE %I.%I', nspname, relname), relowner
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+      WHERE nspname = 'penstock' AND relkind IN ('r', 'v')
+      UNION ALL
+      SELECT format('ROUTINE %s', p.oid::regprocedure), proowner
+      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = pronamespace
+      WHERE nspname = 'penstock') AS its
+WHERE owner <> 'penstock_owner'::regrole
+\gexec
+
 -- A message is deleted once its rows are committed, so a commit has to be one, whatever the server's default.
 ALTER ROLE penstock_worker SET synchronous_commit = on;
 

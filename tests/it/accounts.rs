@@ -36,11 +36,22 @@ async fn buckets_of_another_account_are_read_and_tagged_with_one_session_of_its_
     let (partner, role) = partner(&world);
     let buckets = ["one", "two"].map(|name| format!("partner-{name}-{}", partner.id()));
     let mut config = fs::read_to_string(world.config())?;
+    let mut reach = |bucket: &str, role: &str, id: &str| {
+        config += &format!("[[bucket]]\nname = \"{bucket}\"\nrole_arn = \"{role}\"\nexternal_id = \"{id}\"\n");
+    };
     for bucket in &buckets {
         partner.create_bucket(bucket, false).await?;
-        config += &format!("[[bucket]]\nname = \"{bucket}\"\nrole_arn = \"{role}\"\nexternal_id = \"partner-7\"\n");
+        reach(bucket, &role, "partner-7");
     }
+    // Whose bucket none of the others' sessions may read.
+    let (another, theirs) = self::partner(&world);
+    let third = format!("partner-three-{}", another.id());
+    another.create_bucket(&third, false).await?;
+    reach(&third, &theirs, "partner-8");
     fs::write(world.config(), config)?;
+    assert!(partner.s3.head_bucket().bucket(&third).send().await.is_err(), "it is another partner's");
+    another.put(&third, "pairs/third", pairs(&[(1, "another partner's")])).await?;
+    announce(&world, &third, "pairs/third").await?;
     world.pipeline.put("pairs/own", pairs(&[(0, "own")])).await?;
     announce(&world, &world.pipeline.bucket, "pairs/own").await?;
     for n in 1..=10 {
@@ -52,10 +63,11 @@ async fn buckets_of_another_account_are_read_and_tagged_with_one_session_of_its_
     }
     assert!(world.pipeline.account.s3.head_bucket().bucket(&buckets[0]).send().await.is_err(), "it is the partner's");
     let sts = world.aws_proxy().await?;
-    let (asked, as_told) = (count(&sts, "Action=AssumeRole"), count(&sts, "ExternalId=partner-7"));
+    let asked = count(&sts, "Action=AssumeRole");
+    let [as_told, as_told_else] = ["partner-7", "partner-8"].map(|id| count(&sts, format!("ExternalId={id}")));
     world.through_aws(world.drainer(), "STS", &sts).start()?.finish(LIMIT).await?;
-    assert_eq!(world.database.value("SELECT count(*) FROM pairs").await?, "21");
-    assert_eq!((asked.count(), as_told.count()), (1, 1));
+    assert_eq!(world.database.value("SELECT count(*) FROM pairs").await?, "22");
+    assert_eq!((asked.count(), as_told.count(), as_told_else.count()), (2, 1, 1));
     assert_eq!(world.database.value("SELECT count(*) FROM penstock.due").await?, "0");
     let tagged = partner.s3.get_object_tagging().bucket(&buckets[1]).key("pairs/3").send().await?;
     assert_eq!(tagged.tag_set.len(), 1);
@@ -129,16 +141,29 @@ async fn queues_of_another_account_are_served_sent_to_and_counted_by_its_role() 
         theirs.queue_url
     );
     let path = world.config().with_file_name("scaler.toml");
-    fs::write(&path, scaler)?;
-    let check = Program::new("scaler").arg("check").arg("--config").arg(path);
-    let check = world.through_aws(check.envs(world.pipeline.account.variables()), "STS", &sts).run(LIMIT).await?;
+    fs::write(&path, format!("[database]\nurl = \"{}\"\n{scaler}", world.database.url()))?;
+    let scaler = |command: &str| {
+        let scaler = Program::new("scaler").arg(command).arg("--config").arg(&path);
+        world.through_aws(scaler.envs(world.pipeline.account.variables()), "STS", &sts)
+    };
+    let check = scaler("check").run(LIMIT).await?;
     assert!(check.stdout.contains("pool slow: 1 visible"), "{}{}", check.stdout, check.stderr);
     assert_eq!(asked.count(), 2, "to count");
+    // What no importer sent is sent by the scaler, as the role of the pool with that queue.
+    let left = format!(
+        "SELECT penstock.send_on('pairs', NULL, '{{\"bucket\": \"{}\", \"key\": \"pairs/1\"}}')",
+        world.pipeline.bucket
+    );
+    world.database.execute(&left).await?;
+    let once = scaler("once").run(LIMIT).await?;
+    assert!(once.status.success(), "{}", once.stderr);
+    theirs.wait_for_visible(2, LIMIT).await?;
+    assert_eq!(asked.count(), 4, "to count and to send");
 
     let drainer = world.drainer().args(["--queue", "slow"]);
     world.through_aws(drainer, "STS", &sts).start()?.finish(LIMIT).await?;
     assert_eq!(world.database.rows("SELECT id, value FROM copy").await?, ["1 | x"]);
-    assert_eq!(asked.count(), 3, "to receive");
+    assert_eq!(asked.count(), 5, "to receive");
     Ok(())
 }
 

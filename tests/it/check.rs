@@ -205,7 +205,7 @@ async fn mistakes_of_the_server_and_the_role_are_found() -> Result<()> {
         &format!(
             "wrong: database: role {role} may not create temporary tables; GRANT TEMPORARY ON DATABASE \"{name}\" TO \"{role}\""
         ),
-        "wrong: schema penstock: is 23 migrations behind and this role may not apply them",
+        "wrong: schema penstock: is 24 migrations behind and this role may not apply them",
         r#"wrong: dataset t: this role lacks INSERT, UPDATE; GRANT INSERT, UPDATE ON "public"."t" TO it"#,
         "wrong: dataset guarded: table guarded is under row-level security",
     ] {

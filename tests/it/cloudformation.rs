@@ -22,6 +22,8 @@ use std::{
 
 /// The image for Intel and AMD, which the emulator knows.
 const IMAGE: &str = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64";
+/// Roles of another account.
+const PARTNERS: &str = "arn:aws:iam::210987654321:role/penstock-*";
 const SECRET: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:penstock-abc123";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,8 +88,10 @@ async fn every_other_stack_can_be_created_beside_them() -> Result<()> {
     let queue = |key: &'static str| site.queue[key].as_str();
     let queues = [("QueueArn", queue("QueueArn")), ("DeadLetterQueueArn", queue("DeadLetterQueueArn"))];
     let image = [("Image", "penstock:test"), ("DatabaseUrlSecretArn", SECRET)];
-    let parameters = [&network[..], &queues, &image, &[("QueueUrl", queue("QueueUrl"))]].concat();
+    let partner = [("AssumeRoleArns", PARTNERS)];
+    let parameters = [&network[..], &queues, &image, &partner, &[("QueueUrl", queue("QueueUrl"))]].concat();
     let tasks = site.create("penstock-importers-ecs", "importers-ecs.yaml", &parameters).await?;
+    let mut roles = vec![tasks["RoleArn"].clone()];
     assert!(tasks.contains_key("RoleName") && tasks["ServiceName"] == "penstock-importers", "{tasks:?}");
 
     let pools = [
@@ -95,7 +99,7 @@ async fn every_other_stack_can_be_created_beside_them() -> Result<()> {
         ("ClusterName", tasks["ClusterName"].as_str()),
         ("ServiceName", tasks["ServiceName"].as_str()),
     ];
-    let scaler = [&network[..], &image, &pools, &queues[..1]].concat();
+    let scaler = [&network[..], &image, &pools, &queues[..1], &partner].concat();
     let console = [
         ("ConsoleDatabaseUrlSecretArn", SECRET),
         ("ReportsDatabaseUrlSecretArn", SECRET),
@@ -103,7 +107,8 @@ async fn every_other_stack_can_be_created_beside_them() -> Result<()> {
     ];
     let scaler = site.create("penstock-scaler", "scaler.yaml", &[&scaler[..], &console].concat()).await?;
     assert!(scaler.contains_key("ConsoleSecurityGroupId"), "{scaler:?}");
-    let operator = site.create("penstock-operator", "operator.yaml", &queues).await?;
+    roles.push(scaler["RoleArn"].clone());
+    let operator = site.create("penstock-operator", "operator.yaml", &[&queues[..], &partner].concat()).await?;
     assert!(operator["PolicyArn"].contains(":policy/"), "{operator:?}");
 
     let policy = [("OperatorPolicyArn", operator["PolicyArn"].as_str()), ("QueueUrl", queue("QueueUrl"))];
@@ -123,20 +128,65 @@ async fn every_other_stack_can_be_created_beside_them() -> Result<()> {
         assert!(attached.contains(&operator["PolicyArn"]), "{attached:?}");
     }
 
-    let all = [("Group", "yes"), ("Service", "yes"), ("Sessions", "yes"), ("Notices", "yes")];
+    let all = ["Group", "Service", "Sessions", "Notices", "Roles"].map(|of| (of, "yes"));
     let routes = [("VpcCidr", "10.0.0.0/16"), ("RouteTableIds", "rtb-0123456789abcdef0")];
     site.create("penstock-endpoints", "endpoints.yaml", &[&network[..], &routes, &all].concat()).await?;
     let identity = [("OidcProvider", "oidc.eks.eu-west-1.amazonaws.com/id/0123"), policy[0]];
-    let roles = site.create("penstock-roles", "roles-eks.yaml", &[&queues[..], &identity].concat()).await?;
-    let (names, arn) = (&roles["RoleNames"], &roles["ScalerRoleArn"]);
-    assert!(names.split(',').count() == 2 && arn.contains(":role/"), "{roles:?}");
-    let named = [("RoleName".to_owned(), arn.rsplit('/').next().unwrap_or_default().to_owned())];
-    let trust = texts(&site.account.query("iam", "GetRole", &named).await?, "AssumeRolePolicyDocument").concat();
-    let trust = percent_encoding::percent_decode_str(&trust).decode_utf8()?;
+    let eks = site.create("penstock-roles", "roles-eks.yaml", &[&queues[..], &identity, &partner].concat()).await?;
+    let (names, arn) = (&eks["RoleNames"], &eks["ScalerRoleArn"]);
+    assert!(names.split(',').count() == 2 && arn.contains(":role/"), "{eks:?}");
+    let trust = site.document("GetRole", "AssumeRolePolicyDocument", &[("RoleName", name(arn))]).await?;
     assert!(
         trust.contains("id/0123:sub") && trust.contains("system:serviceaccount:penstock:penstock-scaler"),
         "{trust}"
     );
+
+    // Who runs and who sizes importers may become the partner's roles, and so may who runs commands.
+    for arn in [&roles[0], &roles[1], &eks["ImporterRoleArn"], &eks["ScalerRoleArn"]] {
+        let named = [("RoleName", name(arn)), ("PolicyName", "queue")];
+        let policy = site.document("GetRolePolicy", "PolicyDocument", &named).await?;
+        assert!(policy.contains("sts:AssumeRole") && policy.contains(PARTNERS), "{arn}: {policy}");
+        assert_eq!(policy.contains("sts:TagSession"), arn.contains("penstock-roles"), "{arn}: {policy}");
+    }
+    let named = [("PolicyArn", operator["PolicyArn"].as_str()), ("VersionId", "v1")];
+    let policy = site.document("GetPolicyVersion", "Document", &named).await?;
+    assert!(policy.contains("sts:TagSession") && policy.contains(PARTNERS), "{policy}");
+    Ok(())
+}
+
+/// Returns a role's name, which its ARN ends with.
+fn name(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or_default()
+}
+
+/// With the external id by whoever is named, and for sessions of Pod Identity, whose tags go along.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partners_role_lets_in_whom_it_names() -> Result<()> {
+    let site = Site::new().await?;
+    let role = site.importers["RoleArn"].as_str();
+    let parameters = [
+        ("TrustedRoleArns", role),
+        ("ExternalId", "partner-7"),
+        ("Bucket", "landing"),
+        ("AfterLoad", "tag"),
+        ("QueueArn", site.queue["QueueArn"].as_str()),
+    ];
+    let made = site.create("partner", "reader-role.yaml", &parameters).await?;
+    let named = [("RoleName", name(&made["RoleArn"]))];
+    let trust = site.document("GetRole", "AssumeRolePolicyDocument", &named).await?;
+    let trust: serde_json::Value = serde_json::from_str(&trust)?;
+    let statements = trust["Statement"].as_array().context("statements")?;
+    assert_eq!(statements.len(), 2, "{trust}");
+    for (statement, action) in statements.iter().zip(["sts:AssumeRole", "sts:TagSession"]) {
+        assert_eq!(statement["Action"], action);
+        assert_eq!(statement["Principal"]["AWS"], serde_json::json!([role]));
+    }
+    assert_eq!(statements[0]["Condition"]["StringEquals"]["sts:ExternalId"], "partner-7");
+    for (policy, right) in [("bucket", "s3:PutObjectTagging"), ("queue", "sqs:ReceiveMessage")] {
+        let named = [named[0], ("PolicyName", policy)];
+        let document = site.document("GetRolePolicy", "PolicyDocument", &named).await?;
+        assert!(document.contains(right), "{document}");
+    }
     Ok(())
 }
 
@@ -166,12 +216,12 @@ async fn objects_go_through_two_steps_by_the_queues_and_pools_of_their_stacks() 
     assert_eq!(found, ["penstock-sender-domains-dead-letters", "penstock-sender-domains-oldest-message"]);
     assert!(alarms.contains("<Threshold>14400"), "{alarms}");
     for role in [&site.importers["RoleName"], &importers["RoleName"]] {
-        let named = [("RoleName".to_owned(), role.clone()), ("PolicyName".to_owned(), "queue".to_owned())];
-        let policy = texts(&site.account.query("iam", "GetRolePolicy", &named).await?, "PolicyDocument").concat();
-        let policy = percent_encoding::percent_decode_str(&policy).decode_utf8()?;
+        let policy = [("RoleName", role.as_str()), ("PolicyName", "queue")];
+        let policy = site.document("GetRolePolicy", "PolicyDocument", &policy).await?;
         let may_send_to = site.all_queues()?;
         assert!(policy.contains(&may_send_to) && policy.contains("sns:Publish"), "{policy}");
-        let reads = texts(&site.account.query("iam", "ListAttachedRolePolicies", &named[..1]).await?, "PolicyArn");
+        let named = [("RoleName".to_owned(), role.clone())];
+        let reads = texts(&site.account.query("iam", "ListAttachedRolePolicies", &named).await?, "PolicyArn");
         assert_eq!(reads.len(), 2, "the right to read both datasets' objects: {reads:?}");
     }
 
@@ -374,6 +424,13 @@ impl Site {
         // And makes no instances by themselves.
         let text = without(&without(&text, "Resources:", "  Instance:"), "Outputs:", "  InstanceId:");
         self.account.create_stack(stack, &text, parameters).await
+    }
+
+    /// Returns the policy that IAM answers with.
+    async fn document(&self, action: &str, element: &str, named: &[(&str, &str)]) -> Result<String> {
+        let named: Vec<_> = named.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let policy = texts(&self.account.query("iam", action, &named).await?, element).concat();
+        Ok(percent_encoding::percent_decode_str(&policy).decode_utf8()?.into_owned())
     }
 
     fn bucket(&self, name: &str) -> String {

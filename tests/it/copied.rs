@@ -57,6 +57,19 @@ async fn conditions_of_what_is_built_in_keep_the_direct_way() -> Result<()> {
     Ok(())
 }
 
+/// `timeout` is the condition's: what is written behind the COPY may take longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_copy_is_not_cut_short_by_the_conditions_limit() -> Result<()> {
+    let desk = Desk::new(TABLE, &format!("{}timeout = \"1s\"\n", dataset("length(input.v) < 5"))).await?;
+    desk.succeed(&["migrate"]).await?;
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1.2); RETURN new; END'; \
+                CREATE TRIGGER slow BEFORE INSERT ON penstock.reject FOR EACH ROW EXECUTE FUNCTION slow()";
+    desk.database.execute(slow).await?;
+    assert_eq!(desk.load("a.csv", &CSV.replace("2026-02-28T23:59:59Z", "yesterday")).await?, 0);
+    assert_eq!(desk.database.rows(COUNTS).await?, ["direct | 5 | 3 | 0 | 1 | 1"]);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_copy_cannot_judge_as_a_transform_would_is_staged() -> Result<()> {
     let own = "CREATE FUNCTION short(text) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT length($1) < 5'";

@@ -143,6 +143,18 @@ async fn rows_are_appended_through_a_view_into_the_table_behind_it() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_that_a_trigger_behind_a_view_leaves_out_are_counted_as_left_out() -> Result<()> {
+    const TABLES: &str = "CREATE TABLE base (id int PRIMARY KEY); CREATE VIEW t AS SELECT id FROM base;
+         CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN CASE WHEN new.id > 1 THEN new END; END';
+         CREATE TRIGGER leave BEFORE INSERT ON base FOR EACH ROW EXECUTE FUNCTION leave()";
+    let desk = Desk::new(TABLES, "table = \"public.t\"\nmode = \"append\"").await?;
+    assert_eq!(desk.load("k.csv", "id\n1\n2\n3\n").await?, 0);
+    let counts = "SELECT rows_read, rows_written, rows_filtered FROM penstock.object_status";
+    assert_eq!(desk.database.rows(counts).await?, ["3 | 2 | 1"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_view_that_rows_cannot_go_through_is_refused_with_the_reason() -> Result<()> {
     let by_itself = "t is a view that Postgres does not put rows through by itself";
     let hides = "t is a view that may hide a row it took";

@@ -148,24 +148,40 @@ fn commands_have_a_place_that_never_runs_by_itself() -> Result<()> {
         assert_eq!(container[same], list(&importer["containers"])[0][same], "{same}");
     }
 
-    // The guide's way to give it a command.
-    let guide = fs::read_to_string(repository().join("docs/guides/kubernetes.md"))?;
-    let patch = guide.split("--patch='").nth(1).and_then(|rest| rest.split('\'').next()).context("a patch")?;
-    let scratch = Scratch::new("operator")?;
+    // It is no importer: the scaler would count it for one, and end it.
+    let labels = &place["jobTemplate"]["spec"]["template"]["metadata"]["labels"];
+    let importers = &find(&documents, "Deployment", "penstock-importer")?["spec"]["selector"]["matchLabels"];
+    assert_ne!(labels["app.kubernetes.io/name"], importers["app.kubernetes.io/name"]);
+
+    // The guides' ways to give it a command, and a schedule.
+    let guide = |name: &str| fs::read_to_string(repository().join("docs/guides").join(name));
     let job = serde_json::json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a"},
         "spec": serde_json::to_value(&place["jobTemplate"]["spec"])?});
-    let file = scratch.write("job.json", job.to_string())?;
+    let text = guide("kubernetes.md")?;
+    let patch = text.split("--patch='").nth(1).and_then(|rest| rest.split('\'').next()).context("a patch")?;
+    reconciles(&patched(&job, patch)?["spec"])?;
+    let text = guide("pipelines.md")?;
+    let patch = text.split("    patch: |-\n").nth(1).and_then(|rest| rest.split("```").next()).context("a patch")?;
+    let cron = find(&documents, "CronJob", "penstock-operator")?;
+    let scheduled = &patched(&serde_json::to_value(cron)?, patch)?["spec"];
+    assert_eq!((&scheduled["suspend"], &scheduled["schedule"]), (&false.into(), &"0 3 * * *".into()));
+    reconciles(&scheduled["jobTemplate"]["spec"])?;
+    Ok(())
+}
+
+/// Returns an object with a patch of a guide.
+fn patched(object: &serde_json::Value, patch: &str) -> Result<serde_json::Value> {
+    let scratch = Scratch::new("patched")?;
+    let file = scratch.write("object.json", object.to_string())?;
     let mut command = Command::new(tools::kubectl()?);
     command.args(["patch", "--local", "--type=json", "--output=json", &format!("--patch={patch}"), "--filename"]);
-    let patched: serde_json::Value = serde_json::from_str(&spawn::run(command.arg(file))?)?;
-    let container = &patched["spec"]["template"]["spec"]["containers"][0];
-    assert_eq!(
-        (&container["command"][0], &container["args"][0]),
-        (&"importer".into(), &"reconcile".into()),
-        "{patched}"
-    );
-    understood(&serde_norway::to_value(container)?)?;
-    Ok(())
+    Ok(serde_json::from_str(&spawn::run(command.arg(file))?)?)
+}
+
+fn reconciles(job: &serde_json::Value) -> Result<()> {
+    let container = &job["template"]["spec"]["containers"][0];
+    assert_eq!((&container["command"][0], &container["args"][0]), (&"importer".into(), &"reconcile".into()), "{job}");
+    understood(&serde_norway::to_value(container)?)
 }
 
 #[test]
@@ -315,10 +331,11 @@ fn the_guides_overlay_changes_image_namespace_and_configuration() -> Result<()> 
     let scratch = Scratch::new("overlay")?;
     std::os::unix::fs::symlink(repository(), scratch.path().join("penstock"))?;
     // And takes patches from files alone.
-    let (overlay, patch) = overlay.split_once("patches:\n  - patch: |-\n").context("a patch")?;
+    let (overlay, patch) = overlay.split_once("# patches:\n#   - patch: |-\n").context("a patch")?;
     let overlay = overlay.replace("resources:\n  - ../../infra/", "bases:\n  - penstock/infra/");
+    let overlay = overlay.replace("namespace: penstock ", "namespace: imports ");
     scratch.write("kustomization.yaml", overlay + "patchesStrategicMerge: [patch.yaml]\n")?;
-    let patch: Vec<&str> = patch.lines().map(|line| line.strip_prefix("      ").unwrap_or(line)).collect();
+    let patch: Vec<&str> = patch.lines().map(|line| line.strip_prefix("#       ").unwrap_or(line)).collect();
     scratch.write("patch.yaml", patch.join("\n"))?;
     scratch.write("importer.toml", "# mine\n[queue]\n")?;
     for file in ["scaler.toml", "console.toml"] {

@@ -83,7 +83,7 @@ async fn migrating_again_changes_nothing_and_a_lesser_role_is_told_what_it_lacks
     setup.database.execute(&format!("CREATE ROLE {role}")).await?;
     let lesser = format!("{}?options=-c%20role%3D{role}", setup.database.url());
     let refused = setup.run_with(&["migrate"], &lesser).await?;
-    assert_eq!(setup.run(&["migrate"]).await?.stdout, "applied 23 migrations\n");
+    assert_eq!(setup.run(&["migrate"]).await?.stdout, "applied 24 migrations\n");
     assert_eq!(setup.run(&["migrate"]).await?.stdout, "schema penstock is up to date\n");
     setup
         .database

@@ -10,6 +10,7 @@ mod awaits;
 mod bounds;
 mod brake;
 mod check;
+mod claims;
 mod cloudformation;
 mod command;
 mod console;

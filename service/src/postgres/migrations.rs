@@ -43,6 +43,7 @@ const FILES: &[(&str, &str)] = files![
     "20261201000000_pause_pools"
     "20261201000001_tag_loaded_objects"
     "20261201000100_keep_members_of_archives"
+    "20261201000200_find_due_tags"
 ];
 
 /// Returns what sqlx makes of a file: a name is `VERSION_DESCRIPTION`, and a first line may ask for no transaction.

@@ -3,7 +3,7 @@
 use super::stand::{LIMIT, POOL, Stand};
 use anyhow::Result;
 use penstock_tests::process::Program;
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 const DRY_RUN: &str = "[pool.workers]\nkind = \"dry_run\"\n";
 
@@ -138,7 +138,7 @@ async fn history_answers_for_any_past_minute() -> Result<()> {
 
     // The history can be played again.
     let trace = stand.path("trace.jsonl");
-    std::fs::write(&trace, stand.scaler("history").arg("--json").run(LIMIT).await?.stdout)?;
+    fs::write(&trace, stand.scaler("history").arg("--json").run(LIMIT).await?.stdout)?;
     let played = stand.scaler("simulate").arg("--trace").arg(&trace).run(LIMIT).await?;
     assert!(played.status.success() && played.stdout.contains("| trace "), "{}{}", played.stdout, played.stderr);
     assert!(played.stdout.contains("| promise 15m, max 3, start-up "), "{}", played.stdout);
@@ -152,6 +152,8 @@ async fn pointers_of_earlier_steps_are_counted_before_they_are_sent() -> Result<
     let pool = "max = 3\nbacklog_per_worker = 50";
     let stand = Stand::new(pool).await?;
     stand.configure_with(pool, DRY_RUN)?;
+    let slow = fs::read_to_string(stand.path("scaler.toml"))?.replace("start_up = \"2s\"", "start_up = \"60s\"");
+    fs::write(stand.path("scaler.toml"), slow)?;
     // It makes the ledger.
     stand.scaler("once").run(LIMIT).await?;
     stand
@@ -180,8 +182,8 @@ async fn once_refuses_what_it_cannot_do() -> Result<()> {
     assert_eq!(ended.status.code(), Some(2));
     assert!(ended.stderr.contains("processes"), "{}", ended.stderr);
 
-    let text = std::fs::read_to_string(stand.path("scaler.toml"))?;
-    std::fs::write(stand.path("alone.toml"), text.replace("[database]", "").replacen("url =", "#", 1))?;
+    let text = fs::read_to_string(stand.path("scaler.toml"))?;
+    fs::write(stand.path("alone.toml"), text.replace("[database]", "").replacen("url =", "#", 1))?;
     for command in ["once", "history", "resume"] {
         let alone = Program::new("scaler").arg(command).arg("--config").arg(stand.path("alone.toml"));
         let ended = alone.envs(stand.pipeline.account.variables()).run(LIMIT).await?;
@@ -218,21 +220,21 @@ async fn check_finds_what_a_run_would_stumble_over() -> Result<()> {
     let stand = Stand::new("max = 3\ndrain_within = \"15m\"").await?;
     let ended = stand.scaler("check").run(LIMIT).await?;
     assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
-    assert!(ended.stdout.contains("23 migrations behind") && ended.stdout.contains("0 visible"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("24 migrations behind") && ended.stdout.contains("0 visible"), "{}", ended.stdout);
 
     // A worker was started to say who it is and what it would do.
     assert!(ended.stdout.contains("pool importers: the program is importer "), "{}", ended.stdout);
     assert!(ended.stdout.contains("it reads its configuration importer.toml: datasets pairs"), "{}", ended.stdout);
 
-    let text = std::fs::read_to_string(stand.path("scaler.toml"))?;
-    std::fs::write(stand.path("scaler.toml"), text.replace("/imports\"", "/exports\""))?;
+    let text = fs::read_to_string(stand.path("scaler.toml"))?;
+    fs::write(stand.path("scaler.toml"), text.replace("/imports\"", "/exports\""))?;
     let ended = stand.scaler("check").run(LIMIT).await?;
     assert_eq!(ended.status.code(), Some(2));
     assert!(ended.stdout.contains("wrong: pool importers: read the depth of queue"), "{}", ended.stdout);
 
-    std::fs::write(stand.path("scaler.toml"), text)?;
-    let worker = std::fs::read_to_string(stand.path("importer.toml"))?;
-    std::fs::write(stand.path("importer.toml"), worker.replace("table =", "tabel ="))?;
+    fs::write(stand.path("scaler.toml"), text)?;
+    let worker = fs::read_to_string(stand.path("importer.toml"))?;
+    fs::write(stand.path("importer.toml"), worker.replace("table =", "tabel ="))?;
     let ended = stand.scaler("check").run(LIMIT).await?;
     assert_eq!(ended.status.code(), Some(2));
     let wrong = "wrong: pool importers: a worker would end at once: ";
@@ -261,8 +263,8 @@ async fn schema_is_the_same_whoever_comes_first() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn pool_without_a_database_works_from_the_counters() -> Result<()> {
     let stand = Stand::new("max = 2\nbacklog_per_worker = 50").await?;
-    let text = std::fs::read_to_string(stand.path("scaler.toml"))?;
-    std::fs::write(stand.path("scaler.toml"), text.replace("[database]", "").replacen("url =", "#", 1))?;
+    let text = fs::read_to_string(stand.path("scaler.toml"))?;
+    fs::write(stand.path("scaler.toml"), text.replace("[database]", "").replacen("url =", "#", 1))?;
     let scaler = stand.scaler("run").start()?;
     scaler.wait_for_line("no [database]", LIMIT).await?;
     stand.send(0..100).await?;
