@@ -3,7 +3,8 @@
 # make demo KEEP=1       leaves everything up, the console too, until Ctrl-C
 # make demo PIPELINE=1   a chain of steps whose metadata comes late (examples/pipeline)
 # make test            format, lints, all tests
-# make test-containers   images, compose stack and killed containers on a Docker engine; PROFILE=dev builds sooner
+# make test-containers   images, compose stack and killed containers on a Docker engine; PROFILE=dev builds sooner,
+#                        REQUIRE_ENGINE=1 fails where there is none instead of being skipped
 # make infra-config   the datasets' pieces in infra/aws joined: target/infra/importer.toml and the list of stacks
 # make dist            dist/: the programs in one static binary, man pages, completions
 # make packages        dist/ as a .deb and an .rpm with the systemd units, in packages/
@@ -51,12 +52,13 @@ test: prepare
 	cargo test --workspace --doc
 	./fuzz/run.sh 5 2
 
-# Built only where it can do something; it says so itself where it cannot.
+# Built only where it can do something; where it cannot, REQUIRE_ENGINE=1 makes that a failure.
 test-containers:
-	@if docker info >/dev/null 2>&1; then \
+	@if lack=$$({ docker version && docker compose version; } 2>&1 >/dev/null); then \
 		cargo build --workspace --bin containers && ./target/debug/containers --profile $(or $(PROFILE),dist); \
 	else \
-		echo 'test-containers: skipped, for there is no Docker engine here (`docker info` fails)'; \
+		echo "test-containers: skipped, for there is no Docker engine with compose here: $$lack"; \
+		exit $(if $(REQUIRE_ENGINE),1,0); \
 	fi
 
 # Needs cargo-deny and the network, for the advisories.

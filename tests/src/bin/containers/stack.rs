@@ -3,10 +3,14 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use penstock_tests::{http, repository, scratch::Scratch, spawn, wait};
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +23,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(240);
 const TICK_LIMIT: Duration = Duration::from_secs(90);
 /// Between two looks; each starts a process or two.
 const LOOK_PAUSE: Duration = Duration::from_millis(300);
+/// Longer than between two looks at Postgres's health, so that one falls into its first start.
+const SLOW_FIRST_START: &str = "SELECT pg_sleep(5);";
 /// penstock:penstock
 const LOGIN: (&str, &str) = ("Authorization", "Basic cGVuc3RvY2s6cGVuc3RvY2s=");
 
@@ -36,6 +42,7 @@ pub struct Stack {
     scratch: Mutex<Option<Scratch>>,
     log: PathBuf,
     runtime: tokio::runtime::Runtime,
+    is_ending: AtomicBool,
 }
 
 /// A `docker compose up` that runs.
@@ -49,10 +56,17 @@ impl Stack {
     pub fn new(image: Option<&str>) -> Result<Self> {
         let scratch = Scratch::traversable("containers")?;
         let name = format!("penstock-test-{:08x}", fastrand::u32(..));
+        let slow = scratch.write("slow.sql", SLOW_FIRST_START)?;
+        let also = format!(
+            "services: {{postgres: {{volumes: ['{}:/docker-entrypoint-initdb.d/0-slow.sql:ro']}}}}",
+            slow.display()
+        );
+        let also = scratch.write("slow.yml", also)?;
         let (scaler, console) = (spawn::free_port()?, spawn::free_port()?);
         let is_ours = image.is_none();
         let image = image.map_or_else(|| name.clone(), str::to_owned);
         let variables = vec![
+            ("COMPOSE_FILE", format!("docker-compose.yml:{}", also.display())),
             ("COMPOSE_PROJECT_NAME", name),
             ("PENSTOCK_IMAGE", image.clone()),
             ("POSTGRES_PORT", spawn::free_port()?.to_string()),
@@ -70,6 +84,7 @@ impl Stack {
             runtime: tokio::runtime::Runtime::new()?,
             directory: scratch.path().to_owned(),
             scratch: Mutex::new(Some(scratch)),
+            is_ending: AtomicBool::new(false),
         })
     }
 
@@ -79,13 +94,21 @@ impl Stack {
         command
     }
 
+    /// Nothing is started any more while all is removed.
+    fn goes_on(&self) -> Result<()> {
+        ensure!(!self.is_ending.load(Ordering::Relaxed), "interrupted");
+        Ok(())
+    }
+
     /// Runs `docker` with these arguments; returns what it printed.
     pub fn docker(&self, arguments: &[&str]) -> Result<String> {
+        self.goes_on()?;
         spawn::run(self.command("docker").args(arguments))
     }
 
     /// Runs a command as a shell takes it.
     pub fn run(&self, line: &str) -> Result<()> {
+        self.goes_on()?;
         spawn::run(self.command("sh").args(["-c", line])).map(drop)
     }
 
@@ -121,6 +144,41 @@ impl Stack {
             Ok((is_ready && asks).then_some(()))
         })?;
         Ok(up)
+    }
+
+    /// Makes sure that of each service one container runs, started once and no sooner than it can work, with one port
+    /// on 127.0.0.1, and is started again after whatever happens.
+    pub fn is_well(&self) -> Result<()> {
+        let is_said = "{{.State.Status}} {{.RestartCount}} {{.HostConfig.RestartPolicy.Name}}";
+        let ports = "{{range .HostConfig.PortBindings}}{{range .}} {{.HostIp}}:{{.HostPort}}{{end}}{{end}}";
+        let found = self.inspect(&format!("{is_said}{ports}"))?;
+        let services = self.variables.iter().filter_map(|(name, value)| Some((name.strip_suffix("_PORT")?, value)));
+        let expected: BTreeSet<String> = services
+            .map(|(name, port)| format!("{} running 0 unless-stopped 127.0.0.1:{port}", name.to_lowercase()))
+            .collect();
+        ensure!(found == expected, "the containers are {found:#?}, not {expected:#?}");
+        for line in self.inspect("{{.State.StartedAt}}")? {
+            let Some((service @ ("scaler" | "console"), at)) = line.split_once(' ') else { continue };
+            let is_later = self.sql(&format!("SELECT pg_postmaster_start_time() < '{at}'"))?;
+            ensure!(is_later == "t", "the {service} was started before Postgres let anyone in");
+        }
+        Ok(())
+    }
+
+    /// Makes sure that every container ended by itself when it was told to.
+    pub fn none_was_killed(&self) -> Result<()> {
+        let found = self.inspect("{{.State.Status}} {{.State.ExitCode}}")?;
+        ensure!(!found.is_empty() && found.iter().all(|service| service.contains(" exited ")), "{found:#?}");
+        ensure!(!found.iter().any(|service| service.ends_with(" 137")), "killed at the end of its time: {found:#?}");
+        Ok(())
+    }
+
+    /// Returns something of each container, with its service's name before it.
+    fn inspect(&self, format: &str) -> Result<BTreeSet<String>> {
+        let containers = self.docker(&["compose", "ps", "--all", "--quiet"])?;
+        let format = format!("{{{{index .Config.Labels \"com.docker.compose.service\"}}}} {format}");
+        let inspect: Vec<&str> = ["inspect", "--format", &format].into_iter().chain(containers.lines()).collect();
+        Ok(self.docker(&inspect)?.lines().map(str::to_owned).collect())
     }
 
     /// Asks Postgres.
@@ -165,15 +223,18 @@ impl Stack {
         self.metric("scaler_decisions_total{pool=\"importers\",reason=\"wake\"}")
     }
 
+    /// Returns how many messages the scaler saw last.
+    pub fn messages(&self) -> Result<f64> {
+        let seen = |state| self.metric(&format!("scaler_queue_messages{{pool=\"importers\",state=\"{state}\"}}"));
+        Ok(seen("visible")? + seen("in_flight")?)
+    }
+
     /// Waits until there is no importer and no message.
     pub fn sleeps(&self, limit: Duration) -> Result<()> {
         self.until("the pool to sleep", limit, || {
-            let n_messages: f64 = ["visible", "in_flight"]
-                .iter()
-                .map(|state| self.metric(&format!("scaler_queue_messages{{pool=\"importers\",state=\"{state}\"}}")))
-                .sum::<Result<f64>>()?;
-            let is_gone = self.sql("SELECT count(*) FROM penstock.workers")? == "0";
-            Ok((is_gone && n_messages == 0.0).then_some(()))
+            // Those that were killed are among `penstock.workers` for another hour.
+            let is_gone = self.in_scaler("pidof importer || true")?.is_empty();
+            Ok((is_gone && self.messages()? == 0.0).then_some(()))
         })
         .with_context(|| self.decisions().unwrap_or_default())
     }
@@ -202,8 +263,10 @@ impl Stack {
         let down = ["compose", "--profile", "tools", "down", "--volumes", "--remove-orphans", "--timeout", "5"];
         let emulator = format!("{}-aws", self.image);
         let images = ["image", "rm", "--force", &self.image, &emulator];
-        for arguments in [&down[..], &images].into_iter().take(if self.is_ours { 2 } else { 1 }) {
-            if let Err(error) = self.docker(arguments) {
+        self.is_ending.store(true, Ordering::Relaxed);
+        // Twice, for what a command may start that is under way when we are interrupted.
+        for arguments in [&down[..], &down, &images].into_iter().take(if self.is_ours { 3 } else { 2 }) {
+            if let Err(error) = spawn::run(self.command("docker").args(arguments)) {
                 eprintln!("{error:#}");
             }
         }
