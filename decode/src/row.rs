@@ -22,6 +22,8 @@ const ARRAY_HEADER_BYTES: usize = 64;
 /// of its three texts.
 const REJECT_BYTES: usize = 2 * size_of::<Reject>() + 3 * 32;
 
+/// A field that is NULL.
+const NULL: [u8; 4] = (-1i32).to_be_bytes();
 /// The encoded boolean field `true`, `false`.
 const FLAGS: [[u8; 5]; 2] = [[0, 0, 0, 1, 0], [0, 0, 0, 1, 1]];
 
@@ -32,11 +34,42 @@ pub struct RowEncoder {
     max_depth: usize,
     seen: Vec<bool>,
     absent: Vec<bool>,
+    ways: Vec<Ways>,
     budget: Budget,
     /// Where the row in hand begins.
     start: usize,
     /// For the row in hand, once it is long.
     reserved: Option<Reservation>,
+}
+
+/// What the cells of a column may do.
+#[derive(Debug, Clone, Copy)]
+struct Ways {
+    /// Go the short way: they are as the column's type says, and not a constant.
+    may_be_short: bool,
+    /// Be NULL.
+    is_nullable: bool,
+}
+
+/// What became of a cell on the short way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Short {
+    /// Its field was written.
+    Written,
+    /// Nothing was written: it is NULL.
+    Null,
+    /// Nothing was written: the row does not have it.
+    Absent,
+    /// Nothing was written: it has to go the long way.
+    No,
+}
+
+impl Short {
+    /// Returns what became of a cell whose field was written, or not.
+    #[inline]
+    pub fn of(is_written: bool) -> Self {
+        if is_written { Self::Written } else { Self::No }
+    }
 }
 
 impl RowEncoder {
@@ -45,12 +78,18 @@ impl RowEncoder {
     pub fn new(mapping: Arc<Mapping>) -> Self {
         let n_columns = mapping.all_columns().len();
         let seen = (0..n_columns).map(|column| mapping.is_captured(column)).collect();
+        let ways = (0..mapping.columns().len()).map(|column| Ways {
+            may_be_short: mapping.notation(column).is_none() && mapping.constant(column).is_none(),
+            is_nullable: mapping.requirement(column) == Requirement::Nullable,
+        });
+        let ways = ways.collect();
         Self {
             n_rows: mapping.n_rows_before(),
             mapping,
             max_depth: DEFAULT_DEPTH,
             seen,
             absent: vec![false; n_columns],
+            ways,
             budget: Budget::default(),
             start: 0,
             reserved: None,
@@ -76,11 +115,24 @@ impl RowEncoder {
     pub fn push_with<'c, 'p>(
         &mut self,
         batch: &mut Batch,
+        cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
+        payload: impl FnOnce() -> Cow<'p, [u8]>,
+    ) {
+        self.push_shortly(batch, |_, _, _| Short::No, cell, payload);
+    }
+
+    /// Does what [`Self::push_with`] does, and has cells written by `short` where that can: given the column, its type and
+    /// where its field goes.
+    #[inline]
+    pub fn push_shortly<'c, 'p>(
+        &mut self,
+        batch: &mut Batch,
+        short: impl Fn(usize, &PgType, &mut Vec<u8>) -> Short,
         mut cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
         payload: impl FnOnce() -> Cow<'p, [u8]>,
     ) {
         let encoded = match self.asked(batch, &mut cell) {
-            Ok(true) => self.tuple(batch, |encoder, column, out| encoder.cell(column, &cell(column)?, out)),
+            Ok(true) => self.tuple(batch, short, cell),
             Ok(false) => return self.leave_out(1, batch),
             Err(error) => Err(error),
         };
@@ -165,26 +217,44 @@ impl RowEncoder {
     }
 
     /// Writes a tuple; on error the batch is as it was, and the column that refused is named.
-    fn tuple(
+    #[inline]
+    fn tuple<'c>(
         &mut self,
         batch: &mut Batch,
-        mut write: impl FnMut(&mut Self, usize, &mut Vec<u8>) -> Result<(), CellError>,
+        short: impl Fn(usize, &PgType, &mut Vec<u8>) -> Short,
+        mut cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
     ) -> Result<(), (usize, CellError)> {
-        let mapping = Arc::clone(&self.mapping);
-        let n_columns = mapping.columns().len();
-        let n_fields = 1 + n_columns + mapping.absent_flags().len();
+        let n_columns = self.mapping.columns().len();
+        let n_fields = 1 + n_columns + self.mapping.absent_flags().len();
         let out = &mut batch.data;
         let start = out.len();
         self.start = start;
-        out.extend_from_slice(&(n_fields as u16).to_be_bytes());
-        out.extend_from_slice(&8i32.to_be_bytes());
-        out.extend_from_slice(&(self.n_rows + 1).to_be_bytes());
+        let mut head = [0; 14];
+        head[..2].copy_from_slice(&(n_fields as u16).to_be_bytes());
+        head[2..6].copy_from_slice(&8i32.to_be_bytes());
+        head[6..].copy_from_slice(&(self.n_rows + 1).to_be_bytes());
+        out.extend_from_slice(&head);
         for column in 0..n_columns {
-            if let Some(constant) = mapping.constant(column) {
-                out.extend_from_slice(constant);
+            let (Ways { may_be_short, is_nullable }, field_start) = (self.ways[column], out.len());
+            let came = match may_be_short {
+                true => short(column, &self.mapping.columns()[column].pg_type, out),
+                false => Short::No,
+            };
+            let is_done = match came {
+                Short::Written => out.len() - start <= FREE_ROW_BYTES,
+                Short::Null | Short::Absent => is_nullable,
+                Short::No => false,
+            };
+            if is_done {
+                if came != Short::Written {
+                    out.extend_from_slice(&NULL);
+                }
+                self.absent[column] = came == Short::Absent;
+                self.seen[column] |= came != Short::Absent;
                 continue;
             }
-            if let Err(error) = write(self, column, out) {
+            out.truncate(field_start);
+            if let Err(error) = self.long(column, &mut cell, out) {
                 out.truncate(start);
                 if self.reserved.take().is_some() {
                     out.shrink_to(start);
@@ -192,7 +262,7 @@ impl RowEncoder {
                 return Err((column, error));
             }
         }
-        for column in mapping.absent_flags() {
+        for column in self.mapping.absent_flags() {
             out.extend_from_slice(&FLAGS[usize::from(self.absent[*column])]);
         }
         if let Some(reserved) = self.reserved.take() {
@@ -200,6 +270,21 @@ impl RowEncoder {
         }
         batch.ends.push(out.len());
         Ok(())
+    }
+
+    /// Writes the field of a column, a constant or whatever the cell is.
+    #[inline(never)]
+    fn long<'c>(
+        &mut self,
+        column: usize,
+        cell: &mut impl FnMut(usize) -> Result<Value<'c>, CellError>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CellError> {
+        if let Some(constant) = self.mapping.constant(column) {
+            out.extend_from_slice(constant);
+            return Ok(());
+        }
+        self.cell(column, &cell(column)?, out)
     }
 
     /// Reserves memory for the row in hand, which is about to be at least this long.
@@ -240,7 +325,7 @@ impl RowEncoder {
             Requirement::Key => true,
         };
         // Asked of the field, not of the value: a JSON null is one only once it is encoded.
-        if required && out[start..].starts_with(&[0xFF; 4]) {
+        if required && out[start..].starts_with(&NULL) {
             let message = if is_absent { "the row does not have this field" } else { "NULL is not allowed here" };
             return Err(CellError::new(RejectClass::NotNull, message));
         }

@@ -3,12 +3,14 @@
 use super::{
     column::Column,
     schema::{Meaning, Projection},
+    usual::Usual,
 };
 use crate::{
     Batch, DecodeError, Limits,
     budget::Reservation,
-    encode::{CellError, Value},
+    encode::{CellError, PgType, Value},
     named::{NamedRows, RowCells, nested},
+    row::Short,
 };
 use arrow_array::RecordBatch;
 use std::cell::RefCell;
@@ -18,18 +20,20 @@ pub struct Rows {
     rows: NamedRows,
     /// The record batch's column, by root field.
     columns: Vec<Option<usize>>,
+    /// The type of the table's column, by root field.
+    types: Vec<Option<PgType>>,
     meanings: Vec<Meaning>,
     limits: Limits,
 }
 
 impl Rows {
-    /// Returns what brings record batches of `projection`, of a file with `n_fields`, to rows.
-    pub fn new(rows: NamedRows, n_fields: usize, projection: &Projection, limits: Limits) -> Self {
-        let mut columns = vec![None; n_fields];
+    /// Returns what brings record batches of `projection` to rows; `types` are those of the columns that take the fields.
+    pub fn new(rows: NamedRows, types: Vec<Option<PgType>>, projection: &Projection, limits: Limits) -> Self {
+        let mut columns = vec![None; types.len()];
         for (column, &root) in projection.roots.iter().enumerate() {
             columns[root] = Some(column);
         }
-        Self { rows, columns, meanings: projection.meanings.clone(), limits }
+        Self { rows, columns, types, meanings: projection.meanings.clone(), limits }
     }
 
     /// Returns the number of columns of the mapping.
@@ -56,11 +60,17 @@ impl Rows {
         let Some(columns) = columns.filter(|columns| columns.len() == n_columns) else {
             return Err(DecodeError::Corrupt("columns are not of the types the schema says".into()));
         };
+        let usual = self.columns.iter().zip(&self.types).map(|(column, to)| match (column, to) {
+            (Some(column), Some(to)) => Usual::new(&columns[*column], to),
+            _ => Usual::default(),
+        });
+        let usual: Vec<Usual<'_>> = usual.collect();
         let byte_columns: Vec<&Column<'_>> = columns.iter().filter(|column| column.is_bytes()).collect();
         while row < records.num_rows() && batch.size() < batch_bytes {
             let cells = Cells {
                 columns: &columns,
                 by_field: &self.columns,
+                usual: &usual,
                 row,
                 limits: &self.limits,
                 held: RefCell::default(),
@@ -81,6 +91,7 @@ impl Rows {
 struct Cells<'r, 'b> {
     columns: &'r [Column<'b>],
     by_field: &'r [Option<usize>],
+    usual: &'r [Usual<'b>],
     row: usize,
     limits: &'r Limits,
     /// For the long values among its cells.
@@ -105,6 +116,11 @@ impl<'b> RowCells<'b> for Cells<'_, 'b> {
             return Ok(Value::Null);
         }
         nested(self.limits, &self.held, |max_bytes, text| column.write_json(self.row, max_bytes, text))
+    }
+
+    #[inline]
+    fn write_short(&self, field: usize, _to: &PgType, out: &mut Vec<u8>) -> Short {
+        self.usual[field].write(self.row, out)
     }
 
     fn write_json(&self, field: usize, max_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError> {
