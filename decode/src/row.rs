@@ -2,7 +2,7 @@
 
 use super::budget::{Budget, Reservation};
 use super::mapping::Requirement;
-use super::{Batch, DecodeError, Limits, Mapping, Reject, Unstaged};
+use super::{Batch, Column, DecodeError, Limits, Mapping, Reject, Unstaged};
 use crate::encode::{CellError, DEFAULT_DEPTH, PgType, RejectClass, Value, encode_within};
 use std::{borrow::Cow, sync::Arc};
 
@@ -32,9 +32,7 @@ pub struct RowEncoder {
     mapping: Arc<Mapping>,
     n_rows: u64,
     max_depth: usize,
-    seen: Vec<bool>,
-    absent: Vec<bool>,
-    ways: Vec<Ways>,
+    columns: Vec<Sent>,
     budget: Budget,
     /// Where the row in hand begins.
     start: usize,
@@ -42,13 +40,18 @@ pub struct RowEncoder {
     reserved: Option<Reservation>,
 }
 
-/// What the cells of a column may do.
-#[derive(Debug, Clone, Copy)]
-struct Ways {
-    /// Go the short way: they are as the column's type says, and not a constant.
+/// A column that is sent.
+#[derive(Debug)]
+struct Sent {
+    pg_type: PgType,
+    /// Its cells may go the short way: they are as its type says, and not a constant.
     may_be_short: bool,
-    /// Be NULL.
+    /// They may be NULL.
     is_nullable: bool,
+    /// Some row had a cell for it.
+    is_seen: bool,
+    /// The row in hand has none.
+    is_absent: bool,
 }
 
 /// What became of a cell on the short way.
@@ -76,20 +79,18 @@ impl RowEncoder {
     /// Returns an encoder whose first row is number 1.
     #[must_use]
     pub fn new(mapping: Arc<Mapping>) -> Self {
-        let n_columns = mapping.all_columns().len();
-        let seen = (0..n_columns).map(|column| mapping.is_captured(column)).collect();
-        let ways = (0..mapping.columns().len()).map(|column| Ways {
-            may_be_short: mapping.notation(column).is_none() && mapping.constant(column).is_none(),
+        let sent = |(column, target): (usize, &Column)| Sent {
+            pg_type: target.pg_type.clone(),
+            may_be_short: mapping.notation(column).is_none() && !mapping.is_captured(column),
             is_nullable: mapping.requirement(column) == Requirement::Nullable,
-        });
-        let ways = ways.collect();
+            is_seen: mapping.is_captured(column),
+            is_absent: false,
+        };
         Self {
+            columns: mapping.columns().iter().enumerate().map(sent).collect(),
             n_rows: mapping.n_rows_before(),
             mapping,
             max_depth: DEFAULT_DEPTH,
-            seen,
-            absent: vec![false; n_columns],
-            ways,
             budget: Budget::default(),
             start: 0,
             reserved: None,
@@ -148,7 +149,7 @@ impl RowEncoder {
 
     /// Notes for which columns a row has a cell that was not encoded.
     pub fn note_seen(&mut self, has: impl Fn(usize) -> bool) {
-        self.seen.iter_mut().enumerate().for_each(|(column, seen)| *seen |= has(column));
+        self.columns.iter_mut().enumerate().for_each(|(index, column)| column.is_seen |= has(index));
     }
 
     /// Returns whether a row passes the mapping's conditions, as far as its cells can be read. One that does not pass is
@@ -212,8 +213,8 @@ impl RowEncoder {
 
     /// Returns for each of `mapping.columns()` whether any row had a cell for it, be it null.
     #[must_use]
-    pub fn seen_columns(&self) -> &[bool] {
-        &self.seen[..self.mapping.columns().len()]
+    pub fn seen_columns(&self) -> Vec<bool> {
+        self.columns.iter().map(|column| column.is_seen).collect()
     }
 
     /// Writes a tuple; on error the batch is as it was, and the column that refused is named.
@@ -222,48 +223,28 @@ impl RowEncoder {
         &mut self,
         batch: &mut Batch,
         short: impl Fn(usize, &PgType, &mut Vec<u8>) -> Short,
-        mut cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
+        cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
     ) -> Result<(), (usize, CellError)> {
-        let n_columns = self.mapping.columns().len();
-        let n_fields = 1 + n_columns + self.mapping.absent_flags().len();
         let out = &mut batch.data;
-        let start = out.len();
-        self.start = start;
+        self.start = out.len();
+        let n_fields = 1 + self.columns.len() + self.mapping.absent_flags().len();
         let mut head = [0; 14];
         head[..2].copy_from_slice(&(n_fields as u16).to_be_bytes());
         head[2..6].copy_from_slice(&8i32.to_be_bytes());
         head[6..].copy_from_slice(&(self.n_rows + 1).to_be_bytes());
         out.extend_from_slice(&head);
-        for column in 0..n_columns {
-            let (Ways { may_be_short, is_nullable }, field_start) = (self.ways[column], out.len());
-            let came = match may_be_short {
-                true => short(column, &self.mapping.columns()[column].pg_type, out),
-                false => Short::No,
-            };
-            let is_done = match came {
-                Short::Written => out.len() - start <= FREE_ROW_BYTES,
-                Short::Null | Short::Absent => is_nullable,
-                Short::No => false,
-            };
-            if is_done {
-                if came != Short::Written {
-                    out.extend_from_slice(&NULL);
-                }
-                self.absent[column] = came == Short::Absent;
-                self.seen[column] |= came != Short::Absent;
-                continue;
+        let mut columns = std::mem::take(&mut self.columns);
+        let written = self.fields(&mut columns, short, cell, out);
+        self.columns = columns;
+        if written.is_err() {
+            out.truncate(self.start);
+            if self.reserved.take().is_some() {
+                out.shrink_to(self.start);
             }
-            out.truncate(field_start);
-            if let Err(error) = self.long(column, &mut cell, out) {
-                out.truncate(start);
-                if self.reserved.take().is_some() {
-                    out.shrink_to(start);
-                }
-                return Err((column, error));
-            }
+            return written;
         }
         for column in self.mapping.absent_flags() {
-            out.extend_from_slice(&FLAGS[usize::from(self.absent[*column])]);
+            out.extend_from_slice(&FLAGS[usize::from(self.columns[*column].is_absent)]);
         }
         if let Some(reserved) = self.reserved.take() {
             batch.long_rows.push((batch.ends.len(), reserved));
@@ -272,19 +253,67 @@ impl RowEncoder {
         Ok(())
     }
 
+    /// Writes the fields of all columns.
+    #[inline]
+    fn fields<'c>(
+        &mut self,
+        columns: &mut [Sent],
+        short: impl Fn(usize, &PgType, &mut Vec<u8>) -> Short,
+        mut cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), (usize, CellError)> {
+        for (index, column) in columns.iter_mut().enumerate() {
+            let field_start = out.len();
+            let came = if column.may_be_short { short(index, &column.pg_type, out) } else { Short::No };
+            match came {
+                Short::Written if out.len() - self.start <= FREE_ROW_BYTES => {
+                    column.is_absent = false;
+                    column.is_seen = true;
+                }
+                Short::Null | Short::Absent if column.is_nullable => {
+                    out.extend_from_slice(&NULL);
+                    column.is_absent = came == Short::Absent;
+                    column.is_seen |= came == Short::Null;
+                }
+                _ => {
+                    out.truncate(field_start);
+                    self.long(index, column, &mut cell, out).map_err(|error| (index, error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Writes the field of a column, a constant or whatever the cell is.
     #[inline(never)]
     fn long<'c>(
         &mut self,
-        column: usize,
+        index: usize,
+        column: &mut Sent,
         cell: &mut impl FnMut(usize) -> Result<Value<'c>, CellError>,
         out: &mut Vec<u8>,
     ) -> Result<(), CellError> {
-        if let Some(constant) = self.mapping.constant(column) {
+        if let Some(constant) = self.mapping.constant(index) {
             out.extend_from_slice(constant);
             return Ok(());
         }
-        self.cell(column, &cell(column)?, out)
+        let value = cell(index)?;
+        let is_absent = matches!(value, Value::Absent);
+        column.is_absent = is_absent;
+        column.is_seen |= !is_absent;
+        let start = out.len();
+        self.field(index, &value, out)?;
+        let required = match self.mapping.requirement(index) {
+            Requirement::Nullable => false,
+            Requirement::NotNull => !(is_absent && self.mapping.columns()[index].has_default),
+            Requirement::Key => true,
+        };
+        // Asked of the field, not of the value: a JSON null is one only once it is encoded.
+        if required && out[start..].starts_with(&NULL) {
+            let message = if is_absent { "the row does not have this field" } else { "NULL is not allowed here" };
+            return Err(CellError::new(RejectClass::NotNull, message));
+        }
+        Ok(())
     }
 
     /// Reserves memory for the row in hand, which is about to be at least this long.
@@ -309,27 +338,6 @@ impl RowEncoder {
             self.reserve(length)?;
         }
         encode_within(value, &self.mapping.all_columns()[column].pg_type, self.max_depth, out)
-    }
-
-    #[inline]
-    fn cell(&mut self, column: usize, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError> {
-        let is_absent = matches!(value, Value::Absent);
-        self.absent[column] = is_absent;
-        self.seen[column] |= !is_absent;
-        let start = out.len();
-        self.field(column, value, out)?;
-        let target = &self.mapping.columns()[column];
-        let required = match self.mapping.requirement(column) {
-            Requirement::Nullable => false,
-            Requirement::NotNull => !(is_absent && target.has_default),
-            Requirement::Key => true,
-        };
-        // Asked of the field, not of the value: a JSON null is one only once it is encoded.
-        if required && out[start..].starts_with(&NULL) {
-            let message = if is_absent { "the row does not have this field" } else { "NULL is not allowed here" };
-            return Err(CellError::new(RejectClass::NotNull, message));
-        }
-        Ok(())
     }
 
     fn finish<'p>(

@@ -94,7 +94,7 @@ impl RowParser {
 
     /// Returns which columns any row had a field for.
     pub fn seen_columns(&self) -> Vec<bool> {
-        let mut seen = self.encoder.seen_columns().to_vec();
+        let mut seen = self.encoder.seen_columns();
         if let Some(extras) = self.members.mapping.extras() {
             // Rows without extras say so: a newer version of the object must be able to clear them.
             seen[extras] = true;
@@ -163,6 +163,15 @@ impl Members {
         }
         let mut more = !scanner.take(b'}');
         while more {
+            if self.nested.is_empty() {
+                let usual = self.fields.take_usual(row, scanner.at(), &mut self.tokens);
+                self.any_taken |= usual.any_taken;
+                if usual.any {
+                    scanner.go_on_from(usual.end);
+                    more = scanner.goes_on()?;
+                    continue;
+                }
+            }
             let name = scanner.name()?;
             let value = scanner.value(1)?;
             for nested in self.nested.iter_mut().filter(|nested| is_name(name.quoted(row), nested.place.root())) {
@@ -189,10 +198,7 @@ impl Members {
                     refusal.get_or_insert(error);
                 }
             }
-            more = scanner.take(b',');
-            if !more {
-                scanner.expect(b'}', "a comma or a closing brace")?;
-            }
+            more = scanner.goes_on()?;
         }
         scanner.finish()?;
         for Nested { slot, json, place, root } in &self.nested {
