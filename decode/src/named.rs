@@ -18,9 +18,10 @@ pub fn quoted(name: &str) -> &str {
 pub trait RowCells<'c> {
     /// Returns a cell.
     fn cell(&self, field: usize) -> Result<Value<'c>, CellError>;
-    /// Appends a cell's field for a column of this type, where it is a usual one: as the cell would be encoded.
+    /// Appends the field of a column of this type, which takes the cell of `field`, where that is a usual one: as it would
+    /// be encoded.
     #[inline]
-    fn write_short(&self, _field: usize, _to: &PgType, _out: &mut Vec<u8>) -> Short {
+    fn write_short(&self, _column: usize, _field: usize, _to: &PgType, _out: &mut Vec<u8>) -> Short {
         Short::No
     }
     /// Appends a cell as JSON, until `out` is longer than `max_bytes`: then the error is `row_size`.
@@ -86,6 +87,11 @@ impl NamedRows {
         }
     }
 
+    /// Returns the field of each of the mapping's columns.
+    pub fn sources(&self) -> &[Option<usize>] {
+        &self.sources
+    }
+
     /// Returns the number of columns of the mapping.
     pub fn n_columns(&self) -> usize {
         self.sources.len()
@@ -109,7 +115,7 @@ impl NamedRows {
             (None, _) => Ok(Value::Absent),
         };
         let short = |column: usize, to: &PgType, out: &mut Vec<u8>| match sources[column] {
-            Some(field) => row.write_short(field, to, out),
+            Some(field) => row.write_short(column, field, to, out),
             None => Short::No,
         };
         encoder.push_shortly(batch, short, cell, || row.payload(fields));

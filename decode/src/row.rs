@@ -157,14 +157,21 @@ impl RowEncoder {
     ///
     /// # Errors
     /// Where a cell cannot be read, and nothing else drops the row: the column, and why.
+    #[inline]
     pub fn asked<'c>(
         &mut self,
         batch: &mut Batch,
         cell: &mut impl FnMut(usize) -> Result<Value<'c>, CellError>,
     ) -> Result<bool, (usize, CellError)> {
-        if self.mapping.conditions().is_empty() {
-            return Ok(true);
-        }
+        if self.mapping.conditions().is_empty() { Ok(true) } else { self.asked_all(batch, cell) }
+    }
+
+    #[inline(never)]
+    fn asked_all<'c>(
+        &mut self,
+        batch: &mut Batch,
+        cell: &mut impl FnMut(usize) -> Result<Value<'c>, CellError>,
+    ) -> Result<bool, (usize, CellError)> {
         let mapping = Arc::clone(&self.mapping);
         let mut unread = None;
         let out = &mut batch.data;
@@ -340,7 +347,24 @@ impl RowEncoder {
         encode_within(value, &self.mapping.all_columns()[column].pg_type, self.max_depth, out)
     }
 
+    #[inline]
     fn finish<'p>(
+        &mut self,
+        encoded: Result<(), (usize, CellError)>,
+        batch: &mut Batch,
+        payload: impl FnOnce() -> Cow<'p, [u8]>,
+    ) {
+        match encoded {
+            Ok(()) if self.mapping.has_all_staged() => {
+                self.n_rows += 1;
+                batch.n_read += 1;
+            }
+            other => self.finish_other(other, batch, payload),
+        }
+    }
+
+    #[inline(never)]
+    fn finish_other<'p>(
         &mut self,
         encoded: Result<(), (usize, CellError)>,
         batch: &mut Batch,

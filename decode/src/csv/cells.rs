@@ -74,6 +74,11 @@ impl FieldReadings {
         }
     }
 
+    /// Returns whether no column has its fields read in a way of its own.
+    pub fn are_all_alike(&self) -> bool {
+        self.by_field.is_empty()
+    }
+
     #[inline]
     fn is_null(&self, text: &[u8], span: Span, nulls: &NullTexts) -> bool {
         (!span.is_quoted || self.null_quoted) && nulls.contains(text)
@@ -113,8 +118,8 @@ fn with_decimal_point(text: Cow<'_, str>) -> Result<Cow<'_, str>, CellError> {
 /// One record.
 pub struct Cells<'r> {
     pub record: &'r [u8],
-    /// It is UTF-8 without U+0000.
-    pub is_text: bool,
+    /// It is UTF-8 without U+0000, and its fields are as the columns' types say.
+    pub is_usual: bool,
     pub spans: &'r [Span],
     pub readings: &'r FieldReadings,
     pub dialect: &'r Dialect,
@@ -130,9 +135,9 @@ impl<'r> RowCells<'r> for Cells<'r> {
     }
 
     #[inline]
-    fn write_short(&self, field: usize, to: &PgType, out: &mut Vec<u8>) -> Short {
+    fn write_short(&self, _column: usize, field: usize, to: &PgType, out: &mut Vec<u8>) -> Short {
         let Some(span) = self.spans.get(field) else { return Short::Null };
-        if !self.is_text || span.has_escapes || !self.readings.by_field.is_empty() {
+        if !self.is_usual || span.has_escapes {
             return Short::No;
         }
         let (start, end) = (span.start as usize, span.end as usize);

@@ -256,9 +256,9 @@ impl<R: Read> CsvReader<R> {
                     self.input_bytes += (end - start) as u64 + 1;
                     let record = self.splitter.bytes(start, end);
                     // One look at the whole record is cheaper than one at each field.
-                    let is_text = usual::is_text(record);
+                    let is_usual = self.readings.are_all_alike() && usual::is_text(record);
                     let (spans, readings, dialect) = (self.splitter.spans(), &self.readings, &self.dialect);
-                    let cells = Cells { record, is_text, spans, readings, dialect };
+                    let cells = Cells { record, is_usual, spans, readings, dialect };
                     if self.splitter.has_other_width() {
                         let message = format!("{} {OTHER_WIDTH} {}", self.splitter.n_spans(), self.n_fields);
                         rows.reject(CellError::new(RejectClass::Syntax, message), &cells, None, batch);

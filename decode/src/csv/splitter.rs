@@ -242,14 +242,12 @@ impl<R: Read> Splitter<R> {
         }
         let max_spans = self.n_fields.unwrap_or(MAX_FIELDS) + 1;
         self.spans.clear();
-        self.n_spans = 0;
-        let mut start = 0;
+        let (spans, mut start, mut n_spans) = (&mut self.spans, 0, 0);
         let mut take = |end: usize| {
-            if self.n_spans < max_spans {
-                let span = Span { start: start as u32, end: end as u32, is_quoted: false, has_escapes: false };
-                self.spans.push(span);
+            if n_spans < max_spans {
+                spans.push(Span { start: start as u32, end: end as u32, is_quoted: false, has_escapes: false });
             }
-            self.n_spans += 1;
+            n_spans += 1;
             start = end + 1;
         };
         let (words, rest) = bytes[..end].as_chunks();
@@ -263,6 +261,7 @@ impl<R: Read> Splitter<R> {
         let rest_at = words.len() * 8;
         rest.iter().enumerate().filter(|(_, byte)| **byte == delimiter).for_each(|(at, _)| take(rest_at + at));
         take(end);
+        self.n_spans = n_spans;
         self.drop_trailing();
         Some(Scan::Record { end, next: end + 1 })
     }

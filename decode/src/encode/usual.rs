@@ -19,30 +19,41 @@ const AHEAD_BYTES: usize = 32;
 
 /// Appends a text for a column of this type: one without U+0000 that is UTF-8, or a number as it is written.
 /// It is what stands in `source` from `start` to `end`.
-#[inline]
+#[inline(always)]
 pub fn write_text(source: &[u8], start: usize, end: usize, to: &PgType, out: &mut Vec<u8>) -> bool {
-    let text = &source[start..end];
     match to {
-        PgType::Text(limit) => {
-            let is_within = is_within(text.len(), *limit);
-            if is_within {
-                push_text(source, start, end, out);
-            }
-            is_within
+        PgType::Text(limit) if is_within(end - start, *limit) => {
+            push_text(source, start, end, out);
+            true
         }
-        PgType::Int8 => {
-            plain(text).is_some_and(|number| number.scale.is_none() && push(number.signed().to_be_bytes(), out))
-        }
-        PgType::Int4 => plain(text).is_some_and(|number| number.scale.is_none() && push_int4(number.signed(), out)),
-        PgType::Int2 => plain(text).is_some_and(|number| number.scale.is_none() && push_int2(number.signed(), out)),
-        PgType::Float8 => plain(text).is_some_and(|number| push_float8(&number, out)),
-        PgType::Numeric(limit) => plain(text).is_some_and(|number| {
-            write_decimal(number.is_negative, number.digits, number.scale.unwrap_or(0), *limit, out)
-        }),
+        PgType::Text(_) => false,
+        _ => write_parsed(&source[start..end], to, out),
+    }
+}
+
+fn write_parsed(text: &[u8], to: &PgType, out: &mut Vec<u8>) -> bool {
+    match to {
         PgType::Timestamp | PgType::TimestampTz => {
             time::usual_timestamp(text).is_some_and(|micros| push(micros.to_be_bytes(), out))
         }
         PgType::Date => time::usual_date(text).is_some_and(|days| push(days.to_be_bytes(), out)),
+        PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Float8 | PgType::Numeric(_) => {
+            plain(text).is_some_and(|number| write_number(&number, to, out))
+        }
+        _ => false,
+    }
+}
+
+#[inline]
+fn write_number(number: &Plain, to: &PgType, out: &mut Vec<u8>) -> bool {
+    match (to, number.scale) {
+        (PgType::Int8, None) => push(number.signed().to_be_bytes(), out),
+        (PgType::Int4, None) => i32::try_from(number.signed()).is_ok_and(|int| push(int.to_be_bytes(), out)),
+        (PgType::Int2, None) => i16::try_from(number.signed()).is_ok_and(|int| push(int.to_be_bytes(), out)),
+        (PgType::Float8, _) => push_float8(number, out),
+        (PgType::Numeric(limit), scale) => {
+            write_decimal(number.is_negative, number.digits, scale.unwrap_or(0), *limit, out)
+        }
         _ => false,
     }
 }
@@ -108,7 +119,7 @@ pub fn write_decimal(is_negative: bool, digits: u64, scale: u32, limit: Option<(
 }
 
 /// Appends a text that is known to be one.
-#[inline]
+#[inline(always)]
 pub fn push_text(source: &[u8], start: usize, end: usize, out: &mut Vec<u8>) {
     let length = end - start;
     // As what is longer could not be a field, it is no part of a row.
@@ -128,16 +139,6 @@ pub fn push_text(source: &[u8], start: usize, end: usize, out: &mut Vec<u8>) {
 #[inline]
 pub fn push<const N: usize>(bytes: [u8; N], out: &mut Vec<u8>) -> bool {
     fixed(out, bytes).is_ok()
-}
-
-#[inline]
-fn push_int4(int: i64, out: &mut Vec<u8>) -> bool {
-    i32::try_from(int).is_ok_and(|int| push(int.to_be_bytes(), out))
-}
-
-#[inline]
-fn push_int2(int: i64, out: &mut Vec<u8>) -> bool {
-    i16::try_from(int).is_ok_and(|int| push(int.to_be_bytes(), out))
 }
 
 /// Two numbers that are exactly doubles have the quotient that is nearest to the true one
@@ -230,11 +231,16 @@ fn is_plain(bytes: &[u8]) -> bool {
     let Some(last) = bytes.last_chunk() else {
         return bytes.iter().fold(0, |outside, byte| outside | byte.wrapping_sub(1) | byte) & 0x80 == 0;
     };
-    let words = bytes.as_chunks().0.iter().chain([last]).map(|word| u64::from_ne_bytes(*word));
     // Where nothing is 0, no byte borrows of the next.
-    words.fold(0, |outside, word| outside | word.wrapping_sub(u64::from_ne_bytes([1; 8])) | word)
-        & u64::from_ne_bytes([0x80; 8])
-        == 0
+    let outside = |word: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*word);
+        word.wrapping_sub(u64::from_ne_bytes([1; 8])) | word
+    };
+    let mut any = outside(last);
+    for word in bytes.as_chunks().0 {
+        any |= outside(word);
+    }
+    any & u64::from_ne_bytes([0x80; 8]) == 0
 }
 
 /// Appends a text of at most twelve bytes, which stand in `view` behind its length, as Arrow has it: zeros follow them.

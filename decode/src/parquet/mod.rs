@@ -146,9 +146,8 @@ impl ParquetReader {
         let without = statistics::without_matches(&footer, &metadata, &self.schema, &mapping);
         let groups = RowGroups::new(object, metadata, &self.schema, wanted, self.limits.buffer_bytes)?.without(without);
         let rows = NamedRows::new(&mapping, fields.iter().map(|field| field.name.as_str()), &self.limits);
-        let to = |field| mapping.slot(field).column().map(|column| mapping.all_columns()[column].pg_type.clone());
-        let types = (0..fields.len()).map(to).collect();
-        let rows = Rows::new(rows, types, groups.projection(), self.limits.clone());
+        let types = mapping.all_columns().iter().map(|column| column.pg_type.clone()).collect();
+        let rows = Rows::new(rows, fields.len(), types, groups.projection(), self.limits.clone());
         Ok(State { groups, rows, current: None })
     }
 }
