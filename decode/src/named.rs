@@ -1,7 +1,9 @@
 //! Rows of formats with a schema: every row has the same fields.
 
-use super::{Batch, FREE_ROW_BYTES, Limits, MAX_PAYLOAD_BYTES, Mapping, RowEncoder, Slot, budget::Reservation};
-use crate::encode::{CellError, RejectClass, Value, write_string};
+use super::{
+    Batch, FREE_ROW_BYTES, Limits, MAX_PAYLOAD_BYTES, Mapping, RowEncoder, Slot, budget::Reservation, row::Short,
+};
+use crate::encode::{CellError, PgType, RejectClass, Value, write_string};
 use std::{borrow::Cow, cell::RefCell, sync::Arc};
 
 /// How much of a field's name a message quotes.
@@ -16,6 +18,12 @@ pub fn quoted(name: &str) -> &str {
 pub trait RowCells<'c> {
     /// Returns a cell.
     fn cell(&self, field: usize) -> Result<Value<'c>, CellError>;
+    /// Appends the field of a column of this type, which takes the cell of `field`, where that is a usual one: as it would
+    /// be encoded.
+    #[inline]
+    fn write_short(&self, _column: usize, _field: usize, _to: &PgType, _out: &mut Vec<u8>) -> Short {
+        Short::No
+    }
     /// Appends a cell as JSON, until `out` is longer than `max_bytes`: then the error is `row_size`.
     fn write_json(&self, field: usize, max_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError>;
     /// Appends what stands for a cell that has no JSON form, of long ones only the beginning.
@@ -79,6 +87,11 @@ impl NamedRows {
         }
     }
 
+    /// Returns the field of each of the mapping's columns.
+    pub fn sources(&self) -> &[Option<usize>] {
+        &self.sources
+    }
+
     /// Returns the number of columns of the mapping.
     pub fn n_columns(&self) -> usize {
         self.sources.len()
@@ -101,7 +114,11 @@ impl NamedRows {
             }
             (None, _) => Ok(Value::Absent),
         };
-        encoder.push_with(batch, cell, || row.payload(fields));
+        let short = |column: usize, to: &PgType, out: &mut Vec<u8>| match sources[column] {
+            Some(field) => row.write_short(column, field, to, out),
+            None => Short::No,
+        };
+        encoder.push_shortly(batch, short, cell, || row.payload(fields));
     }
 
     /// Adds a row that is too long to be encoded, of this `length`: as a reject, unless a condition drops it.

@@ -2,7 +2,7 @@
 
 use super::budget::{Budget, Reservation};
 use super::mapping::Requirement;
-use super::{Batch, DecodeError, Limits, Mapping, Reject, Unstaged};
+use super::{Batch, Column, DecodeError, Limits, Mapping, Reject, Unstaged};
 use crate::encode::{CellError, DEFAULT_DEPTH, PgType, RejectClass, Value, encode_within};
 use std::{borrow::Cow, sync::Arc};
 
@@ -22,6 +22,8 @@ const ARRAY_HEADER_BYTES: usize = 64;
 /// of its three texts.
 const REJECT_BYTES: usize = 2 * size_of::<Reject>() + 3 * 32;
 
+/// A field that is NULL.
+const NULL: [u8; 4] = (-1i32).to_be_bytes();
 /// The encoded boolean field `true`, `false`.
 const FLAGS: [[u8; 5]; 2] = [[0, 0, 0, 1, 0], [0, 0, 0, 1, 1]];
 
@@ -30,8 +32,7 @@ pub struct RowEncoder {
     mapping: Arc<Mapping>,
     n_rows: u64,
     max_depth: usize,
-    seen: Vec<bool>,
-    absent: Vec<bool>,
+    columns: Vec<Sent>,
     budget: Budget,
     /// Where the row in hand begins.
     start: usize,
@@ -39,18 +40,57 @@ pub struct RowEncoder {
     reserved: Option<Reservation>,
 }
 
+/// A column that is sent.
+#[derive(Debug)]
+struct Sent {
+    pg_type: PgType,
+    /// Its cells may go the short way: they are as its type says, and not a constant.
+    may_be_short: bool,
+    /// They may be NULL.
+    is_nullable: bool,
+    /// Some row had a cell for it.
+    is_seen: bool,
+    /// The row in hand has none.
+    is_absent: bool,
+}
+
+/// What became of a cell on the short way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Short {
+    /// Its field was written.
+    Written,
+    /// Nothing was written: it is NULL.
+    Null,
+    /// Nothing was written: the row does not have it.
+    Absent,
+    /// Nothing was written: it has to go the long way.
+    No,
+}
+
+impl Short {
+    /// Returns what became of a cell whose field was written, or not.
+    #[inline]
+    pub fn of(is_written: bool) -> Self {
+        if is_written { Self::Written } else { Self::No }
+    }
+}
+
 impl RowEncoder {
     /// Returns an encoder whose first row is number 1.
     #[must_use]
     pub fn new(mapping: Arc<Mapping>) -> Self {
-        let n_columns = mapping.all_columns().len();
-        let seen = (0..n_columns).map(|column| mapping.is_captured(column)).collect();
+        let sent = |(column, target): (usize, &Column)| Sent {
+            pg_type: target.pg_type.clone(),
+            may_be_short: mapping.notation(column).is_none() && !mapping.is_captured(column),
+            is_nullable: mapping.requirement(column) == Requirement::Nullable,
+            is_seen: mapping.is_captured(column),
+            is_absent: false,
+        };
         Self {
+            columns: mapping.columns().iter().enumerate().map(sent).collect(),
             n_rows: mapping.n_rows_before(),
             mapping,
             max_depth: DEFAULT_DEPTH,
-            seen,
-            absent: vec![false; n_columns],
             budget: Budget::default(),
             start: 0,
             reserved: None,
@@ -76,11 +116,24 @@ impl RowEncoder {
     pub fn push_with<'c, 'p>(
         &mut self,
         batch: &mut Batch,
+        cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
+        payload: impl FnOnce() -> Cow<'p, [u8]>,
+    ) {
+        self.push_shortly(batch, |_, _, _| Short::No, cell, payload);
+    }
+
+    /// Does what [`Self::push_with`] does, and has cells written by `short` where that can: given the column, its type and
+    /// where its field goes.
+    #[inline]
+    pub fn push_shortly<'c, 'p>(
+        &mut self,
+        batch: &mut Batch,
+        short: impl Fn(usize, &PgType, &mut Vec<u8>) -> Short,
         mut cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
         payload: impl FnOnce() -> Cow<'p, [u8]>,
     ) {
         let encoded = match self.asked(batch, &mut cell) {
-            Ok(true) => self.tuple(batch, |encoder, column, out| encoder.cell(column, &cell(column)?, out)),
+            Ok(true) => self.tuple(batch, short, cell),
             Ok(false) => return self.leave_out(1, batch),
             Err(error) => Err(error),
         };
@@ -96,7 +149,7 @@ impl RowEncoder {
 
     /// Notes for which columns a row has a cell that was not encoded.
     pub fn note_seen(&mut self, has: impl Fn(usize) -> bool) {
-        self.seen.iter_mut().enumerate().for_each(|(column, seen)| *seen |= has(column));
+        self.columns.iter_mut().enumerate().for_each(|(index, column)| column.is_seen |= has(index));
     }
 
     /// Returns whether a row passes the mapping's conditions, as far as its cells can be read. One that does not pass is
@@ -104,14 +157,21 @@ impl RowEncoder {
     ///
     /// # Errors
     /// Where a cell cannot be read, and nothing else drops the row: the column, and why.
+    #[inline]
     pub fn asked<'c>(
         &mut self,
         batch: &mut Batch,
         cell: &mut impl FnMut(usize) -> Result<Value<'c>, CellError>,
     ) -> Result<bool, (usize, CellError)> {
-        if self.mapping.conditions().is_empty() {
-            return Ok(true);
-        }
+        if self.mapping.conditions().is_empty() { Ok(true) } else { self.asked_all(batch, cell) }
+    }
+
+    #[inline(never)]
+    fn asked_all<'c>(
+        &mut self,
+        batch: &mut Batch,
+        cell: &mut impl FnMut(usize) -> Result<Value<'c>, CellError>,
+    ) -> Result<bool, (usize, CellError)> {
         let mapping = Arc::clone(&self.mapping);
         let mut unread = None;
         let out = &mut batch.data;
@@ -160,45 +220,106 @@ impl RowEncoder {
 
     /// Returns for each of `mapping.columns()` whether any row had a cell for it, be it null.
     #[must_use]
-    pub fn seen_columns(&self) -> &[bool] {
-        &self.seen[..self.mapping.columns().len()]
+    pub fn seen_columns(&self) -> Vec<bool> {
+        self.columns.iter().map(|column| column.is_seen).collect()
     }
 
     /// Writes a tuple; on error the batch is as it was, and the column that refused is named.
-    fn tuple(
+    #[inline]
+    fn tuple<'c>(
         &mut self,
         batch: &mut Batch,
-        mut write: impl FnMut(&mut Self, usize, &mut Vec<u8>) -> Result<(), CellError>,
+        short: impl Fn(usize, &PgType, &mut Vec<u8>) -> Short,
+        cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
     ) -> Result<(), (usize, CellError)> {
-        let mapping = Arc::clone(&self.mapping);
-        let n_columns = mapping.columns().len();
-        let n_fields = 1 + n_columns + mapping.absent_flags().len();
         let out = &mut batch.data;
-        let start = out.len();
-        self.start = start;
-        out.extend_from_slice(&(n_fields as u16).to_be_bytes());
-        out.extend_from_slice(&8i32.to_be_bytes());
-        out.extend_from_slice(&(self.n_rows + 1).to_be_bytes());
-        for column in 0..n_columns {
-            if let Some(constant) = mapping.constant(column) {
-                out.extend_from_slice(constant);
-                continue;
+        self.start = out.len();
+        let n_fields = 1 + self.columns.len() + self.mapping.absent_flags().len();
+        let mut head = [0; 14];
+        head[..2].copy_from_slice(&(n_fields as u16).to_be_bytes());
+        head[2..6].copy_from_slice(&8i32.to_be_bytes());
+        head[6..].copy_from_slice(&(self.n_rows + 1).to_be_bytes());
+        out.extend_from_slice(&head);
+        let mut columns = std::mem::take(&mut self.columns);
+        let written = self.fields(&mut columns, short, cell, out);
+        self.columns = columns;
+        if written.is_err() {
+            out.truncate(self.start);
+            if self.reserved.take().is_some() {
+                out.shrink_to(self.start);
             }
-            if let Err(error) = write(self, column, out) {
-                out.truncate(start);
-                if self.reserved.take().is_some() {
-                    out.shrink_to(start);
-                }
-                return Err((column, error));
-            }
+            return written;
         }
-        for column in mapping.absent_flags() {
-            out.extend_from_slice(&FLAGS[usize::from(self.absent[*column])]);
+        for column in self.mapping.absent_flags() {
+            out.extend_from_slice(&FLAGS[usize::from(self.columns[*column].is_absent)]);
         }
         if let Some(reserved) = self.reserved.take() {
             batch.long_rows.push((batch.ends.len(), reserved));
         }
         batch.ends.push(out.len());
+        Ok(())
+    }
+
+    /// Writes the fields of all columns.
+    #[inline]
+    fn fields<'c>(
+        &mut self,
+        columns: &mut [Sent],
+        short: impl Fn(usize, &PgType, &mut Vec<u8>) -> Short,
+        mut cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), (usize, CellError)> {
+        for (index, column) in columns.iter_mut().enumerate() {
+            let field_start = out.len();
+            let came = if column.may_be_short { short(index, &column.pg_type, out) } else { Short::No };
+            match came {
+                Short::Written if out.len() - self.start <= FREE_ROW_BYTES => {
+                    column.is_absent = false;
+                    column.is_seen = true;
+                }
+                Short::Null | Short::Absent if column.is_nullable => {
+                    out.extend_from_slice(&NULL);
+                    column.is_absent = came == Short::Absent;
+                    column.is_seen |= came == Short::Null;
+                }
+                _ => {
+                    out.truncate(field_start);
+                    self.long(index, column, &mut cell, out).map_err(|error| (index, error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the field of a column, a constant or whatever the cell is.
+    #[inline(never)]
+    fn long<'c>(
+        &mut self,
+        index: usize,
+        column: &mut Sent,
+        cell: &mut impl FnMut(usize) -> Result<Value<'c>, CellError>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CellError> {
+        if let Some(constant) = self.mapping.constant(index) {
+            out.extend_from_slice(constant);
+            return Ok(());
+        }
+        let value = cell(index)?;
+        let is_absent = matches!(value, Value::Absent);
+        column.is_absent = is_absent;
+        column.is_seen |= !is_absent;
+        let start = out.len();
+        self.field(index, &value, out)?;
+        let required = match self.mapping.requirement(index) {
+            Requirement::Nullable => false,
+            Requirement::NotNull => !(is_absent && self.mapping.columns()[index].has_default),
+            Requirement::Key => true,
+        };
+        // Asked of the field, not of the value: a JSON null is one only once it is encoded.
+        if required && out[start..].starts_with(&NULL) {
+            let message = if is_absent { "the row does not have this field" } else { "NULL is not allowed here" };
+            return Err(CellError::new(RejectClass::NotNull, message));
+        }
         Ok(())
     }
 
@@ -227,27 +348,23 @@ impl RowEncoder {
     }
 
     #[inline]
-    fn cell(&mut self, column: usize, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), CellError> {
-        let is_absent = matches!(value, Value::Absent);
-        self.absent[column] = is_absent;
-        self.seen[column] |= !is_absent;
-        let start = out.len();
-        self.field(column, value, out)?;
-        let target = &self.mapping.columns()[column];
-        let required = match self.mapping.requirement(column) {
-            Requirement::Nullable => false,
-            Requirement::NotNull => !(is_absent && target.has_default),
-            Requirement::Key => true,
-        };
-        // Asked of the field, not of the value: a JSON null is one only once it is encoded.
-        if required && out[start..].starts_with(&[0xFF; 4]) {
-            let message = if is_absent { "the row does not have this field" } else { "NULL is not allowed here" };
-            return Err(CellError::new(RejectClass::NotNull, message));
+    fn finish<'p>(
+        &mut self,
+        encoded: Result<(), (usize, CellError)>,
+        batch: &mut Batch,
+        payload: impl FnOnce() -> Cow<'p, [u8]>,
+    ) {
+        match encoded {
+            Ok(()) if self.mapping.has_all_staged() => {
+                self.n_rows += 1;
+                batch.n_read += 1;
+            }
+            other => self.finish_other(other, batch, payload),
         }
-        Ok(())
     }
 
-    fn finish<'p>(
+    #[inline(never)]
+    fn finish_other<'p>(
         &mut self,
         encoded: Result<(), (usize, CellError)>,
         batch: &mut Batch,

@@ -22,10 +22,11 @@ pub mod process;
 pub mod proxy;
 pub mod scratch;
 pub mod spawn;
-pub mod telemetry;
 pub mod tools;
 pub mod torture;
 pub mod wait;
+
+pub use telemetry;
 
 use std::path::{Path, PathBuf};
 

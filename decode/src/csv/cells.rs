@@ -3,8 +3,9 @@
 use super::{dialect::Dialect, splitter::Span};
 use crate::{
     CsvOptions, Mapping, Slot,
-    encode::{CellError, PgType, RejectClass, Value},
+    encode::{CellError, PgType, RejectClass, Value, usual},
     named::RowCells,
+    row::Short,
     to_json,
 };
 use std::{
@@ -63,7 +64,7 @@ impl FieldReadings {
     fn value<'r>(&self, field: usize, text: &'r str, span: Span, dialect: &Dialect) -> Result<Value<'r>, CellError> {
         let reading = self.by_field.get(field);
         let nulls = reading.and_then(|reading| reading.nulls.as_ref()).unwrap_or(&self.nulls);
-        if (!span.is_quoted || self.null_quoted) && nulls.contains(text) {
+        if self.is_null(text.as_bytes(), span, nulls) {
             return Ok(Value::Null);
         }
         let text = unescaped(text, span, dialect);
@@ -71,6 +72,16 @@ impl FieldReadings {
             Some(FieldReading { decimal_comma: true, .. }) => with_decimal_point(text).map(Value::Text),
             _ => Ok(Value::Text(text)),
         }
+    }
+
+    /// Returns whether no column has its fields read in a way of its own.
+    pub fn are_all_alike(&self) -> bool {
+        self.by_field.is_empty()
+    }
+
+    #[inline]
+    fn is_null(&self, text: &[u8], span: Span, nulls: &NullTexts) -> bool {
+        (!span.is_quoted || self.null_quoted) && nulls.contains(text)
     }
 }
 
@@ -107,8 +118,8 @@ fn with_decimal_point(text: Cow<'_, str>) -> Result<Cow<'_, str>, CellError> {
 /// One record.
 pub struct Cells<'r> {
     pub record: &'r [u8],
-    /// All of it, where it is text.
-    pub text: Option<&'r str>,
+    /// It is UTF-8 without U+0000, and its fields are as the columns' types say.
+    pub is_usual: bool,
     pub spans: &'r [Span],
     pub readings: &'r FieldReadings,
     pub dialect: &'r Dialect,
@@ -119,11 +130,21 @@ impl<'r> RowCells<'r> for Cells<'r> {
     fn cell(&self, field: usize) -> Result<Value<'r>, CellError> {
         // Only a record that may be short lacks one.
         let Some(span) = self.spans.get(field).copied() else { return Ok(Value::Null) };
-        let text = match self.text {
-            Some(text) => &text[range(span)],
-            None => std::str::from_utf8(&self.record[range(span)]).map_err(not_utf8)?,
-        };
+        let text = std::str::from_utf8(&self.record[range(span)]).map_err(not_utf8)?;
         self.readings.value(field, text, span, self.dialect)
+    }
+
+    #[inline]
+    fn write_short(&self, _column: usize, field: usize, to: &PgType, out: &mut Vec<u8>) -> Short {
+        let Some(span) = self.spans.get(field) else { return Short::Null };
+        if !self.is_usual || span.has_escapes {
+            return Short::No;
+        }
+        let (start, end) = (span.start as usize, span.end as usize);
+        if self.readings.is_null(&self.record[start..end], *span, &self.readings.nulls) {
+            return Short::Null;
+        }
+        Short::of(usual::write_text(self.record, start, end, to, out))
     }
 
     /// Fields are texts and nulls.
@@ -145,17 +166,19 @@ struct NullTexts {
 
 impl NullTexts {
     fn new(texts: &[String]) -> Self {
-        let lengths = texts.iter().fold(0, |lengths, text| lengths | length_bit(text));
+        let lengths = texts.iter().fold(0, |lengths, text| lengths | length_bit(text.as_bytes()));
         Self { texts: texts.to_vec(), lengths }
     }
 
     #[inline]
-    fn contains(&self, text: &str) -> bool {
-        text.is_empty() || (self.lengths & length_bit(text) != 0 && self.texts.iter().any(|null| null == text))
+    fn contains(&self, text: &[u8]) -> bool {
+        text.is_empty()
+            || (self.lengths & length_bit(text) != 0 && self.texts.iter().any(|null| null.as_bytes() == text))
     }
 }
 
-fn length_bit(text: &str) -> u64 {
+#[inline]
+fn length_bit(text: &[u8]) -> u64 {
     1 << text.len().min(63)
 }
 

@@ -11,7 +11,7 @@ use super::{
     encoding,
     named::{NamedRows, quoted},
 };
-use crate::encode::{CellError, RejectClass};
+use crate::encode::{CellError, RejectClass, usual};
 use cells::{Cells, FieldReadings, field_text};
 use dialect::Dialect;
 pub use splitter::TORN;
@@ -256,9 +256,9 @@ impl<R: Read> CsvReader<R> {
                     self.input_bytes += (end - start) as u64 + 1;
                     let record = self.splitter.bytes(start, end);
                     // One look at the whole record is cheaper than one at each field.
-                    let text = std::str::from_utf8(record).ok();
+                    let is_usual = self.readings.are_all_alike() && usual::is_text(record);
                     let (spans, readings, dialect) = (self.splitter.spans(), &self.readings, &self.dialect);
-                    let cells = Cells { record, text, spans, readings, dialect };
+                    let cells = Cells { record, is_usual, spans, readings, dialect };
                     if self.splitter.has_other_width() {
                         let message = format!("{} {OTHER_WIDTH} {}", self.splitter.n_spans(), self.n_fields);
                         rows.reject(CellError::new(RejectClass::Syntax, message), &cells, None, batch);

@@ -222,7 +222,7 @@ fn a_message_quotes_no_more_than_the_start_of_a_name() {
     let mut rows = NamedRows::new(&mapping, fields.iter().map(|field| field.name.as_str()), &options.limits);
     let spans = [0, 2].map(|start| splitter::Span { start, end: start + 1, is_quoted: false, has_escapes: false });
     let readings = FieldReadings::new(&CsvOptions::default());
-    let cells = Cells { record: b"1,2", text: None, spans: &spans, readings: &readings, dialect: &usual() };
+    let cells = Cells { record: b"1,2", is_usual: false, spans: &spans, readings: &readings, dialect: &usual() };
     rows.push(&cells, &mut batch);
     assert_eq!(batch.rejects[1].message, format!("no column takes field \"{}\"", "é".repeat(40)));
 }

@@ -57,12 +57,13 @@ mod json;
 mod scalar;
 mod text;
 mod time;
+pub(crate) mod usual;
 mod value;
 pub(crate) use decimal::floor_shifted;
 pub use json::{DEFAULT_DEPTH, unescape, validate, write_escaped, write_string};
 pub(crate) use text::push_scaled;
 pub use text::write_text;
-pub(crate) use time::days_from_civil;
+pub(crate) use time::{date_of_days, days_from_civil, timestamp_of_micros};
 pub use value::{CellError, RejectClass, Value};
 
 /// A field of length -1: NULL.

@@ -3,7 +3,10 @@
 //! Rows of one object nearly always have the same fields in the same order, so each known field
 //! remembers which one came after it last time: comparing one name replaces hashing it.
 
-use super::row::text;
+use super::{
+    row::text,
+    scan::{Token, skip_one, starts_with, usual_value},
+};
 use crate::{Field, Mapping, Slot, encode::CellError};
 use std::collections::HashMap;
 
@@ -25,9 +28,19 @@ pub struct FieldTable {
     previous: Option<usize>,
 }
 
+/// What was read of a row's members.
+pub struct Usual {
+    /// Where what is read ends.
+    pub end: usize,
+    /// Something was read.
+    pub any: bool,
+    /// A column took some of it.
+    pub any_taken: bool,
+}
+
 struct Known {
-    /// The name's bytes between the quotes, escapes and all.
-    raw: Box<[u8]>,
+    /// The name as it is written, escapes, quotes and all, and the colon.
+    spelled: Box<[u8]>,
     name: String,
     slot: Slot,
     /// The field that came after this one last time.
@@ -41,25 +54,51 @@ impl FieldTable {
         self.previous = None;
     }
 
+    /// Reads members from `at` in a row on, as long as each is the field that came next in the row before, a scalar, and
+    /// left out or a column's; notes those for columns in `tokens`. Returns where what is not read begins: what is behind
+    /// a value, or `at` where nothing is read.
+    ///
+    /// A row is nearly always read to its end by this. All else in it is for the scanner, which also says what is wrong.
+    pub fn take_usual(&mut self, row: &[u8], mut at: usize, tokens: &mut [Token]) -> Usual {
+        let mut usual = Usual { end: at, any: false, any_taken: false };
+        let mut expected = self.previous.map_or(self.first, |previous| self.known[previous].next);
+        while let Some(Known { spelled, slot, next, .. }) = self.known.get(expected)
+            && starts_with(&row[at..], spelled)
+            && let Some(value) = usual_value(row, skip_one(row, at + spelled.len()))
+        {
+            match slot {
+                Slot::Column(column) => {
+                    tokens[*column] = value;
+                    usual.any_taken = true;
+                }
+                Slot::Ignored => {}
+                Slot::Extras | Slot::Reject => break,
+            }
+            usual.end = value.end;
+            usual.any = true;
+            self.previous = Some(expected);
+            expected = *next;
+            if row.get(value.end) != Some(&b',') {
+                break;
+            }
+            at = skip_one(row, value.end + 1);
+        }
+        usual
+    }
+
     /// Returns what becomes of the field whose name is spelled `raw`; `nested` is whether its value is.
     ///
     /// # Errors
     /// Why the name is not text.
     pub fn slot(&mut self, raw: &[u8], nested: bool, mapping: &Mapping) -> Result<Slot, CellError> {
-        let expected = self.previous.map_or(self.first, |previous| self.known[previous].next);
-        let index = match self.known.get(expected) {
-            Some(known) if *known.raw == *raw => expected,
-            _ => match self.find(raw, mapping)? {
-                Ok(index) => {
-                    match self.previous {
-                        Some(previous) => self.known[previous].next = index,
-                        None => self.first = index,
-                    }
-                    index
-                }
-                Err(slot) => return Ok(slot),
-            },
+        let index = match self.find(raw, mapping)? {
+            Ok(index) => index,
+            Err(slot) => return Ok(slot),
         };
+        match self.previous {
+            Some(previous) => self.known[previous].next = index,
+            None => self.first = index,
+        }
         self.previous = Some(index);
         let known = &mut self.known[index];
         known.nested |= nested;
@@ -92,7 +131,8 @@ impl FieldTable {
             return Ok(Err(slot));
         }
         let index = self.known.len();
-        self.known.push(Known { raw: raw.into(), name: name.into_owned(), slot, next: index + 1, nested: false });
+        let spelled = [b"\"", raw, b"\":"].concat().into();
+        self.known.push(Known { spelled, name: name.into_owned(), slot, next: index + 1, nested: false });
         self.by_name.insert(raw.into(), index);
         Ok(Ok(index))
     }

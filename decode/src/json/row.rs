@@ -9,8 +9,9 @@ use super::{
 use crate::{
     Batch, FREE_ROW_BYTES, Field, Limits, Mapping, RowEncoder, Slot,
     budget::Reservation,
-    encode::{CellError, PgType, RejectClass, Value, unescape, write_string},
+    encode::{CellError, PgType, RejectClass, Value, unescape, usual, write_string},
     named::{MAX_QUOTED_BYTES, utf8},
+    row::Short,
 };
 use std::{borrow::Cow, sync::Arc};
 
@@ -47,7 +48,13 @@ impl RowParser {
         match members.find(row) {
             Ok(()) => {
                 let (n_encoded, n_filtered) = (batch.ends.len(), batch.n_filtered);
-                encoder.push_with(batch, |column| members.cell(column, row), || Cow::Borrowed(row));
+                // One look at the whole row is cheaper than one at each field.
+                let is_text = usual::is_text(row);
+                let short = |column: usize, to: &PgType, out: &mut Vec<u8>| match is_text {
+                    true => members.write_short(column, row, to, out),
+                    false => Short::No,
+                };
+                encoder.push_shortly(batch, short, |column| members.cell(column, row), || Cow::Borrowed(row));
                 let is_dropped = batch.n_filtered > n_filtered;
                 *any_encoded |= is_dropped || batch.ends.len() > n_encoded;
                 if is_dropped {
@@ -87,7 +94,7 @@ impl RowParser {
 
     /// Returns which columns any row had a field for.
     pub fn seen_columns(&self) -> Vec<bool> {
-        let mut seen = self.encoder.seen_columns().to_vec();
+        let mut seen = self.encoder.seen_columns();
         if let Some(extras) = self.members.mapping.extras() {
             // Rows without extras say so: a newer version of the object must be able to clear them.
             seen[extras] = true;
@@ -156,6 +163,15 @@ impl Members {
         }
         let mut more = !scanner.take(b'}');
         while more {
+            if self.nested.is_empty() {
+                let usual = self.fields.take_usual(row, scanner.at(), &mut self.tokens);
+                self.any_taken |= usual.any_taken;
+                if usual.any {
+                    scanner.go_on_from(usual.end);
+                    more = scanner.goes_on()?;
+                    continue;
+                }
+            }
             let name = scanner.name()?;
             let value = scanner.value(1)?;
             for nested in self.nested.iter_mut().filter(|nested| is_name(name.quoted(row), nested.place.root())) {
@@ -182,10 +198,7 @@ impl Members {
                     refusal.get_or_insert(error);
                 }
             }
-            more = scanner.take(b',');
-            if !more {
-                scanner.expect(b'}', "a comma or a closing brace")?;
-            }
+            more = scanner.goes_on()?;
         }
         scanner.finish()?;
         for Nested { slot, json, place, root } in &self.nested {
@@ -208,6 +221,20 @@ impl Members {
             self.extras.push(b'}');
         }
         refusal.map_or(Ok(()), Err)
+    }
+
+    /// Appends a column's field, where its cell is a usual one.
+    #[inline]
+    fn write_short(&self, column: usize, row: &[u8], to: &PgType, out: &mut Vec<u8>) -> Short {
+        let Token { kind, start, end } = self.tokens[column];
+        match (kind, to) {
+            (Kind::Absent, _) if self.mapping.extras() != Some(column) => Short::Absent,
+            (Kind::Null, _) => Short::Null,
+            (Kind::Number, _) => Short::of(usual::write_text(row, start, end, to, out)),
+            (Kind::Plain, _) => Short::of(usual::write_text(row, start + 1, end - 1, to, out)),
+            (Kind::Bool(truth), PgType::Bool) => Short::of(usual::push([u8::from(truth)], out)),
+            _ => Short::No,
+        }
     }
 
     /// Returns a column's cell of the row that was looked through last.

@@ -71,12 +71,23 @@ pub struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
+    /// Returns where it is.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Goes on from another place.
+    pub fn go_on_from(&mut self, at: usize) {
+        self.at = at;
+    }
+
     /// Returns a scanner at the start of `bytes`.
     pub fn new(bytes: &'a [u8], max_depth: usize, open: &'a mut Vec<u8>) -> Self {
         Self { bytes, at: 0, max_depth, open }
     }
 
     /// Steps over blanks and, when `byte` comes next, over it; returns whether it did.
+    #[inline]
     pub fn take(&mut self, byte: u8) -> bool {
         self.skip_blank();
         let found = self.peek() == Some(byte);
@@ -85,8 +96,18 @@ impl<'a> Scanner<'a> {
     }
 
     /// Steps over `byte`, which must come next.
+    #[inline]
     pub fn expect(&mut self, byte: u8, expected: &'static str) -> Result<(), Fault> {
         if self.take(byte) { Ok(()) } else { Err(self.fault(expected)) }
+    }
+
+    /// Steps over what follows a member; returns whether it is a comma.
+    pub fn goes_on(&mut self) -> Result<bool, Fault> {
+        let more = self.take(b',');
+        if !more {
+            self.expect(b'}', "a comma or a closing brace")?;
+        }
+        Ok(more)
     }
 
     /// Checks that only blanks are left.
@@ -107,6 +128,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads any value; `depth_above` containers are open around it.
+    #[inline]
     pub fn value(&mut self, depth_above: usize) -> Result<Token, Fault> {
         self.skip_blank();
         match self.peek() {
@@ -115,6 +137,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline]
     fn scalar(&mut self) -> Result<Token, Fault> {
         match self.peek() {
             Some(b'"') => self.string(),
@@ -168,9 +191,20 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline]
     fn string(&mut self) -> Result<Token, Fault> {
         let start = self.at;
         self.at += 1;
+        self.at += plain_length(&self.bytes[self.at..]);
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return Ok(Token { kind: Kind::Plain, start, end: self.at });
+        }
+        self.rest_of_string(start)
+    }
+
+    /// Reads on where something in a string is neither plain nor its end.
+    fn rest_of_string(&mut self, start: usize) -> Result<Token, Fault> {
         let mut kind = Kind::Plain;
         loop {
             self.at += plain_length(&self.bytes[self.at..]);
@@ -199,6 +233,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    #[inline]
     fn number(&mut self) -> Result<Token, Fault> {
         let start = self.at;
         self.at += usize::from(self.peek() == Some(b'-'));
@@ -218,8 +253,9 @@ impl<'a> Scanner<'a> {
         Ok(Token { kind: Kind::Number, start, end: self.at })
     }
 
+    #[inline]
     fn digits(&mut self) -> Result<(), Fault> {
-        let n_digits = self.bytes[self.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let n_digits = n_digits(&self.bytes[self.at..]);
         if n_digits == 0 {
             return Err(self.fault("a digit"));
         }
@@ -236,12 +272,14 @@ impl<'a> Scanner<'a> {
         Ok(Token { kind, start, end: self.at })
     }
 
+    #[inline]
     fn skip_blank(&mut self) {
         while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.peek() {
             self.at += 1;
         }
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -259,20 +297,79 @@ fn closer_of(opener: u8) -> u8 {
     if opener == b'{' { b'}' } else { b']' }
 }
 
+/// Returns the value at `start`, where it is a scalar without escapes and exponents.
+#[inline]
+pub fn usual_value(bytes: &[u8], start: usize) -> Option<Token> {
+    let (kind, end) = match *bytes.get(start)? {
+        b'"' => {
+            let end = start + 1 + plain_length(&bytes[start + 1..]);
+            (bytes.get(end) == Some(&b'"')).then_some((Kind::Plain, end + 1))?
+        }
+        first @ (b'-' | b'0'..=b'9') => {
+            let whole = start + usize::from(first == b'-');
+            let mut end = whole + n_digits(&bytes[whole..]);
+            if end == whole || (end > whole + 1 && bytes[whole] == b'0') {
+                return None;
+            }
+            if bytes.get(end) == Some(&b'.') {
+                let fraction = end + 1;
+                end = fraction + n_digits(&bytes[fraction..]);
+                if end == fraction {
+                    return None;
+                }
+            }
+            if matches!(bytes.get(end), Some(b'e' | b'E')) {
+                return None;
+            }
+            (Kind::Number, end)
+        }
+        b'n' if bytes[start..].starts_with(b"null") => (Kind::Null, start + 4),
+        b't' if bytes[start..].starts_with(b"true") => (Kind::Bool(true), start + 4),
+        b'f' if bytes[start..].starts_with(b"false") => (Kind::Bool(false), start + 5),
+        _ => return None,
+    };
+    Some(Token { kind, start, end })
+}
+
+/// Returns the place after a blank, if there is one.
+#[inline]
+pub fn skip_one(bytes: &[u8], at: usize) -> usize {
+    at + usize::from(bytes.get(at) == Some(&b' '))
+}
+
+#[inline]
+fn n_digits(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+/// Returns whether bytes start with a text, which is short nearly always.
+#[inline]
+pub fn starts_with(bytes: &[u8], text: &[u8]) -> bool {
+    let Some(bytes) = bytes.get(..text.len()) else { return false };
+    // Two words that may overlap, instead of a call.
+    match (text.first_chunk::<8>(), text.first_chunk::<4>()) {
+        (Some(first), _) if text.len() <= 16 => {
+            bytes.first_chunk() == Some(first) && bytes.last_chunk() == text.last_chunk::<8>()
+        }
+        (None, Some(first)) => bytes.first_chunk() == Some(first) && bytes.last_chunk() == text.last_chunk::<4>(),
+        _ => bytes == text,
+    }
+}
+
 /// Returns how many bytes at the start are neither a quote, nor a backslash, nor a control character.
 #[inline]
 fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
-    // A byte below n borrows into its high bit; bytes above 127 are masked out by `!word`.
-    // A borrow can only reach bytes after the first hit, and the first hit is all that is asked for.
-    let below = |word: u64, n: u8| word.wrapping_sub(ONES * u64::from(n)) & !word;
     let mut length = 0;
-    for chunk in bytes.chunks_exact(8) {
-        let word = u64::from_le_bytes(chunk.try_into().expect("chunks of eight bytes"));
-        let quote = word ^ (ONES * u64::from(b'"'));
-        let backslash = word ^ (ONES * u64::from(b'\\'));
-        let hits = (below(word, 0x20) | below(quote, 1) | below(backslash, 1)) & HIGH;
+    for chunk in bytes.as_chunks().0 {
+        let word = u64::from_le_bytes(*chunk);
+        // A byte below what is subtracted borrows into its high bit; bytes above 127 are masked out by `!word`.
+        // A borrow can only reach bytes after the first hit, and the first hit is all that is asked for.
+        // The flipped bit brings the quote, 0x22, below the control characters' end, and changes places with a blank.
+        let controls_and_quote = (word ^ (ONES << 1)).wrapping_sub(ONES * 0x21);
+        let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
+        let hits = (controls_and_quote | backslash) & !word & HIGH;
         if hits != 0 {
             return length + hits.trailing_zeros() as usize / 8;
         }
@@ -331,6 +428,27 @@ mod tests {
         #[test]
         fn any_bytes_are_scanned_without_panic(bytes: Vec<u8>) {
             let _ = check(&bytes, 8);
+        }
+
+        #[test]
+        fn a_usual_value_is_what_the_scanner_reads(value in r#"-?[0-9]{0,3}(\.[0-9]{0,3})?([eE][0-9])?|"[a-z\\"\x01é]{0,9}"|nul?l|true|false|[\[{]"#, rest in "[,} 0-9a]{0,2}") {
+            let bytes = format!(":{value}{rest}");
+            let mut open = Vec::new();
+            let mut scanner = Scanner::new(bytes.as_bytes(), 8, &mut open);
+            scanner.go_on_from(1);
+            if let Some(usual) = usual_value(bytes.as_bytes(), 1) {
+                prop_assert_eq!(Ok(usual), scanner.value(0), "{}", bytes);
+            }
+        }
+
+        #[test]
+        fn a_name_is_what_a_row_goes_on_with(text in "[a-c]{0,20}", rest in "[a-c]{0,20}", at in 0usize..20) {
+            let bytes = format!("{text}{rest}");
+            let other = [&text[..at.min(text.len())], "x", &text[at.min(text.len())..]].concat();
+            prop_assert!(starts_with(bytes.as_bytes(), text.as_bytes()));
+            prop_assert!(!starts_with(bytes.as_bytes(), other.as_bytes()));
+            let longer = format!("{bytes}a");
+            prop_assert!(!starts_with(bytes.as_bytes(), longer.as_bytes()));
         }
 
         #[test]

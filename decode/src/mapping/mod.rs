@@ -174,6 +174,12 @@ impl Mapping {
         self
     }
 
+    /// Returns whether no row is a reject although it can be encoded.
+    #[inline]
+    pub(super) fn has_all_staged(&self) -> bool {
+        self.unstaged.is_empty()
+    }
+
     /// Returns why this row is a reject although it can be encoded.
     pub(super) fn unstaged(&self, row_number: u64) -> Option<&Unstaged> {
         self.unstaged.get(&row_number)

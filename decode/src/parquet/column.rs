@@ -100,6 +100,14 @@ impl<'b> Column<'b> {
         }
     }
 
+    /// Returns the length of the longest byte string.
+    pub fn longest(&self) -> usize {
+        match self {
+            Self::Bytes(array, _) => array.views().iter().map(|view| *view as u32 as usize).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// Returns the cell at `row`; for a nested column `Null`, see [`Column::write_json`].
     #[inline]
     pub fn value(&self, row: usize) -> Result<Value<'b>, CellError> {

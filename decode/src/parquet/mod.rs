@@ -13,6 +13,7 @@ mod rows;
 mod schema;
 mod statistics;
 mod thrift;
+mod usual;
 
 use super::{
     Batch, Declared, DecodeError, Fields, Limits, Mapping, ReadOptions, RowReader, Slot, Source,
@@ -145,7 +146,8 @@ impl ParquetReader {
         let without = statistics::without_matches(&footer, &metadata, &self.schema, &mapping);
         let groups = RowGroups::new(object, metadata, &self.schema, wanted, self.limits.buffer_bytes)?.without(without);
         let rows = NamedRows::new(&mapping, fields.iter().map(|field| field.name.as_str()), &self.limits);
-        let rows = Rows::new(rows, fields.len(), groups.projection(), self.limits.clone());
+        let types = mapping.all_columns().iter().map(|column| column.pg_type.clone()).collect();
+        let rows = Rows::new(rows, fields.len(), types, groups.projection(), self.limits.clone());
         Ok(State { groups, rows, current: None })
     }
 }

@@ -3,12 +3,14 @@
 use super::{
     column::Column,
     schema::{Meaning, Projection},
+    usual::Usual,
 };
 use crate::{
     Batch, DecodeError, Limits,
     budget::Reservation,
-    encode::{CellError, Value},
+    encode::{CellError, PgType, Value},
     named::{NamedRows, RowCells, nested},
+    row::Short,
 };
 use arrow_array::RecordBatch;
 use std::cell::RefCell;
@@ -18,18 +20,21 @@ pub struct Rows {
     rows: NamedRows,
     /// The record batch's column, by root field.
     columns: Vec<Option<usize>>,
+    /// By column of the table.
+    types: Vec<PgType>,
     meanings: Vec<Meaning>,
     limits: Limits,
 }
 
 impl Rows {
-    /// Returns what brings record batches of `projection`, of a file with `n_fields`, to rows.
-    pub fn new(rows: NamedRows, n_fields: usize, projection: &Projection, limits: Limits) -> Self {
+    /// Returns what brings record batches of `projection`, of a file with `n_fields`, to rows; `types` are those of the
+    /// table's columns.
+    pub fn new(rows: NamedRows, n_fields: usize, types: Vec<PgType>, projection: &Projection, limits: Limits) -> Self {
         let mut columns = vec![None; n_fields];
         for (column, &root) in projection.roots.iter().enumerate() {
             columns[root] = Some(column);
         }
-        Self { rows, columns, meanings: projection.meanings.clone(), limits }
+        Self { rows, columns, types, meanings: projection.meanings.clone(), limits }
     }
 
     /// Returns the number of columns of the mapping.
@@ -56,16 +61,24 @@ impl Rows {
         let Some(columns) = columns.filter(|columns| columns.len() == n_columns) else {
             return Err(DecodeError::Corrupt("columns are not of the types the schema says".into()));
         };
+        let usual = self.rows.sources().iter().zip(&self.types).map(|(source, to)| {
+            let column = source.and_then(|field| self.columns[field]);
+            column.map_or_else(Usual::default, |column| Usual::new(&columns[column], to))
+        });
+        let usual: Vec<Usual<'_>> = usual.collect();
         let byte_columns: Vec<&Column<'_>> = columns.iter().filter(|column| column.is_bytes()).collect();
+        let longest: usize = byte_columns.iter().map(|column| column.longest()).sum();
+        let may_be_too_long = longest > self.limits.row_bytes;
         while row < records.num_rows() && batch.size() < batch_bytes {
             let cells = Cells {
                 columns: &columns,
                 by_field: &self.columns,
+                usual: &usual,
                 row,
                 limits: &self.limits,
                 held: RefCell::default(),
             };
-            let n_bytes: usize = byte_columns.iter().map(|column| column.length(row)).sum();
+            let n_bytes = if may_be_too_long { byte_columns.iter().map(|column| column.length(row)).sum() } else { 0 };
             if n_bytes > self.limits.row_bytes {
                 self.rows.push_too_long(n_bytes, &cells, batch);
             } else {
@@ -81,6 +94,8 @@ impl Rows {
 struct Cells<'r, 'b> {
     columns: &'r [Column<'b>],
     by_field: &'r [Option<usize>],
+    /// By column of the table.
+    usual: &'r [Usual<'b>],
     row: usize,
     limits: &'r Limits,
     /// For the long values among its cells.
@@ -105,6 +120,11 @@ impl<'b> RowCells<'b> for Cells<'_, 'b> {
             return Ok(Value::Null);
         }
         nested(self.limits, &self.held, |max_bytes, text| column.write_json(self.row, max_bytes, text))
+    }
+
+    #[inline]
+    fn write_short(&self, column: usize, _field: usize, _to: &PgType, out: &mut Vec<u8>) -> Short {
+        self.usual[column].write(self.row, out)
     }
 
     fn write_json(&self, field: usize, max_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError> {

@@ -4,7 +4,10 @@
 //! sorted ones. Correctness never depends on the order found here; where it is not the index's own (text under
 //! a linguistic collation, numeric), it is only nearly as fast.
 
+mod radix;
+
 use decode::{Batch, Column, encode::PgType};
+use radix::{Entry, sort_by_prefix};
 use std::{
     cmp::Ordering,
     hash::{DefaultHasher, Hash, Hasher},
@@ -102,7 +105,18 @@ impl RowOrder {
     }
 
     /// Returns up to eight bytes of the key that compare as the whole key does, and whether they are all of it.
+    #[inline]
     fn prefix(&self, tuple: &[u8]) -> (u64, bool) {
+        // What nearly all keys are.
+        if let [(place, Kind::Integer)] = self.key[..]
+            && let Ok(bytes) = field(tuple, place).try_into()
+        {
+            return (u64::from_be_bytes(bytes) ^ (1 << 63), true);
+        }
+        self.prefix_of_any(tuple)
+    }
+
+    fn prefix_of_any(&self, tuple: &[u8]) -> (u64, bool) {
         let mut bytes = [0u8; 8];
         let mut length = 0;
         let mut whole = true;
@@ -161,6 +175,11 @@ impl RowOrder {
     #[must_use]
     pub fn range(&self, bounds: &[Bound], tuple: &[u8]) -> usize {
         let (prefix, _) = self.prefix(tuple);
+        let n_below = bounds.partition_point(|bound| bound.prefix < prefix);
+        let bounds = &bounds[n_below..];
+        if bounds.first().is_none_or(|bound| bound.prefix != prefix) {
+            return n_below;
+        }
         let values = |bound: &Bound| {
             first_difference(
                 self.key
@@ -169,7 +188,7 @@ impl RowOrder {
                     .map(|((place, kind), value)| kind.compare(value, field(tuple, *place))),
             )
         };
-        bounds.partition_point(|bound| bound.prefix.cmp(&prefix).then_with(|| values(bound)) != Ordering::Greater)
+        n_below + bounds.partition_point(|bound| bound.prefix == prefix && values(bound) != Ordering::Greater)
     }
 
     /// Returns whether the later row `b` wins over `a`, which has the same key; none when only the server can tell.
@@ -245,13 +264,6 @@ fn field_end(tuple: &[u8], start: usize) -> usize {
     start + LENGTH_BYTES + usize::try_from(length).unwrap_or(0)
 }
 
-/// A row's place in the order.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    prefix: u64,
-    row: u32,
-}
-
 /// Decoded rows, sorted by key where the dataset has one.
 #[derive(Debug, Default)]
 pub struct Run {
@@ -276,15 +288,14 @@ impl Run {
             self.entries.push(Entry { prefix, row: u32::try_from(row).unwrap_or(u32::MAX) });
             start = *end;
         }
-        let batch = &self.batch;
+        sort_by_prefix(&mut self.entries);
         if whole {
-            self.entries.sort_unstable_by_key(|entry| (entry.prefix, entry.row));
-        } else {
-            self.entries.sort_unstable_by(|a, b| {
-                a.prefix
-                    .cmp(&b.prefix)
-                    .then_with(|| order.compare(tuple(batch, a.row), tuple(batch, b.row)))
-                    .then(a.row.cmp(&b.row))
+            return;
+        }
+        let batch = &self.batch;
+        for alike in self.entries.chunk_by_mut(|a, b| a.prefix == b.prefix).filter(|alike| alike.len() > 1) {
+            alike.sort_unstable_by(|a, b| {
+                order.compare(tuple(batch, a.row), tuple(batch, b.row)).then(a.row.cmp(&b.row))
             });
         }
     }

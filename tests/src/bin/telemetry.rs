@@ -17,7 +17,7 @@ struct Arguments {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
     objects: u64,
     /// Of the files.
-    #[arg(long, value_enum, default_value_t = Format::Ndjson)]
+    #[arg(long, default_value_t = Format::Ndjson)]
     format: Format,
     /// Another seed gives other rows.
     #[arg(long, default_value_t = 1)]

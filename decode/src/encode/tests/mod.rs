@@ -6,6 +6,7 @@ mod laws;
 mod numbers;
 mod texts;
 mod times;
+mod usual;
 
 use super::{CellError, PgType, RejectClass, Value, encode, encode_within};
 

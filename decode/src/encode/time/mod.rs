@@ -6,7 +6,7 @@ mod parse;
 use super::{CellError, Value, fixed, text};
 use calendar::civil_from_days;
 pub(crate) use calendar::days_from_civil;
-use parse::{Moment, Refused, parse_moment, parse_time_of_day};
+use parse::{Moment, Refused, parse_moment, parse_time_of_day, parse_usual};
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -59,10 +59,7 @@ pub(super) fn timestamp(value: &Value<'_>, to: &str, out: &mut Vec<u8>) -> Resul
         Value::Timestamp { micros, .. } => micros.checked_sub(POSTGRES_EPOCH_DAYS * DAY),
         Value::Date(days) => (i64::from(*days) - POSTGRES_EPOCH_DAYS).checked_mul(DAY),
         Value::Text(text) => match parse_moment(text.as_bytes()) {
-            Ok(Moment::At { days, micros, offset_secs }) => (days - POSTGRES_EPOCH_DAYS)
-                .checked_mul(DAY)
-                .and_then(|start| start.checked_add(micros))
-                .and_then(|local| local.checked_sub(i64::from(offset_secs) * SECOND)),
+            Ok(Moment::At { days, micros, offset_secs }) => since_2000(days, micros, offset_secs),
             Ok(Moment::Infinity) => return fixed(out, i64::MAX.to_be_bytes()),
             Ok(Moment::MinusInfinity) => return fixed(out, i64::MIN.to_be_bytes()),
             Err(refused) => return Err(refused.into_error(value, to)),
@@ -73,6 +70,40 @@ pub(super) fn timestamp(value: &Value<'_>, to: &str, out: &mut Vec<u8>) -> Resul
         Some(micros) if TIMESTAMPS.contains(&micros) => fixed(out, micros.to_be_bytes()),
         _ => Err(CellError::out_of_range(value, to)),
     }
+}
+
+/// Returns the microseconds since 2000 of a local date and time.
+#[inline]
+fn since_2000(days: i64, micros: i64, offset_secs: i32) -> Option<i64> {
+    let start = (days - POSTGRES_EPOCH_DAYS).checked_mul(DAY)?;
+    start.checked_add(micros)?.checked_sub(i64::from(offset_secs) * SECOND)
+}
+
+/// Returns a timestamp as Postgres counts it, written in the usual way.
+#[inline]
+pub(super) fn usual_timestamp(text: &[u8]) -> Option<i64> {
+    let Some(Moment::At { days, micros, offset_secs }) = parse_usual(text) else { return None };
+    since_2000(days, micros, offset_secs).filter(|micros| TIMESTAMPS.contains(micros))
+}
+
+/// Returns a timestamp as Postgres counts it, of microseconds since 1970.
+#[inline]
+pub(crate) fn timestamp_of_micros(micros: i64) -> Option<i64> {
+    micros.checked_sub(POSTGRES_EPOCH_DAYS * DAY).filter(|micros| TIMESTAMPS.contains(micros))
+}
+
+/// Returns a date as Postgres counts it, written in the usual way or that of such a timestamp.
+#[inline]
+pub(super) fn usual_date(text: &[u8]) -> Option<i32> {
+    let Some(Moment::At { days, .. }) = parse_usual(text) else { return None };
+    i32::try_from(days).ok().and_then(date_of_days)
+}
+
+/// Returns a date as Postgres counts it, of days since 1970.
+#[inline]
+pub(crate) fn date_of_days(days: i32) -> Option<i32> {
+    let days = i64::from(days) - POSTGRES_EPOCH_DAYS;
+    DATES.contains(&days).then_some(days as i32)
 }
 
 impl Refused {

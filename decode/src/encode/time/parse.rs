@@ -32,9 +32,10 @@ pub(super) enum Moment {
 
 /// Reads a date or a timestamp.
 pub(super) fn parse_moment(text: &[u8]) -> Result<Moment, Refused> {
-    if let Some(moment) = parse_usual(text) {
-        return Ok(moment);
-    }
+    parse_usual(text).map_or_else(|| parse_any(text), Ok)
+}
+
+fn parse_any(text: &[u8]) -> Result<Moment, Refused> {
     let text = text.trim_ascii();
     if let Some(infinity) = parse_infinity(text) {
         return Ok(infinity);
@@ -71,25 +72,32 @@ pub(super) fn parse_time_of_day(text: &[u8]) -> Result<i64, Refused> {
 
 /// Reads `YYYY-MM-DD` and `YYYY-MM-DD[T ]HH:MM:SS…`, which nearly every cell is; None sends the rest the long way.
 #[inline]
-fn parse_usual(text: &[u8]) -> Option<Moment> {
-    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, rest @ ..] = text else { return None };
-    let year = i64::from(two(*y1, *y2)?) * 100 + i64::from(two(*y3, *y4)?);
-    let (month, day) = (two(*m1, *m2)?, two(*d1, *d2)?);
+pub(super) fn parse_usual(text: &[u8]) -> Option<Moment> {
+    let (year_month, rest) = text.split_first_chunk()?;
+    let [tens, ones, rest @ ..] = rest else { return None };
+    let pairs = pairs_of(year_month, *b"0000-00-")?;
+    let year = i64::from(pairs[0]) * 100 + i64::from(pairs[2]);
+    let (month, day) = (u32::from(pairs[5]), two(*tens, *ones)?);
     if year == 0 || !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) {
         return None;
     }
     let days = days_from_civil(year, month, day);
-    if rest.is_empty() {
+    let Some((separator, rest)) = rest.split_first() else {
         return Some(Moment::At { days, micros: 0, offset_secs: 0 });
-    }
-    let [b'T' | b' ', h1, h2, b':', i1, i2, b':', s1, s2, rest @ ..] = rest else { return None };
-    let (hour, minute, second) = (two(*h1, *h2)?, two(*i1, *i2)?, two(*s1, *s2)?);
-    if hour > 23 || minute > 59 || second > 59 {
+    };
+    let (clock, rest) = rest.split_first_chunk()?;
+    let [hour, _, _, minute, _, _, second, _] = pairs_of(clock, *b"00:00:00")?;
+    if !matches!(separator, b'T' | b' ') || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
+    let seconds = (i64::from(hour) * 60 + i64::from(minute)) * 60 + i64::from(second);
+    let fraction = rest.try_into().ok().and_then(|rest| pairs_of(rest, *b".000000Z"));
+    if let Some([_, first, _, second, _, third, ..]) = fraction {
+        let fraction = (i64::from(first) * 100 + i64::from(second)) * 100 + i64::from(third);
+        return Some(Moment::At { days, micros: seconds * SECOND + fraction, offset_secs: 0 });
+    }
     let mut cursor = Cursor { rest };
-    let fraction = cursor.fraction().ok()?;
-    let micros = i64::from(hour * 3600 + minute * 60 + second) * SECOND + fraction;
+    let micros = seconds * SECOND + cursor.fraction().ok()?;
     match cursor.rest {
         b"" | b"Z" => Some(Moment::At { days, micros, offset_secs: 0 }),
         [b'+' | b'-', ..] => {
@@ -98,6 +106,20 @@ fn parse_usual(text: &[u8]) -> Option<Moment> {
         }
         _ => None,
     }
+}
+
+/// Returns, for each place of a text that has digits where its form has zeros and else is like it, the number that the
+/// digit there and the next one make.
+#[inline]
+fn pairs_of(text: &[u8; 8], form: [u8; 8]) -> Option<[u8; 8]> {
+    // What sets the highest bit of a byte that is too large, without a carry into the next.
+    let headroom = u64::from_le_bytes(form.map(|byte| if byte == b'0' { 0x7F - 9 } else { 0x7F }));
+    let digits = u64::from_le_bytes(*text) ^ u64::from_le_bytes(form);
+    let low = digits & u64::from_le_bytes([0x7F; 8]);
+    if (digits | (low + headroom)) & u64::from_le_bytes([0x80; 8]) != 0 {
+        return None;
+    }
+    Some((digits * 10 + (digits >> 8)).to_le_bytes())
 }
 
 #[inline]
@@ -261,5 +283,36 @@ impl Cursor<'_> {
         }
         let offset = (hours * 3600 + minutes * 60 + seconds) as i32;
         Ok(if negative { -offset } else { offset })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_usual_is_what_any_reader_reads(
+            text in r"[0-9]{2}[0-9:/é-][0-9]-(0[0-9]|1[0-3:;])-[0-3][0-9:]([T ][0-2][0-9:]:[0-6][0-9]:[0-6][0-9](\.[0-9]{0,8})?(Z|[+-]0[0-9](:?30)?|x)?)?"
+        ) {
+            if let Some(usual) = parse_usual(text.as_bytes()) {
+                prop_assert_eq!(Ok(usual), parse_any(text.as_bytes()), "{}", text);
+            }
+        }
+
+        #[test]
+        fn every_usual_moment_is_read_shortly(
+            (year, month, day) in (1..=9999u16, 1..=12u8, 1..=28u8), (hour, minute, second) in (0..24u8, 0..60u8, 0..60u8), micros in 0..1_000_000u32
+        ) {
+            let date = format!("{year:04}-{month:02}-{day:02}");
+            for text in [format!("{date}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"), format!("{date} {hour:02}:{minute:02}:{second:02}"), date] {
+                let usual = parse_usual(text.as_bytes());
+                prop_assert!(usual.is_some(), "{}", text);
+                prop_assert_eq!(usual, parse_any(text.as_bytes()).ok(), "{}", text);
+            }
+        }
     }
 }

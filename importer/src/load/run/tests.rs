@@ -142,3 +142,16 @@ fn projection_leaves_out_and_appends() {
     assert_eq!(projected(false, vec![0, 2], &[7]), [b"two".to_vec(), 7i64.to_be_bytes().to_vec()]);
     assert_eq!(projected(true, vec![0, 1], &[]), [1i64.to_be_bytes().to_vec(), three]);
 }
+
+#[test]
+fn many_rows_sort_by_what_their_prefixes_leave_out() {
+    let columns = [column("id", PgType::Text(None))];
+    let texts: Vec<String> = (0..1000u32).map(|n| format!("partner-{}", n.wrapping_mul(2_654_435_761) % 500)).collect();
+    let rows: Vec<[&str; 1]> = texts.iter().map(|text| [text.as_str()]).collect();
+    let rows: Vec<&[&str]> = rows.iter().map(<[&str; 1]>::as_slice).collect();
+    let mut run = run_of(&columns, &rows);
+    run.sort(&RowOrder::new(&columns, &["id".into()], None).expect("an order"));
+    let mut expected: Vec<_> = texts.iter().zip(1..).collect();
+    expected.sort();
+    assert_eq!(numbers(&run), expected.iter().map(|(_, number)| *number).collect::<Vec<u64>>());
+}

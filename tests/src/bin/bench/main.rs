@@ -39,7 +39,7 @@ struct Arguments {
     #[arg(long)]
     ledger: Option<u64>,
     /// Only these formats.
-    #[arg(long, value_enum)]
+    #[arg(long)]
     format: Vec<Format>,
     /// Only cases whose name contains this.
     #[arg(long)]

@@ -16,7 +16,8 @@ use std::{
 };
 
 /// A way to write events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[strum(serialize_all = "lowercase")]
 pub enum Format {
     /// Parquet, snappy.
     Parquet,
@@ -283,7 +284,7 @@ mod tests {
     fn parquet_holds_the_events() {
         let mut file = Vec::new();
         write(Format::Parquet, Load::new(3, 50).events(0..50), &mut file).unwrap();
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes_of(file)).unwrap().build().unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(file)).unwrap().build().unwrap();
         let ids: Vec<i64> = reader
             .flat_map(|batch| {
                 let batch = batch.unwrap();
@@ -293,12 +294,6 @@ mod tests {
             })
             .collect();
         assert_eq!(ids, Load::new(3, 50).events(0..50).map(|event| event.event_id).collect::<Vec<_>>());
-    }
-
-    fn bytes_of(file: Vec<u8>) -> std::fs::File {
-        let scratch = crate::scratch::Scratch::new("parquet").unwrap();
-        let path = scratch.write("f", file).unwrap();
-        std::fs::File::open(path).unwrap()
     }
 
     fn unzip(format: Format) -> String {
