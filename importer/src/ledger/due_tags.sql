@@ -30,6 +30,6 @@ CROSS JOIN LATERAL (
 ) i
 -- Until the end of the transaction nobody else claims items of this object, nor of others with its number; of these there
 -- are few, for each takes room in the server's table of locks.
-WHERE pg_try_advisory_xact_lock((random() * 1000000)::int,
+WHERE pg_try_advisory_xact_lock(hashtext('penstock.tagging'),
                                 hashtext((i.body ->> 'bucket') || '/' || (i.body ->> 'key')) & 1023)
 LIMIT $1

@@ -303,7 +303,7 @@ impl Direct<'_> {
     /// Takes back the time limit of a COPY that judges a condition: what follows is no part of it.
     async fn limit_no_more(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
         match self.copied {
-            Some((transform, _)) => transform.limit(connection, Duration::from_secs(1)).await,
+            Some((transform, _)) => transform.limit(connection, Duration::ZERO).await,
             None => Ok(()),
         }
     }

@@ -34,7 +34,7 @@ FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 -- tgtype: 1 for each row, 2 before. What is behind a view is not looked at.
 CROSS JOIN LATERAL (
-    SELECT EXISTS (SELECT
+    SELECT c.relkind = 'v' OR EXISTS (SELECT
                    FROM pg_catalog.pg_trigger t
                    WHERE NOT t.tgisinternal AND t.tgtype & 3 = 3
                      AND (t.tgrelid = c.oid OR t.tgrelid IN (SELECT relid FROM pg_partition_tree(c.oid)))) AS may

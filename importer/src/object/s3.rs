@@ -199,7 +199,7 @@ impl ObjectStore for S3Store {
             let token = page?;
             let send = |client: Client| {
                 let request = client.list_objects_v2().bucket(bucket).prefix(prefix);
-                request.set_continuation_token(token.clone()).set_request_payer(self.payer("")).send()
+                request.set_continuation_token(token.clone()).set_request_payer(self.payer(bucket)).send()
             };
             let (listed, next): (Vec<Result<Listed, StoreError>>, _) = match self.ask(bucket, send).await {
                 Err(error) => (vec![Err(store_error(error, || format!("list s3://{bucket}/{prefix}")))], None),

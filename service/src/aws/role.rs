@@ -110,7 +110,7 @@ impl ProvideCredentials for Assuming {
 impl Assuming {
     async fn ask(&self) -> provider::Result {
         let role = &self.role;
-        let request = self.client.assume_role().role_arn(&role.arn).set_external_id(None);
+        let request = self.client.assume_role().role_arn(&role.arn).set_external_id(role.external_id.clone());
         let given = match request.role_session_name(session_name(&host())).send().await {
             Ok(answer) => answer.credentials,
             Err(error) => return Err(sort(role, error)),
