@@ -11,6 +11,7 @@
 # make bench           the importer beside psql's own copy; QUICK=1 takes minutes instead of an hour
 # make deny           known vulnerabilities and licences of all that Penstock is built from
 # make fuzz           each fuzz target for SECONDS=600, one after the other
+# make counts         instructions that decoding a row takes, beside those of tests/telemetry/counts.txt; UPDATE=1 renews it
 # make soak HOURS=n    importers at a steady rate with every fault on; target/soak.svg shows what grew
 # make bench-peers     the same, and DuckDB, ADBC, psycopg and dlt on the same files
 
@@ -31,7 +32,7 @@ on_each_postgres := owner_migrates_worker_imports mistakes_of_tables_and_dataset
 	roles_of_one_session load_runs_the_datasets_that_follow rows_whose_parents_arrive_later \
 	a_worker_with_another_recipe conditions_of_what_is_built_in what_copy_cannot_judge
 
-.PHONY: demo test test-containers deny fuzz soak bench bench-peers dist infra-config packages prepare
+.PHONY: demo test test-containers counts deny fuzz soak bench bench-peers dist infra-config packages prepare
 
 # Not optimised, which takes half the time of the build; and without the pools that a demo on one machine has not.
 demo: prepare
@@ -51,6 +52,7 @@ test: prepare
 	done
 	cargo test --workspace --doc
 	./fuzz/run.sh 5 2
+	./tests/telemetry/counts.sh
 
 # Built only where it can do something; where it cannot, REQUIRE_ENGINE=1 makes that a failure.
 test-containers:
@@ -64,6 +66,9 @@ test-containers:
 # Needs cargo-deny and the network, for the advisories.
 deny:
 	cargo deny check
+
+counts:
+	./tests/telemetry/counts.sh
 
 fuzz:
 	./fuzz/run.sh $(or $(SECONDS),600)

@@ -1,13 +1,18 @@
 //! Rows of formats with a schema: every row has the same fields.
 
 use super::{
-    Batch, FREE_ROW_BYTES, Limits, MAX_PAYLOAD_BYTES, Mapping, RowEncoder, Slot, budget::Reservation, row::Short,
+    Batch, FREE_ROW_BYTES, Limits, MAX_PAYLOAD_BYTES, Mapping, RowEncoder, Slot,
+    budget::Reservation,
+    row::{NULL, Planned, Short},
 };
-use crate::encode::{CellError, PgType, RejectClass, Value, write_string};
+use crate::encode::{CellError, PgType, RejectClass, Value, usual::MAX_TEXT_BYTES, write_string};
 use std::{borrow::Cow, cell::RefCell, sync::Arc};
 
 /// How much of a field's name a message quotes.
 pub const MAX_QUOTED_BYTES: usize = 80;
+
+/// As many columns as have room in [`FREE_ROW_BYTES`], besides what is the same for all rows.
+const MAX_FIRST_COLUMNS: usize = FREE_ROW_BYTES / (2 * MAX_TEXT_BYTES);
 
 /// Returns as much of a field's name as a message quotes: there can be one for each row.
 pub fn quoted(name: &str) -> &str {
@@ -23,6 +28,25 @@ pub trait RowCells<'c> {
     #[inline]
     fn write_short(&self, _column: usize, _field: usize, _to: &PgType, _out: &mut Vec<u8>) -> Short {
         Short::No
+    }
+    /// Appends the fields of the first columns, as far as their cells are usual ones; returns how many.
+    #[inline(always)]
+    fn write_first(&self, columns: &[Planned], out: &mut Vec<u8>) -> usize {
+        let mut write = |(index, column): (usize, &Planned)| match column {
+            Planned::Constant(constant) => {
+                out.extend_from_slice(constant);
+                true
+            }
+            Planned::Field { field, pg_type, is_nullable } => match self.write_short(index, *field, pg_type, out) {
+                Short::Null if *is_nullable => {
+                    out.extend_from_slice(&NULL);
+                    true
+                }
+                came => came == Short::Written,
+            },
+            Planned::Other => false,
+        };
+        columns.iter().enumerate().position(|column| !write(column)).unwrap_or(columns.len())
     }
     /// Appends a cell as JSON, until `out` is longer than `max_bytes`: then the error is `row_size`.
     fn write_json(&self, field: usize, max_bytes: usize, out: &mut Vec<u8>) -> Result<(), CellError>;
@@ -45,6 +69,8 @@ pub struct NamedRows {
     pub encoder: RowEncoder,
     /// The field, by column of the mapping.
     sources: Vec<Option<usize>>,
+    /// The first columns, as many as have no more than a row may have without asking for memory.
+    first: Vec<Planned>,
     /// The column that takes the extras object, and where in `fields` its members are.
     extras: Option<(usize, Vec<usize>)>,
     /// Set when every row is to be rejected: what says which field no column takes.
@@ -76,8 +102,12 @@ impl NamedRows {
             write_string(name, &mut json);
             fields.push((field, json));
         }
+        let encoder = RowEncoder::new(Arc::clone(mapping)).with_limits(limits);
+        let mut first = encoder.planned(|column| sources[column]);
+        first.truncate(MAX_FIRST_COLUMNS);
         Self {
-            encoder: RowEncoder::new(Arc::clone(mapping)).with_limits(limits),
+            encoder,
+            first,
             sources,
             extras: mapping.extras().map(|column| (column, extras)),
             refused,
@@ -104,7 +134,7 @@ impl NamedRows {
             let refusal = CellError::new(RejectClass::NewField, message);
             return self.reject(refusal, row, None, batch);
         }
-        let Self { encoder, sources, extras, fields, limits, held, .. } = self;
+        let Self { encoder, sources, first, extras, fields, limits, held, .. } = self;
         held.take();
         let cell = |column: usize| match (sources[column], &extras) {
             (Some(field), _) => row.cell(field),
@@ -115,10 +145,11 @@ impl NamedRows {
             (None, _) => Ok(Value::Absent),
         };
         let short = |column: usize, to: &PgType, out: &mut Vec<u8>| match sources[column] {
-            Some(field) => row.write_short(column, field, to, out),
+            Some(field) => write_later(row, column, field, to, out),
             None => Short::No,
         };
-        encoder.push_shortly(batch, short, cell, || row.payload(fields));
+        let first = |out: &mut Vec<u8>| row.write_first(first, out);
+        encoder.push_shortly(batch, first, short, cell, || row.payload(fields));
     }
 
     /// Adds a row that is too long to be encoded, of this `length`: as a reject, unless a condition drops it.
@@ -144,6 +175,12 @@ impl NamedRows {
         let length = length.unwrap_or(0).max(payload.len() as u64);
         self.encoder.reject(refusal, &payload, length, batch);
     }
+}
+
+/// Writes a cell that comes after one which went the long way: rarely, so that it need not be a part of the loop.
+#[inline(never)]
+fn write_later<'c>(row: &impl RowCells<'c>, column: usize, field: usize, to: &PgType, out: &mut Vec<u8>) -> Short {
+    row.write_short(column, field, to, out)
 }
 
 /// Writes the object of the extras.

@@ -23,7 +23,7 @@ const ARRAY_HEADER_BYTES: usize = 64;
 const REJECT_BYTES: usize = 2 * size_of::<Reject>() + 3 * 32;
 
 /// A field that is NULL.
-const NULL: [u8; 4] = (-1i32).to_be_bytes();
+pub const NULL: [u8; 4] = (-1i32).to_be_bytes();
 /// The encoded boolean field `true`, `false`.
 const FLAGS: [[u8; 5]; 2] = [[0, 0, 0, 1, 0], [0, 0, 0, 1, 1]];
 
@@ -52,6 +52,24 @@ struct Sent {
     is_seen: bool,
     /// The row in hand has none.
     is_absent: bool,
+}
+
+/// How a column comes by its fields.
+#[derive(Debug)]
+pub enum Planned {
+    /// They are the same for all rows.
+    Constant(Box<[u8]>),
+    /// They are cells of the file that may go the short way.
+    Field {
+        /// The file's field.
+        field: usize,
+        /// The column's type.
+        pg_type: PgType,
+        /// It may be NULL.
+        is_nullable: bool,
+    },
+    /// They have to go the long way.
+    Other,
 }
 
 /// What became of a cell on the short way.
@@ -119,21 +137,23 @@ impl RowEncoder {
         cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
         payload: impl FnOnce() -> Cow<'p, [u8]>,
     ) {
-        self.push_shortly(batch, |_, _, _| Short::No, cell, payload);
+        self.push_shortly(batch, |_| 0, |_, _, _| Short::No, cell, payload);
     }
 
-    /// Does what [`Self::push_with`] does, and has cells written by `short` where that can: given the column, its type and
-    /// where its field goes.
+    /// Does what [`Self::push_with`] does, and has cells written by `first` and `short` where they can. The one is given
+    /// where all fields go, writes some of the first ones, no more than [`FREE_ROW_BYTES`] of them, and returns how many;
+    /// the other is given a column, its type and where its field goes.
     #[inline]
     pub fn push_shortly<'c, 'p>(
         &mut self,
         batch: &mut Batch,
+        first: impl FnOnce(&mut Vec<u8>) -> usize,
         short: impl Fn(usize, &PgType, &mut Vec<u8>) -> Short,
         mut cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
         payload: impl FnOnce() -> Cow<'p, [u8]>,
     ) {
         let encoded = match self.asked(batch, &mut cell) {
-            Ok(true) => self.tuple(batch, short, cell),
+            Ok(true) => self.tuple(batch, first, short, cell),
             Ok(false) => return self.leave_out(1, batch),
             Err(error) => Err(error),
         };
@@ -212,6 +232,23 @@ impl RowEncoder {
         self.n_rows = row_number - 1;
     }
 
+    /// Returns how each column that is sent comes by its fields, given the file's field that it takes; none where it is asked
+    /// of rows whether they have cells.
+    pub fn planned(&self, source: impl Fn(usize) -> Option<usize>) -> Vec<Planned> {
+        let planned = |(index, column): (usize, &Sent)| match (self.mapping.constant(index), source(index)) {
+            (Some(constant), _) => Planned::Constant(constant.into()),
+            (None, Some(field)) if column.may_be_short => {
+                Planned::Field { field, pg_type: column.pg_type.clone(), is_nullable: column.is_nullable }
+            }
+            _ => Planned::Other,
+        };
+        if self.mapping.absent_flags().is_empty() {
+            self.columns.iter().enumerate().map(planned).collect()
+        } else {
+            Vec::new()
+        }
+    }
+
     /// Returns how many rows there were so far, rejects included.
     #[must_use]
     pub fn n_rows(&self) -> u64 {
@@ -229,6 +266,7 @@ impl RowEncoder {
     fn tuple<'c>(
         &mut self,
         batch: &mut Batch,
+        first: impl FnOnce(&mut Vec<u8>) -> usize,
         short: impl Fn(usize, &PgType, &mut Vec<u8>) -> Short,
         cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
     ) -> Result<(), (usize, CellError)> {
@@ -240,15 +278,18 @@ impl RowEncoder {
         head[2..6].copy_from_slice(&8i32.to_be_bytes());
         head[6..].copy_from_slice(&(self.n_rows + 1).to_be_bytes());
         out.extend_from_slice(&head);
-        let mut columns = std::mem::take(&mut self.columns);
-        let written = self.fields(&mut columns, short, cell, out);
-        self.columns = columns;
-        if written.is_err() {
-            out.truncate(self.start);
-            if self.reserved.take().is_some() {
-                out.shrink_to(self.start);
+        let n_written = first(out);
+        if n_written < self.columns.len() {
+            let mut columns = std::mem::take(&mut self.columns);
+            let written = self.fields(&mut columns, n_written, short, cell, out);
+            self.columns = columns;
+            if written.is_err() {
+                out.truncate(self.start);
+                if self.reserved.take().is_some() {
+                    out.shrink_to(self.start);
+                }
+                return written;
             }
-            return written;
         }
         for column in self.mapping.absent_flags() {
             out.extend_from_slice(&FLAGS[usize::from(self.columns[*column].is_absent)]);
@@ -260,16 +301,17 @@ impl RowEncoder {
         Ok(())
     }
 
-    /// Writes the fields of all columns.
+    /// Writes the fields of all columns but some first ones.
     #[inline]
     fn fields<'c>(
         &mut self,
         columns: &mut [Sent],
+        n_written: usize,
         short: impl Fn(usize, &PgType, &mut Vec<u8>) -> Short,
         mut cell: impl FnMut(usize) -> Result<Value<'c>, CellError>,
         out: &mut Vec<u8>,
     ) -> Result<(), (usize, CellError)> {
-        for (index, column) in columns.iter_mut().enumerate() {
+        for (index, column) in columns.iter_mut().enumerate().skip(n_written) {
             let field_start = out.len();
             let came = if column.may_be_short { short(index, &column.pg_type, out) } else { Short::No };
             match came {

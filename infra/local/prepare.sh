@@ -31,6 +31,8 @@ if [ "${1:-}" = test ]; then
     command -v systemd-analyze >/dev/null || packages="$packages systemd"
     # libFuzzer is C++.
     command -v c++ >/dev/null || packages="$packages g++"
+    # Counts instructions.
+    command -v valgrind >/dev/null || packages="$packages valgrind"
     # The console's pages are looked at in it, and pictures of them have its letters.
     command -v chromium >/dev/null || packages="$packages chromium"
     command -v chromedriver >/dev/null || packages="$packages chromium-driver"

@@ -107,7 +107,8 @@ fn the_programs_and_what_they_stand_on_do_not_know_each_other() -> Result<()> {
         ("scaler", &["service"]),
         ("console", &["service"]),
         ("penstock", &["console", "importer", "scaler"]),
-        ("penstock-tests", &["service"]),
+        ("penstock-tests", &["service", "telemetry"]),
+        ("telemetry", &[]),
     ] {
         let manifest = manifest(package)?;
         let normal = manifest["dependencies"].as_array().context("dependencies")?.iter();

@@ -108,10 +108,9 @@ fn every_file_the_container_files_name_exists() {
     // Cargo reads every member's manifest, whatever it builds.
     let manifest: toml::Table = read("Cargo.toml").parse().expect("Cargo.toml is TOML");
     for member in manifest["workspace"]["members"].as_array().expect("members").iter().filter_map(|m| m.as_str()) {
-        assert!(
-            named.contains(&("Dockerfile".to_owned(), format!("./{member}"))),
-            "the image is built without {member}"
-        );
+        let has_it =
+            |(by, path): &(String, String)| by == "Dockerfile" && Path::new("./").join(member).starts_with(path);
+        assert!(named.iter().any(has_it), "the image is built without {member}");
     }
     for (by, path) in named {
         assert!(top().join(&path).exists(), "{by} names {path}");

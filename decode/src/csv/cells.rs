@@ -134,7 +134,7 @@ impl<'r> RowCells<'r> for Cells<'r> {
         self.readings.value(field, text, span, self.dialect)
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_short(&self, _column: usize, field: usize, to: &PgType, out: &mut Vec<u8>) -> Short {
         let Some(span) = self.spans.get(field) else { return Short::Null };
         if !self.is_usual || span.has_escapes {

@@ -2,6 +2,7 @@
 
 mod cells;
 mod dialect;
+mod line;
 mod readings;
 mod splitter;
 

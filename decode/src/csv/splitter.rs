@@ -14,8 +14,8 @@ use super::super::{
     DecodeError, MAX_PAYLOAD_BYTES, ShortRows,
     budget::{Budget, Reservation},
 };
-use super::dialect::Dialect;
 use super::readings::Readings;
+use super::{dialect::Dialect, line};
 use crate::encode::{CellError, RejectClass};
 use memchr::{memchr, memchr_iter, memchr2, memchr3};
 use std::io::{self, Read};
@@ -242,26 +242,7 @@ impl<R: Read> Splitter<R> {
         }
         let max_spans = self.n_fields.unwrap_or(MAX_FIELDS) + 1;
         self.spans.clear();
-        let (spans, mut start, mut n_spans) = (&mut self.spans, 0, 0);
-        let mut take = |end: usize| {
-            if n_spans < max_spans {
-                spans.push(Span { start: start as u32, end: end as u32, is_quoted: false, has_escapes: false });
-            }
-            n_spans += 1;
-            start = end + 1;
-        };
-        let (words, rest) = bytes[..end].as_chunks();
-        for (at, word) in words.iter().enumerate() {
-            let mut found = equal_to(*word, delimiter);
-            while found != 0 {
-                take(at * 8 + found.trailing_zeros() as usize / 8);
-                found &= found - 1;
-            }
-        }
-        let rest_at = words.len() * 8;
-        rest.iter().enumerate().filter(|(_, byte)| **byte == delimiter).for_each(|(at, _)| take(rest_at + at));
-        take(end);
-        self.n_spans = n_spans;
+        self.n_spans = line::split(&bytes[..end], delimiter, max_spans, &mut self.spans);
         self.drop_trailing();
         Some(Scan::Record { end, next: end + 1 })
     }
@@ -489,15 +470,6 @@ impl<R: Read> Splitter<R> {
         }
         Ok(())
     }
-}
-
-/// Returns a word whose highest bits mark the bytes that are this one.
-#[inline]
-fn equal_to(word: [u8; 8], byte: u8) -> u64 {
-    const LOW: u64 = u64::from_ne_bytes([0x7F; 8]);
-    let differing = u64::from_le_bytes(word) ^ u64::from_ne_bytes([byte; 8]);
-    // What is not 0 carries into its highest bit, unless that is set already, and no further.
-    !(((differing & LOW) + LOW) | differing | LOW)
 }
 
 #[cfg(test)]

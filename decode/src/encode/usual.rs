@@ -8,12 +8,13 @@ use super::{PgType, fixed, time};
 
 /// The largest number of digits that 64 bits hold whatever they are.
 const MAX_DIGITS: usize = 18;
-/// The largest scale: four groups of four digits.
-const MAX_SCALE: u32 = 16;
+/// The largest scale of a decimal that goes the short way, and the most digits before its point.
+const MAX_SCALE: u32 = 8;
+const MAX_WHOLE_DIGITS: i32 = 8;
 /// The largest whole number below which each is exactly a double.
 const EXACT_DOUBLES: u64 = 1 << 53;
 /// A longer text goes the long way, on which memory for it may be reserved.
-const MAX_TEXT_BYTES: usize = 4 * 1024;
+pub const MAX_TEXT_BYTES: usize = 4 * 1024;
 /// What is copied of a short text at once, where so much follows its beginning.
 const AHEAD_BYTES: usize = 32;
 
@@ -22,7 +23,7 @@ const AHEAD_BYTES: usize = 32;
 #[inline(always)]
 pub fn write_text(source: &[u8], start: usize, end: usize, to: &PgType, out: &mut Vec<u8>) -> bool {
     match to {
-        PgType::Text(limit) if is_within(end - start, *limit) => {
+        PgType::Text(limit) if end - start <= max_bytes(*limit) as usize => {
             push_text(source, start, end, out);
             true
         }
@@ -58,61 +59,37 @@ fn write_number(number: &Plain, to: &PgType, out: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Appends `digits / 10^scale` for a `numeric` column.
+/// Appends `digits / 10^scale` for a `numeric` column: eight digits before the point and eight after it, at most.
 #[inline]
 pub fn write_decimal(is_negative: bool, digits: u64, scale: u32, limit: Option<(u16, i16)>, out: &mut Vec<u8>) -> bool {
     if scale > MAX_SCALE {
         return false;
     }
     let (whole, fraction) = (digits / POWERS[scale as usize], digits % POWERS[scale as usize]);
-    let declared = match limit {
-        None => scale as u16,
-        Some((precision, declared)) => {
-            let n_whole = usize::try_from(i32::from(precision) - i32::from(declared));
-            let is_within = n_whole.is_ok_and(|n_whole| n_whole > MAX_DIGITS || whole < POWERS[n_whole]);
-            if i64::from(scale) > i64::from(declared) || !is_within {
-                return false;
-            }
-            declared.unsigned_abs()
-        }
+    let (declared, n_whole) = match limit {
+        None => (scale as i16, MAX_WHOLE_DIGITS),
+        Some((precision, declared)) => (declared, i32::from(precision) - i32::from(declared)),
     };
-    // Five groups before the point, four after it.
-    let mut groups = [0u16; 9];
-    let mut start = 5;
-    let mut rest = whole;
-    while rest > 0 {
-        start -= 1;
-        groups[start] = (rest % 10_000) as u16;
-        rest /= 10_000;
+    let n_whole = n_whole.min(MAX_WHOLE_DIGITS);
+    if scale as i32 > i32::from(declared) || n_whole < 0 || whole >= POWERS[n_whole as usize] {
+        return false;
     }
-    let mut end = 5 + scale.div_ceil(4) as usize;
-    let mut rest = fraction * POWERS[4 * (end - 5) - scale as usize];
-    for group in groups[5..end].iter_mut().rev() {
-        *group = (rest % 10_000) as u16;
-        rest /= 10_000;
-    }
-    while start < end && groups[start] == 0 {
-        start += 1;
-    }
-    while start < end && groups[end - 1] == 0 {
-        end -= 1;
-    }
-    let n_groups = end - start;
-    let (weight, sign) = match n_groups {
-        0 => (0, 0),
-        _ => (4 - start as i16, if is_negative { 0x4000u16 } else { 0 }),
+    // Groups of four digits, two before the point and two after it; without those at either end that are 0.
+    let fraction = fraction * POWERS[(MAX_SCALE - scale) as usize];
+    let groups =
+        ((whole / 10_000) << 48) | ((whole % 10_000) << 32) | ((fraction / 10_000) << 16) | (fraction % 10_000);
+    let n_leading = groups.leading_zeros() / 16;
+    let (n_groups, weight, sign) = match groups {
+        0 => (0, 0, 0),
+        _ => (4 - n_leading - groups.trailing_zeros() / 16, 1 - n_leading as i16, u64::from(is_negative) << 14),
     };
-    let mut field = [0u8; 30];
+    let head = (u64::from(n_groups) << 48) | (u64::from(weight as u16) << 32) | (sign << 16) | declared as u64;
     let length = 8 + 2 * n_groups;
-    field[..4].copy_from_slice(&(length as i32).to_be_bytes());
-    field[4..6].copy_from_slice(&(n_groups as u16).to_be_bytes());
-    field[6..8].copy_from_slice(&weight.to_be_bytes());
-    field[8..10].copy_from_slice(&sign.to_be_bytes());
-    field[10..12].copy_from_slice(&declared.to_be_bytes());
-    for (to, group) in field[12..].chunks_exact_mut(2).zip(&groups[start..end]) {
-        to.copy_from_slice(&group.to_be_bytes());
-    }
-    let end = out.len() + 4 + length;
+    let mut field = [0u8; 20];
+    field[..4].copy_from_slice(&length.to_be_bytes());
+    field[4..12].copy_from_slice(&head.to_be_bytes());
+    field[12..].copy_from_slice(&groups.checked_shl(16 * n_leading).unwrap_or(0).to_be_bytes());
+    let end = out.len() + 4 + length as usize;
     out.extend_from_slice(&field);
     out.truncate(end);
     true
@@ -207,14 +184,14 @@ const POWERS: [u64; MAX_DIGITS + 1] = {
     powers
 };
 
-/// Returns whether a text of so many bytes is short enough for a column of this limit in characters.
+/// Returns how many bytes a text for a column of this limit in characters may have, to go the short way.
 #[inline]
-pub fn is_within(n_bytes: usize, limit: Option<u32>) -> bool {
-    n_bytes <= limit.map_or(MAX_TEXT_BYTES, |limit| MAX_TEXT_BYTES.min(limit as usize))
+pub fn max_bytes(limit: Option<u32>) -> u32 {
+    limit.map_or(MAX_TEXT_BYTES as u32, |limit| limit.min(MAX_TEXT_BYTES as u32))
 }
 
 /// Returns whether bytes are UTF-8 without U+0000.
-#[inline]
+#[inline(always)]
 pub fn is_text(bytes: &[u8]) -> bool {
     is_plain(bytes) || is_other_text(bytes)
 }
@@ -225,7 +202,7 @@ fn is_other_text(bytes: &[u8]) -> bool {
 }
 
 /// Returns whether all bytes are ASCII and none is U+0000.
-#[inline]
+#[inline(always)]
 fn is_plain(bytes: &[u8]) -> bool {
     // For 0 and for what is above 127 one of the two has its highest bit set.
     let Some(last) = bytes.last_chunk() else {
@@ -245,7 +222,7 @@ fn is_plain(bytes: &[u8]) -> bool {
 
 /// Appends a text of at most twelve bytes, which stand in `view` behind its length, as Arrow has it: zeros follow them.
 /// It must be within the column's limit.
-#[inline]
+#[inline(always)]
 pub fn write_view(view: u128, out: &mut Vec<u8>) -> bool {
     const ONES: u128 = u128::from_le_bytes([1; 16]);
     const HIGH: u128 = ONES << 7;

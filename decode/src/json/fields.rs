@@ -59,6 +59,7 @@ impl FieldTable {
     /// a value, or `at` where nothing is read.
     ///
     /// A row is nearly always read to its end by this. All else in it is for the scanner, which also says what is wrong.
+    #[inline(never)]
     pub fn take_usual(&mut self, row: &[u8], mut at: usize, tokens: &mut [Token]) -> Usual {
         let mut usual = Usual { end: at, any: false, any_taken: false };
         let mut expected = self.previous.map_or(self.first, |previous| self.known[previous].next);

@@ -54,7 +54,7 @@ impl RowParser {
                     true => members.write_short(column, row, to, out),
                     false => Short::No,
                 };
-                encoder.push_shortly(batch, short, |column| members.cell(column, row), || Cow::Borrowed(row));
+                encoder.push_shortly(batch, |_| 0, short, |column| members.cell(column, row), || Cow::Borrowed(row));
                 let is_dropped = batch.n_filtered > n_filtered;
                 *any_encoded |= is_dropped || batch.ends.len() > n_encoded;
                 if is_dropped {

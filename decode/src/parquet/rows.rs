@@ -122,7 +122,7 @@ impl<'b> RowCells<'b> for Cells<'_, 'b> {
         nested(self.limits, &self.held, |max_bytes, text| column.write_json(self.row, max_bytes, text))
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_short(&self, column: usize, _field: usize, _to: &PgType, out: &mut Vec<u8>) -> Short {
         self.usual[column].write(self.row, out)
     }

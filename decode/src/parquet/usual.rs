@@ -33,7 +33,8 @@ enum Values<'b> {
     Decimal4(&'b [i32], Decimal),
     Decimal8(&'b [i64], Decimal),
     DecimalFixed(&'b FixedSizeBinaryArray, Decimal),
-    Text(&'b BinaryViewArray, Option<u32>),
+    /// With the most bytes that one may have.
+    Text(&'b BinaryViewArray, &'b [u128], u32),
 }
 
 /// A decimal's scale, and precision and scale of the column it is for.
@@ -64,14 +65,16 @@ impl<'b> Usual<'b> {
             (Column::Fixed(array, Meaning::Decimal(scale)), PgType::Numeric(limit)) => {
                 (*array, Values::DecimalFixed(array, Decimal(scale.unsigned_abs().into(), *limit)))
             }
-            (Column::Bytes(array, Meaning::Text), PgType::Text(limit)) => (*array, Values::Text(array, *limit)),
+            (Column::Bytes(array, Meaning::Text), PgType::Text(limit)) => {
+                (*array, Values::Text(array, array.views(), usual::max_bytes(*limit)))
+            }
             _ => return Self::default(),
         };
         Self { array: (array.null_count() > 0).then_some(array), values }
     }
 
     /// Appends the field of the cell at `row`.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, row: usize, out: &mut Vec<u8>) -> Short {
         if self.array.is_some_and(|array| array.is_null(row)) {
             return Short::Null;
@@ -91,7 +94,7 @@ impl<'b> Usual<'b> {
             Values::DecimalFixed(array, decimal) => {
                 narrow(array.value(row)).is_some_and(|digits| decimal.write(digits, out))
             }
-            Values::Text(array, limit) => write_text(array, row, *limit, out),
+            Values::Text(array, views, max_bytes) => write_text(array, views[row], *max_bytes, out),
         })
     }
 }
@@ -117,11 +120,10 @@ fn narrow(bytes: &[u8]) -> Option<i64> {
     head.iter().all(|byte| *byte == sign).then_some(digits)
 }
 
-#[inline]
-fn write_text(array: &BinaryViewArray, row: usize, limit: Option<u32>, out: &mut Vec<u8>) -> bool {
-    let view = array.views()[row];
+#[inline(always)]
+fn write_text(array: &BinaryViewArray, view: u128, max_bytes: u32, out: &mut Vec<u8>) -> bool {
     let length = view as u32;
-    if !usual::is_within(length as usize, limit) {
+    if length > max_bytes {
         return false;
     }
     if length <= IN_VIEW_BYTES {
