@@ -38,9 +38,9 @@ struct Arguments {
 
 /// What the image may have, in bytes.
 const MOST_BYTES: u64 = 75_000_000;
-/// Files and rows of what is loaded while something is killed: long enough to be in the middle of.
+/// Files and rows of what is loaded while something is killed.
 const N_FILES: u64 = 40;
-const N_ROWS: u64 = 400_000;
+const N_ROWS: u64 = 200_000;
 /// What the messages of a killed importer need to come back, and a loaded machine for everything else.
 const LOAD_LIMIT: Duration = Duration::from_secs(900);
 /// The first file's wait for a second look, then the start of an importer.
@@ -220,13 +220,17 @@ fn image(stack: &Stack, is_dist: bool) -> Result<()> {
     Ok(())
 }
 
-/// Each row of a load that is written, also one that is written again.
+/// Notes each row of a load that is written, also one that is written again, and makes a load long enough to be in the
+/// middle of, however fast the machine is.
 const NOTE_WRITES: &str = "CREATE TABLE public.written (event_id bigint NOT NULL);
     CREATE TABLE public.expected (LIKE public.telemetry);
     CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN INSERT INTO public.written VALUES (NEW.event_id); RETURN NULL; END $$;
     CREATE TRIGGER note AFTER INSERT OR UPDATE ON public.telemetry FOR EACH ROW
-        WHEN (NEW.event_id > 1000000) EXECUTE FUNCTION public.note()";
+        WHEN (NEW.event_id > 1000000) EXECUTE FUNCTION public.note();
+    CREATE FUNCTION public.linger() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
+    CREATE TRIGGER linger AFTER INSERT OR UPDATE ON public.telemetry EXECUTE FUNCTION public.linger()";
 
 /// Kills every importer of the scaler's and prints which; its container has few programs.
 const KILL_IMPORTERS: &str = "for process in /proc/[0-9]*; do \
