@@ -431,7 +431,7 @@ mod tests {
         }
 
         #[test]
-        fn a_usual_value_is_what_the_scanner_reads(value in r#"-?[0-9]{0,3}(\.[0-9]{0,3})?([eE][0-9])?|"[a-z\\"\x01é]{0,9}"|nul?l|true|false|[\[{]"#, rest in "[,} 0-9a]{0,2}") {
+        fn a_usual_value_is_what_the_scanner_reads(value in r#"-?[01]{0,3}(\.[0-9]{0,3})?([eE][0-9])?|"[a-z\\"\x01é]{0,9}"|nul?l|true|false|[\[{]"#, rest in "[,} 0-9a]{0,2}") {
             let bytes = format!(":{value}{rest}");
             let mut open = Vec::new();
             let mut scanner = Scanner::new(bytes.as_bytes(), 8, &mut open);
