@@ -9,6 +9,9 @@ use croner::{
     parser::{CronParser, Seconds, Year},
 };
 
+/// A schedule that lasts longer is a `min`.
+const LONGEST_SECS: f64 = 366.0 * 86_400.0;
+
 /// A floor under the pool's size for a while, again and again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
@@ -23,7 +26,7 @@ impl Schedule {
     /// Reads when it begins: five fields of cron in a time zone of the IANA database.
     ///
     /// # Errors
-    /// When one of the two cannot be read, or no such time ever comes; with the setting's name.
+    /// When one of the two cannot be read, no such time ever comes, or it lasts longer than a year; with the setting's name.
     pub fn new(cron: &str, zone: &str, lasts_secs: f64, floor: u32) -> Result<Self, (&'static str, String)> {
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         let parsed = parser.parse(cron).map_err(|error| ("cron", format!("\"{cron}\": {error}")))?;
@@ -32,6 +35,9 @@ impl Schedule {
             .map_err(|_| ("time_zone", format!("\"{zone}\" is no time zone such as \"UTC\" or \"Europe/Berlin\"")))?;
         if parsed.find_next_occurrence(&DateTime::UNIX_EPOCH, true).is_err() {
             return Err(("cron", format!("\"{cron}\" is a time that never comes")));
+        }
+        if lasts_secs > LONGEST_SECS {
+            return Err(("lasts", "is longer than 366 days: such a floor is a `min`".to_owned()));
         }
         let lasts = TimeDelta::milliseconds((lasts_secs * 1000.0) as i64);
         Ok(Self { cron: parsed, text: cron.to_owned(), zone, lasts, floor })
@@ -44,7 +50,7 @@ impl Schedule {
 
     /// Returns what it asks for now, where workers asked for now are there after `lead_secs`.
     pub fn bound(&self, lead_secs: f64, now: DateTime<Utc>) -> Option<Bound> {
-        let soon = now + TimeDelta::milliseconds((lead_secs * 1000.0) as i64);
+        let soon = now + TimeDelta::milliseconds((lead_secs.min(LONGEST_SECS) * 1000.0) as i64);
         let after = (now - self.lasts).with_timezone(&self.zone);
         let begins = self.cron.find_next_occurrence(&after, false).ok().filter(|begins| *begins <= soon)?;
         let until = (begins + self.lasts).format("%H:%M %Z");
@@ -100,5 +106,7 @@ mod tests {
             let (named, problem) = Schedule::new(cron, zone, 60.0, 1).unwrap_err();
             assert!(named == setting && problem.contains(part), "{cron} {zone}: {named} {problem}");
         }
+        let (named, problem) = Schedule::new("0 2 * * *", "UTC", f64::MAX, 1).unwrap_err();
+        assert!(named == "lasts" && problem.contains("366 days"), "{named} {problem}");
     }
 }
