@@ -32,7 +32,8 @@ const IMPORTER: [(&str, &str); 12] = [
     ("notify", "Notify"),
 ];
 
-const SCALER: [(&str, &str); 3] = [("database", "Database"), ("http", "Http"), ("pool", "Pool")];
+const SCALER: [(&str, &str); 4] =
+    [("database", "Database"), ("http", "Http"), ("pool", "Pool"), ("pool.schedule", "ScheduleSettings")];
 
 const CONSOLE: [(&str, &str); 4] =
     [("database", "Database"), ("http", "Http"), ("auth", "Auth"), ("reports", "Reports")];
@@ -182,15 +183,19 @@ fn write_section(
     source: &str,
     default: impl Fn(&Field) -> Option<String>,
 ) -> Result<()> {
-    let (outer, last) = section.rsplit_once('.').map_or(("Config", section), |(_, last)| ("Dataset", last));
+    let (outer, last) = match section.rsplit_once('.') {
+        None => ("Config", section),
+        Some(("pool", last)) => ("Pool", last),
+        Some((_, last)) => ("Dataset", last),
+    };
     let fields = fields_of(source, outer)?;
     let nested = fields.iter().find(|field| [field.name(), field.name().trim_end_matches('s')].contains(&last));
     let nested = nested.with_context(|| format!("{outer} has no {last}"))?;
     let brackets = if nested.kind.starts_with("Vec<") { ("[[", "]]") } else { ("[", "]") };
     write!(page, "\n## `{}{section}{}`\n\n{}\n", brackets.0, brackets.1, nested.docs())?;
     for field in fields_of(source, structure)? {
-        let is_section =
-            source.contains(&format!("pub struct {} {{", field.kind)) || field.kind.contains("WorkersKind");
+        let is_section = source.contains(&format!("pub struct {} {{", field.kind))
+            || ["WorkersKind", "ScheduleSettings"].iter().any(|kind| field.kind.contains(kind));
         if !field.attributes.contains("skip") && !is_section {
             write_field(page, section, &field, default(&field), field.is_required(source, structure))?;
         }

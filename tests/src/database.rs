@@ -126,12 +126,12 @@ impl Drop for Database {
             return;
         }
         let Ok(binaries) = installed() else { return };
-        // By a program that outlives this one, and without waiting for it: Postgres 15 and later drop a database only
-        // when every session has answered, and one that is just logging in answers when its client does, which may be
-        // a task of this very thread. Such a wait would last for `authentication_timeout` and hold up every other test.
+        // Postgres 15 and later drop a database only when every session has answered, and one that is just logging in
+        // answers when its client does, which may be a task of this very thread. So the wait has an end, after which
+        // the server goes on by itself; without one it would be `authentication_timeout`, for every other test, too.
         // Best effort: the test has its verdict already.
-        let _ = Command::new("sh")
-            .args(["-c", r#""$@" &"#, "sh"])
+        let _ = Command::new("timeout")
+            .arg("2")
             .arg(binaries.join("psql"))
             .args(["-qc", &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)])
             .arg(self.postgres.url("postgres"))

@@ -55,7 +55,7 @@ pub struct Pool {
     /// Postgres connections reserved for other clients.
     #[serde(default = "default_connection_reserve")]
     pub connection_reserve: u32,
-    /// When there are workers whatever the queues say.
+    /// Times at which there are workers whatever the queues say, for loads whose time is known.
     #[serde(default)]
     pub schedule: Vec<ScheduleSettings>,
     /// What the workers are.
