@@ -98,8 +98,8 @@ impl<P: WorkerPool> Controller<P> {
         if let (Some(depth), Some(heartbeats)) = (&mut depth, heartbeats) {
             (depth.oldest_age_secs, depth.oldest_receive_count) = oldest(heartbeats);
         }
-        if let (Some(depth), Some(due)) = (&mut depth, read.as_ref().map(|read| read.due_soon).filter(|due| *due > 0)) {
-            depth.delayed_due = Some(depth.delayed_due.unwrap_or(depth.delayed).saturating_add(due));
+        if let (Some(depth), Some(read)) = (&mut depth, &read) {
+            depth.delayed_due = depth.delayed_due.map(|due| due.saturating_add(read.due_soon));
         }
         let sink = match &read {
             Some(read) => self.watch.judge(Some(&read.load), slots_per_worker.map(|slots| slots + 2)),
