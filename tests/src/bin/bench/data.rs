@@ -14,6 +14,8 @@ pub const N_OBJECTS: u64 = 4;
 const SEED: u64 = 20_260_101;
 /// Level of gzip of the first version, and of the later one with the same rows.
 const LEVELS: [u32; 2] = [1, 2];
+/// The version that is all rows in one object.
+const LARGE: &str = "large";
 
 /// Where the files are.
 #[derive(Debug, Clone)]
@@ -36,11 +38,12 @@ impl Data {
         let data = Self { directory: directory.to_owned(), n_rows, n_small_rows, n_small };
         for format in formats {
             for (version, changed, level) in [("v1", 0, LEVELS[0]), ("v2-0", 0, LEVELS[1])] {
-                data.write_version(*format, version, changed, level)?;
+                data.write_version(*format, version, changed, level, N_OBJECTS)?;
             }
             for changed in [10, 100] {
-                data.write_version(*format, &format!("v2-{changed}"), changed, LEVELS[0])?;
+                data.write_version(*format, &format!("v2-{changed}"), changed, LEVELS[0], N_OBJECTS)?;
             }
+            data.write_version(*format, LARGE, 0, LEVELS[0], 1)?;
         }
         let load = Load::new(SEED + 1, n_small_rows);
         let small = data.small();
@@ -52,13 +55,13 @@ impl Data {
         Ok(data)
     }
 
-    fn write_version(&self, format: Format, version: &str, changed: u64, level: u32) -> Result<()> {
+    fn write_version(&self, format: Format, version: &str, changed: u64, level: u32, n_objects: u64) -> Result<()> {
         let load = Load::new(SEED, self.n_rows).changed(changed);
         let directory = self.version(format, version);
         fs::create_dir_all(&directory)?;
-        for index in 0..N_OBJECTS {
+        for index in 0..n_objects {
             let file = create(&directory.join(format!("part-{index:05}.{}", format.extension())))?;
-            telemetry::write_lean(format, level, load.events(load.object(index, N_OBJECTS)), file)?;
+            telemetry::write_lean(format, level, load.events(load.object(index, n_objects)), file)?;
         }
         Ok(())
     }
@@ -80,6 +83,11 @@ impl Data {
             fs::hard_link(entry.path(), place.join(entry.file_name()))?;
         }
         Ok(place)
+    }
+
+    /// Returns the directory of one object with all rows of the large load.
+    pub fn large(&self, format: Format) -> PathBuf {
+        self.version(format, LARGE)
     }
 
     /// Returns the directory of small objects.

@@ -85,6 +85,7 @@ async fn main() -> Result<()> {
     let mut report = Report::default();
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
+        bench.far(&mut report, &formats).await?;
         for format in &formats {
             bench.baseline(&mut report, 1).await?;
             bench.plain_update(&mut report).await?;

@@ -80,6 +80,12 @@ impl Report {
         Some(median(case.costs.iter().map(|cost| case.rows as f64 / cost.secs).collect()))
     }
 
+    /// Returns the objects a second of a case.
+    pub fn objects_per_sec(&self, name: &str) -> Option<f64> {
+        let case = self.cases.iter().find(|case| case.name == name)?;
+        Some(self.rows_per_sec(name)? / case.rows as f64 * case.objects as f64)
+    }
+
     /// Returns everything, every round, as JSON.
     pub fn json(&self) -> String {
         let cases: Vec<_> = self

@@ -1,7 +1,9 @@
 //! The runs that are measured, each against a database of its own.
 
 mod console;
+mod far;
 mod pipelines;
+mod queue;
 
 use super::{
     data::{Data, N_OBJECTS},
@@ -10,19 +12,18 @@ use super::{
 };
 use anyhow::{Context as _, Result};
 use penstock_tests::{
-    aws::{Account, Options, Pipeline, Route, python},
+    aws::{Account, Options, Route, python},
     database::Database,
     postgres::{Postgres, find_binaries},
     process::binary,
     scratch::Scratch,
     telemetry::{Format, LEAN_TABLE},
 };
-pub use pipelines::aims;
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 /// The baseline of small objects: their rows from one prepared file.
@@ -39,6 +40,12 @@ const PEERS: [&str; 4] = ["duckdb", "adbc", "psycopg", "dlt"];
 pub enum Change {
     /// So many of a hundred rows have other values; the bytes are others in any case.
     Rows(u64),
+}
+
+/// Returns what was aimed at beside what was found; nothing where nothing of it was measured.
+pub fn aims(report: &Report) -> String {
+    let rows = pipelines::aims(report) + &far::aims(report);
+    if rows.is_empty() { rows } else { format!("| | aim | found |\n|---|---|---|\n{rows}") }
 }
 
 /// What runs need.
@@ -281,74 +288,6 @@ impl Bench {
         self.check(&database, n_rows).await
     }
 
-    /// Measures loads through the queue: objects in an emulated bucket, their events, `importer run`.
-    ///
-    /// # Errors
-    /// When the emulator cannot be started or a run fails.
-    pub async fn through_the_queue(&self, report: &mut Report, format: Format) -> Result<()> {
-        let extension = format.extension();
-        for workers in [1, 2] {
-            let name = format!("{extension}: first load through the queue, {workers} at once");
-            if !self.skips(&name) {
-                let (n_rows, n_objects) = (self.data.n_rows, N_OBJECTS);
-                let place = self.data.put(format, "v1")?;
-                self.queued(report, (&name, C1), &place, workers, (n_rows, n_objects)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Measures many small objects through the queue.
-    ///
-    /// # Errors
-    /// When the emulator cannot be started or a run fails.
-    pub async fn small_through_the_queue(&self, report: &mut Report) -> Result<()> {
-        let name = "small objects: first load through the queue, 4 at once";
-        if self.skips(name) {
-            return Ok(());
-        }
-        let counts = (self.data.n_small_rows, self.data.n_small);
-        let (database, pipeline) = self.queued(report, (name, SMALL_BASE), &self.data.small(), 4, counts).await?;
-        // The listing says which versions there are; nothing is read.
-        let config = self.config(&database, "upsert", 1)?;
-        let mut command = self.importer(&config)?;
-        command.arg("load").arg(format!("s3://{}/", pipeline.bucket)).args(["--dataset", "telemetry"]);
-        command.envs(pipeline.account.variables());
-        let cost = self.measured(&database, vec![command]).await?;
-        report.add("small objects: the same again, out of the bucket", SMALL_BASE, counts.0, counts.1, cost);
-        Ok(())
-    }
-
-    async fn queued(
-        &self,
-        report: &mut Report,
-        (name, base): (&str, &str),
-        place: &Path,
-        concurrency: u32,
-        (n_rows, n_objects): (u64, u64),
-    ) -> Result<(Database, Pipeline)> {
-        let database = self.fresh().await?;
-        let pipeline = Account::new().await?.pipeline(Options { route: Route::Direct, ..Options::default() }).await?;
-        // What S3 sends when notifications are set up.
-        pipeline.purge().await?;
-        for entry in std::fs::read_dir(place)? {
-            let entry = entry?;
-            pipeline.put_file(&entry.file_name().to_string_lossy(), &entry.path()).await?;
-        }
-        pipeline.wait_for_visible(n_objects, Duration::from_secs(120)).await?;
-        let config = self.config(&database, "upsert", concurrency)?;
-        let mut command = self.importer(&config)?;
-        command.args(["run", "--until-empty"]).env("QUEUE_URL", &pipeline.queue_url).envs(pipeline.account.variables());
-        let begun = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
-        let mut cost = self.measured(&database, vec![command]).await?;
-        // What comes after the last commit is waiting for an empty queue to stay empty.
-        let last = "SELECT extract(epoch FROM max(imported_at)) FROM penstock.object_status";
-        cost.secs = database.value(last).await?.parse::<f64>()? - begun;
-        report.add(name, base, n_rows, n_objects, cost);
-        self.check(&database, n_rows).await?;
-        Ok((database, pipeline))
-    }
-
     /// Measures a tool of the field on the same files, with the same meaning: upsert by key, a transaction an object.
     ///
     /// # Errors
@@ -454,15 +393,23 @@ impl Bench {
         self.config_with(database, mode, concurrency, "")
     }
 
-    fn config_with(&self, database: &Database, mode: &str, concurrency: u32, settings: &str) -> Result<PathBuf> {
+    fn config_with(
+        &self,
+        database: &Database,
+        mode: &str,
+        concurrency: impl Into<Option<u32>>,
+        settings: &str,
+    ) -> Result<PathBuf> {
+        let concurrency = concurrency.into().map(|concurrency| format!("concurrency = {concurrency}"));
         self.scratch.write(
             "importer.toml",
             format!(
                 "[database]\nurl = \"{}\"\n\n[queue]\nurl = \"http://127.0.0.1:1/none\"\nwait_secs = 1\n\n\
-                 [worker]\nconcurrency = {concurrency}\n\n\
+                 [worker]\n{}\n\n\
                  [[dataset]]\nname = \"telemetry\"\nmatch = \"**\"\ntable = \"public.telemetry\"\n\
                  mode = \"{mode}\"\nkey = [\"event_id\"]\n{settings}\n",
-                database.url()
+                database.url(),
+                concurrency.unwrap_or_default(),
             ),
         )
     }
