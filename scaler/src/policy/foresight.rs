@@ -58,8 +58,8 @@ pub struct Moment {
     pub at: DateTime<Utc>,
     /// Objects waiting and in flight; `None` where the counters could not be read.
     pub backlog: Option<f64>,
-    /// Objects finished since the decision before.
-    pub done: f64,
+    /// Objects finished since the decision before; `None` where the ledger could not be read.
+    pub done: Option<f64>,
     /// Their time in slots.
     pub done_secs: f64,
     /// Age of the oldest message that counts.
@@ -79,7 +79,7 @@ impl Moment {
         Self {
             at: inputs.now,
             backlog: depth.map(|depth| (depth.visible as f64 + depth.in_flight as f64) * objects_per_message),
-            done: inputs.completed.map_or(0.0, f64::from),
+            done: inputs.completed.map(f64::from),
             done_secs: inputs.completed_secs.unwrap_or(0.0) * cost,
             age_secs: inputs.age_secs,
             job_secs: inputs.job_secs,
@@ -205,11 +205,16 @@ impl Foresight {
     pub fn absorb(&mut self, moment: &Moment, terms: &Terms) {
         let secs = self.seen_at.map_or(0.0, |before| elapsed_secs(before, moment.at));
         self.seen_at = Some(moment.at);
+        let Some(done) = moment.done else {
+            // How large it is would not be known.
+            (self.rising, self.calm_readings) = (None, 0);
+            return;
+        };
         // Two starts and two objects: within that nobody would call for more workers.
         let soon_secs = 2.0 * (moment.start_up_secs + moment.job_secs);
         self.lately_secs = self.lately_secs * (-secs / soon_secs).exp() + moment.done_secs;
         if let Some(rising) = &mut self.rising {
-            rising.absorb(moment);
+            rising.absorb(moment, done);
             if rising.is_known(moment.at) {
                 self.keep(moment.at, terms);
             }
@@ -225,7 +230,7 @@ impl Foresight {
             let flood = Flood { begins: moment.at, arrived: [0.0; HORIZONS.len()], job_secs: moment.job_secs };
             let calm_per_sec = self.calm / moment.job_secs;
             let mut rising = Rising { seen_at: moment.at, done: 0.0, done_secs: 0.0, calm_per_sec, flood };
-            rising.absorb(moment);
+            rising.absorb(moment, done);
             self.rising = Some(rising);
         } else {
             // One empty reading in a long backlog is no calm.
@@ -281,9 +286,10 @@ impl Foresight {
             });
         }
         let foreseen = self.foreseen.as_mut().filter(|foreseen| foreseen.over_at.is_none())?;
-        foreseen.has_come |= pool.busy > pool.idle && now >= foreseen.earliest;
+        let busy = f64::from(pool.busy) - self.calm / f64::from(terms.slots_per_worker);
+        foreseen.has_come |= busy > f64::from(pool.idle) && now >= foreseen.earliest;
         let done = self.rising.as_ref().map_or(0.0, |rising| rising.done(now));
-        let is_idle = pool.idle >= pool.busy && pool.starting == 0;
+        let is_idle = f64::from(pool.idle) >= busy && pool.starting == 0;
         let is_all = done >= DONE_SHARE * forecast.all() || now > forecast.ends();
         foreseen.is_done = foreseen.has_come && is_idle && is_all;
         if foreseen.is_done || now > forecast.gives_up(foreseen.has_come) {
@@ -326,8 +332,8 @@ impl Rising {
         self.done - self.calm_per_sec * elapsed_secs(self.flood.begins, now)
     }
 
-    fn absorb(&mut self, moment: &Moment) {
-        self.done += moment.done;
+    fn absorb(&mut self, moment: &Moment, done: f64) {
+        self.done += done;
         self.done_secs += moment.done_secs;
         let earliest = self.seen_at - seconds(SEEN_WITHIN_SECS / 2.0);
         if let Some(age) = moment.age_secs

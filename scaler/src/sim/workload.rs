@@ -195,6 +195,11 @@ pub fn built_in() -> Vec<Workload> {
             guess: Some(0.5),
             ..of("slow-store", 2.0 * HOUR, vec![burst(40_000), rate(HOUR, HOUR, 20.0)])
         },
+        of(
+            "calm-then-burst",
+            8.0 * HOUR,
+            vec![rate(2.0 * MINUTE, 8.0 * HOUR, 2.0), Send { at: HOUR, every: Some(2.0 * HOUR), ..burst(20_000) }],
+        ),
         Workload {
             warm_up: 4.0 * DAY,
             ..of("daily", 6.0 * DAY, vec![Send { at: 2.0 * HOUR, every: Some(DAY), ..burst(20_000) }])

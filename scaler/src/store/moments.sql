@@ -3,7 +3,7 @@ SELECT
     at,
     CASE WHEN inputs ->> 'queue_error' IS NULL
         THEN (inputs -> 'queue' ->> 'visible')::float8 + (inputs -> 'queue' ->> 'in_flight')::float8 END AS backlog,
-    coalesce((inputs ->> 'completed')::float8, 0) AS done,
+    (inputs ->> 'completed')::float8 AS done,
     coalesce((inputs ->> 'completed_secs')::float8, 0)
         * coalesce((inputs ->> 'job_secs')::float8 / nullif((inputs ->> 'recorded_job_secs')::float8, 0), 1) AS done_secs,
     (inputs ->> 'age_secs')::float8 AS age_secs,

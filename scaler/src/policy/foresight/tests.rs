@@ -29,7 +29,7 @@ fn feed(foresight: &mut Foresight, from: f64, moments: impl IntoIterator<Item = 
         let moment = Moment {
             at: at(from + 10.0 * i as f64),
             backlog: Some(backlog),
-            done,
+            done: Some(done),
             done_secs: done,
             age_secs: None,
             job_secs: 1.0,
@@ -157,7 +157,7 @@ fn one_empty_reading_is_no_calm_and_an_unread_queue_no_flood() {
     let unread = Moment {
         at: at(20.0),
         backlog: None,
-        done: 0.0,
+        done: Some(0.0),
         done_secs: 0.0,
         age_secs: Some(1e6),
         job_secs: 1.0,
@@ -165,6 +165,13 @@ fn one_empty_reading_is_no_calm_and_an_unread_queue_no_flood() {
     };
     foresight.absorb(&unread, &terms());
     assert_eq!(foresight.rising, None);
+
+    // A flood of which some was finished while the ledger could not be read.
+    feed(&mut foresight, 30.0, [(9000.0, 0.0)]);
+    assert!(foresight.rising.is_some());
+    foresight.absorb(&Moment { at: at(40.0), done: None, ..unread }, &terms());
+    feed(&mut foresight, 50.0, vec![(9000.0, 0.0); 120]);
+    assert_eq!((foresight.floods.len(), foresight.rising), (0, None));
 }
 
 #[test]
@@ -174,7 +181,7 @@ fn beginning_is_when_the_oldest_message_was_sent() {
     let moment = |secs: f64, age_secs: f64| Moment {
         at: at(secs),
         backlog: Some(9000.0),
-        done: 10.0,
+        done: Some(10.0),
         done_secs: 10.0,
         age_secs: Some(age_secs),
         job_secs: 1.0,
@@ -209,7 +216,7 @@ fn past_decisions_are_learnt_from_once() {
     let moment = |secs: f64, backlog: f64| Moment {
         at: at(secs),
         backlog: Some(backlog),
-        done: 0.0,
+        done: Some(0.0),
         done_secs: 0.0,
         age_secs: None,
         job_secs: 1.0,

@@ -51,6 +51,21 @@ fn growth_in_vain_caps_at_the_size_before() {
 }
 
 #[test]
+fn pool_that_may_have_been_idle_between_two_looks_says_nothing_of_the_sink() {
+    for (visible, cap) in [(200, Some(10)), (199, None)] {
+        let mut sink = SinkState::default();
+        for tick in 0..12 {
+            let secs = f64::from(tick) * 10.0;
+            let (n, done) = if tick < 6 { (10, 94) } else { (20, 98) };
+            let mut seen = seen(n, 0, done, secs);
+            seen.queue = Ok(QueueDepth { visible, ..QueueDepth::default() });
+            sink.absorb(&seen, 1, 10.0, 1.0, at(secs));
+        }
+        assert_eq!(sink.cap(), cap, "20 workers take 200 objects in ten seconds, and {visible} wait");
+    }
+}
+
+#[test]
 fn growth_that_pays_is_not_capped() {
     assert_eq!(caps(&[(6, 10, 94), (6, 20, 180), (6, 40, 350)]), [None, None, None]);
 }
