@@ -198,6 +198,7 @@ impl<P: WorkerPool> Controller<P> {
         let decided = Decided { decision, applied, outcome };
         self.report(&decided, &seen.observation);
         self.tell_late(&decided.decision).await;
+        self.recall(begun, now).await;
         self.keep(&decided, begun, now).await;
         Ok(Tick::Decided(Box::new(decided)))
     }

@@ -58,6 +58,8 @@ worded! {
         Max = "max",
         /// A configured schedule has so many workers now.
         Schedule = "schedule",
+        /// A flood is about to come, or has come, as each day or week.
+        Foresight = "foresight",
         /// The first worker after none.
         Wake = "wake",
         /// One or two messages seen once, which may be phantoms.
@@ -269,6 +271,8 @@ worded! {
         Min = "min",
         /// A configured schedule has so many workers now.
         Schedule = "schedule",
+        /// A flood is about to come, or has come, as each day or week.
+        Foresight = "foresight",
     }
 }
 

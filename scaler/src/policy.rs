@@ -6,6 +6,7 @@
 
 mod arrivals;
 mod demand;
+mod foresight;
 mod gate;
 mod progress;
 mod rate;
@@ -26,6 +27,8 @@ mod laws;
 #[cfg(test)]
 mod stories;
 
+use foresight::Foresight;
+pub use foresight::Moment;
 pub use schedule::Schedule;
 
 use crate::{decision::Decision, observation::Observation};
@@ -55,6 +58,8 @@ pub struct Policy {
     pub connection_reserve: u32,
     /// When there are workers whatever the queues say.
     pub schedules: Vec<Schedule>,
+    /// Share of its worker-hours that a flood which is foreseen may cost more; 0 foresees none.
+    pub foresight: f64,
 }
 
 /// The rule that sizes a pool.
@@ -89,6 +94,19 @@ pub struct State {
     progress: progress::Progress,
     starts: starts::Starts,
     quiet: zero::Quiet,
+    foresight: Foresight,
+}
+
+impl State {
+    /// Returns after which time past decisions are still to be learnt from, if there are any.
+    pub fn past_after(&self, policy: &Policy, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.foresight.past_after(now).filter(|_| foresight::Terms::of(policy, 0.0, 1).is_some())
+    }
+
+    /// Learns from past decisions, oldest first; the last of them end it.
+    pub fn recall(&mut self, policy: &Policy, moments: &[Moment], are_last: bool) {
+        self.foresight.recall(policy, moments, are_last);
+    }
 }
 
 /// Returns how many workers there should be, why, and what to remember for the next time.

@@ -14,7 +14,10 @@ pub mod what_if;
 mod workers;
 pub mod workload;
 
-use crate::observation::{Observation, QueueDepth, Sink};
+use crate::{
+    decision::Reason,
+    observation::{Observation, QueueDepth, Sink},
+};
 use chrono::{DateTime, Utc};
 use counters::Counters;
 use rules::Rule;
@@ -44,7 +47,7 @@ pub struct Outcome {
     pub turns_per_hour: f64,
     /// Jobs cut short by a scale-in.
     pub busy_kills: u64,
-    /// Times the pool woke although no message existed.
+    /// Times the pool woke although no message existed and none was foreseen.
     pub false_wakes: u64,
     /// Objects finished per second while the sink was saturated, over what it can take.
     pub sink_share: Option<f64>,
@@ -128,7 +131,8 @@ pub fn run(load: &Load, rule: &mut dyn Rule, seed: u64) -> Outcome {
             let seen = observe(load, &mut workers, queue);
             let answer = rule.size(&seen, second);
             if answer.desired != desired {
-                if desired == 0 && workers.backlog() == 0 && rule.floor() == 0 {
+                let is_foreseen = answer.reason == Reason::Foresight.as_str();
+                if desired == 0 && workers.backlog() == 0 && rule.floor() == 0 && !is_foreseen {
                     outcome.false_wakes += 1;
                 }
                 outcome.unexplained += u64::from(answer.explain.is_empty());
@@ -184,7 +188,7 @@ fn finish(load: &Load, mut workers: Workers, end: f64, mut outcome: Outcome) -> 
     outcome.latencies = std::mem::take(&mut workers.latencies);
     outcome.latencies.sort_by(f32::total_cmp);
     let in_time = outcome.latencies.partition_point(|secs| f64::from(*secs) <= load.workload.drain_within) as u64;
-    outcome.messages = load.arrivals.iter().filter(|job| !job.poison).count() as u64;
+    outcome.messages = load.judged().count() as u64;
     outcome.misses = outcome.messages - in_time.min(outcome.messages);
     outcome.turns_per_hour = turns_per_hour(load, &outcome.changes);
     outcome.sink_share = workers.sink_share(load);

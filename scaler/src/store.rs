@@ -4,6 +4,7 @@ use crate::{
     config::Database,
     database,
     observation::{Completion, Pause},
+    policy::Moment,
 };
 use anyhow::Context;
 use chrono::{DateTime, Utc};
@@ -29,6 +30,9 @@ const MOST_COMPLETIONS: i64 = 200_000;
 
 /// Pointers about to be sent that are counted, at most.
 const MOST_DUE: i64 = 10_000;
+
+/// Past decisions that are read at once.
+pub const MOST_MOMENTS: usize = 5_000;
 
 /// What the ledger shows less recently than this is complete: rows are stamped shortly before they are committed.
 const SETTLED_SECS: f64 = 2.0;
@@ -159,6 +163,8 @@ pub struct Record {
     pub outcome: Option<String>,
 }
 service::from_row!(Record { pool, at, desired, reason, explain, inputs, applied, outcome });
+
+service::from_row!(Moment { at, backlog, done, done_secs, age_secs, job_secs, start_up_secs });
 
 /// Which past decisions are asked for.
 #[derive(Clone, Debug, Default)]
@@ -320,6 +326,22 @@ impl Store {
                 .bind(query.since)
                 .bind(query.until)
                 .bind(i64::from(query.limit))
+                .fetch_all(connection)
+                .await
+        })
+        .await
+    }
+
+    /// Returns what floods are learnt from of a pool's decisions after a time, oldest first, and at most [`MOST_MOMENTS`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn moments(&self, pool: &str, after: DateTime<Utc>) -> anyhow::Result<Vec<Moment>> {
+        self.run("read past decisions", async |connection| {
+            sqlx::query_as(include_str!("store/moments.sql"))
+                .bind(pool)
+                .bind(after)
+                .bind(MOST_MOMENTS as i64)
                 .fetch_all(connection)
                 .await
         })

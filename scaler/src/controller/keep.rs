@@ -4,7 +4,7 @@ use super::{Controller, Decided, LEAST_TIME};
 use crate::{
     decision::{Decision, Reason},
     pool::WorkerPool,
-    store::Record,
+    store::{MOST_MOMENTS, Record},
 };
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
@@ -66,6 +66,21 @@ impl<P: WorkerPool> Controller<P> {
             self.last_kept = Some(Kept { at: now, desired: decision.desired, running, reason: decision.reason });
         }
         self.forget(begun).await;
+    }
+
+    /// Learns from decisions of before the state was kept, some at a time.
+    pub(super) async fn recall(&mut self, begun: Instant, now: DateTime<Utc>) {
+        let (Some(after), Some(store)) = (self.carried.policy.past_after(&self.policy, now), self.store()) else {
+            return;
+        };
+        let left = self.timeouts.tick.saturating_sub(begun.elapsed());
+        match timeout(left, store.moments(&self.parts.pool.name, after)).await {
+            Ok(Ok(moments)) => self.carried.policy.recall(&self.policy, &moments, moments.len() < MOST_MOMENTS),
+            Ok(Err(error)) => {
+                debug!(pool = self.parts.pool.name, error = chain(&error), "could not read old decisions")
+            }
+            Err(_) => {}
+        }
     }
 
     /// Whether the same was kept a moment ago: an idle pool says the same thing all night.

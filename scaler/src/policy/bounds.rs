@@ -2,7 +2,7 @@
 
 use super::{
     laws::{histories, policies},
-    stories::{Story, check, grown_in_vain},
+    stories::{Story, before_a_flood, check, grown_in_vain},
     tests::at,
     *,
 };
@@ -163,7 +163,9 @@ fn each_guard_has_a_story_in_which_it_stands() {
     let waking = Story::deadline(0).depth(1, 0);
     let mut scheduled = Story::deadline(0);
     scheduled.policy.schedules = vec![Schedule::new("* * * * *", "UTC", 60.0, 8).unwrap()];
-    for mut story in [unseen, uncounted, paused, waking, held_back(), grown_in_vain(), stuck, held_up(), scheduled] {
+    for mut story in
+        [unseen, uncounted, paused, waking, held_back(), grown_in_vain(), stuck, held_up(), scheduled, before_a_flood()]
+    {
         for _ in 0..30 {
             let decision = story.tick(10.0);
             missing.retain(|guard| bound(&decision, *guard).is_none());

@@ -29,6 +29,7 @@ pub(super) fn policies() -> impl Strategy<Value = Policy> {
             initial_proven,
             connection_reserve: 10,
             schedules,
+            foresight: 0.1,
         },
     )
 }
@@ -204,6 +205,7 @@ proptest! {
             initial_proven: 1000,
             connection_reserve: 10,
             schedules: Vec::new(),
+            foresight: 0.0,
         };
         let sizes = constant_load(&policy, per_sec, job_secs);
         // Once it has settled: no way out and in and out again within an hour.

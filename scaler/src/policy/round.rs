@@ -10,6 +10,7 @@ use super::{
     Policy, State, Target,
     demand::{self, Basis, Demand},
     elapsed_secs,
+    foresight::{Moment, Terms},
     progress::{Activity, Stuck},
     words, zero,
 };
@@ -98,7 +99,7 @@ impl<'a> Round<'a> {
         state.stale.absorb(whole.is_some(), now);
         let is_late = depth.is_some_and(|depth| demand::is_late(&policy.target, depth));
         state.sink.relax(is_late, seen.sink.healthy, now);
-        state.sink.absorb(seen, secs, job_secs, now);
+        state.sink.absorb(seen, slots_per_worker, secs, job_secs, now);
         if live == 0 {
             state.progress = Default::default();
         }
@@ -159,6 +160,10 @@ impl<'a> Round<'a> {
         let verdict = self.limit(verdict);
         self.inputs.proven = self.state.gate.proven(self.policy.initial_proven);
         self.inputs.sink_cap = self.state.sink.cap();
+        if let Some(terms) = self.terms() {
+            let per_message = self.seen.objects_per_message.unwrap_or(1.0).max(1.0);
+            self.state.foresight.absorb(&Moment::of(&self.inputs, per_message), &terms);
+        }
         let change = match (self.live, verdict.desired) {
             (n, m) if n < m => format!("so the pool grows from {n} to {m}"),
             (n, m) if n > m => format!("so the pool shrinks from {n} to {m}"),
@@ -214,6 +219,11 @@ impl<'a> Round<'a> {
         if zero::looks_empty(self.seen, depth) {
             demand.workers = 0;
         }
+        if self.state.foresight.is_just_done(self.now) {
+            // Idle workers ask all of SQS's servers, and what the flood called for will not be called for again.
+            demand.workers = demand.workers.min(self.seen.pool.busy.saturating_mul(2).max(1));
+            self.state.window.clear();
+        }
         if self.seen.queue_unread.is_none() {
             self.state.window.push(demand.workers, self.policy.shrink_window_secs, self.now);
         }
@@ -226,17 +236,25 @@ impl<'a> Round<'a> {
     }
 
     fn with_counters(&mut self, depth: &QueueDepth) -> Verdict {
+        let foreseen = self.foreseen();
         let demand = self.ask(depth);
-        let need = self.need(depth, &demand);
-        if self.live == 0 {
-            return self.waking(depth, demand.workers, &need);
+        let mut call = Verdict::new(demand.workers, self.own_reason(), self.need(depth, &demand));
+        if let Some(bound) = foreseen {
+            if bound.allow(call.desired) > call.desired {
+                call = Verdict::bound(&bound, call.desired, &call.why, "but");
+            }
+            self.inputs.note(bound);
         }
-        let want = demand.workers;
+        let is_foreseen = call.reason == Reason::Foresight;
+        let (want, need) = (call.desired, call.why.as_str());
+        if self.live == 0 && !is_foreseen {
+            return self.waking(depth, want, need);
+        }
         if want > self.live {
-            return self.grow(want, &need, self.own_reason());
+            return self.grow(want, need, call.reason);
         }
         if want < self.live {
-            return self.shrink(want, &need, depth);
+            return self.shrink(want, need, call.reason, depth);
         }
         match &self.stuck {
             Some(stuck) => {
@@ -245,8 +263,19 @@ impl<'a> Round<'a> {
                 self.inputs.note(bound);
                 verdict
             }
+            None if is_foreseen => call,
             None => Verdict::new(want, Reason::Steady, need),
         }
+    }
+
+    /// Returns what a flood that is foreseen asks for.
+    fn foreseen(&mut self) -> Option<Bound> {
+        let terms = self.terms()?;
+        self.state.foresight.bound(&terms, &self.seen.pool, self.now)
+    }
+
+    fn terms(&self) -> Option<Terms> {
+        Terms::of(self.policy, self.start_up_secs, self.slots_per_worker)
     }
 
     /// Decides for a pool without workers.

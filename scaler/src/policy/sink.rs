@@ -106,7 +106,7 @@ struct Measure {
 
 impl SinkState {
     /// Takes in what was finished in the `secs` since the observation before.
-    pub fn absorb(&mut self, seen: &Observation, secs: f64, job_secs: f64, now: DateTime<Utc>) {
+    pub fn absorb(&mut self, seen: &Observation, slots_per_worker: u32, secs: f64, job_secs: f64, now: DateTime<Utc>) {
         self.watch_health(seen.sink.healthy, now);
         let Some(completions) = seen.completions.as_deref() else { return };
         let done = completions.len();
@@ -120,7 +120,10 @@ impl SinkState {
         self.recent_per_sec = self.recent_per_sec * keep + done as f64 / secs * (1.0 - keep);
 
         let pool = &seen.pool;
-        let work_waits = seen.queue.as_ref().is_ok_and(|depth| depth.visible > 0);
+        // As much as they could have taken since: with less, a worker may have been idle between two looks.
+        let slots = f64::from(pool.busy) * f64::from(slots_per_worker);
+        let could_take = slots * (secs / job_secs).max(1.0);
+        let work_waits = seen.queue.as_ref().is_ok_and(|depth| depth.visible as f64 >= could_take);
         // What an ailing sink does says nothing about the kind of work or the size.
         if pool.busy == 0 || pool.idle > 0 || !work_waits || self.is_unhealthy() {
             return;

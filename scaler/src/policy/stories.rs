@@ -31,6 +31,7 @@ impl Story {
             initial_proven: 1000,
             connection_reserve: 10,
             schedules: Vec::new(),
+            foresight: 0.0,
         };
         let mut seen = Observation {
             queue: Ok(QueueDepth { delayed_due: Some(0), ..QueueDepth::default() }),
@@ -372,6 +373,57 @@ fn schedule_has_its_workers_whatever_the_queue_says() {
     check(&story.tick(10.0), 5, Reason::Schedule);
     story.seen.pause = Some(Pause { at: 2, until: at(1e6), by: None });
     check(&story.tick(10.0), 2, Reason::Paused);
+}
+
+/// A pool on the evening before a flood that came at midnight on the last three days.
+pub(super) fn before_a_flood() -> Story {
+    let mut story = Story::deadline(0);
+    story.policy.foresight = 0.1;
+    story.state.foresight = foresight::tests::after([0.0, 86_400.0, 172_800.0]);
+    story.now = 259_200.0 - 60.0;
+    story
+}
+
+#[test]
+fn foreseen_flood_is_met_within_the_guards_and_its_end_is_believed() {
+    let mut story = before_a_flood();
+    check(&story.tick(10.0), 0, Reason::Steady);
+    let begun = story.tick(10.0);
+    check(&begun, 127, Reason::Foresight);
+    let said = "but a flood of about 20000 objects is foreseen for 00:00:00 UTC, as at this time of each of the last 3 days, \
+                so the pool grows from 0 to 127";
+    assert!(begun.explain.contains(said), "{}", begun.explain);
+
+    // It has come, and the counters lag.
+    story.seen.pool = PoolSize { busy: 120, idle: 7, ..PoolSize::default() };
+    check(&story.run(60), 127, Reason::Foresight);
+    story.queue(9000, 120);
+    story.done(1270, 1.0);
+    check(&story.run(150), 127, Reason::Foresight);
+    story.seen.pool = PoolSize { busy: 7, idle: 120, ..PoolSize::default() };
+    let over = story.tick(10.0);
+    check(&over, 14, Reason::Deadline);
+    assert!(
+        over.explain.starts_with("The foreseen flood is done, whatever the counters show: 7 of 127"),
+        "{}",
+        over.explain
+    );
+
+    let mut story = before_a_flood();
+    story.policy.max = 40;
+    story.tick(10.0);
+    check(&story.tick(10.0), 40, Reason::Max);
+    let mut story = before_a_flood();
+    story.policy.initial_proven = 32;
+    story.tick(10.0);
+    check(&story.tick(10.0), 32, Reason::GrowthGate);
+    let mut story = before_a_flood().paused(2, 1e6);
+    story.tick(10.0);
+    check(&story.tick(10.0), 2, Reason::Paused);
+    let mut story = before_a_flood();
+    story.policy.foresight = 0.0;
+    story.tick(10.0);
+    check(&story.tick(10.0), 0, Reason::Steady);
 }
 
 #[test]

@@ -35,6 +35,11 @@ impl WantWindow {
         self.forget(window_secs, now);
     }
 
+    /// Forgets what was wanted, though not that readings have come.
+    pub fn clear(&mut self) {
+        self.wants.clear();
+    }
+
     /// Returns the largest want remembered.
     pub fn max(&self) -> u32 {
         self.wants.front().map_or(0, |(_, want)| *want)

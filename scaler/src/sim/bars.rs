@@ -39,6 +39,17 @@ pub struct Row {
     pub sink_share: Option<f64>,
     /// Changes without an explanation, altogether.
     pub unexplained: u64,
+    /// What foresight comes to where there is something to foresee.
+    pub foresight: Option<Foresight>,
+}
+
+/// A run with foresight beside one without: the worst of the seeds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Foresight {
+    /// The 99th percentile of the time from sent to done, over that without.
+    pub p99: f64,
+    /// Worker time over that without.
+    pub cost: f64,
 }
 
 /// Returns the figures of a rule on a workload over some seeds.
@@ -49,6 +60,14 @@ pub fn measure(workload: &Workload, kind: Kind, seeds: impl IntoIterator<Item = 
         let load = workload.draw(seed);
         let outcome = run(&load, kind.rule(&load, None).as_mut(), seed);
         row.add(&outcome, &optimum(&load), load.workload.drain_within, load.workload.horizon);
+        if workload.warm_up > 0.0 && workload.foresight > 0.0 {
+            let mut load = load;
+            load.workload.foresight = 0.0;
+            let without = run(&load, kind.rule(&load, None).as_mut(), seed);
+            let worst = row.foresight.get_or_insert_default();
+            worst.p99 = worst.p99.max(outcome.latency(0.99) / without.latency(0.99).max(1.0));
+            worst.cost = worst.cost.max(outcome.worker_secs / without.worker_secs.max(1.0));
+        }
         runs += 1.0;
     }
     row.cost /= f64::max(runs, 1.0);
@@ -97,6 +116,10 @@ impl Row {
         }
         if let Some(share) = self.sink_share {
             bar(share >= 0.9, format!("{:.0} % of what the sink takes, at least 90 %", share * 100.0));
+        }
+        if let Some(Foresight { p99, cost }) = self.foresight {
+            bar(p99 <= 1.0 / 3.0, format!("p99 {p99:.2} of that without foresight, at most a third"));
+            bar(cost <= 1.1, format!("{cost:.2} of the worker-hours without foresight, at most 1.1"));
         }
         missed
     }

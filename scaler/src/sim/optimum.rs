@@ -21,7 +21,7 @@ pub struct Optimum {
 
 /// Returns what a clairvoyant schedule needs for a load.
 pub fn optimum(load: &Load) -> Optimum {
-    let jobs: Vec<_> = load.arrivals.iter().filter(|job| !job.poison).collect();
+    let jobs: Vec<_> = load.judged().collect();
     let Some(last) = jobs.last() else { return Optimum::default() };
     let slots = f64::from(load.workload.slots_per_worker);
     let steps = ((last.at + load.workload.drain_within) / STEP_SECS).ceil() as usize + 1;
@@ -52,7 +52,7 @@ fn misses(load: &Load) -> u64 {
     // First come first served by all slots together, which is the best there is for one common promise.
     let mut free_at = 0.0_f64;
     let mut late = 0;
-    for job in load.arrivals.iter().filter(|job| !job.poison) {
+    for job in load.judged() {
         let begins = free_at.max(job.at);
         free_at = begins + job.work_secs / slots;
         let done = free_at.max(begins + job.work_secs);

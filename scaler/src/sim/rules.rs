@@ -70,6 +70,7 @@ impl Kind {
                 initial_proven: base.map_or(32, |policy| policy.initial_proven),
                 connection_reserve: base.map_or(10, |policy| policy.connection_reserve),
                 schedules: base.map_or_else(Vec::new, |policy| policy.schedules.clone()),
+                foresight: base.map_or(load.workload.foresight, |policy| policy.foresight),
             };
             Box::new(Ours { policy, state: State::default() })
         };

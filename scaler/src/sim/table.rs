@@ -76,6 +76,7 @@ pub fn bars(rows: &[Row]) -> String {
         "cut short".to_owned(),
         "false wakes/day".to_owned(),
         "sink used".to_owned(),
+        "by foresight: p99, hours".to_owned(),
         "bars missed".to_owned(),
     ]];
     for row in rows {
@@ -91,6 +92,7 @@ pub fn bars(rows: &[Row]) -> String {
             row.busy_kills.to_string(),
             format!("{:.0}", row.false_wakes),
             row.sink_share.map_or("–".to_owned(), |share| format!("{:.0} %", share * 100.0)),
+            row.foresight.map_or("–".to_owned(), |seen| format!("{:.2}, {:.2}", seen.p99, seen.cost)),
             if missed.is_empty() { "none".to_owned() } else { missed.join("; ") },
         ]);
     }

@@ -108,6 +108,8 @@ pub struct Workers {
     pub latencies: Vec<f32>,
     /// The longest of them since this was taken.
     pub longest_latency: f64,
+    /// What comes before is not judged.
+    judged_from: f64,
     /// Worker time paid for, up to `close`.
     pub worker_secs: f64,
     /// Jobs that a scale-in cut short.
@@ -130,7 +132,8 @@ pub struct Since {
 impl Workers {
     /// Starts with no worker and no message.
     pub fn new(load: &Load, rng: fastrand::Rng) -> Self {
-        Self { rng, latencies: Vec::with_capacity(load.arrivals.len()), ..Self::default() }
+        let latencies = Vec::with_capacity(load.arrivals.len());
+        Self { rng, latencies, judged_from: load.workload.warm_up, ..Self::default() }
     }
 
     /// Lets everything happen up to a time.
@@ -308,7 +311,7 @@ impl Workers {
     fn end(&mut self, i: usize, now: f64) {
         if self.workers[i].stage != Stage::Gone {
             self.workers[i].stage = Stage::Gone;
-            self.worker_secs += now - self.workers[i].requested;
+            self.worker_secs += (now - self.workers[i].requested.max(self.judged_from)).max(0.0);
         }
         while self.workers.get(self.first_alive).is_some_and(|worker| worker.stage == Stage::Gone) {
             self.first_alive += 1;
@@ -372,7 +375,7 @@ impl Workers {
             ok: !message.poison,
         });
         self.finished_work += message.work;
-        if !message.poison {
+        if !message.poison && message.sent >= self.judged_from {
             let latency = self.now - message.sent;
             self.latencies.push(latency as f32);
             self.longest_latency = self.longest_latency.max(latency);

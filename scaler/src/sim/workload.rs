@@ -65,6 +65,11 @@ pub struct Workload {
     pub sink_slots: Option<u32>,
     /// When the counters cannot be read.
     pub blackout: Option<Blackout>,
+    /// Share of a foreseen flood's worker-hours that foresight may add.
+    pub foresight: f64,
+    /// What comes before is not judged: it is there to be learnt from.
+    #[serde(deserialize_with = "duration::secs")]
+    pub warm_up: f64,
     /// How long the run lasts at least.
     #[serde(deserialize_with = "duration::secs")]
     pub horizon: f64,
@@ -121,6 +126,8 @@ impl Default for Workload {
             poison: 0.0,
             sink_slots: None,
             blackout: None,
+            foresight: 0.1,
+            warm_up: 0.0,
             horizon: 3600.0,
             send: Vec::new(),
         }
@@ -129,6 +136,7 @@ impl Default for Workload {
 
 const MINUTE: f64 = 60.0;
 const HOUR: f64 = 3600.0;
+const DAY: f64 = 24.0 * HOUR;
 
 /// Returns the built-in workloads.
 pub fn built_in() -> Vec<Workload> {
@@ -187,8 +195,24 @@ pub fn built_in() -> Vec<Workload> {
             guess: Some(0.5),
             ..of("slow-store", 2.0 * HOUR, vec![burst(40_000), rate(HOUR, HOUR, 20.0)])
         },
+        of(
+            "calm-then-burst",
+            8.0 * HOUR,
+            vec![rate(2.0 * MINUTE, 8.0 * HOUR, 2.0), Send { at: HOUR, every: Some(2.0 * HOUR), ..burst(20_000) }],
+        ),
+        Workload {
+            warm_up: 4.0 * DAY,
+            ..of("daily", 6.0 * DAY, vec![Send { at: 2.0 * HOUR, every: Some(DAY), ..burst(20_000) }])
+        },
         Workload { poison: 0.01, ..of("poison", 2.0 * HOUR, vec![rate(2.0 * MINUTE, 1.5 * HOUR, 10.0)]) },
     ]
+}
+
+impl Load {
+    /// Returns the messages that are to be done within the promised time.
+    pub fn judged(&self) -> impl Iterator<Item = &Arrival> {
+        self.arrivals.iter().filter(|job| !job.poison && job.at >= self.workload.warm_up)
+    }
 }
 
 impl Workload {

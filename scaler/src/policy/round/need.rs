@@ -12,6 +12,10 @@ impl Round<'_> {
         let want = words::workers(demand.workers);
         let due = depth.delayed_due.filter(|due| *due > 0).map(|due| format!(", {due} due")).unwrap_or_default();
         let counters = format!("{} visible{due} and {} in flight", depth.visible, depth.in_flight);
+        if self.state.foresight.is_just_done(self.now) {
+            let (busy, up) = (self.seen.pool.busy, words::workers(self.seen.pool.up()));
+            return format!("the foreseen flood is done, whatever the counters show: {busy} of {up} are busy");
+        }
         match self.policy.target {
             Target::Backlog { messages_per_worker } => {
                 format!("{counters} at {messages_per_worker} per worker need {want}")

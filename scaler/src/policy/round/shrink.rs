@@ -9,17 +9,17 @@ use crate::{
 
 impl Round<'_> {
     /// Passes a want below the pool's size through the guards on shrinking.
-    pub(super) fn shrink(&mut self, want: u32, need: &str, depth: &QueueDepth) -> Verdict {
+    pub(super) fn shrink(&mut self, want: u32, need: &str, own_reason: Reason, depth: &QueueDepth) -> Verdict {
         let window_max = self.state.window.max();
         let last_worker = if want == 0 { self.last_worker(depth) } else { None };
         let proven_empty = want == 0 && last_worker.is_none() && window_max == 0;
         let mut verdict = if proven_empty {
             let polls = self.seen.last_worker_empty_polls.unwrap_or(0);
-            Verdict::new(0, self.own_reason(), format!("{need} and {polls} long polls came back empty"))
+            Verdict::new(0, own_reason, format!("{need} and {polls} long polls came back empty"))
         } else {
             Verdict::new(
                 want,
-                self.own_reason(),
+                own_reason,
                 format!("{need}, and {}", self.state.window.said(self.policy.shrink_window_secs, self.now)),
             )
         };

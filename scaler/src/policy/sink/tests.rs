@@ -37,7 +37,7 @@ fn caps(stretches: &[(u32, u32, usize)]) -> Vec<Option<u32>> {
             for _ in 0..*ticks {
                 let secs = f64::from(tick) * 10.0;
                 sink.relax(false, None, at(secs));
-                sink.absorb(&seen(*n, 0, *done, secs), 10.0, 1.0, at(secs));
+                sink.absorb(&seen(*n, 0, *done, secs), 1, 10.0, 1.0, at(secs));
                 tick += 1;
             }
             sink.cap()
@@ -48,6 +48,21 @@ fn caps(stretches: &[(u32, u32, usize)]) -> Vec<Option<u32>> {
 #[test]
 fn growth_in_vain_caps_at_the_size_before() {
     assert_eq!(caps(&[(6, 10, 94), (6, 20, 98)]), [None, Some(10)]);
+}
+
+#[test]
+fn pool_that_may_have_been_idle_between_two_looks_says_nothing_of_the_sink() {
+    for (visible, cap) in [(200, Some(10)), (199, None)] {
+        let mut sink = SinkState::default();
+        for tick in 0..12 {
+            let secs = f64::from(tick) * 10.0;
+            let (n, done) = if tick < 6 { (10, 94) } else { (20, 98) };
+            let mut seen = seen(n, 0, done, secs);
+            seen.queue = Ok(QueueDepth { visible, ..QueueDepth::default() });
+            sink.absorb(&seen, 1, 10.0, 1.0, at(secs));
+        }
+        assert_eq!(sink.cap(), cap, "20 workers take 200 objects in ten seconds, and {visible} wait");
+    }
 }
 
 #[test]
@@ -79,7 +94,7 @@ fn few_completions_of_a_calm_sink_are_no_cap() {
             let secs = sink.finished_at.map_or(0.0, |before| elapsed_secs(at(0.0), before) + 10.0);
             // Nearly all take a second; the rest of the slots have an object that takes minutes.
             let durations = [vec![1.0; done - 1], vec![90.0]].concat();
-            sink.absorb(&with_durations(n, 0, durations, secs), 10.0, 1.0, at(secs));
+            sink.absorb(&with_durations(n, 0, durations, secs), 1, 10.0, 1.0, at(secs));
         }
         sink.cap()
     });
@@ -92,7 +107,7 @@ fn completions_that_halve_where_no_object_is_long_are_a_cap() {
     let caps = [(6, 10, 94), (6, 20, 98)].map(|(ticks, n, done)| {
         for _ in 0..ticks {
             let secs = sink.finished_at.map_or(0.0, |before| elapsed_secs(at(0.0), before) + 10.0);
-            sink.absorb(&with_durations(n, 0, vec![1.0; done], secs), 10.0, 1.0, at(secs));
+            sink.absorb(&with_durations(n, 0, vec![1.0; done], secs), 1, 10.0, 1.0, at(secs));
         }
         sink.cap()
     });
@@ -117,7 +132,7 @@ fn is_capped_by_heavy_tail(seed: u64) -> bool {
                 *left += *takes;
             }
         }
-        sink.absorb(&with_durations(slots.len() as u32, 0, durations, secs), 10.0, 5.0, at(secs));
+        sink.absorb(&with_durations(slots.len() as u32, 0, durations, secs), 1, 10.0, 5.0, at(secs));
         sink.cap().is_some()
     })
 }
@@ -134,7 +149,7 @@ fn cap_ends_when_long_objects_turn_out_to_have_held_the_slots() {
         for _ in 0..ticks {
             let secs = sink.finished_at.map_or(0.0, |before| elapsed_secs(at(0.0), before) + 10.0);
             let durations = [vec![1.0; done - 1], vec![longest]].concat();
-            sink.absorb(&with_durations(n, 0, durations, secs), 10.0, 1.0, at(secs));
+            sink.absorb(&with_durations(n, 0, durations, secs), 1, 10.0, 1.0, at(secs));
         }
         sink.cap()
     });
@@ -149,7 +164,7 @@ fn state_of_an_older_version_is_judged_by_completions_alone() {
         for _ in 0..ticks {
             let secs = sink.finished_at.map_or(0.0, |before| elapsed_secs(at(0.0), before) + 10.0);
             let durations = [vec![1.0; done - 1], vec![90.0]].concat();
-            sink.absorb(&with_durations(n, 0, durations, secs), 10.0, 1.0, at(secs));
+            sink.absorb(&with_durations(n, 0, durations, secs), 1, 10.0, 1.0, at(secs));
             let mut json = serde_json::to_value(&sink).unwrap();
             for count in ["/before/count", "/at_best", "/era/total"] {
                 if let Some(count) = json.pointer_mut(count).and_then(|count| count.as_object_mut()) {
