@@ -113,7 +113,7 @@ fn tried(stack: &Stack, arguments: &Arguments) -> Result<()> {
     step("the image is small, and runs as nobody without any right", || {
         image(stack, arguments.image.is_none() && arguments.profile == "dist")
     })?;
-    let mut up = step("docker compose up", || stack.up())?;
+    step("docker compose up", || stack.up())?;
     step("each service was started once, after Postgres, by a policy, with its port on 127.0.0.1", || stack.is_well())?;
     let commands = commands()?;
     let command = |part: &str| commands.iter().find(|command| command.contains(part)).context(part.to_owned());
@@ -131,7 +131,7 @@ fn tried(stack: &Stack, arguments: &Arguments) -> Result<()> {
         Ok(begun.elapsed())
     })?;
     println!("            it waited {:.0} s", waited.as_secs_f64());
-    ensure!(up.said("may be a phantom")?, "nobody was told why");
+    ensure!(stack.said("may be a phantom")?, "nobody was told why");
     for command in &commands {
         step(command, || stack.run(command))?;
     }
@@ -141,10 +141,10 @@ fn tried(stack: &Stack, arguments: &Arguments) -> Result<()> {
         step(what, || disturbed(stack, number as u64, *disturb))?;
     }
     step("docker compose down, and up again: nothing is lost", || {
-        up.stop()?;
+        stack.stop()?;
         stack.none_was_killed()?;
         stack.run("docker compose down")?;
-        up = stack.up()?;
+        stack.up()?;
         compare(stack)?;
         let n_objects = objects(DISTURBANCES.len());
         let n_imported = stack.sql("SELECT count(*) FROM penstock.object_status WHERE state = 'imported'")?;
@@ -159,7 +159,7 @@ fn tried(stack: &Stack, arguments: &Arguments) -> Result<()> {
         stack.sleeps(SLEEP_LIMIT)?;
         compare(stack)
     })?;
-    up.stop()
+    stack.stop()
 }
 
 /// Makes sure that the wiring left no message of its own, which would wake the pool.

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Mutex,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -41,15 +41,13 @@ pub struct Stack {
     pub directory: PathBuf,
     scratch: Mutex<Option<Scratch>>,
     log: PathBuf,
+    up: Mutex<Option<Up>>,
     runtime: tokio::runtime::Runtime,
     is_ending: AtomicBool,
 }
 
 /// A `docker compose up` that runs.
-pub struct Up {
-    child: Child,
-    log: PathBuf,
-}
+struct Up(Child);
 
 impl Stack {
     /// Names a project, of that image or one to be built; nothing is started.
@@ -81,6 +79,7 @@ impl Stack {
             scaler: format!("http://127.0.0.1:{scaler}"),
             console: format!("http://127.0.0.1:{console}"),
             log: scratch.path().join("up.log"),
+            up: Mutex::new(None),
             runtime: tokio::runtime::Runtime::new()?,
             directory: scratch.path().to_owned(),
             scratch: Mutex::new(Some(scratch)),
@@ -94,10 +93,19 @@ impl Stack {
         command
     }
 
-    /// Nothing is started any more while all is removed.
+    /// Nothing is started any more while all is removed, nor waited for once `docker compose up` has ended by itself.
     fn goes_on(&self) -> Result<()> {
         ensure!(!self.is_ending.load(Ordering::Relaxed), "interrupted");
+        if let Some(Up(child)) = &mut *self.lock_up()
+            && let Some(status) = child.try_wait()?
+        {
+            bail!("docker compose up ended by itself with {status}");
+        }
         Ok(())
+    }
+
+    fn lock_up(&self) -> MutexGuard<'_, Option<Up>> {
+        self.up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `docker` with these arguments; returns what it printed.
@@ -126,15 +134,12 @@ impl Stack {
     }
 
     /// Starts the stack as a reader does, and waits until all of it answers.
-    pub fn up(&self) -> Result<Up> {
+    pub fn up(&self) -> Result<()> {
         let log = fs::File::options().create(true).append(true).open(&self.log)?;
         let mut command = self.command("docker");
         command.args(["compose", "up"]).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let mut up = Up { child: spawn::spawn(command)?, log: self.log.clone() };
+        *self.lock_up() = Some(Up(spawn::spawn(command)?));
         self.until("the scaler and the console", START_LIMIT, || {
-            if let Some(status) = up.child.try_wait()? {
-                bail!("docker compose up ended with {status}");
-            }
             let is_ready = self.get(&format!("{}/readyz", self.scaler)).is_ok_and(|(status, _)| status == 200);
             // Who does not sign in is let in nowhere.
             let asks = self
@@ -142,8 +147,25 @@ impl Stack {
                 .block_on(http::get(&format!("{}/", self.console)))
                 .is_ok_and(|answer| answer.status == 401);
             Ok((is_ready && asks).then_some(()))
-        })?;
-        Ok(up)
+        })
+    }
+
+    /// Returns whether a container has said that.
+    pub fn said(&self, text: &str) -> Result<bool> {
+        Ok(fs::read_to_string(&self.log)?.contains(text))
+    }
+
+    /// Stops what [`up`](Self::up) started as Ctrl-C does, and waits.
+    pub fn stop(&self) -> Result<()> {
+        self.goes_on()?;
+        let mut up = self.lock_up().take().context("docker compose up does not run")?;
+        spawn::signal(up.0.id(), "INT")?;
+        let deadline = Instant::now() + STOP_LIMIT;
+        while up.0.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "docker compose up does not end");
+            thread::sleep(LOOK_PAUSE);
+        }
+        Ok(())
     }
 
     /// Makes sure that of each service one container runs, started once and no sooner than it can work, with one port
@@ -264,6 +286,7 @@ impl Stack {
         let emulator = format!("{}-aws", self.image);
         let images = ["image", "rm", "--force", &self.image, &emulator];
         self.is_ending.store(true, Ordering::Relaxed);
+        drop(self.lock_up().take());
         // Twice, for what a command may start that is under way when we are interrupted.
         for arguments in [&down[..], &down, &images].into_iter().take(if self.is_ours { 3 } else { 2 }) {
             if let Err(error) = spawn::run(self.command("docker").args(arguments)) {
@@ -293,32 +316,15 @@ impl Stack {
     fn until<T>(&self, what: &str, limit: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
         wait::until_blocking(what, limit, || {
             thread::sleep(LOOK_PAUSE);
+            self.goes_on()?;
             look()
         })
     }
 }
 
-impl Up {
-    /// Returns whether a container has said that.
-    pub fn said(&self, text: &str) -> Result<bool> {
-        Ok(fs::read_to_string(&self.log)?.contains(text))
-    }
-
-    /// Stops it as Ctrl-C does, and waits.
-    pub fn stop(&mut self) -> Result<()> {
-        spawn::signal(self.child.id(), "INT")?;
-        let deadline = Instant::now() + STOP_LIMIT;
-        while self.child.try_wait()?.is_none() {
-            ensure!(Instant::now() < deadline, "docker compose up does not end");
-            thread::sleep(LOOK_PAUSE);
-        }
-        Ok(())
-    }
-}
-
 impl Drop for Up {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
