@@ -41,9 +41,9 @@ struct Arguments {
     /// Only these formats.
     #[arg(long)]
     format: Vec<Format>,
-    /// Only cases whose name contains this.
+    /// Only cases whose name contains one of these.
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
     /// Also tools of the field, on the same files.
     #[arg(long)]
     peers: bool,

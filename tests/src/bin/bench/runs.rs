@@ -52,7 +52,7 @@ pub fn aims(report: &Report) -> String {
 pub struct Bench {
     postgres: Arc<Postgres>,
     data: Data,
-    only: Option<String>,
+    only: Vec<String>,
     scratch: Scratch,
     psql: PathBuf,
     /// The database of the run before, dropped when the next one begins.
@@ -64,7 +64,7 @@ impl Bench {
     ///
     /// # Errors
     /// When the importer cannot load what it is made from.
-    pub async fn new(postgres: Arc<Postgres>, data: Data, only: Option<String>) -> Result<Self> {
+    pub async fn new(postgres: Arc<Postgres>, data: Data, only: Vec<String>) -> Result<Self> {
         let scratch = Scratch::traversable("bench-runs")?;
         let bench =
             Self { postgres, data, only, scratch, psql: find_binaries()?.join("psql"), previous: Mutex::default() };
@@ -348,7 +348,7 @@ impl Bench {
     }
 
     fn skips(&self, name: &str) -> bool {
-        self.only.as_ref().is_some_and(|only| !name.contains(only.as_str()))
+        !self.only.is_empty() && !self.only.iter().any(|only| name.contains(only))
     }
 
     async fn fresh(&self) -> Result<Database> {
