@@ -15,7 +15,6 @@ use crate::{
     observation::PoolSize,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use forecast::Forecast;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
