@@ -65,7 +65,14 @@ async fn database_that_is_down_at_the_start_is_waited_for() -> Result<()> {
 async fn database_that_restarts_costs_no_worker() -> Result<()> {
     let postgres = Arc::new(Postgres::start(Default::default())?);
     let stand = Stand::on(&postgres, "min = 2\nmax = 3\nbacklog_per_worker = 50").await?;
-    let scaler = stand.scaler("run").expect_line("no longer leading").expect_line("part of a tick failed").start()?;
+    let scaler = stand
+        .scaler("run")
+        .expect_line("no longer leading")
+        .expect_line("part of a tick failed")
+        // Where the server ends while what is due is looked for.
+        .expect_line("could not look for keys that have arrived")
+        .expect_line("could not send pending messages")
+        .start()?;
     penstock_tests::wait::until("two idle workers", LIMIT, || async {
         let idle = stand.database.value("SELECT count(*) FROM penstock.workers WHERE state = 'idle'").await;
         Ok((idle.is_ok_and(|n| n == "2")).then_some(()))
