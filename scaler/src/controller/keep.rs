@@ -73,13 +73,12 @@ impl<P: WorkerPool> Controller<P> {
         let (Some(after), Some(store)) = (self.carried.policy.past_after(&self.policy, now), self.store()) else {
             return;
         };
-        let left = self.timeouts.tick.saturating_sub(begun.elapsed());
-        match timeout(left, store.moments(&self.parts.pool.name, after)).await {
-            Ok(Ok(moments)) => self.carried.policy.recall(&self.policy, &moments, moments.len() < MOST_MOMENTS),
-            Ok(Err(error)) => {
-                debug!(pool = self.parts.pool.name, error = chain(&error), "could not read old decisions")
-            }
-            Err(_) => {}
+        // The other half of what is left is for keeping the decision.
+        let left = self.timeouts.tick.saturating_sub(begun.elapsed()) / 2;
+        let late = |_| Err(anyhow!("read old decisions: not done within {left:.1?}"));
+        match timeout(left, store.moments(&self.parts.pool.name, after)).await.unwrap_or_else(late) {
+            Ok(moments) => self.carried.policy.recall(&self.policy, &moments, moments.len() < MOST_MOMENTS),
+            Err(error) => self.fail("foresight", &error),
         }
     }
 

@@ -4,7 +4,7 @@ use super::Target;
 use crate::observation::QueueDepth;
 
 /// Share of the promised time the plan may use; the rest is for what the counters do not show.
-const PLANNED_SHARE: f64 = 0.7;
+pub const PLANNED_SHARE: f64 = 0.7;
 
 /// However old the oldest message is, the plan takes at least this share of the promised time.
 /// Smaller: a late message calls for the whole pool; larger: a late queue stays late.
@@ -17,7 +17,7 @@ const LEAST_SHARE_NEW: f64 = 0.15;
 const OVERHANG_SHARE: f64 = 0.25;
 
 /// Utilisation the pool is sized for under steady arrivals.
-const UTILISATION: f64 = 0.85;
+pub const UTILISATION: f64 = 0.85;
 
 /// Utilisation at which a pool that is large enough is left alone.
 /// Nearer to `UTILISATION`: noise in the arrivals makes the pool creep up; nearer to 1: queues build.

@@ -46,6 +46,9 @@ const DONE_SHARE: f64 = 0.8;
 /// For so long the counters may still show what idle workers have been through with.
 const STALE_COUNTERS_SECS: f64 = 60.0;
 
+/// Longer than any age or start-up time that matters.
+const LONGEST_SECS: f64 = 366.0 * 86_400.0;
+
 /// Floods remembered, and for how long.
 const MOST_FLOODS: usize = 128;
 const KEPT_DAYS: i64 = 23;
@@ -73,7 +76,8 @@ impl Moment {
     /// Returns a decision's moment; a message has so many objects.
     pub fn of(inputs: &Inputs, objects_per_message: f64) -> Self {
         // What an object costs its slot beside its recorded time.
-        let cost = inputs.recorded_job_secs.map_or(1.0, |recorded| inputs.job_secs / recorded.max(f64::MIN_POSITIVE));
+        let recorded_secs = inputs.recorded_job_secs.filter(|secs| *secs > 0.0);
+        let cost = recorded_secs.map_or(1.0, |recorded| inputs.job_secs / recorded);
         let depth = inputs.queue.filter(|_| inputs.queue_error.is_none());
         Self {
             at: inputs.now,
@@ -367,6 +371,7 @@ fn apart_secs(a: DateTime<Utc>, b: DateTime<Utc>) -> f64 {
     elapsed_secs(a, b).max(elapsed_secs(b, a))
 }
 
+/// Returns a time span; one that is longer than anything here takes is cut, so that no date overflows.
 fn seconds(secs: f64) -> TimeDelta {
-    TimeDelta::milliseconds((secs * 1000.0) as i64)
+    TimeDelta::milliseconds((secs.min(LONGEST_SECS) * 1000.0) as i64)
 }

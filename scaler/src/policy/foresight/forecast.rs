@@ -1,10 +1,13 @@
 //! What a flood is expected to bring, and how many workers are worth their price.
 
 use super::{
-    DONE_SHARE, Flood, Foresight, HORIZONS, IN_A_ROW, LAST_HORIZON_SECS, MEAN_LAG_SECS, TOLERANCE_SECS, Terms,
-    apart_secs, elapsed_secs, seconds,
+    DONE_SHARE, Flood, Foresight, HORIZONS, IN_A_ROW, LAST_HORIZON_SECS, MEAN_LAG_SECS, STALE_COUNTERS_SECS,
+    TOLERANCE_SECS, Terms, apart_secs, elapsed_secs, seconds,
 };
-use crate::policy::words;
+use crate::policy::{
+    demand::{PLANNED_SHARE, UTILISATION},
+    words,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// How long workers wait for a flood that is late.
@@ -19,12 +22,6 @@ const LEAST_GAIN_SHARE: f64 = 0.5;
 
 /// Share of what it may cost that is planned for: a flood that costs more leaves later ones unforeseen.
 const PLANNED_COST: f64 = 0.85;
-
-/// Share of the promised time that an unforeseen flood is spread over.
-const PLANNED_SHARE: f64 = 0.7;
-
-/// Utilisation that workers are wanted for while a flood goes on.
-const UTILISATION: f64 = 0.85;
 
 /// A flood that is expected.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +71,9 @@ impl Foresight {
             self.floods.iter().filter(near).filter_map(move |flood| self.row(flood, period))
         });
         candidates
-            .filter(|forecast| forecast.earliest - lead <= now && now <= forecast.gives_up(true) + seconds(60.0))
+            .filter(|forecast| {
+                forecast.earliest - lead <= now && now <= forecast.gives_up(true) + seconds(STALE_COUNTERS_SECS)
+            })
             .max_by(|a, b| a.arrived[0].total_cmp(&b.arrived[0]))
     }
 
@@ -153,7 +152,7 @@ impl Forecast {
             if workers * each_secs + idle_secs <= may_cost {
                 return Some((workers + calm / f64::from(terms.slots_per_worker) / UTILISATION).ceil() as u32);
             }
-            within += 10.0;
+            within *= 1.02;
         }
         None
     }

@@ -116,6 +116,9 @@ fn forecast_that_would_be_dear_or_bring_little_is_none() {
     let mut foresight = after([0.0, DAY, 2.0 * DAY]);
     let short = Terms { promised_secs: 60.0, ..terms() };
     assert_eq!(foresight.bound(&short, &PoolSize::default(), at(3.0 * DAY - 45.0)), None, "no start fits");
+    let endless = Terms { promised_secs: f64::MAX, start_up_secs: 1e300, ..terms() };
+    let one = after([0.0, DAY, 2.0 * DAY]).bound(&endless, &PoolSize::default(), at(3.0 * DAY));
+    assert_eq!(one.and_then(|bound| bound.at_least), Some(1), "the search has an end, and so has the calendar");
     foresight.floods.iter_mut().for_each(|flood| flood.job_secs = 300.0);
     assert_eq!(asked(&mut foresight, 3.0 * DAY - 45.0), None, "objects that take half of the time it may take");
 }
@@ -189,6 +192,8 @@ fn beginning_is_when_the_oldest_message_was_sent() {
     };
     foresight.absorb(&moment(90.0, 85.0), &terms());
     assert_eq!(foresight.rising.as_ref().unwrap().flood.begins, at(5.0));
+    // Nor does a figure that is no age make a date that does not exist.
+    foresight.absorb(&moment(95.0, 1e300), &terms());
     // A message of another day begins no flood of today.
     foresight.absorb(&moment(100.0, 1e5), &terms());
     assert_eq!(foresight.rising.as_ref().unwrap().flood.begins, at(20.0 - SEEN_WITHIN_SECS / 2.0));
