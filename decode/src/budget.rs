@@ -1,12 +1,14 @@
 //! What one object may take of the memory: every buffer that a file's own numbers size is reserved before it is there.
 //!
-//! A slot has a share of its own. What does not fit into it takes the pool, which all slots of a worker have together
-//! and one at a time holds: so one large object passes, and several wait for each other instead of adding up.
+//! A slot has a share of its own. What does not fit into it comes from the pool, which all slots of a worker have
+//! together: bytes that are free at once, or when others give theirs back. Of those that have some of it already one
+//! at a time may wait for more, so that no two wait for each other: one large object passes, and several share.
 
 use super::DecodeError;
 use std::{
+    fmt,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -15,69 +17,103 @@ use std::{
 /// How long the pool is waited for. Shorter holds objects that had a chance, longer keeps slots from others.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// The memory that a worker's slots have together, for one of them at a time.
+/// The memory that a worker's slots have together.
 #[derive(Debug, Clone)]
 pub struct Pool(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     bytes: usize,
-    is_taken: Mutex<bool>,
+    /// What an object takes at first where that much is free: what all can take without coming in each other's way.
+    part: usize,
+    free: Mutex<Free>,
     given_back: Condvar,
     max_wait: Duration,
 }
 
+#[derive(Debug)]
+struct Free {
+    bytes: usize,
+    /// An object that has some waits for more: whoever has none comes after it.
+    is_awaited: bool,
+}
+
 impl Pool {
-    /// Returns a pool of this many bytes.
+    /// Returns a pool of this many bytes for this many slots.
     #[must_use]
-    pub fn new(bytes: usize) -> Self {
-        Self::with_wait(bytes, MAX_WAIT)
+    pub fn new(bytes: usize, n_slots: usize) -> Self {
+        Self::with_wait(bytes, n_slots, MAX_WAIT)
     }
 
-    fn with_wait(bytes: usize, max_wait: Duration) -> Self {
-        Self(Arc::new(Shared { bytes, is_taken: Mutex::new(false), given_back: Condvar::new(), max_wait }))
+    fn with_wait(bytes: usize, n_slots: usize, max_wait: Duration) -> Self {
+        let free = Mutex::new(Free { bytes, is_awaited: false });
+        Self(Arc::new(Shared { bytes, part: bytes / n_slots.max(1), free, given_back: Condvar::new(), max_wait }))
     }
 
-    /// Takes the pool when it is free, or becomes free within the wait.
-    fn take(&self, may_wait: bool) -> bool {
-        let is_taken = lock(&self.0.is_taken);
-        let max_wait = if may_wait { self.0.max_wait } else { Duration::ZERO };
-        let waited = self.0.given_back.wait_timeout_while(is_taken, max_wait, |is_taken| *is_taken);
-        let (mut is_taken, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        !std::mem::replace(&mut *is_taken, true)
+    /// Takes so many bytes at least when they are free, or become free within the wait, for an object that `has_some`
+    /// already; none when they are not to be had.
+    fn take(&self, bytes: usize, has_some: bool, never_wait: &AtomicBool) -> Option<usize> {
+        let mut free = lock(&self.0.free);
+        let is_there = |free: &Free| free.bytes >= bytes && (has_some || !free.is_awaited);
+        if !is_there(&free) {
+            if has_some && std::mem::replace(&mut free.is_awaited, true) {
+                return None;
+            }
+            let waits = |free: &mut Free| !is_there(free) && !never_wait.load(Relaxed);
+            let waited = self.0.given_back.wait_timeout_while(free, self.0.max_wait, waits);
+            (free, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if has_some {
+                free.is_awaited = false;
+                self.0.given_back.notify_all();
+            }
+        }
+        if !is_there(&free) {
+            return None;
+        }
+        let taken = if has_some { bytes } else { bytes.max(self.0.part.min(free.bytes)) };
+        free.bytes -= taken;
+        Some(taken)
     }
 
-    fn give_back(&self) {
-        *lock(&self.0.is_taken) = false;
-        self.0.given_back.notify_one();
+    fn give_back(&self, bytes: usize) {
+        lock(&self.0.free).bytes += bytes;
+        self.0.given_back.notify_all();
     }
 }
 
 /// What one object may take.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Budget(Arc<Slot>);
 
-#[derive(Debug)]
 struct Slot {
     share: usize,
     pool: Pool,
     used: Mutex<Used>,
-    /// Set once the pool was another's.
+    /// Set once the pool was others'.
     is_busy: Mutex<Option<String>>,
     /// Somebody else may be waiting for what the object has locked.
     holds_locks: AtomicBool,
+    /// Who has what can be done without.
+    spares: Mutex<Vec<Weak<dyn Spare>>>,
+}
+
+/// Whoever has memory that can be done without.
+pub trait Spare: Send + Sync {
+    /// Gives it back: it is wanted for what cannot.
+    fn give_up(&self);
 }
 
 #[derive(Debug, Default)]
 struct Used {
     bytes: usize,
-    has_pool: bool,
+    /// Of the pool. It is kept until the share is enough: what comes and goes would be another's when it comes again.
+    borrowed: usize,
 }
 
 impl Default for Budget {
     /// Returns a budget that everything fits into.
     fn default() -> Self {
-        Self::new(usize::MAX, Pool::new(0))
+        Self::new(usize::MAX, Pool::new(0, 1))
     }
 }
 
@@ -91,6 +127,7 @@ impl Budget {
             used: Mutex::default(),
             is_busy: Mutex::default(),
             holds_locks: AtomicBool::new(false),
+            spares: Mutex::default(),
         }))
     }
 
@@ -100,13 +137,21 @@ impl Budget {
         Self::new(self.0.share, self.0.pool.clone())
     }
 
-    /// Ends all waiting for the pool: the object holds what another may need that has the pool. From here on the pool
-    /// is there at once, or the object is [`DecodeError::Busy`].
+    /// Ends all waiting for the pool: the object holds what another may need that has some of it. From here on bytes
+    /// are there at once, or the object is [`DecodeError::Busy`]; and what it has it keeps to its end.
     pub fn never_wait(&self) {
         self.0.holds_locks.store(true, Relaxed);
+        // Between their look at the flag and their wait nobody holds this.
+        drop(lock(&self.0.pool.0.free));
+        self.0.pool.0.given_back.notify_all();
     }
 
-    /// Tells whether a reservation failed because another object had the pool, whatever became of that error: some
+    /// Ends what [`Budget::never_wait`] began.
+    pub fn may_wait(&self) {
+        self.0.holds_locks.store(false, Relaxed);
+    }
+
+    /// Tells whether a reservation failed because others had the pool, whatever became of that error: some
     /// libraries pass errors on as text, and a row that is refused is a reject.
     ///
     /// # Errors
@@ -130,8 +175,8 @@ impl Budget {
     /// Reserves `bytes` for `what`, and waits for the pool where the share is too small for it.
     ///
     /// # Errors
-    /// [`DecodeError::Limits`] where even the pool is too small; [`DecodeError::Busy`] when another object has it all
-    /// the time.
+    /// [`DecodeError::Limits`] where even the pool is too small; [`DecodeError::Busy`] when others have it all the
+    /// time.
     pub fn reserve(&self, what: &str, bytes: usize) -> Result<Reservation, DecodeError> {
         let mut reservation = self.nothing();
         reservation.grow(what, bytes)?;
@@ -144,6 +189,46 @@ impl Budget {
         Reservation { budget: self.clone(), bytes: 0 }
     }
 
+    /// Reserves what can be done without, as long as nothing else wants it: none where it takes more than the share and
+    /// an even part of the pool, or that is not free. Who reserves it is to be among the [`Budget::spares`].
+    #[must_use]
+    pub fn reserve_spare(&self, bytes: usize) -> Option<Reservation> {
+        let mut used = lock(&self.0.used);
+        let wanted = used.bytes.saturating_add(bytes);
+        let missing = self.missing(&used, bytes);
+        if missing > 0 {
+            if wanted > self.0.share.saturating_add(self.0.pool.0.part) {
+                return None;
+            }
+            used.borrowed += self.0.pool.take(missing, false, &AtomicBool::new(true))?;
+        }
+        used.bytes = wanted;
+        Some(Reservation { budget: self.clone(), bytes })
+    }
+
+    /// Has a holder of what can be done without asked for it before memory is waited for.
+    pub fn spares(&self, holder: Weak<dyn Spare>) {
+        let mut spares = lock(&self.0.spares);
+        if spares.len() == spares.capacity() {
+            spares.retain(|holder| holder.strong_count() > 0);
+        }
+        spares.push(holder);
+    }
+
+    /// Has everything given back that can be done without, where these bytes are not to be had otherwise.
+    fn make_room(&self, bytes: usize) {
+        let missing = self.missing(&lock(&self.0.used), bytes);
+        if missing > lock(&self.0.pool.0.free).bytes {
+            let holders: Vec<_> = lock(&self.0.spares).iter().filter_map(Weak::upgrade).collect();
+            holders.iter().for_each(|holder| holder.give_up());
+        }
+    }
+
+    /// Returns how many bytes more than it has of the pool the object would need for these.
+    fn missing(&self, used: &Used, bytes: usize) -> usize {
+        used.bytes.saturating_add(bytes).saturating_sub(self.0.share).saturating_sub(used.borrowed)
+    }
+
     /// Reserves for rows what is wanted, but no more than two thirds of what is left of the share.
     #[must_use]
     pub fn reserve_rows(&self, wanted: usize) -> Reservation {
@@ -154,6 +239,7 @@ impl Budget {
     }
 
     fn take(&self, what: &str, bytes: usize) -> Result<(), DecodeError> {
+        self.make_room(bytes);
         let slot = &*self.0;
         let mut used = lock(&slot.used);
         let wanted = used.bytes.saturating_add(bytes);
@@ -164,17 +250,18 @@ impl Budget {
                 self.max_bytes()
             )));
         }
-        if wanted > slot.share && !used.has_pool {
-            if !slot.pool.take(!slot.holds_locks.load(Relaxed)) {
+        let missing = self.missing(&used, bytes);
+        if missing > 0 {
+            let Some(taken) = slot.pool.take(missing, used.borrowed > 0, &slot.holds_locks) else {
                 let problem = format!(
-                    "{what} takes {bytes} bytes, and another large object has the memory beyond a slot's share of {} \
+                    "{what} takes {bytes} bytes, and other large objects have the memory beyond a slot's share of {} \
                      (worker.memory_mib)",
                     slot.share
                 );
                 lock(&slot.is_busy).get_or_insert_with(|| problem.clone());
                 return Err(DecodeError::Busy(problem));
-            }
-            used.has_pool = true;
+            };
+            used.borrowed += taken;
         }
         used.bytes = wanted;
         Ok(())
@@ -183,10 +270,22 @@ impl Budget {
     fn give_back(&self, bytes: usize) {
         let mut used = lock(&self.0.used);
         used.bytes = used.bytes.saturating_sub(bytes);
-        if used.has_pool && used.bytes <= self.0.share {
-            used.has_pool = false;
-            self.0.pool.give_back();
+        if used.bytes <= self.0.share && !self.0.holds_locks.load(Relaxed) {
+            self.0.pool.give_back(std::mem::take(&mut used.borrowed));
         }
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget").field("share", &self.0.share).field("used", &self.0.used).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let used = self.used.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.pool.give_back(used.borrowed);
     }
 }
 
@@ -247,7 +346,7 @@ mod tests {
 
     #[test]
     fn beyond_share_and_pool_is_a_limit_that_names_number_and_setting() {
-        let budget = Budget::new(10, Pool::new(20));
+        let budget = Budget::new(10, Pool::new(20, 20));
         let held = budget.reserve("a page", 8).expect("fits the share");
         let error = budget.reserve("a page", 23).expect_err("too much");
         assert!(matches!(&error, DecodeError::Limits(limit)
@@ -257,35 +356,123 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_is_for_one_at_a_time_and_waited_for_with_an_end() {
-        let pool = Pool::with_wait(20, Duration::from_millis(1));
+    fn the_pool_is_shared_and_waited_for_with_an_end() {
+        let pool = Pool::with_wait(20, 20, Duration::from_millis(1));
         let [one, other] = [(); 2].map(|()| Budget::new(10, pool.clone()));
-        let mut held = one.reserve("a page", 11).expect("the pool is free");
-        assert!(matches!(other.reserve("a page", 11), Err(DecodeError::Busy(_))), "tried again later");
-        other.reserve("a page", 10).expect("its own share");
+        let mut held = one.reserve("a page", 22).expect("the pool is free");
+        let others = other.reserve("a page", 18).expect("enough is left of it");
+        assert!(matches!(other.reserve("a page", 1), Err(DecodeError::Busy(_))), "tried again later");
+        held.shrink_to(11);
+        assert!(other.reserve("a page", 1).is_err(), "kept until the share is enough");
         held.shrink_to(10);
-        let others = other.reserve("a page", 11).expect("given back before the end");
-        assert!(one.reserve("a page", 1).is_err());
+        other.reserve("a page", 12).expect("given back before the end");
         drop(others);
-        one.reserve("a page", 1).expect("the pool again");
+        one.reserve("a page", 20).expect("the whole pool");
     }
 
     #[test]
-    fn who_holds_locks_does_not_wait_for_the_pool() {
-        let pool = Pool::with_wait(20, Duration::from_secs(3600));
-        let held = Budget::new(0, pool.clone()).reserve("a page", 1).expect("free");
-        let locked = Budget::new(0, pool);
+    fn of_two_that_have_some_only_one_waits_for_more_and_newcomers_come_after_it() {
+        let pool = Pool::with_wait(20, 20, Duration::from_secs(3600));
+        let [one, other] = [(); 2].map(|()| Budget::new(0, pool.clone()));
+        let held = [one.reserve("a page", 5).expect("free"), other.reserve("a page", 10).expect("free")];
+        let waits = one.clone();
+        let waiting = std::thread::spawn(move || waits.reserve("a page", 6).map(drop));
+        while !lock(&pool.0.free).is_awaited {
+            std::thread::yield_now();
+        }
+        assert!(matches!(other.reserve("a page", 6), Err(DecodeError::Busy(_))), "they would wait for each other");
+        let newcomer = Budget::new(0, pool.clone());
+        newcomer.never_wait();
+        assert!(newcomer.reserve("a page", 1).is_err(), "what is free is waited for");
+        let [_, others] = held;
+        drop(others);
+        waiting.join().expect("no panic").expect("given back");
+        newcomer.reserve("a page", 1).expect("nobody waits");
+    }
+
+    #[test]
+    fn a_first_taking_is_an_even_part_or_what_is_free() {
+        let pool = Pool::with_wait(20, 2, Duration::from_millis(1));
+        let [one, other, third] = [(); 3].map(|()| Budget::new(10, pool.clone()));
+        let held = [&one, &other].map(|budget| budget.reserve("a page", 11).expect("free"));
+        assert!(third.reserve("a page", 11).is_err());
+        let grown = [&one, &other].map(|budget| budget.reserve("a page", 9).expect("taken at first"));
+        assert!(one.reserve("a page", 1).is_err());
+        drop((held, grown));
+        let _large = one.reserve("a page", 25).expect("more than a part");
+        let _others = other.reserve("a page", 11).expect("what is free");
+        assert!(other.reserve("a page", 5).is_err());
+    }
+
+    #[test]
+    fn who_holds_locks_does_not_wait_for_the_pool_and_keeps_what_it_has() {
+        let pool = Pool::with_wait(20, 20, Duration::from_secs(3600));
+        let held = Budget::new(0, pool.clone()).reserve("a page", 20).expect("free");
+        let locked = Budget::new(0, pool.clone());
         locked.never_wait();
         locked.check_busy().expect("not yet");
         assert!(matches!(locked.reserve("a page", 1), Err(DecodeError::Busy(_))));
         assert!(matches!(locked.check_busy(), Err(DecodeError::Busy(_))));
         drop(held);
-        locked.reserve("a page", 1).expect("free again");
+        drop(locked.reserve("a page", 11).expect("free again"));
+        let other = Budget::new(0, pool);
+        other.never_wait();
+        assert!(other.reserve("a page", 10).is_err(), "it may come again");
+        drop(locked);
+        other.reserve("a page", 20).expect("its end");
+    }
+
+    #[test]
+    fn a_wait_ends_when_locks_are_taken() {
+        let pool = Pool::with_wait(20, 20, Duration::from_secs(3600));
+        let held = Budget::new(0, pool.clone()).reserve("a page", 20).expect("free");
+        let budget = Budget::new(0, pool);
+        let waits = budget.clone();
+        let waiting = std::thread::spawn(move || waits.reserve("a page", 1).map(drop));
+        // It is locked while its object waits.
+        while budget.0.used.try_lock().is_ok() && !waiting.is_finished() {
+            std::thread::yield_now();
+        }
+        budget.never_wait();
+        assert!(matches!(waiting.join().expect("no panic"), Err(DecodeError::Busy(_))));
+        drop(held);
+    }
+
+    #[test]
+    fn what_can_be_done_without_takes_no_more_than_an_even_part() {
+        let pool = Pool::with_wait(20, 2, Duration::from_secs(3600));
+        let [one, other] = [(); 2].map(|()| Budget::new(10, pool.clone()));
+        assert!(one.reserve_spare(21).is_none());
+        let held = one.reserve_spare(20).expect("share and part");
+        assert!(one.reserve_spare(1).is_none());
+        let _large = other.reserve("a page", 20).expect("the other part");
+        drop(held);
+        let _larger = other.reserve("a page", 5).expect("free");
+        assert!(one.reserve_spare(16).is_none(), "not free, and not waited for");
+        one.check_busy().expect("nothing is amiss");
+    }
+
+    #[test]
+    fn what_can_be_done_without_is_given_up_before_memory_is_waited_for_or_lacking() {
+        struct Holder(Mutex<Option<Reservation>>);
+        impl Spare for Holder {
+            fn give_up(&self) {
+                *lock(&self.0) = None;
+            }
+        }
+        let pool = Pool::with_wait(20, 2, Duration::from_secs(3600));
+        let budget = Budget::new(10, pool.clone());
+        let holder = Arc::new(Holder(Mutex::new(budget.reserve_spare(15))));
+        budget.spares(Arc::downgrade(&holder) as Weak<dyn Spare>);
+        let _held = budget.reserve("a page", 15).expect("beside it");
+        assert!(lock(&holder.0).is_some());
+        let _more = budget.reserve("a page", 15).expect("instead of it");
+        assert!(lock(&holder.0).is_none());
     }
 
     #[test]
     fn rows_take_what_buffers_leave() {
-        let budget = Budget::new(30, Pool::new(100));
+        let budget = Budget::new(30, Pool::new(100, 1));
         let window = budget.reserve("a window", 15).expect("fits the share");
         let rows = budget.reserve_rows(20);
         assert_eq!(rows.bytes(), 10);
@@ -295,8 +482,8 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_the_pool_gets_it_when_it_is_given_back() {
-        let pool = Pool::new(20);
-        let held = Budget::new(0, pool.clone()).reserve("a page", 1).expect("free");
+        let pool = Pool::new(20, 20);
+        let held = Budget::new(0, pool.clone()).reserve("a page", 20).expect("free");
         let budget = Budget::new(0, pool);
         let waits = budget.clone();
         let waiting = std::thread::spawn(move || waits.reserve("a page", 1).is_ok());

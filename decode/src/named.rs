@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn memory_is_reserved_for_a_long_nested_value_and_held_until_the_row_is_done() {
-        let (budget, held) = (Budget::new(1 << 20, Pool::new(0)), RefCell::default());
+        let (budget, held) = (Budget::new(1 << 20, Pool::new(0, 1)), RefCell::default());
         let limits = Limits { row_bytes: 1 << 20, budget: budget.clone(), ..options().limits };
         let write = |length: usize| {
             move |max_bytes: usize, out: &mut Vec<u8>| {

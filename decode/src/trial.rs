@@ -166,7 +166,7 @@ pub fn refused(open: impl Fn(&ReadOptions) -> Result<Box<dyn RowReader>, DecodeE
     let mut bytes = 32 << 20;
     while bytes > 64 {
         let mut options = options();
-        options.limits.budget = Budget::new(bytes, Pool::new(0));
+        options.limits.budget = Budget::new(bytes, Pool::new(0, 1));
         let said = match read(open(&options), &[text_column("a")], OnNewField::Ignore) {
             Ok(read) => read.messages,
             Err(error) => vec![error.to_string()],

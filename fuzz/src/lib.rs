@@ -227,7 +227,7 @@ fn options(format: Format) -> ReadOptions {
             expansion_ratio: 20,
             expansion_free_bytes: 1 << 20,
             buffer_bytes: 1 << 20,
-            budget: Budget::new(SHARE_BYTES, Pool::new(POOL_BYTES)),
+            budget: Budget::new(SHARE_BYTES, Pool::new(POOL_BYTES, 1)),
         },
     }
 }

@@ -4,7 +4,7 @@ use crate::config::Worker;
 use decode::budget::{Budget, Pool};
 use std::{env, os::unix::process::CommandExt, process};
 
-/// Percent of the memory that are the pool's, for one object at a time. More lets larger objects pass, with the default
+/// Percent of the memory that are the pool's, for whoever needs more than a slot. More lets larger objects pass, with the default
 /// memory a zstd window of 64 MiB; less leaves more for the rows of all others.
 const POOL_PERCENT: usize = 45;
 /// Part of a slot for bytes that are read ahead.
@@ -51,7 +51,7 @@ pub fn give_large_blocks_back() {
 ///
 /// | of all | | |
 /// |---|---|---|
-/// | 45 % | the pool | what one object takes beyond its slot |
+/// | 45 % | the pool | what objects take beyond their slots: an even part at first, one alone all of it |
 /// | 55 % | the slots, all alike | one for each of `concurrency` objects and one for a newcomer |
 ///
 /// | of a slot | |
@@ -75,7 +75,7 @@ impl Memory {
     /// Returns the pool that all slots share.
     #[must_use]
     pub fn pool(self) -> Pool {
-        Pool::new(self.pool_bytes())
+        Pool::new(self.pool_bytes(), self.n_slots)
     }
 
     /// Returns what an object may take for its buffers and rows.

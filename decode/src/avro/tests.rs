@@ -325,7 +325,7 @@ fn the_header_stays_reserved_until_all_of_it_is_read() {
     let documented = format!(r#"{{"type":"enum","name":"e","symbols":["A"],"doc":"{}"}}"#, "x".repeat(200_000));
     let mut header = raw(&documented, &[]);
     header.truncate(header.len() - 16);
-    let budget = Budget::new(1 << 20, Pool::new(0));
+    let budget = Budget::new(1 << 20, Pool::new(0, 1));
     let input = BufReader::new(io::Read::chain(Cursor::new(header), Marker(budget.clone())));
     Container::open(Box::new(input), &budget).map(drop).expect("a header");
     budget.reserve("another", 1 << 20).expect("the caller reserves the schema");

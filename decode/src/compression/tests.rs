@@ -139,7 +139,8 @@ fn other_packings_are_known_by_their_content_and_read_whole() {
 fn the_dictionary_of_xz_is_reserved() {
     let text = long_text();
     let read = |megabytes: usize| {
-        let limits = Limits { budget: Budget::new(megabytes << 20, crate::budget::Pool::new(0)), ..options().limits };
+        let limits =
+            Limits { budget: Budget::new(megabytes << 20, crate::budget::Pool::new(0, 1)), ..options().limits };
         let source = Memory { bytes: xz(&text, 8 << 20), ..Memory::default() };
         let mut bytes = Vec::new();
         unpack(&source, &limits)?.input.read_to_end(&mut bytes)?;

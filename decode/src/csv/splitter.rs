@@ -479,7 +479,7 @@ mod tests {
 
     #[test]
     fn the_memory_of_a_long_record_is_given_back_after_it() {
-        let budget = Budget::new(4 << 20, Pool::new(0));
+        let budget = Budget::new(4 << 20, Pool::new(0, 1));
         // The buffer is read full behind the record, so lines of its length must pass before it shrinks.
         let content = format!("{}\n{}", "x".repeat(1 << 20), "1,2\n".repeat(1 << 20));
         let mut splitter =

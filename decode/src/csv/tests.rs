@@ -175,7 +175,7 @@ fn a_record_that_is_too_long_is_rejected_and_the_next_is_read() {
 fn memory_is_reserved_for_a_long_record() {
     let mut file = File::default();
     file.options.limits.row_bytes = 8 << 20;
-    file.options.limits.budget = Budget::new(1 << 20, Pool::new(0));
+    file.options.limits.budget = Budget::new(1 << 20, Pool::new(0, 1));
     let error = file.read(format!("a,b\n1,{}\n", "x".repeat(2 << 20)).as_bytes()).expect_err("too long");
     assert!(error.to_string().starts_with("limits: a CSV record takes "), "{error}");
 }
@@ -187,7 +187,7 @@ fn the_names_in_a_header_are_bounded_and_reserved_for_as_long_as_they_are_kept()
     let content = |length: usize| format!("a,{}\n1,2\n", "n".repeat(length));
     file.check(content(1_000_000), &["1"]);
     file.fails(content(1 << 20), "limits: the header has 1048578 bytes, 1048576 are allowed");
-    let budget = Budget::new(2 << 20, Pool::new(0));
+    let budget = Budget::new(2 << 20, Pool::new(0, 1));
     file.options.limits.budget = budget.clone();
     let open = |content: String| open(Box::new(std::io::Cursor::new(content)), &[], b',', &file.options);
     let reader = open(content(100_000)).expect("it fits");

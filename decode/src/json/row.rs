@@ -345,7 +345,7 @@ mod tests {
             key: &[],
         };
         let mapping = Arc::new(Mapping::new(&Fields::Open, &spec).expect("a mapping"));
-        let budget = Budget::new(4 << 20, Pool::new(0));
+        let budget = Budget::new(4 << 20, Pool::new(0, 1));
         let limits = Limits { budget: budget.clone(), ..options().limits };
         let mut rows = RowParser::new(mapping, &limits);
         let mut batch = Batch::default();

@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_long_row_is_reserved_and_given_back() {
-        let budget = Budget::new(3 << 20, Pool::new(0));
+        let budget = Budget::new(3 << 20, Pool::new(0, 1));
         let mut window = Window::new(Box::new(io::BufReader::new(io::repeat(b'x').take(64 << 20))), &budget);
         while window.data().len() < 2 << 20 {
             assert!(window.more().expect("it fits"));

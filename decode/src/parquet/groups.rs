@@ -11,7 +11,7 @@ use arrow_array::RecordBatch;
 use parquet::{
     arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection, RowSelector},
     errors::ParquetError,
-    file::metadata::{ParquetMetaData, RowGroupMetaData},
+    file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData},
 };
 use std::sync::Arc;
 
@@ -26,12 +26,29 @@ const COLUMN_BYTES: usize = 16 * 1024;
 /// What a batch of rows is to take.
 const BATCH_BYTES: std::ops::RangeInclusive<usize> = 1024 * 1024..=32 * 1024 * 1024;
 
-/// Returns how far to read ahead in a column that may take this many bytes: two reads of half of them, but one after
-/// the other where a file has so many columns that halves would be too small.
-fn window(bytes: usize) -> Window {
-    let ahead = bytes / 2 >= *READ_AHEAD_BYTES.start();
-    let bytes = if ahead { bytes / 2 } else { bytes };
-    Window { bytes: bytes.clamp(*READ_AHEAD_BYTES.start(), *READ_AHEAD_BYTES.end()), ahead }
+/// How the columns of a row group divide the memory for their bytes: what is read at once of each is as many rows, so
+/// that the longest column does not wait for the store more often than the others.
+#[derive(Debug, Clone, Copy)]
+pub struct Windows {
+    /// For all columns.
+    pub buffer_bytes: usize,
+    /// Columns that are read.
+    pub n_leaves: usize,
+    /// What they take in the file.
+    pub group_bytes: u64,
+}
+
+impl Windows {
+    /// Returns how far to read ahead in a column that takes this many bytes in the file; one read after the other where
+    /// there are so many columns that reads ahead would be too small.
+    pub fn of(self, chunk_bytes: u64) -> Window {
+        let least = *READ_AHEAD_BYTES.start() * self.n_leaves.max(1);
+        let ahead = self.buffer_bytes / Window::reads(true) >= least;
+        let shared = (self.buffer_bytes / Window::reads(ahead)).saturating_sub(least);
+        let part = shared as u128 * u128::from(chunk_bytes) / u128::from(self.group_bytes.max(1));
+        let bytes = READ_AHEAD_BYTES.start().saturating_add(usize::try_from(part).unwrap_or(usize::MAX));
+        Window { bytes: bytes.min(*READ_AHEAD_BYTES.end()), ahead }
+    }
 }
 
 /// Reads a file's row groups one after another.
@@ -39,7 +56,7 @@ pub struct RowGroups {
     object: Arc<Object>,
     metadata: Arc<ParquetMetaData>,
     projection: Projection,
-    window: Window,
+    buffer_bytes: usize,
     batch_bytes: usize,
     /// What batches take of each row, whatever is in it.
     row_bytes: usize,
@@ -90,7 +107,7 @@ impl RowGroups {
         }
         let batch_bytes = (buffer_bytes / 2).clamp(*BATCH_BYTES.start(), *BATCH_BYTES.end());
         Ok(Self {
-            window: window(buffer_bytes / n_leaves.max(1)),
+            buffer_bytes,
             batch_bytes,
             row_bytes: schema.row_bytes(&projection.leaves),
             meter: Arc::new(Meter::new(2 * batch_bytes as u64, &object.budget)),
@@ -173,11 +190,13 @@ impl RowGroups {
         let batch_bytes = batch_rows.saturating_mul(self.row_bytes);
         let what = format!("{batch_rows} rows of {n_leaves} Parquet columns");
         let reserved = self.object.budget.reserve(&what, n_leaves * COLUMN_BYTES + batch_bytes)?;
+        let group_bytes = self.sum(group, ColumnChunkMetaData::compressed_size);
+        let windows = Windows { buffer_bytes: self.buffer_bytes, n_leaves, group_bytes };
         let pages = RowGroup {
             object: Arc::clone(&self.object),
             metadata: Arc::clone(&self.metadata),
             index: self.next,
-            window: self.window,
+            windows,
             meter: Arc::clone(&self.meter),
         };
         let selection = (rows_done > 0).then(|| {
@@ -196,10 +215,14 @@ impl RowGroups {
 
     /// Returns how many rows of average size make a batch.
     fn batch_rows(&self, group: &RowGroupMetaData, n_rows: usize) -> usize {
-        let chunks = self.projection.leaves.iter().filter_map(|&leaf| group.columns().get(leaf));
-        let group_bytes = chunks.map(|chunk| u64::try_from(chunk.uncompressed_size()).unwrap_or(0));
-        let group_bytes = group_bytes.fold(0, u64::saturating_add);
+        let group_bytes = self.sum(group, ColumnChunkMetaData::uncompressed_size);
         let average = usize::try_from(group_bytes / (n_rows as u64).max(1)).unwrap_or(usize::MAX);
         (self.batch_bytes / average.max(self.row_bytes).max(1)).min(MAX_BATCH_ROWS)
+    }
+
+    /// Returns what the columns that are read take of a group, by this measure.
+    fn sum(&self, group: &RowGroupMetaData, of: impl Fn(&ColumnChunkMetaData) -> i64) -> u64 {
+        let chunks = self.projection.leaves.iter().filter_map(|&leaf| group.columns().get(leaf));
+        chunks.map(|chunk| u64::try_from(of(chunk)).unwrap_or(0)).fold(0, u64::saturating_add)
     }
 }

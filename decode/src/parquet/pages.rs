@@ -2,9 +2,10 @@
 
 use super::{
     delta::unfolded_bytes,
+    groups::Windows,
     object::Object,
     old,
-    read_ahead::{ChunkBytes, MAX_PAGE_BYTES, Window},
+    read_ahead::{ChunkBytes, MAX_PAGE_BYTES},
     schema::{LEVELS_BYTES, value_bytes},
 };
 use crate::{
@@ -110,7 +111,7 @@ pub struct RowGroup {
     /// Which row group it is.
     pub index: usize,
     /// How far to read ahead in each column.
-    pub window: Window,
+    pub windows: Windows,
     /// What counts the pages.
     pub meter: Arc<Meter>,
 }
@@ -119,8 +120,9 @@ impl RowGroup {
     fn pages(&self, column: usize) -> Result<Pages> {
         let group = self.metadata.row_group(self.index);
         let chunk = group.columns().get(column).ok_or(ParquetError::IndexOutOfBound(column, group.columns().len()))?;
-        let bytes =
-            Arc::new(ChunkBytes::new(Arc::clone(&self.object), chunk, self.window, old::says_plain(&self.metadata))?);
+        let window = self.windows.of(chunk.byte_range().1);
+        let bytes = ChunkBytes::new(Arc::clone(&self.object), chunk, window, old::says_plain(&self.metadata))?;
+        let bytes = Arc::new(bytes);
         let n_rows = usize::try_from(group.num_rows())?;
         Ok(Pages {
             inner: SerializedPageReader::new(Arc::clone(&bytes), chunk, n_rows, None)?,

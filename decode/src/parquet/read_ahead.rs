@@ -4,7 +4,10 @@ use super::{
     object::Object,
     thrift::{PageSizes, as_true, page_sizes},
 };
-use crate::{DecodeError, Reading, budget::Reservation};
+use crate::{
+    DecodeError, Reading,
+    budget::{Reservation, Spare},
+};
 use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
 use parquet::{
@@ -17,13 +20,15 @@ use parquet::{
 };
 use std::{
     io::{self, Read},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 /// A page that takes more when decompressed is refused; writers aim for one mebibyte.
 pub const MAX_PAGE_BYTES: u64 = 128 * 1024 * 1024;
 /// What is in view when a page header is read; longer headers are refused.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// A chunk's last bytes, up to this many, are read along with those before: they are not worth a request.
+const SHORT_BYTES: usize = 64 * 1024;
 /// What deflate can make of one byte.
 const MAX_DEFLATE_RATIO: u64 = 1032;
 /// A page that can be longer than it says by no more than this is not looked at.
@@ -46,6 +51,13 @@ pub struct Window {
     pub ahead: bool,
 }
 
+impl Window {
+    /// Returns how many windows are in memory: the read in view, the next, and the two joined.
+    pub fn reads(ahead: bool) -> usize {
+        if ahead { 3 } else { 2 }
+    }
+}
+
 struct Shared {
     object: Arc<Object>,
     end: u64,
@@ -53,7 +65,7 @@ struct Shared {
     codec: Compression,
     /// Whether pages are compressed that say that they are not.
     says_plain: bool,
-    /// The read in view, the next, and the two joined.
+    /// See [`Window::reads`].
     _window_bytes: Option<Reservation>,
     state: Mutex<State>,
 }
@@ -63,6 +75,10 @@ struct State {
     /// Offset of the first byte of `bytes`.
     start: u64,
     bytes: Bytes,
+    /// Memory for `bytes` beyond a window, and how many may be in view with it.
+    beyond: Option<(Reservation, usize)>,
+    /// How long the longest page was.
+    longest: usize,
     /// The read that follows `bytes`.
     ahead: Option<Ahead>,
     /// The page whose header was read last, until it is handed on.
@@ -86,6 +102,8 @@ struct Ahead {
     start: u64,
     length: usize,
     reading: Reading,
+    /// Memory for it where the chunk's is not enough.
+    beyond: Option<Reservation>,
 }
 
 impl ChunkBytes {
@@ -96,8 +114,7 @@ impl ChunkBytes {
         let end = start.checked_add(length).filter(|&end| end <= object.size());
         let end = end.ok_or_else(|| ParquetError::EOF("column chunk is beyond the file's end".into()))?;
         let codec = chunk.compression();
-        let n_reads = if window.ahead { 3 } else { 2 };
-        let in_view = length.min((window.bytes.max(MAX_HEADER_BYTES) * n_reads) as u64) as usize;
+        let in_view = length.min((window.bytes.max(MAX_HEADER_BYTES) * Window::reads(window.ahead)) as u64) as usize;
         let window_bytes =
             (!object.is_whole()).then(|| object.budget.reserve("reading ahead in a Parquet column", in_view));
         let window_bytes = window_bytes.transpose().map_err(|error| {
@@ -106,8 +123,12 @@ impl ChunkBytes {
         })?;
         let state = Mutex::default();
         let shared = Shared { object, end, window, codec, says_plain, _window_bytes: window_bytes, state };
-        shared.start_ahead(&mut shared.state(), start);
-        Ok(Self { shared: Arc::new(shared) })
+        // The dictionary comes first, and is wanted whole before any value.
+        let dictionary = chunk.dictionary_page_offset().map_or(0, |offset| chunk.data_page_offset().abs_diff(offset));
+        let shared = Arc::new(shared);
+        shared.object.budget.spares(Arc::downgrade(&shared) as Weak<dyn Spare>);
+        shared.start_ahead(&mut shared.state(), start, usize::try_from(dictionary).unwrap_or(usize::MAX));
+        Ok(Self { shared })
     }
 }
 
@@ -172,24 +193,42 @@ impl Shared {
         let ahead = state.ahead.take().filter(|ahead| ahead.start == start + bytes.len() as u64);
         if let Some(ahead) = ahead {
             bytes = joined(bytes, self.object.finish_read(ahead.reading, ahead.length)?);
+            // From here on it is what is in view, for which a window is planned.
+            state.beyond = ahead.beyond.map(|mut reserved| {
+                reserved.shrink_to(2 * ahead.length.saturating_sub(self.window.bytes));
+                (reserved, ahead.length)
+            });
         }
         if bytes.len() < length {
             let wanted = left.min(length.max(self.window.bytes) as u64) as usize;
             let tail = self.object.read_at(start + bytes.len() as u64, wanted - bytes.len())?;
             bytes = joined(bytes, tail);
         }
-        self.start_ahead(state, start + bytes.len() as u64);
+        let longer = state.longest.saturating_sub(self.window.bytes);
+        self.start_ahead(state, start + bytes.len() as u64, longer);
         state.start = start;
         state.bytes = bytes.clone();
         Ok(bytes)
     }
 
-    /// Begins the read from `start` on, if there is anything left of the chunk.
-    fn start_ahead(&self, state: &mut State, start: u64) {
-        let length = self.end.saturating_sub(start).min(self.window.bytes as u64) as usize;
-        if self.window.ahead && length > 0 {
-            state.ahead = self.object.start_read(start, length).map(|reading| Ahead { start, length, reading });
+    /// Begins the read from `start` on, if there is anything left of the chunk: of a window, and of so many bytes more
+    /// where memory for them is free.
+    fn start_ahead(&self, state: &mut State, start: u64, more: usize) {
+        let left = usize::try_from(self.end.saturating_sub(start)).unwrap_or(usize::MAX);
+        let window = left.min(self.window.bytes);
+        if left == 0 || self.object.is_whole() {
+            return;
         }
+        let most = left - window;
+        let more = if most.saturating_sub(more) < SHORT_BYTES { most } else { more };
+        // Once as it is read, once joined with what is in view.
+        let unplanned = if self.window.ahead { 0 } else { window };
+        let reserve = |more: usize| match unplanned + 2 * more {
+            0 => Some((None, window)),
+            bytes => Some((Some(self.object.budget.reserve_spare(bytes)?), window + more)),
+        };
+        let Some((beyond, length)) = reserve(more).or_else(|| reserve(0)) else { return };
+        state.ahead = self.object.start_read(start, length).map(|reading| Ahead { start, length, reading, beyond });
     }
 
     /// Looks at a page's header before the library reserves memory by it.
@@ -207,16 +246,18 @@ impl Shared {
             None => ("a Parquet page", &mut state.page),
         };
         *slot = None;
-        let reserved = self.object.budget.reserve(what, self.page_memory(sizes))?;
+        state.longest = state.longest.max(sizes.compressed as usize);
+        let in_view = state.beyond.as_ref().map_or(self.window.bytes, |(_, in_view)| *in_view);
+        let reserved = self.object.budget.reserve(what, self.page_memory(sizes, in_view))?;
         *slot = Some(Announced { start: start + sizes.header, sizes, reserved });
         Ok(sizes)
     }
 
-    /// Returns what a page takes: its packed bytes where they are read beyond the window, what they unpack to, and for
+    /// Returns what a page takes: its packed bytes where they are read beyond those that may be `in_view`, what they unpack to, and for
     /// a dictionary what points to its values.
-    fn page_memory(&self, page: PageSizes) -> usize {
+    fn page_memory(&self, page: PageSizes, in_view: usize) -> usize {
         const POINTER_BYTES: u64 = 16;
-        let in_view = if self.object.is_whole() { u64::MAX } else { self.window.bytes as u64 };
+        let in_view = if self.object.is_whole() { u64::MAX } else { in_view as u64 };
         // Once as it is read, once joined with what was in view.
         let packed = if page.compressed > in_view { 2 * page.compressed } else { 0 };
         let unpacked = if self.codec == Compression::UNCOMPRESSED { 0 } else { page.uncompressed };
@@ -254,6 +295,15 @@ impl Shared {
             return Err(ParquetError::General("page is longer than its header says".into()));
         }
         Ok(())
+    }
+}
+
+impl Spare for Shared {
+    fn give_up(&self) {
+        // Whoever has it is the one who wants memory.
+        if let Ok(mut state) = self.state.try_lock() {
+            state.ahead.take_if(|ahead| ahead.beyond.is_some());
+        }
     }
 }
 

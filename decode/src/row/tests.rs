@@ -186,7 +186,7 @@ fn null_is_refused_in_keys_and_where_no_default_stands_in() {
 
 #[test]
 fn a_long_row_is_reserved_until_its_batch_is_cleared_and_one_too_long_is_a_reject() {
-    let budget = Budget::new(COPIES << 20, Pool::new(0));
+    let budget = Budget::new(COPIES << 20, Pool::new(0, 1));
     let mut encoder = encoder();
     encoder.budget = budget.clone();
     let mut batch = Batch::default();

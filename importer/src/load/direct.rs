@@ -123,10 +123,12 @@ pub async fn loaded_at(connection: &mut PgConnection) -> sqlx::Result<i64> {
 pub enum Attempt {
     /// In a committed or refused import.
     Done(Loaded),
-    /// Postgres refused a row, or memory is to be waited for: the object has to go through staging. Nothing is left of
-    /// the attempt.
+    /// Postgres refused a row: the object has to go through staging. Nothing is left of the attempt.
     /// The run is there when it was the first, so that decoding can go on behind it.
     Refused(Option<Run>),
+    /// Memory is to be waited for, which only staging may. Nothing is left of the attempt, and other objects may fare
+    /// better.
+    Busy,
 }
 
 /// Loads an object whose first run, if it has any rows, is `first`.
@@ -222,7 +224,7 @@ impl Direct<'_> {
                     None => return Ok(Some(Attempt::Refused(None))),
                 },
                 Decoded::End { .. } => return Ok(None),
-                Decoded::Failed(DecodeError::Busy(_)) => return Ok(Some(Attempt::Refused(None))),
+                Decoded::Failed(DecodeError::Busy(_)) => return Ok(Some(Attempt::Busy)),
                 Decoded::Failed(error) => return Err(LoadError::Decode(error)),
                 Decoded::Fields(..) => unreachable!("the decoder sends the fields once"),
             }

@@ -121,17 +121,18 @@ async fn attempt(
                 }
                 return Ok(loaded);
             }
-            Ok(direct::Attempt::Refused(kept)) => {
-                drop(writing);
+            Ok(direct::Attempt::Refused(Some(run))) => {
                 load.recent.was_refused();
-                first = match kept {
-                    Some(run) => Decoded::Run(run),
-                    None => {
-                        (decoding, _) = open(load).await?;
-                        decoding.set_shape(prepared.shape());
-                        decoding.next().await
-                    }
-                };
+                decoding.budget.may_wait();
+                first = Decoded::Run(run);
+            }
+            Ok(ended @ (direct::Attempt::Refused(None) | direct::Attempt::Busy)) => {
+                if matches!(ended, direct::Attempt::Refused(_)) {
+                    load.recent.was_refused();
+                }
+                (decoding, _) = open(load).await?;
+                decoding.set_shape(prepared.shape());
+                first = decoding.next().await;
             }
             Err(error) => {
                 // Deadlocks and lock timeouts are likelier for those who lock rows without looking.
@@ -139,6 +140,7 @@ async fn attempt(
                 return Err(error);
             }
         }
+        drop(writing);
     }
     decoding.put_back(first);
     let mut writing = None;

@@ -1,5 +1,9 @@
 use super::*;
-use crate::{Source, budget::Budget, trial::Memory};
+use crate::{
+    Source,
+    budget::{Budget, Pool},
+    trial::Memory,
+};
 use parquet::schema::{parser::parse_message_type, types::SchemaDescriptor};
 use std::{
     io::Write as _,
@@ -104,29 +108,76 @@ impl Source for Far {
         let bytes = self.content.slice(offset as usize..offset as usize + len);
         let (at_once, most) = (Arc::clone(&self.at_once), Arc::clone(&self.most_at_once));
         most.fetch_max(at_once.fetch_add(1, Relaxed) + 1, Relaxed);
+        let running = Running(at_once);
         Box::new(move || {
-            at_once.fetch_sub(1, Relaxed);
+            drop(running);
             Ok(bytes)
         })
     }
 }
 
+/// A read under way, which ends with its answer or when nobody waits for it.
+struct Running(Arc<AtomicUsize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 #[test]
-fn columns_are_fetched_side_by_side() {
-    for (ahead, expected) in [(true, 3), (false, 1)] {
+fn columns_are_fetched_side_by_side_as_far_as_memory_goes() {
+    // Planned, with memory for it although it is not, and without.
+    let little = || Budget::new(3 * 2 * 100_000, Pool::new(0, 1));
+    for (ahead, budget, expected) in [(true, Budget::default(), 3), (false, Budget::default(), 3), (false, little(), 1)]
+    {
         let content: Vec<u8> = (0..2_000_000u32).map(|i| (i % 251) as u8).collect();
         let most_at_once = Arc::<AtomicUsize>::default();
-        let far =
-            Far { content: content.clone().into(), at_once: Arc::default(), most_at_once: Arc::clone(&most_at_once) };
-        let object = Arc::new(Object::open(Arc::new(far), &Budget::default()).expect("an object"));
+        let at_once = Arc::<AtomicUsize>::default();
+        let (content_there, most) = (content.clone().into(), Arc::clone(&most_at_once));
+        let far = Far { content: content_there, at_once: Arc::clone(&at_once), most_at_once: most };
+        let object = Arc::new(Object::open(Arc::new(far), &budget).expect("an object"));
         let window = Window { bytes: 100_000, ahead };
         let columns = [(); 3].map(|()| chunk_of(&object, Compression::SNAPPY, window));
+        most_at_once.store(at_once.load(Relaxed), Relaxed);
         for at in (0..content.len()).step_by(10_000) {
             for column in &columns {
                 assert_eq!(column.get_bytes(at as u64, 10_000).expect("bytes"), content[at..at + 10_000]);
             }
         }
         assert_eq!(most_at_once.load(Relaxed), expected, "reads at once");
+    }
+}
+
+#[test]
+fn a_dictionary_and_pages_longer_than_a_window_are_one_read_each() {
+    let content = vec![0; 2_000_000];
+    let memory = Arc::new(Memory::new(content));
+    let object = Arc::new(Object::open(Arc::clone(&memory) as Arc<dyn Source>, &Budget::default()).expect("an object"));
+    let n_reads = || memory.n_reads.load(Relaxed);
+    let chunk = chunk_with(&object, Compression::SNAPPY, Window { bytes: 100_000, ahead: true }, Some(500_000));
+    chunk.get_bytes(0, 500_000).expect("the dictionary");
+    // And one is under way.
+    assert_eq!(n_reads(), 2);
+    chunk.shared.state().longest = 400_000;
+    for start in [500_000, 900_000, 1_300_000] {
+        chunk.get_bytes(start, 400_000).expect("a page");
+    }
+    assert_eq!(n_reads(), 6, "one that was too short as pages were not known yet, one for each page");
+}
+
+#[test]
+fn what_is_read_ahead_without_a_plan_is_given_up_for_what_needs_memory() {
+    let content: Vec<u8> = (0..2_000_000u32).map(|i| (i % 251) as u8).collect();
+    let object = Object::open(Arc::new(Memory::new(content.clone())), &Budget::new(400_000, Pool::new(0, 1)));
+    let object = Arc::new(object.expect("an object"));
+    let chunk = chunk_of(&object, Compression::SNAPPY, Window { bytes: 100_000, ahead: false });
+    chunk.get_bytes(0, 10_000).expect("bytes");
+    assert!(chunk.shared.state().ahead.is_some());
+    let _page = object.budget.reserve("a page", 150_000).expect("instead of it");
+    assert!(chunk.shared.state().ahead.is_none());
+    for at in (10_000..content.len()).step_by(10_000) {
+        assert_eq!(chunk.get_bytes(at as u64, 10_000).expect("bytes"), content[at..at + 10_000]);
     }
 }
 
@@ -171,9 +222,15 @@ fn chunk(content: Vec<u8>, codec: Compression, bytes: usize) -> (Arc<Object>, Ch
 }
 
 fn chunk_of(object: &Arc<Object>, codec: Compression, window: Window) -> ChunkBytes {
+    chunk_with(object, codec, window, None)
+}
+
+fn chunk_with(object: &Arc<Object>, codec: Compression, window: Window, dictionary: Option<i64>) -> ChunkBytes {
     let schema = parse_message_type("message m { required int32 a; }").expect("a schema");
     let column = SchemaDescriptor::new(Arc::new(schema)).column(0);
-    let builder = ColumnChunkMetaData::builder(column).set_compression(codec).set_data_page_offset(0);
+    let builder = ColumnChunkMetaData::builder(column).set_compression(codec);
+    let builder = builder.set_data_page_offset(dictionary.unwrap_or(0));
+    let builder = builder.set_dictionary_page_offset(dictionary.map(|_| 0));
     let metadata = builder.set_total_compressed_size(object.size() as i64).build().expect("metadata");
     ChunkBytes::new(Arc::clone(object), &metadata, window, false).expect("a chunk")
 }

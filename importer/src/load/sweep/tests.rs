@@ -105,7 +105,7 @@ fn a_round_is_longer_than_memory() {
 
 #[test]
 fn a_row_with_memory_of_its_own_takes_it_along_and_is_known_while_it_is_here() {
-    let budget = Budget::new(100, Pool::new(0));
+    let budget = Budget::new(100, Pool::new(0, 1));
     let order = order(PgType::Int8);
     let mut sweep = Sweep::new(order, &Run::default(), MEMORY);
     let rows: Vec<_> = [10, 200_000, 20].map(|n_bytes| tuple(n_bytes as u64, &[0; 8], n_bytes)).into();
