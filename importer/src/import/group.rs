@@ -28,9 +28,6 @@ pub const GROUP_OBJECTS: usize = 50;
 /// Objects up to this many bytes are loaded together with others.
 /// Larger ones are worth a transaction of their own, and would make the others wait.
 const GROUP_OBJECT_BYTES: u64 = 256 * 1024;
-/// Requests to the store at the same time.
-const REQUESTS: usize = 16;
-
 /// Returns whether a record's object, of `size` bytes or as long as the record says, may share a transaction with
 /// others of its dataset.
 #[must_use]
@@ -141,7 +138,7 @@ impl<'a> GroupImport<'a> {
                 asking.push(self.sight(place, &routed.record, to));
             }
         }
-        let sightings: Vec<Option<Sighting<'a>>> = stream::iter(asking).buffered(REQUESTS).collect().await;
+        let sightings: Vec<Option<Sighting<'a>>> = stream::iter(asking).buffered(GROUP_OBJECTS).collect().await;
         sightings.into_iter().flatten().collect()
     }
 
@@ -165,8 +162,9 @@ impl<'a> GroupImport<'a> {
                 };
             }
         };
-        let begun = self.begin(session, fresh).await?;
-        let members = self.open(&begun).await;
+        // A far store takes longer than the ledger.
+        let (begun, opened) = tokio::join!(self.begin(session, fresh), self.open(fresh));
+        let members = self.members(fresh, begun?, opened);
         if members.len() < 2 {
             return Ok(Vec::new());
         }
@@ -193,45 +191,43 @@ impl<'a> GroupImport<'a> {
         Ok(settled.collect())
     }
 
-    /// Records the attempts, but for versions that another worker recorded meanwhile.
-    async fn begin<'i>(
-        &self,
-        session: &mut Session,
-        fresh: &[&'i Sighting<'a>],
-    ) -> Result<Vec<(&'i Sighting<'a>, Recorded)>, Held> {
-        let attempt = |sighting: &&'i Sighting<'a>| FirstAttempt {
-            sought: sighting.sought(),
-            stamp: &sighting.candidate.stamp,
-            event_time: sighting.record.event_time,
-            delivery: sighting.record.delivery,
-        };
-        let attempts: Vec<FirstAttempt<'_>> = fresh.iter().map(attempt).collect();
+    /// Records the attempts; none where another worker recorded the version meanwhile.
+    async fn begin(&self, session: &mut Session, fresh: &[&Sighting<'a>]) -> Result<Vec<Option<Recorded>>, Held> {
+        let attempts: Vec<FirstAttempt<'_>> = fresh.iter().map(|sighting| sighting.first_attempt()).collect();
         let Importer { worker_id, queue_url, .. } = self.importer;
-        let recorded =
-            begin_many(&mut session.connection, &self.dataset.name, &attempts, worker_id, queue_url.as_deref())
-                .await
-                .map_err(held_by_database)?;
-        let begun = fresh.iter().zip(recorded);
-        Ok(begun.filter_map(|(sighting, recorded)| Some((*sighting, recorded?))).collect())
+        begin_many(&mut session.connection, &self.dataset.name, &attempts, worker_id, queue_url.as_deref())
+            .await
+            .map_err(held_by_database)
     }
 
-    /// Opens the objects whose versions are what was said of them.
-    async fn open(&self, begun: &[(&Sighting<'a>, Recorded)]) -> Vec<Member> {
-        let mut opening = Vec::with_capacity(begun.len());
-        for (Sighting { read, .. }, _) in begun {
+    /// Opens the objects; none for one that cannot be.
+    async fn open(&self, fresh: &[&Sighting<'a>]) -> Vec<Option<RemoteSource>> {
+        let mut opening = Vec::with_capacity(fresh.len());
+        for Sighting { read, .. } in fresh {
             let is_streamed = self.dataset.is_streamed(&read.key);
             opening.push(RemoteSource::open(Arc::clone(&self.importer.store), read.clone(), is_streamed));
         }
-        let sources: Vec<_> = stream::iter(opening).buffered(REQUESTS).collect().await;
-        let opened = begun.iter().zip(sources).filter_map(|((sighting, recorded), source)| {
-            let source = source.ok().filter(|source| !contradicts(&sighting.candidate.identity, &source.info))?;
+        let opened: Vec<_> = stream::iter(opening).buffered(GROUP_OBJECTS).collect().await;
+        opened.into_iter().map(Result::ok).collect()
+    }
+
+    /// Returns the objects that are recorded, and open, and whose versions are what was said of them.
+    fn members(
+        &self,
+        fresh: &[&Sighting<'a>],
+        begun: Vec<Option<Recorded>>,
+        opened: Vec<Option<RemoteSource>>,
+    ) -> Vec<Member> {
+        let all = fresh.iter().zip(begun.into_iter().zip(opened));
+        let members = all.filter_map(|(sighting, (recorded, source))| {
+            let source = source.filter(|source| !contradicts(&sighting.candidate.identity, &source.info))?;
             let mut candidate = sighting.candidate.clone();
             take_identity(&mut candidate.identity, &mut candidate.stamp, &source.info);
-            let (source, object) = (Arc::new(source), sighting.read.clone());
+            let (source, object, recorded) = (Arc::new(source), sighting.read.clone(), recorded?);
             let (captures, after) = (sighting.to.captures.clone(), sighting.record.after.clone());
-            Some(Member { place: sighting.place, source, object, captures, candidate, recorded: *recorded, after })
+            Some(Member { place: sighting.place, source, object, captures, candidate, recorded, after })
         });
-        opened.collect()
+        members.collect()
     }
 
     /// Holds the group for what is broken outside. Of anything else each object says so when it is loaded alone.
@@ -251,6 +247,11 @@ impl Sighting<'_> {
     fn sought(&self) -> Sought<'_> {
         let pointer = &self.record.pointer;
         Sought { bucket: &pointer.bucket, key: &pointer.key, identity: &self.candidate.identity }
+    }
+
+    fn first_attempt(&self) -> FirstAttempt<'_> {
+        let Record { event_time, delivery, .. } = *self.record;
+        FirstAttempt { sought: self.sought(), stamp: &self.candidate.stamp, event_time, delivery }
     }
 
     /// Returns what the ledger says, as far as it needs no lock to be acted on.

@@ -70,7 +70,7 @@ impl<'a> RecordTask<'a> {
         loop {
             let waiting = Instant::now();
             let (pass, call) = self.turn().await?;
-            let turn = match call {
+            let mut turn = match call {
                 Call::Turn(turn) => turn,
                 // It is started, so a drain waits for it as for any other.
                 Call::Along(answer) => match answer.await {
@@ -85,7 +85,7 @@ impl<'a> RecordTask<'a> {
                 },
             };
             let begun = Instant::now();
-            let goes_on = match self.attempt().await {
+            let goes_on = match self.attempt(&mut turn).await {
                 Ok(settled) => {
                     if worker.circuit.improved(&self.class.dataset) {
                         info!("external failure resolved");
@@ -127,8 +127,10 @@ impl<'a> RecordTask<'a> {
     async fn turn(&self) -> Result<(Pass<'a>, Call), Left> {
         let turn = async {
             let pass = self.pass().await?;
+            let Worker { turns, in_hand, .. } = self.worker;
             let routed = self.may_share.then(|| self.routed.clone());
-            Ok((pass, self.worker.turns.wait(self.class.clone(), routed, &self.message.message_id).await))
+            let gathers = self.may_share && in_hand.intake.fills_groups();
+            Ok((pass, turns.wait(self.class.clone(), routed, gathers, &self.message.message_id).await))
         };
         tokio::select! {
             biased;
@@ -153,7 +155,7 @@ impl<'a> RecordTask<'a> {
     }
 
     /// Imports the record, together with others where it may, else alone.
-    async fn attempt(&mut self) -> Result<Settled, Held> {
+    async fn attempt(&mut self, turn: &mut Turn) -> Result<Settled, Held> {
         let worker = self.worker;
         let _busy = Busy::new(worker);
         self.retry.tried();
@@ -162,6 +164,7 @@ impl<'a> RecordTask<'a> {
         {
             return Ok(settled);
         }
+        turn.goes_alone();
         let begun = Instant::now();
         let settled = self.job.attempt().await?;
         worker.measured(&settled, begun.elapsed());

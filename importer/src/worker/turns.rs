@@ -4,19 +4,24 @@
 //! the slots are shared out evenly among those that want them; a dataset whose records had to be held
 //! gets half as many slots each time, down to one, until one of its records is settled; and when all
 //! slots are taken, one more object is started for a prefix that has none.
-//! A record that has a slot may take small ones of its dataset that wait for one along, into its transaction.
+//! A record that has a slot may take small ones of its dataset that wait for one along, into its transaction. While
+//! two such transactions run, one that fetches and one that writes, those that wait gather for the next: until it is full.
 
 use crate::{
     dataset::DatasetName,
-    import::Settled,
+    import::{GROUP_OBJECTS, Settled},
     route::{Class, Routed},
 };
 use parking_lot::Mutex;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 use tokio::sync::oneshot;
+
+/// Transactions of a dataset's small objects that run while more of them gather. With one the database waits for the
+/// store, and the store for the database; with more each has fewer objects.
+const GATHERED_AT_ONCE: usize = 2;
 
 /// Shares out the slots.
 #[derive(Debug, Clone)]
@@ -27,6 +32,8 @@ pub struct Turns(Arc<Mutex<State>>);
 pub struct Turn {
     turns: Turns,
     class: Class,
+    /// Counted as a transaction for those that gather.
+    gathered: bool,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +50,8 @@ struct State {
 #[derive(Debug, Default, Clone, Copy)]
 struct Usage {
     n_running: usize,
+    /// How many of those run for records that gather.
+    n_gathered: usize,
     last_given: u64,
     /// Times in a row that a record had to be held.
     n_held: u32,
@@ -53,6 +62,8 @@ struct Waiting {
     class: Class,
     /// The record, where it may be settled together with others.
     routed: Option<Routed>,
+    /// It waits for others rather than begin with few.
+    gathers: bool,
     message_id: String,
     sender: oneshot::Sender<Call>,
 }
@@ -90,10 +101,12 @@ impl Turns {
         Self(Arc::new(Mutex::new(State { n_slots, ..State::default() })))
     }
 
-    /// Waits for a slot, or, where `routed` is given, for another record of its dataset that takes it along.
-    pub async fn wait(&self, class: Class, routed: Option<Routed>, message_id: &str) -> Call {
+    /// Waits for a slot, or, where `routed` is given, for another record of its dataset that takes it along. One that
+    /// `gathers` does not begin while others do that may take it along.
+    pub async fn wait(&self, class: Class, routed: Option<Routed>, gathers: bool, message_id: &str) -> Call {
         let (sender, receiver) = oneshot::channel();
-        self.0.lock().waiting.push_back(Waiting { class, routed, message_id: message_id.to_owned(), sender });
+        let message_id = message_id.to_owned();
+        self.0.lock().waiting.push_back(Waiting { class, routed, gathers, message_id, sender });
         self.give();
         receiver.await.expect("a waiting record is only forgotten when it no longer waits")
     }
@@ -145,7 +158,7 @@ impl Turns {
     fn give(&self) {
         loop {
             let Some(next) = self.0.lock().next() else { return };
-            let turn = Turn { turns: self.clone(), class: next.class };
+            let turn = Turn { turns: self.clone(), class: next.class, gathered: next.gathers };
             // A record that is no longer waited for sends the turn back, and the next one gets it.
             let _ = next.sender.send(Call::Turn(turn));
         }
@@ -153,6 +166,14 @@ impl Turns {
 }
 
 impl Turn {
+    /// Notes that its record goes alone: those that gather need not wait for it.
+    pub fn goes_alone(&mut self) {
+        if std::mem::take(&mut self.gathered) {
+            self.turns.0.lock().datasets.entry(self.class.dataset.clone()).or_default().n_gathered -= 1;
+            self.turns.give();
+        }
+    }
+
     /// Gives the slot back after its record was settled: its dataset works.
     pub fn settled(self) {
         self.turns.0.lock().datasets.entry(self.class.dataset.clone()).or_default().n_held = 0;
@@ -169,6 +190,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        self.goes_alone();
         self.turns.0.lock().free(&self.class);
         self.turns.give();
     }
@@ -182,7 +204,10 @@ impl State {
             let (dataset, prefix) = self.usage(&waiting.class);
             (dataset.n_running, dataset.last_given, prefix.n_running, prefix.last_given, *place)
         };
-        let may_begin = self.waiting.iter().enumerate().filter(|(_, waiting)| self.may_begin(&waiting.class));
+        let gathering = self.gathering();
+        let is_held = |waiting: &Waiting| waiting.gathers && gathering.contains(&waiting.class.dataset);
+        let may_begin = self.waiting.iter().enumerate();
+        let may_begin = may_begin.filter(|(_, waiting)| self.may_begin(&waiting.class) && !is_held(waiting));
         let (place, _) = may_begin.min_by_key(order)?;
         let next = self.waiting.remove(place)?;
         self.n_running += 1;
@@ -193,9 +218,20 @@ impl State {
             self.prefixes.entry(next.class.clone()).or_default(),
         ] {
             usage.n_running += 1;
+            usage.n_gathered += usize::from(next.gathers);
             usage.last_given = now;
         }
         Some(next)
+    }
+
+    /// Returns the datasets of which enough transactions run, and too few records wait for another one.
+    fn gathering(&self) -> HashSet<&DatasetName> {
+        let mut n_waiting = HashMap::new();
+        for waiting in self.waiting.iter().filter(|waiting| waiting.gathers) {
+            *n_waiting.entry(&waiting.class.dataset).or_insert(0) += 1;
+        }
+        let runs = |name: &DatasetName| self.datasets.get(name).is_some_and(|of| of.n_gathered >= GATHERED_AT_ONCE);
+        n_waiting.into_iter().filter(|(name, n)| *n < GROUP_OBJECTS && runs(name)).map(|(name, _)| name).collect()
     }
 
     fn may_begin(&self, class: &Class) -> bool {
@@ -291,7 +327,7 @@ mod tests {
     }
 
     async fn turn(turns: &Turns, class: Class) -> Turn {
-        match turns.wait(class, None, "m").await {
+        match turns.wait(class, None, false, "m").await {
             Call::Turn(turn) => turn,
             Call::Along(_) => panic!("it has to be settled alone"),
         }
@@ -312,7 +348,7 @@ mod tests {
             .into_iter()
             .map(|(dataset, key)| {
                 let turns = turns.clone();
-                tokio::spawn(async move { turns.wait(class(dataset), key.map(routed), "m").await })
+                tokio::spawn(async move { turns.wait(class(dataset), key.map(routed), false, "m").await })
             })
             .collect();
         while turns.0.lock().waiting.len() < waiting.len() {
@@ -335,6 +371,54 @@ mod tests {
         assert!(answer.await.is_err(), "dropped without an answer: it goes alone");
         drop(running);
         assert!(matches!(waiting.next().expect("five").await.expect("no panic"), Call::Turn(_)));
+    }
+
+    #[tokio::test]
+    async fn while_two_transactions_run_records_gather_for_a_full_one() {
+        let turns = Turns::new(4);
+        let (begin, mut begun) = mpsc::unbounded_channel();
+        let wait = async |n_records: usize, gathers: bool| {
+            for _ in 0..n_records {
+                let (turns, begin) = (turns.clone(), begin.clone());
+                let class = Class { dataset: "0".into(), prefix: "a".into() };
+                tokio::spawn(async move { begin.send(turns.wait(class, None, gathers, "m").await) });
+                tokio::task::yield_now().await;
+            }
+        };
+        let mut running = Vec::new();
+        let mut n_begun = async |running: &mut Vec<Turn>| {
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+            }
+            let before = running.len();
+            while let Ok(call) = begun.try_recv() {
+                let Call::Turn(turn) = call else { panic!("nobody takes it along") };
+                running.push(turn);
+            }
+            running.len() - before
+        };
+        wait(GROUP_OBJECTS + 1, true).await;
+        assert_eq!(n_begun(&mut running).await, GATHERED_AT_ONCE, "the others gather");
+        wait(1, false).await;
+        assert_eq!(n_begun(&mut running).await, 1, "one that goes alone need not wait");
+        wait(1, true).await;
+        assert_eq!(n_begun(&mut running).await, 1, "enough for a full transaction");
+        running.truncate(GATHERED_AT_ONCE);
+        assert_eq!(n_begun(&mut running).await, 0);
+        running[0].goes_alone();
+        assert_eq!(n_begun(&mut running).await, 1, "they need not wait for it");
+        running.remove(1).settled();
+        assert_eq!(n_begun(&mut running).await, 1);
+        let mut n_left = GROUP_OBJECTS + 3 - 6;
+        while n_left > 0 {
+            running.clear();
+            let n = n_begun(&mut running).await;
+            assert!((1..=GATHERED_AT_ONCE).contains(&n), "{n}");
+            n_left -= n;
+        }
+        running.clear();
+        let state = turns.0.lock();
+        assert_eq!(state.datasets[&DatasetName::from("0")].n_gathered, 0);
     }
 
     #[tokio::test]
