@@ -1,6 +1,9 @@
 //! Memory does not grow with an object's size.
 
-use crate::world::{LIMIT, TELEMETRY, World};
+use crate::{
+    desk::Desk,
+    world::{LIMIT, TELEMETRY, World},
+};
 use anyhow::{Context as _, Result};
 use penstock_tests::{
     aws::Options,
@@ -48,5 +51,23 @@ async fn a_large_object_imports_within_the_budget() -> Result<()> {
     let peak_mib = worker.peak_memory_kib() / 1024;
     println!("an object of {} MiB took {peak_mib} MiB", n_bytes >> 20);
     assert!(peak_mib > 10 && peak_mib <= PEAK_MIB, "the peak was {peak_mib} MiB");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parquet_objects_at_once_share_the_memory_and_none_is_staged_for_want_of_it() -> Result<()> {
+    let desk = Desk::new(telemetry::LEAN_TABLE, "table = \"telemetry\"\nkey = [\"event_id\"]").await?;
+    // In a row group of 100,000 rows dictionaries are as long as writers let them become.
+    let load = Load::new(41, 600_000);
+    let mut arguments = vec!["load".to_owned()];
+    for index in 0..3 {
+        let mut file = Vec::new();
+        telemetry::write_lean(Format::Parquet, 1, load.events(load.object(index, 3)), &mut file)?;
+        arguments.push(desk.write(&format!("part-{index}.parquet"), file)?);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    desk.succeed(&arguments).await?;
+    let techniques = "SELECT technique, count(*), sum(rows_written) FROM penstock.object GROUP BY technique";
+    assert_eq!(desk.database.rows(techniques).await?, ["direct | 3 | 600000"]);
     Ok(())
 }
