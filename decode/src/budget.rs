@@ -6,6 +6,7 @@
 
 use super::DecodeError;
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
@@ -36,6 +37,17 @@ struct Free {
     bytes: usize,
     /// An object that has some waits for more: whoever has none comes after it.
     is_awaited: bool,
+    /// Those that have none and wait for some, by when they came.
+    line: BTreeSet<u64>,
+    n_came: u64,
+}
+
+impl Free {
+    /// Returns whether so many bytes are there for an object that has some already, or has this place in the line.
+    fn is_there(&self, bytes: usize, has_some: bool, place: Option<u64>) -> bool {
+        let is_next = || !self.is_awaited && self.line.first().is_none_or(|first| Some(*first) == place);
+        self.bytes >= bytes && (has_some || is_next())
+    }
 }
 
 impl Pool {
@@ -46,7 +58,7 @@ impl Pool {
     }
 
     fn with_wait(bytes: usize, n_slots: usize, max_wait: Duration) -> Self {
-        let free = Mutex::new(Free { bytes, is_awaited: false });
+        let free = Mutex::new(Free { bytes, is_awaited: false, line: BTreeSet::new(), n_came: 0 });
         Self(Arc::new(Shared { bytes, part: bytes / n_slots.max(1), free, given_back: Condvar::new(), max_wait }))
     }
 
@@ -54,30 +66,43 @@ impl Pool {
     /// already; none when they are not to be had.
     fn take(&self, bytes: usize, has_some: bool, never_wait: &AtomicBool) -> Option<usize> {
         let mut free = lock(&self.0.free);
-        let is_there = |free: &Free| free.bytes >= bytes && (has_some || !free.is_awaited);
-        if !is_there(&free) {
+        if !free.is_there(bytes, has_some, None) {
             if has_some && std::mem::replace(&mut free.is_awaited, true) {
                 return None;
             }
-            let waits = |free: &mut Free| !is_there(free) && !never_wait.load(Relaxed);
+            let place = (!has_some).then_some(free.n_came);
+            free.n_came += 1;
+            free.line.extend(place);
+            let waits = |free: &mut Free| !free.is_there(bytes, has_some, place) && !never_wait.load(Relaxed);
             let waited = self.0.given_back.wait_timeout_while(free, self.0.max_wait, waits);
             (free, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            if has_some {
-                free.is_awaited = false;
-                self.0.given_back.notify_all();
+            let is_there = free.is_there(bytes, has_some, place);
+            match place {
+                Some(place) => _ = free.line.remove(&place),
+                None => free.is_awaited = false,
             }
-        }
-        if !is_there(&free) {
-            return None;
+            // It may be the next one's turn.
+            self.0.given_back.notify_all();
+            if !is_there {
+                return None;
+            }
         }
         let taken = if has_some { bytes } else { bytes.max(self.0.part.min(free.bytes)) };
         free.bytes -= taken;
         Some(taken)
     }
 
+    /// Returns whether so many bytes are there at once, and nobody waits for them.
+    fn has(&self, bytes: usize) -> bool {
+        let free = lock(&self.0.free);
+        free.is_there(bytes, false, None)
+    }
+
     fn give_back(&self, bytes: usize) {
-        lock(&self.0.free).bytes += bytes;
-        self.0.given_back.notify_all();
+        if bytes > 0 {
+            lock(&self.0.free).bytes += bytes;
+            self.0.given_back.notify_all();
+        }
     }
 }
 
@@ -197,10 +222,10 @@ impl Budget {
         let wanted = used.bytes.saturating_add(bytes);
         let missing = self.missing(&used, bytes);
         if missing > 0 {
-            if wanted > self.0.share.saturating_add(self.0.pool.0.part) {
+            if wanted > self.0.share.saturating_add(self.0.pool.0.part) || !self.0.pool.has(missing) {
                 return None;
             }
-            used.borrowed += self.0.pool.take(missing, false, &AtomicBool::new(true))?;
+            used.borrowed += self.0.pool.take(missing, used.borrowed > 0, &AtomicBool::new(true))?;
         }
         used.bytes = wanted;
         Some(Reservation { budget: self.clone(), bytes })
@@ -218,7 +243,7 @@ impl Budget {
     /// Has everything given back that can be done without, where these bytes are not to be had otherwise.
     fn make_room(&self, bytes: usize) {
         let missing = self.missing(&lock(&self.0.used), bytes);
-        if missing > lock(&self.0.pool.0.free).bytes {
+        if missing > 0 && !self.0.pool.has(missing) {
             let holders: Vec<_> = lock(&self.0.spares).iter().filter_map(Weak::upgrade).collect();
             holders.iter().for_each(|holder| holder.give_up());
         }
@@ -241,18 +266,29 @@ impl Budget {
     fn take(&self, what: &str, bytes: usize) -> Result<(), DecodeError> {
         self.make_room(bytes);
         let slot = &*self.0;
-        let mut used = lock(&slot.used);
-        let wanted = used.bytes.saturating_add(bytes);
-        if wanted > self.max_bytes() {
-            return Err(DecodeError::Limits(format!(
-                "{what} takes {bytes} bytes beside {} in use, of {} that one object may take (worker.memory_mib)",
-                used.bytes,
-                self.max_bytes()
-            )));
-        }
-        let missing = self.missing(&used, bytes);
-        if missing > 0 {
-            let Some(taken) = slot.pool.take(missing, used.borrowed > 0, &slot.holds_locks) else {
+        loop {
+            let mut used = lock(&slot.used);
+            let wanted = used.bytes.saturating_add(bytes);
+            if wanted > self.max_bytes() {
+                return Err(DecodeError::Limits(format!(
+                    "{what} takes {bytes} bytes beside {} in use, of {} that one object may take (worker.memory_mib)",
+                    used.bytes,
+                    self.max_bytes()
+                )));
+            }
+            let missing = self.missing(&used, bytes);
+            if missing == 0 {
+                used.bytes = wanted;
+                return Ok(());
+            }
+            let has_some = used.borrowed > 0;
+            // Whoever gives something back must not wait for this.
+            drop(used);
+            let Some(taken) = slot.pool.take(missing, has_some, &slot.holds_locks) else {
+                if self.missing(&lock(&slot.used), bytes) < missing {
+                    // Something of its own was given back meanwhile.
+                    continue;
+                }
                 let problem = format!(
                     "{what} takes {bytes} bytes, and other large objects have the memory beyond a slot's share of {} \
                      (worker.memory_mib)",
@@ -261,10 +297,8 @@ impl Budget {
                 lock(&slot.is_busy).get_or_insert_with(|| problem.clone());
                 return Err(DecodeError::Busy(problem));
             };
-            used.borrowed += taken;
+            lock(&slot.used).borrowed += taken;
         }
-        used.bytes = wanted;
-        Ok(())
     }
 
     fn give_back(&self, bytes: usize) {
@@ -391,6 +425,41 @@ mod tests {
     }
 
     #[test]
+    fn those_who_have_none_get_some_in_the_order_they_came() {
+        let pool = Pool::with_wait(20, 20, Duration::from_secs(3600));
+        let held = Budget::new(0, pool.clone()).reserve("a page", 10).expect("free");
+        let large = Budget::new(0, pool.clone());
+        let waits = large.clone();
+        let waiting = std::thread::spawn(move || waits.reserve("a page", 15));
+        while lock(&pool.0.free).line.is_empty() {
+            std::thread::yield_now();
+        }
+        let small = Budget::new(0, pool.clone());
+        assert!(small.reserve_spare(1).is_none());
+        small.never_wait();
+        assert!(small.reserve("a page", 1).is_err(), "it came later");
+        drop(held);
+        let _held = waiting.join().expect("no panic").expect("its turn");
+        small.reserve("a page", 5).expect("nobody waits");
+        assert!(lock(&pool.0.free).line.is_empty());
+    }
+
+    #[test]
+    fn what_is_its_own_and_comes_back_ends_a_wait_in_vain() {
+        let pool = Pool::with_wait(20, 20, Duration::from_millis(200));
+        let _others = Budget::new(0, pool.clone()).reserve("a page", 15).expect("free");
+        let budget = Budget::new(10, pool.clone());
+        let held = budget.reserve("rows", 12).expect("free");
+        let waits = budget.clone();
+        let waiting = std::thread::spawn(move || waits.reserve("a page", 6).map(drop));
+        while !lock(&pool.0.free).is_awaited {
+            std::thread::yield_now();
+        }
+        drop(held);
+        waiting.join().expect("no panic").expect("its own");
+    }
+
+    #[test]
     fn a_first_taking_is_an_even_part_or_what_is_free() {
         let pool = Pool::with_wait(20, 2, Duration::from_millis(1));
         let [one, other, third] = [(); 3].map(|()| Budget::new(10, pool.clone()));
@@ -429,10 +498,8 @@ mod tests {
         let budget = Budget::new(0, pool);
         let waits = budget.clone();
         let waiting = std::thread::spawn(move || waits.reserve("a page", 1).map(drop));
-        // It is locked while its object waits.
-        while budget.0.used.try_lock().is_ok() && !waiting.is_finished() {
-            std::thread::yield_now();
-        }
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!waiting.is_finished(), "it waits");
         budget.never_wait();
         assert!(matches!(waiting.join().expect("no panic"), Err(DecodeError::Busy(_))));
         drop(held);
@@ -487,10 +554,8 @@ mod tests {
         let budget = Budget::new(0, pool);
         let waits = budget.clone();
         let waiting = std::thread::spawn(move || waits.reserve("a page", 1).is_ok());
-        // It is locked while its object waits.
-        while budget.0.used.try_lock().is_ok() && !waiting.is_finished() {
-            std::thread::yield_now();
-        }
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!waiting.is_finished(), "it waits");
         let begun = Instant::now();
         drop(held);
         assert!(waiting.join().expect("no panic") && begun.elapsed() < MAX_WAIT / 2, "{:?}", begun.elapsed());

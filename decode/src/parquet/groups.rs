@@ -39,8 +39,8 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Returns how far to read ahead in a column that takes this many bytes in the file; one read after the other where
-    /// there are so many columns that reads ahead would be too small.
+    /// Returns how far to read ahead in a column that takes this many bytes in the file; where there are so many columns
+    /// that reads ahead would be too small they are not planned for.
     pub fn of(self, chunk_bytes: u64) -> Window {
         let least = *READ_AHEAD_BYTES.start() * self.n_leaves.max(1);
         let ahead = self.buffer_bytes / Window::reads(true) >= least;

@@ -46,8 +46,8 @@ pub struct ChunkBytes {
 pub struct Window {
     /// Bytes of a read.
     pub bytes: usize,
-    /// The next read is under way while this one's pages are decoded, so that columns are fetched side by side and
-    /// a store's latency is waited for once.
+    /// There is memory for the next read to be under way while this one's pages are decoded, so that columns are fetched
+    /// side by side and a store's latency is waited for once; otherwise it is as long as memory is to spare.
     pub ahead: bool,
 }
 
@@ -75,9 +75,9 @@ struct State {
     /// Offset of the first byte of `bytes`.
     start: u64,
     bytes: Bytes,
-    /// Memory for `bytes` beyond a window, and how many may be in view with it.
-    beyond: Option<(Reservation, usize)>,
-    /// How long the longest page was.
+    /// Memory for `bytes` beyond a window.
+    beyond: Option<Reservation>,
+    /// How long the longest page of values was.
     longest: usize,
     /// The read that follows `bytes`.
     ahead: Option<Ahead>,
@@ -137,7 +137,7 @@ impl ChunkBytes {
     pub fn take_page_bytes(&self, dictionary: bool) -> Option<Reservation> {
         let mut state = self.shared.state();
         state.codec_bytes = None;
-        let page = if dictionary { state.dictionary.take() } else { state.page.take() };
+        let page = state.announced(dictionary).take();
         page.map(|page| page.reserved)
     }
 }
@@ -172,6 +172,13 @@ impl ChunkReader for ChunkBytes {
     }
 }
 
+impl State {
+    /// Returns the place of the dictionary, or of another page, whose header was read.
+    fn announced(&mut self, dictionary: bool) -> &mut Option<Announced> {
+        if dictionary { &mut self.dictionary } else { &mut self.page }
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -182,10 +189,15 @@ impl Shared {
         let left = self.end.saturating_sub(start);
         let length = left.min(length as u64) as usize;
         let skipped = start.checked_sub(state.start).and_then(|skipped| usize::try_from(skipped).ok());
-        let head = match skipped {
+        let mut head = match skipped {
             Some(skipped) if skipped <= state.bytes.len() => state.bytes.slice(skipped..),
             _ => Bytes::new(),
         };
+        if state.beyond.is_some() && head.len() <= self.window.bytes {
+            // What is left of a long read must not keep all of it.
+            head = Bytes::copy_from_slice(&head);
+            (state.start, state.bytes, state.beyond) = (start, head.clone(), None);
+        }
         if head.len() >= length {
             return Ok(head);
         }
@@ -196,7 +208,7 @@ impl Shared {
             // From here on it is what is in view, for which a window is planned.
             state.beyond = ahead.beyond.map(|mut reserved| {
                 reserved.shrink_to(2 * ahead.length.saturating_sub(self.window.bytes));
-                (reserved, ahead.length)
+                reserved
             });
         }
         if bytes.len() < length {
@@ -239,28 +251,35 @@ impl Shared {
             let problem = format!("Parquet page of {} bytes, {MAX_PAGE_BYTES} are allowed", sizes.uncompressed);
             return Err(DecodeError::Limits(problem));
         }
-        let state = &mut *self.state();
-        state.codec_bytes = None;
-        let (what, slot) = match sizes.dictionary_values {
-            Some(_) => ("a Parquet dictionary", &mut state.dictionary),
-            None => ("a Parquet page", &mut state.page),
+        let (what, is_dictionary) = match sizes.dictionary_values {
+            Some(_) => ("a Parquet dictionary", true),
+            None => ("a Parquet page", false),
         };
-        *slot = None;
-        state.longest = state.longest.max(sizes.compressed as usize);
-        let in_view = state.beyond.as_ref().map_or(self.window.bytes, |(_, in_view)| *in_view);
-        let reserved = self.object.budget.reserve(what, self.page_memory(sizes, in_view))?;
-        *slot = Some(Announced { start: start + sizes.header, sizes, reserved });
+        let page_memory = {
+            let state = &mut *self.state();
+            state.codec_bytes = None;
+            *state.announced(is_dictionary) = None;
+            if !is_dictionary {
+                state.longest = state.longest.max(sizes.compressed as usize);
+            }
+            self.page_memory(sizes, start + sizes.header + sizes.compressed <= state.start + state.bytes.len() as u64)
+        };
+        // Without the lock: what is read ahead may have to be given up for it.
+        let reserved = self.object.budget.reserve(what, page_memory)?;
+        *self.state().announced(is_dictionary) = Some(Announced { start: start + sizes.header, sizes, reserved });
         Ok(sizes)
     }
 
-    /// Returns what a page takes: its packed bytes where they are read beyond those that may be `in_view`, what they unpack to, and for
+    /// Returns what a page takes: its packed bytes where they are longer than a window and not `in_view` already, what they unpack to, and for
     /// a dictionary what points to its values.
-    fn page_memory(&self, page: PageSizes, in_view: usize) -> usize {
+    fn page_memory(&self, page: PageSizes, in_view: bool) -> usize {
         const POINTER_BYTES: u64 = 16;
-        let in_view = if self.object.is_whole() { u64::MAX } else { in_view as u64 };
+        let is_packed = self.codec != Compression::UNCOMPRESSED;
+        // A page that is not packed keeps the bytes that it is in.
+        let is_there = self.object.is_whole() || page.compressed <= self.window.bytes as u64 || in_view && is_packed;
         // Once as it is read, once joined with what was in view.
-        let packed = if page.compressed > in_view { 2 * page.compressed } else { 0 };
-        let unpacked = if self.codec == Compression::UNCOMPRESSED { 0 } else { page.uncompressed };
+        let packed = if is_there { 0 } else { 2 * page.compressed };
+        let unpacked = if is_packed { page.uncompressed } else { 0 };
         let pointers = page.dictionary_values.unwrap_or(0).min(page.uncompressed) * POINTER_BYTES;
         usize::try_from(packed + unpacked + pointers).unwrap_or(usize::MAX)
     }
@@ -300,7 +319,7 @@ impl Shared {
 
 impl Spare for Shared {
     fn give_up(&self) {
-        // Whoever has it is the one who wants memory.
+        // Whoever has the lock is the one who wants memory.
         if let Ok(mut state) = self.state.try_lock() {
             state.ahead.take_if(|ahead| ahead.beyond.is_some());
         }

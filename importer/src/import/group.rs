@@ -28,6 +28,7 @@ pub const GROUP_OBJECTS: usize = 50;
 /// Objects up to this many bytes are loaded together with others.
 /// Larger ones are worth a transaction of their own, and would make the others wait.
 const GROUP_OBJECT_BYTES: u64 = 256 * 1024;
+
 /// Returns whether a record's object, of `size` bytes or as long as the record says, may share a transaction with
 /// others of its dataset.
 #[must_use]
@@ -163,8 +164,9 @@ impl<'a> GroupImport<'a> {
             }
         };
         // A far store takes longer than the ledger.
-        let (begun, opened) = tokio::join!(self.begin(session, fresh), self.open(fresh));
-        let members = self.members(fresh, begun?, opened);
+        let opening = async { Ok(self.open(fresh).await) };
+        let (begun, opened) = tokio::try_join!(self.begin(session, fresh), opening)?;
+        let members = self.members(fresh, begun, opened);
         if members.len() < 2 {
             return Ok(Vec::new());
         }

@@ -121,18 +121,25 @@ async fn attempt(
                 }
                 return Ok(loaded);
             }
-            Ok(direct::Attempt::Refused(Some(run))) => {
-                load.recent.was_refused();
-                decoding.budget.may_wait();
-                first = Decoded::Run(run);
-            }
-            Ok(ended @ (direct::Attempt::Refused(None) | direct::Attempt::Busy)) => {
+            Ok(ended @ (direct::Attempt::Refused(_) | direct::Attempt::Busy)) => {
+                drop(writing);
                 if matches!(ended, direct::Attempt::Refused(_)) {
                     load.recent.was_refused();
                 }
-                (decoding, _) = open(load).await?;
-                decoding.set_shape(prepared.shape());
-                first = decoding.next().await;
+                first = match ended {
+                    // Behind it decoding may have wanted memory that it must not wait for.
+                    direct::Attempt::Refused(Some(run)) if decoding.budget.check_busy().is_ok() => {
+                        decoding.budget.may_wait();
+                        Decoded::Run(run)
+                    }
+                    _ => {
+                        // Its memory may be what is waited for.
+                        drop(decoding);
+                        (decoding, _) = open(load).await?;
+                        decoding.set_shape(prepared.shape());
+                        decoding.next().await
+                    }
+                };
             }
             Err(error) => {
                 // Deadlocks and lock timeouts are likelier for those who lock rows without looking.
@@ -140,7 +147,6 @@ async fn attempt(
                 return Err(error);
             }
         }
-        drop(writing);
     }
     decoding.put_back(first);
     let mut writing = None;

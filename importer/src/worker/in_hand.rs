@@ -1,10 +1,7 @@
 //! The messages a worker holds, and how many more it should ask for.
 
 use super::HOLD_LIMIT;
-use crate::{
-    import::GROUP_OBJECTS,
-    queue::{EntryError, Message, Queue},
-};
+use crate::queue::{EntryError, Message, Queue};
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use service::http::Health;
@@ -228,7 +225,7 @@ pub struct Intake {
 
 /// A message may wait in hand this long for a slot. Longer keeps messages from idle workers,
 /// shorter makes a worker with quick objects wait for the queue.
-const SOON_SECS: f64 = 0.5;
+pub const SOON_SECS: f64 = 0.5;
 /// Messages in hand beyond the slots, at most: each is extended and would wait for a visibility timeout after a crash.
 const MAX_WAITING: usize = 200;
 
@@ -238,12 +235,6 @@ impl Intake {
         let mut mean = self.mean_secs.lock();
         let seconds = duration.as_secs_f64();
         *mean = Some(mean.map_or(seconds, |mean| mean * 0.8 + seconds * 0.2));
-    }
-
-    /// Returns whether objects are so quick that a full transaction of small ones is done soon: it is worth waiting for.
-    #[must_use]
-    pub fn fills_groups(&self) -> bool {
-        self.mean_secs.lock().is_some_and(|mean| mean * GROUP_OBJECTS as f64 <= SOON_SECS)
     }
 
     /// Returns how many messages to ask for (0 to 10), with `n_active` started or waiting for a slot; this many
@@ -274,18 +265,6 @@ mod tests {
         quick.measured(Duration::from_millis(5));
         assert_eq!(quick.wanted(4, 4, 0), 10, "quick objects: a full batch ahead");
         assert_eq!(quick.wanted(4 + MAX_WAITING, 4, 0), 0);
-    }
-
-    #[test]
-    fn groups_are_filled_where_objects_are_quick() {
-        let intake = Intake::default();
-        assert!(!intake.fills_groups(), "nothing measured");
-        intake.measured(Duration::from_millis(11));
-        assert!(!intake.fills_groups());
-        for _ in 0..9 {
-            intake.measured(Duration::from_millis(5));
-        }
-        assert!(intake.fills_groups());
     }
 
     fn message(body: &str) -> Message {

@@ -8,6 +8,7 @@ impl Worker {
     /// Notes how long an object took, and what became of it unless that is to be seen.
     pub(super) fn measured(&self, settled: &Settled, duration: Duration) {
         self.in_hand.intake.measured(duration);
+        self.turns.measured(&settled.dataset, duration);
         // What may be tried again is counted when it is not.
         if !settled.may_be_braked() {
             self.count(settled, duration);

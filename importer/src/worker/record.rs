@@ -127,10 +127,8 @@ impl<'a> RecordTask<'a> {
     async fn turn(&self) -> Result<(Pass<'a>, Call), Left> {
         let turn = async {
             let pass = self.pass().await?;
-            let Worker { turns, in_hand, .. } = self.worker;
             let routed = self.may_share.then(|| self.routed.clone());
-            let gathers = self.may_share && in_hand.intake.fills_groups();
-            Ok((pass, turns.wait(self.class.clone(), routed, gathers, &self.message.message_id).await))
+            Ok((pass, self.worker.turns.wait(self.class.clone(), routed, &self.message.message_id).await))
         };
         tokio::select! {
             biased;

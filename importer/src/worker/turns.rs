@@ -7,6 +7,7 @@
 //! A record that has a slot may take small ones of its dataset that wait for one along, into its transaction. While
 //! two such transactions run, one that fetches and one that writes, those that wait gather for the next: until it is full.
 
+use super::in_hand::SOON_SECS;
 use crate::{
     dataset::DatasetName,
     import::{GROUP_OBJECTS, Settled},
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 use tokio::sync::oneshot;
 
@@ -50,8 +52,10 @@ struct State {
 #[derive(Debug, Default, Clone, Copy)]
 struct Usage {
     n_running: usize,
-    /// How many of those run for records that gather.
+    /// How many of those, of a dataset, run for records that gather.
     n_gathered: usize,
+    /// Mean time of a dataset's objects, decaying, in seconds; none before the first.
+    mean_secs: Option<f64>,
     last_given: u64,
     /// Times in a row that a record had to be held.
     n_held: u32,
@@ -101,12 +105,15 @@ impl Turns {
         Self(Arc::new(Mutex::new(State { n_slots, ..State::default() })))
     }
 
-    /// Waits for a slot, or, where `routed` is given, for another record of its dataset that takes it along. One that
-    /// `gathers` does not begin while others do that may take it along.
-    pub async fn wait(&self, class: Class, routed: Option<Routed>, gathers: bool, message_id: &str) -> Call {
+    /// Waits for a slot, or, where `routed` is given, for another record of its dataset that takes it along.
+    pub async fn wait(&self, class: Class, routed: Option<Routed>, message_id: &str) -> Call {
         let (sender, receiver) = oneshot::channel();
         let message_id = message_id.to_owned();
-        self.0.lock().waiting.push_back(Waiting { class, routed, gathers, message_id, sender });
+        {
+            let mut state = self.0.lock();
+            let gathers = routed.is_some() && state.usage(&class).0.fills_groups();
+            state.waiting.push_back(Waiting { class, routed, gathers, message_id, sender });
+        }
         self.give();
         receiver.await.expect("a waiting record is only forgotten when it no longer waits")
     }
@@ -131,6 +138,14 @@ impl Turns {
             }
         }
         companions
+    }
+
+    /// Notes how long an object of a dataset took, with others or alone.
+    pub fn measured(&self, dataset: &DatasetName, duration: Duration) {
+        let mut state = self.0.lock();
+        let mean = &mut state.datasets.entry(dataset.clone()).or_default().mean_secs;
+        let seconds = duration.as_secs_f64();
+        *mean = Some(mean.map_or(seconds, |mean| mean * 0.8 + seconds * 0.2));
     }
 
     /// Returns the message of each record that waits for its dataset's trouble rather than for a free slot.
@@ -162,6 +177,13 @@ impl Turns {
             // A record that is no longer waited for sends the turn back, and the next one gets it.
             let _ = next.sender.send(Call::Turn(turn));
         }
+    }
+}
+
+impl Usage {
+    /// Returns whether objects are so quick that a full transaction of small ones is done soon: it is worth waiting for.
+    fn fills_groups(&self) -> bool {
+        self.mean_secs.is_some_and(|mean| mean * GROUP_OBJECTS as f64 <= SOON_SECS)
     }
 }
 
@@ -213,12 +235,10 @@ impl State {
         self.n_running += 1;
         self.n_given += 1;
         let now = self.n_given;
-        for usage in [
-            self.datasets.entry(next.class.dataset.clone()).or_default(),
-            self.prefixes.entry(next.class.clone()).or_default(),
-        ] {
+        let dataset = self.datasets.entry(next.class.dataset.clone()).or_default();
+        dataset.n_gathered += usize::from(next.gathers);
+        for usage in [dataset, self.prefixes.entry(next.class.clone()).or_default()] {
             usage.n_running += 1;
-            usage.n_gathered += usize::from(next.gathers);
             usage.last_given = now;
         }
         Some(next)
@@ -326,8 +346,14 @@ mod tests {
         }
     }
 
+    fn routed(key: &str) -> Routed {
+        let pointer = ObjectPointer::new("b", key);
+        let record = Record::created(pointer);
+        Routed { record: Arc::new(record), route: Route::Unrouted }
+    }
+
     async fn turn(turns: &Turns, class: Class) -> Turn {
-        match turns.wait(class, None, false, "m").await {
+        match turns.wait(class, None, "m").await {
             Call::Turn(turn) => turn,
             Call::Along(_) => panic!("it has to be settled alone"),
         }
@@ -337,18 +363,13 @@ mod tests {
     async fn a_record_with_a_slot_takes_along_those_of_its_dataset_that_may_share_its_transaction() {
         let turns = Turns::new(1);
         let class = |dataset: &str| Class { dataset: dataset.into(), prefix: "a".into() };
-        let routed = |key: &str| {
-            let pointer = ObjectPointer::new("b", key);
-            let record = Record::created(pointer);
-            Routed { record: Arc::new(record), route: Route::Unrouted }
-        };
         // The one slot, and the one more that the other dataset has a right to.
         let running = (turn(&turns, class("0")).await, turn(&turns, class("1")).await);
         let waiting: Vec<_> = [("0", Some("x")), ("0", None), ("1", Some("y")), ("0", Some("z")), ("0", Some("left"))]
             .into_iter()
             .map(|(dataset, key)| {
                 let turns = turns.clone();
-                tokio::spawn(async move { turns.wait(class(dataset), key.map(routed), false, "m").await })
+                tokio::spawn(async move { turns.wait(class(dataset), key.map(routed), "m").await })
             })
             .collect();
         while turns.0.lock().waiting.len() < waiting.len() {
@@ -376,12 +397,14 @@ mod tests {
     #[tokio::test]
     async fn while_two_transactions_run_records_gather_for_a_full_one() {
         let turns = Turns::new(4);
+        turns.measured(&"0".into(), Duration::from_millis(10));
         let (begin, mut begun) = mpsc::unbounded_channel();
         let wait = async |n_records: usize, gathers: bool| {
             for _ in 0..n_records {
                 let (turns, begin) = (turns.clone(), begin.clone());
                 let class = Class { dataset: "0".into(), prefix: "a".into() };
-                tokio::spawn(async move { begin.send(turns.wait(class, None, gathers, "m").await) });
+                let routed = gathers.then(|| routed("x"));
+                tokio::spawn(async move { begin.send(turns.wait(class, routed, "m").await) });
                 tokio::task::yield_now().await;
             }
         };
@@ -419,6 +442,31 @@ mod tests {
         running.clear();
         let state = turns.0.lock();
         assert_eq!(state.datasets[&DatasetName::from("0")].n_gathered, 0);
+    }
+
+    #[tokio::test]
+    async fn records_of_a_dataset_whose_objects_take_long_do_not_gather() {
+        for (took, expected) in [(None, 4), (Some(11), 4), (Some(10), GATHERED_AT_ONCE)] {
+            let turns = Turns::new(4);
+            turns.measured(&"1".into(), Duration::from_millis(1));
+            if let Some(ms) = took {
+                turns.measured(&"0".into(), Duration::from_millis(ms));
+            }
+            let (begin, mut begun) = mpsc::unbounded_channel();
+            for _ in 0..9 {
+                let (turns, begin) = (turns.clone(), begin.clone());
+                let class = Class { dataset: "0".into(), prefix: "a".into() };
+                tokio::spawn(async move { begin.send(turns.wait(class, Some(routed("x")), "m").await) });
+            }
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+            }
+            let mut running = Vec::new();
+            while let Ok(call) = begun.try_recv() {
+                running.push(call);
+            }
+            assert_eq!(running.len(), expected, "{took:?}");
+        }
     }
 
     #[tokio::test]
