@@ -35,9 +35,12 @@ struct Arguments {
     /// Objects of 200 rows each.
     #[arg(long)]
     small: Option<u64>,
-    /// Objects in the ledger that the console shows.
+    /// Objects in the ledger that the console shows, and that small objects are loaded beside.
     #[arg(long)]
     ledger: Option<u64>,
+    /// Rows that a table grows to.
+    #[arg(long)]
+    grown: Option<u64>,
     /// Only these formats.
     #[arg(long)]
     format: Vec<Format>,
@@ -65,6 +68,7 @@ async fn main() -> Result<()> {
     let n_rows = arguments.rows.unwrap_or(if arguments.quick { 400_000 } else { 2_000_000 });
     let n_small = arguments.small.unwrap_or(if arguments.quick { 500 } else { 2_000 });
     let n_ledger = arguments.ledger.unwrap_or(if arguments.quick { 1_000_000 } else { 10_000_000 });
+    let n_grown = arguments.grown.unwrap_or(if arguments.quick { 2_000_000 } else { 50_000_000 });
     let formats = match arguments.format.as_slice() {
         [] => vec![Format::Parquet, Format::Ndjson, Format::Csv],
         some => some.to_vec(),
@@ -114,6 +118,9 @@ async fn main() -> Result<()> {
     println!("{}", aims(&report));
     if let Some(console) = bench.console(n_ledger, formats[0]).await? {
         println!("{console}");
+    }
+    if let Some(growth) = bench.growth(n_grown, n_ledger).await? {
+        println!("{growth}");
     }
     println!("{}", bench.idle().await?);
     std::fs::write(&arguments.json, report.json())?;

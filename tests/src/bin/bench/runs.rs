@@ -2,6 +2,7 @@
 
 mod console;
 mod far;
+mod growth;
 mod pipelines;
 mod queue;
 
