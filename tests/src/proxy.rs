@@ -177,10 +177,12 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             let mut silences = shared.silences.subscribe();
             // A client or server that goes away ends the connection, which is all there is to say.
             tokio::select! {
-                _ = pass(client, Arc::clone(&shared), &silenced) => {}
+                // Nothing passes any more once there is a cut: not a request, and not the answer to it.
+                biased;
                 _ = cuts.changed() => {}
                 // The sender lives as long as the proxy.
                 () = async { while silences.changed().await.is_ok() { silenced.send_replace(true); } } => {}
+                _ = pass(client, Arc::clone(&shared), &silenced) => {}
             }
         });
     }
