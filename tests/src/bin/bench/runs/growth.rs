@@ -26,8 +26,9 @@ const SEED: u64 = 20_260_301;
 /// Characters of the longest bar.
 const BAR: f64 = 40.0;
 
-/// Entries of the ledger, in one dataset.
+/// Entries of the ledger, in one dataset; without what triggers would do for each.
 const ENTRIES: &str = "
+    SET session_replication_role = replica;
     INSERT INTO penstock.head (id, dataset, bucket, key, object_id) OVERRIDING SYSTEM VALUE
     SELECT i, 'telemetry', 'landing', 'part-' || i % 97 || '/' || i || '.parquet', i FROM generate_series(1, :n) i;
     INSERT INTO penstock.object (id, head_id, version_id, etag, size, state, attempts, queue_url, rows_read, rows_written,
@@ -70,9 +71,7 @@ impl Bench {
             telemetry::write_lean(Format::Parquet, 1, load.events(rows.clone()), BufWriter::new(File::create(&path)?))?;
             let cost = self.measured(&database, vec![self.load(&config, &path)?]).await?;
             std::fs::remove_file(&path)?;
-            let rate = (rows.end - rows.start) as f64 / cost.secs;
-            eprintln!("  growth: table of {} rows: {rate:.0} rows/s", rows.end);
-            points.push((rows.start, rate));
+            Self::found(&mut points, "rows in the table", rows.start, (rows.end - rows.start) as f64 / cost.secs);
         }
         self.check(&database, n_rows).await?;
         Ok(Some(chart("rows in the table", "rows/s", &points)))
@@ -88,7 +87,7 @@ impl Bench {
             database.execute(&ENTRIES.replace(":n", &n.to_string())).await?;
             database.execute("VACUUM ANALYZE").await?;
             let config = self.config(&database, "upsert", 4)?;
-            points.push((n, self.small_objects(&database, &config).await?));
+            Self::found(&mut points, "objects in the ledger", n, self.small_objects(&database, &config).await?);
         }
         Ok(Some(chart("objects in the ledger", "small objects/s", &points)))
     }
@@ -103,7 +102,7 @@ impl Bench {
             let other = |i: u64| dataset(&format!("other_{i}"), &format!("**/other-{i}/**"), "telemetry", "event_id");
             let all: String = (1..n).map(other).collect();
             let config = self.configured(&database, &(all + &dataset("telemetry", "**", "telemetry", "event_id")))?;
-            points.push((n, self.small_objects(&database, &config).await?));
+            Self::found(&mut points, "datasets", n, self.small_objects(&database, &config).await?);
         }
         Ok(Some(chart("datasets", "small objects/s", &points)))
     }
@@ -133,9 +132,15 @@ impl Bench {
             let cost = self.measured(&database, vec![self.load(&config, &path)?]).await?;
             let found: u64 = database.value("SELECT count(*) FROM wide").await?.parse()?;
             anyhow::ensure!(found == n_rows, "{found} rows instead of {n_rows}");
-            points.push((n, N_VALUES as f64 / cost.secs));
+            Self::found(&mut points, "fields", n, N_VALUES as f64 / cost.secs);
         }
         Ok(Some(chart("fields of a row", "values/s", &points)))
+    }
+
+    /// Notes a point of a chart.
+    fn found(points: &mut Vec<(u64, f64)>, what: &str, size: u64, rate: f64) {
+        eprintln!("  growth: {size} {what}: {rate:.0}/s");
+        points.push((size, rate));
     }
 
     /// Returns small objects a second, loaded for the first time.
