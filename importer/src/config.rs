@@ -103,8 +103,8 @@ pub struct Worker {
     /// Objects imported at once (1 to 256). A worker uses this many Postgres connections and two more.
     pub concurrency: u32,
     /// Memory for object data, in MiB (16 to 1048576); the process itself needs up to 40 MiB more. 55 % is shared evenly
-    /// by `concurrency` + 1 objects; the remaining 45 % is lent to those that need more. A file that needs more fails
-    /// with an error that names this setting. More memory also makes sorted runs longer.
+    /// by `concurrency` + 1 objects; the remaining 45 % is lent to those that need more. A file that needs more than
+    /// both fails with an error that names this setting. More memory also makes sorted runs longer.
     pub memory_mib: u32,
     /// How long a stopping worker may keep working on messages it has received, in seconds (0 to 43200). Set it below
     /// the supervisor's kill timeout; unfinished messages are released to other workers.

@@ -270,8 +270,8 @@ impl Shared {
         Ok(sizes)
     }
 
-    /// Returns what a page takes: its packed bytes where they are longer than a window and not `in_view` already, what they unpack to, and for
-    /// a dictionary what points to its values.
+    /// Returns what a page takes: its packed bytes where they are longer than a window and not `in_view` already, what
+    /// they unpack to, and for a dictionary what points to its values.
     fn page_memory(&self, page: PageSizes, in_view: bool) -> usize {
         const POINTER_BYTES: u64 = 16;
         let is_packed = self.codec != Compression::UNCOMPRESSED;
