@@ -2,7 +2,7 @@
 -- $9 event time, $12 and $13 when the message was sent and first received; $10 worker, $11 queue. Every key once.
 -- begin.sql for many objects of which no version stands and none was seen before; what another worker
 -- recorded meanwhile comes back with more than one attempt.
--- The commit does not wait for the disk, as in begin.sql.
+-- The commit does not wait for the disk, as in begin.sql. OFFSET 0 as in ensure_heads.sql.
 INSERT INTO penstock.object AS o
     (head_id, is_delete, version_id, etag, size, sequencer, last_modified, state, attempts,
      worker, queue_url, event_time, started_at, sent_at, first_received_at)
@@ -12,7 +12,9 @@ SELECT h.id, false, sought.version_id, sought.etag, sought.size, sought.sequence
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::timestamptz[],
             $9::timestamptz[], $12::timestamptz[], $13::timestamptz[])
     AS sought (bucket, key, version_id, etag, size, sequencer, last_modified, event_time, sent_at, first_received_at)
-JOIN penstock.head h ON h.bucket = sought.bucket AND h.key = sought.key AND h.dataset = $1
+CROSS JOIN LATERAL (
+    SELECT h.id FROM penstock.head h WHERE h.dataset = $1 AND h.bucket = sought.bucket AND h.key = sought.key OFFSET 0
+) h
 CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) relaxed
 ORDER BY h.id
 ON CONFLICT (head_id, coalesce(version_id, ''), coalesce(etag, ''), coalesce(size, -1), is_delete)

@@ -3,7 +3,8 @@
 -- whose import it follows; $12 technique, $13 seconds of each, $14 recipe.
 -- finish_imported.sql for many versions, none of which was imported before: their rows were recorded with this
 -- very stamp, so what is left to settle is a Last-Modified and a version id that came with the bytes.
--- What else was begun of the key and is no newer is overtaken, as in finish_imported.sql.
+-- What else was begun of the key and is no newer is overtaken, as in finish_imported.sql. OFFSET 0 as in
+-- ensure_heads.sql; the updates need what by_index.sql says.
 WITH done AS (
     SELECT *
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::bigint[],
@@ -30,7 +31,8 @@ SET state = 'imported',
     error = NULL,
     version_id = CASE WHEN o.version_id IS NULL AND NOT EXISTS (
                           SELECT FROM penstock.object other
-                          WHERE other.head_id = done.head_id AND other.version_id = done.version_id)
+                          WHERE other.head_id = done.head_id AND other.version_id = done.version_id
+                          OFFSET 0)
                       THEN done.version_id ELSE o.version_id END,
     sequencer = coalesce(o.sequencer, done.sequencer),
     last_modified = greatest(o.last_modified, done.last_modified),

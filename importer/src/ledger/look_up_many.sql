@@ -1,5 +1,5 @@
 -- $1 dataset; per object: $2 bucket, $3 key, $4 version id, $5 etag, $6 size.
--- look_up.sql for many objects at once; objects whose key was never seen bring no row.
+-- look_up.sql for many objects at once; objects whose key was never seen bring no row. OFFSET 0 as in ensure_heads.sql.
 SELECT sought.place,
        h.id AS head_id,
        h.object_id,
@@ -16,8 +16,13 @@ SELECT sought.place,
        own.forwarded_message_id AS own_forwarded_message_id
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
     WITH ORDINALITY AS sought (bucket, key, version_id, etag, size, place)
-JOIN penstock.head h ON h.bucket = sought.bucket AND h.key = sought.key AND h.dataset = $1
-LEFT JOIN penstock.object s ON s.id = h.object_id
+CROSS JOIN LATERAL (
+    SELECT h.id, h.object_id
+    FROM penstock.head h
+    WHERE h.dataset = $1 AND h.bucket = sought.bucket AND h.key = sought.key
+    OFFSET 0
+) h
+LEFT JOIN LATERAL (SELECT s.* FROM penstock.object s WHERE s.id = h.object_id OFFSET 0) s ON true
 LEFT JOIN LATERAL (
     SELECT o.id, o.imported_at, o.forwarded_message_id
     FROM penstock.object o

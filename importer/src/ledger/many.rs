@@ -158,7 +158,8 @@ pub struct Finished<'a> {
     pub after: Option<&'a str>,
 }
 
-/// Does what [`super::finish_imported`] does, for many versions that were never imported before.
+/// Does what [`super::finish_imported`] does, for many versions that were never imported before; the last statement of
+/// its transaction, for the planner is told to look nowhere but in indexes.
 ///
 /// # Errors
 /// Of the database.
@@ -171,6 +172,7 @@ pub async fn finish_many(
     let numbers = |of: fn(&Finished<'_>) -> u64| -> Vec<i64> {
         finished.iter().map(|finished| i64::try_from(of(finished)).unwrap_or(i64::MAX)).collect()
     };
+    sqlx::query(include_str!("by_index.sql")).execute(&mut *connection).await?;
     let done = sqlx::query(include_str!("finish_many.sql"))
         .bind(finished.iter().map(|finished| finished.recorded.object_id).collect::<Vec<_>>())
         .bind(finished.iter().map(|finished| finished.recorded.head_id).collect::<Vec<_>>())

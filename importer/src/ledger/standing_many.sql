@@ -1,5 +1,5 @@
 -- Per object: $1 head; $2 version id, $3 etag, $4 size of the version that asks.
--- standing.sql for many heads; their locks are held.
+-- standing.sql for many heads; their locks are held. OFFSET 0 as in ensure_heads.sql.
 SELECT h.id AS head_id,
        h.object_id,
        s.version_id,
@@ -20,5 +20,5 @@ SELECT h.id AS head_id,
                       ELSE o.etag IS NOT DISTINCT FROM asks.etag AND o.size IS NOT DISTINCT FROM asks.size END
        ) AS ever_imported
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) AS asks (head_id, version_id, etag, size)
-JOIN penstock.head h ON h.id = asks.head_id
-LEFT JOIN penstock.object s ON s.id = h.object_id
+CROSS JOIN LATERAL (SELECT h.id, h.object_id FROM penstock.head h WHERE h.id = asks.head_id OFFSET 0) h
+LEFT JOIN LATERAL (SELECT s.* FROM penstock.object s WHERE s.id = h.object_id OFFSET 0) s ON true

@@ -17,6 +17,8 @@ pub struct MemoryQueue {
     max_bytes: usize,
     /// This many calls to extend messages fail first.
     failing_extensions: AtomicUsize,
+    /// This many receives fail first.
+    failing_receives: AtomicUsize,
 }
 
 /// A message's body and attributes together, at most: SQS's limit.
@@ -43,6 +45,7 @@ impl MemoryQueue {
             visibility_timeout,
             max_bytes: MAX_BYTES,
             failing_extensions: AtomicUsize::new(0),
+            failing_receives: AtomicUsize::new(0),
         }
     }
 
@@ -50,6 +53,12 @@ impl MemoryQueue {
     #[must_use]
     pub fn with_failing_extensions(self, n_calls: usize) -> Self {
         Self { failing_extensions: AtomicUsize::new(n_calls), ..self }
+    }
+
+    /// Lets this many receives fail, and those after them work.
+    #[must_use]
+    pub fn with_failing_receives(self, n_calls: usize) -> Self {
+        Self { failing_receives: AtomicUsize::new(n_calls), ..self }
     }
 
     /// Lets messages of its dead-letter queue be this long at most, attributes included.
@@ -98,6 +107,9 @@ impl MemoryQueue {
 impl Queue for MemoryQueue {
     fn receive(&self, max: usize, wait: Duration) -> BoxFuture<'_, anyhow::Result<Vec<Message>>> {
         Box::pin(async move {
+            if is_one_of(&self.failing_receives) {
+                anyhow::bail!("slow down");
+            }
             let until = Instant::now() + wait;
             loop {
                 let taken = self.take(max);
@@ -111,9 +123,7 @@ impl Queue for MemoryQueue {
 
     fn extend<'a>(&'a self, handles: &'a [String], timeout: Duration) -> BoxFuture<'a, Vec<Result<(), EntryError>>> {
         Box::pin(async move {
-            let fails =
-                self.failing_extensions.fetch_update(Relaxed, Relaxed, |n_calls| n_calls.checked_sub(1)).is_ok();
-            if fails {
+            if is_one_of(&self.failing_extensions) {
                 return handles.iter().map(|_| Err(EntryError::Failed("slow down".to_owned()))).collect();
             }
             let now = Instant::now();
@@ -165,4 +175,9 @@ impl Queue for MemoryQueue {
             Ok(QueueDepth { visible: state.messages.len() as u64 - in_flight, in_flight, delayed: 0 })
         })
     }
+}
+
+/// Counts a call; true for as many calls as were left.
+fn is_one_of(n_left: &AtomicUsize) -> bool {
+    n_left.fetch_update(Relaxed, Relaxed, |n_calls| n_calls.checked_sub(1)).is_ok()
 }

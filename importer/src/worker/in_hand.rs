@@ -237,14 +237,14 @@ impl Intake {
         *mean = Some(mean.map_or(seconds, |mean| mean * 0.8 + seconds * 0.2));
     }
 
-    /// Returns how many messages to ask for (0 to 10), with `n_active` started or waiting for a slot; this many
+    /// Returns how many messages to ask for, with `n_active` started or waiting for a slot; this many
     /// may wait however long objects take.
     #[must_use]
     pub fn wanted(&self, n_active: usize, n_slots: usize, n_may_wait: usize) -> usize {
         let mean = *self.mean_secs.lock();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped by MAX_WAITING")]
         let waiting = mean.map_or(0, |mean| (SOON_SECS * n_slots as f64 / mean.max(0.001)) as usize);
-        (n_slots + waiting.min(MAX_WAITING).max(n_may_wait)).saturating_sub(n_active).min(10)
+        (n_slots + waiting.min(MAX_WAITING).max(n_may_wait)).saturating_sub(n_active)
     }
 }
 
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(intake.wanted(4, 4, 5), 5, "all slots taken by one: room to find another");
         let quick = Intake::default();
         quick.measured(Duration::from_millis(5));
-        assert_eq!(quick.wanted(4, 4, 0), 10, "quick objects: a full batch ahead");
+        assert_eq!(quick.wanted(4, 4, 0), MAX_WAITING, "quick objects: as many ahead as may be");
         assert_eq!(quick.wanted(4 + MAX_WAITING, 4, 0), 0);
     }
 

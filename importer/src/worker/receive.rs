@@ -1,9 +1,11 @@
 //! Receiving: as many messages as can start soon, until the worker is stopped or the queue is empty.
 
-use super::{Until, Worker, circuit::CircuitState, release::Leftover, retry::backoff};
+use super::{BATCH, Until, Worker, circuit::CircuitState, release::Leftover, retry::backoff};
 use crate::queue::Message;
+use futures_util::future::join_all;
 use service::words::chain;
 use std::{
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -24,6 +26,10 @@ const WAIT_WHILE_HOLDING: Duration = Duration::from_secs(1);
 const LAST_ANSWER: Duration = Duration::from_millis(1500);
 /// Time between two messages received on trial, while something outside is broken for all that were tried.
 const PROBE: Duration = Duration::from_secs(5);
+/// Calls at once where the last brought all that was asked for. One after the other they bring
+/// that many for each round trip to the queue, which is less than a worker with quick objects takes; more of them would
+/// be paid for in vain when the queue has just been emptied.
+const RECEIVES_AT_ONCE: usize = 4;
 /// How long to wait before another look at whether there is room. Who waits, and why, changes without a signal.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -36,6 +42,8 @@ pub(super) struct Receiver<'a> {
     drain: &'a CancellationToken,
     until: Until,
     tasks: JoinSet<Option<Leftover>>,
+    /// The last answer brought all that was asked for, so there are probably more messages.
+    was_full: bool,
     /// Receives in a row that failed.
     n_failed: u32,
     probed_at: Instant,
@@ -48,7 +56,8 @@ impl<'a> Receiver<'a> {
         drain: &'a CancellationToken,
         until: Until,
     ) -> Self {
-        Self { worker, stop, drain, until, tasks: JoinSet::new(), n_failed: 0, probed_at: Instant::now() }
+        let (tasks, probed_at) = (JoinSet::new(), Instant::now());
+        Self { worker, stop, drain, until, tasks, was_full: false, n_failed: 0, probed_at }
     }
 
     /// Receives until it is over, and returns the tasks that still run.
@@ -79,6 +88,7 @@ impl<'a> Receiver<'a> {
                 }
                 Some(Ok(messages)) => {
                     self.answered();
+                    self.was_full = messages.len() >= wanted.min(BATCH);
                     if messages.is_empty() {
                         if self.is_over_after_empty_poll().await {
                             break;
@@ -109,13 +119,13 @@ impl<'a> Receiver<'a> {
         self.probed_at = Instant::now();
         let wait = Duration::from_secs(worker.config.queue.wait_secs.into());
         let wait = if worker.in_hand.is_empty() { wait } else { wait.min(WAIT_WHILE_HOLDING) };
-        let mut receiving = worker.queue.receive(wanted, wait);
+        let mut receiving = pin!(worker.receive(wanted.min(BATCH), n_calls(wanted, self.was_full), wait));
         tokio::select! {
             () = worker.stopped(self.stop) => {}
             received = &mut receiving => return Some(received),
         }
         self.drain.cancel();
-        if let Ok(Ok(messages)) = timeout(LAST_ANSWER, receiving).await {
+        if let Ok(Ok(messages)) = timeout(LAST_ANSWER, receiving.as_mut()).await {
             let _ = timeout_at(worker.end_of_last_calls(), worker.release_unbegun(&messages)).await;
         }
         None
@@ -139,7 +149,6 @@ impl<'a> Receiver<'a> {
         let now_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
         let first = &self.worker.progress.first_receive_ms;
         let _ = first.compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed);
-        self.worker.metrics.receives.inc();
     }
 
     /// Returns whether the run is over: nothing came, nothing is in hand, and the queue is empty.
@@ -180,6 +189,24 @@ impl<'a> Receiver<'a> {
 }
 
 impl Worker {
+    /// Asks for messages by so many calls at once; several do not wait for any to come, or those that bring some would
+    /// wait for those that do not. What one of them brings is not lost because another failed.
+    pub(super) async fn receive(&self, most: usize, n_calls: usize, wait: Duration) -> anyhow::Result<Vec<Message>> {
+        let wait = if n_calls > 1 { Duration::ZERO } else { wait };
+        let answers = join_all((0..n_calls).map(|_| self.queue.receive(most, wait))).await;
+        let (mut received, mut failure) = (Vec::new(), None);
+        for answer in answers {
+            match answer {
+                Ok(messages) => {
+                    self.metrics.receives.inc();
+                    received.extend(messages);
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.filter(|_| received.is_empty()).map_or(Ok(received), Err)
+    }
+
     /// Returns how many messages could start soon.
     fn wanted(&self) -> usize {
         let n_slots = self.config.worker.concurrency.max(1) as usize;
@@ -214,5 +241,22 @@ impl Worker {
                 false
             }
         }
+    }
+}
+
+/// Returns how many calls to make at once for as many messages as are wanted.
+fn n_calls(wanted: usize, was_full: bool) -> usize {
+    if was_full { (wanted / BATCH).clamp(1, RECEIVES_AT_ONCE) } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_calls_are_made_only_where_there_is_more_and_for_whole_batches() {
+        let n_calls = |was_full| [1, 10, 19, 20, 35, 104].map(|wanted| n_calls(wanted, was_full));
+        assert_eq!(n_calls(false), [1; 6]);
+        assert_eq!(n_calls(true), [1, 1, 1, 2, 3, 4]);
     }
 }

@@ -77,6 +77,23 @@ async fn a_dead_letter_queue_of_short_messages_takes_a_pointer_of_each_record_on
     }
 }
 
+#[tokio::test]
+async fn several_receives_at_once_bring_what_there_is_wait_for_nothing_and_lose_nothing_when_one_fails() {
+    const LONG: Duration = Duration::from_secs(20);
+    let queue = Arc::new(MemoryQueue::new(Duration::from_secs(60)).with_failing_receives(1));
+    (0..25).for_each(|n| queue.send(&n.to_string(), "body"));
+    let (worker, begun) = (worker(&queue), Instant::now());
+    assert_eq!(worker.receive(BATCH, 4, LONG).await.expect("three work").len(), 25);
+    assert_eq!(worker.receive(BATCH, 2, LONG).await.expect("memory"), []);
+    assert!(begun.elapsed() < LONG / 2, "none waits for what may come");
+    assert_eq!(worker.metrics.receives.get(), 5);
+    let (one, ()) = tokio::join!(worker.receive(BATCH, 1, LONG), async {
+        sleep(Duration::from_millis(50)).await;
+        queue.send("late", "body");
+    });
+    assert_eq!(one.expect("memory").len(), 1, "one alone waits");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_held_for_too_long_is_given_back() {
     let timeout = Duration::from_secs(60);

@@ -1,9 +1,10 @@
 //! Small objects that share a transaction keep fates of their own.
 
 use super::bench::{Bench, event, forced, import_group, said, settle};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use futures_util::future::try_join_all;
 use importer::{import::Importer, message::Record};
+use std::time::Duration;
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, v int CHECK (v > 0),
     penstock_object bigint, penstock_row bigint, penstock_loaded_at timestamptz)";
@@ -48,6 +49,34 @@ async fn objects_load_together_and_each_has_its_own_entry() -> Result<()> {
     assert_eq!(together(bench.importer(), &records).await?, vec!["already imported"; 5]);
     assert_eq!(bench.rows("SELECT id, xmin::text, ctid::text FROM t ORDER BY id").await?, before);
     assert_eq!(bench.ledger().await?, vec!["imported | already_imported"; 5]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_ledger_that_grows_under_a_connection_is_read_by_its_indexes() -> Result<()> {
+    const N_OBJECTS: u64 = 1000;
+    let bench = Bench::new(TABLE, DATASET).await?;
+    for group in put(&bench, N_OBJECTS, 7).chunks(20) {
+        assert_eq!(together(bench.importer(), group).await?, vec!["imported 2 = 2 + 0 + 0"; 20]);
+    }
+    let counted = "SELECT sum(n_tup_ins)::text, sum(seq_tup_read)::text FROM pg_stat_all_tables
+        WHERE schemaname = 'penstock' AND relname IN ('head', 'object')";
+    let mut read = None;
+    for index in 0..60 {
+        // A connection says what it did when a transaction ends, but not more often than once a second.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        settle(bench.importer(), &event(&bench.shelf.put(&format!("later{index}"), &body(10_000 + index, 7)), "01"))
+            .await?;
+        let counts = bench.rows(counted).await?.remove(0);
+        let (inserted, rows_read) = counts.split_once(" | ").context("two counts")?;
+        if inserted.parse::<u64>()? >= 2 * N_OBJECTS {
+            read = Some(rows_read.parse::<u64>()?);
+            break;
+        }
+    }
+    let read = read.context("the connection never said what it did")?;
+    // Each of fifty groups would read all that was loaded before it, in several statements.
+    assert!(read < 2 * N_OBJECTS, "{read} entries read one after the other");
     Ok(())
 }
 
@@ -126,7 +155,7 @@ async fn an_older_version_that_came_to_stand_meanwhile_makes_room() -> Result<()
     let dataset = DATASET.replace("key = [\"id\"]", "mode = \"replace\"");
     let bench =
         Bench::with_shelf(super::shelf::Shelf::versioned(), &TABLE.replace("PRIMARY KEY", ""), &dataset).await?;
-    let other = bench.worker("two", std::time::Duration::from_secs(10))?;
+    let other = bench.worker("two", Duration::from_secs(10))?;
     let older = event(&bench.shelf.put("k", &body(10, 1)), "01");
     let newer = bench.shelf.put("k", &body(20, 2));
     let neighbour = bench.shelf.put("n", &body(30, 1));
@@ -163,10 +192,8 @@ async fn a_row_twice_in_its_object_is_settled_there() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_groups_that_overlap_each_object_is_imported_once() -> Result<()> {
     let bench = Bench::new(TABLE, &DATASET.replace("key = [\"id\"]", "mode = \"append\"")).await?;
-    let workers: Vec<Importer> = ["two", "three", "four"]
-        .iter()
-        .map(|id| bench.worker(id, std::time::Duration::from_secs(10)))
-        .collect::<Result<_>>()?;
+    let workers: Vec<Importer> =
+        ["two", "three", "four"].iter().map(|id| bench.worker(id, Duration::from_secs(10))).collect::<Result<_>>()?;
     for round in 0..20u64 {
         let mut records = Vec::new();
         for index in 0..6u64 {

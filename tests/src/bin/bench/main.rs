@@ -66,7 +66,7 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let rounds = arguments.rounds.unwrap_or(if arguments.quick { 1 } else { 3 });
     let n_rows = arguments.rows.unwrap_or(if arguments.quick { 400_000 } else { 2_000_000 });
-    let n_small = arguments.small.unwrap_or(if arguments.quick { 500 } else { 2_000 });
+    let n_small = arguments.small.unwrap_or(if arguments.quick { 500 } else { 8_000 });
     let n_ledger = arguments.ledger.unwrap_or(if arguments.quick { 1_000_000 } else { 10_000_000 });
     let n_grown = arguments.grown.unwrap_or(if arguments.quick { 2_000_000 } else { 50_000_000 });
     let formats = match arguments.format.as_slice() {
@@ -112,7 +112,6 @@ async fn main() -> Result<()> {
         bench.small(&mut report).await?;
         bench.baseline(&mut report, 1).await?;
         bench.through_the_queue(&mut report, formats[0]).await?;
-        bench.small_through_the_queue(&mut report).await?;
     }
     println!("{}", report.markdown());
     println!("{}", aims(&report));

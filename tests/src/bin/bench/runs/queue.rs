@@ -1,9 +1,9 @@
 //! Loads through the queue.
 
-use super::{Bench, C1, Cost, N_OBJECTS, Report, SMALL_BASE};
+use super::{Bench, C1, Cost, N_OBJECTS, Report};
 use anyhow::Result;
 use penstock_tests::{
-    aws::{Account, Options, Pipeline, Route},
+    aws::{Account, Options, Route},
     database::Database,
     telemetry::Format,
 };
@@ -23,43 +23,13 @@ impl Bench {
         for workers in [1, 2] {
             let name = format!("{extension}: first load through the queue, {workers} at once");
             if !self.skips(&name) {
-                let (n_rows, n_objects) = (self.data.n_rows, N_OBJECTS);
-                let place = self.data.put(format, "v1")?;
-                self.queued(report, (&name, C1), &place, workers, (n_rows, n_objects)).await?;
+                self.queued(report, &name, &self.data.put(format, "v1")?, workers).await?;
             }
         }
         Ok(())
     }
 
-    /// Measures many small objects through the queue.
-    ///
-    /// # Errors
-    /// When the emulator cannot be started or a run fails.
-    pub async fn small_through_the_queue(&self, report: &mut Report) -> Result<()> {
-        let name = "small objects: first load through the queue, 4 at once";
-        if self.skips(name) {
-            return Ok(());
-        }
-        let counts = (self.data.n_small_rows, self.data.n_small);
-        let (database, pipeline) = self.queued(report, (name, SMALL_BASE), &self.data.small(), 4, counts).await?;
-        // The listing says which versions there are; nothing is read.
-        let config = self.config(&database, "upsert", 1)?;
-        let mut command = self.importer(&config)?;
-        command.arg("load").arg(format!("s3://{}/", pipeline.bucket)).args(["--dataset", "telemetry"]);
-        command.envs(pipeline.account.variables());
-        let cost = self.measured(&database, vec![command]).await?;
-        report.add("small objects: the same again, out of the bucket", SMALL_BASE, counts.0, counts.1, cost);
-        Ok(())
-    }
-
-    async fn queued(
-        &self,
-        report: &mut Report,
-        (name, base): (&str, &str),
-        place: &Path,
-        concurrency: u32,
-        (n_rows, n_objects): (u64, u64),
-    ) -> Result<(Database, Pipeline)> {
+    async fn queued(&self, report: &mut Report, name: &str, place: &Path, concurrency: u32) -> Result<()> {
         let database = self.fresh().await?;
         let pipeline = Account::new().await?.pipeline(Options { route: Route::Direct, ..Options::default() }).await?;
         // What S3 sends when notifications are set up.
@@ -68,14 +38,13 @@ impl Bench {
             let entry = entry?;
             pipeline.put_file(&entry.file_name().to_string_lossy(), &entry.path()).await?;
         }
-        pipeline.wait_for_visible(n_objects, Duration::from_secs(120)).await?;
+        pipeline.wait_for_visible(N_OBJECTS, Duration::from_secs(120)).await?;
         let config = self.config(&database, "upsert", concurrency)?;
         let mut command = self.importer(&config)?;
         command.env("QUEUE_URL", &pipeline.queue_url).envs(pipeline.account.variables());
         let cost = self.emptied(&database, command).await?;
-        report.add(name, base, n_rows, n_objects, cost);
-        self.check(&database, n_rows).await?;
-        Ok((database, pipeline))
+        report.add(name, C1, self.data.n_rows, N_OBJECTS, cost);
+        self.check(&database, self.data.n_rows).await
     }
 
     /// Lets an importer run until its queue is empty; the time is that of the last commit.
