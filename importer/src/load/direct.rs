@@ -33,6 +33,10 @@ use std::time::Duration;
 
 /// Rows of the first run that are looked for in the table.
 const PROBED_ROWS: usize = 256;
+/// Bytes of a COPY, but for a run. Between two of them the server waits some 12 ms: for the end of one to be told, for the
+/// next to begin, and for its first rows. Until one ends the server keeps an event for each row that a foreign key
+/// or a trigger is to look at, some 30 bytes.
+const COPY_BYTES: usize = 32 * 1024 * 1024;
 
 /// Returns whether rows of this shape mean the same to COPY as they do to INSERT.
 #[must_use]
@@ -251,10 +255,8 @@ impl Direct<'_> {
         self.end(copying, run.n_ordered() as u64).await
     }
 
-    /// Copies a run and those that follow, up to a bound of bytes, and returns what comes next; none when the object
+    /// Copies a run and those that follow, up to [`COPY_BYTES`], and returns what comes next; none when the object
     /// has to be staged.
-    ///
-    /// A COPY of its own costs the server about 2 ms.
     async fn copy_on(
         &mut self,
         connection: &mut PgConnection,
@@ -271,6 +273,10 @@ impl Direct<'_> {
                 return Ok(None);
             }
             copying.add(run.rows(), |out, tuple| projection.write(tuple, out)).await?;
+            if n_rows == 0 {
+                // The server has nothing to do yet, and the next run may still have to be sorted.
+                copying.flush().await?;
+            }
             n_rows += run.n_ordered() as u64;
             n_bytes += run.batch.data.len();
             self.staged.take(&mut run);
@@ -278,7 +284,7 @@ impl Direct<'_> {
             let next = decoding.next().await;
             match next {
                 Decoded::Run(following)
-                    if n_bytes < self.load.run_bytes
+                    if n_bytes < COPY_BYTES
                         && !self.staged.has_many_rejects()
                         && self.absent_columns(&following).as_ref() == Some(&without) =>
                 {
