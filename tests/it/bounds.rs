@@ -11,8 +11,8 @@ use std::time::Instant;
 const MEMORY_MIB: u64 = 96;
 
 /// What a worker may take in all: its memory, and what the process needs besides. A debug build's code, which counts
-/// as resident, is larger than that of a release by about as much as is added here.
-const PEAK_MIB: u64 = MEMORY_MIB + 40 + 12;
+/// as resident, is larger than that of a release by about as much as is added last (measured: 38 instead of 17 MiB).
+const PEAK_MIB: u64 = MEMORY_MIB + 40 + 22;
 
 const TABLE: &str =
     "CREATE TABLE pairs (id bigint PRIMARY KEY, value text, a jsonb, b jsonb, c jsonb, d jsonb, e jsonb)";

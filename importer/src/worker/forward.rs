@@ -88,7 +88,11 @@ impl Worker {
     pub(super) async fn hide(&self, message: &Message) {
         let period = hide_period(message.receive_count);
         warn!(hidden_secs = period.as_secs(), "there is no dead-letter queue: hiding the failed message");
-        if let Some(handle) = self.in_hand.drop_message(&message.message_id) {
+        let dropped = {
+            let _between = self.in_hand.extending.lock().await;
+            self.in_hand.drop_message(&message.message_id)
+        };
+        if let Some(handle) = dropped {
             let _ = self.queue.extend(&[handle], period).await;
         }
     }

@@ -19,6 +19,9 @@ pub struct InHand {
     held: Mutex<HashMap<String, HeldMessage>>,
     pub intake: Intake,
     pub changed: Notify,
+    /// Held while messages are extended: whoever is to hide one for another time lets it go between two extensions, or one
+    /// that is under way would undo that.
+    pub(super) extending: tokio::sync::Mutex<()>,
     health: Arc<Health>,
 }
 
@@ -164,6 +167,7 @@ pub(super) async fn keep(queue: Arc<dyn Queue>, in_hand: Arc<InHand>, visibility
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        let _extending = in_hand.extending.lock().await;
         let failed = extend(&*queue, &in_hand, in_hand.to_extend(), visibility_timeout).await;
         if !failed.is_empty() {
             tokio::time::sleep(visibility_timeout / 24).await;

@@ -11,7 +11,7 @@ use crate::{
     route::{Route, Routed},
 };
 use std::sync::atomic::Ordering;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// A worker whose database is down.
 fn worker(queue: &Arc<MemoryQueue>) -> Worker {
@@ -92,6 +92,22 @@ async fn several_receives_at_once_bring_what_there_is_wait_for_nothing_and_lose_
         queue.send("late", "body");
     });
     assert_eq!(one.expect("memory").len(), 1, "one alone waits");
+}
+
+#[tokio::test]
+async fn a_message_is_hidden_between_two_extensions() {
+    let queue = Arc::new(MemoryQueue::new(Duration::from_secs(60)));
+    queue.send("1", "body");
+    let worker = worker(&queue);
+    let message = worker.receive(1, 1, Duration::ZERO).await.expect("memory").remove(0);
+    worker.in_hand.take(&message);
+    let extending = worker.in_hand.extending.lock().await;
+    let mut hiding = std::pin::pin!(worker.hide(&message));
+    assert!(timeout(Duration::from_millis(50), &mut hiding).await.is_err());
+    assert_eq!(worker.in_hand.len(), 1, "an extension may be under way");
+    drop(extending);
+    hiding.await;
+    assert!(worker.in_hand.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,10 +6,21 @@ use serde_json::json;
 /// The case every other one is compared with.
 pub const C1: &str = "C1: psql \\copy in file order, 1 stream";
 
+/// Returns the name of the case of sorted rows in so many streams at once: the ceiling of a first load.
+pub fn sorted_copy(streams: u64) -> String {
+    format!("C2: psql \\copy, sorted, {}", in_streams(streams))
+}
+
+/// Returns how many streams there are, in words.
+pub fn in_streams(streams: u64) -> String {
+    format!("{streams} stream{}", if streams == 1 { "" } else { "s" })
+}
+
 /// What was measured, in the order of the first round.
 #[derive(Debug, Default)]
 pub struct Report {
     cases: Vec<Case>,
+    n_runs: usize,
 }
 
 #[derive(Debug)]
@@ -19,6 +30,8 @@ struct Case {
     objects: u64,
     base: String,
     costs: Vec<Cost>,
+    /// The place of each run among all.
+    places: Vec<usize>,
     /// Rate by rate of the base's run before it: what a shared machine is capable of changes within a round.
     ratios: Vec<f64>,
 }
@@ -31,14 +44,18 @@ impl Report {
         let before = self.cases.iter().find(|case| case.name == base && name != base);
         let before = before.and_then(|case| Some(rate(case.rows, case.costs.last()?)));
         let ratio = rate(rows, &cost) / before.unwrap_or_else(|| rate(rows, &cost));
+        let place = self.n_runs;
+        self.n_runs += 1;
         match self.cases.iter_mut().find(|case| case.name == name) {
             Some(case) => {
                 case.costs.push(cost);
+                case.places.push(place);
                 case.ratios.push(ratio);
             }
             None => {
                 let (name, base) = (name.to_owned(), base.to_owned());
-                self.cases.push(Case { name, rows, objects, base, costs: vec![cost], ratios: vec![ratio] });
+                let (costs, places, ratios) = (vec![cost], vec![place], vec![ratio]);
+                self.cases.push(Case { name, rows, objects, base, costs, places, ratios });
             }
         }
     }
@@ -68,21 +85,43 @@ impl Report {
         table
     }
 
-    /// Returns the median over the rounds of what two cases cost in the same round; None where one was not measured.
+    /// Returns the median of what each run of a case cost beside the other case's run that is nearest to it; None where
+    /// one was not measured.
     pub fn median(&self, name: &str, base: &str, of: fn(&Cost, &Cost) -> f64) -> Option<f64> {
-        let costs = |name: &str| Some(&self.cases.iter().find(|case| case.name == name)?.costs);
-        Some(median(costs(name)?.iter().zip(costs(base)?).map(|(cost, base)| of(cost, base)).collect()))
+        let (case, base) = (self.case(name)?, self.case(base)?);
+        let runs = case.costs.iter().zip(&case.places);
+        let beside = runs.filter_map(|(cost, place)| {
+            let (base, _) = base.costs.iter().zip(&base.places).min_by_key(|(_, of_base)| of_base.abs_diff(*place))?;
+            Some(of(cost, base))
+        });
+        Some(median(beside.collect()))
+    }
+
+    /// Returns how many rows a case loads.
+    pub fn rows(&self, name: &str) -> Option<f64> {
+        Some(self.case(name)?.rows as f64)
+    }
+
+    /// Returns the largest of the medians of peak memory, of all cases whose name ends so.
+    pub fn peak_mib(&self, end: &str) -> Option<f64> {
+        let cases = self.cases.iter().filter(|case| case.name.ends_with(end));
+        let peaks = cases.map(|case| median(case.costs.iter().map(|cost| cost.peak_kib as f64 / 1024.0).collect()));
+        peaks.max_by(f64::total_cmp)
+    }
+
+    fn case(&self, name: &str) -> Option<&Case> {
+        self.cases.iter().find(|case| case.name == name)
     }
 
     /// Returns the rows a second of a case.
     pub fn rows_per_sec(&self, name: &str) -> Option<f64> {
-        let case = self.cases.iter().find(|case| case.name == name)?;
+        let case = self.case(name)?;
         Some(median(case.costs.iter().map(|cost| case.rows as f64 / cost.secs).collect()))
     }
 
     /// Returns the objects a second of a case.
     pub fn objects_per_sec(&self, name: &str) -> Option<f64> {
-        let case = self.cases.iter().find(|case| case.name == name)?;
+        let case = self.case(name)?;
         Some(self.rows_per_sec(name)? / case.rows as f64 * case.objects as f64)
     }
 

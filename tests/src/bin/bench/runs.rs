@@ -1,5 +1,6 @@
 //! The runs that are measured, each against a database of its own.
 
+mod aims;
 mod console;
 mod far;
 mod growth;
@@ -9,7 +10,7 @@ mod queue;
 use super::{
     data::{Data, N_OBJECTS},
     measure::{self, Cost},
-    report::{C1, Report},
+    report::{C1, Report, in_streams, sorted_copy},
 };
 use anyhow::{Context as _, Result};
 use penstock_tests::{
@@ -45,8 +46,19 @@ pub enum Change {
 
 /// Returns what was aimed at beside what was found; nothing where nothing of it was measured.
 pub fn aims(report: &Report) -> String {
-    let rows = pipelines::aims(report) + &far::aims(report);
+    let rows = aims::rows(report) + &far::aims(report) + &pipelines::aims(report);
     if rows.is_empty() { rows } else { format!("| | aim | found |\n|---|---|---|\n{rows}") }
+}
+
+fn first_load(extension: &str, workers: u32) -> String {
+    format!("{extension}: first load, {workers} at once")
+}
+
+fn new_version(extension: &str, percent: u64) -> String {
+    match percent {
+        0 => format!("{extension}: a new version, no row changed"),
+        percent => format!("{extension}: a new version, {percent} % of rows changed"),
+    }
 }
 
 /// What runs need.
@@ -124,8 +136,8 @@ impl Bench {
     /// # Errors
     /// When a run fails.
     pub async fn baseline(&self, report: &mut Report, streams: u64) -> Result<()> {
-        for (prepared, name) in [("file", "C1: psql \\copy in file order"), ("sorted", "C2: psql \\copy, sorted")] {
-            let name = format!("{name}, {streams} stream{}", if streams == 1 { "" } else { "s" });
+        let in_file_order = format!("C1: psql \\copy in file order, {}", in_streams(streams));
+        for (prepared, name) in [("file", in_file_order), ("sorted", sorted_copy(streams))] {
             let database = self.fresh().await?;
             let commands = (0..streams)
                 .map(|stream| {
@@ -193,7 +205,7 @@ impl Bench {
     /// # Errors
     /// When a run fails.
     pub async fn first_load(&self, report: &mut Report, format: Format, workers: u32) -> Result<()> {
-        let name = format!("{}: first load, {workers} at once", format.extension());
+        let name = first_load(format.extension(), workers);
         if self.skips(&name) {
             return Ok(());
         }
@@ -211,22 +223,20 @@ impl Bench {
     /// When a run fails.
     pub async fn versions(&self, report: &mut Report, format: Format, changes: &[Change]) -> Result<()> {
         let extension = format.extension();
-        if self.skips(extension) {
+        let mut cases = vec![
+            ("v1".to_owned(), first_load(extension, 1)),
+            ("v1".to_owned(), format!("{extension}: the same objects again")),
+        ];
+        let versions =
+            changes.iter().map(|Change::Rows(percent)| (format!("v2-{percent}"), new_version(extension, *percent)));
+        cases.extend(versions);
+        // What is asked for, and what has to be there before.
+        cases.truncate(cases.iter().rposition(|(_, name)| !self.skips(name)).map_or(0, |last| last + 1));
+        if cases.is_empty() {
             return Ok(());
         }
         let database = self.fresh().await?;
         let config = self.config(&database, "upsert", 1)?;
-        let mut cases = vec![
-            ("v1".to_owned(), format!("{extension}: first load, 1 at once")),
-            ("v1".to_owned(), format!("{extension}: the same objects again")),
-        ];
-        cases.extend(changes.iter().map(|Change::Rows(percent)| {
-            let what = match percent {
-                0 => "no row changed".to_owned(),
-                percent => format!("{percent} % of rows changed"),
-            };
-            (format!("v2-{percent}"), format!("{extension}: a new version, {what}"))
-        }));
         for (version, name) in cases {
             let place = self.data.put(format, &version)?;
             let cost = self.measured(&database, vec![self.load(&config, &place)?]).await?;
@@ -298,7 +308,7 @@ impl Bench {
         let script = penstock_tests::repository().join("tests/peers/peer.py");
         let extension = format.extension();
         for tool in PEERS {
-            let name = format!("{extension}: first load, {tool}");
+            let name = aims::peer_load(extension, tool);
             if self.skips(&name) {
                 continue;
             }
