@@ -33,7 +33,7 @@ use std::time::Duration;
 
 /// Rows of the first run that are looked for in the table.
 const PROBED_ROWS: usize = 256;
-/// Bytes of a COPY, but for a run. Between two of them the server waits some milliseconds: for the end of one to be told,
+/// Bytes of a COPY, but for a run. Between two of them the server waits for milliseconds: for the end of one to be said,
 /// for the next to begin, and for its first rows. Until one ends the server keeps an event for each row that a foreign
 /// key or a trigger is to look at, some 30 bytes.
 const COPY_BYTES: usize = 32 * 1024 * 1024;
