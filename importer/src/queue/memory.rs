@@ -17,8 +17,10 @@ pub struct MemoryQueue {
     max_bytes: usize,
     /// This many calls to extend messages fail first.
     failing_extensions: AtomicUsize,
-    /// This many receives fail first.
-    failing_receives: AtomicUsize,
+    /// This many calls to extend messages are slow first.
+    slow_extensions: AtomicUsize,
+    /// This many receives are never answered.
+    silent_receives: AtomicUsize,
 }
 
 /// A message's body and attributes together, at most: SQS's limit.
@@ -45,7 +47,8 @@ impl MemoryQueue {
             visibility_timeout,
             max_bytes: MAX_BYTES,
             failing_extensions: AtomicUsize::new(0),
-            failing_receives: AtomicUsize::new(0),
+            slow_extensions: AtomicUsize::new(0),
+            silent_receives: AtomicUsize::new(0),
         }
     }
 
@@ -55,10 +58,16 @@ impl MemoryQueue {
         Self { failing_extensions: AtomicUsize::new(n_calls), ..self }
     }
 
-    /// Lets this many receives fail, and those after them work.
+    /// Lets this many calls to extend messages take effect after 200 ms, and those after them at once.
     #[must_use]
-    pub fn with_failing_receives(self, n_calls: usize) -> Self {
-        Self { failing_receives: AtomicUsize::new(n_calls), ..self }
+    pub fn with_slow_extensions(self, n_calls: usize) -> Self {
+        Self { slow_extensions: AtomicUsize::new(n_calls), ..self }
+    }
+
+    /// Lets this many receives never be answered, and those after them work.
+    #[must_use]
+    pub fn with_silent_receives(self, n_calls: usize) -> Self {
+        Self { silent_receives: AtomicUsize::new(n_calls), ..self }
     }
 
     /// Lets messages of its dead-letter queue be this long at most, attributes included.
@@ -107,8 +116,8 @@ impl MemoryQueue {
 impl Queue for MemoryQueue {
     fn receive(&self, max: usize, wait: Duration) -> BoxFuture<'_, anyhow::Result<Vec<Message>>> {
         Box::pin(async move {
-            if is_one_of(&self.failing_receives) {
-                anyhow::bail!("slow down");
+            if is_one_of(&self.silent_receives) {
+                std::future::pending::<()>().await;
             }
             let until = Instant::now() + wait;
             loop {
@@ -125,6 +134,9 @@ impl Queue for MemoryQueue {
         Box::pin(async move {
             if is_one_of(&self.failing_extensions) {
                 return handles.iter().map(|_| Err(EntryError::Failed("slow down".to_owned()))).collect();
+            }
+            if is_one_of(&self.slow_extensions) {
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
             let now = Instant::now();
             let mut state = self.state.lock();

@@ -167,25 +167,24 @@ pub(super) async fn keep(queue: Arc<dyn Queue>, in_hand: Arc<InHand>, visibility
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let _extending = in_hand.extending.lock().await;
-        let failed = extend(&*queue, &in_hand, in_hand.to_extend(), visibility_timeout).await;
+        let failed = extend(&*queue, &in_hand, visibility_timeout, |_| true).await;
         if !failed.is_empty() {
             tokio::time::sleep(visibility_timeout / 24).await;
             // Only what is still in hand, by its newest handle.
-            let again = in_hand.to_extend().into_iter().filter(|(id, _)| failed.contains(id)).collect();
-            extend(&*queue, &in_hand, again, visibility_timeout).await;
+            extend(&*queue, &in_hand, visibility_timeout, |id| failed.contains(id)).await;
         }
     }
 }
 
-/// Extends messages, and returns the ids of those that could not be.
+/// Extends the messages in hand that are `chosen` by their ids, and returns the ids of those that could not be.
 async fn extend(
     queue: &dyn Queue,
     in_hand: &InHand,
-    messages: Vec<(String, String)>,
     visibility_timeout: Duration,
+    chosen: impl Fn(&str) -> bool,
 ) -> HashSet<String> {
-    let (ids, handles): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
+    let _extending = in_hand.extending.lock().await;
+    let (ids, handles): (Vec<_>, Vec<_>) = in_hand.to_extend().into_iter().filter(|(id, _)| chosen(id)).unzip();
     let results = queue.extend(&handles, visibility_timeout).await;
     let mut failed = HashSet::new();
     let mut why = None;

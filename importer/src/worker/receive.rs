@@ -2,16 +2,15 @@
 
 use super::{BATCH, Until, Worker, circuit::CircuitState, release::Leftover, retry::backoff};
 use crate::queue::Message;
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use service::words::chain;
 use std::{
-    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
@@ -26,7 +25,7 @@ const WAIT_WHILE_HOLDING: Duration = Duration::from_secs(1);
 const LAST_ANSWER: Duration = Duration::from_millis(1500);
 /// Time between two messages received on trial, while something outside is broken for all that were tried.
 const PROBE: Duration = Duration::from_secs(5);
-/// Calls at once where the last brought all that was asked for. One after the other they bring
+/// Calls at once where the last answer brought all that was asked for. One after the other they bring
 /// that many for each round trip to the queue, which is less than a worker with quick objects takes; more of them would
 /// be paid for in vain when the queue has just been emptied.
 const RECEIVES_AT_ONCE: usize = 4;
@@ -42,6 +41,8 @@ pub(super) struct Receiver<'a> {
     drain: &'a CancellationToken,
     until: Until,
     tasks: JoinSet<Option<Leftover>>,
+    /// Receives under way. What one of them brings is begun though another says nothing.
+    calls: FuturesUnordered<BoxFuture<'a, anyhow::Result<Vec<Message>>>>,
     /// The last answer brought all that was asked for, so there are probably more messages.
     was_full: bool,
     /// Receives in a row that failed.
@@ -56,8 +57,8 @@ impl<'a> Receiver<'a> {
         drain: &'a CancellationToken,
         until: Until,
     ) -> Self {
-        let (tasks, probed_at) = (JoinSet::new(), Instant::now());
-        Self { worker, stop, drain, until, tasks, was_full: false, n_failed: 0, probed_at }
+        let (tasks, calls, probed_at) = (JoinSet::new(), FuturesUnordered::new(), Instant::now());
+        Self { worker, stop, drain, until, tasks, calls, was_full: false, n_failed: 0, probed_at }
     }
 
     /// Receives until it is over, and returns the tasks that still run.
@@ -69,7 +70,7 @@ impl<'a> Receiver<'a> {
                 () = worker.release_ended(&mut self.tasks) => {}
             }
             let wanted = self.wanted();
-            if wanted == 0 {
+            if wanted == 0 && self.calls.is_empty() {
                 tokio::select! {
                     () = worker.stopped(stop) => break,
                     () = worker.in_hand.changed.notified() => {}
@@ -90,7 +91,7 @@ impl<'a> Receiver<'a> {
                     self.answered();
                     self.was_full = messages.len() >= wanted.min(BATCH);
                     if messages.is_empty() {
-                        if self.is_over_after_empty_poll().await {
+                        if self.is_over_after_empty_poll().await && self.calls.is_empty() {
                             break;
                         }
                     } else {
@@ -99,6 +100,7 @@ impl<'a> Receiver<'a> {
                 }
             }
         }
+        self.give_back().await;
         self.tasks
     }
 
@@ -113,22 +115,39 @@ impl<'a> Receiver<'a> {
         }
     }
 
-    /// Asks for messages; none when the worker is stopped meanwhile: then what the answer brings is given back.
+    /// Asks for messages, and returns what comes first; none when the worker is stopped meanwhile.
     async fn receive(&mut self, wanted: usize) -> Option<anyhow::Result<Vec<Message>>> {
         let worker = self.worker;
         self.probed_at = Instant::now();
+        let n_calls = n_calls(wanted, self.was_full);
         let wait = Duration::from_secs(worker.config.queue.wait_secs.into());
-        let wait = if worker.in_hand.is_empty() { wait } else { wait.min(WAIT_WHILE_HOLDING) };
-        let mut receiving = pin!(worker.receive(wanted.min(BATCH), n_calls(wanted, self.was_full), wait));
+        let wait = match worker.in_hand.is_empty() {
+            _ if n_calls > 1 => Duration::ZERO,
+            true => wait,
+            false => wait.min(WAIT_WHILE_HOLDING),
+        };
+        while self.calls.len() < n_calls {
+            self.calls.push(worker.queue.receive(wanted.min(BATCH), wait));
+        }
         tokio::select! {
-            () = worker.stopped(self.stop) => {}
-            received = &mut receiving => return Some(received),
+            biased;
+            () = worker.stopped(self.stop) => None,
+            received = self.calls.next() => received,
+        }
+    }
+
+    /// Gives back what the receives still bring that a stop leaves behind.
+    async fn give_back(&mut self) {
+        if self.calls.is_empty() {
+            return;
         }
         self.drain.cancel();
-        if let Ok(Ok(messages)) = timeout(LAST_ANSWER, receiving.as_mut()).await {
-            let _ = timeout_at(worker.end_of_last_calls(), worker.release_unbegun(&messages)).await;
+        let (end, mut late) = (Instant::now() + LAST_ANSWER, Vec::new());
+        while let Ok(Some(answer)) = timeout_at(end, self.calls.next()).await {
+            late.extend(answer.unwrap_or_default());
         }
-        None
+        let worker = self.worker;
+        let _ = timeout_at(worker.end_of_last_calls(), worker.release_unbegun(&late)).await;
     }
 
     /// Notes that a receive failed, and returns how long to wait before the next.
@@ -149,10 +168,11 @@ impl<'a> Receiver<'a> {
         let now_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
         let first = &self.worker.progress.first_receive_ms;
         let _ = first.compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+        self.worker.metrics.receives.inc();
     }
 
     /// Returns whether the run is over: nothing came, nothing is in hand, and the queue is empty.
-    async fn is_over_after_empty_poll(&self) -> bool {
+    async fn is_over_after_empty_poll(&mut self) -> bool {
         let worker = self.worker;
         worker.metrics.empty_receives.inc();
         worker.rest_when_idle();
@@ -189,24 +209,6 @@ impl<'a> Receiver<'a> {
 }
 
 impl Worker {
-    /// Asks for messages by so many calls at once; several do not wait for any to come, or those that bring some would
-    /// wait for those that do not. What one of them brings is not lost because another failed.
-    pub(super) async fn receive(&self, most: usize, n_calls: usize, wait: Duration) -> anyhow::Result<Vec<Message>> {
-        let wait = if n_calls > 1 { Duration::ZERO } else { wait };
-        let answers = join_all((0..n_calls).map(|_| self.queue.receive(most, wait))).await;
-        let (mut received, mut failure) = (Vec::new(), None);
-        for answer in answers {
-            match answer {
-                Ok(messages) => {
-                    self.metrics.receives.inc();
-                    received.extend(messages);
-                }
-                Err(error) => failure = Some(error),
-            }
-        }
-        failure.filter(|_| received.is_empty()).map_or(Ok(received), Err)
-    }
-
     /// Returns how many messages could start soon.
     fn wanted(&self) -> usize {
         let n_slots = self.config.worker.concurrency.max(1) as usize;
@@ -244,19 +246,44 @@ impl Worker {
     }
 }
 
-/// Returns how many calls to make at once for as many messages as are wanted.
+/// Returns how many calls to have under way for as many messages as are wanted.
 fn n_calls(wanted: usize, was_full: bool) -> usize {
-    if was_full { (wanted / BATCH).clamp(1, RECEIVES_AT_ONCE) } else { 1 }
+    if was_full { (wanted / BATCH).clamp(1, RECEIVES_AT_ONCE) } else { wanted.min(1) }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::worker;
     use super::*;
+    use crate::queue::{Queue, memory::MemoryQueue};
+    use tokio::time::timeout;
+
+    const LONG: Duration = Duration::from_secs(20);
 
     #[test]
     fn several_calls_are_made_only_where_there_is_more_and_for_whole_batches() {
         let n_calls = |was_full| [1, 10, 19, 20, 35, 104].map(|wanted| n_calls(wanted, was_full));
         assert_eq!(n_calls(false), [1; 6]);
         assert_eq!(n_calls(true), [1, 1, 1, 2, 3, 4]);
+    }
+
+    #[tokio::test]
+    async fn what_receives_bring_is_begun_and_given_back_though_another_says_nothing() {
+        let queue = Arc::new(MemoryQueue::new(Duration::from_secs(60)).with_silent_receives(1));
+        (0..45).for_each(|n| queue.send(&n.to_string(), "body"));
+        let (worker, stop, drain) = (Arc::new(worker(&queue)), CancellationToken::new(), CancellationToken::new());
+        let mut receiver = Receiver::new(&worker, &stop, &drain, Until::Stopped);
+        receiver.was_full = true;
+        for _ in 0..3 {
+            let received = timeout(LONG, receiver.receive(40)).await.expect("three answer").expect("no stop");
+            assert_eq!(received.expect("memory").len(), BATCH);
+        }
+        assert_eq!(queue.depth().await.expect("memory").visible, 15);
+        // The silent one is under way still, and three more would bring the rest.
+        stop.cancel();
+        assert!(receiver.receive(40).await.is_none());
+        timeout(LONG, receiver.give_back()).await.expect("a stop does not wait for the silent one");
+        assert_eq!(queue.depth().await.expect("memory").visible, 15, "what came too late is there for others");
+        assert!(drain.is_cancelled());
     }
 }

@@ -11,10 +11,10 @@ use crate::{
     route::{Route, Routed},
 };
 use std::sync::atomic::Ordering;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// A worker whose database is down.
-fn worker(queue: &Arc<MemoryQueue>) -> Worker {
+pub(super) fn worker(queue: &Arc<MemoryQueue>) -> Worker {
     let config = Config::default();
     let sessions = Sessions::new(|| Err::<service::postgres::Server, _>(anyhow::anyhow!("the database is down")));
     let store = Arc::new(MemoryStore::default());
@@ -78,36 +78,20 @@ async fn a_dead_letter_queue_of_short_messages_takes_a_pointer_of_each_record_on
 }
 
 #[tokio::test]
-async fn several_receives_at_once_bring_what_there_is_wait_for_nothing_and_lose_nothing_when_one_fails() {
-    const LONG: Duration = Duration::from_secs(20);
-    let queue = Arc::new(MemoryQueue::new(Duration::from_secs(60)).with_failing_receives(1));
-    (0..25).for_each(|n| queue.send(&n.to_string(), "body"));
-    let (worker, begun) = (worker(&queue), Instant::now());
-    assert_eq!(worker.receive(BATCH, 4, LONG).await.expect("three work").len(), 25);
-    assert_eq!(worker.receive(BATCH, 2, LONG).await.expect("memory"), []);
-    assert!(begun.elapsed() < LONG / 2, "none waits for what may come");
-    assert_eq!(worker.metrics.receives.get(), 5);
-    let (one, ()) = tokio::join!(worker.receive(BATCH, 1, LONG), async {
-        sleep(Duration::from_millis(50)).await;
-        queue.send("late", "body");
-    });
-    assert_eq!(one.expect("memory").len(), 1, "one alone waits");
-}
-
-#[tokio::test]
-async fn a_message_is_hidden_between_two_extensions() {
-    let queue = Arc::new(MemoryQueue::new(Duration::from_secs(60)));
+async fn a_message_stays_hidden_though_an_extension_was_under_way() {
+    let queue = Arc::new(MemoryQueue::new(Duration::from_secs(60)).with_slow_extensions(1));
     queue.send("1", "body");
     let worker = worker(&queue);
-    let message = worker.receive(1, 1, Duration::ZERO).await.expect("memory").remove(0);
+    let message = worker.queue.receive(1, Duration::ZERO).await.expect("memory").remove(0);
     worker.in_hand.take(&message);
-    let extending = worker.in_hand.extending.lock().await;
-    let mut hiding = std::pin::pin!(worker.hide(&message));
-    assert!(timeout(Duration::from_millis(50), &mut hiding).await.is_err());
-    assert_eq!(worker.in_hand.len(), 1, "an extension may be under way");
-    drop(extending);
-    hiding.await;
-    assert!(worker.in_hand.is_empty());
+    let timeout = Duration::from_millis(300);
+    let keeping = tokio::spawn(in_hand::keep(Arc::clone(&worker.queue), Arc::clone(&worker.in_hand), timeout));
+    // It has chosen the message, and its call is on the way.
+    sleep(Duration::from_millis(50)).await;
+    worker.hide(&message).await;
+    sleep(Duration::from_secs(1)).await;
+    keeping.abort();
+    assert_eq!(queue.depth().await.expect("memory").in_flight, 1, "hidden for half a minute");
 }
 
 #[tokio::test(flavor = "multi_thread")]
