@@ -82,6 +82,8 @@ async fn a_message_stays_hidden_though_an_extension_was_under_way() {
     let queue = Arc::new(MemoryQueue::new(Duration::from_secs(60)).with_slow_extensions(1));
     queue.send("1", "body");
     let worker = worker(&queue);
+    // Its own keeper has found nothing to extend, and rests.
+    sleep(Duration::from_millis(20)).await;
     let message = worker.queue.receive(1, Duration::ZERO).await.expect("memory").remove(0);
     worker.in_hand.take(&message);
     let timeout = Duration::from_millis(300);
