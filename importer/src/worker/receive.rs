@@ -41,8 +41,9 @@ pub(super) struct Receiver<'a> {
     drain: &'a CancellationToken,
     until: Until,
     tasks: JoinSet<Option<Leftover>>,
-    /// Receives under way. What one of them brings is begun though another says nothing.
-    calls: FuturesUnordered<BoxFuture<'a, anyhow::Result<Vec<Message>>>>,
+    /// Receives under way, each with how many messages it asks for. What one of them brings is begun though another says
+    /// nothing.
+    calls: FuturesUnordered<BoxFuture<'a, (usize, anyhow::Result<Vec<Message>>)>>,
     /// The last answer brought all that was asked for, so there are probably more messages.
     was_full: bool,
     /// Receives in a row that failed.
@@ -70,26 +71,28 @@ impl<'a> Receiver<'a> {
                 () = worker.release_ended(&mut self.tasks) => {}
             }
             let wanted = self.wanted();
-            if wanted == 0 && self.calls.is_empty() {
-                tokio::select! {
-                    () = worker.stopped(stop) => break,
-                    () = worker.in_hand.changed.notified() => {}
-                    () = sleep(LOOK_AGAIN) => {}
-                }
-                continue;
-            }
-            match self.receive(wanted).await {
-                None => break,
-                Some(Err(error)) => {
+            self.ask(wanted);
+            let (asked, received) = tokio::select! {
+                biased;
+                () = worker.stopped(stop) => break,
+                Some(answer) = self.calls.next() => answer,
+                () = worker.in_hand.changed.notified(), if wanted == 0 => continue,
+                () = sleep(LOOK_AGAIN), if wanted == 0 => continue,
+            };
+            match received {
+                Err(error) => {
                     let pause = self.failed(&error);
-                    tokio::select! {
-                        () = worker.stopped(stop) => break,
-                        () = sleep(pause) => {}
+                    // What the others bring does not wait.
+                    if self.calls.is_empty() {
+                        tokio::select! {
+                            () = worker.stopped(stop) => break,
+                            () = sleep(pause) => {}
+                        }
                     }
                 }
-                Some(Ok(messages)) => {
+                Ok(messages) => {
                     self.answered();
-                    self.was_full = messages.len() >= wanted.min(BATCH);
+                    self.was_full = messages.len() >= asked;
                     if messages.is_empty() {
                         if self.is_over_after_empty_poll().await && self.calls.is_empty() {
                             break;
@@ -115,24 +118,20 @@ impl<'a> Receiver<'a> {
         }
     }
 
-    /// Asks for messages, and returns what comes first; none when the worker is stopped meanwhile.
-    async fn receive(&mut self, wanted: usize) -> Option<anyhow::Result<Vec<Message>>> {
+    /// Asks for messages, as far as they are not asked for yet.
+    fn ask(&mut self, wanted: usize) {
         let worker = self.worker;
-        self.probed_at = Instant::now();
-        let n_calls = n_calls(wanted, self.was_full);
+        let (n_calls, most) = (n_calls(wanted, self.was_full), wanted.min(BATCH));
         let wait = Duration::from_secs(worker.config.queue.wait_secs.into());
         let wait = match worker.in_hand.is_empty() {
+            // Those that bring something would leave the others waiting.
             _ if n_calls > 1 => Duration::ZERO,
             true => wait,
             false => wait.min(WAIT_WHILE_HOLDING),
         };
         while self.calls.len() < n_calls {
-            self.calls.push(worker.queue.receive(wanted.min(BATCH), wait));
-        }
-        tokio::select! {
-            biased;
-            () = worker.stopped(self.stop) => None,
-            received = self.calls.next() => received,
+            self.probed_at = Instant::now();
+            self.calls.push(Box::pin(async move { (most, worker.queue.receive(most, wait).await) }));
         }
     }
 
@@ -143,7 +142,7 @@ impl<'a> Receiver<'a> {
         }
         self.drain.cancel();
         let (end, mut late) = (Instant::now() + LAST_ANSWER, Vec::new());
-        while let Ok(Some(answer)) = timeout_at(end, self.calls.next()).await {
+        while let Ok(Some((_, answer))) = timeout_at(end, self.calls.next()).await {
             late.extend(answer.unwrap_or_default());
         }
         let worker = self.worker;
@@ -153,6 +152,7 @@ impl<'a> Receiver<'a> {
     /// Notes that a receive failed, and returns how long to wait before the next.
     fn failed(&mut self, error: &anyhow::Error) -> Duration {
         self.n_failed += 1;
+        self.was_full = false;
         let pause = backoff(self.n_failed);
         warn!(error = chain(error), retry_in_ms = pause.as_millis() as u64, "receive failed");
         self.worker.circuit.health.note("queue", Err(chain(error)));
@@ -275,13 +275,14 @@ mod tests {
         let mut receiver = Receiver::new(&worker, &stop, &drain, Until::Stopped);
         receiver.was_full = true;
         for _ in 0..3 {
-            let received = timeout(LONG, receiver.receive(40)).await.expect("three answer").expect("no stop");
+            receiver.ask(40);
+            let (_, received) = timeout(LONG, receiver.calls.next()).await.expect("three answer").expect("asked");
             assert_eq!(received.expect("memory").len(), BATCH);
         }
         assert_eq!(queue.depth().await.expect("memory").visible, 15);
         // The silent one is under way still, and three more would bring the rest.
-        stop.cancel();
-        assert!(receiver.receive(40).await.is_none());
+        receiver.ask(40);
+        assert_eq!(receiver.calls.len(), RECEIVES_AT_ONCE);
         timeout(LONG, receiver.give_back()).await.expect("a stop does not wait for the silent one");
         assert_eq!(queue.depth().await.expect("memory").visible, 15, "what came too late is there for others");
         assert!(drain.is_cancelled());
