@@ -19,8 +19,8 @@ pub struct InHand {
     held: Mutex<HashMap<String, HeldMessage>>,
     pub intake: Intake,
     pub changed: Notify,
-    /// Held while messages are extended: whoever is to hide one for another time lets it go between two extensions, or one
-    /// that is under way would undo that.
+    /// Held while messages are extended: whoever is to hide one for another time lets it go between two extensions, or
+    /// one that is under way would undo that.
     pub(super) extending: tokio::sync::Mutex<()>,
     health: Arc<Health>,
 }
@@ -123,7 +123,12 @@ impl InHand {
     pub fn room(&self) -> usize {
         let held = self.held.lock();
         let bytes: usize = held.values().map(|held| held.bytes).sum();
-        if bytes >= MAX_HELD_BYTES { 0 } else { MAX_HELD.saturating_sub(held.len()) }
+        if bytes >= MAX_HELD_BYTES {
+            return 0;
+        }
+        // As many as there is room for of messages like those in hand, and one.
+        let alike = ((MAX_HELD_BYTES - bytes) * held.len()).checked_div(bytes).unwrap_or(MAX_HELD) + 1;
+        MAX_HELD.saturating_sub(held.len()).min(alike)
     }
 
     /// Returns whether there is so little room left that nothing should wait in hand for their dataset to recover.
@@ -311,6 +316,15 @@ mod tests {
         assert!(in_hand.room() > 0 && !in_hand.is_filling());
         in_hand.weigh(&message("x"), MAX_HELD_BYTES / RECORD_BYTES);
         assert_eq!((in_hand.room(), in_hand.is_filling()), (0, true));
+    }
+
+    #[test]
+    fn there_is_room_for_few_more_of_long_messages() {
+        let in_hand = InHand::default();
+        for n in 0..12 {
+            in_hand.take(&Message { message_id: n.to_string(), ..message(&"x".repeat(1 << 20)) });
+        }
+        assert_eq!(in_hand.room(), 16 - 12 + 1);
     }
 
     #[test]

@@ -41,8 +41,8 @@ pub(super) struct Receiver<'a> {
     drain: &'a CancellationToken,
     until: Until,
     tasks: JoinSet<Option<Leftover>>,
-    /// Receives under way, each with how many messages it asks for. What one of them brings is begun though another says
-    /// nothing.
+    /// Receives under way, each with how many messages it asks for. What one of them brings is begun though another
+    /// says nothing.
     calls: FuturesUnordered<BoxFuture<'a, (usize, anyhow::Result<Vec<Message>>)>>,
     /// The last answer brought all that was asked for, so there are probably more messages.
     was_full: bool,
@@ -121,13 +121,14 @@ impl<'a> Receiver<'a> {
     /// Asks for messages, as far as they are not asked for yet.
     fn ask(&mut self, wanted: usize) {
         let worker = self.worker;
-        let (n_calls, most) = (n_calls(wanted, self.was_full), wanted.min(BATCH));
-        let wait = Duration::from_secs(worker.config.queue.wait_secs.into());
-        let wait = match worker.in_hand.is_empty() {
+        let most = wanted.min(BATCH);
+        let long = Duration::from_secs(worker.config.queue.wait_secs.into());
+        let (n_calls, wait) = match (worker.in_hand.is_empty(), n_calls(wanted, self.was_full)) {
+            // With nothing in hand there is no saying how long messages are.
+            (true, n_calls) => (n_calls.min(1), long),
             // Those that bring something would leave the others waiting.
-            _ if n_calls > 1 => Duration::ZERO,
-            true => wait,
-            false => wait.min(WAIT_WHILE_HOLDING),
+            (false, n_calls @ 2..) => (n_calls, Duration::ZERO),
+            (false, n_calls) => (n_calls, long.min(WAIT_WHILE_HOLDING)),
         };
         while self.calls.len() < n_calls {
             self.probed_at = Instant::now();
@@ -274,6 +275,12 @@ mod tests {
         let (worker, stop, drain) = (Arc::new(worker(&queue)), CancellationToken::new(), CancellationToken::new());
         let mut receiver = Receiver::new(&worker, &stop, &drain, Until::Stopped);
         receiver.was_full = true;
+        // The first, with nothing in hand, is alone, and says nothing.
+        receiver.ask(40);
+        assert_eq!(receiver.calls.len(), 1);
+        let other = MemoryQueue::new(Duration::from_secs(60));
+        other.send("other", "body");
+        worker.in_hand.take(&other.receive(1, Duration::ZERO).await.expect("memory")[0]);
         for _ in 0..3 {
             receiver.ask(40);
             let (_, received) = timeout(LONG, receiver.calls.next()).await.expect("three answer").expect("asked");
