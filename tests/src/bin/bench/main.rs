@@ -92,10 +92,10 @@ async fn main() -> Result<()> {
         bench.far(&mut report, &formats).await?;
         for format in &formats {
             bench.baseline(&mut report, 1).await?;
-            bench.plain_update(&mut report).await?;
             bench.versions(&mut report, *format, &[Change::Rows(0), Change::Rows(10), Change::Rows(100)]).await?;
         }
         bench.baseline(&mut report, 1).await?;
+        bench.plain_updates(&mut report).await?;
         bench.baseline(&mut report, 2).await?;
         for format in &formats {
             for workers in [2, 4] {

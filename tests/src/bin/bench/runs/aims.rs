@@ -1,6 +1,6 @@
 //! What was aimed at for plain loads, beside what was found.
 
-use super::{C3, PEERS, first_load, new_version};
+use super::{C3, C4, PEERS, first_load, new_version};
 use crate::{
     measure::Cost,
     report::{C1, Report, sorted_copy},
@@ -30,6 +30,7 @@ pub fn rows(report: &Report) -> String {
         ("importer's processor time for 2,000,000 rows, s", "at most 1.4 / 3.0 / 2.3", processor),
         ("all rows changed, of C3", "1.0", of(|format| new_version(format, 100), C3)),
         ("a new version, 10 % of rows changed, of C1", "1.3", of(|format| new_version(format, 10), C1)),
+        ("the same, of C4", "not set", of(|format| new_version(format, 10), C4)),
         ("first load of the best peer", "4", peer),
     ];
     let mut rows: String = found

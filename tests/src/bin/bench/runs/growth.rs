@@ -1,6 +1,7 @@
 //! How cost grows: with the table, with the ledger, with the number of datasets and with that of fields.
 
 use super::Bench;
+use crate::measure;
 use anyhow::Result;
 use penstock_tests::{
     database::Database,
@@ -11,6 +12,7 @@ use std::{
     fs::File,
     io::{BufWriter, Write as _},
     path::PathBuf,
+    process::Command,
 };
 
 /// Objects that the table grows by.
@@ -61,20 +63,38 @@ impl Bench {
         if self.skips("growth: table") {
             return Ok(None);
         }
-        let database = self.fresh().await?;
-        let config = self.config(&database, "upsert", 1)?;
+        let beside = ["plain", "step"].map(|name| format!("; CREATE TABLE {name} (LIKE telemetry INCLUDING ALL)"));
+        let database = self.fresh_with(&(LEAN_TABLE.to_owned() + &beside.concat())).await?;
+        let datasets = ["telemetry", "step"].map(|table| dataset(table, "**", table, "event_id"));
+        let config = self.configured(&database, &datasets.concat())?;
+        let sorted = self.scratch.path().join("grown.sorted");
         let load = Load::new(SEED, n_rows);
-        let mut points = Vec::new();
+        let (mut points, mut plain_points) = (Vec::new(), Vec::new());
         for step in 0..N_STEPS {
             let rows = load.object(step, N_STEPS);
             let path = self.scratch.path().join(format!("grown-{step}.parquet"));
             telemetry::write_lean(Format::Parquet, 1, load.events(rows.clone()), BufWriter::new(File::create(&path)?))?;
-            let cost = self.measured(&database, vec![self.load(&config, &path)?]).await?;
+            let load_into = |table: &str| -> Result<Command> {
+                let mut command = self.importer(&config)?;
+                command.arg("load").arg(&path).args(["--dataset", table]);
+                Ok(command)
+            };
+            // The same rows by `psql`, sorted, come out of a table that has no others.
+            let out = format!("\\copy (SELECT * FROM step ORDER BY event_id) TO '{}' BINARY", sorted.display());
+            measure::run(vec![load_into("step")?])?;
+            measure::run(vec![self.psql(&database, &out)])?;
+            database.execute("TRUNCATE step").await?;
+            let n = (rows.end - rows.start) as f64;
+            let cost = self.measured(&database, vec![load_into("telemetry")?]).await?;
+            Self::found(&mut points, "rows in the table", rows.start, n / cost.secs);
+            let copy = format!("\\copy plain FROM '{}' BINARY", sorted.display());
+            let cost = self.measured(&database, vec![self.psql(&database, &copy)]).await?;
+            Self::found(&mut plain_points, "rows in the table, psql", rows.start, n / cost.secs);
             std::fs::remove_file(&path)?;
-            Self::found(&mut points, "rows in the table", rows.start, (rows.end - rows.start) as f64 / cost.secs);
         }
         self.check(&database, n_rows).await?;
-        Ok(Some(chart("rows in the table", "rows/s", &points)))
+        let plain = chart("rows in the table", "rows/s by `psql \\copy`, each object sorted", &plain_points);
+        Ok(Some(chart("rows in the table", "rows/s", &points) + "\n" + &plain))
     }
 
     async fn with_the_ledger(&self, n_entries: u64) -> Result<Option<String>> {
