@@ -13,7 +13,7 @@
 # make fuzz           each fuzz target for SECONDS=600, one after the other
 # make counts         instructions that decoding a row takes, beside those of tests/telemetry/counts.txt; UPDATE=1 renews it
 # make soak HOURS=n    importers at a steady rate with every fault on; target/soak.svg shows what grew
-# make bench-peers     the same, and DuckDB, ADBC, psycopg and dlt on the same files
+# make bench-peers     the same, and DuckDB, ADBC, psycopg, dlt and sling on the same files
 
 # Goes ahead without asking: make demo YES=1
 export YES

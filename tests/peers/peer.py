@@ -141,9 +141,35 @@ def with_dlt(kind, url, paths):
         )
 
 
+def with_sling(kind, url, paths):
+    import os
+    import subprocess
+
+    import sling_linux_amd64
+
+    if kind == "parquet":
+        raise SystemExit("sling reads Parquet by way of a program that it downloads when it is run")
+    binary = sling_linux_amd64.SLING_BIN
+    os.chmod(binary, 0o755)
+    options = {"csv.gz": {"format": "csv"}, "ndjson.gz": {"format": "jsonlines", "flatten": True}}[kind]
+    quiet = {"SLING_DISABLE_TELEMETRY": "TRUE", "SLING_LOADED_AT_COLUMN": "false"}
+    for path in paths:
+        command = [binary, "run", "--src-stream", f"file://{path}", "--src-options", json.dumps(options)]
+        command += ["--select", ",".join(COLUMNS), "--tgt-conn", f"{url}?sslmode=disable"]
+        command += ["--tgt-object", "public.telemetry", "--mode", "incremental", "--primary-key", "event_id"]
+        subprocess.run(command, check=True, env=os.environ | quiet)
+
+
 def main():
     tool, kind, url, *paths = sys.argv[1:]
-    {"psycopg": with_psycopg, "adbc": with_adbc, "duckdb": with_duckdb, "dlt": with_dlt}[tool](kind, url, paths)
+    tools = {
+        "psycopg": with_psycopg,
+        "adbc": with_adbc,
+        "duckdb": with_duckdb,
+        "dlt": with_dlt,
+        "sling": with_sling,
+    }
+    tools[tool](kind, url, paths)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ const C3: &str = "C3: psql, all rows changed by UPDATE from a sorted copy";
 const C4: &str = "C4: psql, 10 % of rows changed by UPDATE from a sorted copy";
 
 /// Tools `tests/peers/peer.py` knows.
-const PEERS: [&str; 4] = ["duckdb", "adbc", "psycopg", "dlt"];
+const PEERS: [&str; 5] = ["duckdb", "adbc", "psycopg", "dlt", "sling"];
 
 /// A later version of the objects.
 #[derive(Debug, Clone, Copy)]
